@@ -1,0 +1,228 @@
+"""The command line: arguments in, one verb run, its exit code out. The only place where all parts meet."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fz_iproute import __version__
+from fz_iproute.app import status as app_status
+from fz_iproute.app import sync as app_sync
+from fz_iproute.core.config import Config, dump
+from fz_iproute.core.model import Command
+from fz_iproute.errors import (
+    ApplyFailed,
+    FzError,
+    IpUnusable,
+    Locked,
+    NotPermitted,
+    ReadFailed,
+    UsageError,
+)
+from fz_iproute.kernel.config_file import load
+from fz_iproute.kernel.ip import Ip
+from fz_iproute.kernel.lock import lock
+from fz_iproute.kernel.snapshot import read_snapshot
+from fz_iproute.log import Log
+
+DONE = 0
+DUE = 1  # plan --exit-code: there are commands to run
+EXIT_CODES: dict[type[FzError], int] = {
+    UsageError: 2,
+    ReadFailed: 3,
+    ApplyFailed: 3,
+    NotPermitted: 4,
+    Locked: 5,
+    IpUnusable: 6,
+}
+INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
+
+Arguments = argparse.Namespace
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb named in `argv` and return the exit code. No FzError gets past it."""
+    arguments = _parser().parse_args(argv)
+    log = Log(level=arguments.level, format=arguments.log_format)
+    try:
+        verb: Callable[[Arguments, Log], int] = arguments.verb
+        code = verb(arguments, log)
+        sys.stdout.flush()
+        return code
+    except FzError as error:
+        log.error(str(error))
+        return EXIT_CODES[type(error)]
+    except BrokenPipeError:
+        # `plan | head`: nobody reads on. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _sync(arguments: Arguments, log: Log) -> int:
+    return _change(arguments, log, app_sync.plan_sync, app_sync.sync)
+
+
+def _down(arguments: Arguments, log: Log) -> int:
+    return _change(arguments, log, app_sync.plan_down, app_sync.down)
+
+
+def _plan(arguments: Arguments, log: Log) -> int:
+    ip, config = _machine(arguments)
+    return _print_plan(arguments, ip, app_sync.plan_sync(ip, config, log))
+
+
+def _change(
+    arguments: Arguments,
+    log: Log,
+    plan: Callable[[Ip, Config, Log], list[Command]],
+    act: Callable[[Ip, Config, Log], app_sync.Pass],
+) -> int:
+    ip, config = _machine(arguments)
+    if arguments.dry_run:
+        return _print_plan(arguments, ip, plan(ip, config, log))
+    with lock(arguments.netns, config.tables.single, arguments.wait):
+        done = act(ip, config, log)
+    if arguments.json:
+        failures = [{**_command(ip, command), "words": words} for command, words in done.failures]
+        _print_json({"commands": [_command(ip, command) for command in done.commands], "failures": failures})
+    if done.failures:
+        raise ApplyFailed("\n".join(f"{ip.line(command)}: {words}" for command, words in done.failures))
+    return DONE
+
+
+def _machine(arguments: Arguments) -> tuple[Ip, Config]:
+    config = load(arguments.config)
+    return Ip(arguments.netns), config
+
+
+def _print_plan(arguments: Arguments, ip: Ip, due: Sequence[Command]) -> int:
+    if arguments.json:
+        _print_json({"commands": [_command(ip, command) for command in due]})
+    else:
+        for command in due:
+            _print(f"{ip.line(command)}  # {command.reason}" if arguments.reasons else ip.line(command))
+    return DUE if due and arguments.exit_code else DONE
+
+
+def _status(arguments: Arguments, log: Log) -> int:
+    ip, config = _machine(arguments)
+    found = app_status.status(config, read_snapshot(ip, config))
+    if arguments.json:
+        _print_json(app_status.as_document(found))
+    else:
+        _print(app_status.as_text(found))
+    return DONE
+
+
+def _config_show(arguments: Arguments, log: Log) -> int:
+    _print(dump(load(arguments.config)).rstrip())
+    return DONE
+
+
+def _config_check(arguments: Arguments, log: Log) -> int:
+    load(arguments.file)
+    _print(f"{arguments.file}: good")
+    return DONE
+
+
+def _command(ip: Ip, command: Command) -> dict[str, Any]:
+    return {"family": command.family, "command": ip.line(command), "reason": command.reason}
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    _print(json.dumps({"schema": 1, **document}, indent=2))
+
+
+def _print(text: str) -> None:
+    # The name of an interface may hold any byte.
+    sys.stdout.write(f"{text}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fz-iproute",
+        description="Keeps the local network reachable under a full-tunnel VPN, with nothing but `ip`.",
+        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), "
+        "2 usage or configuration, 3 ip failed, 4 not permitted, 5 locked, 6 ip is missing or too old.",
+    )
+    parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
+    parser.set_defaults(
+        config=None,
+        netns=None,
+        level="INFO",
+        log_format="text",
+        wait=10.0,
+        dry_run=False,
+        json=False,
+        exit_code=False,
+        reasons=False,
+    )
+    _add_common(parser)
+    # The same before and after the verb; what stands after it counts.
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    _add_common(common)
+
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, verb: Callable[[Arguments, Log], int], help: str, *options: str) -> argparse.ArgumentParser:
+        parser = verbs.add_parser(
+            name, help=help, description=help, parents=[common], argument_default=argparse.SUPPRESS
+        )
+        parser.set_defaults(verb=verb)
+        for option in options:
+            flags, text = _OPTIONS[option]
+            parser.add_argument(*flags, action="store_true", help=text)
+        return parser
+
+    add("sync", _sync, "make the kernel match once, then exit", "dry_run", "json")
+    add("down", _down, "take out every copy", "dry_run", "json")
+    add("plan", _plan, "print the commands sync would run, each with its reason", "exit_code", "json").set_defaults(
+        reasons=True
+    )
+    add("status", _status, "show the tunnel, its rules and every LAN route with its verdict", "json")
+    config = verbs.add_parser("config", help="show the configuration in force, or check a file")
+    config_verbs = config.add_subparsers(metavar="show|check", required=True)
+    show = config_verbs.add_parser(
+        "show", help="the configuration in force, with defaults, as TOML", parents=[common],
+        argument_default=argparse.SUPPRESS,
+    )  # fmt: skip
+    show.set_defaults(verb=_config_show)
+    check = config_verbs.add_parser("check", help="list all problems of a file", argument_default=argparse.SUPPRESS)
+    check.add_argument("file", type=Path)
+    check.set_defaults(verb=_config_check)
+    return parser
+
+
+_OPTIONS = {
+    "dry_run": (("-n", "--dry-run"), "print the commands and change nothing"),
+    "json": (("--json",), "print a JSON document"),
+    "exit_code": (("--exit-code",), "exit with 1 if there are commands to run"),
+}
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="instead of /etc/fz-iproute/config.toml")
+    parser.add_argument("--netns", metavar="NAME", help="work in this network namespace, as `ip -n NAME` does")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "-v", "--verbose", dest="level", action="store_const", const="DEBUG", help="say more on stderr"
+    )
+    loudness.add_argument(
+        "-q", "--quiet", dest="level", action="store_const", const="WARNING", help="only warnings and errors on stderr"
+    )
+    parser.add_argument("--log-format", choices=("text", "json"), help="how to write messages (default: text)")
+    parser.add_argument(
+        "--wait", metavar="SECONDS", type=_seconds, help="how long to wait for another fz-iproute (default: 10)"
+    )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 86400:
+        raise ValueError
+    return value

@@ -1,0 +1,314 @@
+"""The configuration: its keys, their defaults, and a parser that reports every problem at once."""
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+from fz_iproute.core.prefix import FAMILIES, Prefix
+from fz_iproute.errors import UsageError
+
+# A check takes the value as TOML gives it and returns it as the program wants it, or raises ValueError.
+Check = Callable[[Any], Any]
+
+
+def _key(default: Any, check: Check, *, later: bool = False) -> Any:
+    """A key of the file. `later`: valid, but only the default is available yet."""
+    return field(default=default, metadata={"check": check, "later": later})
+
+
+def _one_of(*values: str) -> Check:
+    def check(value: Any) -> str:
+        if value not in values:
+            raise ValueError(f"{_shown(value)} is not one of {', '.join(values)}")
+        return str(value)
+
+    return check
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{_shown(value)} is not a string")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{_shown(value)} is neither true nor false")
+    return value
+
+
+def _integer(low: int, high: int) -> Check:
+    def check(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{_shown(value)} is not a whole number")
+        if not low <= value <= high:
+            raise ValueError(f"{value} is not between {low} and {high}")
+        return value
+
+    return check
+
+
+def _seconds(low: float, high: float) -> Check:
+    def check(value: Any) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{_shown(value)} is not a number of seconds")
+        if not low <= value <= high:  # also refuses nan
+            raise ValueError(f"{value} s is not between {low} and {high} s")
+        return value
+
+    return check
+
+
+def _list(item: Check) -> Check:
+    def check(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"{_shown(value)} is not a list")
+        return tuple(item(member) for member in value)
+
+    return check
+
+
+def _interface(value: Any) -> str:
+    name = _text(value)
+    if not name or len(name.encode()) > 15 or any(sign.isspace() or sign in "/:" for sign in name):
+        raise ValueError(f"{_shown(value)} is not the name of an interface (1 to 15 bytes, no space, / or :)")
+    return name
+
+
+def _glob(value: Any) -> str:
+    if not _text(value):
+        raise ValueError("an empty pattern matches no interface")
+    return str(value)
+
+
+def _prefix(value: Any) -> Prefix:
+    return Prefix.parse(_text(value))
+
+
+def _network(value: Any) -> Prefix:
+    prefix = _prefix(value)
+    if not prefix.length:
+        raise ValueError(f"{value!r} is a default route; they are never mirrored")
+    return prefix
+
+
+def _fwmark(value: Any) -> int:
+    mark: int = _integer(0, 2**32 - 1)(value)
+    if not mark:
+        raise ValueError("0 as a mark would match every packet")
+    return mark
+
+
+def _table(value: Any) -> int:
+    table: int = _integer(1, 2**32 - 1)(value)
+    if table in _KERNEL_TABLES:
+        raise ValueError(f"{table} is the kernel's table {_KERNEL_TABLES[table]}")
+    return table
+
+
+_KERNEL_TABLES = {253: "default", 254: "main", 255: "local"}
+_priority = _integer(1, 32765)  # main is looked up at 32766: behind it, no rule of ours would ever be asked
+
+
+def _tiers(value: Any) -> tuple[int, ...]:
+    priorities: tuple[int, ...] = _list(_priority)(value)
+    if len(priorities) != 3:
+        raise ValueError(f"{_shown(value)} is not three priorities: user, lan, internet")
+    if not priorities[0] < priorities[1] < priorities[2]:
+        raise ValueError(f"{_shown(value)} is not in ascending order: user, lan, internet")
+    return priorities
+
+
+def _prefixlens(value: Any) -> Mapping[str, int]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{_shown(value)} is not a table such as {{ inet = 8, inet6 = 48 }}")
+    if unknown := [key for key in value if key not in FAMILIES]:
+        raise ValueError(f"unknown family {_shown(unknown[0])}: there are inet and inet6")
+    checks = {"inet": _integer(1, 32), "inet6": _integer(1, 128)}
+    return {**MIN_PREFIXLEN, **{family: checks[family](length) for family, length in value.items()}}
+
+
+MIN_PREFIXLEN = {"inet": 8, "inet6": 48}
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """The VPN's device and its mark; from `mode` on, what `manage` would put in place."""
+
+    interface: str = _key("tun-firezone", _interface)
+    fwmark: int = _key(0xFD002021, _fwmark)
+    mode: str = _key("observe", _one_of("observe", "manage"), later=True)
+    routes: tuple[Prefix, ...] = _key((), _list(_network), later=True)
+    internet: bool = _key(False, _boolean, later=True)
+    internet_leak: str = _key("block", _one_of("block", "allow"), later=True)
+    on_down: str = _key("open", _one_of("open", "closed"), later=True)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Which tables the layouts use."""
+
+    layout: str = _key("auto", _one_of("auto", "single", "tiered"))
+    single: int = _key(539098368, _table)
+    user: int = _key(539098368, _table)
+    lan: int = _key(539098369, _table)
+    internet: int = _key(539098370, _table)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """manage: the priorities of the rules."""
+
+    single: int = _key(32765, _priority, later=True)
+    tiered: tuple[int, ...] = _key((100, 200, 300), _tiers, later=True)
+
+
+@dataclass(frozen=True)
+class Lan:
+    """Which routes are mirrored."""
+
+    trust: str = _key("any", _one_of("any", "private"))
+    allow: tuple[Prefix, ...] = _key((), _list(_network))
+    deny: tuple[Prefix, ...] = _key((), _list(_prefix))
+    interfaces: tuple[str, ...] = _key(("*",), _list(_glob))
+    exclude_interfaces: tuple[str, ...] = _key((), _list(_glob))
+    min_prefixlen: Mapping[str, int] = field(
+        default_factory=lambda: MIN_PREFIXLEN, metadata={"check": _prefixlens, "later": False}
+    )
+    multicast: bool = _key(False, _boolean, later=True)
+    prune: bool = _key(True, _boolean)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The pace and the record of the daemon."""
+
+    settle: float = _key(0.002, _seconds(0, 60), later=True)
+    max_wait: float = _key(0.5, _seconds(0.001, 60), later=True)
+    resync: float = _key(60, _seconds(1, 86400), later=True)
+    journal: str = _key("", _text, later=True)
+    cleanup_on_exit: bool = _key(False, _boolean, later=True)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration; `Config()` serves a machine that runs Firezone."""
+
+    tunnel: Tunnel = Tunnel()
+    tables: Tables = Tables()
+    rules: Rules = Rules()
+    lan: Lan = Lan()
+    watch: Watch = Watch()
+
+
+def parse(text: str, place: str) -> Config:
+    """The configuration in a TOML text. UsageError lists all problems, one a line, each after `place` and its key."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{place}: not TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{place}: not TOML: nested too deeply") from None
+    sections: dict[str, Any] = {}
+    problems: list[str] = []
+    known = {section.name: section.type for section in fields(Config)}
+    for name, values in document.items():
+        if name not in known:
+            problems.append(f"{name}: unknown section{_nearest(name, known)}")
+        elif not isinstance(values, dict):
+            problems.append(f"{name}: is a section, written [{name}]")
+        else:
+            sections[name], found = _section(known[name], values)
+            problems += [f"{name}.{problem}" for problem in found]
+    config = Config(**sections)
+    problems += _contradictions(config)
+    if problems:
+        raise UsageError("\n".join(f"{place}: {problem}" for problem in problems))
+    return config
+
+
+def _section(kind: Any, values: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    known = {key.name: key for key in fields(kind)}
+    good: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in values.items():
+        if name not in known:
+            problems.append(f"{name}: unknown key{_nearest(name, known)}")
+            continue
+        try:
+            good[name] = known[name].metadata["check"](value)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if known[name].metadata["later"] and good[name] != known[name].default:
+            problems.append(f"{name}: only {_toml(name, known[name].default)} is available yet")
+    return kind(**good), problems
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """What each key alone may be, but not together."""
+    tables = config.tables
+    names: dict[int, str] = {}
+    for name in ("user", "lan", "internet"):
+        table = getattr(tables, name)
+        if table in names:
+            yield f"tables.{name}: {table} is also tables.{names[table]}; each needs a table of its own"
+        names.setdefault(table, name)
+    for name in ("lan", "internet"):
+        if getattr(tables, name) == tables.single and tables.single != tables.user:
+            yield f"tables.single: {tables.single} is also tables.{name}"
+    for prefix in set(config.lan.allow) & set(config.lan.deny):
+        yield f"lan.allow: {prefix} is also in lan.deny"
+    if config.watch.settle > config.watch.max_wait:
+        yield f"watch.settle: {config.watch.settle} s is longer than watch.max_wait, {config.watch.max_wait} s"
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, known, n=1, cutoff=0)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _shown(value: Any, most: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as TOML; `parse` makes the same of it again."""
+    lines = []
+    for section in fields(config):
+        values = getattr(config, section.name)
+        lines.append(f"[{section.name}]")
+        lines += [f"{key.name} = {_toml(key.name, getattr(values, key.name))}" for key in fields(values)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if name == "fwmark":
+        return f"{value:#x}"
+    if isinstance(value, str | Prefix):
+        return '"' + "".join(_escaped(sign) for sign in str(value)) + '"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml('', member) for member in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_toml(key, member)}' for key, member in value.items())} }}"
+    return repr(value)
+
+
+def _escaped(sign: str) -> str:
+    if sign in '"\\':
+        return f"\\{sign}"
+    return sign if sign.isprintable() else f"\\U{ord(sign):08X}"
+
+
+def replace(config: Config, **sections: Mapping[str, Any]) -> Config:
+    """A copy with some keys changed: `replace(config, lan={"prune": False})`."""
+    return dataclasses.replace(
+        config, **{name: dataclasses.replace(getattr(config, name), **keys) for name, keys in sections.items()}
+    )

@@ -1,0 +1,278 @@
+"""Turns the JSON documents of `ip` into the model. It never guesses: what it does not know, it names."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from fz_iproute.core.model import Attributes, Link, Nexthop, Route, Rule
+from fz_iproute.core.prefix import Family
+
+Document = dict[str, Any]
+
+# A batch line is split at white space, `#` starts a comment even inside quotes, a leading quote starts a
+# quoted word; the rest of the printable characters mean themselves.
+_DEVICE = re.compile(r"""[^\s#'"][^\s#]*""")
+_VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
+
+# `ip -batch` stops at a line of more than 512 words; `route append table N DST` take their share.
+_MOST_WORDS = 500
+
+
+class Unparsable(ValueError):
+    """The document is JSON, but not what `ip` prints."""
+
+
+def links(documents: Iterable[Document]) -> dict[str, Link]:
+    """`ip -json link show`, by name. Links that a filter took out are printed as `{}`."""
+    found = {document["ifname"]: document for document in documents if document}
+    return {
+        name: Link(
+            name=name,
+            ifindex=document["ifindex"],
+            up="UP" in document["flags"],
+            loopback="LOOPBACK" in document["flags"],
+            word=_device_word(name, document["ifindex"], found),
+        )
+        for name, document in found.items()
+    }
+
+
+def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | None:
+    if _DEVICE.fullmatch(name) and name.isprintable():
+        return name
+    # `ip` takes `if7` for the link with index 7, unless a link really bears that name.
+    return None if f"if{index}" in others else f"if{index}"
+
+
+def rules(documents: Iterable[Document], family: Family) -> list[Rule]:
+    """`ip -N -json rule show`: numbers, since rt_tables may give any name to any table."""
+    return [
+        Rule(
+            family=family,
+            priority=document["priority"],
+            table=int(document["table"]) if "table" in document else None,
+            text=_rule_text(document),
+        )
+        for document in documents
+    ]
+
+
+def _rule_text(document: Document) -> str:
+    words = ["not"] if "not" in document else []
+    words += ["from", document["src"] + _slash(document.get("srclen"))]
+    if "dst" in document:
+        words += ["to", document["dst"] + _slash(document.get("dstlen"))]
+    if "fwmark" in document:
+        words += ["fwmark", document["fwmark"] + _slash(document.get("fwmask"))]
+    for key, value in document.items():
+        if key not in {"priority", "not", "src", "srclen", "dst", "dstlen", "fwmark", "fwmask", "table", "protocol"}:
+            words += [key] if value is None else [key, str(value)]
+    if "table" in document:
+        words += ["lookup", document["table"]]
+    return " ".join(words)
+
+
+def _slash(length: object) -> str:
+    return "" if length is None else f"/{length}"
+
+
+def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:
+    """`ip -json nexthop show`, by id; groups are resolved to their members."""
+    objects = {document["id"]: document for document in documents}
+
+    def members(document: Document) -> list[Document]:
+        return [objects[member["id"]] for member in document["group"]] if "group" in document else [document]
+
+    return {
+        number: Nexthop(
+            devices=tuple(member["dev"] for member in members(document) if "dev" in member),
+            gatewayed=any(_has_gateway(member) for member in members(document)),
+        )
+        for number, document in objects.items()
+    }
+
+
+def routes(
+    documents: Iterable[Document],
+    family: Family,
+    links: Mapping[str, Link],
+    nexthops: Mapping[int, Nexthop] | None = None,
+) -> tuple[Route, ...]:
+    """`ip -json route show table T`, in the kernel's order, without the duplicates of an IPv6 dump under churn."""
+    shapes: dict[str, Attributes] = {}
+    found: dict[Route, None] = {}
+    for document in documents:
+        dst = document.pop("dst")
+        if not _VALUE.fullmatch(dst):
+            raise Unparsable(f"{dst!r} is not a destination")
+        shape = repr(document)
+        attributes = shapes.get(shape)
+        if attributes is None:
+            attributes = _attributes(family, {**_UNPRINTED[family], **document}, links, nexthops or {})
+            shapes[shape] = attributes
+        found[Route(dst, attributes)] = None
+    return tuple(found)
+
+
+def needs_nexthops(documents: Iterable[Document]) -> bool:
+    """True if some route names only its nexthop object (sysctl net.ipv4.nexthop_compat_mode = 0)."""
+    return any("nhid" in document and not {"dev", "nexthops"} & document.keys() for document in documents)
+
+
+def _attributes(
+    family: Family, document: Document, links: Mapping[str, Link], nexthops: Mapping[int, Nexthop]
+) -> Attributes:
+    devices, gatewayed = _path(document, nexthops)
+    words: list[str] = []
+    path: list[str] = []
+    doubts = [key for key in document if key not in _WORDS and key not in _STATE]
+    inexpressible = f"`ip` shows an attribute that is not known here: {', '.join(doubts)}" if doubts else ""
+    for key, render in _WORDS.items():
+        # The rest of an object's path is for display: as arguments, nhid and dev exclude each other.
+        if key in document and not (key in _PATH and "nhid" in document):
+            try:
+                said = render(document[key], links)
+                words += said
+                if key == "nhid" or key in _PATH:
+                    path += said
+            except _Inexpressible as error:
+                inexpressible = inexpressible or str(error)
+    if len(words) > _MOST_WORDS:
+        inexpressible = f"it has {len(devices)} nexthops, more than a line of a batch can hold"
+    return Attributes(
+        family=family,
+        type=document.get("type", "unicast"),
+        words=tuple(words),
+        path=tuple(path),
+        devices=devices,
+        gatewayed=gatewayed,
+        scope=document.get("scope", "global"),
+        metric=document.get("metric", 0),
+        tos=document.get("tos", ""),
+        expired=document.get("expires", 0) < 0,
+        inexpressible=inexpressible,
+    )
+
+
+def _path(document: Document, nexthops: Mapping[int, Nexthop]) -> Nexthop:
+    """Where the route leads: its devices, and whether a router stands in between."""
+    hops = document.get("nexthops") or ([document] if "dev" in document else [])
+    if not hops and "nhid" in document:
+        return nexthops.get(document["nhid"], Nexthop((), False))
+    return Nexthop(
+        devices=tuple(hop["dev"] for hop in hops if "dev" in hop),
+        gatewayed=any(_has_gateway(hop) for hop in hops),
+    )
+
+
+def _has_gateway(hop: Document) -> bool:
+    return "gateway" in hop or "via" in hop
+
+
+class _Inexpressible(Exception):
+    """No words of `ip route add` say this exactly."""
+
+
+_Links = Mapping[str, Link]
+_Render = Callable[[Any, _Links], Sequence[str]]
+
+
+def _value(value: object) -> str:
+    word = str(value)
+    if not _VALUE.fullmatch(word):
+        raise _Inexpressible(f"{word!r} cannot be written on a line")
+    return word
+
+
+def _option(name: str) -> _Render:
+    return lambda value, links: (name, _value(value))
+
+
+def _device(name: str, links: _Links) -> tuple[str, str]:
+    # A link that came after the links were read is taken by its name: it goes through the same check.
+    word = links[name].word if name in links else _device_word(name, 0, {"if0": None})
+    if word is None:
+        raise _Inexpressible(f"the name of its device, {name!r}, cannot be written on a line")
+    return ("dev", word)
+
+
+def _via(via: Document, links: _Links) -> tuple[str, str, str]:
+    return ("via", _value(via["family"]), _value(via["host"]))
+
+
+def _realms(flow: Document, links: _Links) -> tuple[str, str]:
+    to = _value(flow["to"])
+    return ("realms", f"{_value(flow['from'])}/{to}" if "from" in flow else to)
+
+
+def _metrics(metrics: list[Document], links: _Links) -> list[str]:
+    return [word for group in metrics for name, value in group.items() for word in _metric(name, value)]
+
+
+def _metric(name: str, value: object) -> tuple[str, str]:
+    if name in ("rtt", "rttvar", "rto_min"):
+        # Printed in ms, read in eighths and quarters of one unless the unit stands there; below one, as 0.
+        if not value:
+            raise _Inexpressible(f"its {name} is below 1 ms, which `ip` cannot print")
+        return (name, f"{_value(value)}ms")
+    if name == "ecn" and value is None:
+        return ("features", "ecn")
+    if name not in _METRICS:
+        raise _Inexpressible(f"its metric {name} is not known here")
+    return ("congctl" if name == "congestion" else name, _value(value))
+
+
+def _flags(flags: list[str], links: _Links) -> list[str]:
+    # All others (linkdown, dead, offload, …) are state, which the kernel sets by itself.
+    return [flag for flag in flags if flag == "onlink"]
+
+
+def _nexthops(hops: list[Document], links: _Links) -> list[str]:
+    words: list[str] = []
+    for hop in hops:
+        if unknown := [key for key in hop if key not in _NEXTHOP_WORDS and key not in _STATE]:
+            raise _Inexpressible(f"a nexthop has an attribute that is not known here: {', '.join(unknown)}")
+        words.append("nexthop")
+        for key, render in _NEXTHOP_WORDS.items():
+            if key in hop:
+                words += render(hop[key], links)
+    return words
+
+
+# How each key of the JSON is said as arguments, in the order in which they are written: everything that
+# holds for the route must stand before the first `nexthop`. The type never needs a word: copies are unicast.
+_WORDS: dict[str, _Render] = {
+    "nhid": _option("nhid"),
+    "gateway": _option("via"),
+    "via": _via,
+    "dev": _device,
+    "protocol": _option("proto"),
+    "scope": _option("scope"),
+    "prefsrc": _option("src"),
+    "metric": _option("metric"),
+    "tos": _option("tos"),
+    "flow": _realms,
+    "metrics": _metrics,
+    "pref": _option("pref"),
+    "flags": _flags,
+    "nexthops": _nexthops,
+}
+_PATH = frozenset({"gateway", "via", "dev", "flags", "nexthops"})
+_NEXTHOP_WORDS = {key: _WORDS[key] for key in ("gateway", "via", "dev")} | {
+    "weight": _option("weight"),
+    "flow": _realms,
+    "flags": _flags,
+}
+# fmt: off
+_METRICS = frozenset([
+    "mtu", "window", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "initrwnd", "quickack",
+    "fastopen_no_cookie", "congestion",
+])
+# fmt: on
+# What `ip` leaves out because it is usual. `route add` has other defaults (scope link without a gateway).
+_UNPRINTED: dict[Family, Document] = {
+    "inet": {"protocol": "boot", "scope": "global"},
+    "inet6": {"protocol": "boot"},
+}
+# Printed, but no part of the route: counters, caches, timers that the copy must not inherit.
+_STATE = frozenset({"type", "expires", "cache", "error", "uid", "mark", "used", "users", "age", "table"})

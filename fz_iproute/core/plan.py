@@ -1,0 +1,154 @@
+"""The difference between what should be in the mirror table and what is, as `ip` commands in a safe order.
+
+Every step keeps the LAN reachable: what is added stands before what it replaces goes.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from fz_iproute.core.desired import Desired
+from fz_iproute.core.model import Command, Route
+from fz_iproute.core.prefix import FAMILIES, Family
+
+
+class _Phase(IntEnum):
+    """When a command runs. A router must be reachable before a route through it is accepted."""
+
+    ADD = 0
+    ADD_GATEWAYED = 1
+    DELETE = 2
+    ADD_BACK = 3  # what could only be put in its place after something else had gone
+    CLEAN_UP = 4
+
+
+class _Step(NamedTuple):
+    phase: _Phase
+    verb: str
+    route: Route
+    reason: str
+
+
+# The kernel keeps routes of equal destination, tos and metric in a list, in which the first one wins.
+_Key = tuple[str, str, int]
+
+
+def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
+    """The commands that lead from what is to what should be; none if nothing differs."""
+    commands: list[Command] = []
+    refused = {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
+    for family in FAMILIES:
+        wanted, ours = desired.wanted[family], desired.ours[family]
+        if wanted == ours:
+            continue
+        steps = _steps(family, wanted, ours, desired.others[family], prune)
+        for _, verb, route, reason in sorted(steps, key=lambda step: step.phase):
+            words = ("route", verb, "table", str(desired.layout.mirror), route.dst, *route.attributes.words)
+            commands.append(Command(family, words, reason or f"stale: {refused.get(route, 'main has no such route')}"))
+    return commands
+
+
+def take_out(desired: Desired) -> list[Command]:
+    """The commands that remove every copy."""
+    nothing: dict[Family, tuple[Route, ...]] = dict.fromkeys(FAMILIES, ())
+    commands = plan(Desired(desired.layout, (), nothing, desired.ours, desired.others))
+    return [command._replace(reason="ours") for command in commands]
+
+
+def _steps(
+    family: Family, wanted: Sequence[Route], ours: Sequence[Route], others: Sequence[Route], prune: bool
+) -> Iterator[_Step]:
+    want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
+    reached = {route.dst for route in wanted}
+    for key in want | have:
+        group = want.get(key, []), have.get(key, []), alien.get(key, [])
+        if group[0] == group[1]:
+            continue
+        if family == "inet":
+            steps = _inet_group(*group)
+        else:
+            taken = {metric for dst, _, metric in (*want, *have, *alien) if dst == key[0]}
+            steps = _inet6_group(*group, spare=max(taken) + 1)
+        for step in steps:
+            # Without pruning, only what another copy of the same destination supersedes may go.
+            if prune or step.verb != "del" or step.route.dst in reached:
+                yield step
+
+
+def _grouped(routes: Iterable[Route]) -> dict[_Key, list[Route]]:
+    groups: dict[_Key, list[Route]] = defaultdict(list)
+    for route in routes:
+        groups[route.dst, route.attributes.tos, route.attributes.metric].append(route)
+    return groups
+
+
+def _inet_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[Route]) -> Iterator[_Step]:
+    """IPv4: twins are told apart by any attribute, and `append` puts one behind all others."""
+    if len(want) == len(have) == 1 and not alien:
+        yield _replacement(want[0], have[0])
+        return
+    kept = _kept_in_place(want, have)
+    blocked = False
+    for position, route in enumerate(want[kept:], start=kept):
+        # An identical route is refused, so one that stands in the wrong place has to go before it comes back,
+        # and all that belong behind it wait with it.
+        blocked = blocked or route in have
+        verb = "append" if position or have or alien else "add"
+        yield _Step(_Phase.ADD_BACK, verb, route, "out of order") if blocked else _addition(verb, route)
+    yield from (_deletion(route) for route in have if route not in want[:kept])
+
+
+def _kept_in_place(want: Sequence[Route], have: Sequence[Route]) -> int:
+    """How many routes at the head of `want` already stand in `have`, in this order."""
+    rest = iter(have)
+    for count, route in enumerate(want):
+        if route not in rest:  # consumes `rest` up to the route
+            return count
+    return len(want)
+
+
+def _inet6_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[Route], spare: int) -> Iterator[_Step]:
+    """IPv6: one route for each path; the order is the kernel's own, and `replace` hits the first of any device.
+
+    `spare` is a metric that no route to this destination has.
+    """
+    if len(want) == len(have) == 1 and not alien:
+        yield _replacement(want[0], have[0])
+        return
+    replaced: list[Route] = []
+    for position, route in enumerate(route for route in want if route not in have):
+        rival = next((old for old in have if old.attributes.path == route.attributes.path and old not in want), None)
+        if rival is None:
+            yield _addition("append" if position or have or alien else "add", route)
+            continue
+        # The kernel refuses a second route with this path, and `replace` could hit another device's: a
+        # double with a metric of its own carries the traffic while one goes and the other comes.
+        double = _with_metric(route, spare)
+        replaced.append(rival)
+        yield _Step(_Phase.ADD, "append", double, "holds the place while its original changes")
+        yield _Step(_Phase.DELETE, "del", rival, "changed")
+        yield _Step(_Phase.ADD_BACK, "append", route, f"changed, was {rival}")
+        yield _Step(_Phase.CLEAN_UP, "del", double, "held the place")
+    yield from (_deletion(route) for route in have if route not in want and route not in replaced)
+
+
+def _with_metric(route: Route, metric: int) -> Route:
+    words = list(route.attributes.words)
+    # In IPv6, only pairs of words stand before the metric.
+    position = next(index for index in range(0, len(words), 2) if words[index] == "metric")
+    words[position + 1] = str(metric)
+    return Route(route.dst, route.attributes._replace(words=tuple(words), metric=metric))
+
+
+def _addition(verb: str, route: Route) -> _Step:
+    return _Step(_Phase.ADD_GATEWAYED if route.attributes.gatewayed else _Phase.ADD, verb, route, "missing")
+
+
+def _replacement(new: Route, old: Route) -> _Step:
+    phase = _Phase.ADD_GATEWAYED if new.attributes.gatewayed else _Phase.ADD
+    return _Step(phase, "replace", new, f"changed, was {old}")
+
+
+def _deletion(route: Route) -> _Step:
+    return _Step(_Phase.DELETE, "del", route, "")

@@ -1,0 +1,100 @@
+"""Address prefixes as numbers, and sets of them that answer "who covers this?" in constant time."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Literal, NamedTuple
+
+Family = Literal["inet", "inet6"]
+FAMILIES: tuple[Family, ...] = ("inet", "inet6")
+
+_BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
+
+
+class Prefix(NamedTuple):
+    """`address` is the network as an integer without its host bits, `length` the number of network bits."""
+
+    family: Family
+    address: int
+    length: int
+
+    @classmethod
+    def of_route(cls, dst: str, family: Family) -> "Prefix":
+        """The destination of a route as `ip` prints it: `default`, an address or a prefix."""
+        if dst == "default":
+            return cls(family, 0, 0)
+        host, _, length = dst.partition("/")
+        address = int(IPv4Address(host) if family == "inet" else IPv6Address(host))
+        return cls(family, address, int(length) if length else _BITS[family])
+
+    @classmethod
+    def parse(cls, text: str) -> "Prefix":
+        """A prefix as people write it; ValueError says what is wrong, and which network was meant."""
+        try:
+            network = ip_network(text)
+        except ValueError:
+            try:
+                meant = ip_network(text, strict=False)
+            except ValueError:
+                raise ValueError(f"{text!r} is not an IPv4 or IPv6 prefix") from None
+            raise ValueError(f"{text!r} has host bits set; the network is {meant}") from None
+        family: Family = "inet" if network.version == 4 else "inet6"
+        return cls(family, int(network.network_address), network.prefixlen)
+
+    def covers(self, other: "Prefix") -> bool:
+        """True if `other` is equal to or inside this prefix."""
+        return (
+            self.family == other.family and self.length <= other.length and other.network(self.length) == self.address
+        )
+
+    def network(self, length: int) -> int:
+        """The address cut to `length` bits."""
+        shift = _BITS[self.family] - length
+        return self.address >> shift << shift
+
+    def __str__(self) -> str:
+        host = IPv4Address(self.address) if self.family == "inet" else IPv6Address(self.address)
+        return f"{host}/{self.length}"
+
+
+class PrefixSet:
+    """A set of prefixes. A question costs one look-up per distinct length, however many there are."""
+
+    def __init__(self, prefixes: Iterable[Prefix] = ()) -> None:
+        lengths: dict[Family, dict[int, set[int]]] = {family: defaultdict(set) for family in FAMILIES}
+        for prefix in prefixes:
+            lengths[prefix.family][prefix.length].add(prefix.address)
+        # Widest first: the widest cover is the one worth naming to a person.
+        self._lengths = {family: sorted(found.items()) for family, found in lengths.items()}
+
+    def covering(self, prefix: Prefix) -> Prefix | None:
+        """The widest member that is equal to `prefix` or contains it."""
+        family, address, own = prefix
+        bits = _BITS[family]
+        for length, networks in self._lengths[family]:
+            if length > own:
+                return None
+            shift = bits - length
+            if (network := address >> shift << shift) in networks:
+                return Prefix(family, network, length)
+        return None
+
+    def covers(self, prefix: Prefix) -> bool:
+        """True if some member is equal to `prefix` or contains it."""
+        return self.covering(prefix) is not None
+
+    def inside(self, prefix: Prefix) -> Prefix | None:
+        """Some member that is strictly inside `prefix`."""
+        for member in self:
+            if member.length > prefix.length and prefix.covers(member):
+                return member
+        return None
+
+    def __iter__(self) -> Iterator[Prefix]:
+        for family, lengths in self._lengths.items():
+            for length, networks in lengths:
+                for network in networks:
+                    yield Prefix(family, network, length)
+
+    def __bool__(self) -> bool:
+        return any(self._lengths.values())

@@ -1,0 +1,1 @@
+"""The effects: everything that runs `ip` or touches the machine."""

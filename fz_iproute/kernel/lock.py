@@ -1,0 +1,72 @@
+"""One fz-iproute at a time works on the same tables of the same network namespace."""
+
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fz_iproute.errors import Locked, UsageError
+
+# How often a held lock is tried again, in seconds: a pass takes a tenth of a second.
+_PAUSE = 0.05
+
+
+@contextmanager
+def lock(netns: str | None, table: int, wait: float) -> Iterator[None]:
+    """Hold the lock for as long as the block runs; Locked if another holds it for longer than `wait` seconds.
+
+    The kernel releases it when the process ends, however it ends.
+    """
+    name = f"{_namespace(netns)}-{table}.lock"
+    path = _folder() / name
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + wait
+        while not _taken(fd):
+            if time.monotonic() >= deadline:
+                raise Locked(
+                    f"another fz-iproute has held {path} for more than {wait:g} s; "
+                    f"see who with `fuser {path}`, or wait longer with --wait"
+                )
+            time.sleep(_PAUSE)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _taken(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _namespace(netns: str | None) -> int:
+    path = f"/run/netns/{netns}" if netns else "/proc/self/ns/net"
+    try:
+        return Path(path).stat().st_ino
+    except OSError as error:
+        raise UsageError(f"--netns {netns}: {path}: {error.strerror}; `ip netns list` shows what there is") from None
+
+
+def _folder() -> Path:
+    """Where locks live: systemd's runtime folder, /run for root, else a folder that only this user can write."""
+    candidates = [
+        Path(os.environ["RUNTIME_DIRECTORY"].split(":")[0]) if "RUNTIME_DIRECTORY" in os.environ else None,
+        Path("/run/fz-iproute"),
+        Path(os.environ["XDG_RUNTIME_DIR"]) / "fz-iproute" if "XDG_RUNTIME_DIR" in os.environ else None,
+        Path(f"/tmp/fz-iproute-{os.getuid()}"),
+    ]
+    for folder in filter(None, candidates):
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError:
+            continue
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and os.access(folder, os.W_OK):
+            return folder
+    raise UsageError("no folder for the lock: $RUNTIME_DIRECTORY, /run, $XDG_RUNTIME_DIR, /tmp: none can be written")
