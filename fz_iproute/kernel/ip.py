@@ -51,9 +51,8 @@ class Answer(NamedTuple):
             raise ReadFailed(f"{shlex.join(self.argv)}: {self.words}")
         try:
             # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
-            # `link show` in a namespace without links, and a filter that lets nothing pass, print nothing at all.
             text = self.stdout.decode("utf-8", "surrogateescape")
-            documents = json.loads(text or "[]", strict=False)
+            documents = json.loads(text, strict=False)
         except ValueError as error:
             raise ReadFailed(f"{shlex.join(self.argv)}: printed broken JSON: {error}") from None
         if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):

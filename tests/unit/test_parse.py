@@ -1,0 +1,116 @@
+"""The model says of a route exactly what `ip` shows, or says that it cannot."""
+
+import pytest
+
+from fz_iproute.core import parse
+from fz_iproute.core.model import Nexthop
+from tests.unit.routes import LINKS, route
+
+USUAL = "proto boot scope global"
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"dev": "eth0"}, f"dev eth0 {USUAL}"),
+        ({"dev": "eth0", "scope": "link", "protocol": "kernel"}, "dev eth0 proto kernel scope link"),
+        ({"dev": "eth0", "prefsrc": "10.0.0.1", "metric": 600}, f"dev eth0 {USUAL} src 10.0.0.1 metric 600"),
+        ({"dev": "eth0", "tos": "0x10"}, f"dev eth0 {USUAL} tos 0x10"),
+        ({"dev": "eth0", "flow": {"to": "3"}}, f"dev eth0 {USUAL} realms 3"),
+        ({"dev": "eth0", "flow": {"from": "2", "to": "3"}}, f"dev eth0 {USUAL} realms 2/3"),
+        (
+            {"dev": "eth0", "metrics": [{"mtu": 1400, "congestion": "reno", "ecn": None, "rtt": 100}]},
+            f"dev eth0 {USUAL} mtu 1400 congctl reno features ecn rtt 100ms",
+        ),
+        ({"gateway": "10.0.0.9", "dev": "eth0", "flags": ["onlink"]}, f"via 10.0.0.9 dev eth0 {USUAL} onlink"),
+        ({"via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth0"}, f"via inet6 fe80::1 dev eth0 {USUAL}"),
+        ({"nhid": 7, "dev": "eth0", "gateway": "10.0.0.1"}, f"nhid 7 {USUAL}"),
+        (
+            {"nexthops": [{"dev": "eth0", "weight": 1}, {"dev": "eth1", "weight": 2, "flags": ["linkdown"]}]},
+            f"{USUAL} nexthop dev eth0 weight 1 nexthop dev eth1 weight 2",
+        ),
+        ({"dev": "eth0", "flags": ["linkdown", "dead"], "expires": 9, "cache": []}, f"dev eth0 {USUAL}"),
+    ],
+)
+def test_each_key_becomes_its_argument(document, words) -> None:
+    (found,) = parse.routes([{"dst": "10.0.0.0/24", **document}], "inet", LINKS)
+    assert (words, "") == (" ".join(found.attributes.words), found.attributes.inexpressible)
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({"dev": "eth0", "encap": "seg6", "segs": []}, "encap, segs"),
+        ({"dev": "eth0", "metrics": [{"warp": 9}]}, "warp"),
+        ({"dev": "eth0", "metrics": [{"rtt": 0}]}, "rtt"),
+        ({"dev": "eth0", "protocol": "my proto"}, "my proto"),
+        ({"dev": "eth0", "metrics": [{"mtu": 1400}], "lock": None}, "lock"),
+        ({"nexthops": [{"dev": "eth0", "weight": 1, "encap": "mpls"}]}, "encap"),
+        ({"nexthops": [{"dev": "eth0", "weight": 1}] * 130}, "130 nexthops"),
+    ],
+)
+def test_what_cannot_be_said_exactly_is_named(document, named) -> None:
+    (found,) = parse.routes([{"dst": "10.0.0.0/24", **document}], "inet", LINKS)
+    assert named in found.attributes.inexpressible
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (route("10.0.0.0/24"), True),
+        (route("10.0.0.0/24", scope=None), False),
+        (route("10.0.0.0/24", type="broadcast"), False),
+        (route("fe80::/64"), True),
+        (route("fd00::/64", gateway="fe80::1"), False),
+        (route("fd00::/64", type="unreachable"), False),
+    ],
+)
+def test_on_link_is_scope_link_in_ipv4_and_no_gateway_in_ipv6(found, expected) -> None:
+    assert expected == found.attributes.on_link
+
+
+def test_a_route_that_names_only_its_nexthop_object_takes_the_objects_path() -> None:
+    document = {"dst": "10.0.0.0/24", "nhid": 7, "scope": "link"}
+    assert parse.needs_nexthops([document])
+    (found,) = parse.routes([document], "inet", LINKS, {7: Nexthop(("eth0",), gatewayed=False)})
+    assert (("eth0",), True) == (found.attributes.devices, found.attributes.on_link)
+
+
+def test_nexthop_groups_are_resolved_to_their_members() -> None:
+    objects = [
+        {"id": 1, "dev": "eth0"},
+        {"id": 2, "gateway": "10.0.0.1", "dev": "eth1"},
+        {"id": 3, "group": [{"id": 1}, {"id": 2}]},
+    ]
+    assert Nexthop(("eth0", "eth1"), gatewayed=True) == parse.nexthops(objects)[3]
+
+
+@pytest.mark.parametrize("name", ['a"b', "a'b", "$x", ";x", "-x", "dev", "ü€", "a@b", "*", "a\\"])
+def test_most_names_mean_themselves(name) -> None:
+    links = parse.links([{"ifindex": 7, "ifname": name, "flags": ["UP"]}])
+    assert name == links[name].word
+
+
+@pytest.mark.parametrize("name", ["#x", "a#b", "'q", '"q', "\x01", "a\x1b[31m", "\udcff"])
+def test_names_that_a_batch_line_or_a_terminal_would_misread_go_by_their_number(name) -> None:
+    links = parse.links([{"ifindex": 7, "ifname": name, "flags": ["UP"]}])
+    assert "if7" == links[name].word
+
+
+def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_number() -> None:
+    links = parse.links([{"ifindex": 7, "ifname": "#x", "flags": []}, {"ifindex": 8, "ifname": "if7", "flags": []}, {}])
+    (found,) = parse.routes([{"dst": "10.0.0.0/24", "dev": "#x"}], "inet", links)
+    assert "'#x'" in found.attributes.inexpressible
+
+
+def test_rules_read_as_ip_prints_them() -> None:
+    (found,) = parse.rules(
+        [{"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "539098368"}], "inet"
+    )
+    assert (32765, 539098368, "not from all fwmark 0xfd002021 lookup 539098368") == found[1:]
+
+
+@pytest.mark.parametrize("document", [{}, {"dst": None}, {"dst": "10.0.0.0/24; rm"}, {"dst": "1", "metrics": 3}])
+def test_documents_of_another_shape_are_an_error(document) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+        parse.routes([document], "inet", LINKS)
