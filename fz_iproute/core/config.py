@@ -1,10 +1,8 @@
 """The configuration: its keys, their defaults, and a parser that reports every problem at once."""
 
 import dataclasses
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any
 
 from fz_iproute.core.prefix import FAMILIES, Prefix
@@ -206,6 +204,8 @@ class Config:
 
 def parse(text: str, place: str) -> Config:
     """The configuration in a TOML text. UsageError lists all problems, one a line, each after `place` and its key."""
+    import tomllib  # noqa: PLC0415  # most machines have no file, and every cold start would pay
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -267,6 +267,8 @@ def _contradictions(config: Config) -> Iterator[str]:
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  # only to word a problem
+
     near = get_close_matches(name, known, n=1, cutoff=0)
     return f"; did you mean {near[0]}?" if near else ""
 

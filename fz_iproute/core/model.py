@@ -58,11 +58,11 @@ class Link(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule of the routing policy; `text` as `ip rule` prints it, `table` None for goto, unreachable and the like."""
+    """A rule that looks up `table`; `text` as `ip rule` prints it, without the priority."""
 
     family: Family
     priority: int
-    table: int | None
+    table: int
     text: str
 
 

@@ -44,20 +44,12 @@ def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | N
     return None if f"if{index}" in others else f"if{index}"
 
 
-def rules(documents: Iterable[Document], family: Family) -> list[Rule]:
-    """`ip -N -json rule show`: numbers, since rt_tables may give any name to any table."""
-    return [
-        Rule(
-            family=family,
-            priority=document["priority"],
-            table=int(document["table"]) if "table" in document else None,
-            text=_rule_text(document),
-        )
-        for document in documents
-    ]
+def rules(documents: Iterable[Document], family: Family, table: int) -> list[Rule]:
+    """`ip -json rule show table T`; the documents may name the table as they like."""
+    return [Rule(family, document["priority"], table, _rule_text(document, table)) for document in documents]
 
 
-def _rule_text(document: Document) -> str:
+def _rule_text(document: Document, table: int) -> str:
     words = ["not"] if "not" in document else []
     words += ["from", document["src"] + _slash(document.get("srclen"))]
     if "dst" in document:
@@ -67,9 +59,7 @@ def _rule_text(document: Document) -> str:
     for key, value in document.items():
         if key not in {"priority", "not", "src", "srclen", "dst", "dstlen", "fwmark", "fwmask", "table", "protocol"}:
             words += [key] if value is None else [key, str(value)]
-    if "table" in document:
-        words += ["lookup", document["table"]]
-    return " ".join(words)
+    return " ".join([*words, "lookup", str(table)])
 
 
 def _slash(length: object) -> str:

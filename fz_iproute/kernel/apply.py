@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fz_iproute.core.model import Command
-from fz_iproute.core.prefix import FAMILIES, Family
-from fz_iproute.kernel.ip import Answer, Ip, Running
+from fz_iproute.core.prefix import FAMILIES
+from fz_iproute.kernel.ip import OPTION, Answer, Ip, Running
 
 # `ip -batch` 6.1 leaks about 4 KB a line: 10,000 lines are 40 MB.
 MOST_LINES = 10_000
 
-_OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
 _FAILED = re.compile(r"Command failed -:(\d+)")
 NO_PERMISSION = "Operation not permitted"
 
@@ -44,7 +43,7 @@ def _chunks(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
 def _start(ip: Ip, chunk: Sequence[Command]) -> tuple[Running, Sequence[Command]]:
     lines = "".join(f"{' '.join(command.words)}\n" for command in chunk)
     stdin = lines.encode("utf-8", "surrogateescape")
-    return ip.start(_OPTION[chunk[0].family], "-force", "-batch", "-", stdin=stdin), chunk
+    return ip.start(OPTION[chunk[0].family], "-force", "-batch", "-", stdin=stdin), chunk
 
 
 def _refusals(answer: Answer, chunk: Sequence[Command]) -> Iterator[Refusal]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import sh
 
 from fz_iproute.core.model import Command
+from fz_iproute.core.prefix import Family
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 
 # The longest a single `ip` may take; a dump of a million routes needs about half a second.
@@ -21,10 +22,21 @@ TIMEOUT = 10.0
 _SBIN = "/usr/sbin:/sbin"
 
 # Printing routes as JSON came with 4.17, -Numeric with 5.2, nexthop objects with 5.3 (2019).
-OLDEST = (5, 3)
+OLDEST = "5.3"
+_OLDEST_DATE = "190924"
 
 _NOT_KNOWN = re.compile(r'Option "-[^"]*" is unknown|unrecognized option|invalid option|BusyBox', re.IGNORECASE)
-_VERSION = re.compile(r"iproute2-(?:ss)?v?(\d+)(?:\.(\d+))?")
+_NO_FAMILY = "Address family not supported"
+_SPACE = re.compile(r"\s*")
+_NO_TABLE = "FIB table does not exist"
+# Up to 5.5, `ip -V` gave the date of its snapshot instead of its number.
+_VERSION = re.compile(r"iproute2-(?:ss(?P<date>\d{6})|(?P<number>\d+\.\d+))")
+
+
+Document = dict[str, Any]
+
+# Families are an option of the process, not of a line.
+OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
 
 
 class Answer(NamedTuple):
@@ -45,19 +57,9 @@ class Answer(NamedTuple):
         lines = [line for line in self.stderr.splitlines() if line.strip()]
         return " / ".join(lines[-3:]) or f"exit code {self.code} without a word"
 
-    def documents(self) -> list[dict[str, Any]]:
-        """The JSON array of a read. ReadFailed if there is any doubt: a failed read is never an empty one."""
-        if self.code != 0:
-            raise ReadFailed(f"{shlex.join(self.argv)}: {self.words}")
-        try:
-            # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
-            text = self.stdout.decode("utf-8", "surrogateescape")
-            documents = json.loads(text, strict=False)
-        except ValueError as error:
-            raise ReadFailed(f"{shlex.join(self.argv)}: printed broken JSON: {error}") from None
-        if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
-            raise ReadFailed(f"{shlex.join(self.argv)}: printed JSON, but not a list of objects")
-        return documents
+    def failure(self, words: str) -> str:
+        """The message that the command failed with these words."""
+        return f"{shlex.join(self.argv)}: {words}"
 
 
 class Running:
@@ -113,6 +115,29 @@ def _content(fd: int) -> bytes:
         return file.read()
 
 
+class Asked(NamedTuple):
+    """Questions on their way to an answer."""
+
+    running: Running
+    questions: tuple[str, ...]
+
+
+def _arrays(stdout: bytes) -> list[list[Document]]:
+    """The JSON arrays of objects that stand one after the other. ValueError if they are anything else."""
+    # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
+    text = stdout.decode("utf-8", "surrogateescape").strip()
+    decoder = json.JSONDecoder(strict=False)
+    arrays: list[list[Document]] = []
+    position = 0
+    while position < len(text):
+        array, position = decoder.raw_decode(text, position)
+        if not isinstance(array, list) or not all(isinstance(document, dict) for document in array):
+            raise ValueError("not a list of objects")
+        arrays.append(array)
+        position = _SPACE.match(text, position).end()  # type: ignore[union-attr]  # matches the empty string too
+    return arrays
+
+
 class Ip:
     """The `ip` of this machine, in the network namespace `netns` if one is named."""
 
@@ -140,32 +165,61 @@ class Ip:
                 running.kill()
         self._working.clear()
 
-    def read(self, running: Running, *, missing_is_empty: bool = False) -> list[dict[str, Any]]:
-        """The documents of a read. With `missing_is_empty`, those of a table that does not exist are none."""
-        answer = running.answer()
-        if missing_is_empty and answer.code == 2 and "FIB table does not exist" in answer.stderr:
-            return []
-        if answer.code and "Cannot open network namespace" in answer.stderr:
-            raise UsageError(answer.words)
+    def ask(self, family: Family, *questions: str) -> "Asked":
+        """Start to read: each question is what follows `ip`, such as `link show`.
+
+        A question alone has a process of its own, in which the kernel filters the dump; in the batch that
+        several share, `ip` has to filter all routes of the family by itself.
+        """
+        if len(questions) == 1:
+            return Asked(self.start("-json", OPTION[family], *questions[0].split()), questions)
+        lines = "".join(f"{question}\n" for question in questions)
+        return Asked(self.start("-json", OPTION[family], "-force", "-batch", "-", stdin=lines.encode()), questions)
+
+    def answers(self, asked: "Asked") -> list[list[Document]]:
+        """What was asked for, a list of documents for each question.
+
+        A table that does not exist is an empty one, and so are those of a family that the kernel was built
+        without. Anything else that is not a whole answer raises: a failed read is never an empty one.
+        """
+        answer = asked.running.answer()
         if _NOT_KNOWN.search(answer.stderr):
             raise self._too_old(answer)
+        if answer.code == 2 and len(asked.questions) == 1 and _NO_TABLE in answer.stderr:
+            return [[]]
+        if answer.code == 255 and "Cannot open network namespace" in answer.stderr:
+            raise UsageError(answer.words)
+        if _NO_FAMILY in answer.stderr:
+            return [[] for _ in asked.questions]
+        if answer.code != 0:
+            raise ReadFailed(answer.failure(answer.words))
         try:
-            return answer.documents()
-        except ReadFailed:
+            answers = _arrays(answer.stdout)
+        except ValueError as error:
             # Before 4.17, `ip` took -json for a route and printed text.
-            if answer.code == 0 and self._version() < OLDEST:
+            if self._is_old():
                 raise self._too_old(answer) from None
-            raise
+            raise ReadFailed(answer.failure(f"broken JSON: {error}")) from None
+        if len(answers) != len(asked.questions):
+            raise ReadFailed(answer.failure(f"{len(answers)} answers to {len(asked.questions)} questions"))
+        return answers
 
     def line(self, command: Command) -> str:
         """The command as a line for a shell: what is printed is what is run."""
         family = ("-6",) if command.family == "inet6" else ()
         return shlex.join(("ip", *self._netns, *family, *command.words))
 
-    def _version(self) -> tuple[int, int]:
+    def _is_old(self) -> bool:
         found = _VERSION.search(self.start("-V").answer().stdout.decode("utf-8", "replace"))
-        return (int(found[1]), int(found[2] or 0)) if found else OLDEST
+        if found is None:
+            return False
+        if found["date"]:
+            return found["date"] < _OLDEST_DATE
+        return _numbers(found["number"]) < _numbers(OLDEST)
 
     def _too_old(self, answer: Answer) -> IpUnusable:
-        needed = ".".join(map(str, OLDEST))
-        return IpUnusable(f"{shlex.join(answer.argv)}: {answer.words}; iproute2 {needed} or newer is needed")
+        return IpUnusable(answer.failure(f"{answer.words}; iproute2 {OLDEST} or newer is needed"))
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]

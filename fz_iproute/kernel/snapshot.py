@@ -1,24 +1,23 @@
 """Reads what the planner needs, with as few `ip` as the facts allow, side by side."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, NamedTuple
 
 from fz_iproute.core import parse
-from fz_iproute.core.config import Config
+from fz_iproute.core.config import Config, Tables
 from fz_iproute.core.desired import layout
-from fz_iproute.core.model import Nexthop, Snapshot
+from fz_iproute.core.model import Nexthop, Route, Rule, Snapshot
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.errors import ReadFailed
-from fz_iproute.kernel.ip import Ip, Running
-
-_OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
+from fz_iproute.kernel.ip import OPTION, Asked, Document, Ip
 
 # `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
 _LOCKED = re.compile(
     r" (?:mtu|window|rtt|rttvar|ssthresh|cwnd|advmss|reordering|hoplimit|initcwnd|initrwnd|quickack|congctl) lock "
 )
+
+_MAIN = "route show table main"
 
 
 def read_snapshot(ip: Ip, config: Config) -> Snapshot:
@@ -32,71 +31,86 @@ def read_snapshot(ip: Ip, config: Config) -> Snapshot:
 
 
 def _read(ip: Ip, config: Config) -> Snapshot:
-    asked_rules = {family: ip.start("-N", "-json", _OPTION[family], "rule", "show") for family in FAMILIES}
-    asked_main = {family: _ask_main(ip, family, config) for family in FAMILIES}
-    asked_links = ip.start("-json", "link", "show")
+    tables = _tables(config.tables)
+    rules = [f"rule show table {table}" for table in tables]
+    routes = [f"route show table {table}" for table in tables]
+    # IPv4: two tables of one machine may differ by a million routes, so each dump gets a process that filters.
+    asked = ip.ask("inet", *rules, "link show")
+    asked_main = [ip.ask("inet", question) for question in _lan_of_main(config)]
+    # IPv6 has no scope to ask for: all of main is read, and beside that the other dumps cost little.
+    asked6 = ip.ask("inet6", *rules, _MAIN, *routes)
 
-    rules = tuple(rule for family in FAMILIES for rule in parse.rules(ip.read(asked_rules[family]), family))
-    tables = layout(config.tables, rules)
-    asked = {
-        (family, table): ip.start("-json", _OPTION[family], "route", "show", "table", str(table))
-        for family in FAMILIES
-        for table in {tables.mirror, tables.internet}
+    *found_rules, found_links = ip.answers(asked)
+    found6 = ip.answers(asked6)
+    known = [*_rules(tables, found_rules, "inet"), *_rules(tables, found6, "inet6")]
+    plane = layout(config.tables, known)
+    concerned = {plane.mirror, plane.internet}
+    asked_tables = {table: ip.ask("inet", f"route show table {table}") for table in concerned}
+
+    inet = {table: ip.answers(asked_tables[table])[0] for table in concerned}
+    inet6 = dict(zip(tables, found6[len(rules) + 1 :], strict=True))
+    main: dict[Family, list[Document]] = {
+        "inet": list(chain.from_iterable(_lan_documents(ip, asked) for asked in asked_main)),
+        "inet6": _with_locks_marked(ip, "inet6", found6[len(rules)], _MAIN),
     }
 
-    links = parse.links(ip.read(asked_links))
-    main = {family: list(chain.from_iterable(_documents(ip, a) for a in asked_main[family])) for family in FAMILIES}
-    others = {key: ip.read(running, missing_is_empty=True) for key, running in asked.items()}
+    links = parse.links(found_links)
     nexthops: Mapping[int, Nexthop] = {}
-    if any(parse.needs_nexthops(documents) for documents in [*main.values(), *others.values()]):
-        nexthops = parse.nexthops(ip.read(ip.start("-json", "nexthop", "show")))
-
-    routes = {key: parse.routes(documents, key[0], links, nexthops) for key, documents in others.items()}
+    if any(parse.needs_nexthops(documents) for documents in (*main.values(), *inet.values(), *inet6.values())):
+        nexthops = parse.nexthops(ip.answers(ip.ask("inet", "nexthop show"))[0])
+    by_table: dict[int, dict[Family, tuple[Route, ...]]] = {
+        table: {
+            "inet": parse.routes(inet[table], "inet", links, nexthops),
+            "inet6": parse.routes(inet6[table], "inet6", links, nexthops),
+        }
+        for table in concerned
+    }
     return Snapshot(
         links=links,
-        rules=rules,
+        rules=tuple(known),
         main={family: parse.routes(main[family], family, links, nexthops) for family in FAMILIES},
-        mirror={family: routes[family, tables.mirror] for family in FAMILIES},
-        internet={family: routes[family, tables.internet] for family in FAMILIES},
+        mirror=by_table[plane.mirror],
+        internet=by_table[plane.internet],
     )
 
 
-class _Asked(NamedTuple):
-    """A read of main on its way: the arguments again, and what they make `ip` leave out of the documents."""
-
-    running: Running
-    words: tuple[str, ...]
-    left_out: dict[str, Any]
+def _tables(tables: Tables) -> list[int]:
+    """Every table that may play a part, whichever layout is in force."""
+    return list(dict.fromkeys((tables.single, tables.lan, tables.internet)))
 
 
-def _ask_main(ip: Ip, family: Family, config: Config) -> list[_Asked]:
-    """The LAN's share of main. IPv6 has no scope to ask for: there, all of it is read."""
-    show = (_OPTION[family], "route", "show", "table", "main")
-    # As a filter, `scope link` prints no scope; `root P` (all that is inside P) leaves nothing out.
-    if family == "inet6":
-        filters: list[tuple[tuple[str, ...], dict[str, Any]]] = [((), {})]
-    else:
-        filters = [(("scope", "link"), {"scope": "link"})]
-        filters += [(("root", str(prefix)), {}) for prefix in config.lan.allow if prefix.family == family]
-    return [_Asked(ip.start("-json", *show, *words), (*show, *words), left_out) for words, left_out in filters]
+def _rules(tables: Iterable[int], answers: Iterable[list[Document]], family: Family) -> Iterator[Rule]:
+    for table, documents in zip(tables, answers, strict=False):
+        yield from parse.rules(documents, family, table)
 
 
-def _documents(ip: Ip, asked: _Asked) -> list[dict[str, Any]]:
-    documents = ip.read(asked.running, missing_is_empty=True)
-    for document in documents:
-        document.update(asked.left_out)
+_SCOPE_LINK = f"{_MAIN} scope link"
+
+
+def _lan_of_main(config: Config) -> list[str]:
+    """The questions for the LAN's share of IPv4 main: what is on-link, and what `lan.allow` adds to it."""
+    allowed = [prefix for prefix in config.lan.allow if prefix.family == "inet"]
+    return [_SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in allowed)]
+
+
+def _lan_documents(ip: Ip, asked: Asked) -> list[Document]:
+    documents = ip.answers(asked)[0]
+    (question,) = asked.questions
+    if question == _SCOPE_LINK:
+        for document in documents:
+            document["scope"] = "link"  # a filter leaves its own key out
+    return _with_locks_marked(ip, "inet", documents, question)
+
+
+def _with_locks_marked(ip: Ip, family: Family, documents: list[Document], question: str) -> list[Document]:
+    """Mark the routes with a locked metric: no key that is known here, so they are reported and not copied."""
     if any("metrics" in document for document in documents):
-        locked = _locked(ip, asked.words)
+        answer = ip.start("-oneline", OPTION[family], *question.split()).answer()
+        if answer.code != 0:
+            raise ReadFailed(answer.failure(answer.words))
+        lines = answer.stdout.decode("utf-8", "surrogateescape").splitlines()
+        locked = {line.split()[0] for line in lines if _LOCKED.search(line)}
         for document in documents:
             if "metrics" in document and document["dst"] in locked:
-                document["lock"] = None  # no attribute that is known here: the route is reported, not copied
+                document["lock"] = None
     return documents
-
-
-def _locked(ip: Ip, words: tuple[str, ...]) -> set[str]:
-    """The destinations of routes with a locked metric."""
-    answer = ip.start("-oneline", *words).answer()
-    if answer.code != 0:
-        raise ReadFailed(f"{' '.join(answer.argv)}: {answer.words}")
-    lines = answer.stdout.decode("utf-8", "surrogateescape").splitlines()
-    return {line.split()[0] for line in lines if _LOCKED.search(line)}

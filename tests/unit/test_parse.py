@@ -105,7 +105,7 @@ def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_
 
 def test_rules_read_as_ip_prints_them() -> None:
     (found,) = parse.rules(
-        [{"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "539098368"}], "inet"
+        [{"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "firezone"}], "inet", 539098368
     )
     assert (32765, 539098368, "not from all fwmark 0xfd002021 lookup 539098368") == found[1:]
 

@@ -1,0 +1,171 @@
+"""An eye of its own on the kernel: raw rtnetlink dumps, without `ip` and without a line of the program under test."""
+
+import ctypes
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+CLONE_NEWNET = 0x40000000
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x10, 0x300
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE, RTM_GETNEXTHOP = 18, 22, 26, 34, 106
+RTN_UNICAST, RT_SCOPE_LINK = 1, 253
+RTNH_F_ONLINK = 4  # the one flag that is asked for; all others are state
+(RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH) = (1, 4, 5, 6, 7, 8, 9)
+(RTA_FLOW, RTA_CACHEINFO, RTA_TABLE, RTA_VIA, RTA_PREF, RTA_EXPIRES) = (11, 12, 15, 18, 20, 23)
+FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_NLMSGHDR = struct.Struct("=IHHII")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_Result = TypeVar("_Result")
+
+
+class RawRoute(NamedTuple):
+    """All that the kernel says about a route, as bytes in hex, but its table and its state."""
+
+    family: int
+    dst_len: int
+    src_len: int
+    tos: int
+    protocol: int
+    scope: int
+    type: int
+    flags: int
+    attributes: tuple[tuple[int, str], ...]
+
+    @property
+    def group(self) -> tuple[str, int, int, str]:
+        """Destination, tos and metric: routes with equal ones stand in a list, in which the first wins."""
+        said = dict(self.attributes)
+        return said.get(RTA_DST, ""), self.dst_len, self.tos, said.get(RTA_PRIORITY, "")
+
+    @property
+    def devices(self) -> set[int]:
+        """The indexes of the interfaces it leaves by."""
+        said = dict(self.attributes)
+        found = {struct.unpack("=i", bytes.fromhex(said[RTA_OIF]))[0]} if RTA_OIF in said else set()
+        return found | {index for _, index, _ in _nexthops(bytes.fromhex(said.get(RTA_MULTIPATH, "")))}
+
+    @property
+    def gatewayed(self) -> bool:
+        """Some nexthop is a router."""
+        said = dict(self.attributes)
+        inside = [kind for *_, rest in _nexthops(bytes.fromhex(said.get(RTA_MULTIPATH, ""))) for kind, _ in rest]
+        return bool({RTA_GATEWAY, RTA_VIA} & {*said, *inside})
+
+    @property
+    def on_link(self) -> bool:
+        """Reaches more than nothing and less than everything, by a device alone; IPv4 says so by its scope too."""
+        return (
+            self.type == RTN_UNICAST
+            and self.dst_len > 0
+            and bool(self.devices)
+            and not self.gatewayed
+            and (self.family == socket.AF_INET6 or self.scope == RT_SCOPE_LINK)
+        )
+
+
+def inside(namespace: str, act: Callable[[], _Result]) -> _Result:
+    """Run `act` in a thread that has moved to the network namespace; what it opens stays there."""
+    results: list[_Result] = []
+    failures: list[OSError] = []
+
+    def work() -> None:
+        try:
+            fd = os.open(Path("/run/netns") / namespace, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if _libc.setns(fd, CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), f"setns {namespace}")
+            finally:
+                os.close(fd)
+            results.append(act())
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def connect(namespace: str) -> socket.socket:
+    """A netlink socket in the namespace; it stays there, whichever thread uses it."""
+    return inside(namespace, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
+
+
+def routes(netlink: socket.socket, family: str, table: int) -> list[RawRoute]:
+    """The routes of a table, in the kernel's order. The cache of IPv6 exceptions is no part of it."""
+    found = (_route(payload) for payload in dump(netlink, RTM_GETROUTE, family))
+    return [route for number, route in found if number == table]
+
+
+def dump(netlink: socket.socket, question: int, family: str) -> list[bytes]:
+    """The answers to a question, undecoded; asked again if the kernel says that they changed underway."""
+    for _ in range(100):
+        answers = _ask(netlink, question, FAMILIES[family])
+        if answers is not None:
+            return answers
+    raise AssertionError("the kernel never gave a consistent dump")
+
+
+def _ask(netlink: socket.socket, question: int, family: int) -> list[bytes] | None:
+    body = struct.pack("=B15x", family)
+    netlink.send(_NLMSGHDR.pack(_NLMSGHDR.size + len(body), question, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body)
+    answers: list[bytes] = []
+    consistent = True
+    while True:
+        data = netlink.recv(1 << 20)
+        position = 0
+        while position < len(data):
+            length, kind, flags, _, _ = _NLMSGHDR.unpack_from(data, position)
+            payload = data[position + _NLMSGHDR.size : position + length]
+            position += (length + 3) & ~3
+            consistent = consistent and not flags & NLM_F_DUMP_INTR
+            if kind == NLMSG_DONE:
+                return answers if consistent else None
+            if kind == NLMSG_ERROR:
+                raise OSError(-struct.unpack_from("=i", payload)[0], "netlink")
+            answers.append(payload)
+
+
+def _route(payload: bytes) -> tuple[int, RawRoute]:
+    family, dst_len, src_len, tos, table, protocol, scope, type_, flags = _RTMSG.unpack_from(payload)
+    kept = []
+    for kind, value in _attributes(payload[_RTMSG.size :]):
+        if kind == RTA_TABLE:
+            table = struct.unpack("=I", value)[0]
+        elif kind == RTA_MULTIPATH:
+            kept.append((kind, _without_state(value).hex()))
+        elif kind not in (RTA_CACHEINFO, RTA_EXPIRES):
+            kept.append((kind, value.hex()))
+    return table, RawRoute(family, dst_len, src_len, tos, protocol, scope, type_, flags & RTNH_F_ONLINK, tuple(kept))
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        yield kind & 0x3FFF, data[4:length]
+        data = data[(length + 3) & ~3 :]
+
+
+def _nexthops(data: bytes) -> Iterator[tuple[int, int, list[tuple[int, bytes]]]]:
+    """Offset, device and attributes of each `struct rtnexthop`."""
+    offset = 0
+    while offset + 8 <= len(data):
+        length, _, _, index = struct.unpack_from("=HBBi", data, offset)
+        yield offset, index, list(_attributes(data[offset + 8 : offset + length]))
+        offset += (length + 3) & ~3
+
+
+def _without_state(multipath: bytes) -> bytes:
+    cleaned = bytearray(multipath)
+    for offset, _, _ in _nexthops(multipath):
+        cleaned[offset + 2] &= RTNH_F_ONLINK
+    return bytes(cleaned)
