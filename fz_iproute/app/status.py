@@ -52,10 +52,10 @@ def status(config: Config, snapshot: Snapshot) -> Status:
 
 def _lines(family: Family, goal: Desired) -> Iterator[Line]:
     ours = set(goal.ours[family])
-    wanted = set(goal.wanted[family])
+    wanted = set(goal.judged[family].wanted)
     superseded = {route.dst: route for route in goal.ours[family] if route not in wanted}
     refused = {}
-    for route, refusal, warning in (verdict for verdict in goal.verdicts if verdict.route.attributes.family == family):
+    for route, refusal, warning in goal.judged[family].verdicts:
         if refusal:
             refused[route] = refusal
             yield Line(family, "skipped", route, refusal)

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import filterfalse
 from typing import NamedTuple
 
 from fz_iproute.core.config import Config, Tables
 from fz_iproute.core.model import Route, Rule, Snapshot
-from fz_iproute.core.policy import Policy
+from fz_iproute.core.policy import Policy, Verdict
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
 
 
@@ -28,12 +29,13 @@ def layout(tables: Tables, rules: Iterable[Rule]) -> Layout:
     return Layout(name, mirror=tables.single, internet=tables.single)
 
 
-class Verdict(NamedTuple):
-    """A LAN route of main: copied if `refusal` is empty. `warning` is what its owner should know."""
+class Judged(NamedTuple):
+    """The verdicts on main, and all that they rest on: the same grounds give the same verdicts."""
 
-    route: Route
-    refusal: str
-    warning: str
+    main: tuple[Route, ...]
+    grounds: tuple[object, ...]
+    verdicts: list[Verdict]
+    wanted: tuple[Route, ...]
 
 
 @dataclass(frozen=True)
@@ -41,30 +43,38 @@ class Desired:
     """What there should be beside what there is, by family, in the kernel's order."""
 
     layout: Layout
-    verdicts: tuple[Verdict, ...]
-    wanted: Mapping[Family, tuple[Route, ...]]
+    judged: Mapping[Family, Judged]
     ours: Mapping[Family, tuple[Route, ...]]
     others: Mapping[Family, tuple[Route, ...]]
 
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Those of both families."""
+        return tuple(verdict for judged in self.judged.values() for verdict in judged.verdicts)
 
-def desired(config: Config, snapshot: Snapshot) -> Desired:
-    """Apply the policy to the snapshot."""
+
+def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> Desired:
+    """Apply the policy to the snapshot. `last`, of the same configuration, saves judging an unchanged main again."""
     plane = layout(config.tables, snapshot.rules)
-    policy = Policy(config.lan, snapshot.links, tunnels(config, snapshot))
+    carriers = tunnels(config, snapshot)
+    policy = Policy(config.lan, snapshot.links, carriers)
+    judged: dict[Family, Judged] = {}
     ours: dict[Family, tuple[Route, ...]] = {}
     others: dict[Family, tuple[Route, ...]] = {}
-    wanted: dict[Family, tuple[Route, ...]] = {}
-    verdicts: list[Verdict] = []
     for family in FAMILIES:
-        existing = snapshot.mirror.get(family, ())
-        ours[family] = tuple(route for route in existing if policy.owns(route))
-        others[family] = tuple(route for route in existing if not policy.owns(route))
+        main, existing = snapshot.main.get(family, ()), snapshot.mirror.get(family, ())
+        ours[family] = tuple(filter(policy.owns, existing))
+        others[family] = tuple(filterfalse(policy.owns, existing))
         # A tier of its own is asked after the VPN's; in a single table the longest prefix would win instead.
-        claimed = _claimed(others[family], family) if plane.name == "single" else PrefixSet()
-        found = [_verdict(route, policy, claimed) for route in snapshot.main.get(family, ()) if policy.concerns(route)]
-        wanted[family] = tuple(verdict.route for verdict in found if not verdict.refusal)
-        verdicts += found
-    return Desired(plane, tuple(verdicts), wanted, ours, others)
+        claimed = _claimed(others[family], family) if plane.name == "single" else frozenset()
+        grounds = (snapshot.links, carriers, claimed)
+        if last and main is last.judged[family].main and grounds == last.judged[family].grounds:
+            judged[family] = last.judged[family]
+        else:
+            verdicts = policy.verdicts(main, PrefixSet(claimed))
+            wanted = tuple(verdict.route for verdict in verdicts if not verdict.refusal)
+            judged[family] = Judged(main, grounds, verdicts, wanted)
+    return Desired(plane, judged, ours, others)
 
 
 def tunnels(config: Config, snapshot: Snapshot) -> frozenset[str]:
@@ -84,13 +94,5 @@ def tunnels(config: Config, snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def _claimed(others: Iterable[Route], family: Family) -> PrefixSet:
-    return PrefixSet(Prefix.of_route(route.dst, family) for route in others if route.dst != "default")
-
-
-def _verdict(route: Route, policy: Policy, claimed: PrefixSet) -> Verdict:
-    if refusal := policy.refusal(route):
-        return Verdict(route, refusal, refusal if route.attributes.inexpressible else "")
-    if claim := claimed.covering(Prefix.of_route(route.dst, route.attributes.family)):
-        return Verdict(route, f"the VPN routes {claim} explicitly", "")
-    return Verdict(route, "", policy.suspicion(route))
+def _claimed(others: Iterable[Route], family: Family) -> frozenset[Prefix]:
+    return frozenset(Prefix.of_route(route.dst, family) for route in others if route.dst != "default")

@@ -5,6 +5,7 @@ Every step keeps the LAN reachable: what is added stands before what it replaces
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
     commands: list[Command] = []
     refused = {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
     for family in FAMILIES:
-        wanted, ours = desired.wanted[family], desired.ours[family]
+        wanted, ours = desired.judged[family].wanted, desired.ours[family]
         if wanted == ours:
             continue
         steps = _steps(family, wanted, ours, desired.others[family], prune)
@@ -51,8 +52,8 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
 
 def take_out(desired: Desired) -> list[Command]:
     """The commands that remove every copy."""
-    nothing: dict[Family, tuple[Route, ...]] = dict.fromkeys(FAMILIES, ())
-    commands = plan(Desired(desired.layout, (), nothing, desired.ours, desired.others))
+    nothing = {family: judged._replace(verdicts=[], wanted=()) for family, judged in desired.judged.items()}
+    commands = plan(replace(desired, judged=nothing))
     return [command._replace(reason="ours") for command in commands]
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cache
+from typing import NamedTuple
 
 from fz_iproute.core.config import Lan
 from fz_iproute.core.model import Attributes, Link, Route
@@ -17,11 +18,16 @@ PRIVATE = PrefixSet(
 )
 
 
-class Policy:
-    """The [lan] section, applied to one machine.
+class Verdict(NamedTuple):
+    """A LAN route of main: copied if `refusal` is empty. `warning` is what its owner should know."""
 
-    `tunnels` are the devices that carry the VPN.
-    """
+    route: Route
+    refusal: str
+    warning: str
+
+
+class Policy:
+    """The [lan] section, applied to one machine. `tunnels` are the devices that carry the VPN."""
 
     def __init__(self, lan: Lan, links: Mapping[str, Link], tunnels: Collection[str]) -> None:
         self._lan = lan
@@ -29,58 +35,45 @@ class Policy:
         self._tunnels = tunnels
         self._allow = PrefixSet(lan.allow)
         self._deny = PrefixSet(lan.deny)
-        # Thousands of routes share a handful of attributes.
-        self._device_refusal = lru_cache(maxsize=None)(self._device_refusal)  # type: ignore[method-assign]
+        # Thousands of routes share a handful of attributes: what these decide is decided once.
+        self._refusal_by_attributes = cache(self._refusal_by_attributes)  # type: ignore[method-assign]
+        self._is_ours_by_attributes = cache(self._is_ours_by_attributes)  # type: ignore[method-assign]
 
-    def concerns(self, route: Route) -> bool:
-        """True if the route is about the LAN at all: on-link, or through a router that `lan.allow` covers."""
+    def verdicts(self, main: Iterable[Route], claimed: PrefixSet) -> list[Verdict]:
+        """One for each route that is about the LAN: on-link, or through a router that `lan.allow` covers.
+
+        `claimed` is what the VPN routes explicitly in the table that gets the copies; empty where a table of
+        its own keeps the LAN out of its way.
+        """
+        found = []
+        for route in main:
+            dst, attributes = route
+            if dst == "default" or attributes.type != "unicast" or attributes.expired or not attributes.devices:
+                continue
+            prefix = Prefix.of_route(dst, attributes.family)
+            if attributes.on_link or self._allow.covers(prefix):
+                found.append(self._verdict(route, prefix, claimed))
+        return found
+
+    def _verdict(self, route: Route, prefix: Prefix, claimed: PrefixSet) -> Verdict:
         attributes = route.attributes
-        if route.dst == "default" or attributes.type != "unicast" or attributes.expired:
-            return False
-        return attributes.on_link or self._allows(route)
-
-    def refusal(self, route: Route) -> str:
-        """Why this route of main is not copied, or "". It must be one that `concerns` the LAN."""
-        attributes = route.attributes
-        if reason := self._device_refusal(attributes):
-            return reason
-        prefix = Prefix.of_route(route.dst, attributes.family)
-        if denied := self._deny.covering(prefix) or self._deny.inside(prefix):
-            return f"lan.deny has {denied}"
-        if prefix.length < (least := self._lan.min_prefixlen[attributes.family]):
-            return f"wider than lan.min_prefixlen.{attributes.family} = {least}"
-        if self._lan.trust == "private" and not PRIVATE.covers(prefix) and not self._allow.covers(prefix):
-            return 'a public prefix: lan.trust = "private", and lan.allow does not have it'
-        return ""
-
-    def suspicion(self, route: Route) -> str:
-        """Why copying this route, though the policy allows it, deserves a warning, or ""."""
-        prefix = Prefix.of_route(route.dst, route.attributes.family)
-        if PRIVATE.covers(prefix) or self._allow.covers(prefix):
-            return ""
-        return 'a public prefix: if this network is not yours, set lan.trust = "private"; if it is, add it to lan.allow'
-
-    def owns(self, route: Route) -> bool:
-        """True for a route of the mirror table that only this policy can have put there."""
-        attributes = route.attributes
-        return (
-            route.dst != "default"
-            and attributes.type == "unicast"
-            and not attributes.inexpressible
-            and not any(device in self._tunnels or self._is_loopback(device) for device in attributes.devices)
-            and (attributes.on_link or self._allows(route))
-        )
-
-    def _allows(self, route: Route) -> bool:
-        return bool(self._allow) and self._allow.covers(Prefix.of_route(route.dst, route.attributes.family))
-
-    def _is_loopback(self, device: str) -> bool:
-        return device in self._links and self._links[device].loopback
-
-    def _device_refusal(self, attributes: Attributes) -> str:
-        """The part of the verdict that is the same for every destination."""
         if attributes.inexpressible:
-            return f"cannot be copied exactly: {attributes.inexpressible}"
+            reason = f"cannot be copied exactly: {attributes.inexpressible}"
+            return Verdict(route, reason, reason)
+        if reason := self._refusal_by_attributes(attributes):
+            return Verdict(route, reason, "")
+        if self._deny and (denied := self._deny.covering(prefix) or self._deny.inside(prefix)):
+            return Verdict(route, f"lan.deny has {denied}", "")
+        if prefix.length < (least := self._lan.min_prefixlen[attributes.family]):
+            return Verdict(route, f"wider than lan.min_prefixlen.{attributes.family} = {least}", "")
+        suspect = not PRIVATE.covers(prefix) and not self._allow.covers(prefix)
+        if suspect and self._lan.trust == "private":
+            return Verdict(route, 'a public prefix: lan.trust = "private", and lan.allow does not have it', "")
+        if claim := claimed.covering(prefix):
+            return Verdict(route, f"the VPN routes {claim} explicitly", "")
+        return Verdict(route, "", _SUSPICION if suspect else "")
+
+    def _refusal_by_attributes(self, attributes: Attributes) -> str:
         for device in attributes.devices:
             link = self._links.get(device)
             if device in self._tunnels:
@@ -94,6 +87,31 @@ class Policy:
             if _matches(device, self._lan.exclude_interfaces):
                 return f"lan.exclude_interfaces has {device}"
         return ""
+
+    def owns(self, route: Route) -> bool:
+        """True for a route of the mirror table that only this policy can have put there."""
+        dst, attributes = route
+        return (
+            dst != "default"
+            and self._is_ours_by_attributes(attributes)
+            and (attributes.on_link or self._allow.covers(Prefix.of_route(dst, attributes.family)))
+        )
+
+    def _is_ours_by_attributes(self, attributes: Attributes) -> bool:
+        return (
+            attributes.type == "unicast"
+            and bool(attributes.devices)
+            and not attributes.inexpressible
+            and not any(device in self._tunnels or self._is_loopback(device) for device in attributes.devices)
+        )
+
+    def _is_loopback(self, device: str) -> bool:
+        return device in self._links and self._links[device].loopback
+
+
+_SUSPICION = (
+    'a public prefix: if this network is not yours, set lan.trust = "private"; if it is, add the prefix to lan.allow'
+)
 
 
 def _matches(device: str, globs: Iterable[str]) -> bool:

@@ -24,7 +24,8 @@ class Prefix(NamedTuple):
         if dst == "default":
             return cls(family, 0, 0)
         host, _, length = dst.partition("/")
-        address = int(IPv4Address(host) if family == "inet" else IPv6Address(host))
+        # The kernel wrote it, so it needs no checking: that would be most of the time of a pass over a large LAN.
+        address = int.from_bytes(map(int, host.split("."))) if family == "inet" else int(IPv6Address(host))
         return cls(family, address, int(length) if length else _BITS[family])
 
     @classmethod

@@ -22,28 +22,43 @@ class Refusal(NamedTuple):
     words: str
 
 
-def apply(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
-    """Run the commands, those of one family in their order, the families side by side."""
-    refusals: list[Refusal] = []
-    chunks = {family: _chunks([c for c in commands if c.family == family]) for family in FAMILIES}
-    try:
-        while started := [_start(ip, chunk) for family in FAMILIES if (chunk := next(chunks[family], None))]:
-            for running, chunk in started:
-                refusals += _refusals(running.answer(), chunk)
-    finally:
-        ip.abandon()
-    return refusals
+def start(ip: Ip, commands: Sequence[Command]) -> "Work":
+    """Start to run the commands: those of one family in their order, the families side by side."""
+    return Work(ip, [_chunks([command for command in commands if command.family == family]) for family in FAMILIES])
+
+
+class Work:
+    """Commands on their way; a chunk of each family at a time."""
+
+    def __init__(self, ip: Ip, chunks: Sequence[Iterator[Sequence[Command]]]) -> None:
+        self._ip = ip
+        self._chunks = chunks
+        self._running = self._start_next()
+
+    def refusals(self) -> list[Refusal]:
+        """Wait for the end of it all."""
+        found: list[Refusal] = []
+        try:
+            while self._running:
+                for running, chunk in self._running:
+                    found += _refusals(running.answer(), chunk)
+                self._running = self._start_next()
+        finally:
+            self._ip.abandon()
+        return found
+
+    def _start_next(self) -> list[tuple[Running, Sequence[Command]]]:
+        return [self._start(chunk) for chunks in self._chunks if (chunk := next(chunks, None))]
+
+    def _start(self, chunk: Sequence[Command]) -> tuple[Running, Sequence[Command]]:
+        lines = "".join(f"{' '.join(command.words)}\n" for command in chunk)
+        stdin = lines.encode("utf-8", "surrogateescape")
+        return self._ip.start(OPTION[chunk[0].family], "-force", "-batch", "-", stdin=stdin), chunk
 
 
 def _chunks(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
     for first in range(0, len(commands), MOST_LINES):
         yield commands[first : first + MOST_LINES]
-
-
-def _start(ip: Ip, chunk: Sequence[Command]) -> tuple[Running, Sequence[Command]]:
-    lines = "".join(f"{' '.join(command.words)}\n" for command in chunk)
-    stdin = lines.encode("utf-8", "surrogateescape")
-    return ip.start(OPTION[chunk[0].family], "-force", "-batch", "-", stdin=stdin), chunk
 
 
 def _refusals(answer: Answer, chunk: Sequence[Command]) -> Iterator[Refusal]:

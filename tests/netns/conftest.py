@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.namespace import Machine, Namespace, removing, run
+from tests.netns.wiretap import Wiretap
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,3 +57,9 @@ def machine(runtime: Path) -> Iterator[Machine]:
     made = Machine(runtime)
     with removing(made):
         yield made
+
+
+@pytest.fixture
+def wiretap(tmp_path: Path) -> Wiretap:
+    """An `ip` for the front of PATH that notes what it is told."""
+    return Wiretap(tmp_path)

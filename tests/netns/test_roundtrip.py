@@ -1,0 +1,162 @@
+"""A copy and its source are the same for the kernel, but for their table; and a second sync has nothing to do."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from tests.netns import terrain
+from tests.netns.namespace import MAIN, MIRROR, Namespace, comparable, mirrored
+from tests.netns.wiretap import Wiretap
+
+FAMILIES = ("inet", "inet6")
+REAL_KERNEL = settings(
+    max_examples=40,
+    deadline=None,
+    print_blob=True,
+    derandomize=False,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@pytest.fixture(scope="module")
+def land(long_lived: Callable[[], Namespace]) -> Iterator[Namespace]:
+    namespace = long_lived()
+    terrain.furnish(namespace)
+    namespace.tunnel("tun-firezone")
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def tap(tmp_path_factory: pytest.TempPathFactory) -> Wiretap:
+    return Wiretap(tmp_path_factory.mktemp("tap"))
+
+
+def flushed(land: Namespace, family: str) -> Namespace:
+    option = "-6 " if family == "inet6" else ""
+    tunnel = "fd00:2021::/48" if family == "inet6" else "100.64.0.0/11"
+    land.batch(
+        [
+            *(f"{option}route flush table {table}" for table in (MAIN, MIRROR)),
+            f"{option}route add {tunnel} dev tun-firezone proto static table {MIRROR}",
+            f"{option}route add default dev tun-firezone proto static table {MIRROR}",
+        ],
+        force=True,
+    )
+    return land
+
+
+def assert_identical(land: Namespace, family: str) -> None:
+    expected = comparable(mirrored(land.raw(family, MAIN)))
+    tunnel = land.index("tun-firezone")
+    actual = comparable(mirrored(land.raw(family, MIRROR), {1, tunnel}))
+    if expected != actual:
+        note("\n".join(["main:", *land.routes(family, "main"), "mirror:", *land.routes(family)]))
+    assert expected == actual
+
+
+def assert_settled(land: Namespace, tap: Wiretap) -> None:
+    tap.clear()
+    land.fz("sync", path=tap.path)
+    assert tap.lines, "the tap heard nothing"
+    assert [] == tap.writes
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@REAL_KERNEL
+@given(data=st.data())
+def test_copies_are_identical_to_their_sources_and_follow_every_change(
+    family: str, data: st.DataObject, land: Namespace, tap: Wiretap
+) -> None:
+    flushed(land, family)
+    lines = data.draw(terrain.additions(family), label="main")
+    land.batch([terrain.spelled(family, *line) for line in lines], force=True)
+    land.fz("sync")
+    assert_identical(land, family)
+
+    changes = data.draw(terrain.changes(family, lines), label="changes")
+    land.batch([terrain.spelled(family, *line) for line in changes], force=True)
+    land.fz("sync")
+    assert_identical(land, family)
+    assert_settled(land, tap)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(REAL_KERNEL, max_examples=15)
+@given(data=st.data())
+def test_a_mirror_that_somebody_else_has_tampered_with_is_put_right(
+    family: str, data: st.DataObject, land: Namespace, tap: Wiretap
+) -> None:
+    flushed(land, family)
+    lines = data.draw(terrain.additions(family), label="main")
+    wrong = data.draw(st.lists(st.tuples(st.just("append"), terrain.routes(family)), max_size=8), label="mirror")
+    land.batch([terrain.spelled(family, *line) for line in lines], force=True)
+    land.batch([terrain.spelled(family, *line, table=MIRROR) for line in wrong], force=True)
+    land.fz("sync")
+    assert_identical(land, family)
+    assert_settled(land, tap)
+
+
+EXPRESSIBLE = [
+    *("proto kernel", "proto boot", "proto dhcp", "proto 99", "proto 0", "metric 600", "metric 4294967295"),
+    *("src 10.255.0.1", "tos 0x10", "tos 0xfc", "realms 7", "realms 3/4", "mtu 1400", "advmss 1360", "window 65535"),
+    *("initcwnd 32", "initrwnd 20", "hoplimit 64", "quickack 1", "congctl reno", "features ecn", "rtt 30ms"),
+    *("rttvar 7ms", "rto_min 200ms", "ssthresh 100", "cwnd 4", "reordering 5", "fastopen_no_cookie 1"),
+    "mtu 1400 advmss 1360 initcwnd 32 rtt 30ms features ecn congctl reno",
+]
+EXPRESSIBLE_IN_V6 = [
+    *("pref low", "pref high", "src fd00:ffff::1", "expires 600"),
+    *(words for words in EXPRESSIBLE if words.split()[0] not in ("src", "tos", "realms")),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [("inet", f"10.2.3.0/24 dev v0 scope link {words}") for words in EXPRESSIBLE]
+    + [("inet", f"10.2.3.0/24 scope link {words} nexthop dev v0 weight 2 nexthop dev v1") for words in EXPRESSIBLE]
+    + [("inet", f"10.2.3.0/24 nhid {number} scope link proto dhcp metric 5") for number in (1, 2, 9)]
+    + [("inet6", f"fd00:2:3::/64 dev v0 {words}") for words in EXPRESSIBLE_IN_V6]
+    + [("inet6", f"fd00:2:3::/64 nhid {number} proto ra metric 5 pref high") for number in (11, 12)],
+)
+def test_every_attribute_is_carried_over(family: str, words: str, land: Namespace) -> None:
+    flushed(land, family)
+    land.batch([terrain.spelled(family, "add", words)])
+    # The plan's lines are worth as much as a sync, and cost as much: test_plan_is_sync compares the two.
+    land.fz("sync")
+    assert 1 == len(mirrored(land.raw(family, MAIN)))
+    assert_identical(land, family)
+
+
+def test_a_copy_has_no_lifetime_of_its_own(land: Namespace) -> None:
+    flushed(land, "inet6").batch(["-6 route add fd00:2:3::/64 dev v0 expires 600"])
+    land.fz("sync")
+    assert "expires" in land.route("fd00:2:3::/64", "main")[0]
+    assert "expires" not in land.route("fd00:2:3::/64")[0]
+
+
+@pytest.mark.parametrize("first", ["v0", "v1"])
+def test_two_devices_in_one_subnet_are_copied_in_the_kernels_order(first: str, land: Namespace) -> None:
+    second = {"v0": "v1", "v1": "v0"}[first]
+    flushed(land, "inet").batch(f"route append 10.2.3.0/24 dev {device} scope link" for device in (first, second))
+    land.fz("sync")
+    assert [f"10.2.3.0/24 dev {device} scope link" for device in (first, second)] == land.route("10.2.3.0/24")
+
+
+def test_the_same_prefix_on_three_ipv6_devices_gets_three_copies(land: Namespace) -> None:
+    flushed(land, "inet6").batch(f"-6 route append fe80::/64 dev {device} metric 256" for device in terrain.DEVICES)
+    land.fz("sync")
+    assert 3 == len(land.route("fe80::/64"))
+    assert_identical(land, "inet6")
+
+
+def test_a_family_of_thousands_is_copied_with_the_order_of_its_twins(land: Namespace, tmp_path: Path) -> None:
+    flushed(land, "inet").batch(
+        f"route append 10.{i >> 8 & 255}.{i & 255}.0/24 dev {device} scope link proto {1 + i % 250}"
+        for i in range(1500)
+        for device in ("v1", "v0")
+    )
+    land.fz("-q", "sync")
+    assert 3000 == len(mirrored(land.raw("inet", MAIN)))
+    assert_identical(land, "inet")

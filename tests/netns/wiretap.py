@@ -1,0 +1,40 @@
+"""A program `ip` that notes what it is told, and then does it with the real one."""
+
+import shutil
+from pathlib import Path
+
+_SCRIPT = """\
+#!/bin/sh
+printf '%s\\n' "$*" >>'{log}'
+case " $* " in
+*" -batch "*) tee -a '{log}' | '{ip}' "$@" ;;
+*) exec '{ip}' "$@" ;;
+esac
+"""
+
+
+class Wiretap:
+    """`path` goes to the front of PATH; `lines` are the arguments and the batch lines since `clear`."""
+
+    def __init__(self, folder: Path) -> None:
+        ip = shutil.which("ip")
+        assert ip
+        self.path = str(folder)
+        self._log = folder / "log"
+        script = folder / "ip"
+        script.write_text(_SCRIPT.format(log=self._log, ip=ip))
+        script.chmod(0o755)
+        self.clear()
+
+    def clear(self) -> None:
+        self._log.write_bytes(b"")
+
+    @property
+    def lines(self) -> list[str]:
+        return self._log.read_bytes().decode("utf-8", "surrogateescape").splitlines()
+
+    @property
+    def writes(self) -> list[str]:
+        """The lines that could change something: all batches, and every verb that is not a question."""
+        verbs = {"add", "append", "replace", "change", "prepend", "del", "delete", "flush", "set", "-batch", "-b"}
+        return [line for line in self.lines if verbs & set(line.split())]
