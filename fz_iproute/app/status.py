@@ -62,7 +62,7 @@ def _lines(family: Family, goal: Desired) -> Iterator[Line]:
         elif route in ours:
             yield Line(family, "in step", route, warning)
         elif old := superseded.pop(route.dst, None):
-            yield Line(family, "changed", route, f"the copy is still {old}")
+            yield Line(family, "changed", route, f"the copy has {route.changed_from(old)}")
         else:
             yield Line(family, "missing", route, warning)
     for route in superseded.values():

@@ -46,6 +46,14 @@ class Route(NamedTuple):
     def __str__(self) -> str:
         return " ".join((self.dst, *self.attributes.words))
 
+    def changed_from(self, old: "Route") -> str:
+        """What of `old` is different here: `src 192.0.2.7`, or all of it if the two have not the same options."""
+        before, after = old.attributes.words, self.attributes.words
+        if len(before) != len(after):
+            return " ".join(before)
+        places = [place for place, word in enumerate(before) if word != after[place]]
+        return " ".join(f"{before[place - 1]} {before[place]}" for place in places)
+
 
 class Link(NamedTuple):
     """A network interface. `word` is how a command names it, None if no batch line can."""

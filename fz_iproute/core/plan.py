@@ -129,7 +129,7 @@ def _inet6_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[R
         replaced.append(rival)
         yield _Step(_Phase.ADD, "append", double, "holds the place while its original changes")
         yield _Step(_Phase.DELETE, "del", rival, "changed")
-        yield _Step(_Phase.ADD_BACK, "append", route, f"changed, was {rival}")
+        yield _Step(_Phase.ADD_BACK, "append", route, f"changed, was {route.changed_from(rival)}")
         yield _Step(_Phase.CLEAN_UP, "del", double, "held the place")
     yield from (_deletion(route) for route in have if route not in want and route not in replaced)
 
@@ -148,7 +148,7 @@ def _addition(verb: str, route: Route) -> _Step:
 
 def _replacement(new: Route, old: Route) -> _Step:
     phase = _Phase.ADD_GATEWAYED if new.attributes.gatewayed else _Phase.ADD
-    return _Step(phase, "replace", new, f"changed, was {old}")
+    return _Step(phase, "replace", new, f"changed, was {new.changed_from(old)}")
 
 
 def _deletion(route: Route) -> _Step:

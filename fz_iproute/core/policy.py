@@ -109,9 +109,7 @@ class Policy:
         return device in self._links and self._links[device].loopback
 
 
-_SUSPICION = (
-    'a public prefix: if this network is not yours, set lan.trust = "private"; if it is, add the prefix to lan.allow'
-)
+_SUSPICION = 'a public prefix: if this network is not yours, set lan.trust = "private"; if it is, add it to lan.allow'
 
 
 def _matches(device: str, globs: Iterable[str]) -> bool:
