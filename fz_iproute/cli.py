@@ -75,14 +75,14 @@ def _down(arguments: Arguments, log: Log) -> int:
 
 
 def _plan(arguments: Arguments, log: Log) -> int:
-    ip, config = _machine(arguments)
+    ip, config = _machine(arguments, log)
     return _print_plan(arguments, ip, Passes(ip, config, log).plan_sync())
 
 
 def _change(
     arguments: Arguments, log: Log, plan: Callable[[Passes], list[Command]], act: Callable[[Passes], Pass]
 ) -> int:
-    ip, config = _machine(arguments)
+    ip, config = _machine(arguments, log)
     passes = Passes(ip, config, log)
     if arguments.dry_run:
         return _print_plan(arguments, ip, plan(passes))
@@ -96,9 +96,9 @@ def _change(
     return DONE
 
 
-def _machine(arguments: Arguments) -> tuple[Ip, Config]:
+def _machine(arguments: Arguments, log: Log) -> tuple[Ip, Config]:
     config = load(arguments.config)
-    return Ip(arguments.netns), config
+    return Ip(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None), config
 
 
 def _print_plan(arguments: Arguments, ip: Ip, due: Sequence[Command]) -> int:
@@ -111,7 +111,7 @@ def _print_plan(arguments: Arguments, ip: Ip, due: Sequence[Command]) -> int:
 
 
 def _status(arguments: Arguments, log: Log) -> int:
-    ip, config = _machine(arguments)
+    ip, config = _machine(arguments, log)
     found = app_status.status(config, Reader(ip, config).read())
     if arguments.json:
         _print_json(app_status.as_document(found))
@@ -211,7 +211,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--netns", metavar="NAME", help="work in this network namespace, as `ip -n NAME` does")
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
-        "-v", "--verbose", dest="level", action="store_const", const="DEBUG", help="say more on stderr"
+        "-v", "--verbose", dest="level", action="store_const", const="DEBUG", help="show every run of ip, reads too"
     )
     loudness.add_argument(
         "-q", "--quiet", dest="level", action="store_const", const="WARNING", help="only warnings and errors on stderr"

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -141,9 +142,12 @@ def _arrays(stdout: bytes) -> list[list[Document]]:
 
 
 class Ip:
-    """The `ip` of this machine, in the network namespace `netns` if one is named."""
+    """The `ip` of this machine, in the network namespace `netns` if one is named.
 
-    def __init__(self, netns: str | None = None) -> None:
+    `trace` is told each command that is started, as a line for a shell; the lines of a batch follow in it.
+    """
+
+    def __init__(self, netns: str | None = None, trace: Callable[[str], None] | None = None) -> None:
         path = shutil.which("ip", path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
         if path is None:
             raise IpUnusable("ip: not found in PATH; install iproute2")
@@ -153,13 +157,18 @@ class Ip:
             "inet": shlex.join(("ip", *self._netns)),
             "inet6": shlex.join(("ip", *self._netns, OPTION["inet6"])),
         }
+        self._trace = trace
         self._working: list[Running] = []
         self._answered: dict[tuple[object, ...], tuple[bytes, list[list[Document]]]] = {}
 
     def start(self, *words: str, stdin: bytes = b"") -> Running:
         """Start `ip` with these arguments and leave it to its work."""
+        argv = ("ip", *self._netns, *words)
+        if self._trace:
+            text = stdin.decode("utf-8", "backslashreplace")
+            self._trace(f"{shlex.join(argv)} <<END\n{text}END" if text else shlex.join(argv))
         try:
-            running = Running(self._command, ("ip", *self._netns, *words), stdin)
+            running = Running(self._command, argv, stdin)
         except (sh.ForkException, OSError) as error:
             raise IpUnusable(f"ip: cannot be started: {str(error).strip().splitlines()[-1]}") from None
         self._working.append(running)

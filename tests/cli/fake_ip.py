@@ -2,18 +2,30 @@
 
 It knows the reads and writes that the program uses, and says what iproute2 6.1 says. It runs as a program of its own,
 with nothing but the standard library; the tests write and read its state through `world.py`.
+
+A fault is a dictionary in the state. It strikes where the regular expression `match` is found in a line: the
+arguments of a process or, in a batch, its options and one of its lines, as in `-json -6 route show table main`.
+`number` confines it to this line of a batch, `times` says how often it strikes. What it does:
+
+    exit, stdout, stderr      answer so, without looking at the state; with `ends`, a batch ends there too
+    cut                       print only this part of the answer
+    hang                      write PID.pid and sleep for a minute
+    signal                    end by this signal, after what was printed before
+    words                     refuse the line in these words
+    forget                    say that it worked, and change nothing
+    beaten                    change the state, and complain as if somebody else had done so just before
 """
 
 import fcntl
 import json
 import os
 import re
-import signal
 import sys
 import time
 from ipaddress import ip_network
 
 TABLES = {"default": "253", "main": "254", "local": "255"}
+NAMES = {number: name for name, number in TABLES.items()}
 TYPES = {"unicast", "broadcast", "multicast", "anycast", "local", "blackhole", "unreachable", "prohibit", "throw"}
 METRICS = {
     "mtu": int, "advmss": int, "window": int, "ssthresh": int, "cwnd": int, "reordering": int, "hoplimit": int,
@@ -27,7 +39,7 @@ PATH_KEYS = ("gateway", "via", "dev", "nexthops", "nhid")
 
 
 class Failed(Exception):
-    """One command has failed: `ip`'s words and its exit code. In a batch, `ends` says whether it is the last."""
+    """One command has failed: `ip`'s words and its exit code. With `ends`, no other line of the batch is read."""
 
     def __init__(self, words, code, *, ends=False):
         super().__init__(words)
@@ -37,133 +49,200 @@ class Failed(Exception):
 
 def main(folder, argv):
     """Be `ip` for once. Returns the exit code."""
-    state_path = os.path.join(folder, "state.json")  # noqa: PTH118  # pathlib takes longer than all the rest
-    with open(os.path.join(folder, "state.lock"), "w") as turn:  # noqa: PTH118, PTH123
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        with open(state_path) as file:  # noqa: PTH123
-            state = json.load(file)
-        fault = _fault(state, argv)
-        if "hang" in fault or "-batch" not in argv:
-            # Only a batch keeps the state to itself to the end.
-            if fault.get("times") is not None:
-                _store(state, state_path)
-            fcntl.flock(turn, fcntl.LOCK_UN)
-        if "hang" in fault:
-            with open(os.path.join(folder, f"{os.getpid()}.pid"), "w"):  # noqa: PTH118, PTH123
-                time.sleep(60)
+    with open(f"{folder}/state.lock", "w") as turn:  # noqa: PTH123  # pathlib takes longer than all the rest
         try:
-            return _answer(state, argv, fault)
+            options, words = _options(argv)
+            lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").splitlines() if "-batch" in argv else []
+            fcntl.flock(turn, fcntl.LOCK_EX if _writes(words, lines) else fcntl.LOCK_SH)
+            machine = _Machine(folder, turn, options)
+            code = machine.batch(lines) if "-batch" in argv else machine.one(" ".join(argv), words)
+            machine.store()
         except Failed as failed:
             print(failed, file=sys.stderr)
             return failed.code
-        finally:
-            if "-batch" in argv or argv[-1:] != ["show"]:
-                _store(state, state_path)
-            sys.stdout.flush()
-            if "signal" in fault:
-                os.kill(os.getpid(), fault["signal"])
+        return code
 
 
-def _fault(state, argv):
-    for fault in state["faults"]:
-        if re.search(fault["match"], " ".join(argv)) and fault.get("times") != 0:
-            if "times" in fault:
-                fault["times"] -= 1
-            return fault
-    return {}
-
-
-def _store(state, path):
-    new = f"{path}.{os.getpid()}"
-    with open(new, "w") as file:  # noqa: PTH123
-        json.dump(state, file)
-    os.replace(new, path)  # noqa: PTH105  # those who only read take no lock
-
-
-def _answer(state, argv, fault):
-    if "exit" in fault:
-        sys.stdout.buffer.write(fault.get("stdout", "").encode("utf-8", "surrogateescape"))
-        sys.stderr.write(fault.get("stderr", ""))
-        return fault["exit"]
-    options, words = _options(state, argv)
-    if "-V" in options:
-        print("ip utility, iproute2-6.1.0, libbpf 1.1.2")
-        return 0
-    family = "inet6" if "-6" in options else "inet"
-    if "-batch" in options:
-        return _batch(state, family, fault)
-    if words[:1] == ["route"] and words[1] != "show":
-        _route(state, family, words)
-        return 0
-    documents = [
-        {key: value for key, value in document.items() if not key.startswith("_")}
-        if "-json" in options
-        else _text(document)
-        for document in _show(state, family, words)
-    ]
-    text = json.dumps(documents, separators=(",", ":"), ensure_ascii=False)
-    text = f"{text}\n" if "-json" in options else "".join(f"{line}\n" for line in documents)
-    data = text.encode("utf-8", "surrogateescape")
-    sys.stdout.buffer.write(data[: int(len(data) * fault.get("cut", 1))])
-    return 0
-
-
-def _options(state, argv):
-    options, words = [], list(argv)
+def _options(argv):
+    options, words = {}, list(argv)
     while words and words[0].startswith("-"):
         option = words.pop(0)
-        if option == "-n":
-            if (name := words.pop(0)) not in state["netns"]:
-                raise Failed(f'Cannot open network namespace "{name}": No such file or directory', 255)
-        elif option == "-batch":
-            options += [option, words.pop(0)]
+        if option in ("-n", "-batch"):
+            options[option] = words.pop(0)
         elif option in OPTIONS:
-            options.append(option)
+            options[option] = None
         else:
             raise Failed(f'Option "{option}" is unknown, try "ip -help".', 255)
     return options, words
 
 
-# Reads
+def _writes(words, lines):
+    return any(" show" not in line for line in lines or [" ".join(words)])
 
 
-def _show(state, family, words):
-    kind, verb, *rest = words
-    if verb != "show":
-        raise Failed(f'Command "{verb}" is unknown, try "ip {kind} help".', 255)
-    if kind == "link":
-        return state["links"]
-    if kind == "nexthop":
-        return state["nexthops"]
-    if kind == "rule":
-        return state["rules"][family]
-    if kind != "route":
-        raise Failed(f'Object "{kind}" is unknown, try "ip help".', 255)
-    return _routes(state, family, dict(zip(rest[::2], rest[1::2], strict=True)))
+class _Machine:
+    """The state, and one `ip` at work on it."""
 
+    def __init__(self, folder, turn, options):
+        self._folder = folder
+        self._turn = turn
+        self._options = options
+        self._family = "inet6" if "-6" in options else "inet"
+        with open(f"{folder}/state.json") as file:  # noqa: PTH123
+            self._state = json.load(file)
+        self._index = _Index(self._state["routes"][self._family])
+        self._changed = False
 
-def _routes(state, family, filters):
-    table = filters.pop("table")
-    routes = state["routes"][family].get(TABLES.get(table, table))
-    if routes is None:
-        # As `ip` does: the bracket is out before the answer comes.
-        print("[", end="")
-        raise Failed(f"Error: {family.replace('inet', 'ipv') if family == 'inet6' else 'ipv4'}: "
-                     "FIB table does not exist.\nDump terminated", 2)  # fmt: skip
-    if "scope" in filters:
-        scope = filters.pop("scope")
-        # IPv6 has no scope, and what is asked for is not said again.
-        routes = [
-            {key: value for key, value in route.items() if key != "scope"}
-            for route in routes
-            if family == "inet" and route.get("scope", "global") == scope
+    def store(self):
+        """Write the state back."""
+        self._index.flatten()
+        if self._changed:
+            new = f"{self._folder}/state.{os.getpid()}"
+            with open(new, "w") as file:  # noqa: PTH123
+                json.dump(self._state, file)
+            os.replace(new, f"{self._folder}/state.json")  # noqa: PTH105  # those who only read take no lock
+
+    def one(self, line, words):
+        """Run a single command."""
+        try:
+            self._run(line, words)
+        except Failed as failed:
+            self.store()
+            print(failed, file=sys.stderr)
+            return failed.code
+        return 0
+
+    def batch(self, lines):
+        """Run many, as `-force -batch -` does. Those with writes are counted."""
+        if _writes([], lines):
+            self._state["batches"].append(len(lines))
+            self._changed = True
+        options = " ".join(option for option in self._options if option not in ("-force", "-batch"))
+        code = 0
+        for number, line in enumerate(lines, start=1):
+            try:
+                self._run(f"{options} {line}", _words(line), number)
+            except Failed as failed:  # noqa: PERF203
+                print(failed, file=sys.stderr, flush=True)
+                if failed.ends:
+                    return failed.code
+                print(f"Command failed -:{number}", file=sys.stderr, flush=True)
+                code = 1
+        return code
+
+    def _run(self, line, words, number=1):
+        fault = self._fault(line, number)
+        if "hang" in fault:
+            self._hang()
+        if "exit" in fault:
+            self._print(fault.get("stdout", "").encode("utf-8", "surrogateescape"))
+            if fault["exit"]:
+                raise Failed(fault.get("stderr", ""), fault["exit"], ends="ends" in fault)
+            print(fault.get("stderr", ""), file=sys.stderr)
+            return
+        if "-n" in self._options and (name := self._options["-n"]) not in self._state["netns"]:
+            raise Failed(f'Cannot open network namespace "{name}": No such file or directory', 255, ends=True)
+        if "-V" in self._options:
+            print("ip utility, iproute2-6.1.0, libbpf 1.1.2")
+        elif words[:1] == ["route"] and words[1] != "show":
+            self._write(words, fault)
+        else:
+            data = self._answer(words)
+            self._print(data[: int(len(data) * fault.get("cut", 1))])
+        if "signal" in fault:
+            self.store()
+            os.kill(os.getpid(), fault["signal"])
+
+    def _fault(self, line, number):
+        for fault in self._state["faults"]:
+            if fault.get("times") == 0 or fault.get("number", number) != number:
+                continue
+            if re.search(fault["match"], line):
+                if "times" in fault:
+                    fault["times"] -= 1
+                    self._changed = True
+                return fault
+        return {}
+
+    def _hang(self):
+        self.store()
+        fcntl.flock(self._turn, fcntl.LOCK_UN)
+        with open(f"{self._folder}/{os.getpid()}.pid", "w"):  # noqa: PTH123
+            time.sleep(60)
+
+    @staticmethod
+    def _print(data):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def _write(self, words, fault):
+        if "words" in fault:
+            raise Failed(fault["words"], 2)
+        if "forget" in fault:
+            return
+        self._changed = True
+        if words[1] not in VERBS:
+            raise Failed(f'Command "{words[1]}" is unknown, try "ip route help".', 255, ends=True)
+        table, route, given = _parsed(self._state["links"], self._family, words[2:])
+        VERBS[words[1]](self._index.group(table, route["dst"]), route, given, self._family)
+        if "beaten" in fault:
+            raise Failed("RTNETLINK answers: No such process" if "del" in words else "RTNETLINK answers: File exists", 2)
+
+    def _answer(self, words):
+        documents = self._show(words)
+        if "-json" in self._options:
+            shown = [
+                {key: value for key, value in document.items() if not key.startswith("_")} for document in documents
+            ]
+            text = json.dumps(shown, separators=(",", ":"), ensure_ascii=False) + "\n"
+        else:
+            text = "".join(f"{_text(document)} \n" for document in documents)
+        return text.encode("utf-8", "surrogateescape")
+
+    def _show(self, words):
+        kind, verb, *rest = words
+        if kind not in ("link", "nexthop", "rule", "route"):
+            raise Failed(f'Object "{kind}" is unknown, try "ip help".', 1)
+        if verb != "show":
+            raise Failed(f'Command "{verb}" is unknown, try "ip {kind} help".', 255, ends=True)
+        filters = dict(zip(rest[::2], rest[1::2], strict=True))
+        if kind == "route":
+            return self._routes(filters)
+        if kind == "rule":
+            return self._rules(filters)
+        return self._state[f"{kind}s"]
+
+    def _rules(self, filters):
+        return [
+            rule if "-N" in self._options else {**rule, "table": NAMES.get(rule["table"], rule["table"])}
+            for rule in self._state["rules"][self._family]
+            if "table" not in filters or rule["table"] == TABLES.get(filters["table"], filters["table"])
         ]
-    if "root" in filters:
-        root = ip_network(filters.pop("root"))
-        routes = [route for route in routes if _network(route["dst"], family).subnet_of(root)]
-    if filters:
-        raise Failed(f'Error: argument "{next(iter(filters))}" is wrong: unknown filter', 255)
-    return routes
+
+    def _routes(self, filters):
+        table = filters.pop("table")
+        routes = self._state["routes"][self._family].get(TABLES.get(table, table))
+        if routes is None:
+            if "-batch" in self._options:
+                return []
+            # The bracket is out before the answer comes.
+            self._print(b"[")
+            kind = "ipv4" if self._family == "inet" else "ipv6"
+            raise Failed(f"Error: {kind}: FIB table does not exist.\nDump terminated", 2)
+        if "scope" in filters:
+            # IPv6 has no scope, and what is asked for is not said again.
+            scope = filters.pop("scope")
+            routes = [
+                {key: value for key, value in route.items() if key != "scope"}
+                for route in routes
+                if self._family == "inet" and route.get("scope", "global") == scope
+            ]
+        if "root" in filters:
+            root = ip_network(filters.pop("root"))
+            routes = [route for route in routes if _network(route["dst"], self._family).subnet_of(root)]
+        if filters:
+            raise Failed(f'Error: argument "{next(iter(filters))}" is wrong: unknown filter', 255, ends=True)
+        return routes
 
 
 def _network(dst, family):
@@ -177,46 +256,7 @@ def _text(route):
     for metrics in route.get("metrics", []):
         for name, value in metrics.items():
             words += [name, *(["lock"] if name in route.get("_lock", []) else []), str(value)]
-    return " ".join(words) + " "
-
-
-# Writes
-
-
-def _batch(state, family, fault):
-    lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").splitlines()
-    state["batches"].append(len(lines))
-    code = 0
-    table = _Index(state, family)
-    for number, line in enumerate(lines, start=1):
-        if fault.get("die_after") == number - 1:
-            table.flatten()
-            fault["signal"] = signal.SIGKILL
-            return 0
-        try:
-            if fault.get("nonsense_at") == number:
-                raise Failed('Error: either "to" is duplicate, or "nonsense" is a garbage.', 255, ends=True)
-            _line(state, family, line, fault, table)
-        except Failed as failed:
-            print(failed, file=sys.stderr)
-            if failed.ends:
-                table.flatten()
-                return failed.code
-            print(f"Command failed -:{number}", file=sys.stderr)
-            code = 1
-    table.flatten()
-    return code
-
-
-def _line(state, family, line, fault, table):
-    if "refuse" in fault and re.search(fault["refuse"], line):
-        raise Failed(fault["words"], 2)
-    if "forget" in fault and re.search(fault["forget"], line):
-        return
-    _route(state, family, _words(line), table)
-    if "beaten" in fault and re.search(fault["beaten"], line):
-        # Somebody else did the same a moment ago: the state is right, and yet `ip` complains.
-        raise Failed("RTNETLINK answers: No such process" if " del " in line else "RTNETLINK answers: File exists", 2)
+    return " ".join(words)
 
 
 def _words(line):
@@ -238,8 +278,8 @@ def _words(line):
 class _Index:
     """The tables of one family by destination: ten thousand lines must not search ten thousand routes each."""
 
-    def __init__(self, state, family):
-        self._tables = state["routes"][family]
+    def __init__(self, tables):
+        self._tables = tables
         self._by_dst = {}
 
     def group(self, table, dst):
@@ -254,17 +294,7 @@ class _Index:
             self._tables[table] = [route for group in groups.values() for route in group]
 
 
-def _route(state, family, words, table=None):
-    index = table or _Index(state, family)
-    if words[:1] != ["route"] or words[1] not in VERBS:
-        raise Failed(f'Command "{" ".join(words[:2])}" is unknown, try "ip help".', 255, ends=True)
-    number, route, given = _parsed(state, family, words[2:])
-    VERBS[words[1]](index.group(number, route["dst"]), route, given, family)
-    if table is None:
-        index.flatten()
-
-
-def _parsed(state, family, words):
+def _parsed(links, family, words):
     """The table, the route as `ip -json` would show it, and the keys that the command names."""
     number, route, metrics = TABLES["main"], {}, {}
     words = list(words)
@@ -275,7 +305,7 @@ def _parsed(state, family, words):
         elif word == "onlink":
             route["flags"] = ["onlink"]
         elif word == "nexthop":
-            route["nexthops"] = _hops(state, [word, *words])
+            route["nexthops"] = _hops(links, [word, *words])
             break
         elif word in METRICS and words:
             value = METRICS[word](words.pop(0))
@@ -294,18 +324,16 @@ def _parsed(state, family, words):
             route["dst"] = word
         else:
             raise Failed(f'Error: either "to" is duplicate, or "{word}" is a garbage.', 255, ends=True)
-    if "metric" in route:
-        route["metric"] = int(route["metric"])
-    if "nhid" in route:
-        route["nhid"] = int(route["nhid"])
     if metrics:
         route["metrics"] = [metrics]
     if "dev" in route:
-        route["dev"] = _link(state, route["dev"])
+        route["dev"] = _link(links, route["dev"])
+    for key in ("metric", "nhid"):
+        if key in route:
+            route[key] = int(route[key])
     if route.get("type") == "unicast":
         del route["type"]
-    given = dict(route)
-    return number, _completed(family, route), given
+    return number, _completed(family, route), dict(route)
 
 
 KEYS = {
@@ -314,24 +342,19 @@ KEYS = {
 }  # fmt: skip
 
 
-def _completed(family, route):
+def _completed(family, given):
     """What the kernel adds, and what `ip` does not print because it is usual."""
+    route = {"flags": [], **given}
     if family == "inet6":
-        route.pop("scope", None)
-        route = {"metric": 1024, "pref": "medium", **route}
-        route["metric"] = route["metric"] or 1024
+        route = {"pref": "medium", **route, "metric": route.get("metric") or 1024}
+        usual = {"protocol": "boot", "scope": route.get("scope")}
     else:
         route = {"scope": "global" if "gateway" in route or "nexthops" in route else "link", **route}
-        if route["scope"] == "global":
-            del route["scope"]
-        if not route.get("metric"):
-            route.pop("metric", None)
-    if route.get("protocol") == "boot":
-        del route["protocol"]
-    return {"flags": [], **route}
+        usual = {"protocol": "boot", "scope": "global", "metric": 0}
+    return {key: value for key, value in route.items() if not (key in usual and usual[key] == value)}
 
 
-def _hops(state, words):
+def _hops(links, words):
     hops = []
     while words:
         word = words.pop(0)
@@ -342,7 +365,7 @@ def _hops(state, words):
         elif word == "weight":
             hops[-1]["weight"] = int(words.pop(0))
         elif word == "dev":
-            hops[-1]["dev"] = _link(state, words.pop(0))
+            hops[-1]["dev"] = _link(links, words.pop(0))
         elif word == "via":
             hops[-1]["gateway"] = words.pop(0)
         else:
@@ -350,8 +373,8 @@ def _hops(state, words):
     return hops
 
 
-def _link(state, name):
-    for link in state["links"]:
+def _link(links, name):
+    for link in links:
         if link["ifname"] == name or f"if{link['ifindex']}" == name:
             if "UP" not in link["flags"]:
                 raise Failed("Error: Device for nexthop is not up.", 2)
