@@ -23,7 +23,7 @@ from fz_iproute.errors import (
     ReadFailed,
     UsageError,
 )
-from fz_iproute.kernel.config_file import load
+from fz_iproute.kernel.config_file import DEFAULT_PATH, load
 from fz_iproute.kernel.ip import Ip
 from fz_iproute.kernel.lock import lock
 from fz_iproute.kernel.snapshot import Reader
@@ -120,6 +120,27 @@ def _status(arguments: Arguments, log: Log) -> int:
     return DONE
 
 
+def _watch(arguments: Arguments, log: Log) -> int:
+    # A daemon starts once and runs for months: what the others must not pay for, and what they do without.
+    from fz_iproute.app.watch import Watch  # noqa: PLC0415
+    from fz_iproute.kernel.dialogue import TalkingIp  # noqa: PLC0415
+
+    gc.enable()
+    if arguments.log_format == "text":
+        log = Log(arguments.level, "journal" if "JOURNAL_STREAM" in os.environ else "stamped")
+    ip = TalkingIp(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None)
+    place = arguments.config or DEFAULT_PATH
+    Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()
+    return DONE
+
+
+def _unit(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app.unit import own_program, unit  # noqa: PLC0415
+
+    _print(unit(arguments.name, own_program()).rstrip())
+    return DONE
+
+
 def _config_show(arguments: Arguments, log: Log) -> int:
     _print(dump(load(arguments.config)).rstrip())
     return DONE
@@ -186,6 +207,10 @@ def _parser() -> argparse.ArgumentParser:
         reasons=True
     )
     add("status", _status, "show the tunnel, its rules and every LAN route with its verdict", "json")
+    add("watch", _watch, "sync, then stay in step until SIGTERM or SIGINT")
+    add("unit", _unit, "print a ready unit for a service manager").add_argument(
+        "name", choices=("systemd", "timer", "cron")
+    )
     config = verbs.add_parser("config", help="show the configuration in force, or check a file")
     config_verbs = config.add_subparsers(metavar="show|check", required=True)
     show = config_verbs.add_parser(

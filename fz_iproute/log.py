@@ -2,16 +2,17 @@
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import UTC
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import loguru
 
 
 class Log:
-    """Messages at `level` and above, one line each, as text or as JSON documents.
+    """Messages at `level` and above, one line each, in one of `FORMATS`.
 
     A message of several lines (the commands of one batch) is written a line each: ten thousand calls of the
     logger would take longer than the ten thousand routes.
@@ -19,7 +20,7 @@ class Log:
 
     def __init__(self, level: str = "INFO", format: str = "text") -> None:
         self._level = level
-        self._write = {"text": _write_text, "json": _write_json}[format]
+        self._write = FORMATS[format]
 
     @cached_property
     def _logger(self) -> "loguru.Logger":
@@ -47,24 +48,45 @@ class Log:
         self._logger.error(message)
 
 
-def _write_text(message: "loguru.Message") -> None:
-    level = message.record["level"].name
+def _text(record: "loguru.Record", line: str) -> str:
     # Commands stand bare, so that they can be copied from the terminal.
-    prefix = "" if level == "INFO" else f"{level.lower()}: "
-    _print("".join(f"{prefix}{line}\n" for line in message.record["message"].splitlines()))
+    level = record["level"].name
+    return line if level == "INFO" else f"{level.lower()}: {line}"
 
 
-def _write_json(message: "loguru.Message") -> None:
-    record = message.record
-    common: dict[str, Any] = {
-        "time": record["time"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "level": record["level"].name.lower(),
-    }
-    lines = record["message"].splitlines()
-    _print("".join(f"{json.dumps({**common, 'message': line})}\n" for line in lines))
+def _stamped(record: "loguru.Record", line: str) -> str:
+    return f"{_time(record)} {_text(record, line)}"
 
 
-def _print(text: str) -> None:
-    # The name of an interface may hold any byte; a log line is no reason to fail.
-    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
-    sys.stderr.flush()
+def _journal(record: "loguru.Record", line: str) -> str:
+    # journald knows the time, and takes the priority of syslog(3) from the head of the line.
+    return f"<{_PRIORITIES[record['level'].name]}>{line}"
+
+
+def _json(record: "loguru.Record", line: str) -> str:
+    return json.dumps({"time": _time(record), "level": record["level"].name.lower(), "message": line})
+
+
+def _time(record: "loguru.Record") -> str:
+    return record["time"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}
+
+
+def _writer(render: Callable[["loguru.Record", str], str]) -> Callable[["loguru.Message"], None]:
+    def write(message: "loguru.Message") -> None:
+        text = "".join(f"{render(message.record, line)}\n" for line in message.record["message"].splitlines())
+        # The name of an interface may hold any byte; a log line is no reason to fail.
+        sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        sys.stderr.flush()
+
+    return write
+
+
+FORMATS = {
+    "text": _writer(_text),
+    "stamped": _writer(_stamped),
+    "journal": _writer(_journal),
+    "json": _writer(_json),
+}

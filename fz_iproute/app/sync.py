@@ -1,12 +1,13 @@
 """`sync`, `plan` and `down`: read, plan, apply, and read again until nothing differs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fz_iproute.core.config import Config
 from fz_iproute.core.desired import Desired, desired
 from fz_iproute.core.model import Command
 from fz_iproute.core.plan import plan, take_out
+from fz_iproute.core.policy import Verdict
 from fz_iproute.errors import NotPermitted
 from fz_iproute.kernel.apply import NO_PERMISSION, Refusal, start
 from fz_iproute.kernel.ip import Ip
@@ -36,6 +37,7 @@ class Passes:
         self._log = log
         self._reader = Reader(ip, config)
         self._last: Desired | None = None
+        self._warned: set[Verdict] = set()
 
     def sync(self) -> Pass:
         """Bring the mirror table in step with main."""
@@ -47,19 +49,37 @@ class Passes:
 
     def plan_sync(self) -> list[Command]:
         """The commands that `sync` would run."""
-        goal = self._look()
+        goal = self.look()
         for verdict in goal.verdicts:
-            if verdict.warning:
+            if verdict.warning and verdict not in self._warned:
+                self._warned.add(verdict)
                 self._log.warning(f"{verdict.route}: {verdict.warning}")
         return self._difference(goal)
 
     def plan_down(self) -> list[Command]:
         """The commands that `down` would run."""
-        return take_out(self._look())
+        return take_out(self.look())
 
-    def _look(self) -> Desired:
+    @property
+    def copies(self) -> int:
+        """How many there should be, by the last look."""
+        return sum(len(judged.wanted) for judged in self._last.judged.values()) if self._last else 0
+
+    def look(self) -> Desired:
+        """What there is, beside what there should be."""
         self._last = desired(self._config, self._reader.read(), self._last)
         return self._last
+
+    def apply(self, due: Sequence[Command]) -> list[Refusal]:
+        """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel takes nothing from us."""
+        work = start(self._ip, due)
+        # While they run: to write ten thousand lines takes a while too.
+        self._log.info("\n".join(self._ip.line(command) for command in due))
+        refusals = work.refusals()
+        if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
+            line, words = self._ip.line(due[0]), refusals[0].words
+            raise NotPermitted(f"{line}: {words}; run as root or with CAP_NET_ADMIN")
+        return refusals
 
     def _difference(self, goal: Desired) -> list[Command]:
         return plan(goal, prune=self._config.lan.prune)
@@ -68,22 +88,16 @@ class Passes:
         """Apply what is due, until `planner` finds nothing.
 
         A refusal is a failure only if its command is still due afterwards: "File exists" for a route that somebody
-        else has just added leaves the right state behind. NotPermitted if the kernel takes nothing from us.
+        else has just added leaves the right state behind.
         """
         run: list[Command] = []
         refusals: list[Refusal] = []
         for _ in range(_MOST_ROUNDS):
             if not due:
                 break
-            work = start(self._ip, due)
-            # While they run: to write ten thousand lines takes a while too.
-            self._log.info("\n".join(self._ip.line(command) for command in due))
-            refusals = work.refusals()
+            refusals = self.apply(due)
             run += due
-            if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
-                line, words = self._ip.line(due[0]), refusals[0].words
-                raise NotPermitted(f"{line}: {words}; run as root or with CAP_NET_ADMIN")
-            due = planner(self._look())
+            due = planner(self.look())
             if due and set(due) <= {refusal.command for refusal in refusals}:
                 break  # refused just now: at once, the answer would be the same
         said = {refusal.command: refusal.words for refusal in refusals}

@@ -184,11 +184,11 @@ class Lan:
 class Watch:
     """The pace and the record of the daemon."""
 
-    settle: float = _key(0.002, _seconds(0, 60), later=True)
-    max_wait: float = _key(0.5, _seconds(0.001, 60), later=True)
-    resync: float = _key(60, _seconds(1, 86400), later=True)
-    journal: str = _key("", _text, later=True)
-    cleanup_on_exit: bool = _key(False, _boolean, later=True)
+    settle: float = _key(0.002, _seconds(0, 60))
+    max_wait: float = _key(0.5, _seconds(0.001, 60))
+    resync: float = _key(60, _seconds(1, 86400))
+    journal: str = _key("", _text)
+    cleanup_on_exit: bool = _key(False, _boolean)
 
 
 @dataclass(frozen=True)

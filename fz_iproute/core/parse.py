@@ -92,13 +92,14 @@ def routes(
     shapes: dict[str, Attributes] = {}
     found: dict[Route, None] = {}
     for document in documents:
-        dst = document.pop("dst")
+        rest = document.copy()  # whoever has read it may want to read it again
+        dst = rest.pop("dst")
         if not _VALUE.fullmatch(dst):
             raise Unparsable(f"{dst!r} is not a destination")
-        shape = repr(document)
+        shape = repr(rest)
         attributes = shapes.get(shape)
         if attributes is None:
-            attributes = _attributes(family, {**_UNPRINTED[family], **document}, links, nexthops or {})
+            attributes = _attributes(family, {**_UNPRINTED[family], **rest}, links, nexthops or {})
             shapes[shape] = attributes
         found[Route(dst, attributes)] = None
     return tuple(found)

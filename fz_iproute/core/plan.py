@@ -57,6 +57,17 @@ def take_out(desired: Desired) -> list[Command]:
     return [command._replace(reason="ours") for command in commands]
 
 
+def leftovers(old: Desired, new: Desired) -> list[Command]:
+    """The commands that remove what one configuration has put in place and its successor does not want."""
+    same = old.layout.mirror == new.layout.mirror
+    judged = {
+        family: old.judged[family]._replace(verdicts=[], wanted=new.judged[family].wanted if same else ())
+        for family in FAMILIES
+    }
+    commands = plan(replace(old, judged=judged))
+    return [command._replace(reason="no longer wanted") for command in commands if command.words[1] == "del"]
+
+
 def _steps(
     family: Family, wanted: Sequence[Route], ours: Sequence[Route], others: Sequence[Route], prune: bool
 ) -> Iterator[_Step]:

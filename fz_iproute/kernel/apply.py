@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fz_iproute.core.model import Command
 from fz_iproute.core.prefix import FAMILIES
-from fz_iproute.kernel.ip import OPTION, Answer, Ip, Running
+from fz_iproute.kernel.ip import Answer, Answering, Ip
 
 # `ip -batch` 6.1 leaks about 4 KB a line: 10,000 lines are 40 MB.
 MOST_LINES = 10_000
@@ -47,13 +47,11 @@ class Work:
             self._ip.abandon()
         return found
 
-    def _start_next(self) -> list[tuple[Running, Sequence[Command]]]:
+    def _start_next(self) -> list[tuple[Answering, Sequence[Command]]]:
         return [self._start(chunk) for chunks in self._chunks if (chunk := next(chunks, None))]
 
-    def _start(self, chunk: Sequence[Command]) -> tuple[Running, Sequence[Command]]:
-        lines = "".join(f"{' '.join(command.words)}\n" for command in chunk)
-        stdin = lines.encode("utf-8", "surrogateescape")
-        return self._ip.start(OPTION[chunk[0].family], "-force", "-batch", "-", stdin=stdin), chunk
+    def _start(self, chunk: Sequence[Command]) -> tuple[Answering, Sequence[Command]]:
+        return self._ip.write(chunk[0].family, [" ".join(command.words) for command in chunk]), chunk
 
 
 def _chunks(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:

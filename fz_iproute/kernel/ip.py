@@ -6,9 +6,10 @@ import re
 import shlex
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import sh
 
@@ -64,50 +65,73 @@ class Answer(NamedTuple):
         return f"{shlex.join(self.argv)}: {words}"
 
 
-class Running:
-    """An `ip` at work. Its output goes to files in memory, so that it never waits for us, however much it prints."""
+class Process:
+    """A started `ip`. It works on the given file descriptors itself: no thread of ours stands in between."""
 
-    def __init__(self, command: Any, argv: tuple[str, ...], stdin: bytes) -> None:
-        self._argv = argv
-        self._stdin, self._stdout, self._stderr = (os.memfd_create(name) for name in ("stdin", "stdout", "stderr"))
-        os.write(self._stdin, stdin)
-        os.lseek(self._stdin, 0, os.SEEK_SET)
+    def __init__(
+        self, command: Any, argv: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None
+    ) -> None:
+        stdin, stdout, stderr = fds
         self._process = command(
             *argv[1:],
-            _in=self._stdin,
-            _out=self._stdout,
-            _err=self._stderr,
+            _in=stdin,
+            _out=stdout,
+            _err=stderr,
             _bg=True,
             _bg_exc=False,
             _return_cmd=True,
-            _ok_code=range(-64, 256),  # read in one place, by whoever asked
+            _ok_code=range(-64, 256),  # judged in one place, by whoever asked
+            _preexec_fn=in_child,
         )
-        # sh's own _timeout would look for the end only ten times a second.
-        self._silence = threading.Timer(TIMEOUT, self._give_up)
-        self._silence.daemon = True
-        self._silent = False
-        self._silence.start()
-        self.done = False
-
-    def _give_up(self) -> None:
-        self._silent = True
-        self.kill()
 
     def kill(self) -> None:
         """End it, whatever it is doing."""
         with suppress(ProcessLookupError):
             self._process.kill()
 
+    def wait(self) -> int:
+        """Wait for its end; the exit code, negative if a signal ended it."""
+        self._process.wait()
+        return int(self._process.exit_code)
+
+
+class Running:
+    """An `ip` at work. Its output goes to files in memory, so that it never waits for us, however much it prints."""
+
+    def __init__(self, start: Callable[[tuple[int, int, int]], Process], argv: tuple[str, ...], stdin: bytes) -> None:
+        self.done = False
+        self._argv = argv
+        self._stdin, self._stdout, self._stderr = (os.memfd_create(name) for name in ("stdin", "stdout", "stderr"))
+        with os.fdopen(self._stdin, "wb", closefd=False) as file:
+            file.write(stdin)
+            file.seek(0)
+        self._process = start((self._stdin, self._stdout, self._stderr))
+        # sh's own _timeout would look for the end only ten times a second.
+        self._silence = threading.Timer(TIMEOUT, self._give_up)
+        self._silence.daemon = True
+        self._silent = False
+        self._silence.start()
+
+    def _give_up(self) -> None:
+        self._silent = True
+        self._process.kill()
+
+    def end(self) -> None:
+        """End it, if it still works, and leave nothing of it."""
+        if not self.done:
+            self._process.kill()
+            self.answer()
+
     def answer(self) -> Answer:
         """Wait for the end."""
         try:
-            self._process.wait()
+            exit_code = self._process.wait()
         finally:
             self._silence.cancel()
         self.done = True
-        code = None if self._silent else self._process.exit_code
         stdout, stderr = _content(self._stdout), _content(self._stderr)
         os.close(self._stdin)
+        code = None if self._silent else exit_code
         return Answer(self._argv, code, stdout, stderr.decode("utf-8", "backslashreplace"))
 
 
@@ -117,12 +141,19 @@ def _content(fd: int) -> bytes:
         return file.read()
 
 
+class Answering(Protocol):
+    """Something that works on an answer."""
+
+    def answer(self) -> Answer:
+        """Wait for it."""
+
+
 class Asked(NamedTuple):
     """Questions on their way to an answer."""
 
     family: Family
     questions: tuple[str, ...]
-    running: Running
+    running: "Answering"
 
 
 def _arrays(stdout: bytes) -> list[list[Document]]:
@@ -157,29 +188,38 @@ class Ip:
             "inet": shlex.join(("ip", *self._netns)),
             "inet6": shlex.join(("ip", *self._netns, OPTION["inet6"])),
         }
-        self._trace = trace
+        self.trace = trace or (lambda line: None)
         self._working: list[Running] = []
         self._answered: dict[tuple[object, ...], tuple[bytes, list[list[Document]]]] = {}
 
     def start(self, *words: str, stdin: bytes = b"") -> Running:
         """Start `ip` with these arguments and leave it to its work."""
         argv = ("ip", *self._netns, *words)
-        if self._trace:
-            text = stdin.decode("utf-8", "backslashreplace")
-            self._trace(f"{shlex.join(argv)} <<END\n{text}END" if text else shlex.join(argv))
-        try:
-            running = Running(self._command, argv, stdin)
-        except (sh.ForkException, OSError) as error:
-            raise IpUnusable(f"ip: cannot be started: {str(error).strip().splitlines()[-1]}") from None
+        text = stdin.decode("utf-8", "backslashreplace")
+        self.trace(f"{shlex.join(argv)} <<END\n{text}END" if text else shlex.join(argv))
+        running = Running(partial(self.spawn, words), argv, stdin)
         self._working.append(running)
         return running
+
+    def spawn(
+        self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
+    ) -> Process:
+        """Start `ip` on these descriptors for stdin, stdout and stderr; `in_child` runs before it does."""
+        try:
+            return Process(self._command, ("ip", *self._netns, *words), fds, in_child)
+        except (sh.ForkException, OSError) as error:
+            raise IpUnusable(f"ip: cannot be started: {str(error).strip().splitlines()[-1]}") from None
 
     def abandon(self) -> None:
         """End those that nobody waited for: after a failure, no child may outlive the pass."""
         for running in self._working:
-            if not running.done:
-                running.kill()
+            running.end()
         self._working.clear()
+
+    def write(self, family: Family, lines: Sequence[str]) -> Answering:
+        """Start to carry out lines such as `route add …`; a failure of one does not stop the others."""
+        stdin = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+        return self.start(OPTION[family], "-force", "-batch", "-", stdin=stdin)
 
     def ask(self, family: Family, *questions: str) -> "Asked":
         """Start to read: each question is what follows `ip`, such as `link show`.

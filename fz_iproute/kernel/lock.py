@@ -15,12 +15,13 @@ _PAUSE = 0.05
 
 
 @contextmanager
-def lock(netns: str | None, table: int, wait: float) -> Iterator[None]:
+def lock(netns: str | None, table: int, wait: float, kind: str = "pass") -> Iterator[None]:
     """Hold the lock for as long as the block runs; Locked if another holds it for longer than `wait` seconds.
 
+    There is one of each `kind`: who holds that of `watch` for days takes that of `pass` only for each pass.
     The kernel releases it when the process ends, however it ends.
     """
-    name = f"{_namespace(netns)}-{table}.lock"
+    name = f"{_namespace(netns)}-{table}.{kind}.lock"
     path = _folder() / name
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

@@ -58,13 +58,14 @@ class Reader:
         known = (*self._rules(found_rules, "inet"), *self._rules(found6, "inet6"))
         plane = layout(self._tables, known)
         concerned = {plane.mirror, plane.internet}
+        # Answers are heard in the order of the questions: they may all come from one `ip`.
+        parts = [self._lan_documents(asked) for asked in asked_main]
         asked_tables = {table: ip.ask("inet", f"route show table {table}") for table in concerned}
 
         documents: dict[Family, dict[str, list[Document]]] = {
             "inet": {str(table): ip.answers(asked)[0] for table, asked in asked_tables.items()},
             "inet6": dict(zip(map(str, self._candidates), found6[len(rules) + 1 :], strict=True)),
         }
-        parts = [self._lan_documents(asked) for asked in asked_main]
         documents["inet"]["main"] = parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
         documents["inet6"]["main"] = self._with_locks_marked("inet6", found6[len(rules)], _MAIN)
 

@@ -1,11 +1,11 @@
 """A machine for one test: a fake `ip` first in PATH, its state in a file, and the program run against it."""
 
-import json
+import marshal
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,13 +106,15 @@ class World:
 
     def save(self) -> None:
         """Hand `state` to the fake, after the test has changed it."""
-        (self.folder / "state.json").write_text(json.dumps(self.state))
+        (self.folder / "state").write_bytes(marshal.dumps(self.state))
 
     def load(self) -> None:
-        self.state = json.loads((self.folder / "state.json").read_text())
+        self.state = marshal.loads((self.folder / "state").read_bytes())
 
     def fails(self, match: str, **fault: Any) -> None:
         """From now on, an `ip` whose arguments match fails in this way."""
+        if "signal" in fault:
+            fault["signal"] = int(fault["signal"])
         self.state["faults"].append({"match": match, **fault})
         self.save()
 
@@ -158,9 +160,9 @@ class World:
         path.chmod(0o644)
         return str(path)
 
-    def start(self, *argv: str, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *argv: str, program: Sequence[str] = PROGRAM, **options: Any) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([*PROGRAM, *argv], env=self.environment, cwd=self.folder, **{**pipes, **options})
+        return subprocess.Popen([*program, *argv], env=self.environment, cwd=self.folder, **{**pipes, **options})
 
     def run(self, *argv: str, **options: Any) -> Done:
         return finish(self.start(*argv, **options))

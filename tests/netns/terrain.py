@@ -19,18 +19,24 @@ def furnish(namespace: Namespace) -> None:
     for addresses in SOURCES.values():
         for address, device in zip(addresses, DEVICES, strict=False):
             namespace.address(device, address)
-    for words in (
-        "-4 nexthop add id 1 dev v0",
-        "-4 nexthop add id 2 dev v1 proto 77",
-        "nexthop add id 9 group 1,3/2,5",
-        "-6 nexthop add id 11 dev v0",
-        "-6 nexthop add id 12 dev v2",
-    ):
-        namespace.ip(*words.split())
+    _add_nexthops(namespace)
+
+
+def _add_nexthops(namespace: Namespace) -> None:
+    namespace.batch(["nexthop add id 1 dev v0", "nexthop add id 2 dev v1 proto 77"])
+    namespace.batch(["-6 nexthop add id 11 dev v0", "-6 nexthop add id 12 dev v2"])
+    namespace.ip("nexthop", "add", "id", "9", "group", "1,3/2,5")
+
+
+def flush(namespace: Namespace, family: str, *tables: int) -> None:
+    """Empty the tables. `route flush` cannot delete the routes of nexthop objects; they go with the objects."""
+    namespace.ip("nexthop", "flush")
+    namespace.batch((spelled(family, "flush", "", table) for table in tables), force=True)
+    _add_nexthops(namespace)
 
 
 def spelled(family: str, verb: str, words: str, table: int | None = None) -> str:
-    """The line for a batch."""
+    """The line of a batch."""
     option = "-6 " if family == "inet6" else ""
     where = f" table {table}" if table is not None else ""
     return f"{option}route {verb}{where} {words}"
@@ -82,7 +88,7 @@ _DESTINATIONS = {
     "inet": st.sampled_from([f"10.{a}.{b}.0/24" for a in range(2) for b in range(2)])
     | st.sampled_from(["10.0.0.0/16", "10.0.0.0/8", "10.1.1.1/32", "10.1.1.2/31", "10.1.0.128/25", "203.0.113.0/24"]),
     "inet6": st.sampled_from([f"fd00:{a}:{b}::/64" for a in range(2) for b in range(2)])
-    | st.sampled_from(["fe80::/64", "fd00::/48", "fd00:1:1::1/128", "fd00:1:1::/127", "2001:db8::/32"]),
+    | st.sampled_from(["fe80::/64", "fd00::/48", "fd00:1:1::1/128", "fd00:1:1::/127", "2001:db8:1::/48"]),
 }
 _WEIGHTS = st.sampled_from(["", " weight 1", " weight 3", " weight 256"])
 

@@ -35,16 +35,9 @@ def tap(tmp_path_factory: pytest.TempPathFactory) -> Wiretap:
 
 
 def flushed(land: Namespace, family: str) -> Namespace:
-    option = "-6 " if family == "inet6" else ""
-    tunnel = "fd00:2021::/48" if family == "inet6" else "100.64.0.0/11"
-    land.batch(
-        [
-            *(f"{option}route flush table {table}" for table in (MAIN, MIRROR)),
-            f"{option}route add {tunnel} dev tun-firezone proto static table {MIRROR}",
-            f"{option}route add default dev tun-firezone proto static table {MIRROR}",
-        ],
-        force=True,
-    )
+    terrain.flush(land, family, MAIN, MIRROR)
+    for prefix in ("fd00:2021::/48" if family == "inet6" else "100.64.0.0/11", "default"):
+        land.batch([terrain.spelled(family, "add", f"{prefix} dev tun-firezone proto static", MIRROR)])
     return land
 
 
@@ -106,6 +99,7 @@ EXPRESSIBLE = [
     *("rttvar 7ms", "rto_min 200ms", "ssthresh 100", "cwnd 4", "reordering 5", "fastopen_no_cookie 1"),
     "mtu 1400 advmss 1360 initcwnd 32 rtt 30ms features ecn congctl reno",
 ]
+EXPRESSIBLE_OF_MANY = [words for words in EXPRESSIBLE if words.split()[0] != "realms"]
 EXPRESSIBLE_IN_V6 = [
     *("pref low", "pref high", "src fd00:ffff::1", "expires 600"),
     *(words for words in EXPRESSIBLE if words.split()[0] not in ("src", "tos", "realms")),
@@ -115,7 +109,8 @@ EXPRESSIBLE_IN_V6 = [
 @pytest.mark.parametrize(
     ("family", "words"),
     [("inet", f"10.2.3.0/24 dev v0 scope link {words}") for words in EXPRESSIBLE]
-    + [("inet", f"10.2.3.0/24 scope link {words} nexthop dev v0 weight 2 nexthop dev v1") for words in EXPRESSIBLE]
+    + [("inet", f"10.2.3.0/24 scope link {words} nexthop dev v0 weight 2 nexthop dev v1") for words in EXPRESSIBLE_OF_MANY]
+    + [("inet", "10.2.3.0/24 scope link nexthop dev v0 realms 3/4 nexthop dev v1 realms 9")]
     + [("inet", f"10.2.3.0/24 nhid {number} scope link proto dhcp metric 5") for number in (1, 2, 9)]
     + [("inet6", f"fd00:2:3::/64 dev v0 {words}") for words in EXPRESSIBLE_IN_V6]
     + [("inet6", f"fd00:2:3::/64 nhid {number} proto ra metric 5 pref high") for number in (11, 12)],
@@ -123,7 +118,6 @@ EXPRESSIBLE_IN_V6 = [
 def test_every_attribute_is_carried_over(family: str, words: str, land: Namespace) -> None:
     flushed(land, family)
     land.batch([terrain.spelled(family, "add", words)])
-    # The plan's lines are worth as much as a sync, and cost as much: test_plan_is_sync compares the two.
     land.fz("sync")
     assert 1 == len(mirrored(land.raw(family, MAIN)))
     assert_identical(land, family)

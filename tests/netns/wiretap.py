@@ -35,6 +35,6 @@ class Wiretap:
 
     @property
     def writes(self) -> list[str]:
-        """The lines that could change something: all batches, and every verb that is not a question."""
-        verbs = {"add", "append", "replace", "change", "prepend", "del", "delete", "flush", "set", "-batch", "-b"}
+        """The lines that change something, of a batch or as arguments."""
+        verbs = {"add", "append", "prepend", "replace", "change", "del", "delete", "flush", "set"}
         return [line for line in self.lines if verbs & set(line.split())]

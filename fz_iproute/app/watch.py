@@ -1,0 +1,337 @@
+"""`watch`: stay in step. Events only wake it; every pass reads the kernel anew."""
+
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fz_iproute.app.sync import Passes
+from fz_iproute.core.config import Config
+from fz_iproute.core.events import is_about_links, matters
+from fz_iproute.core.fight import Fight
+from fz_iproute.core.model import Command
+from fz_iproute.core.pace import Pace
+from fz_iproute.core.plan import leftovers
+from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError
+from fz_iproute.kernel.apply import Refusal
+from fz_iproute.kernel.dialogue import TalkingIp
+from fz_iproute.kernel.file_watch import CHANGED, FileWatch
+from fz_iproute.kernel.journal import Journal
+from fz_iproute.kernel.lock import lock
+from fz_iproute.kernel.monitor import Monitor
+from fz_iproute.kernel.notify import notify, watchdog_interval
+from fz_iproute.kernel.signals import ENDING, GraceOver, signal_pipe
+from fz_iproute.log import Log
+
+# Lost events are followed by a full pass, at most one in this many seconds.
+_FULL_PAUSE = 5.0
+# A monitor that has ended is started again after these pauses; one that has lasted starts over with them.
+_RESTART_PAUSES = (0.1, 0.5, 2.0, 10.0, 30.0)
+_LASTED = 60.0
+# A pass that could not read tries again after these.
+_RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# The wall clock and the monotonic one differ by more than this after a suspend, or when somebody has set it.
+_JUMP = 2.0
+# How long after SIGTERM an `ip` that is at work may go on.
+_GRACE = 0.6
+
+
+@dataclass
+class Counters:
+    """What SIGUSR1 logs, since the start."""
+
+    events: int = 0
+    wakes: int = 0
+    passes: int = 0
+    changes: int = 0
+    commands: int = 0
+    refused: int = 0
+    lost: int = 0
+    monitors: int = 0
+    reloads: int = 0
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in vars(self).items())
+
+
+class Watch:
+    """The daemon. `load` reads the configuration, which is in the file `place`; times are on the monotonic clock."""
+
+    def __init__(self, load: Callable[[], Config], place: Path, ip: TalkingIp, netns: str | None, log: Log) -> None:
+        self._load = load
+        self._place = place
+        self._ip = ip
+        self._netns = netns
+        self._log = log
+        self._counters = Counters()
+        self._selector = selectors.DefaultSelector()
+        self._adopt(load())
+
+        self._monitor: Monitor | None = None
+        self._monitor_due: float | None = None  # the next start of one that has ended
+        self._monitor_started = 0.0
+        self._restarts = 0
+
+        self._reason = ""  # the event that woke the pass which is due
+        self._full_due = 0.0
+        self._full_reason = "start"
+        self._last_full = float("-inf")
+        self._events_at_last_full = 0
+        self._offset = _clock_offset()
+
+        self._fight = Fight()
+        self._again: float | None = None  # when to try what was held back, or could not be read
+        self._failures = 0
+        self._trouble = ""  # the last failure, so that it is logged once
+        self._refused: set[Refusal] = set()
+        self._status = ""
+        self._watchdog = watchdog_interval() or 0.0
+        self._watchdog_due = 0.0 if self._watchdog else None
+
+    def run(self) -> None:
+        """Stay in step until SIGTERM or SIGINT. Locked if another watch is at work on the same table."""
+        with lock(self._netns, self._table, 0, kind="watch"), signal_pipe(_GRACE) as signals:
+            files = FileWatch(self._place, signals.writing)
+            self._selector.register(signals.reading, selectors.EVENT_READ)
+            try:
+                self._start_monitor()  # before the first reading: what changes after it is heard
+                self._full_pass()
+                notify("READY=1")
+                while self._obey(signals.reading):
+                    self._wait()
+                notify("STOPPING=1")
+                if self._config.watch.cleanup_on_exit:
+                    with lock(self._netns, self._table, _GRACE):
+                        self._passes.down()
+            except GraceOver:
+                self._log.warning("an ip was still at work, and did not end in time")
+            finally:
+                files.close()
+                self._end_monitor()
+                self._ip.abandon()
+                self._ip.hang_up()
+                self._selector.close()
+
+    @property
+    def _table(self) -> int:
+        return self._config.tables.single
+
+    def _wait(self) -> None:
+        """Until something happens or is due, and do it."""
+        now = time.monotonic()
+        if self._watchdog_due is not None and now >= self._watchdog_due:
+            notify("WATCHDOG=1")
+            self._watchdog_due = now + self._watchdog
+        dues = [self._full_due, self._pace.due, self._again, self._monitor_due, self._watchdog_due]
+        self._selector.select(max(0.0, min(due for due in dues if due is not None) - now))
+        if self._monitor:
+            self._listen(self._monitor)
+
+        now = time.monotonic()
+        if self._monitor_due is not None and now >= self._monitor_due:
+            self._start_monitor()
+            self._want_full("ip monitor was started again")
+        if abs(_clock_offset() - self._offset) > _JUMP:
+            self._want_full("the clock jumped")
+        if now >= self._full_due:
+            self._full_pass()
+        elif self._pace.due is not None and now >= self._pace.due:
+            self._pass(self._reason)
+        elif self._again is not None and now >= self._again:
+            self._pass("trying again")
+
+    # What wakes a pass
+
+    def _listen(self, monitor: Monitor) -> None:
+        lines, complaint = monitor.lines(), monitor.complaint()
+        self._counters.events += len(lines)
+        routers = bool(self._config.lan.allow)
+        for line in lines:
+            if is_about_links(line):
+                self._ip.hang_up()
+            if self._pace.due is None and matters(line, self._table_names, routers=routers):
+                self._counters.wakes += 1
+                self._reason = line
+                self._pace.wake(time.monotonic())
+            self._fight.forgive(line)
+        if "receive error" in complaint:
+            self._counters.lost += 1
+            self._want_full("events were lost")
+        if monitor.ended:
+            code = self._end_monitor()
+            self._postpone_monitor(complaint or (f"killed by signal {-code}" if code < 0 else f"exit code {code}"))
+
+    def _want_full(self, reason: str) -> None:
+        self._full_reason = reason
+        self._full_due = min(self._full_due, max(time.monotonic(), self._last_full + _FULL_PAUSE))
+
+    def _start_monitor(self) -> None:
+        self._monitor_due = None
+        try:
+            self._monitor = Monitor(self._ip)
+        except IpUnusable as error:
+            self._postpone_monitor(str(error))
+            return
+        self._monitor_started = time.monotonic()
+        self._counters.monitors += 1
+        for fd in self._monitor.fds:
+            self._selector.register(fd, selectors.EVENT_READ)
+
+    def _end_monitor(self) -> int:
+        monitor, self._monitor = self._monitor, None
+        if monitor is None:
+            return 0
+        for fd in monitor.fds:
+            self._selector.unregister(fd)
+        return monitor.close()
+
+    def _postpone_monitor(self, words: str) -> None:
+        now = time.monotonic()
+        if now - self._monitor_started > _LASTED:
+            self._restarts = 0
+        if not self._restarts:
+            self._log.warning(f"ip monitor has ended ({words}); it is started again, ever more rarely if it ends again")
+        self._monitor_due = now + _RESTART_PAUSES[min(self._restarts, len(_RESTART_PAUSES) - 1)]
+        self._restarts += 1
+
+    # Passes
+
+    def _full_pass(self) -> None:
+        """A pass with fresh processes: nothing that a long-lived one may have got wrong plays a part in it."""
+        reason, self._full_reason = self._full_reason, "resync"
+        self._ip.hang_up()
+        self._ip.reconsider()
+        self._offset = _clock_offset()
+        self._last_full = time.monotonic()
+        self._full_due = self._last_full + self._config.watch.resync
+        changed = self._pass(reason)
+        if changed and reason == "resync" and self._counters.events == self._events_at_last_full:
+            self._end_monitor()
+            self._postpone_monitor("it said nothing of a change")
+        self._events_at_last_full = self._counters.events
+
+    def _pass(self, reason: str) -> bool:
+        """Read, plan, apply. True if something was changed."""
+        self._again = None
+        changed = False
+        try:
+            with lock(self._netns, self._table, _GRACE):
+                changed = self._step(reason)
+        except (ReadFailed, IpUnusable, Locked, NotPermitted) as error:
+            if not self._counters.passes and isinstance(error, IpUnusable | NotPermitted):
+                raise  # at the start, it is the user who can mend it
+            self._ip.hang_up()
+            self._again = time.monotonic() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)]
+            self._failures += 1
+            # What a long-lived `ip` could not answer, a fresh one mostly can: that is no news.
+            if str(error) != self._trouble and self._failures > 1:
+                self._trouble = str(error)
+                self._log.error(f"{error}; trying again")
+        else:
+            self._failures = 0
+            self._trouble = ""
+            self._ip.warm()
+        self._counters.passes += 1
+        self._pace.ran(time.monotonic())
+        return changed
+
+    def _step(self, reason: str) -> bool:
+        started = time.monotonic()
+        due = self._passes.plan_sync()
+        verdict = self._fight.admit(due, started)
+        self._again = verdict.again
+        for command in verdict.fresh:
+            self._log.warning(
+                f"{self._ip.line(command)}: somebody undoes this again and again; "
+                f"it is done ever more rarely until that ends (the last event: {reason})"
+            )
+        if verdict.admitted:
+            refusals = self._passes.apply(verdict.admitted)
+            self._fight.ran(verdict.admitted, started)
+            self._record(reason, time.monotonic() - started, verdict.admitted, refusals)
+        self._tell(
+            f"{self._passes.copies} copies, {len(due)} to be changed" if due else f"{self._passes.copies} copies"
+        )
+        return bool(verdict.admitted)
+
+    def _record(self, reason: str, seconds: float, commands: list[Command], refusals: list[Refusal]) -> None:
+        self._counters.changes += 1
+        self._counters.commands += len(commands)
+        self._counters.refused += len(refusals)
+        for refusal in refusals:
+            if refusal not in self._refused:
+                self._log.warning(f"{self._ip.line(refusal.command)}: {refusal.words}; trying again")
+        self._refused = set(refusals)
+        if refusals:
+            self._pace.wake(time.monotonic())
+        summary = (
+            f"{seconds * 1e3:.1f} ms, {len(commands)} command{'' if len(commands) == 1 else 's'}, woken by: {reason}"
+        )
+        self._log.info(f"# {summary}")
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._journal.append(f"{stamp} {summary}", [self._ip.line(command) for command in commands])
+
+    def _tell(self, status: str) -> None:
+        if status != self._status:
+            self._status = status
+            notify(f"STATUS={status}")
+
+    # Configuration and signals
+
+    def _adopt(self, config: Config) -> None:
+        self._config = config
+        self._passes = Passes(self._ip, config, self._log)
+        self._pace = Pace(config.watch.settle, config.watch.max_wait)
+        self._journal = Journal(config.watch.journal, self._log.warning)
+        tables = config.tables
+        self._table_names = {str(table) for table in (254, tables.single, tables.user, tables.lan, tables.internet)}
+
+    def _reload(self) -> None:
+        try:
+            config = self._load()
+        except UsageError as error:
+            if str(error) != self._trouble:
+                self._log.error(str(error))
+                self._log.warning("the last good configuration stays in force")
+            self._trouble = str(error)
+            return
+        self._trouble = ""
+        if config == self._config:
+            return
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._counters.reloads += 1
+        self._log.info(f"# {self._place}: there is a new configuration")
+        before = self._passes
+        self._journal.reopen()
+        self._adopt(config)
+        # The new one first, so that nothing is missing in between.
+        self._full_reason = "new configuration"
+        self._full_pass()
+        with lock(self._netns, self._table, _GRACE):
+            if stale := leftovers(before.look(), self._passes.look()):
+                self._passes.apply(stale)
+        notify("READY=1")
+
+    def _obey(self, fd: int) -> bool:
+        """What signals and the file's guardian have asked for; False if it is to end."""
+        try:
+            signs = os.read(fd, 4096)
+        except BlockingIOError:
+            return True
+        if signal.SIGUSR1 in signs:
+            self._log.info(f"# {self._counters}")
+        if signal.SIGHUP in signs:
+            self._journal.reopen()
+        if not any(sign in signs for sign in ENDING):
+            if signal.SIGHUP in signs or CHANGED in signs:
+                self._reload()
+            return True
+        return False
+
+
+def _clock_offset() -> float:
+    return time.time() - time.monotonic()

@@ -1,0 +1,27 @@
+"""When to run the next pass: at once after quiet, and ever more rarely while events keep coming."""
+
+
+class Pace:
+    """Times are seconds on one clock, which the caller reads. No event waits longer than `max_wait`."""
+
+    def __init__(self, settle: float, max_wait: float) -> None:
+        self._settle = settle
+        self._max_wait = max_wait
+        self._pause = 0.0
+        self._ended = float("-inf")
+        self._heard = float("-inf")
+        self.due: float | None = None
+
+    def wake(self, now: float) -> None:
+        """An event has come."""
+        if now - max(self._heard, self._ended) > max(self._settle, self._pause):
+            self._pause = 0.0
+        self._heard = now
+        if self.due is None:
+            self.due = max(now, self._ended + self._pause)
+
+    def ran(self, now: float) -> None:
+        """A pass has ended, which has seen all events until now."""
+        self.due = None
+        self._ended = now
+        self._pause = min(self._max_wait, max(self._settle, 2 * self._pause))

@@ -1,0 +1,68 @@
+"""Listens to `ip monitor`: a doorbell, whose lines say that something has changed, not what there is now."""
+
+import ctypes
+import os
+import signal
+
+from fz_iproute.kernel.ip import Ip
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    # It would notice our end only with the next event, and wait for that for ever in a quiet network.
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+class Monitor:
+    """A running `ip monitor`. Numbers, not names, for tables; each event on a line that starts with its kind."""
+
+    def __init__(self, ip: Ip) -> None:
+        (self._stdout, stdout), (self._stderr, stderr) = os.pipe(), os.pipe()
+        words = ("-N", "-oneline", "monitor", "label", "link", "address", "route", "rule", "nexthop")
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        try:
+            self._process = ip.spawn(words, (nothing, stdout, stderr), _die_with_parent)
+        finally:
+            for fd in (nothing, stdout, stderr):
+                os.close(fd)
+        for fd in self.fds:
+            os.set_blocking(fd, False)
+        self._rest = b""
+        self.ended = False
+
+    @property
+    def fds(self) -> tuple[int, int]:
+        """To wait for."""
+        return self._stdout, self._stderr
+
+    def lines(self) -> list[str]:
+        """The events that have come since."""
+        *lines, self._rest = (self._rest + self._read(self._stdout)).split(b"\n")
+        return [line.decode("utf-8", "surrogateescape") for line in lines]
+
+    def complaint(self) -> str:
+        """What it has said on stderr since. A lost event is "netlink receive error No buffer space available"."""
+        return self._read(self._stderr).decode("utf-8", "backslashreplace").strip()
+
+    def _read(self, fd: int) -> bytes:
+        parts = []
+        while True:
+            try:
+                part = os.read(fd, 1 << 16)
+            except BlockingIOError:
+                break
+            if not part:
+                self.ended = True
+                break
+            parts.append(part)
+        return b"".join(parts)
+
+    def close(self) -> int:
+        """End it; the exit code, negative if a signal ended it."""
+        self._process.kill()
+        code = self._process.wait()
+        for fd in self.fds:
+            os.close(fd)
+        return code

@@ -1,0 +1,297 @@
+"""A read that fails is never taken for an empty one: nothing is deleted, and the one line on stderr says why."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.world import LAN_TABLE, TABLE, Done, World, alive, gatewayed, lan, tunnel, wait_until
+
+# What a sync reads, by the lines that ask for it.
+READS = {
+    "rules4": r"-4\b.* rule show",
+    "rules6": r"-6\b.* rule show",
+    "links": r"link show",
+    "main4": r"-json -4 route show table main scope link",
+    "allowed": r"-json -4 route show table main root",
+    "main6": r"-json -6 route show table main",
+    "mirror4": rf"-4 route show table {TABLE}",
+    "mirror6": rf"-6 route show table {TABLE}",
+    "nexthops": r"nexthop show",
+}
+TEXT = r"-oneline -4 route show table main"
+
+UNKNOWN = 'Option "-json" is unknown, try "ip -help".'
+BUSYBOX = """BusyBox v1.36.1 (2024-05-23 21:10:34 UTC) multi-call binary.
+
+Usage: ip [OPTIONS] address|route|link|neigh|rule [ARGS]
+
+OPTIONS := -f[amily] inet|inet6|link | -o[neline]
+
+ip route list|flush|add|del|change|append|replace|test ROUTE
+"""
+NO_SOCKET = "Cannot open netlink socket: Address family not supported by protocol"
+
+# Each fault, the exit code it leads to, and the words that the message must hold.
+FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "a dump that the kernel breaks off": (
+        {"exit": 2, "stdout": "[", "stderr": "RTNETLINK answers: Cannot allocate memory\nDump terminated"},
+        3,
+        "RTNETLINK answers: Cannot allocate memory / Dump terminated",
+    ),
+    "a failure without a word": ({"exit": 7}, 3, ""),
+    "no netlink socket": ({"exit": 1, "ends": True, "stderr": NO_SOCKET}, 3, NO_SOCKET),
+    "a kill": ({"signal": signal.SIGKILL}, 3, "killed by signal 9"),
+    "half an answer": ({"cut": 0.5}, 3, "JSON"),
+    "half an answer and a kill": ({"cut": 0.5, "signal": signal.SIGSEGV}, 3, "killed by signal 11"),
+    "no answer at all": ({"exit": 0}, 3, ""),
+    "garbage": ({"exit": 0, "stdout": "\x00\x1b\udcff [{]"}, 3, "JSON"),
+    "an object": ({"exit": 0, "stdout": '{"dst": "default"}\n'}, 3, "JSON"),
+    "a list of numbers": ({"exit": 0, "stdout": "[1, 2]\n"}, 3, "JSON"),
+    "objects of another shape": ({"exit": 0, "stdout": '[{"colour": "red"}]\n'}, 3, "JSON"),
+    "brackets without an end": ({"exit": 0, "stdout": "[" * 100_000}, 3, "JSON"),
+    "an option that is too new": ({"exit": 255, "ends": True, "stderr": UNKNOWN}, 6, UNKNOWN),
+    "BusyBox": ({"exit": 1, "ends": True, "stderr": BUSYBOX}, 6, "iproute2 5.3 or newer"),
+}
+
+
+def everything(world: World) -> list[str]:
+    """Make the world such that a sync needs every kind of read. Returns the options that this takes."""
+    world.main(
+        "inet",
+        lan("192.168.1.0/24", prefsrc="192.168.1.2", metric=100),
+        lan("10.30.0.0/24", metrics=[{"mtu": 1400}]),
+        {"dst": "10.31.0.0/24", "nhid": 7, "protocol": "static", "scope": "link", "flags": []},
+        gatewayed("10.90.0.0/16", "192.168.1.9"),
+    )
+    world.state["nexthops"] = [{"id": 7, "dev": "eth0", "scope": "link", "flags": []}]
+    world.save()
+    return ["-c", world.config('[lan]\nallow = ["10.90.0.0/16"]\n')]
+
+
+# All reads share what takes an answer apart; so these are tried on two of them only.
+RARE = {
+    "a failure without a word",
+    "half an answer and a kill",
+    "an object",
+    "a list of numbers",
+    "an option that is too new",
+}
+
+
+@pytest.mark.parametrize(
+    ("read", "fault"),
+    [(read, fault) for fault in FAULTS for read in (("main4", "mirror6") if fault in RARE else READS)],
+)
+def test_a_failed_read_is_reported_in_one_line_and_nothing_changes(world: World, read: str, fault: str) -> None:
+    options = everything(world)
+    how, code, words = FAULTS[fault]
+    world.fails(READS[read], **how)
+    before = world.tables()
+    done = world.run("sync", *options)
+    assert (code, "") == (done.code, done.out), done
+    assert 1 == len(done.lines) == len(done.errors), done.lines
+    assert done.errors[0].startswith("ip ")
+    assert words in done.errors[0]
+    assert before == world.tables()
+    assert [] == world.batches()
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"exit": 2, "stderr": "RTNETLINK answers: No buffer space available"}, "No buffer space available"),
+        ({"signal": signal.SIGKILL}, "killed by signal 9"),
+    ],
+    ids=["refused", "killed"],
+)
+def test_without_the_text_that_shows_locked_metrics_nothing_changes(
+    world: World, how: dict[str, Any], words: str
+) -> None:
+    options = everything(world)
+    world.fails(TEXT, **how)
+    before = world.tables()
+    done = world.run("sync", *options)
+    assert (3, 1, 1) == (done.code, len(done.lines), len(done.errors)), done
+    assert words in done.errors[0]
+    assert before == world.tables()
+
+
+@pytest.mark.parametrize("text", ["", "10.30.0.0/24 dev eth0 proto kernel scope link mtu lo"], ids=["empty", "cut"])
+def test_a_text_that_does_not_show_every_route_is_no_proof_that_none_is_locked(world: World, text: str) -> None:
+    world.main("inet", lan("10.30.0.0/24", metrics=[{"mtu": 1400}], _lock=["mtu"]))
+    world.fails(TEXT, exit=0, stdout=text)
+    done = world.run("sync")
+    assert 3 == done.code, done
+    assert "10.30.0.0/24" not in world.copies("inet")
+
+
+@pytest.mark.parametrize("verb", ["plan", "status", "down"])
+@pytest.mark.parametrize("fault", ["a dump that the kernel breaks off", "half an answer", "BusyBox"])
+def test_every_verb_says_so_when_a_read_fails(world: World, verb: str, fault: str) -> None:
+    how, code, words = FAULTS[fault]
+    world.fails(READS["mirror4"], **how)
+    before = world.tables()
+    done = world.run(verb)
+    assert (code, "", 1) == (done.code, done.out, len(done.lines)), done
+    assert words in done.errors[0]
+    assert before == world.tables()
+
+
+@pytest.mark.parametrize("family", ["inet", "inet6"])
+def test_a_mirror_table_that_does_not_exist_is_empty(world: World, family: str) -> None:
+    del world.state["routes"][family][str(TABLE)]
+    world.save()
+    assert 0 == world.run("sync").code
+    expected = {"inet": ["10.20.0.0/16", "192.168.1.0/24"], "inet6": ["fd00:1::/64", "fe80::/64", "fe80::/64"]}
+    assert expected[family] == world.copies(family)
+
+
+def test_a_main_table_that_does_not_exist_is_empty(world: World) -> None:
+    del world.state["routes"]["inet"]["254"]
+    world.save()
+    assert 0 == world.run("sync").code
+    assert [] == world.copies("inet")
+
+
+def test_other_tables_may_be_missing_in_either_layout(world: World) -> None:
+    world.state["rules"]["inet"].insert(1, {"priority": 200, "src": "all", "table": str(LAN_TABLE)})
+    world.save()
+    assert 0 == world.run("sync").code
+    assert ["10.20.0.0/16", "192.168.1.0/24"] == sorted(route["dst"] for route in world.table("inet", LAN_TABLE))
+
+
+def test_a_kernel_without_ipv6_still_has_its_ipv4_mirrored(world: World) -> None:
+    """No rule of the family can be read; its routes are none."""
+    words = "RTNETLINK answers: Address family not supported by protocol\nDump terminated"
+    world.fails(READS["rules6"], exit=2, stdout="[", stderr=words)
+    world.state["routes"]["inet6"] = {"254": []}
+    world.save()
+    done = world.run("sync")
+    assert (0, []) == (done.code, done.errors), done
+    assert ["10.20.0.0/16", "192.168.1.0/24"] == world.copies("inet")
+
+
+def test_where_ip_gets_no_socket_the_tables_are_not_taken_for_empty(world: World) -> None:
+    """A sandbox without netlink refuses every read in the words of a kernel without the family."""
+    world.fails("", exit=1, ends=True, stderr=NO_SOCKET)
+    for verb in ("sync", "plan", "status", "down"):
+        done = world.run(verb)
+        assert (3, "") == (done.code, done.out), (verb, done)
+        assert NO_SOCKET in done.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "code"),
+    [
+        ("ip utility, iproute2-ss170905", 6),
+        ("ip utility, iproute2-ss180129", 6),
+        ("ip utility, iproute2-ss190708", 6),
+        ("ip utility, iproute2-4.20.0", 6),
+        ("ip utility, iproute2-5.2.0", 6),
+        ("ip utility, iproute2-ss200127", 3),
+        ("ip utility, iproute2-6.1.0, libbpf 1.1.2", 3),
+        ("who is asking?", 3),
+    ],
+)
+def test_text_instead_of_json_is_put_down_to_the_age_of_ip(world: World, version: str, code: int) -> None:
+    world.fails(r"^-V$", exit=0, stdout=f"{version}\n")
+    world.fails(r"-json .*show", exit=0, stdout="default via 192.168.1.1 dev eth0\n")
+    before = world.tables()
+    done = world.run("sync")
+    assert (code, 1) == (done.code, len(done.errors)), done
+    assert (code == 6) == ("or newer is needed" in done.errors[0])
+    assert before == world.tables()
+
+
+def test_a_machine_without_ip_is_told_what_to_install(world: World, tmp_path: Path) -> None:
+    # The program also looks into the administrator's folders; a test must not find the real one there.
+    world.environment["PATH"] = str(tmp_path / "nowhere")
+    code = "import sys; from fz_iproute.kernel import ip; ip._SBIN = '/nowhere'; from fz_iproute import cli; "
+    done = world.run(program=[sys.executable, "-c", f"{code}sys.exit(cli.main(['sync']))"])
+    assert (6, ["ip: not found in PATH; install iproute2"]) == (done.code, done.errors), done
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda world: world.install("#!/nowhere/python\n"),
+        lambda world: (world.bin / "ip").write_bytes(b"\x7fELF for another machine"),
+    ],
+    ids=["no interpreter", "no program"],
+)
+def test_an_ip_that_cannot_be_started_is_told_from_one_that_fails(
+    world: World, spoil: Callable[[World], object]
+) -> None:
+    spoil(world)
+    done = world.run("sync")
+    assert (6, 1) == (done.code, len(done.lines)), done
+    assert done.errors[0].startswith("ip: cannot be started: ")
+
+
+def test_an_unknown_namespace_is_a_usage_error_in_ips_words(world: World) -> None:
+    for verb in ("plan", "status"):
+        done = world.run(verb, "--netns", "nowhere")
+        assert (2, 1) == (done.code, len(done.lines)), done
+        assert 'Cannot open network namespace "nowhere"' in done.errors[0]
+    done = world.run("sync", "--netns", "nowhere")
+    assert (2, 1) == (done.code, len(done.lines)), done
+    assert "nowhere" in done.errors[0]
+
+
+@pytest.mark.parametrize("dst", ["printer", "300.1.2.0/24"])
+def test_a_destination_that_is_none_is_a_failed_read(world: World, dst: str) -> None:
+    world.fails(READS["main4"], exit=0, stdout=json.dumps([lan(dst)]))
+    before = world.tables()
+    done = world.run("sync")
+    assert (3, 1) == (done.code, len(done.errors)), done
+    assert before == world.tables()
+
+
+def test_an_interface_may_bear_any_name_that_the_kernel_allows(world: World) -> None:
+    """Control characters and bytes that are no text are printed raw by `ip`; they do no harm."""
+    names = ["\x01bell\x07", "\udcff\udcfe", "über", "a\\u0041"]
+    for index, name in enumerate(names, start=20):
+        world.state["links"].append({**world.state["links"][1], "ifindex": index, "ifname": name})
+    world.main("inet", *(lan(f"10.{index}.0.0/16", name) for index, name in enumerate(names)))
+    assert 0 == world.run("sync").code
+    assert set(names) == {route["dev"] for route in world.table("inet")} - {"tun-firezone"}
+    assert world.in_step()
+
+
+# Ten seconds each: they wait side by side, for all the tests below.
+HANGING = {**READS, "text": TEXT, "write": r"-4 route (add|del)"}
+
+
+@pytest.fixture(scope="module")
+def hung(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[World, dict[str, Any], Done]]:
+    def hang(name: str) -> tuple[World, dict[str, Any], Done]:
+        world = World(tmp_path_factory.mktemp(name))
+        options = everything(world)
+        world.fails(HANGING[name], hang=True)
+        before = world.tables()
+        return world, before, world.run("sync", *options)
+
+    with ThreadPoolExecutor(len(HANGING)) as threads:
+        return dict(zip(HANGING, threads.map(hang, HANGING), strict=True))
+
+
+@pytest.mark.parametrize("what", HANGING)
+def test_an_ip_that_hangs_is_given_up_after_ten_seconds_and_killed(
+    hung: dict[str, tuple[World, dict[str, Any], Done]], what: str
+) -> None:
+    world, before, done = hung[what]
+    assert 3 == done.code, done
+    assert done.errors
+    assert all("no answer within 10 s" in error for error in done.errors)
+    assert world.hanging()
+    wait_until(lambda: not any(map(alive, world.hanging())), "the child is gone")
+    if what != "write":
+        assert 1 == len(done.lines)
+        assert before == world.tables()
+    assert tunnel("default") in world.table("inet")

@@ -1,0 +1,104 @@
+"""Two of the program never work on the same table at the same time, and nobody waits without need."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.world import World, finish, wait_until
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock, as another fz-iproute would."""
+    with path.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def lock(world: World) -> Path:
+    """The file that a sync of the default tables locks."""
+    world.run("down")
+    (path,) = world.locks.glob("*.lock")
+    return path
+
+
+@pytest.mark.parametrize("verb", ["sync", "down"])
+def test_a_lock_that_is_held_too_long_ends_it_with_one_line(world: World, lock: Path, verb: str) -> None:
+    before = world.tables()
+    with held(lock):
+        done = world.run(verb, "--wait", "0.2")
+    assert (5, "", 1) == (done.code, done.out, len(done.lines)), done
+    assert str(lock) in done.errors[0]
+    assert "--wait" in done.errors[0]
+    assert before == world.tables()
+    assert 0 == world.run("sync").code
+
+
+def test_with_no_wait_a_free_lock_is_still_taken(world: World, lock: Path) -> None:
+    assert 0 == world.run("sync", "--wait", "0").code
+
+
+def test_a_lock_that_is_released_in_time_is_taken(world: World, lock: Path) -> None:
+    def waits() -> bool:
+        return any(os.readlink(fd) == str(lock) for fd in Path(f"/proc/{process.pid}/fd").iterdir())
+
+    before = world.tables()
+    with held(lock):
+        process = world.start("sync", "--wait", "50")
+        wait_until(waits, "the program has opened the lock")
+        assert before == world.tables()
+    assert 0 == finish(process).code
+    assert world.in_step()
+
+
+@pytest.mark.parametrize(
+    "argv", [("plan",), ("status",), ("sync", "--dry-run"), ("down", "--dry-run"), ("config", "show")], ids=" ".join
+)
+def test_who_changes_nothing_does_not_ask_for_the_lock(world: World, lock: Path, argv: tuple[str, ...]) -> None:
+    with held(lock):
+        done = world.run(*argv, "--wait", "0")
+    assert (0, []) == (done.code, done.lines), done
+
+
+def test_a_dry_run_does_not_even_make_a_lock(world: World) -> None:
+    world.run("sync", "--dry-run")
+    assert [] == list(world.locks.iterdir())
+
+
+def test_other_tables_have_another_lock(world: World, lock: Path) -> None:
+    config = world.config("[tables]\nsingle = 1000\n")
+    with held(lock):
+        assert 0 == world.run("sync", "-c", config, "--wait", "0").code
+
+
+def test_the_same_table_has_the_same_lock_whatever_else_differs(world: World, lock: Path) -> None:
+    """In the tiered layout, the copies go to `tables.lan`."""
+    world.run("down", "-c", world.config('[tables]\nlayout = "tiered"\n'))
+    paths = list(world.locks.glob("*.lock"))
+    config = world.config('[tables]\nlayout = "tiered"\nsingle = 1000\n')
+    for path in paths[1:] or paths:
+        with held(path):
+            assert 5 == world.run("sync", "-c", config, "--wait", "0").code
+
+
+def test_a_killed_holder_leaves_no_lock_behind(world: World) -> None:
+    world.fails("link show", hang=True)
+    process = world.start("sync")
+    wait_until(world.hanging, "the program is in the middle of it")
+    process.kill()
+    finish(process)
+    world.heals()
+    assert 0 == world.run("sync", "--wait", "0").code
+
+
+def test_a_lock_that_cannot_be_opened_is_one_line(world: World, lock: Path) -> None:
+    lock.unlink()
+    lock.mkdir()
+    done = world.run("sync")
+    assert (2, 1) == (done.code, len(done.errors)), done
+    assert str(lock) in done.errors[0]

@@ -1,0 +1,306 @@
+"""Data on stdout, messages on stderr; what is printed is what is run."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.cli.world import PROGRAM, World, alive, finish, lan, wait_until
+
+WRITES = [
+    "ip route add table 539098368 10.20.0.0/16 dev wlan0 proto kernel scope link src 10.20.0.5",
+    "ip route del table 539098368 192.168.77.0/24 dev eth0 proto kernel scope link",
+    "ip -6 route add table 539098368 fd00:1::/64 dev eth0 proto kernel metric 256 pref medium",
+    "ip -6 route append table 539098368 fe80::/64 dev wlan0 proto kernel metric 256 pref medium",
+    "ip -6 route del table 539098368 fd00:77::/64 dev eth0 proto kernel metric 256 pref medium",
+]
+
+
+def test_sync_prints_each_command_once_and_bare_on_stderr(world: World) -> None:
+    done = world.run("sync")
+    assert (0, "") == (done.code, done.out)
+    assert sorted(WRITES) == sorted(done.lines)
+
+
+def test_a_second_sync_has_nothing_to_say(world: World) -> None:
+    world.run("sync")
+    assert (0, "", "") == world.run("sync")
+
+
+@pytest.mark.parametrize("verb", ["sync", "down"])
+def test_a_dry_run_prints_on_stdout_what_would_be_run_and_changes_nothing(world: World, verb: str) -> None:
+    before = world.tables()
+    plan = world.run(verb, "--dry-run")
+    assert (0, "") == (plan.code, plan.err)
+    assert before == world.tables()
+    assert [] == world.batches()
+    assert world.run(verb).lines == plan.out.splitlines()
+
+
+@pytest.mark.parametrize("verb", ["sync", "down"])
+def test_the_printed_lines_do_in_a_shell_what_the_program_does(world: World, tmp_path: Path, verb: str) -> None:
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other")
+    world.shell(world.run(verb, "-n").out)
+    other.run(verb)
+    assert other.tables() == world.tables()
+
+
+def test_a_plan_gives_its_reasons_as_comments(world: World) -> None:
+    done = world.run("plan")
+    assert (0, "") == (done.code, done.err)
+    assert sorted(WRITES) == sorted(line.partition("  # ")[0] for line in done.out.splitlines())
+    assert all(line.partition("  # ")[2] for line in done.out.splitlines())
+    world.shell(done.out)
+    assert (0, "") == world.run("plan", "--exit-code")[:2]
+
+
+def test_the_exit_code_of_a_plan_says_on_request_whether_there_is_something_to_do(world: World) -> None:
+    assert 0 == world.run("plan").code
+    assert 1 == world.run("plan", "--exit-code").code
+    world.run("sync")
+    assert (0, "", "") == world.run("plan", "--exit-code")
+
+
+@pytest.mark.parametrize(
+    ("argv", "keys"),
+    [
+        (("sync", "--json"), {"commands", "failures"}),
+        (("sync", "--json", "--dry-run"), {"commands"}),
+        (("down", "--json"), {"commands", "failures"}),
+        (("plan", "--json"), {"commands"}),
+        (("status", "--json"), {"tunnel", "tables", "rules", "lan"}),
+    ],
+    ids=" ".join,
+)
+def test_a_json_document_says_which_schema_it_follows(world: World, argv: tuple[str, ...], keys: set[str]) -> None:
+    done = world.run(*argv)
+    document = json.loads(done.out)
+    assert (0, 1) == (done.code, document["schema"])
+    assert keys <= document.keys()
+
+
+def test_the_commands_in_json_are_the_lines_of_the_plan(world: World) -> None:
+    document = json.loads(world.run("plan", "--json").out)
+    assert sorted(WRITES) == sorted(command["command"] for command in document["commands"])
+    assert {"inet", "inet6"} == {command["family"] for command in document["commands"]}
+    assert all(command["reason"] for command in document["commands"])
+
+
+def test_a_json_document_is_printed_even_if_there_is_nothing_to_do(world: World) -> None:
+    world.run("sync")
+    assert {"schema": 1, "commands": [], "failures": []} == json.loads(world.run("sync", "--json").out)
+
+
+def test_status_gives_a_verdict_on_every_lan_route_and_changes_nothing(world: World) -> None:
+    before = world.tables()
+    lines = world.run("status").out.splitlines()
+    for start in (
+        "tunnel  tun-firezone is up; Internet Resource active (inet, inet6)",
+        "in step 192.168.1.0/24 dev eth0",
+        "missing 10.20.0.0/16 dev wlan0",
+        "stale   192.168.77.0/24 dev eth0",
+        "missing fd00:1::/64 dev eth0",
+        "in step fe80::/64 dev eth0",
+        "missing fe80::/64 dev wlan0",
+        "stale   fd00:77::/64 dev eth0",
+    ):
+        assert 1 == sum(line.startswith(start) for line in lines), start
+    assert before == world.tables()
+
+
+def test_status_names_the_setting_that_skips_a_route(world: World) -> None:
+    config = world.config('[lan]\nexclude_interfaces = ["wlan*"]\ndeny = ["192.168.0.0/16"]\n')
+    lan_lines = json.loads(world.run("status", "--json", "-c", config).out)["lan"]
+    reasons = {line["dst"]: line["reason"] for line in lan_lines if line["verdict"] == "skipped"}
+    assert "lan.exclude_interfaces" in reasons["10.20.0.0/16"]
+    assert "lan.deny" in reasons["192.168.1.0/24"]
+
+
+def test_quiet_leaves_the_commands_out_and_the_warnings_in(world: World) -> None:
+    world.main("inet", lan("203.0.113.0/24"))
+    done = world.run("sync", "-q")
+    assert (0, "", 1) == (done.code, done.out, len(done.lines)), done
+    assert done.lines[0].startswith("warning: 203.0.113.0/24 dev eth0 ")
+
+
+def test_a_public_prefix_is_mirrored_with_a_warning_that_says_what_to_do(world: World) -> None:
+    world.main("inet", lan("203.0.113.0/24"), lan("10.1.0.0/16"))
+    done = world.run("sync")
+    (warning,) = (line for line in done.lines if line.startswith("warning: "))
+    assert "203.0.113.0/24" in warning
+    assert 'lan.trust = "private"' in warning
+    assert "lan.allow" in warning
+    assert ["10.1.0.0/16", "203.0.113.0/24"] == world.copies("inet")
+
+
+def test_verbose_still_prints_the_commands_bare(world: World) -> None:
+    assert set(WRITES) <= set(world.run("sync", "-v").lines)
+
+
+def test_the_log_in_json_has_a_document_a_line(world: World) -> None:
+    world.main("inet", lan("203.0.113.0/24"))
+    world.fails("route add table 539098368 203.0.113.0/24", words="RTNETLINK answers: Invalid argument")
+    done = world.run("sync", "--log-format", "json")
+    documents = [json.loads(line) for line in done.err.splitlines()]
+    assert {"info", "warning", "error"} == {document["level"] for document in documents}
+    for document in documents:
+        assert {"time", "level", "message"} == document.keys()
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", document["time"])
+        assert timedelta(0) == datetime.fromisoformat(document["time"]).utcoffset()
+    messages = [document["message"] for document in documents if document["level"] == "info"]
+    assert WRITES[2:] == messages[-3:]
+
+
+def test_the_log_in_json_is_json_for_names_that_are_no_text(world: World) -> None:
+    name = "a\udcff\x07\n"[:3]
+    world.state["links"].append({**world.state["links"][1], "ifindex": 20, "ifname": name})
+    world.main("inet", lan("203.0.113.0/24", name))
+    done = world.run("sync", "--log-format", "json")
+    assert 0 == done.code
+    assert all(json.loads(line) for line in done.err.splitlines())
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("-q", "sync", "--json"), ("sync", "-q", "--json"), ("--log-format", "json", "sync", "-q", "--json")],
+    ids=" ".join,
+)
+def test_options_stand_before_or_after_the_verb(world: World, argv: tuple[str, ...]) -> None:
+    done = world.run(*argv)
+    assert (0, "") == (done.code, done.err)
+    assert json.loads(done.out)["commands"]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_configuration_may_be_named_before_or_after_the_verb(world: World, place: str) -> None:
+    option = ("-c", str(world.folder / "nowhere.toml"))
+    done = world.run(*option, "plan") if place == "before" else world.run("plan", *option)
+    assert 2 == done.code
+
+
+def test_a_namespace_is_part_of_the_printed_lines(world: World) -> None:
+    lines = world.run("plan", "--netns", "lab").out.splitlines()
+    assert sorted(line.replace("ip ", "ip -n lab ", 1) for line in WRITES) == sorted(
+        line.partition("  # ")[0] for line in lines
+    )
+    world.shell("\n".join(lines))
+    assert 0 == world.run("--netns", "lab", "plan", "--exit-code").code
+
+
+def test_the_version_is_one_line_on_stdout(world: World) -> None:
+    done = world.run("--version")
+    assert (0, "") == (done.code, done.err)
+    assert re.fullmatch(r"fz-iproute \d+\.\d+\.\d+\S*\n", done.out)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        (),
+        ("--verbose",),
+        ("sing",),
+        ("sync", "--no-such-option"),
+        ("sync", "-q", "-v"),
+        ("sync", "--log-format", "xml"),
+        ("sync", "--wait", "soon"),
+        ("sync", "--wait", "-1"),
+        ("sync", "--wait", "nan"),
+        ("sync", "--wait", "inf"),
+        ("sync", "--exit-code"),
+        ("plan", "--dry-run"),
+        ("config",),
+        ("config", "check"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_explained_and_reads_nothing(world: World, argv: tuple[str, ...]) -> None:
+    world.fails("", exit=99, stderr="ip was started")
+    done = world.run(*argv)
+    assert (2, "") == (done.code, done.out)
+    assert done.lines[0].startswith("usage: ")
+    assert "ip was started" not in done.err
+    assert "_seconds" not in done.err  # a name from the code says nothing to a user
+
+
+@pytest.mark.parametrize("argv", [("--help",), *((verb, "--help") for verb in ("sync", "plan", "status", "down"))])
+def test_help_goes_to_stdout(world: World, argv: tuple[str, ...]) -> None:
+    done = world.run(*argv)
+    assert (0, "") == (done.code, done.err)
+    assert done.out.startswith("usage: fz-iproute")
+
+
+@pytest.mark.parametrize("count", [1, 3000], ids=["a few lines", "more than a pipe holds"])
+def test_a_reader_that_goes_away_is_no_error(world: World, count: int) -> None:
+    world.main("inet", *(lan(f"10.{index // 250}.{index % 250}.0/24") for index in range(count)))
+    process = world.start("plan")
+    assert process.stdout
+    if count > 1:
+        assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (0, "") == (process.wait(30), err)
+
+
+@pytest.mark.parametrize("verb", ["plan", "status", "sync"])
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_closed_stream_is_no_traceback(world: World, verb: str, stream: str) -> None:
+    done = world.run(verb, program=["sh", "-c", f'exec {stream}>&-; exec "$@"', "sh", *PROGRAM])
+    assert 0 == done.code, done
+    assert [] == [line for line in done.lines if not line.startswith("ip ")]
+
+
+@pytest.mark.parametrize("verb", ["plan", "status", "config show"])
+def test_a_full_disk_is_one_line(world: World, verb: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = world.run(*verb.split(), stdout=full)
+    assert 0 != done.code
+    assert 1 == len(done.lines), done
+    assert "No space left on device" in done.err
+
+
+def test_a_log_that_nobody_reads_does_not_stop_a_sync(world: World) -> None:
+    process = world.start("sync")
+    assert process.stderr
+    process.stderr.close()
+    process.wait(30)
+    assert ["10.20.0.0/16", "192.168.1.0/24"] == world.copies("inet")
+    assert ["fd00:1::/64", "fe80::/64", "fe80::/64"] == world.copies("inet6")
+
+
+@pytest.mark.parametrize("where", ["link show", "-4 route add"], ids=["reading", "writing"])
+def test_an_interrupt_ends_it_at_once_and_its_children_too(world: World, where: str) -> None:
+    world.fails(where, hang=True)
+    process = world.start("sync", "-q")
+    wait_until(world.hanging, "ip hangs")
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert (130, "", []) == (done.code, done.out, done.lines), done
+    wait_until(lambda: not any(map(alive, world.hanging())), "the child is gone")
+
+
+def test_an_interrupt_from_the_terminal_reaches_all_and_is_no_traceback(world: World) -> None:
+    """Ctrl-C goes to the whole process group, so `ip` ends by it as well."""
+    world.fails("link show", hang=True)
+    process = world.start("sync", "-q", start_new_session=True)
+    wait_until(world.hanging, "ip hangs")
+    os.killpg(process.pid, signal.SIGINT)
+    done = finish(process)
+    assert 130 == done.code, done
+    assert "fz_iproute" not in done.err  # neither in a traceback; the fake is a Python program and has its own
+    wait_until(lambda: not any(map(alive, world.hanging())), "the child is gone")
+
+
+def test_the_script_of_the_package_is_the_same_program(world: World) -> None:
+    script = Path(PROGRAM[0]).with_name("fz-iproute")
+    if not script.exists():
+        pytest.skip("the package is not installed beside this Python")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    assert world.run("--version").out == done.stdout

@@ -1,0 +1,266 @@
+"""What `ip` refuses is said in its own words and costs nothing else; what went right by other means is no error."""
+
+import re
+import signal
+
+import pytest
+
+from tests.cli.world import MAIN, TABLE, World, gatewayed, lan, tunnel
+
+WRITE = r"^-[46] route (add|append|replace|del) "
+
+
+def differences(world: World) -> set[str]:
+    """The destinations whose copies are not what table main calls for. No question to the program."""
+
+    def copies(family: str, table: int) -> set[str]:
+        return {
+            f"{route['dst']} {sorted(route.items())}"
+            for route in world.table(family, table)
+            if route["dev"] != "tun-firezone" and "gateway" not in route
+        }
+
+    return {route.split()[0] for family in ("inet", "inet6") for route in copies(family, MAIN) ^ copies(family, TABLE)}
+
+
+def test_a_sync_puts_the_table_in_step_and_a_second_one_writes_nothing(world: World) -> None:
+    others = [tunnel("default"), tunnel("100.64.0.0/11")]
+    assert 0 == world.run("sync").code
+    assert set() == differences(world)
+    assert others == [route for route in world.table("inet") if route["dev"] == "tun-firezone"]
+    count = len(world.batches())
+    assert (0, "", "") == world.run("sync")
+    assert count == len(world.batches())
+
+
+def test_down_takes_out_what_is_ours_and_nothing_else(world: World) -> None:
+    world.run("sync")
+    main = world.tables()["inet"][str(MAIN)]
+    assert 0 == world.run("down").code
+    assert [tunnel("default"), tunnel("100.64.0.0/11")] == world.table("inet")
+    assert [] == world.copies("inet6")
+    assert main == world.tables()["inet"][str(MAIN)]
+    assert (0, "", "") == world.run("down")
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        ("10.20.0.0/16", "Error: Nexthop has invalid gateway."),
+        ("fd00:1::/64", "Error: IPv6 is disabled on nexthop device."),
+        ("192.168.77.0/24", "RTNETLINK answers: Device or resource busy"),
+    ],
+)
+def test_a_refused_line_is_reported_once_in_ips_words_and_the_others_are_applied(
+    world: World, refused: str, words: str
+) -> None:
+    world.fails(f"{WRITE}.*{refused}", words=words)
+    done = world.run("sync")
+    assert (3, 1) == (done.code, len(done.errors)), done
+    command = done.errors[0].removesuffix(f": {words}")
+    assert refused in command
+    assert command in done.lines
+    world.heals()
+    assert {refused} == differences(world)
+    assert 0 == world.run("sync").code
+    assert set() == differences(world)
+
+
+def test_every_refused_line_gets_its_own_message(world: World) -> None:
+    world.main("inet", *(lan(f"10.{number}.0.0/16") for number in range(6)))
+    world.fails(rf"{WRITE}.*10\.[135]\.0", words="RTNETLINK answers: Invalid argument")
+    done = world.run("sync")
+    assert (3, 3) == (done.code, len(done.errors)), done
+    assert ["10.1.0.0/16", "10.3.0.0/16", "10.5.0.0/16"] == [line.split()[5] for line in done.errors]
+    assert ["10.0.0.0/16", "10.2.0.0/16", "10.4.0.0/16"] == world.copies("inet")
+
+
+def test_a_device_that_has_just_gone_costs_only_its_own_routes(world: World) -> None:
+    world.main("inet", lan("10.1.0.0/16", "usb0"), lan("10.2.0.0/16"))
+    done = world.run("sync")
+    assert (3, 1) == (done.code, len(done.errors)), done
+    assert 'Cannot find device "usb0"' in done.errors[0]
+    assert ["10.2.0.0/16"] == world.copies("inet")
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_what_somebody_else_did_just_before_is_no_error(world: World, family: str) -> None:
+    """`ip` says "File exists" or "No such process"; the state is right all the same."""
+    world.fails(rf"^-{family} route (add|append|replace|del)", beaten=True)
+    done = world.run("sync")
+    assert (0, []) == (done.code, done.errors), done
+    assert set() == differences(world)
+
+
+def test_file_exists_is_an_error_where_the_route_is_still_missing(world: World) -> None:
+    world.fails(rf"{WRITE}.*10.20.0.0/16", words="RTNETLINK answers: File exists")
+    done = world.run("sync")
+    assert (3, 1) == (done.code, len(done.errors)), done
+    assert "RTNETLINK answers: File exists" in done.errors[0]
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_batch_killed_in_the_middle_is_repaired_or_what_is_left_is_listed(world: World, number: int) -> None:
+    """Whatever the line: exit 0 and all is right, or exit 3 and each route that is missing is named."""
+    world.main("inet", *(lan(f"10.{index}.0.0/16") for index in range(5)))
+    world.fails(r"^-4 route (add|append|replace|del)", number=number, signal=signal.SIGKILL, times=1)
+    done = world.run("sync")
+    left = {f"10.{index}.0.0/16" for index in range(5)} - set(world.copies("inet"))
+    stale = {"192.168.1.0/24", "192.168.77.0/24"} & set(world.copies("inet"))
+    assert (3 if left or stale else 0) == done.code, done
+    assert left | stale == {line.split()[5] for line in done.errors}
+    assert all("killed by signal 9" in line for line in done.errors)
+    world.heals()
+    assert 0 == world.run("sync").code
+    assert set() == differences(world)
+
+
+def test_batches_that_are_always_killed_are_given_up_soon(world: World) -> None:
+    world.fails(WRITE, forget=True, signal=signal.SIGKILL)
+    done = world.run("sync")
+    assert 3 == done.code, done
+    assert {"10.20.0.0/16", "192.168.77.0/24", "fd00:1::/64", "fe80::/64", "fd00:77::/64"} == {
+        line.partition(" table ")[2].split()[1] for line in done.errors
+    }
+    assert 8 >= len(world.batches())
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+def test_no_moment_is_without_a_copy_while_routes_change(world: World, number: int) -> None:
+    """Killed after any line: for each LAN, an old copy or a new one stands."""
+    world.main("inet", lan("10.1.0.0/16", metric=600), lan("10.2.0.0/16", prefsrc="10.2.0.9"))
+    world.mirror("inet", tunnel("default"), lan("10.1.0.0/16", metric=100), lan("10.2.0.0/16", prefsrc="10.2.0.1"))
+    world.fails(r"^-4 route (add|append|replace|del)", number=number, signal=signal.SIGKILL)
+    world.run("sync")
+    assert {"10.1.0.0/16", "10.2.0.0/16"} <= set(world.copies("inet"))
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_no_moment_is_without_a_copy_while_one_of_ipv6_twins_changes(world: World, number: int) -> None:
+    world.main("inet6", lan("fe80::/64", protocol="ra"), lan("fe80::/64", "wlan0"))
+    world.mirror("inet6", tunnel("default"), lan("fe80::/64"), lan("fe80::/64", "wlan0"))
+    world.fails(r"^-6 route (add|append|replace|del)", number=number, signal=signal.SIGKILL)
+    world.run("sync")
+    assert {"eth0", "wlan0"} <= {route["dev"] for route in world.table("inet6")}
+
+
+def test_a_parse_error_ends_a_batch_and_yet_nothing_is_lost_in_silence(world: World) -> None:
+    words = 'Error: either "to" is duplicate, or "realms" is a garbage.'
+    world.main("inet", *(lan(f"10.{index}.0.0/16") for index in range(5)))
+    world.fails(r"^-4 route", number=3, exit=255, ends=True, stderr=words)
+    done = world.run("sync")
+    missing = {f"10.{index}.0.0/16" for index in range(5)} - set(world.copies("inet"))
+    assert 3 == done.code, done
+    assert missing <= {line.split()[5] for line in done.errors}
+    assert any(words in line for line in done.errors)
+
+
+def test_the_families_do_not_fail_together(world: World) -> None:
+    world.fails(r"^-4 route (add|append|replace|del)", forget=True, signal=signal.SIGKILL)
+    assert 3 == world.run("sync").code
+    assert ["fd00:1::/64", "fe80::/64", "fe80::/64"] == world.copies("inet6")
+
+
+def test_routes_that_somebody_undoes_are_given_up_after_a_few_rounds(world: World) -> None:
+    world.fails(rf"{WRITE}.*10.20.0.0/16", forget=True)
+    done = world.run("sync")
+    assert (3, 1) == (done.code, len(done.errors)), done
+    assert "10.20.0.0/16" in done.errors[0]
+    assert "does not last" in done.errors[0]
+    assert 5 >= len(world.batches())
+    assert ["192.168.1.0/24"] == world.copies("inet")
+
+
+def test_twelve_thousand_routes_take_several_batches(world: World) -> None:
+    """`ip -batch` keeps what it reads: ten thousand lines a process are the most."""
+    world.main("inet", *(lan(f"10.{index // 250}.{index % 250}.0/24") for index in range(12_000)))
+    done = world.run("sync", "-q")
+    assert (0, "", "") == done
+    assert set() == differences(world)
+    assert 10_000 >= max(world.batches())
+    assert 12_000 <= sum(world.batches())
+    assert (0, "", "") == world.run("down", "-q")
+    assert [] == world.copies("inet")
+
+
+@pytest.mark.parametrize("verb", ["sync", "down"])
+def test_without_permission_one_line_says_so(world: World, verb: str) -> None:
+    words = "RTNETLINK answers: Operation not permitted"
+    world.fails(WRITE, words=words)
+    before = world.tables()
+    done = world.run(verb)
+    assert (4, 1) == (done.code, len(done.errors)), done
+    assert words in done.errors[0]
+    assert "CAP_NET_ADMIN" in done.errors[0]
+    assert before == world.tables()
+
+
+def test_without_permission_there_is_still_a_plan(world: World) -> None:
+    world.fails(WRITE, words="RTNETLINK answers: Operation not permitted")
+    assert 1 == world.run("plan", "--exit-code").code
+
+
+def test_a_json_document_lists_what_was_refused(world: World) -> None:
+    words = "Error: Nexthop has invalid gateway."
+    world.fails(rf"{WRITE}.*10.20.0.0/16", words=words)
+    done = world.run("sync", "--json")
+    assert 3 == done.code
+    assert re.search(rf'"words": "{re.escape(words)}"', done.out)
+
+
+def test_a_route_through_a_lan_router_comes_after_the_lan_and_goes_with_it(world: World) -> None:
+    options = ["-c", world.config('[lan]\nallow = ["10.90.0.0/16"]\n')]
+    router = gatewayed("10.90.0.0/16", "192.168.1.9", protocol="static")
+    world.main("inet", router, lan("192.168.1.0/24"))
+    done = world.run("sync", *options)
+    assert (0, []) == (done.code, done.errors), done
+    assert ["10.90.0.0/16", "192.168.1.0/24"] == world.copies("inet")
+    assert done.lines.index(next(line for line in done.lines if "192.168.1.0/24" in line)) < (
+        done.lines.index(next(line for line in done.lines if "10.90.0.0/16" in line))
+    )
+    world.load()
+    world.main("inet")
+    assert 0 == world.run("sync", *options).code
+    assert [] == world.copies("inet")
+
+
+def test_without_pruning_stale_copies_stay(world: World) -> None:
+    assert 0 == world.run("sync", "-c", world.config("[lan]\nprune = false\n")).code
+    assert ["10.20.0.0/16", "192.168.1.0/24", "192.168.77.0/24"] == world.copies("inet")
+
+
+NAMES = [
+    "a@b",
+    "-x",
+    "$HOME",
+    "it's",
+    ";reboot",
+    "dev",
+    "via",
+    "metric",
+    '"q',
+    "#h",
+    "ü",
+    "a\\b",
+    "`id`",
+    "*",
+    "if2",
+    "nexthop",
+]
+
+
+@pytest.mark.parametrize("by", ["sync", "paste"])
+def test_interfaces_of_any_name_survive_the_way_through_a_batch_and_a_shell(world: World, by: str) -> None:
+    """The lines of a dry run, pasted into a shell, and a sync leave the same state behind."""
+    links = world.state["links"]
+    links += [{**links[1], "ifindex": index, "ifname": name} for index, name in enumerate(NAMES, start=20)]
+    world.main("inet", *(lan(f"10.{index}.0.0/16", name) for index, name in enumerate(NAMES)))
+    world.main("inet6", *(lan("fe80::/64", name) for name in NAMES))
+    plan = world.run("sync", "--dry-run")
+    if by == "sync":
+        done = world.run("sync")
+        assert (0, plan.out.splitlines()) == (done.code, done.lines)
+    else:
+        world.shell(plan.out)
+    assert set() == differences(world)
+    assert world.in_step()
