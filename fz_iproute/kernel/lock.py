@@ -56,18 +56,17 @@ def _namespace(netns: str | None) -> int:
 
 def _folder() -> Path:
     """Where locks live: systemd's runtime folder, /run for root, else a folder that only this user can write."""
-    candidates = [
-        Path(os.environ["RUNTIME_DIRECTORY"].split(":")[0]) if "RUNTIME_DIRECTORY" in os.environ else None,
-        Path("/run/fz-iproute"),
-        Path(os.environ["XDG_RUNTIME_DIR"]) / "fz-iproute" if "XDG_RUNTIME_DIR" in os.environ else None,
-        Path(f"/tmp/fz-iproute-{os.getuid()}"),
-    ]
-    for folder in filter(None, candidates):
+    if given := os.environ.get("RUNTIME_DIRECTORY", ""):
+        return Path(given.split(":")[0])
+    candidates = [Path("/run/fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
+    if session := os.environ.get("XDG_RUNTIME_DIR", ""):
+        candidates.insert(1, Path(session) / "fz-iproute")
+    for folder in candidates:
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError:
             continue
-        status = folder.lstat()
+        status = folder.lstat()  # not stat: in /tmp, somebody else may have left a link of this name
         if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and os.access(folder, os.W_OK):
             return folder
-    raise UsageError("no folder for the lock: $RUNTIME_DIRECTORY, /run, $XDG_RUNTIME_DIR, /tmp: none can be written")
+    raise UsageError(f"no folder for the lock: none of {', '.join(map(str, candidates))} can be written")

@@ -1,7 +1,6 @@
 """Two of the program never work on the same table at the same time, and nobody waits without need."""
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +44,7 @@ def test_with_no_wait_a_free_lock_is_still_taken(world: World, lock: Path) -> No
 
 def test_a_lock_that_is_released_in_time_is_taken(world: World, lock: Path) -> None:
     def waits() -> bool:
-        return any(os.readlink(fd) == str(lock) for fd in Path(f"/proc/{process.pid}/fd").iterdir())
+        return any(fd.readlink() == lock for fd in Path(f"/proc/{process.pid}/fd").iterdir())
 
     before = world.tables()
     with held(lock):

@@ -1,14 +1,15 @@
 """A copy and its source are the same for the kernel, but for their table; and a second sync has nothing to do."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import socket
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from tests.netns import terrain
+from tests.netns import rtnetlink, terrain
 from tests.netns.namespace import MAIN, MIRROR, Namespace, comparable, mirrored
+from tests.netns.rtnetlink import RawRoute
 from tests.netns.wiretap import Wiretap
 
 FAMILIES = ("inet", "inet6")
@@ -22,7 +23,7 @@ REAL_KERNEL = settings(
 
 
 @pytest.fixture(scope="module")
-def land(long_lived: Callable[[], Namespace]) -> Iterator[Namespace]:
+def land(long_lived: Callable[[], Namespace]) -> Namespace:
     namespace = long_lived()
     terrain.furnish(namespace)
     namespace.tunnel("tun-firezone")
@@ -92,35 +93,59 @@ def test_a_mirror_that_somebody_else_has_tampered_with_is_put_right(
     assert_settled(land, tap)
 
 
-EXPRESSIBLE = [
+SINGLE = [
     *("proto kernel", "proto boot", "proto dhcp", "proto 99", "proto 0", "metric 600", "metric 4294967295"),
     *("src 10.255.0.1", "tos 0x10", "tos 0xfc", "realms 7", "realms 3/4", "mtu 1400", "advmss 1360", "window 65535"),
     *("initcwnd 32", "initrwnd 20", "hoplimit 64", "quickack 1", "congctl reno", "features ecn", "rtt 30ms"),
     *("rttvar 7ms", "rto_min 200ms", "ssthresh 100", "cwnd 4", "reordering 5", "fastopen_no_cookie 1"),
     "mtu 1400 advmss 1360 initcwnd 32 rtt 30ms features ecn congctl reno",
 ]
-EXPRESSIBLE_OF_MANY = [words for words in EXPRESSIBLE if words.split()[0] != "realms"]
-EXPRESSIBLE_IN_V6 = [
+MULTIPATH = [words for words in SINGLE if words.split()[0] != "realms"]
+SINGLE_V6 = [
     *("pref low", "pref high", "src fd00:ffff::1", "expires 600"),
-    *(words for words in EXPRESSIBLE if words.split()[0] not in ("src", "tos", "realms")),
+    *(words for words in SINGLE if words.split()[0] not in ("src", "tos", "realms")),
 ]
+# Each kind of route, to be given a destination of its own.
+KINDS = {
+    "inet": [
+        *(f"dev v0 scope link {words}" for words in SINGLE),
+        *(f"scope link {words} nexthop dev v0 weight 2 nexthop dev v1" for words in MULTIPATH),
+        "scope link nexthop dev v0 realms 3/4 nexthop dev v1 realms 9",
+        *(f"nhid {number} scope link proto dhcp metric 5" for number in (1, 2, 9)),
+    ],
+    "inet6": [
+        *(f"dev v0 {words}" for words in SINGLE_V6),
+        *(f"nhid {number} proto ra metric 5 pref high" for number in (11, 12)),
+    ],
+}
 
 
-@pytest.mark.parametrize(
-    ("family", "words"),
-    [("inet", f"10.2.3.0/24 dev v0 scope link {words}") for words in EXPRESSIBLE]
-    + [("inet", f"10.2.3.0/24 scope link {words} nexthop dev v0 weight 2 nexthop dev v1") for words in EXPRESSIBLE_OF_MANY]
-    + [("inet", "10.2.3.0/24 scope link nexthop dev v0 realms 3/4 nexthop dev v1 realms 9")]
-    + [("inet", f"10.2.3.0/24 nhid {number} scope link proto dhcp metric 5") for number in (1, 2, 9)]
-    + [("inet6", f"fd00:2:3::/64 dev v0 {words}") for words in EXPRESSIBLE_IN_V6]
-    + [("inet6", f"fd00:2:3::/64 nhid {number} proto ra metric 5 pref high") for number in (11, 12)],
-)
-def test_every_attribute_is_carried_over(family: str, words: str, land: Namespace) -> None:
-    flushed(land, family)
-    land.batch([terrain.spelled(family, "add", words)])
-    land.fz("sync")
-    assert 1 == len(mirrored(land.raw(family, MAIN)))
-    assert_identical(land, family)
+def destination(family: str, kind: str) -> str:
+    number = KINDS[family].index(kind)
+    return f"10.3.{number}.0/24" if family == "inet" else f"fd00:3:{number}::/64"
+
+
+@pytest.fixture(scope="module")
+def showroom(long_lived: Callable[[], Namespace]) -> Namespace:
+    """A namespace with a route of each kind, synced once."""
+    namespace = long_lived()
+    terrain.furnish(namespace)
+    for family, kinds in KINDS.items():
+        namespace.batch(terrain.spelled(family, "add", f"{destination(family, kind)} {kind}") for kind in kinds)
+    namespace.fz("sync")
+    return namespace
+
+
+@pytest.mark.parametrize(("family", "kind"), [(family, kind) for family, kinds in KINDS.items() for kind in kinds])
+def test_every_attribute_is_carried_over(family: str, kind: str, showroom: Namespace) -> None:
+    prefix, length = destination(family, kind).split("/")
+    address = socket.inet_pton(rtnetlink.FAMILIES[family], prefix).hex()
+
+    def there(table: int) -> list[RawRoute]:
+        return [route for route in showroom.raw(family, table) if (address, int(length)) == route.group[:2]]
+
+    (source,) = there(MAIN)
+    assert [source] == there(MIRROR)
 
 
 def test_a_copy_has_no_lifetime_of_its_own(land: Namespace) -> None:
@@ -145,7 +170,7 @@ def test_the_same_prefix_on_three_ipv6_devices_gets_three_copies(land: Namespace
     assert_identical(land, "inet6")
 
 
-def test_a_family_of_thousands_is_copied_with_the_order_of_its_twins(land: Namespace, tmp_path: Path) -> None:
+def test_a_family_of_thousands_is_copied_with_the_order_of_its_twins(land: Namespace) -> None:
     flushed(land, "inet").batch(
         f"route append 10.{i >> 8 & 255}.{i & 255}.0/24 dev {device} scope link proto {1 + i % 250}"
         for i in range(1500)

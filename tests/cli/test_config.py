@@ -1,0 +1,453 @@
+"""The configuration file, as its author meets it: every problem at once, each with the file and the key."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.world import PROGRAM, REPOSITORY, TABLE, Done, World, lan
+
+DEFAULTS = """
+[tunnel]
+interface = "tun-firezone"
+fwmark = 0xfd002021
+mode = "observe"
+routes = []
+internet = false
+internet_leak = "block"
+on_down = "open"
+[tables]
+layout = "auto"
+single = 539098368
+user = 539098368
+lan = 539098369
+internet = 539098370
+[rules]
+single = 32765
+tiered = [100, 200, 300]
+[lan]
+trust = "any"
+allow = []
+deny = []
+interfaces = ["*"]
+exclude_interfaces = []
+min_prefixlen = { inet = 8, inet6 = 48 }
+multicast = false
+prune = true
+[watch]
+settle = 0.002
+max_wait = 0.5
+resync = 60
+journal = ""
+cleanup_on_exit = false
+"""
+
+
+def check(world: World, text: str | bytes, *, nothing_runs: bool = False) -> list[str]:
+    """The problems of a configuration. Each is a line that begins with the file; that and the prefix are cut off."""
+    path = Path(world.config(""))
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = world.run("config", "check", str(path))
+    assert (2, "") == (done.code, done.out), done
+    assert done.lines == [f"error: {error}" for error in done.errors]
+    assert all(error.startswith(f"{path}: ") for error in done.errors), done
+    return [error.removeprefix(f"{path}: ") for error in done.errors]
+
+
+def test_without_a_file_the_defaults_hold(world: World) -> None:
+    done = world.run("config", "show")
+    assert (0, "") == (done.code, done.err)
+    assert tomllib.loads(DEFAULTS) == tomllib.loads(done.out)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n\n", "# nothing\n", "[lan]\n", DEFAULTS], ids=["empty", "blank", "comment", "section", "all"]
+)
+def test_a_file_that_says_nothing_else_is_the_default(world: World, text: str) -> None:
+    path = world.config(text)
+    assert world.run("config", "show").out == world.run("config", "show", "-c", path).out
+    assert 0 == world.run("config", "check", path).code
+
+
+def test_what_is_shown_is_a_file_that_shows_the_same(world: World) -> None:
+    path = world.config(
+        """
+        [tunnel]
+        interface = "wg\\"\\\\0"
+        fwmark = 8225
+        [tables]
+        layout = "tiered"
+        [lan]
+        trust = "private"
+        allow = ["203.0.113.0/24", "2001:db8::/48"]
+        deny = ["10.0.0.0/8", "192.0.2.1"]
+        interfaces = ["eth*", "wl[!x]*", "\\u00fc\\u0007"]
+        min_prefixlen = { inet6 = 64 }
+        prune = false
+        [watch]
+        resync = 60.0
+        """
+    )
+    shown = world.run("config", "show", "-c", path)
+    assert 0 == shown.code
+    again = world.folder / "again.toml"
+    again.write_text(shown.out)
+    assert 0 == world.run("config", "check", str(again)).code
+    assert shown.out == world.run("config", "show", "-c", str(again)).out
+    document = tomllib.loads(shown.out)
+    assert 'wg"\\0' == document["tunnel"]["interface"]
+    assert ["10.0.0.0/8", "192.0.2.1/32"] == document["lan"]["deny"]
+    assert {"inet": 8, "inet6": 64} == document["lan"]["min_prefixlen"]
+
+
+def test_a_good_file_is_said_to_be_good(world: World) -> None:
+    path = world.config("")
+    assert (0, f"{path}: good\n", "") == world.run("config", "check", path)
+
+
+@pytest.mark.parametrize("argv", [("sync",), ("plan",), ("status",), ("down",), ("config", "show")], ids=" ".join)
+def test_every_verb_refuses_a_bad_file_before_it_reads_or_writes(world: World, argv: tuple[str, ...]) -> None:
+    path = world.config("[lan]\ntrust = 3\n")
+    world.fails("", exit=99, stderr="ip was started")
+    before = world.tables()
+    done = world.run(*argv, "-c", path)
+    assert (2, "", 1) == (done.code, done.out, len(done.lines)), done
+    assert done.errors[0].startswith(f"{path}: lan.trust: ")
+    assert before == world.tables()
+
+
+@pytest.mark.parametrize("argv", [("sync", "-c"), ("config", "show", "-c"), ("config", "check")], ids=" ".join)
+@pytest.mark.parametrize("name", ["missing.toml", "no/such/folder.toml", "state/under-a-file.toml"])
+def test_a_file_that_is_named_must_exist(world: World, argv: tuple[str, ...], name: str) -> None:
+    path = world.folder / name
+    done = world.run(*argv, str(path))
+    assert (2, 1) == (done.code, len(done.lines)), done
+    assert done.errors[0].startswith(f"{path}: ")
+
+
+WRONG_TYPES = [
+    ("tunnel.interface", "3"),
+    ("tunnel.interface", "['tun0']"),
+    ("tunnel.fwmark", "'0xfd002021'"),
+    ("tunnel.fwmark", "true"),
+    ("tunnel.fwmark", "1.0"),
+    ("tunnel.mode", "1"),
+    ("tunnel.mode", "['observe']"),
+    ("tunnel.routes", "'100.64.0.0/11'"),
+    ("tunnel.routes", "[1]"),
+    ("tunnel.internet", "'yes'"),
+    ("tunnel.internet_leak", "false"),
+    ("tunnel.on_down", "{}"),
+    ("tables.layout", "3"),
+    ("tables.single", "'main'"),
+    ("tables.user", "1.5"),
+    ("tables.lan", "[]"),
+    ("tables.internet", "false"),
+    ("rules.single", "'32765'"),
+    ("rules.tiered", "100"),
+    ("rules.tiered", "['a', 'b', 'c']"),
+    ("lan.trust", "true"),
+    ("lan.allow", "'10.0.0.0/8'"),
+    ("lan.allow", "[10]"),
+    ("lan.deny", "{ inet = 8 }"),
+    ("lan.interfaces", "'*'"),
+    ("lan.interfaces", "[[]]"),
+    ("lan.exclude_interfaces", "1979-05-27"),
+    ("lan.min_prefixlen", "8"),
+    ("lan.min_prefixlen", "{ inet = '8' }"),
+    ("lan.multicast", "0"),
+    ("lan.prune", "'true'"),
+    ("watch.settle", "'2ms'"),
+    ("watch.max_wait", "true"),
+    ("watch.resync", "07:32:00"),
+    ("watch.journal", "1"),
+    ("watch.cleanup_on_exit", "1"),
+]
+
+WRONG_VALUES = [
+    ("tunnel.interface", "''", "name of an interface"),
+    ("tunnel.interface", "'a-very-long-name'", "name of an interface"),
+    ("tunnel.interface", "'a b'", "name of an interface"),
+    ("tunnel.interface", "'a/b'", "name of an interface"),
+    ("tunnel.fwmark", "0", "match every packet"),
+    ("tunnel.fwmark", "-1", "not between"),
+    ("tunnel.fwmark", "0x100000000", "not between"),
+    ("tunnel.mode", "'mange'", "observe, manage"),
+    ("tables.layout", "'flat'", "auto, single, tiered"),
+    ("tables.single", "254", "main"),
+    ("tables.user", "253", "default"),
+    ("tables.lan", "255", "local"),
+    ("tables.lan", "0", "not between"),
+    ("tables.internet", "4294967296", "not between"),
+    ("rules.single", "0", "not between"),
+    ("rules.single", "32766", "not between"),
+    ("rules.tiered", "[100, 200]", "three"),
+    ("rules.tiered", "[200, 100, 300]", "ascending"),
+    ("rules.tiered", "[100, 100, 300]", "ascending"),
+    ("rules.tiered", "[100, 200, 32767]", "not between"),
+    ("lan.trust", "'none'", "any, private"),
+    ("lan.allow", "['0.0.0.0/0']", "default route"),
+    ("lan.allow", "['::/0']", "default route"),
+    ("lan.allow", "['10.0.0.1/8']", "10.0.0.0/8"),
+    ("lan.allow", "['fd00::1/64']", "fd00::/64"),
+    ("lan.allow", "['printer']", "not an IPv4 or IPv6 prefix"),
+    ("lan.deny", "['10.0.0.0/33']", "not an IPv4 or IPv6 prefix"),
+    ("lan.deny", "['192.168.0.300/24']", "not an IPv4 or IPv6 prefix"),
+    ("lan.deny", "['10.1.2.3/16']", "10.1.0.0/16"),
+    ("lan.interfaces", "['']", "empty pattern"),
+    ("lan.min_prefixlen", "{ inet = 0 }", "not between 1 and 32"),
+    ("lan.min_prefixlen", "{ inet = 33 }", "not between 1 and 32"),
+    ("lan.min_prefixlen", "{ inet6 = 129 }", "not between 1 and 128"),
+    ("lan.min_prefixlen", "{ ipv4 = 8 }", "inet and inet6"),
+    ("watch.settle", "-1", "not between"),
+    ("watch.settle", "nan", "not between"),
+    ("watch.max_wait", "inf", "not between"),
+    ("watch.resync", "0", "not between"),
+]
+
+LATER = [
+    ("tunnel.mode", "'manage'", '"observe"'),
+    ("tunnel.routes", "['100.64.0.0/11']", "[]"),
+    ("tunnel.internet", "true", "false"),
+    ("tunnel.internet_leak", "'allow'", '"block"'),
+    ("tunnel.on_down", "'closed'", '"open"'),
+    ("rules.single", "32000", "32765"),
+    ("rules.tiered", "[1, 2, 3]", "[100, 200, 300]"),
+    ("lan.multicast", "true", "false"),
+    ("watch.settle", "0.01", "0.002"),
+    ("watch.max_wait", "1", "0.5"),
+    ("watch.resync", "61", "60"),
+    ("watch.journal", "'/tmp/j'", '""'),
+    ("watch.cleanup_on_exit", "true", "false"),
+]
+
+
+def in_rounds(problems: list[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """Parts in which no key comes twice: many problems make one file, and one start of the program."""
+    rest = list(problems)
+    while rest:
+        taken = {key: (key, *more) for key, *more in reversed(rest)}
+        yield [problem for problem in rest if taken[problem[0]] == problem]
+        rest = [problem for problem in rest if taken[problem[0]] != problem]
+
+
+def as_toml(problems: list[tuple[str, ...]]) -> str:
+    return "".join(f"{key} = {value}\n" for key, value, *_ in problems)
+
+
+@pytest.mark.parametrize("problems", list(in_rounds(WRONG_TYPES)), ids=len)
+def test_each_value_of_a_wrong_type_is_a_line_with_its_key(world: World, problems: list[tuple[str, ...]]) -> None:
+    found = check(world, as_toml(problems))
+    assert sorted(key for key, _ in problems) == sorted(line.partition(":")[0] for line in found)
+
+
+@pytest.mark.parametrize("problems", [*in_rounds(WRONG_VALUES)], ids=len)
+def test_each_value_that_cannot_be_is_a_line_that_says_why(world: World, problems: list[tuple[str, ...]]) -> None:
+    found = check(world, as_toml(problems))
+    assert len(problems) == len(found)
+    for key, value, words in problems:
+        assert 1 == sum(line.startswith(f"{key}: ") and words in line for line in found), (key, value, found)
+
+
+def test_what_comes_later_is_said_to_be_not_available_yet(world: World) -> None:
+    found = check(world, as_toml(LATER))
+    assert len(LATER) == len(found), found
+    for key, _, default in LATER:
+        (line,) = (line for line in found if line.startswith(f"{key}: "))
+        assert default in line
+        assert "available yet" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "meant"),
+    [
+        ("[tunel]\n", "tunel: ", "tunnel"),
+        ("[lan]\nalow = []\n", "lan.alow: ", "allow"),
+        ("[lan]\nexclude_interface = []\n", "lan.exclude_interface: ", "exclude_interfaces"),
+        ("[tables]\nInternet = 3\n", "tables.Internet: ", "internet"),
+        ("interface = 'wg0'\n", "interface: ", ""),
+        ("[watch]\nxyz = 1\n", "watch.xyz: ", "did you mean"),
+        ("tunnel = 3\n", "tunnel: ", "[tunnel]"),
+        ("[[lan]]\n", "lan: ", "[lan]"),
+        ("[tables]\nlan = 539098368\n", "tables.lan: ", "tables.user"),
+        ("[tables]\ninternet = 539098369\n", "tables.internet: ", "tables.lan"),
+        ("[tables]\nsingle = 539098370\n", "tables.single: ", "tables.internet"),
+        ("[lan]\nallow = ['10.0.0.0/8']\ndeny = ['10.0.0.0/8']\n", "lan.allow: ", "lan.deny"),
+        ("[lan\n", "", "line 1"),
+        ("[lan]\ntrust = any\n", "", "line 2"),
+        ("[lan]\nprune = true\nprune = false\n", "", "line 3"),
+    ],
+)
+def test_a_problem_of_the_whole_is_one_line_with_its_place(world: World, text: str, where: str, meant: str) -> None:
+    (line,) = check(world, text)
+    assert line.startswith(where)
+    assert meant in line
+
+
+def test_all_problems_are_told_at_once(world: World) -> None:
+    found = check(
+        world,
+        """
+        nonsense = 1
+        [tunel]
+        [tunnel]
+        fwmark = 0
+        routs = []
+        [tables]
+        lan = 254
+        internet = 539098368
+        [lan]
+        deny = ["10.0.0.1/8"]
+        min_prefixlen = { inet = 99 }
+        multicast = true
+        """,
+    )
+    keys = ["nonsense", "tunel", "tunnel.fwmark", "tunnel.routs", "tables.lan", "tables.internet", "lan.deny"]
+    keys += ["lan.min_prefixlen", "lan.multicast"]
+    assert sorted(keys) == sorted(line.partition(":")[0] for line in found)
+
+
+def garbage() -> dict[str, bytes]:
+    chance = random.Random(1)
+    mebibyte = 1 << 20
+    return {
+        "random bytes": chance.randbytes(1_000_000),
+        "random text": "".join(chance.choices("abc =[]{}\"'\\\n#.,0x1é", k=600_000)).encode()[:1_000_000],
+        "brackets": b"x = " + b"[" * 1_000_000,
+        "braces": b"x = " + b"{a=" * 300_000,
+        "a deep key": b"[tunnel]\ninterface" + b".a" * 400_000 + b" = 1",
+        "a deep unknown key": b"x" + b".a" * 400_000 + b" = 1",
+        "a long number": b"[tunnel]\nfwmark = " + b"1" * 100_000,
+        "a long hexadecimal number": b"[tunnel]\nfwmark = 0x" + b"f" * 100_000,
+        "a long name": b"[tunnel]\n" + b"a" * 1_000_000 + b" = 1",
+        "a long value": b"[tunnel]\ninterface = '" + b"a" * 1_000_000 + b"'",
+        "zeros": bytes(1_000_000),
+        "Latin-1": "# für\n".encode("latin-1"),
+        "UTF-16": "[lan]\n".encode("utf-16"),
+        "too large": b"#" * (mebibyte + 1),
+    }
+
+
+@pytest.mark.parametrize("kind", garbage())
+def test_garbage_is_one_line_and_no_traceback(world: World, kind: str) -> None:
+    (line,) = check(world, garbage()[kind])
+    assert 1000 > len(line)
+
+
+def test_a_mebibyte_of_comments_is_a_good_file(world: World) -> None:
+    assert 0 == world.run("config", "check", world.config("#" * (1 << 20))).code
+
+
+@pytest.mark.parametrize("sign", ["\\n", "\\r", "\\u001b", "\\u2028", "\\u0085"])
+def test_a_key_cannot_write_a_line_of_its_own(world: World, sign: str) -> None:
+    (line,) = check(world, f'[lan]\n"x{sign}error: forged" = 1\n')
+    assert line.isprintable()
+
+
+def special(world: World, kind: str) -> Path:
+    path = world.folder / "special"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "link in a circle":
+        path.symlink_to(path)
+    else:
+        path = Path("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["directory", "FIFO", "device", "link in a circle"])
+def test_what_is_no_file_is_not_read(world: World, kind: str) -> None:
+    path = special(world, kind)
+    done = world.run("config", "check", str(path))
+    assert (2, 1) == (done.code, len(done.lines)), done
+    assert done.errors[0].startswith(f"{path}: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root distrusts such a file")
+@pytest.mark.parametrize("verb", ["sync", "plan"])
+def test_root_does_not_trust_a_file_that_everybody_may_write(world: World, verb: str) -> None:
+    path = Path(world.config(""))
+    path.chmod(0o666)
+    before = world.tables()
+    done = world.run(verb, "-c", str(path))
+    assert (2, 1) == (done.code, len(done.lines)), done
+    assert done.errors[0].startswith(f"{path}: ")
+    assert f"chmod o-w {path}" in done.errors[0]
+    assert before == world.tables()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter, unlike those of pytest."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def as_ordinary_user(*argv: str) -> Done:
+    """Run the program without the rights of root, even in a test that has them."""
+    options: dict[str, object] = {"env": {**os.environ, "PYTHONPATH": str(REPOSITORY)}, "cwd": "/"}
+    if os.geteuid() == 0:
+        options |= {"user": 65534, "group": 65534, "extra_groups": []}
+    try:
+        ran = subprocess.run([*PROGRAM, *argv], capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload]
+    except PermissionError:
+        pytest.skip(f"an ordinary user may not run {sys.executable}")
+    if "fz_iproute" in ran.stderr and "No module" in ran.stderr:
+        pytest.skip("an ordinary user may not read the package")
+    return Done(ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.mark.parametrize("mode", ["file", "folder"])
+def test_a_file_that_cannot_be_read_is_said_to_be_so(open_folder: Path, mode: str) -> None:
+    path = open_folder / "inner" / "config.toml"
+    path.parent.mkdir()
+    path.touch()
+    (path if mode == "file" else path.parent).chmod(0)
+    done = as_ordinary_user("config", "check", str(path))
+    path.parent.chmod(0o755)
+    assert (2, [f"{path}: Permission denied"]) == (done.code, done.errors), done
+
+
+def test_an_ordinary_user_may_look_at_a_file_that_everybody_may_write(open_folder: Path) -> None:
+    path = open_folder / "config.toml"
+    path.touch()
+    path.chmod(0o666)
+    done = as_ordinary_user("config", "check", str(path))
+    assert (0, []) == (done.code, done.lines), done
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[tables]\nsingle = 1000\nuser = 1000\n", {1000: ["10.20.0.0/16", "192.168.1.0/24"]}),
+        ("[lan]\ninterfaces = ['eth*']\n", {TABLE: ["192.168.1.0/24"]}),
+        ("[lan]\nexclude_interfaces = ['eth?']\n", {TABLE: ["10.20.0.0/16"]}),
+        ("[lan]\ndeny = ['10.20.30.0/24']\n", {TABLE: ["192.168.1.0/24"]}),
+        ("[lan]\nmin_prefixlen = { inet = 17 }\n", {TABLE: ["192.168.1.0/24"]}),
+        ("[tunnel]\ninterface = 'wlan0'\n", {TABLE: ["192.168.1.0/24"]}),
+        ("[tables]\nlayout = 'tiered'\n", {539098369: ["10.20.0.0/16", "192.168.1.0/24"]}),
+    ],
+)
+def test_what_is_configured_is_done(world: World, text: str, expected: dict[int, list[str]]) -> None:
+    assert 0 == world.run("sync", "-c", world.config(text)).code
+    for table, copies in expected.items():
+        found = [route["dst"] for route in world.table("inet", table) if route["dev"] != "tun-firezone"]
+        assert copies == sorted(found)
+
+
+def test_only_private_networks_are_mirrored_where_nothing_else_is_trusted(world: World) -> None:
+    world.main("inet", lan("203.0.113.0/24"), lan("198.51.100.0/24"), lan("172.16.0.0/16"), lan("100.64.0.0/24"))
+    done = world.run("sync", "-c", world.config("[lan]\ntrust = 'private'\nallow = ['198.51.100.0/24']\n"))
+    assert 0 == done.code, done
+    assert ["172.16.0.0/16", "198.51.100.0/24"] == world.copies("inet")

@@ -1,0 +1,287 @@
+"""Machines by chance: whatever main and the mirror table hold, after a sync an oracle of its own agrees with the copies.
+
+The program runs in this process, to try many machines; the oracle imports nothing of it.
+"""
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from fz_iproute import cli
+from tests.cli.world import INTERNET_TABLE, LAN_TABLE, MAIN, TABLE, Document, World, link, rules, tunnel
+
+FAMILIES = ("inet", "inet6")
+NETWORKS = {
+    "inet": [
+        "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3", "192.168.5.0/24", "203.0.113.0/24", "198.51.100.7", "100.64.1.0/24",
+        "8.0.0.0/6", "10.0.0.0/8", "169.254.0.0/16", "default",
+    ],
+    "inet6": ["fe80::/64", "fd00:1::/64", "fd00:1::5", "2001:db8:1::/64", "2001:db8::/32", "fd00::/48", "default"],
+}  # fmt: skip
+SOURCES = {"inet": ["10.1.2.9", "192.168.5.9"], "inet6": ["fd00:1::9"]}
+GATEWAYS = {"inet": ["10.1.2.1", "192.168.5.1"], "inet6": ["fe80::1"]}
+DEVICES = ["eth0", "eth1", "wlan0", "lo", "tun-firezone", "it's"]
+PRIVATE = [
+    "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10",
+]  # fmt: skip
+
+
+# Machines
+
+
+@st.composite
+def a_route(draw: st.DrawFn, family: str) -> Document:
+    """A route as `ip -json` prints it; most are on-link and can be copied."""
+    odd = st.integers(0, 9).map(lambda number: number == 0)
+    route: Document = {"dst": draw(st.sampled_from(NETWORKS[family])), "dev": draw(st.sampled_from(DEVICES))}
+    if draw(st.booleans()):
+        route["protocol"] = draw(st.sampled_from(["kernel", "static", "dhcp", "ra", "77"]))
+    if gatewayed := draw(st.integers(0, 3)) == 0:
+        route["gateway"] = draw(st.sampled_from(GATEWAYS[family]))
+    if family == "inet" and not gatewayed and not draw(odd):
+        route["scope"] = "link"
+    if draw(st.booleans()):
+        route["prefsrc"] = draw(st.sampled_from(SOURCES[family]))
+    metric = draw(st.sampled_from([0, 100, 600] if family == "inet" else [256, 1024]))
+    if metric:
+        route["metric"] = metric
+    if family == "inet" and draw(odd):
+        route["tos"] = "0x10"
+    if draw(odd):
+        route["metrics"] = [
+            draw(st.sampled_from([{"mtu": 1400}, {"mtu": 1300, "advmss": 1200}, {"rtt": 20}, {"ecn": None}]))
+        ]
+        if "mtu" in route["metrics"][0] and draw(st.booleans()):
+            route["_lock"] = ["mtu"]
+    route["flags"] = draw(st.sampled_from([[], [], [], ["linkdown"]] + ([["onlink"]] if gatewayed else [])))
+    if family == "inet6":
+        route["pref"] = draw(st.sampled_from(["medium", "medium", "low"]))
+        if draw(odd):
+            route["expires"] = draw(st.sampled_from([-3, 1800]))
+    if draw(odd):
+        route["encap"] = "mpls"
+    return route
+
+
+def settled(family: str, routes: list[Document]) -> list[Document]:
+    """Those that a kernel can hold at the same time, twins in a row."""
+    kept: dict[tuple[object, ...], Document] = {}
+    for route in routes:
+        place = (route["dst"], route.get("tos", ""), route.get("metric", 0))
+        if family == "inet6":
+            # One route a path; and several through gateways would become a single multipath route.
+            place += ("gatewayed",) if "gateway" in route else (route["dev"],)
+        else:
+            place += (meaning(family, route),)
+        kept.setdefault(place, route)
+    return sorted(kept.values(), key=lambda route: (route["dst"], route.get("tos", ""), route.get("metric", 0)))
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> dict[str, Any]:
+    up = {name: name in ("lo", "tun-firezone") or draw(st.integers(0, 4)) > 0 for name in DEVICES}
+    tiered = draw(st.booleans())
+    machine: dict[str, Any] = {
+        "links": [
+            link(index, name, *(["LOOPBACK"] if name == "lo" else []), *(["UP"] if up[name] else []))
+            for index, name in enumerate(DEVICES, start=1)
+        ],
+        "rules": {family: rules() for family in FAMILIES},
+        "routes": {},
+        "tiered": tiered,
+        "lan": {
+            "trust": draw(st.sampled_from(["any", "private"])),
+            "allow": draw(st.lists(st.sampled_from(["10.1.0.0/16", "203.0.113.0/24", "2001:db8::/32"]), max_size=2, unique=True)),
+            "deny": draw(st.lists(st.sampled_from(["10.1.2.3/32", "192.168.0.0/16", "fd00:1::/64"]), max_size=2, unique=True)),
+            "interfaces": draw(st.sampled_from([["*"], ["*"], ["eth*", "it*"]])),
+            "exclude_interfaces": draw(st.sampled_from([[], [], ["eth1"]])),
+            "prune": draw(st.integers(0, 4)) > 0,
+        },
+    }  # fmt: skip
+    if tiered:
+        machine["rules"]["inet"] = rules({"priority": 200, "src": "all", "table": str(LAN_TABLE)})
+    for family in FAMILIES:
+        # A device that is down has no routes.
+        main = [route for route in draw(st.lists(a_route(family), max_size=7)) if up[route["dev"]]]
+        main = settled(family, main)
+        changed = [
+            {**route, **draw(st.sampled_from([{}, {"protocol": "bird"}, {"prefsrc": SOURCES[family][0]}]))}
+            for route in main
+        ]
+        copies = [route for route in changed if route["dst"] != "default" and draw(st.booleans())]
+        others = [route for route in draw(st.lists(a_route(family), max_size=3)) if up[route["dev"]]]
+        copies = [
+            {key: value for key, value in route.items() if key not in ("_lock", "expires")} for route in copies + others
+        ]
+        vpn = [tunnel("default")]
+        vpn += draw(
+            st.lists(st.sampled_from([tunnel(dst) for dst in NETWORKS[family] if dst != "default"]), max_size=2)
+        )
+        mirror = copies if tiered else vpn + copies
+        machine["routes"][family] = {str(MAIN): main, str(LAN_TABLE if tiered else TABLE): settled(family, mirror)}
+        if tiered:
+            machine["routes"][family][str(INTERNET_TABLE)] = vpn[:1]
+    return machine
+
+
+# The oracle
+
+
+def network(dst: str, family: str) -> Any:
+    return ip_network({"inet": "0.0.0.0/0", "inet6": "::/0"}[family] if dst == "default" else dst)
+
+
+def within(inner: Any, outer: str) -> bool:
+    other = ip_network(outer)
+    return inner.version == other.version and inner.subnet_of(other)
+
+
+def meaning(family: str, route: Document) -> str:
+    """The route without its state, as text."""
+    said = {"protocol": "boot", "metric": 0, **({"scope": "global"} if family == "inet" else {}), **route}
+    said["flags"] = [flag for flag in route.get("flags", []) if flag == "onlink"]
+    return json.dumps({key: value for key, value in said.items() if key not in ("expires", "_lock")}, sort_keys=True)
+
+
+class Oracle:
+    """What the mirror table must hold."""
+
+    def __init__(self, machine: dict[str, Any], family: str) -> None:
+        self.family = family
+        self.lan = machine["lan"]
+        self.tiered = machine["tiered"]
+        self.links = {each["ifname"]: each["flags"] for each in machine["links"]}
+        tables = machine["routes"]
+        number = str(LAN_TABLE if self.tiered else TABLE)
+        self.tunnels = {"tun-firezone"} | {
+            route["dev"]
+            for each in FAMILIES
+            for route in tables[each].get(str(INTERNET_TABLE) if self.tiered else number, [])
+            if route["dst"] == "default"
+        }
+        self.before = tables[family][number]
+        self.foreign = [route for route in self.before if not self._ours(route)]
+        self.stale = [route for route in self.before if self._ours(route)]
+        self.claims = [] if self.tiered else [network(r["dst"], family) for r in self.foreign if r["dst"] != "default"]
+        self.wanted = [route for route in tables[family][str(MAIN)] if self._wanted(route)]
+
+    def _about_the_lan(self, route: Document) -> bool:
+        on_link = "gateway" not in route and (self.family == "inet6" or route.get("scope") == "link")
+        target = network(route["dst"], self.family)
+        return route["dst"] != "default" and (on_link or any(within(target, allowed) for allowed in self.lan["allow"]))
+
+    def _ours(self, route: Document) -> bool:
+        carried = route["dev"] in self.tunnels or "LOOPBACK" in self.links[route["dev"]]
+        return self._about_the_lan(route) and not carried and "encap" not in route
+
+    def _wanted(self, route: Document) -> bool:
+        target = network(route["dst"], self.family)
+        flags = self.links[route["dev"]]
+        allowed = any(within(target, each) for each in self.lan["allow"])
+        device = route["dev"]
+        return (
+            self._about_the_lan(route)
+            and route.get("expires", 0) >= 0
+            and not {"encap", "_lock"} & route.keys()
+            and device not in self.tunnels
+            and "UP" in flags
+            and "LOOPBACK" not in flags
+            and any(fnmatchcase(device, glob) for glob in self.lan["interfaces"])
+            and not any(fnmatchcase(device, glob) for glob in self.lan["exclude_interfaces"])
+            and not any(
+                within(target, each) or target.overlaps(ip_network(each))
+                for each in self.lan["deny"]
+                if ip_network(each).version == target.version
+            )
+            and target.prefixlen >= {"inet": 8, "inet6": 48}[self.family]
+            and (self.lan["trust"] == "any" or allowed or any(within(target, each) for each in PRIVATE))
+            and not any(target.subnet_of(claim) for claim in self.claims)
+        )
+
+    def judge(self, after: list[Document]) -> None:
+        """Compare with what the table holds."""
+
+        def said(routes: list[Document]) -> list[str]:
+            return sorted(meaning(self.family, route) for route in routes)
+
+        foreign = [route for route in after if not self._ours(route)]
+        copies = [route for route in after if self._ours(route)]
+        assert said(self.foreign) == said(foreign)
+        wanted = list(self.wanted)
+        if not self.lan["prune"]:
+            reached = {route["dst"] for route in wanted}
+            wanted += [route for route in self.stale if route["dst"] not in reached]
+        assert said(wanted) == said(copies)
+        if self.family == "inet":
+            # Among twins, the first one carries the traffic.
+            assert self._order(self.wanted) == {
+                key: rest for key, rest in self._order(copies).items() if key in self._order(self.wanted)
+            }
+
+    def _order(self, routes: list[Document]) -> dict[tuple[Any, ...], list[str]]:
+        found: dict[tuple[Any, ...], list[str]] = {}
+        for route in routes:
+            key = (route["dst"], route.get("tos"), route.get("metric", 0))
+            found.setdefault(key, []).append(meaning(self.family, route))
+        return found
+
+
+# The walk
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("walk"))
+    with mock.patch.dict(os.environ, world.environment):
+        yield world
+
+
+def run(*argv: str) -> tuple[int, str, str]:
+    """Run the program in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(argv)
+    return code, out.getvalue(), err.getvalue()
+
+
+def configuration(world: World, machine: dict[str, Any]) -> str:
+    settings = "\n".join(f"{key} = {json.dumps(value)}" for key, value in machine["lan"].items())
+    path = Path(world.config(f"[lan]\n{settings}\n"))
+    return str(path)
+
+
+@settings(max_examples=50, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
+@given(machine=machines())
+def test_after_a_sync_the_oracle_agrees_and_nothing_is_left_to_do(world: World, machine: dict[str, Any]) -> None:
+    world.load()
+    world.state |= {key: machine[key] for key in ("links", "rules", "routes")}
+    world.save()
+    oracles = {family: Oracle(machine, family) for family in FAMILIES}
+    options = ("-q", "-c", configuration(world, machine))
+    table = LAN_TABLE if machine["tiered"] else TABLE
+
+    note(run("plan", *options)[1])
+    code, out, err = run("sync", *options)
+    assert (0, "") == (code, out), err
+    for family in FAMILIES:
+        oracles[family].judge(world.table(family, table))
+        assert machine["routes"][family][str(MAIN)] == world.table(family, MAIN)
+
+    assert (0, "") == run("plan", "--exit-code", *options)[:2]
+
+    code, _, err = run("down", *options)
+    assert 0 == code, err
+    for family, oracle in oracles.items():
+        left = sorted(meaning(family, route) for route in world.table(family, table))
+        assert sorted(meaning(family, route) for route in oracle.foreign) == left

@@ -1,0 +1,127 @@
+"""What is printed is what is run: the lines of `plan`, pasted into a shell, do what `sync` does."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from tests.netns import terrain
+from tests.netns.namespace import MAIN, MIRROR, TUNNEL, Machine, Namespace, run
+from tests.netns.rtnetlink import FAMILIES, RawRoute
+
+
+@pytest.fixture(scope="module")
+def land(long_lived: Callable[[], Namespace]) -> Namespace:
+    namespace = long_lived()
+    terrain.furnish(namespace)
+    namespace.tunnel(TUNNEL)
+    return namespace
+
+
+def paste(lines: str) -> None:
+    """Run what a person copied from the terminal. A refused line is no reason to stop, nor is it here."""
+    run("sh", stdin=lines, check=False)
+
+
+def mirror(namespace: Namespace) -> dict[str, list[RawRoute]]:
+    """Both families; IPv6 sorted, since the order of its equals is the kernel's own."""
+    return {"inet": namespace.raw("inet"), "inet6": sorted(namespace.raw("inet6"))}
+
+
+def establish(land: Namespace, family: str, main: list[terrain.Line], copies: list[terrain.Line]) -> None:
+    terrain.flush(land, family, MAIN, MIRROR)
+    land.batch([terrain.spelled(family, "add", f"default dev {TUNNEL} proto static", MIRROR)])
+    land.batch([terrain.spelled(family, *line) for line in main], force=True)
+    land.batch([terrain.spelled(family, *line, table=MIRROR) for line in copies], force=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(
+    max_examples=15,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(data=st.data())
+def test_pasted_lines_give_the_state_that_sync_gives(family: str, data: st.DataObject, land: Namespace) -> None:
+    main = data.draw(terrain.additions(family), label="main")
+    kept = data.draw(st.lists(st.sampled_from(main), max_size=6), label="copies that are there")
+    wrong = data.draw(st.lists(st.tuples(st.just("append"), terrain.routes(family)), max_size=4), label="stale")
+
+    establish(land, family, main, kept + wrong)
+    lines = land.fz("plan")
+    note(lines)
+    paste(lines)
+    pasted = mirror(land)
+
+    establish(land, family, main, kept + wrong)
+    land.fz("sync")
+    assert mirror(land) == pasted
+
+
+def changed(machine: Machine) -> None:
+    """A machine that was in step, and then: an address replaced, a route gone, a metric and an MTU changed."""
+    machine.batch(
+        [
+            "route add 10.1.0.0/24 dev wlp192s0 scope link metric 50",
+            "route add 10.2.0.0/24 dev wlp192s0 scope link",
+            "-6 route add fd00:1::/64 dev wlp192s0",
+        ]
+    )
+    machine.fz("sync")
+    machine.address("wlp192s0", "192.168.188.113/24", "metric", "600")
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", "wlp192s0")
+    machine.batch(
+        [
+            "route del 10.1.0.0/24",
+            "route add 10.1.0.0/24 dev wlp192s0 scope link metric 60",
+            "route del 10.2.0.0/24",
+            "-6 route change fd00:1::/64 dev wlp192s0 mtu 1300",
+        ]
+    )
+
+
+def test_pasted_lines_bring_changes_and_deletions(machine: Machine) -> None:
+    changed(machine)
+    assert not machine.in_step()
+    paste(machine.fz("plan"))
+    assert machine.in_step()
+
+
+def test_after_pasting_the_plan_nothing_is_due(machine: Machine) -> None:
+    changed(machine)
+    paste(machine.fz("plan"))
+    assert machine.fz("plan", "--exit-code") == ""
+
+
+def test_each_line_of_the_plan_ends_in_its_reason(machine: Machine) -> None:
+    changed(machine)
+    lines = machine.fz("plan").splitlines()
+    assert lines
+    assert [] == [line for line in lines if not line.startswith(f"ip -n {machine.name} ") or "  # " not in line]
+
+
+def test_plan_says_with_its_exit_code_that_something_is_due(machine: Machine) -> None:
+    machine.fz("plan", "--exit-code", code=1)
+
+
+def test_plan_and_a_dry_run_change_nothing(machine: Machine) -> None:
+    before = mirror(machine)
+    machine.fz("plan")
+    machine.fz("sync", "--dry-run")
+    machine.fz("down", "--dry-run")
+    assert before == mirror(machine)
+
+
+def test_a_dry_run_prints_the_lines_that_sync_then_logs(machine: Machine) -> None:
+    printed = machine.fz("sync", "--dry-run")
+    assert printed == machine.fz_done("sync").stderr
+
+
+def test_without_a_namespace_the_lines_are_for_the_one_they_run_in(machine: Machine) -> None:
+    argv = machine.fz_argv("plan", netns=False)
+    lines = machine.exec(*argv, **machine.fz_options()).stdout
+    assert "-n" not in lines.split()
+    machine.exec("sh", stdin=lines)
+    assert machine.in_step()
