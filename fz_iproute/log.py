@@ -48,23 +48,19 @@ class Log:
         self._logger.error(message)
 
 
-def _text(record: "loguru.Record", line: str) -> str:
+def _text(record: "loguru.Record") -> str:
     # Commands stand bare, so that they can be copied from the terminal.
     level = record["level"].name
-    return line if level == "INFO" else f"{level.lower()}: {line}"
+    return "" if level == "INFO" else f"{level.lower()}: "
 
 
-def _stamped(record: "loguru.Record", line: str) -> str:
-    return f"{_time(record)} {_text(record, line)}"
+def _stamped(record: "loguru.Record") -> str:
+    return f"{_time(record)} {_text(record)}"
 
 
-def _journal(record: "loguru.Record", line: str) -> str:
+def _journal(record: "loguru.Record") -> str:
     # journald knows the time, and takes the priority of syslog(3) from the head of the line.
-    return f"<{_PRIORITIES[record['level'].name]}>{line}"
-
-
-def _json(record: "loguru.Record", line: str) -> str:
-    return json.dumps({"time": _time(record), "level": record["level"].name.lower(), "message": line})
+    return f"<{_PRIORITIES[record['level'].name]}>"
 
 
 def _time(record: "loguru.Record") -> str:
@@ -74,19 +70,25 @@ def _time(record: "loguru.Record") -> str:
 _PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}
 
 
-def _writer(render: Callable[["loguru.Record", str], str]) -> Callable[["loguru.Message"], None]:
+def _lines(prefix: Callable[["loguru.Record"], str]) -> Callable[["loguru.Message"], None]:
     def write(message: "loguru.Message") -> None:
-        text = "".join(f"{render(message.record, line)}\n" for line in message.record["message"].splitlines())
-        # The name of an interface may hold any byte; a log line is no reason to fail.
-        sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
-        sys.stderr.flush()
+        head = prefix(message.record)
+        text = message.record["message"].replace("\n", f"\n{head}")
+        _print(f"{head}{text}\n")
 
     return write
 
 
-FORMATS = {
-    "text": _writer(_text),
-    "stamped": _writer(_stamped),
-    "journal": _writer(_journal),
-    "json": _writer(_json),
-}
+def _json(message: "loguru.Message") -> None:
+    common = {"time": _time(message.record), "level": message.record["level"].name.lower()}
+    lines = message.record["message"].split("\n")
+    _print("".join(f"{json.dumps({**common, 'message': line})}\n" for line in lines))
+
+
+def _print(text: str) -> None:
+    # The name of an interface may hold any byte; a log line is no reason to fail.
+    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    sys.stderr.flush()
+
+
+FORMATS = {"text": _lines(_text), "stamped": _lines(_stamped), "journal": _lines(_journal), "json": _json}

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from fz_iproute.core.config import Config
 from fz_iproute.core.desired import Desired, desired
-from fz_iproute.core.model import Command
+from fz_iproute.core.model import Command, Snapshot
 from fz_iproute.core.plan import plan, take_out
 from fz_iproute.core.policy import Verdict
 from fz_iproute.errors import NotPermitted
-from fz_iproute.kernel.apply import NO_PERMISSION, Refusal, start
+from fz_iproute.kernel.apply import NO_PERMISSION, Answers, Refusal, Work
 from fz_iproute.kernel.ip import Ip
 from fz_iproute.kernel.snapshot import Reader
 from fz_iproute.log import Log
@@ -67,19 +67,24 @@ class Passes:
 
     def look(self) -> Desired:
         """What there is, beside what there should be."""
-        self._last = desired(self._config, self._reader.read(), self._last)
+        return self._judge(self._reader.read())
+
+    def _judge(self, snapshot: Snapshot) -> Desired:
+        self._last = desired(self._config, snapshot, self._last)
         return self._last
 
     def apply(self, due: Sequence[Command]) -> list[Refusal]:
         """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel takes nothing from us."""
-        work = start(self._ip, due)
+        return self._finish(Work(self._ip, due), due)[0]
+
+    def _finish(self, work: Work, due: Sequence[Command]) -> tuple[list[Refusal], Answers | None]:
         # While they run: to write ten thousand lines takes a while too.
         self._log.info("\n".join(self._ip.line(command) for command in due))
-        refusals = work.refusals()
+        refusals, answers = work.finish()
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
             line, words = self._ip.line(due[0]), refusals[0].words
             raise NotPermitted(f"{line}: {words}; run as root or with CAP_NET_ADMIN")
-        return refusals
+        return refusals, answers
 
     def _difference(self, goal: Desired) -> list[Command]:
         return plan(goal, prune=self._config.lan.prune)
@@ -95,9 +100,9 @@ class Passes:
         for _ in range(_MOST_ROUNDS):
             if not due:
                 break
-            refusals = self.apply(due)
+            refusals, answers = self._finish(Work(self._ip, due, self._reader.questions), due)
             run += due
-            due = planner(self.look())
+            due = planner(self._judge(self._reader.snapshot(answers)) if answers else self.look())
             if due and set(due) <= {refusal.command for refusal in refusals}:
                 break  # refused just now: at once, the answer would be the same
         said = {refusal.command: refusal.words for refusal in refusals}

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import filterfalse
 from typing import NamedTuple
 
 from fz_iproute.core.config import Config, Tables
@@ -63,8 +62,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     others: dict[Family, tuple[Route, ...]] = {}
     for family in FAMILIES:
         main, existing = snapshot.main.get(family, ()), snapshot.mirror.get(family, ())
-        ours[family] = tuple(filter(policy.owns, existing))
-        others[family] = tuple(filterfalse(policy.owns, existing))
+        ours[family], others[family] = policy.parted(existing)
         # A tier of its own is asked after the VPN's; in a single table the longest prefix would win instead.
         claimed = _claimed(others[family], family) if plane.name == "single" else frozenset()
         grounds = (snapshot.links, carriers, claimed)

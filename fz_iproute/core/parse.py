@@ -90,7 +90,7 @@ def routes(
 ) -> tuple[Route, ...]:
     """`ip -json route show table T`, in the kernel's order, without the duplicates of an IPv6 dump under churn."""
     shapes: dict[str, Attributes] = {}
-    found: dict[Route, None] = {}
+    found: list[Route] = []
     for document in documents:
         rest = document.copy()  # whoever has read it may want to read it again
         dst = rest.pop("dst")
@@ -101,8 +101,8 @@ def routes(
         if attributes is None:
             attributes = _attributes(family, {**_UNPRINTED[family], **rest}, links, nexthops or {})
             shapes[shape] = attributes
-        found[Route(dst, attributes)] = None
-    return tuple(found)
+        found.append(Route(dst, attributes))
+    return tuple(dict.fromkeys(found) if family == "inet6" else found)
 
 
 def needs_nexthops(documents: Iterable[Document]) -> bool:

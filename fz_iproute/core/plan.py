@@ -77,6 +77,9 @@ def _steps(
         group = want.get(key, []), have.get(key, []), alien.get(key, [])
         if group[0] == group[1]:
             continue
+        if len(group[0]) == 1 and not group[1] and not group[2]:
+            yield _addition("add", group[0][0])  # as most are, where there are many
+            continue
         if family == "inet":
             steps = _inet_group(*group)
         else:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
-from functools import cache
 from typing import NamedTuple
 
 from fz_iproute.core.config import Lan
@@ -35,9 +34,6 @@ class Policy:
         self._tunnels = tunnels
         self._allow = PrefixSet(lan.allow)
         self._deny = PrefixSet(lan.deny)
-        # Thousands of routes share a handful of attributes: what these decide is decided once.
-        self._refusal_by_attributes = cache(self._refusal_by_attributes)  # type: ignore[method-assign]
-        self._is_ours_by_attributes = cache(self._is_ours_by_attributes)  # type: ignore[method-assign]
 
     def verdicts(self, main: Iterable[Route], claimed: PrefixSet) -> list[Verdict]:
         """One for each route that is about the LAN: on-link, or through a router that `lan.allow` covers.
@@ -46,22 +42,25 @@ class Policy:
         its own keeps the LAN out of its way.
         """
         found = []
+        shape = None
         for route in main:
             dst, attributes = route
-            if dst == "default" or attributes.type != "unicast" or attributes.expired or not attributes.devices:
-                continue
-            prefix = Prefix.of_route(dst, attributes.family)
-            if attributes.on_link or self._allow.covers(prefix):
-                found.append(self._verdict(route, prefix, claimed))
+            if attributes is not shape:
+                # Thousands of routes share a handful of attributes, and mostly follow each other.
+                shape = attributes
+                possible = attributes.type == "unicast" and bool(attributes.devices) and not attributes.expired
+                on_link = attributes.on_link
+                refusal = self._refusal_by_attributes(attributes)
+            if possible and dst != "default":
+                prefix = Prefix.of_route(dst, attributes.family)
+                if on_link or self._allow.covers(prefix):
+                    found.append(self._verdict(route, prefix, refusal, claimed))
         return found
 
-    def _verdict(self, route: Route, prefix: Prefix, claimed: PrefixSet) -> Verdict:
+    def _verdict(self, route: Route, prefix: Prefix, refusal: str, claimed: PrefixSet) -> Verdict:
         attributes = route.attributes
-        if attributes.inexpressible:
-            reason = f"cannot be copied exactly: {attributes.inexpressible}"
-            return Verdict(route, reason, reason)
-        if reason := self._refusal_by_attributes(attributes):
-            return Verdict(route, reason, "")
+        if refusal:
+            return Verdict(route, refusal, refusal if attributes.inexpressible else "")
         if self._deny and (denied := self._deny.covering(prefix) or self._deny.inside(prefix)):
             return Verdict(route, f"lan.deny has {denied}", "")
         if prefix.length < (least := self._lan.min_prefixlen[attributes.family]):
@@ -74,6 +73,8 @@ class Policy:
         return Verdict(route, "", _SUSPICION if suspect else "")
 
     def _refusal_by_attributes(self, attributes: Attributes) -> str:
+        if attributes.inexpressible:
+            return f"cannot be copied exactly: {attributes.inexpressible}"
         for device in attributes.devices:
             link = self._links.get(device)
             if device in self._tunnels:
@@ -88,14 +89,25 @@ class Policy:
                 return f"lan.exclude_interfaces has {device}"
         return ""
 
-    def owns(self, route: Route) -> bool:
-        """True for a route of the mirror table that only this policy can have put there."""
-        dst, attributes = route
-        return (
-            dst != "default"
-            and self._is_ours_by_attributes(attributes)
-            and (attributes.on_link or self._allow.covers(Prefix.of_route(dst, attributes.family)))
-        )
+    def parted(self, mirror: Iterable[Route]) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
+        """The routes of the mirror table: ours, which only this policy can have put there, and others'."""
+        ours, others = [], []
+        shape = None
+        for route in mirror:
+            dst, attributes = route
+            if attributes is not shape:
+                shape = attributes
+                possible = self._is_ours_by_attributes(attributes)
+                on_link = attributes.on_link
+            if (
+                possible
+                and dst != "default"
+                and (on_link or self._allow.covers(Prefix.of_route(dst, attributes.family)))
+            ):
+                ours.append(route)
+            else:
+                others.append(route)
+        return tuple(ours), tuple(others)
 
     def _is_ours_by_attributes(self, attributes: Attributes) -> bool:
         return (

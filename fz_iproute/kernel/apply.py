@@ -1,18 +1,18 @@
-"""Carries out commands through `ip -batch`, and says which of them `ip` refused, in its own words."""
+"""Carries out commands in batches, and says which of them `ip` refused, in its own words."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fz_iproute.core.model import Command
-from fz_iproute.core.prefix import FAMILIES
-from fz_iproute.kernel.ip import Answer, Answering, Ip
+from fz_iproute.core.prefix import FAMILIES, Family
+from fz_iproute.kernel.ip import Asked, Document, Ip
 
 # `ip -batch` 6.1 leaks about 4 KB a line: 10,000 lines are 40 MB.
 MOST_LINES = 10_000
 
-_FAILED = re.compile(r"Command failed -:(\d+)")
 NO_PERMISSION = "Operation not permitted"
+
+Answers = dict[Family, list[list[Document]]]
 
 
 class Refusal(NamedTuple):
@@ -22,65 +22,69 @@ class Refusal(NamedTuple):
     words: str
 
 
-def start(ip: Ip, commands: Sequence[Command]) -> "Work":
-    """Start to run the commands: those of one family in their order, the families side by side."""
-    return Work(ip, [_chunks([command for command in commands if command.family == family]) for family in FAMILIES])
+class _Chunk(NamedTuple):
+    """What one `ip` gets to do."""
+
+    family: Family
+    commands: Sequence[Command]
+    questions: Sequence[str]
 
 
 class Work:
-    """Commands on their way; a chunk of each family at a time."""
+    """Commands on their way: those of one family in their order, the families side by side.
 
-    def __init__(self, ip: Ip, chunks: Sequence[Iterator[Sequence[Command]]]) -> None:
+    `questions` are answered behind the last command of their family, by the same `ip`.
+    """
+
+    def __init__(
+        self, ip: Ip, commands: Sequence[Command], questions: Mapping[Family, Sequence[str]] | None = None
+    ) -> None:
         self._ip = ip
-        self._chunks = chunks
-        self._running = self._start_next()
+        self._chunks = [
+            _chunks(
+                family, [command for command in commands if command.family == family], (questions or {}).get(family)
+            )
+            for family in FAMILIES
+        ]
+        self._working = self._start_next()
 
-    def refusals(self) -> list[Refusal]:
-        """Wait for the end of it all."""
-        found: list[Refusal] = []
+    def finish(self) -> tuple[list[Refusal], Answers | None]:
+        """Wait for the end of it all; no answers where there is any doubt about them."""
+        refusals: list[Refusal] = []
+        answers: Answers | None = {}
         try:
-            while self._running:
-                for running, chunk in self._running:
-                    found += _refusals(running.answer(), chunk)
-                self._running = self._start_next()
+            while self._working:
+                for chunk, asked in self._working:
+                    outcome = self._ip.outcome(asked)
+                    refusals += [Refusal(chunk.commands[line], words) for line, words in outcome.failures.items()]
+                    if outcome.doubt:
+                        answers = None
+                        refusals += _lost(chunk, set(outcome.failures), outcome.doubt)
+                    elif answers is not None and chunk.questions:
+                        answers[chunk.family] = outcome.answers
+                self._working = self._start_next()
         finally:
             self._ip.abandon()
-        return found
+        return refusals, answers
 
-    def _start_next(self) -> list[tuple[Answering, Sequence[Command]]]:
-        return [self._start(chunk) for chunks in self._chunks if (chunk := next(chunks, None))]
+    def _start_next(self) -> list[tuple[_Chunk, Asked]]:
+        return [(chunk, self._start(chunk)) for chunks in self._chunks if (chunk := next(chunks, None))]
 
-    def _start(self, chunk: Sequence[Command]) -> tuple[Answering, Sequence[Command]]:
-        return self._ip.write(chunk[0].family, [" ".join(command.words) for command in chunk]), chunk
-
-
-def _chunks(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
-    for first in range(0, len(commands), MOST_LINES):
-        yield commands[first : first + MOST_LINES]
+    def _start(self, chunk: _Chunk) -> Asked:
+        lines = [" ".join(command.words) for command in chunk.commands]
+        return self._ip.ask(chunk.family, *chunk.questions, first=lines)
 
 
-def _refusals(answer: Answer, chunk: Sequence[Command]) -> Iterator[Refusal]:
-    """Each failure prints its words and then `Command failed -:LINE`.
+def _chunks(family: Family, commands: Sequence[Command], questions: Sequence[str] | None) -> Iterator[_Chunk]:
+    last = max(0, len(commands) - 1) // MOST_LINES * MOST_LINES
+    for first in range(0, last, MOST_LINES):
+        yield _Chunk(family, commands[first : first + MOST_LINES], ())
+    if commands or questions:
+        yield _Chunk(family, commands[last:], questions or ())
 
-    What an end before the last line has left undone, the next reading shows; it is reported for every
-    line that did not fail by itself, since nothing tells where the end came.
-    """
-    if answer.code == 0:
-        return
-    failed: set[int] = set()
-    words: list[str] = []
-    for text in answer.stderr.splitlines():
-        if match := _FAILED.fullmatch(text):
-            number = int(match[1])
-            failed.add(number)
-            yield Refusal(chunk[number - 1], " / ".join(words) or "no reason given")
-            words = []
-        elif text.strip():
-            words.append(text.strip())
-    if answer.code != 1 or not failed:
-        reason = " / ".join(words) or answer.words
-        yield from (
-            Refusal(command, f"the batch ended early: {reason}")
-            for number, command in enumerate(chunk, start=1)
-            if number not in failed
-        )
+
+def _lost(chunk: _Chunk, failed: set[int], doubt: str) -> Iterator[Refusal]:
+    """The batch ended early, and nothing tells where: the next reading shows what was done before."""
+    for line, command in enumerate(chunk.commands):
+        if line not in failed:
+            yield Refusal(command, f"the batch ended early: {doubt}")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from fz_iproute.core.prefix import FAMILIES, Family
-from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Answering, Asked, Ip
+from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Asked, Ip
 
 # `ip -batch` leaks about 4 KB a line: 8 MB.
 _MOST_LINES = 2_000
@@ -132,26 +132,18 @@ class TalkingIp(Ip):
         """Give families another try whose tables were too large for a dialogue."""
         self._slow.clear()
 
-    def ask(self, family: Family, *questions: str) -> Asked:
-        """In the dialogue, if there is one."""
-        dialogue = self._dialogues.get(family)
-        if dialogue is None or not dialogue.open:
-            return super().ask(family, *questions)
-        started = time.monotonic()
-        turn = dialogue.say(questions, len(questions))
-        self._turns.append(turn)
-        return Asked(family, questions, _Timed(turn, lambda: self._judge(family, time.monotonic() - started)))
-
-    def write(self, family: Family, lines: Sequence[str]) -> Answering:
+    def ask(self, family: Family, *questions: str, first: Sequence[str] = ()) -> Asked:
         """In the dialogue, if there is one and the lines are few."""
         dialogue = self._dialogues.get(family)
-        if dialogue is None or not dialogue.open or len(lines) > _MOST_WRITES:
-            return super().write(family, lines)
-        for line in lines:
+        if dialogue is None or not dialogue.open or len(first) > _MOST_WRITES:
+            return super().ask(family, *questions, first=first)
+        for line in (*first, *questions):
             self.trace(f"ip {OPTION[family]} {line}")
-        turn = dialogue.say([*lines, _MARKER], 1)
+        asked = questions or (_MARKER,)
+        started = time.monotonic()
+        turn = dialogue.say([*first, *asked], len(asked))
         self._turns.append(turn)
-        return turn
+        return Asked(family, len(first), asked, _Timed(turn, lambda: self._judge(family, time.monotonic() - started)))
 
     def abandon(self) -> None:
         """A question that nobody heard the answer to would answer the next."""

@@ -30,7 +30,7 @@ _OLDEST_DATE = "190924"
 _NOT_KNOWN = re.compile(r'Option "-[^"]*" is unknown|unrecognized option|invalid option|BusyBox', re.IGNORECASE)
 _NO_FAMILY = "Address family not supported"
 _PLAIN = re.compile(r"[\w.:/ -]+", re.ASCII)  # nothing that a shell would read otherwise
-_SPACE = re.compile(r"\s*")
+_FAILED = re.compile(r"Command failed -:(\d+)")
 _NO_TABLE = "FIB table does not exist"
 # Up to 5.5, `ip -V` gave the date of its snapshot instead of its number.
 _VERSION = re.compile(r"iproute2-(?:ss(?P<date>\d{6})|(?P<number>\d+\.\d+))")
@@ -149,27 +149,20 @@ class Answering(Protocol):
 
 
 class Asked(NamedTuple):
-    """Questions on their way to an answer."""
+    """Lines on their way: first those that write, then questions."""
 
     family: Family
+    writes: int
     questions: tuple[str, ...]
     running: "Answering"
 
 
-def _arrays(stdout: bytes) -> list[list[Document]]:
-    """The JSON arrays of objects that stand one after the other. ValueError if they are anything else."""
-    # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
-    text = stdout.decode("utf-8", "surrogateescape").strip()
-    decoder = json.JSONDecoder(strict=False)
-    arrays: list[list[Document]] = []
-    position = 0
-    while position < len(text):
-        array, position = decoder.raw_decode(text, position)
-        if not isinstance(array, list) or not all(isinstance(document, dict) for document in array):
-            raise ValueError("not a list of objects")
-        arrays.append(array)
-        position = _SPACE.match(text, position).end()  # type: ignore[union-attr]  # matches the empty string too
-    return arrays
+class Outcome(NamedTuple):
+    """What became of the lines."""
+
+    failures: dict[int, str]  # the writing lines that failed, counted from 0, with `ip`'s words
+    answers: list[list[Document]]  # one for each question
+    doubt: str  # why the rest of this is not to be trusted, or ""
 
 
 class Ip:
@@ -190,7 +183,7 @@ class Ip:
         }
         self.trace = trace or (lambda line: None)
         self._working: list[Running] = []
-        self._answered: dict[tuple[object, ...], tuple[bytes, list[list[Document]]]] = {}
+        self._answered: dict[tuple[Family, str], tuple[bytes, list[Document]]] = {}
 
     def start(self, *words: str, stdin: bytes = b"") -> Running:
         """Start `ip` with these arguments and leave it to its work."""
@@ -216,55 +209,66 @@ class Ip:
             running.end()
         self._working.clear()
 
-    def write(self, family: Family, lines: Sequence[str]) -> Answering:
-        """Start to carry out lines such as `route add …`; a failure of one does not stop the others."""
-        stdin = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-        return self.start(OPTION[family], "-force", "-batch", "-", stdin=stdin)
-
-    def ask(self, family: Family, *questions: str) -> "Asked":
-        """Start to read: each question is what follows `ip`, such as `link show`.
+    def ask(self, family: Family, *questions: str, first: Sequence[str] = ()) -> Asked:
+        """Start to carry out the lines `first`, such as `route add …`, then to answer questions, such as `link show`.
 
         A question alone has a process of its own, in which the kernel filters the dump; in the batch that
-        several share, `ip` has to filter all routes of the family by itself.
+        several lines share, `ip` has to filter all routes of the family by itself. A line that fails does not
+        stop the others.
         """
-        if len(questions) == 1:
-            return Asked(family, questions, self.start("-json", OPTION[family], *questions[0].split()))
-        lines = "".join(f"{question}\n" for question in questions)
-        running = self.start("-json", OPTION[family], "-force", "-batch", "-", stdin=lines.encode())
-        return Asked(family, questions, running)
+        if len(questions) == 1 and not first:
+            running = self.start("-json", OPTION[family], *questions[0].split())
+        else:
+            stdin = "".join(f"{line}\n" for line in (*first, *questions)).encode("utf-8", "surrogateescape")
+            running = self.start("-json", OPTION[family], "-force", "-batch", "-", stdin=stdin)
+        return Asked(family, len(first), questions, running)
 
-    def answers(self, asked: "Asked") -> list[list[Document]]:
+    def answers(self, asked: Asked) -> list[list[Document]]:
         """What was asked for, a list of documents for each question.
 
         A table that does not exist is an empty one, and so are those of a family that the kernel was built
         without. Anything else that is not a whole answer raises: a failed read is never an empty one.
         The same bytes as last time give the same objects.
         """
+        outcome = self.outcome(asked)
+        if outcome.doubt:
+            raise ReadFailed(outcome.doubt)
+        return outcome.answers
+
+    def outcome(self, asked: Asked) -> Outcome:
+        """Wait for what was asked, and judge it. The only place that reads the exit codes and words of `ip`."""
         answer = asked.running.answer()
         if _NOT_KNOWN.search(answer.stderr):
             raise self._too_old(answer)
-        if answer.code == 2 and len(asked.questions) == 1 and _NO_TABLE in answer.stderr:
-            return [[]]
         if answer.code == 255 and "Cannot open network namespace" in answer.stderr:
             raise UsageError(answer.words)
+        if answer.code == 2 and asked.questions and _NO_TABLE in answer.stderr:
+            return Outcome({}, [[]], "")
         if _NO_FAMILY in answer.stderr:
-            return [[] for _ in asked.questions]
-        if answer.code != 0:
-            raise ReadFailed(answer.failure(answer.words))
-        last = self._answered.get(asked[:2])
-        if last and last[0] == answer.stdout:
-            return last[1]
+            return Outcome({}, [[] for _ in asked.questions], "")
+        failures = _failures(answer.stderr)
+        # In a batch, 1 says that lines have failed. Without one, or with any other code, it has ended early.
+        if answer.code != (1 if failures else 0) or any(line >= asked.writes for line in failures):
+            return Outcome(failures, [], answer.failure(answer.words))
         try:
-            answers = _arrays(answer.stdout)
+            return Outcome(failures, self._parsed(asked, answer.stdout), "")
         except ValueError as error:
             # Before 4.17, `ip` took -json for a route and printed text.
             if self._is_old():
                 raise self._too_old(answer) from None
-            raise ReadFailed(answer.failure(f"broken JSON: {error}")) from None
-        if len(answers) != len(asked.questions):
-            raise ReadFailed(answer.failure(f"{len(answers)} answers to {len(asked.questions)} questions"))
-        self._answered[asked[:2]] = answer.stdout, answers
-        return answers
+            return Outcome(failures, [], answer.failure(str(error)))
+
+    def _parsed(self, asked: Asked, stdout: bytes) -> list[list[Document]]:
+        *answers, rest = stdout.split(b"\n")
+        if len(answers) != len(asked.questions) or rest:
+            raise ValueError(f"{len(answers)} lines in answer to {len(asked.questions)} questions")
+        found = []
+        for question, text in zip(asked.questions, answers, strict=True):
+            last = self._answered.get((asked.family, question))
+            if last is None or last[0] != text:
+                last = self._answered[asked.family, question] = text, _documents(text)
+            found.append(last[1])
+        return found
 
     def line(self, command: Command) -> str:
         """The command as a line for a shell: what is printed is what is run."""
@@ -282,6 +286,28 @@ class Ip:
 
     def _too_old(self, answer: Answer) -> IpUnusable:
         return IpUnusable(answer.failure(f"{answer.words}; iproute2 {OLDEST} or newer is needed"))
+
+
+def _documents(text: bytes) -> list[Document]:
+    """A JSON list of objects; ValueError if it is anything else."""
+    # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
+    documents = json.loads(text.decode("utf-8", "surrogateescape"), strict=False)
+    if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
+        raise ValueError("JSON, but not a list of objects")
+    return documents
+
+
+def _failures(stderr: str) -> dict[int, str]:
+    """The failed lines of a batch: each prints its words, and then `Command failed -:LINE`."""
+    failures: dict[int, str] = {}
+    words: list[str] = []
+    for text in stderr.splitlines():
+        if match := _FAILED.fullmatch(text):
+            failures[int(match[1]) - 1] = " / ".join(words) or "no reason given"
+            words = []
+        elif text.strip():
+            words.append(text.strip())
+    return failures
 
 
 def _numbers(version: str) -> list[int]:

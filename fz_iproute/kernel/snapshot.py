@@ -1,8 +1,7 @@
 """Reads what the planner needs, with as few `ip` as the facts allow, side by side."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fz_iproute.core import parse
@@ -11,7 +10,7 @@ from fz_iproute.core.desired import layout
 from fz_iproute.core.model import Link, Nexthop, Route, Rule, Snapshot
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.errors import ReadFailed
-from fz_iproute.kernel.ip import OPTION, Asked, Document, Ip
+from fz_iproute.kernel.ip import OPTION, Document, Ip
 
 # `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
 _LOCKED = re.compile(
@@ -31,48 +30,62 @@ class Reader:
         # Whichever layout is in force, these are all the tables that may play a part.
         self._candidates = list(dict.fromkeys((config.tables.single, config.tables.lan, config.tables.internet)))
         allowed = [prefix for prefix in config.lan.allow if prefix.family == "inet"]
-        self._lan_of_main = [_SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in allowed)]
+        rules = [f"rule show table {table}" for table in self._candidates]
+        # IPv6 has no scope to ask for: all of main is read.
+        self._questions: dict[Family, list[str]] = {
+            "inet": [*rules, "link show", _SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in allowed)],
+            "inet6": [*rules, _MAIN],
+        }
         self._parsed: dict[tuple[Family, str], _Parsed] = {}
+
+    @property
+    def questions(self) -> dict[Family, list[str]]:
+        """All that `snapshot` needs to know, for an `ip` of each family."""
+        return {
+            family: [*questions, *map(_of_table, self._candidates)] for family, questions in self._questions.items()
+        }
 
     def read(self) -> Snapshot:
         """One reading of links, rules and the tables concerned. ReadFailed if any part of it is in doubt."""
+        ip = self._ip
         try:
-            return self._read()
+            # In a batch, `ip` filters all routes of the family by itself, which may be a million. For main of IPv4
+            # that is no loss, as most are in there; each of the VPN's tables is better off with its own process.
+            asked = ip.ask("inet", *self._questions["inet"])
+            asked6 = ip.ask("inet6", *self.questions["inet6"])
+            answers: dict[Family, list[list[Document]]] = {"inet": ip.answers(asked), "inet6": ip.answers(asked6)}
+            plane = layout(self._tables, self._rules(answers))
+            concerned = {plane.mirror, plane.internet}
+            asked_tables = {table: ip.ask("inet", _of_table(table)) for table in concerned}
+            found = {table: ip.answers(asked)[0] for table, asked in asked_tables.items()}
+            answers["inet"] += [found.get(table, []) for table in self._candidates]
+            return self.snapshot(answers)
+        finally:
+            ip.abandon()
+
+    def snapshot(self, answers: Mapping[Family, list[list[Document]]]) -> Snapshot:
+        """What the answers to all `questions` say. ReadFailed if they are not of the shape that is known."""
+        try:
+            return self._snapshot(answers)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
-        finally:
-            self._ip.abandon()
 
-    def _read(self) -> Snapshot:
-        ip = self._ip
-        rules = [f"rule show table {table}" for table in self._candidates]
-        routes = [f"route show table {table}" for table in self._candidates]
-        # IPv4: two tables of one machine may differ by a million routes, so each dump gets a process that filters.
-        asked = ip.ask("inet", *rules, "link show")
-        asked_main = [ip.ask("inet", question) for question in self._lan_of_main]
-        # IPv6 has no scope to ask for: all of main is read, and beside that the other dumps cost little.
-        asked6 = ip.ask("inet6", *rules, _MAIN, *routes)
+    def _snapshot(self, answers: Mapping[Family, list[list[Document]]]) -> Snapshot:
+        rules = self._rules(answers)
+        plane = layout(self._tables, rules)
+        count = len(self._candidates)
+        links = parse.links(answers["inet"][count])
+        documents: dict[Family, dict[str, list[Document]]] = {}
+        starts: dict[Family, int] = {"inet": count + 1, "inet6": count}  # behind the rules, and the links
+        for family, first in starts.items():
+            lan = zip(self._questions[family][first:], answers[family][first:-count], strict=True)
+            parts = [self._lan_documents(family, question, part) for question, part in lan]
+            documents[family] = dict(zip(map(str, self._candidates), answers[family][-count:], strict=True))
+            documents[family]["main"] = parts[0] if len(parts) == 1 else _united(parts)
 
-        *found_rules, found_links = ip.answers(asked)
-        found6 = ip.answers(asked6)
-        known = (*self._rules(found_rules, "inet"), *self._rules(found6, "inet6"))
-        plane = layout(self._tables, known)
-        concerned = {plane.mirror, plane.internet}
-        # Answers are heard in the order of the questions: they may all come from one `ip`.
-        parts = [self._lan_documents(asked) for asked in asked_main]
-        asked_tables = {table: ip.ask("inet", f"route show table {table}") for table in concerned}
-
-        documents: dict[Family, dict[str, list[Document]]] = {
-            "inet": {str(table): ip.answers(asked)[0] for table, asked in asked_tables.items()},
-            "inet6": dict(zip(map(str, self._candidates), found6[len(rules) + 1 :], strict=True)),
-        }
-        documents["inet"]["main"] = parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
-        documents["inet6"]["main"] = self._with_locks_marked("inet6", found6[len(rules)], _MAIN)
-
-        links = parse.links(found_links)
         nexthops: Mapping[int, Nexthop] = {}
         if any(parse.needs_nexthops(table) for tables in documents.values() for table in tables.values()):
-            nexthops = parse.nexthops(ip.answers(ip.ask("inet", "nexthop show"))[0])
+            nexthops = parse.nexthops(self._ip.answers(self._ip.ask("inet", "nexthop show"))[0])
 
         def table(name: object) -> dict[Family, tuple[Route, ...]]:
             return {
@@ -80,11 +93,15 @@ class Reader:
                 for family in FAMILIES
             }
 
-        return Snapshot(links, known, main=table("main"), mirror=table(plane.mirror), internet=table(plane.internet))
+        return Snapshot(links, rules, main=table("main"), mirror=table(plane.mirror), internet=table(plane.internet))
 
-    def _rules(self, answers: Iterable[list[Document]], family: Family) -> Iterator[Rule]:
-        for table, documents in zip(self._candidates, answers, strict=False):
-            yield from parse.rules(documents, family, table)
+    def _rules(self, answers: Mapping[Family, list[list[Document]]]) -> tuple[Rule, ...]:
+        return tuple(
+            rule
+            for family in FAMILIES
+            for table, documents in zip(self._candidates, answers[family], strict=False)
+            for rule in parse.rules(documents, family, table)
+        )
 
     def _routes(
         self,
@@ -100,13 +117,11 @@ class Reader:
             last = self._parsed[family, table] = _Parsed(documents, links, nexthops, routes)
         return last.routes
 
-    def _lan_documents(self, asked: Asked) -> list[Document]:
-        documents = self._ip.answers(asked)[0]
-        (question,) = asked.questions
+    def _lan_documents(self, family: Family, question: str, documents: list[Document]) -> list[Document]:
         if question == _SCOPE_LINK:
             for document in documents:
                 document["scope"] = "link"  # a filter leaves its own key out
-        return self._with_locks_marked("inet", documents, question)
+        return self._with_locks_marked(family, documents, question)
 
     def _with_locks_marked(self, family: Family, documents: list[Document], question: str) -> list[Document]:
         """Give routes with a locked metric a key that is not known here: they are reported, and not copied."""
@@ -121,6 +136,18 @@ class Reader:
             {**document, "lock": None} if "metrics" in document and document["dst"] in locked else document
             for document in documents
         ]
+
+
+def _united(parts: Iterable[list[Document]]) -> list[Document]:
+    """Without those that several questions have brought."""
+    united: list[Document] = []
+    for part in parts:
+        united += [document for document in part if document not in united] if united else part
+    return united
+
+
+def _of_table(table: int) -> str:
+    return f"route show table {table}"
 
 
 class _Parsed(NamedTuple):

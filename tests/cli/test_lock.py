@@ -1,7 +1,7 @@
 """Two of the program never work on the same table at the same time, and nobody waits without need."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,9 +95,26 @@ def test_a_killed_holder_leaves_no_lock_behind(world: World) -> None:
     assert 0 == world.run("sync", "--wait", "0").code
 
 
-def test_a_lock_that_cannot_be_opened_is_one_line(world: World, lock: Path) -> None:
+def a_folder(lock: Path) -> None:
     lock.unlink()
     lock.mkdir()
+
+
+def a_link_to_itself(lock: Path) -> None:
+    lock.unlink()
+    lock.symlink_to(lock)
+
+
+def gone(lock: Path) -> None:
+    lock.unlink()
+    lock.parent.rmdir()
+
+
+@pytest.mark.parametrize("spoil", [a_folder, a_link_to_itself, gone])
+def test_a_lock_that_cannot_be_opened_is_one_line(world: World, lock: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(lock)
+    before = world.tables()
     done = world.run("sync")
     assert (2, 1) == (done.code, len(done.errors)), done
-    assert str(lock) in done.errors[0]
+    assert str(lock.parent) in done.errors[0]
+    assert before == world.tables()

@@ -293,6 +293,7 @@ class Machine(Namespace):
             raise
 
     def _furnish(self) -> None:
+        self.sysctl("net.ipv4.conf.all.promote_secondaries", 1)  # as systemd does
         self.veth(LAN, "192.168.188.112/24 metric 600", "fd00:188::112/64", peer="lan0", to=self.neighbour)
         self.veth("uplink0", "10.77.0.2/24", "fd00:77::2/64", peer="up0", to=self.neighbour)
         far = {"lan0": ["192.168.188.1/24", "fd00:188::1/64"], "up0": ["10.77.0.1/24", "fd00:77::1/64"]}
