@@ -8,36 +8,63 @@ from watchfiles import watch
 
 # How often watchfiles looks up, in ms: it is a person who edits the file.
 _STEP = 500
+# What inotify does not see (a link in the path that leads elsewhere now) is found this often, in ms.
+_LOOK = 5000
+# While there is no file, there is nothing to hang a watch on: its folder may be /etc, where every program opens files.
+_ABSENT = 1.0
 
 # The byte that stands for a change; no signal has this number.
 CHANGED = ord("c")
 
 
 class FileWatch:
-    """A thread that writes a byte to `wakeup` when something has happened around `path`."""
+    """A thread that writes a byte to `wakeup` when the file at `path` is another than before."""
 
     def __init__(self, path: Path, wakeup: int) -> None:
+        self._path = path
+        self._wakeup = wakeup
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(path, wakeup), name="file-watch", daemon=True)
+        self._seen = self._signature()
+        self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
         self._thread.start()
 
-    def _run(self, path: Path, wakeup: int) -> None:
+    def _run(self) -> None:
         while not self._stop.is_set():
-            # The folder, since a file that is replaced is another file. While there is none, its nearest ancestor.
-            folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-            try:
-                for _ in watch(
-                    folder, watch_filter=None, step=_STEP, debounce=2 * _STEP, stop_event=self._stop,
-                    rust_timeout=0, recursive=False, raise_interrupt=False,
-                ):  # fmt: skip
-                    os.write(wakeup, bytes([CHANGED]))
-                    if not folder.is_dir() or folder != next(p for p in path.absolute().parents if p.is_dir()):
-                        break
-            except OSError:
-                # The folder has gone in between, or inotify has no watches left: look again later.
-                self._stop.wait(5)
+            if self._seen is None or not self._wait_for_change():
+                self._stop.wait(_ABSENT)
+            if (signature := self._signature()) != self._seen:
+                self._seen = signature
+                os.write(self._wakeup, bytes([CHANGED]))
+
+    def _wait_for_change(self) -> bool:
+        """False if there is no waiting: the file has just gone, or the machine has no inotify watches left."""
+        try:
+            next(
+                watch(
+                    self._path,
+                    watch_filter=None,
+                    step=_STEP,
+                    debounce=_STEP,
+                    stop_event=self._stop,
+                    rust_timeout=_LOOK,
+                    yield_on_timeout=True,
+                    recursive=False,
+                    raise_interrupt=False,
+                ),
+                None,
+            )
+        except OSError:
+            return False
+        return True
+
+    def _signature(self) -> tuple[int, ...] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
 
     def close(self) -> None:
         """End the thread."""
         self._stop.set()
-        self._thread.join(timeout=1)
+        self._thread.join(timeout=2 * _STEP / 1000)
