@@ -38,6 +38,7 @@ class Passes:
         self._reader = Reader(ip, config)
         self._last: Desired | None = None
         self._warned: set[Verdict] = set()
+        self.expiry: int | None = None  # see Snapshot
 
     def sync(self) -> Pass:
         """Bring the mirror table in step with main."""
@@ -70,6 +71,7 @@ class Passes:
         return self._judge(self._reader.read())
 
     def _judge(self, snapshot: Snapshot) -> Desired:
+        self.expiry = snapshot.expiry
         self._last = desired(self._config, snapshot, self._last)
         return self._last
 

@@ -85,6 +85,7 @@ class Watch:
 
         self._fight = Fight()
         self._again: float | None = None  # when to try what was held back, or could not be read
+        self._expiry_due: float | None = None  # when a route of main times out
         self._failures = 0
         self._trouble = ""  # the last failure, so that it is logged once
         self._refused: set[Refusal] = set()
@@ -126,7 +127,7 @@ class Watch:
         if self._watchdog_due is not None and now >= self._watchdog_due:
             notify("WATCHDOG=1")
             self._watchdog_due = now + self._watchdog
-        dues = [self._full_due, self._pace.due, self._again, self._monitor_due, self._watchdog_due]
+        dues = [self._full_due, self._pace.due, self._again, self._expiry_due, self._monitor_due, self._watchdog_due]
         self._selector.select(max(0.0, min(due for due in dues if due is not None) - now))
         if self._monitor:
             self._listen(self._monitor)
@@ -143,6 +144,8 @@ class Watch:
             self._pass(self._reason)
         elif self._again is not None and now >= self._again:
             self._pass("trying again")
+        elif self._expiry_due is not None and now >= self._expiry_due:
+            self._pass("a route has expired")
 
     # What wakes a pass
 
@@ -244,6 +247,8 @@ class Watch:
         due = self._passes.plan_sync()
         verdict = self._fight.admit(due, started)
         self._again = verdict.again
+        # Printed in whole seconds, and over only when it has become negative.
+        self._expiry_due = None if self._passes.expiry is None else started + self._passes.expiry + 1
         for command in verdict.fresh:
             self._log.warning(
                 f"{self._ip.line(command)}: somebody undoes this again and again; "

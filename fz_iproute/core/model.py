@@ -90,6 +90,7 @@ class Snapshot:
     main: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)  # what may be mirrored, and more
     mirror: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)  # all of the table that gets the copies
     internet: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)  # all of the table with the default
+    expiry: int | None = None  # in how many seconds the next route of IPv6 main times out, which no event tells
 
 
 class Command(NamedTuple):

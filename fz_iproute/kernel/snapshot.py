@@ -93,7 +93,15 @@ class Reader:
                 for family in FAMILIES
             }
 
-        return Snapshot(links, rules, main=table("main"), mirror=table(plane.mirror), internet=table(plane.internet))
+        lifetimes = [document["expires"] for document in documents["inet6"]["main"] if "expires" in document]
+        return Snapshot(
+            links=links,
+            rules=rules,
+            main=table("main"),
+            mirror=table(plane.mirror),
+            internet=table(plane.internet),
+            expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
+        )
 
     def _rules(self, answers: Mapping[Family, list[list[Document]]]) -> tuple[Rule, ...]:
         return tuple(

@@ -111,9 +111,9 @@ class _Machine:
         return 0
 
     def batch(self, lines):
-        """Run many, as `-force -batch -` does. Those with writes are counted."""
-        if _writes([], lines):
-            self._state["batches"].append(len(lines))
+        """Run many, as `-force -batch -` does. Where some write, their number is noted."""
+        if writes := sum(_writes([], [line]) for line in lines):
+            self._state["batches"].append(writes)
             self._changed = True
         options = " ".join(option for option in self._options if option not in ("-force", "-batch"))
         code = 0
@@ -225,6 +225,7 @@ class _Machine:
 
     def _routes(self, filters):
         table = filters.pop("table")
+        self._index.flatten()
         routes = self._state["routes"][self._family].get(TABLES.get(table, table))
         if routes is None:
             if "-batch" in self._options:

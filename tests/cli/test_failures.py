@@ -14,17 +14,17 @@ from tests.cli.world import LAN_TABLE, TABLE, Done, World, alive, gatewayed, lan
 
 # What a sync reads, by the lines that ask for it.
 READS = {
-    "rules4": r"-4\b.* rule show",
-    "rules6": r"-6\b.* rule show",
-    "links": r"link show",
-    "main4": r"-json -4 route show table main scope link",
-    "allowed": r"-json -4 route show table main root",
-    "main6": r"-json -6 route show table main",
-    "mirror4": rf"-4 route show table {TABLE}",
-    "mirror6": rf"-6 route show table {TABLE}",
-    "nexthops": r"nexthop show",
+    "rules4": r"-json.* -4 .*rule show",
+    "rules6": r"-json.* -6 .*rule show",
+    "links": r"-json.* link show",
+    "main4": r"-json.* -4 .*route show table main scope link",
+    "allowed": r"-json.* -4 .*route show table main root",
+    "main6": r"-json.* -6 .*route show table main",
+    "mirror4": rf"-json.* -4 .*route show table {TABLE}",
+    "mirror6": rf"-json.* -6 .*route show table {TABLE}",
+    "nexthops": r"-json.* nexthop show",
 }
-TEXT = r"-oneline -4 route show table main"
+TEXT = r"-oneline.* -4 .*route show table main"
 
 UNKNOWN = 'Option "-json" is unknown, try "ip -help".'
 BUSYBOX = """BusyBox v1.36.1 (2024-05-23 21:10:34 UTC) multi-call binary.
@@ -47,14 +47,14 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "a failure without a word": ({"exit": 7}, 3, ""),
     "no netlink socket": ({"exit": 1, "ends": True, "stderr": NO_SOCKET}, 3, NO_SOCKET),
     "a kill": ({"signal": signal.SIGKILL}, 3, "killed by signal 9"),
-    "half an answer": ({"cut": 0.5}, 3, "JSON"),
+    "half an answer": ({"cut": 0.5}, 3, ""),
     "half an answer and a kill": ({"cut": 0.5, "signal": signal.SIGSEGV}, 3, "killed by signal 11"),
     "no answer at all": ({"exit": 0}, 3, ""),
-    "garbage": ({"exit": 0, "stdout": "\x00\x1b\udcff [{]"}, 3, "JSON"),
-    "an object": ({"exit": 0, "stdout": '{"dst": "default"}\n'}, 3, "JSON"),
-    "a list of numbers": ({"exit": 0, "stdout": "[1, 2]\n"}, 3, "JSON"),
-    "objects of another shape": ({"exit": 0, "stdout": '[{"colour": "red"}]\n'}, 3, "JSON"),
-    "brackets without an end": ({"exit": 0, "stdout": "[" * 100_000}, 3, "JSON"),
+    "garbage": ({"exit": 0, "stdout": "\x00\x1b\udcff [{]"}, 3, ""),
+    "an object": ({"exit": 0, "stdout": '{"dst": "default"}\n'}, 3, ""),
+    "a list of numbers": ({"exit": 0, "stdout": "[1, 2]\n"}, 3, ""),
+    "objects of another shape": ({"exit": 0, "stdout": '[{"colour": "red"}]\n'}, 3, ""),
+    "brackets without an end": ({"exit": 0, "stdout": "[" * 100_000}, 3, ""),
     "an option that is too new": ({"exit": 255, "ends": True, "stderr": UNKNOWN}, 6, UNKNOWN),
     "BusyBox": ({"exit": 1, "ends": True, "stderr": BUSYBOX}, 6, "iproute2 5.3 or newer"),
 }
@@ -265,7 +265,7 @@ def test_an_interface_may_bear_any_name_that_the_kernel_allows(world: World) -> 
 
 
 # Ten seconds each: they wait side by side, for all the tests below.
-HANGING = {**READS, "text": TEXT, "write": r"-4 route (add|del)"}
+HANGING = {**READS, "text": TEXT, "write": r"-4\b.* route (add|del)"}
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,10 @@ def settled(family: str, routes: list[Document]) -> list[Document]:
     return sorted(kept.values(), key=lambda route: (route["dst"], route.get("tos", ""), route.get("metric", 0)))
 
 
+def some(*texts: str) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(texts), max_size=2, unique=True)
+
+
 @st.composite
 def machines(draw: st.DrawFn) -> dict[str, Any]:
     up = {name: name in ("lo", "tun-firezone") or draw(st.integers(0, 4)) > 0 for name in DEVICES}
@@ -102,8 +106,8 @@ def machines(draw: st.DrawFn) -> dict[str, Any]:
         "tiered": tiered,
         "lan": {
             "trust": draw(st.sampled_from(["any", "private"])),
-            "allow": draw(st.lists(st.sampled_from(["10.1.0.0/16", "203.0.113.0/24", "2001:db8::/32"]), max_size=2, unique=True)),
-            "deny": draw(st.lists(st.sampled_from(["10.1.2.3/32", "192.168.0.0/16", "fd00:1::/64"]), max_size=2, unique=True)),
+            "allow": draw(some("10.1.0.0/16", "203.0.113.0/24", "2001:db8::/32")),
+            "deny": draw(some("10.1.2.3/32", "192.168.0.0/16", "fd00:1::/64")),
             "interfaces": draw(st.sampled_from([["*"], ["*"], ["eth*", "it*"]])),
             "exclude_interfaces": draw(st.sampled_from([[], [], ["eth1"]])),
             "prune": draw(st.integers(0, 4)) > 0,

@@ -149,7 +149,7 @@ class World:
         return sorted(route["dst"] for route in self.table(family) if route.get("dev") != "tun-firezone")
 
     def batches(self) -> list[int]:
-        """The number of lines in each batch so far."""
+        """The number of lines that write, for each batch with such lines so far."""
         self.load()
         return self.state["batches"]
 
