@@ -99,3 +99,4 @@ class Command(NamedTuple):
     family: Family
     words: tuple[str, ...]
     reason: str
+    independent: bool = False  # of all others: an on-link route where there is none

@@ -44,9 +44,10 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
         if wanted == ours:
             continue
         steps = _steps(family, wanted, ours, desired.others[family], prune)
-        for _, verb, route, reason in sorted(steps, key=lambda step: step.phase):
+        for phase, verb, route, reason in sorted(steps, key=lambda step: step.phase):
             words = ("route", verb, "table", str(desired.layout.mirror), route.dst, *route.attributes.words)
-            commands.append(Command(family, words, reason or f"stale: {refused.get(route, 'main has no such route')}"))
+            why = reason or f"stale: {refused.get(route, 'main has no such route')}"
+            commands.append(Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD))
     return commands
 
 

@@ -10,6 +10,9 @@ from fz_iproute.kernel.ip import Asked, Document, Ip
 # `ip -batch` 6.1 leaks about 4 KB a line: 10,000 lines are 40 MB.
 MOST_LINES = 10_000
 
+# From here on, two `ip` share what has no order: one prepares a line while the kernel is busy with the other's.
+_MANY = 1_000
+
 NO_PERMISSION = "Operation not permitted"
 
 Answers = dict[Family, list[list[Document]]]
@@ -33,15 +36,15 @@ class _Chunk(NamedTuple):
 class Work:
     """Commands on their way: those of one family in their order, the families side by side.
 
-    `questions` are answered behind the last command of their family, by the same `ip`.
+    `questions` are answered behind the last command of their family.
     """
 
     def __init__(
         self, ip: Ip, commands: Sequence[Command], questions: Mapping[Family, Sequence[str]] | None = None
     ) -> None:
         self._ip = ip
-        self._chunks = [
-            _chunks(
+        self._stages = [
+            _stages(
                 family, [command for command in commands if command.family == family], (questions or {}).get(family)
             )
             for family in FAMILIES
@@ -68,19 +71,27 @@ class Work:
         return refusals, answers
 
     def _start_next(self) -> list[tuple[_Chunk, Asked]]:
-        return [(chunk, self._start(chunk)) for chunks in self._chunks if (chunk := next(chunks, None))]
+        return [(chunk, self._start(chunk)) for stages in self._stages for chunk in next(stages, ())]
 
     def _start(self, chunk: _Chunk) -> Asked:
         lines = [" ".join(command.words) for command in chunk.commands]
         return self._ip.ask(chunk.family, *chunk.questions, first=lines)
 
 
-def _chunks(family: Family, commands: Sequence[Command], questions: Sequence[str] | None) -> Iterator[_Chunk]:
-    last = max(0, len(commands) - 1) // MOST_LINES * MOST_LINES
-    for first in range(0, last, MOST_LINES):
-        yield _Chunk(family, commands[first : first + MOST_LINES], ())
-    if commands or questions:
-        yield _Chunk(family, commands[last:], questions or ())
+def _stages(family: Family, commands: Sequence[Command], questions: Sequence[str] | None) -> Iterator[Sequence[_Chunk]]:
+    """Chunks that may run side by side, stage by stage."""
+    free = next((place for place, command in enumerate(commands) if not command.independent), len(commands))
+    if free < _MANY:
+        free = 0
+    size = min(MOST_LINES, (free + 1) // 2)
+    halves = [_Chunk(family, commands[first : min(first + size, free)], ()) for first in range(0, free, size or 1)]
+    for pair in range(0, len(halves), 2):
+        yield halves[pair : pair + 2]
+    last = max(free, len(commands) - 1 - (len(commands) - 1 - free) % MOST_LINES)
+    for first in range(free, last, MOST_LINES):
+        yield (_Chunk(family, commands[first : first + MOST_LINES], ()),)
+    if commands[last:] or questions:
+        yield (_Chunk(family, commands[last:], questions or ()),)
 
 
 def _lost(chunk: _Chunk, failed: set[int], doubt: str) -> Iterator[Refusal]:

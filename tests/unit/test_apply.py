@@ -1,0 +1,59 @@
+"""Work is cut into chunks that an `ip` can bear, in an order that the commands can bear."""
+
+from typing import Any
+
+import pytest
+
+from fz_iproute.core.model import Command
+from fz_iproute.kernel.apply import MOST_LINES, Work
+from fz_iproute.kernel.ip import Outcome
+
+
+class RecordingIp:
+    """Takes everything, remembers what was started, and when something was waited for."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, Any]] = []
+
+    def ask(self, family: str, *questions: str, first: list[str]) -> tuple[int, int]:
+        self.log.append(("start", (family, first, questions)))
+        return len(first), len(questions)
+
+    def outcome(self, asked: tuple[int, int]) -> Outcome:
+        self.log.append(("wait", asked))
+        return Outcome({}, [[]] * asked[1], "")
+
+    def abandon(self) -> None:
+        pass
+
+
+def commands(free: int, bound: int, family: Any = "inet") -> list[Command]:
+    return [Command(family, ("route", str(number)), "", independent=number < free) for number in range(free + bound)]
+
+
+@pytest.mark.parametrize(
+    ("free", "bound"),
+    [(0, 0), (1, 0), (0, 1), (999, 0), (1000, 0), (1001, 1), (10_000, 0), (20_001, 5), (45_000, 12_345), (0, 30_001)],
+)
+def test_every_command_is_run_once_and_bound_ones_in_their_order(free, bound) -> None:
+    ip = RecordingIp()
+    refusals, answers = Work(ip, commands(free, bound), {"inet": ["link show"]}).finish()  # type: ignore[arg-type]
+    starts = [what for kind, what in ip.log if kind == "start"]
+    lines = [int(line.split()[1]) for _, first, _ in starts for line in first]
+    assert (sorted(lines), []) == (list(range(free + bound)), refusals)
+    assert lines[len(lines) - bound :] == list(range(free, free + bound))
+    assert all(len(first) <= MOST_LINES for _, first, _ in starts)
+    assert [()] * (len(starts) - 1) + [("link show",)] == [questions for _, _, questions in starts]
+    assert {"inet": [[]]} == answers
+
+
+def test_what_is_bound_waits_for_all_that_is_free() -> None:
+    ip = RecordingIp()
+    Work(ip, commands(2000, 1)).finish()  # type: ignore[arg-type]
+    assert ["start", "start", "wait", "wait", "start", "wait"] == [kind for kind, _ in ip.log]
+
+
+def test_the_families_run_side_by_side() -> None:
+    ip = RecordingIp()
+    Work(ip, [*commands(1, 1), *commands(1, 1, "inet6")]).finish()  # type: ignore[arg-type]
+    assert ["start", "start", "wait", "wait"] == [kind for kind, _ in ip.log]
