@@ -1,6 +1,6 @@
 """`sync`, `plan` and `down`: read, plan, apply, and read again until nothing differs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from fz_iproute.core.config import Config
@@ -37,7 +37,7 @@ class Passes:
         self._log = log
         self._reader = Reader(ip, config)
         self._last: Desired | None = None
-        self._warned: set[Verdict] = set()
+        self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
 
     def sync(self) -> Pass:
@@ -51,10 +51,11 @@ class Passes:
     def plan_sync(self) -> list[Command]:
         """The commands that `sync` would run."""
         goal = self.look()
-        for verdict in goal.verdicts:
-            if verdict.warning and verdict not in self._warned:
-                self._warned.add(verdict)
+        warnings = {verdict: None for verdict in goal.verdicts if verdict.warning}
+        for verdict in warnings:
+            if verdict not in self._warned:
                 self._log.warning(f"{verdict.route}: {verdict.warning}")
+        self._warned = warnings.keys()
         return self._difference(goal)
 
     def plan_down(self) -> list[Command]:

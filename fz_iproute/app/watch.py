@@ -249,7 +249,7 @@ class Watch:
         self._again = verdict.again
         # Printed in whole seconds, and over only when it has become negative.
         self._expiry_due = None if self._passes.expiry is None else started + self._passes.expiry + 1
-        for command in verdict.fresh:
+        for command in set(verdict.fresh) - {refusal.command for refusal in self._refused}:
             self._log.warning(
                 f"{self._ip.line(command)}: somebody undoes this again and again; "
                 f"it is done ever more rarely until that ends (the last event: {reason})"

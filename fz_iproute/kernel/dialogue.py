@@ -16,8 +16,8 @@ from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Asked, Ip
 _MOST_LINES = 2_000
 # More than this is for a process of its own, which has no pipe to fill.
 _MOST_WRITES = 100
-# In a batch the kernel does not filter a dump. Where one takes longer than this, a fork costs less.
-_SLOW = 0.02
+# In a batch the kernel does not filter a dump. Where answers take longer than this, in seconds, a fork costs less.
+_SLOW = 0.1
 
 # Asked behind the lines that write: its answer says that they are done.
 _MARKER = "rule show table 253"
