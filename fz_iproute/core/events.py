@@ -3,6 +3,10 @@
 from collections.abc import Collection
 
 
+# Types of routes that `ip` prints in front: in main, none of them is a LAN.
+_NO_LAN = frozenset(["local", "broadcast", "multicast", "anycast", "blackhole", "unreachable", "prohibit", "throw"])
+
+
 def matters(line: str, tables: Collection[str], *, routers: bool) -> bool:
     """False for a line that cannot change what a pass would do.
 
@@ -13,9 +17,13 @@ def matters(line: str, tables: Collection[str], *, routers: bool) -> bool:
     if kind != "[ROUTE":
         return True
     words = rest.split()
+    if words[:1] == ["Deleted"]:
+        del words[0]
     # An interface may be called `table` or `via`.
     if "table" in words and (place := words.index("table")) and words[place - 1] != "dev":
         return words[place + 1] in tables
+    if words and words[0] in _NO_LAN:
+        return False
     return routers or "via" not in words or "nexthop" in words or words[words.index("via") - 1] == "dev"
 
 

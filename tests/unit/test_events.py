@@ -19,6 +19,7 @@ TABLES = {"254", "539098368", "539098369"}
         "[ROUTE]10.0.0.0/24 dev table proto 2 scope 253",
         "[ROUTE]10.0.0.0/24 dev via proto 2 scope 253",
         "[ROUTE]10.0.0.0/24 proto 3 nexthop dev eth0 weight 1 nexthop via 10.0.0.9 dev eth1 weight 1",
+        "[ROUTE]unreachable 10.0.0.0/8 table 539098368",
         "[ROUTE]fe80::/64 dev eth0 proto 2 metric 256 pref medium",
         "",
         "something else",
@@ -34,6 +35,8 @@ def test_what_may_matter_wakes(line) -> None:
         "[ROUTE]local 10.0.0.1 dev eth0 table 255 proto 2 scope 254 src 10.0.0.1",
         "[ROUTE]10.9.0.0/16 dev eth0 table 77 scope 253",
         "[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0",
+        "[ROUTE]blackhole 10.9.0.0/16",
+        "[ROUTE]Deleted unreachable 10.9.0.0/16 metric 7",
         "[ROUTE]Deleted 10.9.0.0/16 via 10.0.0.9 dev eth0 proto 4",
     ],
 )
