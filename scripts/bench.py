@@ -1,4 +1,6 @@
-"""Times `fz-iproute sync` beside yardsticks, in network namespaces of its own that end with this process.
+"""Times `fz-iproute` beside yardsticks, in network namespaces of its own that end with this process.
+
+`sync` is timed here, `watch` in bench_watch.py.
 
 It reports and never judges: the exit code does not depend on any figure. Whatever is compared runs in turns
 (A B A B), as a child that is already inside the namespace, so that no `ip netns exec` adds its noise.
@@ -18,6 +20,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import bench_watch
 
 SYNC = [str(Path(sys.executable).with_name("fz-iproute")), "sync"]
 BATCH = Path("/run/bench.batch")
@@ -77,8 +81,9 @@ class Row:
 def main() -> None:
     """Measure all, then print all: the report on stdout, progress on stderr."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Time fz-iproute beside yardsticks.")
-    parser.add_argument("-n", "--runs", type=int, default=5, help="runs of each command (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="leave out the million routes")
+    parser.add_argument("--only", choices=("sync", "watch"), help="time one of them (default: both)")
+    parser.add_argument("-n", "--runs", type=int, default=5, help="runs of each command, for sync (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="no million routes; fewer reactions, a shorter idle time")
     parser.add_argument("--json", action="store_true", help="print a JSON document")
     arguments = parser.parse_args()
     if arguments.runs < 1:
@@ -86,11 +91,16 @@ def main() -> None:
 
     leave_the_machine()
     origin = machine()
-    rows = []
-    for row in measure(arguments.runs, [0, 100_000] if arguments.quick else [0, 100_000, 1_000_000]):
-        print(f"{row.name}: {row.timing.ms:.1f} ms", file=sys.stderr, flush=True)
-        rows.append(row)
-    print(as_json(origin, rows) if arguments.json else as_text(origin, rows))
+    rows, figures = [], []
+    if arguments.only != "watch":
+        for row in measure(arguments.runs, [0, 100_000] if arguments.quick else [0, 100_000, 1_000_000]):
+            print(f"{row.name}: {row.timing.ms:.1f} ms", file=sys.stderr, flush=True)
+            rows.append(row)
+    if arguments.only != "sync":
+        for figure in bench_watch.measure(lambda: build_lan(10), quick=arguments.quick):
+            print(f"{figure.name}: {figure.value:.4g} {figure.unit}", file=sys.stderr, flush=True)
+            figures.append(figure)
+    print(as_json(origin, rows, figures) if arguments.json else as_text(origin, rows, figures))
 
 
 def measure(runs: int, gatewayed: Iterable[int]) -> Iterator[Row]:
@@ -289,8 +299,18 @@ def machine() -> Machine:
     }
 
 
-def as_text(origin: Machine, rows: Sequence[Row]) -> str:
-    """A table for people."""
+def as_text(origin: Machine, rows: Sequence[Row], figures: Sequence[bench_watch.Figure]) -> str:
+    """A table for each of the two, for people."""
+    parts = [", ".join(f"{name} {value}" for name, value in origin.items())]
+    if rows:
+        parts.append(sync_as_text(rows))
+    if figures:
+        parts.append(bench_watch.as_text(figures))
+    return "\n\n".join(parts)
+
+
+def sync_as_text(rows: Sequence[Row]) -> str:
+    """A line for each row."""
 
     def figure(value: float | None, digits: int = 1) -> str:
         return "" if value is None else f"{value:,.{digits}f}"
@@ -313,7 +333,6 @@ def as_text(origin: Machine, rows: Sequence[Row]) -> str:
     sides = "<>><>>>>"  # text to the left, figures to the right
     return "\n".join(
         [
-            ", ".join(f"{name} {value}" for name, value in origin.items()),
             *(
                 "  ".join(
                     f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)
@@ -325,7 +344,7 @@ def as_text(origin: Machine, rows: Sequence[Row]) -> str:
     )
 
 
-def as_json(origin: Machine, rows: Sequence[Row]) -> str:
+def as_json(origin: Machine, rows: Sequence[Row], figures: Sequence[bench_watch.Figure]) -> str:
     """The same for programs, with every run."""
 
     def timing(found: Timing | None) -> dict[str, Any] | None:
@@ -350,6 +369,7 @@ def as_json(origin: Machine, rows: Sequence[Row]) -> str:
             }
             for row in rows
         ],
+        "watch": bench_watch.as_json(figures),
     }
     return json.dumps(document, indent=2)
 

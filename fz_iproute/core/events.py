@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 
-
 # Types of routes that `ip` prints in front: in main, none of them is a LAN.
 _NO_LAN = frozenset(["local", "broadcast", "multicast", "anycast", "blackhole", "unreachable", "prohibit", "throw"])
 

