@@ -1,0 +1,77 @@
+"""Programs that run beside a test: those of the network, and the daemon under test."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from tests.netns.namespace import Namespace
+
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+# A daemon that is asked to end does so within a second; this is for a busy machine.
+_GRACE = 10.0
+
+
+def need(program: str, package: str) -> str:
+    """The path of a program; where it is missing, skip loudly, and in CI fail."""
+    if path := shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"):
+        return path
+    words = f"NO TEST WITH A REAL CLIENT: {program} is missing here; apt-get install {package}"
+    if os.environ.get("CI"):
+        pytest.fail(words)
+    pytest.skip(words)
+
+
+class Program:
+    """Runs from `with` until its end; what it says goes to the file `log`."""
+
+    def __init__(self, argv: Sequence[str], log: Path, **options: Any) -> None:
+        self._argv = argv
+        self._log = log
+        self._options = options
+
+    @classmethod
+    def inside(cls, namespace: Namespace, argv: Sequence[str], log: Path) -> "Program":
+        """One that lives in the namespace."""
+        return cls(["ip", "netns", "exec", namespace.name, *argv], log)
+
+    def __enter__(self) -> "Program":
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._options
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if not self.ended:
+            self._process.terminate()
+        try:
+            self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        if error:
+            error.add_note(f"{self._log.name}: {self.words[-4000:]}")
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def words(self) -> str:
+        """All that it has said."""
+        return self._log.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it before it can say good-bye to anybody."""
+        self._process.kill()
+        self._process.wait()

@@ -1,0 +1,132 @@
+"""A lease that moves: a real DHCP server and client, while the interface stays up."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.clients.programs import Program, need
+from tests.clients.witness import Witness
+from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
+
+SUBNET, ROUTER = "192.168.188.0/24", "192.168.188.1"
+OTHER_SUBNET, OTHER_ROUTER = "10.20.30.0/24", "10.20.30.1"
+
+# What the client runs for each event. `new first` is what NetworkManager and systemd-networkd do.
+ORDERS = {
+    "new first": """\
+case $1 in bound | renew)
+    ip -4 addr replace "$ip/$mask" metric 600 dev "$interface"
+    ip -o -4 addr show dev "$interface" | while read -r _ _ _ old _; do
+        [ "$old" = "$ip/$mask" ] || ip -4 addr del "$old" dev "$interface"
+    done ;;
+esac
+""",
+    "old first": """\
+case $1 in
+deconfig) ip -4 addr flush dev "$interface" ;;
+bound | renew) ip -4 addr replace "$ip/$mask" metric 600 dev "$interface" ;;
+esac
+""",
+}
+
+
+class Server:
+    """dnsmasq at the machine's neighbour: it has one client, and says which address that one gets."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self._hosts = folder / "hosts"
+        self._mac = machine.ip_json("link", "show", LAN)[0]["address"]
+        machine.neighbour.address("lan0", f"{OTHER_ROUTER}/24")
+        argv = [
+            need("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
+            "--interface=lan0", "--bind-interfaces", "--user=root", "--log-facility=-", "--pid-file", "--no-ping",
+            "--dhcp-authoritative", "--leasefile-ro", f"--dhcp-hostsfile={self._hosts}",
+            "--dhcp-range=192.168.188.0,static,255.255.255.0", "--dhcp-range=10.20.30.0,static,255.255.255.0",
+        ]  # fmt: skip
+        self.program = Program.inside(machine.neighbour, argv, folder / "dnsmasq.log")
+
+    def lease(self, address: str) -> None:
+        """From the next request on."""
+        self._hosts.write_text(f"{self._mac},{address}\n")
+
+    def change(self, address: str) -> None:
+        """The same for a server that is at work."""
+        known = self.program.words.count(str(self._hosts))
+        self.lease(address)
+        self.program.signal(signal.SIGHUP)
+        wait_until(lambda: self.program.words.count(str(self._hosts)) > known, "dnsmasq has read its hosts again")
+
+
+class Lan:
+    """The machine, with a client that has a lease."""
+
+    def __init__(self, machine: Machine, server: Server, client: Program) -> None:
+        self.machine = machine
+        self._server = server
+        self._client = client
+
+    def renew(self, address: str) -> None:
+        """The client asks for its address again, and is given this one. The interface stays up."""
+        self._server.change(address)
+        self._client.signal(signal.SIGUSR1)
+        wait_until(lambda: addresses(self.machine) == [f"{address}/24"], f"the client has got {address}")
+
+
+def addresses(machine: Machine) -> list[str]:
+    """Those of IPv4 on the LAN."""
+    links = machine.ip_json("-4", "addr", "show", "dev", LAN)
+    return [f"{found['local']}/{found['prefixlen']}" for link in links for found in link.get("addr_info", [])]
+
+
+@pytest.fixture(params=ORDERS)
+def lan(request: pytest.FixtureRequest, watched: Machine, tmp_path: Path) -> Iterator[Lan]:
+    """A client that has taken over the address that the machine had."""
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\nset -eu\n{ORDERS[request.param]}")
+    script.chmod(0o755)
+    busybox = need("busybox", "busybox")
+    argv = [busybox, "udhcpc", "-f", "-i", LAN, "-s", str(script), "-t", "20", "-T", "1", "-A", "1"]
+    server = Server(watched, tmp_path)
+    server.lease("192.168.188.112")
+    with ExitStack() as stack:
+        stack.enter_context(server.program)
+        client = stack.enter_context(Program.inside(watched, argv, tmp_path / "udhcpc.log"))
+        wait_until(lambda: "192.168.188.112 obtained" in client.words, "the client has a lease")
+        wait_until(lambda: addresses(watched) == ["192.168.188.112/24"], "the client has set its address")
+        yield Lan(watched, server, client)
+
+
+def copy(subnet: str, source: str) -> str:
+    """As `ip` prints it."""
+    return f"{subnet} dev {LAN} proto kernel scope link src {source} metric 600"
+
+
+def test_a_lease_that_moves_within_its_subnet_and_then_to_another(lan: Lan, witness: Witness) -> None:
+    """Copies and packets follow the lease, and what is no longer local goes into the tunnel."""
+    machine = lan.machine
+    assert machine.in_step()
+    assert witness.sees("neighbour, from 192.168.188.112", ROUTER)
+    assert "tunnel" == witness.path(OTHER_ROUTER)
+
+    lan.renew("192.168.188.50")
+    wait_until(lambda: machine.route(SUBNET) == [copy(SUBNET, "192.168.188.50")], "the copy has the new source")
+    assert machine.in_step()
+    assert "neighbour, from 192.168.188.50" == witness.path(ROUTER)
+    assert "tunnel" == witness.path(OTHER_ROUTER)
+
+    lan.renew("10.20.30.40")
+    wait_until(lambda: machine.route(OTHER_SUBNET) == [copy(OTHER_SUBNET, "10.20.30.40")], "the new subnet is copied")
+    wait_until(lambda: not machine.route(SUBNET), "the copy of the old subnet has gone")
+    assert machine.in_step()
+    assert "neighbour, from 10.20.30.40" == witness.path(OTHER_ROUTER)
+    assert "tunnel" == witness.path(ROUTER)
+
+    lan.renew("192.168.188.112")
+    wait_until(lambda: machine.route(SUBNET) == [copy(SUBNET, "192.168.188.112")], "the first subnet is copied again")
+    wait_until(machine.in_step, "nothing else is")
+    assert "neighbour, from 192.168.188.112" == witness.path(ROUTER)
+    assert "tunnel" == witness.path(OTHER_ROUTER)
+    assert TUNNEL == machine.way("8.8.8.8")

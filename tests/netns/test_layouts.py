@@ -1,0 +1,216 @@
+"""Which way packets go, as the kernel says: `ip route get`, with and without the mark, in every layout."""
+
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.netns.namespace import (
+    LAN,
+    MAIN,
+    MARK,
+    MIRROR,
+    TIER_INTERNET,
+    TIER_LAN,
+    TUNNEL,
+    Machine,
+    Namespace,
+    mirrored,
+    removing,
+)
+
+Network = IPv4Network | IPv6Network
+
+IN_THE_LAN = ["192.168.188.1", "192.168.188.200", "fd00:188::1", "fd00:188::abcd"]
+ON_THE_UPLINK = ["10.77.0.1", "fd00:77::1"]
+IN_THE_VPN = ["100.64.0.9", "100.96.1.1", "100.100.111.1", "fd00:2021:1111::77"]
+ON_THE_INTERNET = ["8.8.8.8", "203.0.113.1", "2001:db8::1"]
+TIERED = '[tables]\nlayout = "tiered"\n'
+SINGLE = '[tables]\nlayout = "single"\n'
+
+
+@pytest.fixture(scope="module", params=["single", "auto finds single", "tiered", "auto finds tiered"])
+def laid_out(runtime: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """A machine in each layout, synced with the configuration for it; nobody changes it."""
+    with removing(Machine(runtime)) as machine:
+        if "tiered" in request.param:
+            machine.tiers()
+        machine.fz("sync", config={"single": SINGLE, "tiered": TIERED}.get(request.param, ""))
+        yield machine
+
+
+@pytest.mark.parametrize("address", IN_THE_LAN)
+def test_the_lan_is_reached_directly(address: str, laid_out: Machine) -> None:
+    assert (LAN, LAN) == (laid_out.way(address), laid_out.way(address, mark=MARK))
+
+
+def test_the_router_on_the_uplink_is_reached_directly(laid_out: Machine) -> None:
+    assert ["uplink0"] * 2 == [laid_out.way(address) for address in ON_THE_UPLINK]
+
+
+def test_vpn_resources_are_reached_through_the_tunnel(laid_out: Machine) -> None:
+    assert [TUNNEL] * 4 == [laid_out.way(address) for address in IN_THE_VPN]
+
+
+def test_the_internet_is_reached_through_the_tunnel(laid_out: Machine) -> None:
+    assert [TUNNEL] * 3 == [laid_out.way(address) for address in ON_THE_INTERNET]
+
+
+def test_the_tunnels_own_packets_take_the_uplink(laid_out: Machine) -> None:
+    # The mark is of no help to addresses that main itself leads into the tunnel, which are the tunnel's own.
+    assert ["uplink0"] * 6 == [
+        laid_out.way(address, mark=MARK) for address in (*ON_THE_INTERNET, *IN_THE_VPN[:2], IN_THE_VPN[3])
+    ]
+
+
+def test_copies_are_in_the_table_of_the_layout_and_in_no_other(laid_out: Machine) -> None:
+    tiered = any(rule["priority"] == 200 for rule in laid_out.ip_json("rule"))
+    tunnel = {1, laid_out.index(TUNNEL)}
+    copies = {
+        table: len(mirrored(laid_out.raw("inet", table), tunnel)) + len(mirrored(laid_out.raw("inet6", table), tunnel))
+        for table in (MIRROR, TIER_LAN, TIER_INTERNET)
+    }
+    here = TIER_LAN if tiered else MIRROR
+    assert {MIRROR: 0, TIER_LAN: 0, TIER_INTERNET: 0, here: 6} == copies
+
+
+@pytest.mark.parametrize("tiered", [False, True])
+def test_no_default_route_is_ever_copied(tiered: bool, machine: Machine) -> None:
+    if tiered:
+        machine.tiers()
+    machine.batch([f"route add default dev {LAN} scope link metric 7", f"-6 route add default dev {LAN} metric 7"])
+    machine.fz("sync")
+    assert [] == [
+        line
+        for family in ("inet", "inet6")
+        for table in (MIRROR, TIER_LAN, TIER_INTERNET)
+        for line in machine.routes(family, table)
+        if line.startswith("default") and TUNNEL not in line
+    ]
+
+
+@pytest.mark.parametrize("lan", ["100.64.0.0/11", "100.96.7.0/24", "100.100.111.0/25", "fd00:2021:1111:7::/64"])
+def test_a_lan_that_the_vpn_routes_explicitly_is_the_vpns(lan: str, machine: Machine) -> None:
+    option = "-6 " if ":" in lan else ""
+    machine.batch([f"{option}route add {lan} dev {LAN}" + ("" if option else " scope link")])
+    machine.fz("sync")
+    assert all(TUNNEL in line for line in machine.route(lan))
+    address = str(next(iter(ip_network(lan).hosts())))
+    assert TUNNEL == machine.way(address)
+    line = next(line for line in machine.fz("status").splitlines() if f" {lan} dev {LAN}" in line)
+    assert line.startswith("skipped ")
+    assert "the VPN routes " in line
+
+
+@pytest.mark.parametrize("lan", ["100.96.7.0/24", "fd00:2021:1111:7::/64"])
+def test_in_tiers_a_lan_inside_the_vpn_is_copied_and_the_vpn_still_wins(lan: str, machine: Machine) -> None:
+    option = "-6 " if ":" in lan else ""
+    machine.batch([f"{option}route add {lan} dev {LAN}" + ("" if option else " scope link")])
+    machine.tiers()
+    machine.fz("sync")
+    assert 1 == len(machine.route(lan, TIER_LAN))
+    assert TUNNEL == machine.way(str(next(iter(ip_network(lan).hosts()))))
+
+
+def test_a_lan_around_a_tunnel_route_keeps_what_the_vpn_does_not_route(machine: Machine) -> None:
+    machine.batch([f"route add 100.100.96.0/19 dev {LAN} scope link"])
+    machine.batch([f"route del 100.96.0.0/11 dev {TUNNEL} table {MIRROR}"])
+    machine.fz("sync")
+    assert (LAN, TUNNEL) == (machine.way("100.100.110.1"), machine.way("100.100.111.1"))
+
+
+def test_a_tunnel_route_that_appears_later_takes_the_copy_out(machine: Machine) -> None:
+    machine.batch([f"route add 10.50.1.0/24 dev {LAN} scope link"])
+    machine.fz("sync")
+    assert LAN == machine.way("10.50.1.1")
+    machine.tunnel_route("10.50.0.0/16", MIRROR)
+    machine.fz("sync")
+    assert TUNNEL == machine.way("10.50.1.1")
+
+
+def test_without_the_internet_resource_the_lan_is_copied_all_the_same(machine: Machine) -> None:
+    machine.batch([f"{option}route del default dev {TUNNEL} table {MIRROR}" for option in ("", "-6 ")])
+    machine.fz("sync")
+    assert machine.in_step()
+    assert (LAN, "uplink0") == (machine.way("192.168.188.1"), machine.way("8.8.8.8"))
+
+
+# Single against tiered
+
+PREFIXES = {
+    "inet": st.builds(
+        lambda number, length: ip_network(((10 << 24) + (number << 12), length), strict=False),
+        st.integers(0, 31),
+        st.integers(12, 26),
+    ),
+    "inet6": st.builds(
+        lambda number, length: ip_network(((0xFD07 << 112) + (number << 68), length), strict=False),
+        st.integers(0, 31),
+        st.integers(48, 72),
+    ),
+}
+
+
+@st.composite
+def inside(draw: st.DrawFn, networks: list[Network]) -> str:
+    """An address in one of the networks, often its first or last."""
+    network = draw(st.sampled_from(networks))
+    last = network.num_addresses - 1
+    return str(network[draw(st.sampled_from([0, last]) | st.integers(0, last))])
+
+
+@pytest.fixture(scope="module")
+def twins(long_lived: Callable[[], Namespace]) -> tuple[Namespace, Namespace]:
+    """Two namespaces with the same devices: one for each layout."""
+    made = long_lived(), long_lived()
+    layouts = [(32765, MIRROR)], [(100, MIRROR), (200, TIER_LAN), (300, TIER_INTERNET)]
+    for namespace, rules in zip(made, layouts, strict=True):
+        namespace.veth("lan0")
+        namespace.veth("lan1")
+        namespace.veth("uplink0")
+        namespace.tunnel(TUNNEL)
+        for priority, table in rules:
+            for option in ("", "-6 "):
+                namespace.batch([f"{option}rule add not fwmark {MARK:#x} lookup {table} pref {priority}"])
+    return made
+
+
+@pytest.mark.parametrize("family", ["inet", "inet6"])
+@settings(
+    max_examples=20,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(data=st.data())
+def test_single_and_tiered_send_every_packet_the_same_way(
+    family: str, data: st.DataObject, twins: tuple[Namespace, Namespace]
+) -> None:
+    lans = data.draw(st.dictionaries(PREFIXES[family], st.sampled_from(["lan0", "lan1"]), min_size=1, max_size=5))
+    tunnel = data.draw(st.lists(PREFIXES[family], max_size=4, unique=True))
+    internet = data.draw(st.booleans())
+    addresses = data.draw(st.lists(inside([*lans, *tunnel]), min_size=1, max_size=12))
+    # A LAN around a tunnel route is the longest prefix's affair in one table, and so it is in tiers.
+    single, tiered = twins
+    option = "-6 " if family == "inet6" else ""
+    link = "" if option else " scope link"
+    wide = "" if option else " scope global"
+    for namespace, table in ((single, MIRROR), (tiered, TIER_INTERNET)):
+        tables = (MAIN, MIRROR, TIER_LAN, TIER_INTERNET)
+        namespace.batch((f"{option}route flush table {number}" for number in tables), force=True)
+        namespace.batch(
+            [
+                *(f"{option}route add {lan} dev {device}{link}" for lan, device in lans.items()),
+                f"{option}route add default dev uplink0{wide}",
+                *(f"{option}route add {prefix} dev {TUNNEL}{wide} table {MIRROR}" for prefix in tunnel),
+                *([f"{option}route add default dev {TUNNEL}{wide} table {table}"] if internet else []),
+            ]
+        )
+        namespace.fz("-q", "sync", config="[lan]\nmin_prefixlen = { inet = 8, inet6 = 32 }\n")
+    questions = [f"{address}{marked}" for address in addresses for marked in ("", f" mark {MARK:#x}")]
+    expected = dict(zip(questions, tiered.ways(family, questions), strict=True))
+    actual = dict(zip(questions, single.ways(family, questions), strict=True))
+    assert expected == actual

@@ -1,0 +1,98 @@
+"""Names from the kernel are data: whatever bytes a device name holds, its routes are copied or refused by name."""
+
+import unicodedata
+
+import pytest
+
+from tests.netns.namespace import MAIN, MIRROR, Namespace, comparable, mirrored, run
+from tests.netns.wiretap import Wiretap
+
+KEYWORDS = ["dev", "via", "metric", "nexthop", "table", "if1"]
+QUOTES = ['a"b', "a'b", "'q", '"q', "'"]
+SHELL = ["$x", "$(id)", ";x", "&x", "*", "~", "a\\"]
+OPTIONS = ["-x", "--help", "a@b"]
+COMMENTS = ["#x", "a#b"]
+FOREIGN = ["ü€", "\u202eabc", "a\u3000b", "a\u2028b"]
+BYTES = ["\udcff\udcfe", "a\udc80", "\x01", "\x1b[31m"]
+NAMES = KEYWORDS + QUOTES + SHELL + OPTIONS + COMMENTS + FOREIGN + BYTES
+
+
+def furnish(namespace: Namespace, name: str) -> None:
+    """A device of this name with a connected network in each family, and a multipath route over it."""
+    namespace.ip("link", "add", "name", "plain", "type", "veth", "peer", "name", "far")
+    run("ip", "-n", namespace.name, "link", "set", "dev", "plain", "name", name)
+    index = next(link["ifindex"] for link in namespace.ip_json("link") if link["ifname"] not in ("lo", "far"))
+    # By its index, so that nothing here depends on how `ip` reads names.
+    device = f"if{index}" if name != f"if{index}" else name
+    for end in (device, "far"):
+        namespace.ip("link", "set", "dev", end, "up")
+    namespace.ip("addr", "add", "10.1.0.5/24", "dev", device)
+    namespace.ip("-6", "addr", "add", "fd00:1::5/64", "dev", device, "nodad")
+    namespace.batch([f"route add 10.2.0.0/16 scope link nexthop dev {device} weight 2 nexthop dev far"])
+
+
+def assert_copied(namespace: Namespace) -> None:
+    for family, least in (("inet", 2), ("inet6", 3)):
+        expected = comparable(mirrored(namespace.raw(family, MAIN)))
+        assert least == len(expected)
+        assert expected == comparable(mirrored(namespace.raw(family, MIRROR)))
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_routes_of_a_device_are_copied_whatever_its_name(name: str, namespace: Namespace, wiretap: Wiretap) -> None:
+    furnish(namespace, name)
+    lines = namespace.fz("plan")
+
+    namespace.fz("sync")
+    assert_copied(namespace)
+
+    wiretap.clear()
+    namespace.fz("sync", path=wiretap.path)
+    assert [] == wiretap.writes
+
+    for option in ("-4", "-6"):
+        namespace.ip(option, "route", "flush", "table", str(MIRROR))
+    run("sh", stdin=lines)
+    assert_copied(namespace)
+
+
+@pytest.mark.parametrize("name", ["\udcff\udcfe", "\x01", "\x1b[31m", "a\u2028b"], ids=ascii)
+def test_no_control_character_of_a_name_reaches_the_terminal(name: str, namespace: Namespace) -> None:
+    furnish(namespace, name)
+    for verb in ("status", "plan --json", "sync"):
+        done = namespace.fz_done(*verb.split())
+        assert 0 == done.returncode
+        printed = (done.stdout + done.stderr).replace("\n", "")
+        assert [] == [sign for sign in printed if unicodedata.category(sign) in ("Cc", "Cs", "Zl")]
+
+
+def test_a_device_that_no_line_can_name_is_skipped_and_reported(namespace: Namespace) -> None:
+    namespace.veth("plain")
+    index = namespace.index("plain")
+    namespace.ip("link", "set", "dev", "plain", "down")
+    namespace.ip("link", "set", "dev", "plain", "name", "#x")
+    namespace.ip("link", "set", "dev", "#x", "up")
+    namespace.ip("addr", "add", "10.1.0.5/24", "dev", "#x")
+    namespace.veth(f"if{index}", "10.9.0.5/24")
+    done = namespace.fz_done("sync")
+    assert 0 == done.returncode
+    assert [] == namespace.route("10.1.0.0/24")
+    assert 1 == len(namespace.route("10.9.0.0/24"))
+    assert "10.1.0.0/24" in done.stderr and "#x" in done.stderr
+    assert ["skipped"] == [
+        line.split()[0] for line in namespace.fz("status").splitlines() if line.split()[1:2] == ["10.1.0.0/24"]
+    ]
+
+
+def test_a_tunnel_with_a_strange_name_is_recognised(namespace: Namespace) -> None:
+    namespace.veth("lan0", "10.1.0.5/24")
+    namespace.veth("tun$'", "10.3.0.5/24")
+    namespace.fz("sync", config='[tunnel]\ninterface = "tun$\'"\n')
+    assert (1, 0) == (len(namespace.route("10.1.0.0/24")), len(namespace.route("10.3.0.0/24")))
+
+
+def test_a_table_that_is_named_like_a_number_is_not_confused_with_it(namespace: Namespace) -> None:
+    """`ip` tries names first, so a table of the number 105 may be hijacked by one that bears it as a name."""
+    namespace.veth("lan0", "10.1.0.5/24")
+    namespace.fz("sync", config="[tables]\nlayout = 'single'\nsingle = 105\n")
+    assert 1 == len(namespace.route("10.1.0.0/24", 105))

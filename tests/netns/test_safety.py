@@ -1,0 +1,290 @@
+"""Only ours is touched, whatever goes wrong: foreign routes, missing rights, a SIGKILL, two at a time."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.namespace import (
+    LAN,
+    MAIN,
+    MIRROR,
+    TIER_LAN,
+    TUNNEL,
+    Machine,
+    Namespace,
+    comparable,
+    mirrored,
+    removing,
+    run,
+)
+from tests.netns.rtnetlink import FAMILIES
+from tests.netns.wiretap import Wiretap
+
+REAL_IP = shutil.which("ip")
+FOREIGN = [
+    f"route add unreachable 10.61.0.0/16 table {MIRROR}",
+    f"route add blackhole 10.62.0.0/16 table {MIRROR}",
+    f"route add 10.63.0.0/16 via 192.168.188.1 table {MIRROR}",
+    f"route add 10.64.0.0/16 dev {LAN} scope global table {MIRROR}",
+    f"-6 route add unreachable fd00:61::/48 table {MIRROR}",
+    f"-6 route add fd00:63::/48 via fd00:188::1 table {MIRROR}",
+]
+
+
+@pytest.fixture(scope="module")
+def synced(runtime: Path) -> Iterator[Machine]:
+    """A machine in step, which nobody changes."""
+    with removing(Machine(runtime)) as machine:
+        machine.fz("sync")
+        yield machine
+
+
+def everything(machine: Machine, *, but: int) -> dict[str, object]:
+    """All that a mirror must not touch: rules, other tables, and the sysctls of the network."""
+    sysctls = machine.exec(
+        "sh", "-c", "cd /proc/sys/net && grep -rs . ipv4/conf ipv6/conf ipv4/ip_forward", check=False
+    ).stdout
+    quiet = [line for line in sysctls.splitlines() if "stable_secret" not in line]
+    return {**machine.raw_everything(but=but), "sysctls": sorted(quiet)}
+
+
+@pytest.mark.parametrize("tiered", [False, True])
+def test_only_the_mirror_table_is_ever_written(tiered: bool, machine: Machine) -> None:
+    if tiered:
+        machine.tiers()
+    table = TIER_LAN if tiered else MIRROR
+    before = everything(machine, but=table)
+    for verb in ("plan", "status", "sync", "sync", "down"):
+        machine.fz(verb)
+    assert before == everything(machine, but=table)
+
+
+@pytest.mark.parametrize("tiered", [False, True])
+def test_down_takes_out_all_that_sync_put_in_and_nothing_else(tiered: bool, machine: Machine) -> None:
+    if tiered:
+        machine.tiers()
+    machine.batch(FOREIGN)
+    table = TIER_LAN if tiered else MIRROR
+    before = {family: comparable(machine.raw(family, table)) for family in FAMILIES}
+    machine.fz("sync")
+    assert before != {family: comparable(machine.raw(family, table)) for family in FAMILIES}
+    machine.fz("down")
+    assert before == {family: comparable(machine.raw(family, table)) for family in FAMILIES}
+
+
+def test_a_second_down_has_nothing_to_do(machine: Machine, wiretap: Wiretap) -> None:
+    machine.fz("sync")
+    machine.fz("down")
+    machine.fz("down", path=wiretap.path)
+    assert [] == wiretap.writes
+
+
+def test_sync_leaves_foreign_routes_of_the_table_alone(machine: Machine) -> None:
+    machine.batch(FOREIGN)
+    machine.fz("sync")
+    lines = machine.routes("inet") + machine.routes("inet6")
+    for dst in ("10.61.0.0/16", "10.62.0.0/16", "10.63.0.0/16", "10.64.0.0/16", "fd00:61::/48", "fd00:63::/48"):
+        assert any(f" {dst} " in f" {line} " for line in lines), dst
+
+
+def test_a_wrong_name_of_the_tunnel_costs_the_vpn_no_route(machine: Machine) -> None:
+    wrong = '[tunnel]\ninterface = "wg-somewhere"\n'
+    before = [line for family in FAMILIES for line in machine.routes(family) if TUNNEL in line]
+    machine.fz("sync", config=wrong)
+    machine.fz("down", config=wrong)
+    assert before == [line for family in FAMILIES for line in machine.routes(family) if TUNNEL in line]
+
+
+@pytest.mark.parametrize("failure", ['echo "["; exit 2', 'echo "[{"', "kill -9 $$", "exit 0"])
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_a_failed_read_deletes_nothing(family: str, failure: str, synced: Machine, tmp_path: Path) -> None:
+    script = tmp_path / "ip"
+    script.write_text(f'#!/bin/sh\ncase " $* " in *" {family} "*) {failure} ;; *) exec {REAL_IP} "$@" ;; esac\n')
+    script.chmod(0o755)
+    before = {family: synced.raw(family) for family in FAMILIES}
+    for verb in ("sync", "down"):
+        synced.fz(verb, path=str(tmp_path), code=3)
+    assert before == {family: synced.raw(family) for family in FAMILIES}
+
+
+# Rights
+
+POWERLESS = ["setpriv", "--bounding-set=-net_admin,-sys_admin", "--inh-caps=-net_admin,-sys_admin"]
+
+
+def without_rights(machine: Machine, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in the namespace without CAP_NET_ADMIN."""
+    return machine.exec(*POWERLESS, *machine.fz_argv(*args, netns=False), check=False, **machine.fz_options())
+
+
+def test_without_rights_sync_says_so_in_a_line_and_exits_4(machine: Machine) -> None:
+    done = without_rights(machine, "-q", "sync")
+    assert 4 == done.returncode, done.stderr
+    assert 1 == len(done.stderr.splitlines()), done.stderr
+    assert "Operation not permitted" in done.stderr
+    assert "CAP_NET_ADMIN" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["plan", "status"])
+def test_without_rights_the_questions_work(verb: str, machine: Machine) -> None:
+    done = without_rights(machine, verb)
+    assert 0 == done.returncode, done.stderr
+    assert "192.168.188.0/24" in done.stdout
+
+
+def test_without_rights_a_sync_with_nothing_to_do_succeeds(machine: Machine) -> None:
+    machine.fz("sync")
+    assert 0 == without_rights(machine, "sync").returncode
+
+
+def test_with_net_admin_alone_sync_works(machine: Machine) -> None:
+    setpriv = ["setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin"]
+    done = machine.exec(*setpriv, *machine.fz_argv("sync", netns=False), check=False, **machine.fz_options())
+    assert 0 == done.returncode, done.stderr
+    assert machine.in_step()
+
+
+def test_in_a_user_namespace_sync_works_without_rights_outside(namespace: Namespace) -> None:
+    fz = " ".join(f"'{word}'" for word in namespace.fz_argv("sync", netns=False))
+    script = f"""
+        ip link add lan0 type veth peer name far0 && ip link set lan0 up && ip link set far0 up &&
+        ip addr add 10.1.0.5/24 dev lan0 && {fz} && ip route show table {MIRROR}
+    """
+    done = run("setpriv", "--bounding-set=-net_admin", "unshare", "--user", "--map-root-user", "--net",
+               "sh", "-c", script, check=False, **namespace.fz_options())  # fmt: skip
+    if "unshare" in done.stderr:
+        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
+    assert 0 == done.returncode, done.stderr
+    assert "10.1.0.0/24 dev lan0 proto kernel scope link src 10.1.0.5" in done.stdout
+
+
+def test_a_namespace_that_does_not_exist_is_told_from_an_empty_one(namespace: Namespace) -> None:
+    argv = [sys.executable, "-m", "fz_iproute", "--netns", f"{namespace.name}-not", "sync"]
+    done = run(*argv, check=False, **namespace.fz_options())
+    assert 2 == done.returncode
+    assert "Traceback" not in done.stderr
+
+
+# Crashes and crowds
+
+
+def many(namespace: Namespace, count: int) -> None:
+    namespace.veth("lan0")
+    lines = [f"10.{i >> 8}.{i & 255}.0/24" for i in range(count // 2)]
+    namespace.batch(f"route add {dst} dev lan0 scope link proto static" for dst in lines)
+    namespace.batch(f"-6 route add fd00:{i:x}::/64 dev lan0" for i in range(count // 2))
+
+
+def assert_in_step(namespace: Namespace) -> None:
+    for family in FAMILIES:
+        expected = comparable(mirrored(namespace.raw(family, MAIN)))
+        assert expected == comparable(mirrored(namespace.raw(family)))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_after_a_kill_in_the_middle_the_next_sync_completes_the_work(share: float, namespace: Namespace) -> None:
+    many(namespace, 2000)
+    started = time.monotonic()
+    namespace.fz("-q", "sync")
+    whole = time.monotonic() - started
+    namespace.fz("-q", "down")
+
+    process = subprocess.Popen(
+        namespace.fz_argv("-q", "sync"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True, **namespace.fz_options(),
+    )  # fmt: skip
+    time.sleep(whole * share)  # when it is hit does not matter; whatever it left must be put right
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    namespace.fz("-q", "sync")
+    assert_in_step(namespace)
+
+
+def test_two_syncs_at_once_are_one(namespace: Namespace) -> None:
+    many(namespace, 500)
+    both = [
+        subprocess.Popen(
+            namespace.fz_argv("-q", "sync"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            **namespace.fz_options(),
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=60)[1] for process in both]
+    assert [0, 0] == [process.returncode for process in both], said
+    assert_in_step(namespace)
+
+
+def test_a_sync_that_waits_in_vain_for_another_exits_5(namespace: Namespace) -> None:
+    namespace.veth("lan0", "10.1.0.5/24")
+    namespace.fz("sync")
+    (lock,) = namespace.runtime.glob(f"*{Path('/run/netns', namespace.name).stat().st_ino}*.lock")
+    with subprocess.Popen(["flock", str(lock), "sleep", "60"], start_new_session=True) as holder:
+        try:
+            while run("flock", "-n", str(lock), "true", check=False).returncode == 0:
+                time.sleep(0.01)
+            namespace.fz("--wait", "0.1", "sync", code=5)
+        finally:
+            os.killpg(holder.pid, signal.SIGKILL)
+
+
+MEDDLER = """\
+#!/bin/sh
+case " $* " in *" -batch "*) ;; *) exec {ip} "$@" ;; esac
+lines=$(cat)
+case $lines in *"route add"*|*"route append"*|*"route replace"*|*"route del"*) {ip} {words} 2>&- ;; esac
+printf '%s\\n' "$lines" | {ip} "$@"
+"""
+
+
+def meddler(folder: Path, namespace: Namespace, words: str) -> str:
+    """For the front of PATH: an `ip` before which, when a batch is about to write, somebody else writes too."""
+    script = folder / "ip"
+    script.write_text(MEDDLER.format(ip=REAL_IP, words=f"-n {namespace.name} {words}"))
+    script.chmod(0o755)
+    return str(folder)
+
+
+def test_a_copy_that_somebody_else_adds_first_is_no_failure(namespace: Namespace, tmp_path: Path) -> None:
+    namespace.veth("lan0", "10.1.0.5/24")
+    copy = f"route add 10.1.0.0/24 dev lan0 proto kernel scope link src 10.1.0.5 table {MIRROR}"
+    namespace.fz("sync", path=meddler(tmp_path, namespace, copy))
+    assert_in_step(namespace)
+
+
+def test_a_stale_copy_that_somebody_else_deletes_first_is_no_failure(namespace: Namespace, tmp_path: Path) -> None:
+    namespace.veth("lan0", "10.1.0.5/24")
+    namespace.fz("sync")
+    namespace.batch([f"route add 10.2.0.0/24 dev lan0 scope link table {MIRROR}"])
+    namespace.fz("sync", path=meddler(tmp_path, namespace, f"route del 10.2.0.0/24 table {MIRROR}"))
+    assert_in_step(namespace)
+
+
+def test_a_device_that_goes_down_in_the_middle_is_no_failure(namespace: Namespace, tmp_path: Path) -> None:
+    namespace.veth("lan0", "10.1.0.5/24")
+    namespace.veth("lan1", "10.2.0.5/24")
+    namespace.fz("sync", path=meddler(tmp_path, namespace, "link set lan1 down"))
+    assert_in_step(namespace)
+
+
+def test_a_refused_line_is_reported_and_does_not_stop_the_thousands_around_it(machine: Machine) -> None:
+    """The way to a router may go after its route was added: the kernel keeps that, and takes no copy of it."""
+    machine.batch([f"route add 192.168.55.0/24 dev {LAN} scope link"])
+    machine.batch(f"route add 10.{i >> 8}.{i & 255}.0/24 dev {LAN} scope link" for i in range(1500))
+    machine.batch(
+        f"route add 10.{100 + (i >> 8)}.{i & 255}.0/24 via {'192.168.55.1' if i == 700 else '10.77.0.1'}"
+        for i in range(1500)
+    )
+    machine.batch(["route del 192.168.55.0/24"])
+    done = machine.fz_done("-q", "sync", config='[lan]\nallow = ["10.96.0.0/11"]\n')
+    assert 3 == done.returncode, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "10.102.188.0/24 via 192.168.55.1" in line
+    assert "Nexthop has invalid gateway" in line
+    assert 2 + 1500 + 1499 == len([line for line in machine.routes("inet") if TUNNEL not in line])

@@ -1,0 +1,70 @@
+"""An `ip` for the front of PATH: the real one, but while it is told to fail."""
+
+import os
+import shutil
+from pathlib import Path
+
+# What it is asked to be: the monitor; a dialogue, which has a pipe for its stdin; or one that answers and ends.
+_SCRIPT = """\
+#!/bin/sh
+case " $* " in
+*" monitor "*) kind=monitor ;;
+*) if [ -p /dev/stdin ]; then kind=dialogue; else kind=oneshot; fi ;;
+esac
+fault=
+[ -r {folder}/$kind ] && read -r fault <{folder}/$kind
+[ -n "$fault" ] && echo "$kind" >>{folder}/seen
+case "$fault" in
+hang) exec sleep 1000 ;;
+garbage) echo '}}{{ no JSON'; exit 0 ;;
+half) said=$({real} "$@" </dev/stdin); printf '%.*s' $((${{#said}} / 2)) "$said"; exit 0 ;;
+half-line) read -r line; printf '[{{"dst":'; exit 0 ;;
+nothing) printf '['; exit 2 ;;
+exit) echo 'something is wrong' >&2; exit 1 ;;
+old) echo 'Option "-json" is unknown, try "ip -help".' >&2; exit 255 ;;
+refuse) exec setpriv --bounding-set -net_admin --inh-caps -net_admin {real} "$@" ;;
+killed)
+    # After the second line that writes, somebody kills it.
+    writes=0
+    while IFS= read -r line; do
+        printf '%s\\n' "$line"
+        case "$line" in "route add "* | "route append "* | "route replace "*) writes=$((writes + 1)) ;; esac
+        if [ $writes = 2 ]; then kill -9 $$; exit; fi
+    done | {real} "$@"
+    exit
+    ;;
+babble) printf 'no\\377sense\\n[ROUTE\\n[\\n\\n[ROUTE]table\\n[ROUTE]table table\\n[LINK]\\n'; exec {real} "$@" ;;
+lossy) echo 'netlink receive error No buffer space available (105)' >&2; exec {real} "$@" ;;
+*) exec {real} "$@" ;;
+esac
+"""
+
+
+class BrokenIp:
+    """`folder` goes in front of PATH. Processes that have started before a fault go on without it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "bin"
+        self.folder.mkdir()
+        self.program = self.folder / "ip"
+        real = shutil.which("ip", path=os.environ.get("PATH", os.defpath))
+        self.program.write_text(_SCRIPT.format(folder=self.folder, real=real))
+        self.program.chmod(0o755)
+
+    def breaks(self, fault: str, *kinds: str) -> None:
+        """From now on, those that start fail; without `kinds`, all but monitors."""
+        for kind in kinds or ("dialogue", "oneshot"):
+            # Renamed, so that nobody reads an empty file.
+            (self.folder / "new").write_text(f"{fault}\n")
+            (self.folder / "new").rename(self.folder / kind)
+
+    def mends(self) -> None:
+        for kind in ("monitor", "dialogue", "oneshot"):
+            (self.folder / kind).unlink(missing_ok=True)
+
+    def failed(self, kind: str) -> int:
+        """How many of a kind have met a fault."""
+        try:
+            return (self.folder / "seen").read_text().split().count(kind)
+        except FileNotFoundError:
+            return 0

@@ -1,0 +1,227 @@
+"""A running `watch`, held by its process: its log, its children, what it tells the service manager, its end."""
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.netns.namespace import DEADLINE, Namespace, wait_until
+from tests.watch import oracle
+
+_COUNTERS = re.compile(r"# events=.*")
+# Runs the program with less patience for a silent `ip`: nobody wants to wait ten seconds in a test.
+_IMPATIENT = """
+import sys
+import fz_iproute.kernel.ip
+fz_iproute.kernel.ip.TIMEOUT = {seconds}
+from fz_iproute.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+class Daemon:
+    """`fz-iproute watch` on a namespace; may be started again after its end. `end` checks that nothing is left."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        config: str = "",
+        *,
+        path: Path | None = None,
+        environment: dict[str, str] | None = None,
+        options: Sequence[str] = (),
+        inside: Sequence[str] = (),
+        patience: float | None = None,
+        default_config: bool = False,
+    ) -> None:
+        """`path` goes in front of PATH; `inside` is a command that runs the rest of its line, in the namespace.
+
+        `patience` replaces the ten seconds that an `ip` may take; with `default_config`, there is no `-c`.
+        """
+        self.namespace = namespace
+        self.config = namespace.config(config)
+        self.told: list[str] = []  # by sd_notify, an assignment each
+        self.heard: list[tuple[float, str]] = []  # the same, with the time
+        self._token = secrets.token_hex(8)
+        folder = namespace.runtime / self._token
+        folder.mkdir()
+        self.log_file = folder / "log"
+        self.socket = folder / "notify"
+        self._telling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._telling.bind(str(self.socket))
+        self.socket.chmod(0o777)
+        self._telling.settimeout(0.2)
+        self._listening = True
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+
+        code = ["-c", _IMPATIENT.format(seconds=patience)] if patience else ["-m", "fz_iproute"]
+        where = [] if inside else ["--netns", namespace.name]
+        config_words = [] if default_config else ["-c", str(self.config)]
+        self.argv = [*inside, sys.executable, *code, *where, *config_words, *options, "watch"]
+        self._settings = namespace.fz_options(str(path) if path else None)
+        self._settings["env"] |= {"NOTIFY_SOCKET": str(self.socket), "FZ_TEST": self._token, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # Life
+
+    def start(self, *, ready: bool = True) -> "Daemon":
+        """Start it; with `ready`, wait for its first pass."""
+        self.launch()
+        if ready:
+            wait_until(lambda: "READY=1" in self.told or not self.alive, "READY=1")
+            assert self.alive, f"it ended with {self.process.returncode}: {self.log}"
+        return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        self.told.clear()
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **self._settings
+            )
+        return self._process
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process
+        return self._process
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; its exit code, after checking that no child is left behind."""
+        self.send(number)
+        code = self.process.wait(DEADLINE)
+        self.wait_for_no_child()
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL; its children end by themselves."""
+        self.send(signal.SIGKILL)
+        self.process.wait(DEADLINE)
+        self.wait_for_no_child()
+
+    def end(self) -> None:
+        """In the end of a test: nothing is left, whichever way it ended."""
+        try:
+            if self.alive:
+                self.kill()
+            self.wait_for_no_child()
+            assert "Traceback" not in self.log
+        finally:
+            for pid in self.family():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if self._process:
+                self._process.wait(DEADLINE)
+            self._listening = False
+            self._listener.join()
+            self._telling.close()
+
+    # Children
+
+    def family(self) -> list[int]:
+        """The processes that bear its mark in their environment, orphans too: itself and all that it started."""
+        mark = f"FZ_TEST={self._token}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (path / "environ").read_bytes().split(b"\0"):
+                    found.append(int(path.name))
+        return found
+
+    def children(self) -> dict[int, str]:
+        """The command lines of its children, by process."""
+        found: dict[int, str] = {}
+        for task in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with suppress(OSError):
+                for pid in map(int, task.read_text().split()):
+                    found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
+
+    def monitor(self) -> int:
+        """The process of `ip monitor`."""
+        return wait_until(lambda: next(iter(self.children_like(" monitor ")), 0), "there is an ip monitor")
+
+    def dialogues(self) -> list[int]:
+        """Those of the `ip` that it talks to, one for each family."""
+
+        def talking() -> list[int]:
+            # One that answers and ends reads a file in memory.
+            found = self.children_like(" -batch ")
+            with suppress(OSError):
+                return [pid for pid in found if str(Path(f"/proc/{pid}/fd/0").readlink()).startswith("pipe:")]
+            return []
+
+        return wait_until(lambda: len(found := talking()) == 2 and found, "there are two dialogues")
+
+    def children_like(self, words: str) -> list[int]:
+        return [pid for pid, line in self.children().items() if words in line]
+
+    def wait_for_no_child(self) -> None:
+        wait_until(lambda: not set(self.family()) - ({self.process.pid} if self.alive else set()), "no child is left")
+
+    # Words
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text("utf-8", "surrogateescape")
+
+    @property
+    def lines(self) -> list[str]:
+        """The log without its time stamps."""
+        return [re.sub(r"^\d{4}-\d\d-\d\dT\S+Z ", "", line) for line in self.log.splitlines()]
+
+    @property
+    def complaints(self) -> list[str]:
+        """Its warnings and errors."""
+        return [line for line in self.lines if line.startswith(("warning: ", "error: "))]
+
+    def says(self, words: str) -> list[str]:
+        """The lines that hold these words."""
+        return [line for line in self.lines if words in line]
+
+    def wait_for(self, words: str, count: int = 1) -> str:
+        """The line that held these words for the so manieth time."""
+        return wait_until(lambda: len(found := self.says(words)) >= count and found[count - 1], f"it logs {words!r}")
+
+    def counters(self) -> dict[str, int]:
+        """What SIGUSR1 gives; it has then heard what had reached it before."""
+        before = len(_COUNTERS.findall(self.log))
+        self.send(signal.SIGUSR1)
+        wait_until(lambda: len(_COUNTERS.findall(self.log)) > before or not self.alive, "it logs its counters")
+        assert self.alive, f"it ended with {self.process.returncode}: {self.log}"
+        return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", _COUNTERS.findall(self.log)[-1])}
+
+    def _listen(self) -> None:
+        while self._listening:
+            with suppress(TimeoutError):
+                words = self._telling.recv(65536).decode()
+                self.told += words.split("\n")
+                self.heard.append((time.monotonic(), words))
+
+    # The state of the kernel
+
+    def wait_in_step(self, condition: Callable[[], bool] | None = None) -> None:
+        """Until the mirror is what the oracle wants, or `condition` holds, and stays so when all is heard."""
+        holds = condition or (lambda: oracle.in_step(self.namespace))
+        for _ in range(3):
+            wait_until(lambda: holds() or not self.alive, "the mirror is in step")
+            assert self.alive, f"it ended with {self.process.returncode}: {self.log}"
+            self.counters()
+            if holds():
+                return
+        raise AssertionError(f"in step for moments only: {self.log}")

@@ -1,0 +1,359 @@
+"""Whatever becomes of `ip`: nothing is deleted for it, one line tells of it, and when it is over all is right again."""
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.netns.namespace import LAN, MAIN, MIRROR, Machine, wait_until
+from tests.netns.rtnetlink import FAMILIES
+from tests.watch import oracle
+from tests.watch.broken_ip import BrokenIp
+from tests.watch.conftest import Watch
+from tests.watch.daemon import Daemon
+
+SOON = "[watch]\nresync = 1\n"
+NEWCOMER = "10.5.0.0/24"
+
+
+@contextmanager
+def nothing_lost(machine: Machine) -> Iterator[None]:
+    """What was in the mirror before is still there after."""
+    before = {family: set(machine.raw(family)) for family in FAMILIES}
+    yield
+    assert {} == {family: gone for family in FAMILIES if (gone := before[family] - set(machine.raw(family)))}
+
+
+def stir(machine: Machine) -> None:
+    """A change of the links: who keeps a dialogue with `ip` has to begin a new one."""
+    machine.ip("link", "add", "name", f"stir{random.randrange(2**32):x}", "type", "bridge")
+
+
+def newcomer(machine: Machine, device: str = LAN) -> None:
+    machine.ip("route", "add", NEWCOMER, "dev", device)
+
+
+# How it is told of, for an `ip` that answers and ends.
+WORDS = {
+    "garbage": "Expecting value",
+    "half": "",
+    "nothing": "",
+    "exit": "something is wrong",
+    "old": "newer is needed",
+    "hang": "no answer within",
+}
+
+
+@pytest.mark.parametrize("fault", WORDS)
+def test_an_ip_that_does_not_answer_rightly_changes_nothing(
+    fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
+) -> None:
+    daemon = watch(path=broken_ip.folder, patience=0.3)
+    with nothing_lost(machine):
+        broken_ip.breaks(fault)
+        stir(machine)
+        newcomer(machine)
+        daemon.wait_for(WORDS[fault] + "; trying again" if fault != "hang" else WORDS[fault])
+    assert 1 == len(daemon.complaints), daemon.complaints
+    assert daemon.complaints[0].startswith("error: ip ")
+
+
+@pytest.mark.parametrize("fault", WORDS)
+def test_when_ip_answers_again_all_is_right_again(
+    fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
+) -> None:
+    daemon = watch(path=broken_ip.folder, patience=0.3)
+    broken_ip.breaks(fault)
+    stir(machine)
+    newcomer(machine)
+    daemon.wait_for("trying again")
+    broken_ip.mends()
+    daemon.wait_in_step()
+    assert machine.route(NEWCOMER)
+
+
+def test_a_trouble_that_comes_back_is_told_again(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
+    daemon = watch(path=broken_ip.folder)
+    for count in (1, 2):
+        broken_ip.breaks("exit")
+        stir(machine)
+        daemon.wait_for("something is wrong", count)
+        broken_ip.mends()
+        passes = daemon.counters()["passes"]
+        wait_until(lambda passes=passes: daemon.counters()["passes"] > passes, "it has tried again")
+
+
+@pytest.mark.parametrize("fault", ["garbage", "half-line", "nothing", "exit", "hang"])
+def test_a_dialogue_that_fails_is_made_up_for_by_an_ip_of_its_own(
+    fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
+) -> None:
+    daemon = watch(path=broken_ip.folder, patience=0.3)
+    with nothing_lost(machine):
+        broken_ip.breaks(fault, "dialogue")
+        stir(machine)
+        wait_until(lambda: broken_ip.failed("dialogue"), "a dialogue fails")
+        newcomer(machine)
+        daemon.wait_in_step()
+    assert machine.route(NEWCOMER)
+    assert [] == daemon.complaints
+
+
+def test_writes_that_are_refused_are_told_once_and_tried_again(
+    machine: Machine, broken_ip: BrokenIp, watch: Watch
+) -> None:
+    daemon = watch(SOON, path=broken_ip.folder)
+    with nothing_lost(machine):
+        broken_ip.breaks("refuse")
+        stir(machine)
+        wait_until(lambda: broken_ip.failed("dialogue") >= 2, "it talks to those that may not write")
+        newcomer(machine)
+        daemon.wait_for("Operation not permitted")
+        refused = daemon.counters()["passes"]
+        wait_until(lambda: daemon.counters()["passes"] >= refused + 3, "it has tried again")
+    assert 1 == len(daemon.complaints), daemon.complaints
+
+
+def test_when_writes_are_allowed_again_all_is_right_again(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
+    daemon = watch(SOON, path=broken_ip.folder)
+    broken_ip.breaks("refuse")
+    stir(machine)
+    wait_until(lambda: broken_ip.failed("dialogue") >= 2, "it talks to those that may not write")
+    newcomer(machine)
+    daemon.wait_for("Operation not permitted")
+    broken_ip.mends()
+    daemon.wait_in_step()
+    assert machine.route(NEWCOMER)
+
+
+def test_a_batch_that_is_killed_in_the_middle_is_finished_later(
+    machine: Machine, broken_ip: BrokenIp, daemon: Watch
+) -> None:
+    broken_ip.breaks("killed", "oneshot")
+    made = daemon(path=broken_ip.folder).start(ready=False)
+    wait_until(lambda: broken_ip.failed("oneshot"), "an ip is killed")
+    made.wait_for("killed by signal 9")
+    broken_ip.mends()
+    made.wait_in_step()
+
+
+def test_a_dialogue_that_is_killed_in_the_middle_of_a_batch_is_no_news(
+    machine: Machine, broken_ip: BrokenIp, watch: Watch
+) -> None:
+    daemon = watch(path=broken_ip.folder)
+    broken_ip.breaks("killed", "dialogue")
+    stir(machine)
+    wait_until(lambda: broken_ip.failed("dialogue") >= 2, "it talks to those that will die")
+    with nothing_lost(machine):
+        machine.batch(f"route add 10.5.{i}.0/24 dev {LAN}" for i in range(20))
+        wait_until(lambda: machine.route("10.5.19.0/24"), "the last of them is there")
+        broken_ip.mends()
+        daemon.wait_in_step()
+
+
+def test_a_large_batch_that_is_killed_again_and_again_gets_done(
+    machine: Machine, broken_ip: BrokenIp, watch: Watch
+) -> None:
+    daemon = watch(path=broken_ip.folder)
+    with nothing_lost(machine):
+        machine.batch(f"route add 10.{5 + i // 250}.{i % 250}.0/24 dev {LAN}" for i in range(5000))
+        for _ in range(20):
+            for pid in daemon.children_like(" -batch "):
+                kill(pid, signal.SIGKILL)
+        daemon.wait_in_step()
+
+
+def test_at_the_start_an_ip_that_is_too_old_is_fatal(broken_ip: BrokenIp, machine: Machine) -> None:
+    broken_ip.breaks("old")
+    assert 6 == machine.fz_done("watch", path=str(broken_ip.folder)).returncode
+
+
+def test_at_the_start_an_ip_that_may_not_write_is_fatal(broken_ip: BrokenIp, machine: Machine) -> None:
+    broken_ip.breaks("refuse")
+    assert 4 == machine.fz_done("watch", path=str(broken_ip.folder)).returncode
+
+
+def test_at_the_start_an_ip_that_fails_is_tried_again(machine: Machine, broken_ip: BrokenIp, daemon: Watch) -> None:
+    broken_ip.breaks("exit")
+    made = daemon(path=broken_ip.folder).start(ready=False)
+    made.wait_for("something is wrong")
+    broken_ip.mends()
+    made.wait_in_step()
+
+
+def test_an_ip_that_is_away_for_a_while_is_missed_and_found_again(
+    machine: Machine, broken_ip: BrokenIp, watch: Watch
+) -> None:
+    daemon = watch(path=broken_ip.folder)
+    away = broken_ip.program.rename(broken_ip.folder / "away")
+    stir(machine)
+    newcomer(machine)
+    daemon.wait_for("trying again")
+    away.rename(broken_ip.program)
+    daemon.wait_in_step()
+    assert 1 == len(daemon.complaints), daemon.complaints
+
+
+# The monitor
+
+
+def kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def test_a_monitor_that_was_killed_is_started_again(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    kill(daemon.monitor(), signal.SIGKILL)
+    wait_until(lambda: daemon.counters()["monitors"] == 2, "there is a second monitor")
+    newcomer(machine)
+    daemon.wait_in_step()
+    assert ["killed by signal 9"] == [words for words in ("killed by signal 9",) if words in daemon.complaints[0]]
+
+
+def test_a_monitor_that_is_killed_many_times_is_complained_of_once(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    for count in (2, 3, 4):
+        kill(daemon.monitor(), signal.SIGKILL)
+        wait_until(lambda count=count: daemon.counters()["monitors"] == count, "there is another monitor")
+    assert 1 == len(daemon.complaints)
+
+
+def test_what_happens_while_there_is_no_monitor_is_made_up_for(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    kill(daemon.monitor(), signal.SIGKILL)
+    newcomer(machine)
+    machine.address(LAN, "fd00:5::2/64")
+    daemon.wait_in_step()
+    assert machine.route(NEWCOMER)
+
+
+@pytest.mark.parametrize("fault", ["exit", "garbage", "babble", "lossy", "hang"])
+def test_with_a_monitor_that_fails_resync_repairs(
+    fault: str, machine: Machine, broken_ip: BrokenIp, daemon: Watch
+) -> None:
+    broken_ip.breaks(fault, "monitor")
+    made = daemon(SOON, path=broken_ip.folder).start()
+    with nothing_lost(machine):
+        newcomer(machine)
+        made.wait_in_step()
+    assert machine.route(NEWCOMER)
+    assert len(made.complaints) <= 1, made.complaints
+
+
+def test_a_monitor_that_cannot_be_started_is_tried_ever_more_rarely(
+    machine: Machine, broken_ip: BrokenIp, daemon: Watch
+) -> None:
+    broken_ip.breaks("exit", "monitor")
+    made = daemon(path=broken_ip.folder).start()
+    wait_until(lambda: broken_ip.failed("monitor") >= 4, "it was tried again")
+    assert ["warning: ip monitor has ended (something is wrong); "] == [
+        line[: line.index("it is started again")] for line in made.complaints
+    ]
+
+
+def test_a_silent_monitor_is_replaced(machine: Machine, broken_ip: BrokenIp, daemon: Watch) -> None:
+    broken_ip.breaks("hang", "monitor")
+    made = daemon(SOON, path=broken_ip.folder).start()
+    newcomer(machine)
+    broken_ip.mends()
+    made.wait_for("it said nothing of a change")
+    wait_until(lambda: made.counters()["monitors"] == 2, "there is a second monitor")
+
+
+def test_lost_events_are_made_up_for_by_a_full_pass(machine: Machine, broken_ip: BrokenIp, daemon: Watch) -> None:
+    broken_ip.breaks("lossy", "monitor")
+    made = daemon(path=broken_ip.folder).start()
+    # No event tells of it to somebody who has not heard it: table 77 is none of the daemon's.
+    wait_until(lambda: made.counters()["passes"] >= 2, "it has looked again")
+    assert 1 == made.counters()["lost"]
+    assert [] == made.complaints
+
+
+def test_an_overflow_of_the_receive_buffer_is_made_up_for(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    monitor = daemon.monitor()
+    os.kill(monitor, signal.SIGSTOP)
+    # The last one is what gets lost.
+    machine.batch(f"route add 10.{100 + i // 250}.{i % 250}.0/24 via 10.77.0.1" for i in range(20000))
+    machine.address(LAN, "10.5.0.2/24", "metric", "600")
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    os.kill(monitor, signal.SIGCONT)
+    daemon.wait_in_step()
+    assert daemon.counters()["lost"] >= 1
+    assert machine.route(NEWCOMER)
+
+
+def test_after_an_overflow_it_still_hears_everything(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    monitor = daemon.monitor()
+    os.kill(monitor, signal.SIGSTOP)
+    machine.batch(f"route add 10.{100 + i // 250}.{i % 250}.0/24 via 10.77.0.1" for i in range(20000))
+    os.kill(monitor, signal.SIGCONT)
+    wait_until(lambda: daemon.counters()["lost"], "it has heard of the loss")
+    newcomer(machine)
+    daemon.wait_in_step()
+    assert monitor == daemon.monitor()
+
+
+# The dialogues
+
+
+def test_dialogues_that_were_killed_are_no_news(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    for number in range(3):
+        for pid in daemon.dialogues():
+            kill(pid, signal.SIGKILL)
+        machine.ip("route", "add", f"10.5.{number}.0/24", "dev", LAN)
+        daemon.wait_in_step()
+        wait_until(lambda number=number: machine.route(f"10.5.{number}.0/24"), "the copy is there")
+    assert [] == daemon.complaints
+
+
+def test_a_dialogue_that_was_stopped_delays_no_more_than_its_patience(machine: Machine, watch: Watch) -> None:
+    daemon = watch(patience=0.5)
+    for pid in daemon.dialogues():
+        os.kill(pid, signal.SIGSTOP)
+    newcomer(machine)
+    daemon.wait_in_step()
+    assert [] == daemon.complaints
+
+
+def test_dialogues_are_renewed(machine: Machine, watch: Watch) -> None:
+    """They leak: nobody may live for ever."""
+    daemon = watch()
+    first = daemon.dialogues()
+
+    def renewed() -> bool:
+        machine.batch(f"route replace 10.5.0.0/24 dev {LAN} mtu {mtu}" for mtu in range(1300, 1320))
+        return not set(first) & set(daemon.children())
+
+    wait_until(renewed, "there are other dialogues")
+    daemon.wait_in_step()
+
+
+def test_a_link_event_ends_the_dialogues(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    first = daemon.dialogues()
+    stir(machine)
+    wait_until(lambda: not set(first) & set(daemon.dialogues()), "there are other dialogues")
+
+
+def test_a_large_main_is_followed(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    machine.batch(f"route add 10.{100 + i // 250}.{i % 250}.0/24 via 10.77.0.1" for i in range(30000))
+    newcomer(machine)
+    daemon.wait_in_step()
+    assert 30000 <= len(machine.raw("inet", MAIN))
+    assert 1 == len(machine.route(NEWCOMER, MIRROR))
+
+
+def test_the_state_before_a_fault_is_the_oracles(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
+    """The wrapper itself does no harm."""
+    daemon: Daemon = watch(path=broken_ip.folder)
+    assert oracle.in_step(machine)
+    assert 0 == daemon.stop()

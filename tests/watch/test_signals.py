@@ -1,0 +1,219 @@
+"""How it ends, what it leaves, and that it can share the machine with others of its kind."""
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.netns.namespace import LAN, Machine, wait_until
+from tests.watch import oracle
+from tests.watch.broken_ip import BrokenIp
+from tests.watch.conftest import Watch
+from tests.watch.daemon import Daemon
+
+CLEANUP = "[watch]\ncleanup_on_exit = true\n"
+COPIES = ["10.77.0.0/24", "192.168.188.0/24", "fd00:188::/64", "fd00:77::/64", "fe80::/64", "fe80::/64"]
+
+ENDINGS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+
+
+@ENDINGS
+def test_it_ends_with_0_and_without_a_word(number: signal.Signals, watch: Watch) -> None:
+    daemon = watch()
+    before = daemon.lines
+    assert 0 == daemon.stop(number)
+    assert before == daemon.lines
+
+
+@ENDINGS
+def test_it_ends_soon(number: signal.Signals, watch: Watch) -> None:
+    daemon = watch()
+    started = time.monotonic()
+    daemon.stop(number)
+    assert time.monotonic() - started < 5
+
+
+@ENDINGS
+def test_its_copies_stay(number: signal.Signals, machine: Machine, watch: Watch) -> None:
+    watch().stop(number)
+    assert COPIES == oracle.destinations(machine)
+
+
+@ENDINGS
+def test_with_cleanup_on_exit_its_copies_go(number: signal.Signals, machine: Machine, watch: Watch) -> None:
+    daemon = watch(CLEANUP)
+    assert COPIES == oracle.destinations(machine)
+    assert 0 == daemon.stop(number)
+    assert [] == oracle.destinations(machine)
+
+
+def test_cleanup_on_exit_takes_out_nothing_of_the_vpns(machine: Machine, watch: Watch) -> None:
+    before = machine.routes("inet"), machine.routes("inet6")
+    watch(CLEANUP).stop()
+    assert before == (machine.routes("inet"), machine.routes("inet6"))
+
+
+def test_cleanup_on_exit_logs_what_it_runs(machine: Machine, watch: Watch) -> None:
+    daemon = watch(CLEANUP)
+    daemon.stop()
+    assert len(COPIES) == len(daemon.says(" route del "))
+
+
+def test_a_second_signal_does_not_hurt(watch: Watch) -> None:
+    daemon = watch()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        daemon.send(number)
+    assert 0 == daemon.process.wait(10)
+    daemon.wait_for_no_child()
+
+
+@pytest.mark.parametrize("config", ["", CLEANUP], ids=["plain", "cleanup_on_exit"])
+def test_sigterm_ends_it_while_ip_hangs(config: str, machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
+    daemon = watch(config, path=broken_ip.folder)
+    broken_ip.breaks("hang")
+    machine.bridge("br0")
+    wait_until(lambda: broken_ip.failed("oneshot"), "an ip hangs")
+    started = time.monotonic()
+    assert 0 == daemon.stop()
+    assert time.monotonic() - started < 5
+
+
+def test_sigterm_ends_it_while_its_dialogue_hangs(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    for pid in daemon.dialogues():
+        subprocess.run(["kill", "-STOP", str(pid)], check=True)
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    assert 0 == daemon.stop()
+
+
+def test_sigterm_ends_it_while_its_first_ip_hangs(machine: Machine, broken_ip: BrokenIp, daemon: Watch) -> None:
+    broken_ip.breaks("hang")
+    made = daemon(path=broken_ip.folder).start(ready=False)
+    wait_until(lambda: broken_ip.failed("oneshot"), "an ip hangs")
+    assert 0 == made.stop()
+
+
+def storm(machine: Machine, dice: random.Random) -> subprocess.Popen[str]:
+    """Ten thousand changes of main, by an `ip` that runs beside us; they end in a state of their own."""
+    lines = []
+    for number in range(5000):
+        prefix = f"10.{dice.randrange(5, 8)}.{number % 50}.0/24"
+        lines += [f"route replace {prefix} dev {LAN} mtu {dice.randrange(1300, 1400)}"]
+        if dice.random() < 0.3:
+            lines += [f"route del {prefix}", f"route add 10.9.{number % 250}.0/24 via 10.77.0.1"]
+    process = subprocess.Popen(
+        ["ip", "-n", machine.name, "-force", "-batch", "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert process.stdin
+    process.stdin.write("\n".join([*lines, ""]))
+    process.stdin.close()
+    return process
+
+
+@ENDINGS
+def test_it_ends_with_0_at_any_moment(number: signal.Signals, machine: Machine, watch: Watch) -> None:
+    seed = random.randrange(2**32)
+    dice = random.Random(seed)
+    daemon = watch()
+    for _ in range(5):
+        with storm(machine, dice):
+            time.sleep(dice.uniform(0, 0.05))  # any moment, not a certain one
+            assert 0 == daemon.stop(number), f"seed {seed}: {daemon.log}"
+        daemon.start()
+    daemon.wait_in_step()
+    assert [] == daemon.complaints
+
+
+def test_after_sigkill_no_child_survives(watch: Watch) -> None:
+    daemon = watch()
+    children = [daemon.monitor(), *daemon.dialogues()]
+    daemon.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its children have ended")
+
+
+def test_after_sigkill_at_the_start_no_child_survives(daemon: Watch) -> None:
+    made = daemon()
+    made.start(ready=False)
+    wait_until(made.children, "it has a child")
+    made.kill()
+
+
+def test_after_sigkill_the_next_start_is_right(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    daemon.kill()
+    machine.address(LAN, "192.168.188.113/24", "metric", "600")
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    machine.ip("addr", "del", "fd00:188::112/64", "dev", LAN)
+    daemon.start()
+    assert oracle.in_step(machine)
+
+
+def test_sigusr1_logs_the_counters(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step()
+    found = daemon.counters()
+    assert {"monitors": 1, "lost": 0, "refused": 0, "reloads": 0, "changes": 2, "commands": len(COPIES) + 1} == {
+        name: found[name] for name in ("monitors", "lost", "refused", "reloads", "changes", "commands")
+    }
+    assert found["events"] >= found["wakes"] >= 1
+    assert found["passes"] >= 2
+
+
+def test_a_second_watch_refuses_to_start(machine: Machine, watch: Watch) -> None:
+    watch()
+    done = machine.fz_done("watch")
+    assert 5 == done.returncode
+    assert 1 == len(done.stderr.splitlines())
+
+
+def test_a_watch_that_was_refused_does_no_harm(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    machine.fz_done("watch")
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step()
+    assert [] == daemon.complaints
+
+
+def test_a_watch_may_start_when_the_other_was_killed(watch: Watch) -> None:
+    watch().kill()
+    assert watch().alive
+
+
+def test_watches_of_two_namespaces_do_not_meet(machine: Machine, watch: Watch) -> None:
+    watch()
+    other = Daemon(machine.neighbour)
+    try:
+        assert other.start().alive
+    finally:
+        other.end()
+
+
+def test_sync_from_cron_beside_it_does_no_harm(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    dice = random.Random(1)
+    said = []
+    for number in range(4):
+        with storm(machine, dice):
+            said += machine.fz_done("-q", "sync").stderr.splitlines()
+        machine.address(LAN, f"10.200.{number}.2/24")
+        said += machine.fz_done("-q", "sync").stderr.splitlines()
+    daemon.wait_in_step()
+    assert [] == said
+    assert [] == daemon.complaints
+
+
+def test_sync_runs_while_a_quiet_watch_does(machine: Machine, watch: Watch) -> None:
+    watch()
+    machine.fz("--wait", "0", "sync")
+
+
+def test_down_is_undone_by_a_watch_that_still_runs(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    machine.fz("-q", "down")
+    daemon.wait_in_step()
+    assert COPIES == oracle.destinations(machine)
