@@ -4,15 +4,18 @@ import argparse
 import gc
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fz_iproute import __version__
 from fz_iproute.app import status as app_status
 from fz_iproute.app.sync import Pass, Passes
 from fz_iproute.core.config import Config, dump
+from fz_iproute.core.desired import mirror_tables
 from fz_iproute.core.model import Command
 from fz_iproute.errors import (
     ApplyFailed,
@@ -50,20 +53,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.disable()
     arguments = _parser().parse_args(argv)
     log = Log(level=arguments.level, format=arguments.log_format)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         verb: Callable[[Arguments, Log], int] = arguments.verb
-        code = verb(arguments, log)
-        sys.stdout.flush()
-        return code
+        return verb(arguments, log)
     except FzError as error:
         log.error(str(error))
         return EXIT_CODES[type(error)]
-    except BrokenPipeError:
-        # `plan | head`: nobody reads on. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+    except OSError as error:
+        # What is left of them is the machine's: no memory, no descriptors, no processes.
+        log.error(f"the machine refuses: {error}")
+        return EXIT_CODES[ReadFailed]
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)  # on the way out, whatever is still running is ended
+
+
+@contextmanager
+def _stdout() -> Iterator[TextIO]:
+    """Where data goes. UsageError if it cannot; who has stopped reading (`plan | head`) is no error."""
+    if sys.stdout is None:
+        raise UsageError("stdout is closed, and this has something to print")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would complain once more when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UsageError(f"stdout: {error.strerror}") from None
 
 
 def _sync(arguments: Arguments, log: Log) -> int:
@@ -75,44 +96,53 @@ def _down(arguments: Arguments, log: Log) -> int:
 
 
 def _plan(arguments: Arguments, log: Log) -> int:
-    ip, config = _machine(arguments, log)
-    return _print_plan(arguments, ip, Passes(ip, config, log).plan_sync())
+    with _machine(arguments, log) as (ip, config):
+        return _print_plan(arguments, ip, Passes(ip, config, log).plan_sync())
 
 
 def _change(
     arguments: Arguments, log: Log, plan: Callable[[Passes], list[Command]], act: Callable[[Passes], Pass]
 ) -> int:
-    ip, config = _machine(arguments, log)
-    passes = Passes(ip, config, log)
-    if arguments.dry_run:
-        return _print_plan(arguments, ip, plan(passes))
-    with lock(arguments.netns, config.tables.single, arguments.wait):
-        done = act(passes)
+    with _machine(arguments, log) as (ip, config):
+        passes = Passes(ip, config, log)
+        if arguments.dry_run:
+            return _print_plan(arguments, ip, plan(passes))
+        with lock(arguments.netns, mirror_tables(config.tables), arguments.wait):
+            done = act(passes)
     if arguments.json:
-        failures = [{**_command(ip, command), "words": words} for command, words in done.failures]
+        failures = [{**_command(ip, failure.command), "words": failure.words} for failure in done.failures]
         _print_json({"commands": [_command(ip, command) for command in done.commands], "failures": failures})
     if done.failures:
-        raise ApplyFailed("\n".join(f"{ip.line(command)}: {words}" for command, words in done.failures))
+        raise ApplyFailed("\n".join(f"{ip.line(failure.command)}: {failure.words}" for failure in done.failures))
     return DONE
 
 
-def _machine(arguments: Arguments, log: Log) -> tuple[Ip, Config]:
+@contextmanager
+def _machine(arguments: Arguments, log: Log) -> Iterator[tuple[Ip, Config]]:
+    """The `ip` to drive and the configuration in force; no `ip` is left running behind the block."""
     config = load(arguments.config)
-    return Ip(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None), config
+    ip = Ip(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None)
+    try:
+        yield ip, config
+    finally:
+        ip.abandon()
 
 
 def _print_plan(arguments: Arguments, ip: Ip, due: Sequence[Command]) -> int:
     if arguments.json:
         _print_json({"commands": [_command(ip, command) for command in due]})
     else:
-        for command in due:
-            _print(f"{ip.line(command)}  # {command.reason}" if arguments.reasons else ip.line(command))
+        lines = [
+            f"{ip.line(command)}  # {command.reason}" if arguments.reasons else ip.line(command) for command in due
+        ]
+        if lines:
+            _print("\n".join(lines))
     return DUE if due and arguments.exit_code else DONE
 
 
 def _status(arguments: Arguments, log: Log) -> int:
-    ip, config = _machine(arguments, log)
-    found = app_status.status(config, Reader(ip, config).read())
+    with _machine(arguments, log) as (ip, config):
+        found = app_status.status(config, Reader(ip, config).read())
     if arguments.json:
         _print_json(app_status.as_document(found))
     else:
@@ -162,7 +192,8 @@ def _print_json(document: dict[str, Any]) -> None:
 
 def _print(text: str) -> None:
     # The name of an interface may hold any byte.
-    sys.stdout.write(f"{text}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
+    with _stdout() as stdout:
+        stdout.write(f"{text}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -248,7 +279,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 86400:
-        raise ValueError
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86400:  # nan is not, either
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 86400")
     return value

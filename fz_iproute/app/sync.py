@@ -81,9 +81,12 @@ class Passes:
         return self._finish(Work(self._ip, due), due)[0]
 
     def _finish(self, work: Work, due: Sequence[Command]) -> tuple[list[Refusal], Answers | None]:
-        # While they run: to write ten thousand lines takes a while too.
-        self._log.info("\n".join(self._ip.line(command) for command in due))
-        refusals, answers = work.finish()
+        try:
+            # While they run: to write ten thousand lines takes a while too.
+            self._log.info("\n".join(self._ip.line(command) for command in due))
+            refusals, answers = work.finish()
+        finally:
+            self._ip.abandon()
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
             line, words = self._ip.line(due[0]), refusals[0].words
             raise NotPermitted(f"{line}: {words}; run as root or with CAP_NET_ADMIN")
@@ -106,7 +109,7 @@ class Passes:
             refusals, answers = self._finish(Work(self._ip, due, self._reader.questions), due)
             run += due
             due = planner(self._judge(self._reader.snapshot(answers)) if answers else self.look())
-            if due and set(due) <= {refusal.command for refusal in refusals}:
+            if due and set(due) <= {refusal.command for refusal in refusals if not refusal.lost}:
                 break  # refused just now: at once, the answer would be the same
         said = {refusal.command: refusal.words for refusal in refusals}
         return Pass(run, [Refusal(command, said.get(command, _UNDONE)) for command in due])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fz_iproute.app.sync import Passes
 from fz_iproute.core.config import Config
+from fz_iproute.core.desired import mirror_tables
 from fz_iproute.core.events import is_about_links, matters
 from fz_iproute.core.fight import Fight
 from fz_iproute.core.model import Command
@@ -95,7 +96,7 @@ class Watch:
 
     def run(self) -> None:
         """Stay in step until SIGTERM or SIGINT. Locked if another watch is at work on the same table."""
-        with lock(self._netns, self._table, 0, kind="watch"), signal_pipe(_GRACE) as signals:
+        with lock(self._netns, self._tables, 0, kind="watch"), signal_pipe(_GRACE) as signals:
             files = FileWatch(self._place, signals.writing)
             self._selector.register(signals.reading, selectors.EVENT_READ)
             try:
@@ -106,7 +107,7 @@ class Watch:
                     self._wait()
                 notify("STOPPING=1")
                 if self._config.watch.cleanup_on_exit:
-                    with lock(self._netns, self._table, _GRACE):
+                    with lock(self._netns, self._tables, _GRACE):
                         self._passes.down()
             except GraceOver:
                 self._log.warning("an ip was still at work, and did not end in time")
@@ -118,8 +119,8 @@ class Watch:
                 self._selector.close()
 
     @property
-    def _table(self) -> int:
-        return self._config.tables.single
+    def _tables(self) -> frozenset[int]:
+        return mirror_tables(self._config.tables)
 
     def _wait(self) -> None:
         """Until something happens or is due, and do it."""
@@ -222,7 +223,7 @@ class Watch:
         self._again = None
         changed = False
         try:
-            with lock(self._netns, self._table, _GRACE):
+            with lock(self._netns, self._tables, _GRACE):
                 changed = self._step(reason)
         except (ReadFailed, IpUnusable, Locked, NotPermitted) as error:
             if not self._counters.passes and isinstance(error, IpUnusable | NotPermitted):
@@ -316,7 +317,7 @@ class Watch:
         # The new one first, so that nothing is missing in between.
         self._full_reason = "new configuration"
         self._full_pass()
-        with lock(self._netns, self._table, _GRACE):
+        with lock(self._netns, self._tables, _GRACE):
             if stale := leftovers(before.look(), self._passes.look()):
                 self._passes.apply(stale)
         notify("READY=1")

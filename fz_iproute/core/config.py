@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from reprlib import Repr
 from typing import Any
 
 from fz_iproute.core.prefix import FAMILIES, Prefix
@@ -208,7 +209,7 @@ def parse(text: str, place: str) -> Config:
 
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a number of more than 4,300 digits is no TOMLDecodeError
         raise UsageError(f"{place}: not TOML: {error}") from None
     except RecursionError:
         raise UsageError(f"{place}: not TOML: nested too deeply") from None
@@ -217,7 +218,7 @@ def parse(text: str, place: str) -> Config:
     known = {section.name: section.type for section in fields(Config)}
     for name, values in document.items():
         if name not in known:
-            problems.append(f"{name}: unknown section{_nearest(name, known)}")
+            problems.append(f"{_key_shown(name)}: unknown section{_nearest(name, known)}")
         elif not isinstance(values, dict):
             problems.append(f"{name}: is a section, written [{name}]")
         else:
@@ -236,7 +237,7 @@ def _section(kind: Any, values: Mapping[str, Any]) -> tuple[Any, list[str]]:
     problems: list[str] = []
     for name, value in values.items():
         if name not in known:
-            problems.append(f"{name}: unknown key{_nearest(name, known)}")
+            problems.append(f"{_key_shown(name)}: unknown key{_nearest(name, known)}")
             continue
         try:
             good[name] = known[name].metadata["check"](value)
@@ -273,9 +274,18 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _shown(value: Any, most: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}…"
+def _shown(value: Any) -> str:
+    return _SHORT.repr(value)
+
+
+def _key_shown(name: str) -> str:
+    """A key is anybody's text too: it must not break the line, nor talk to the terminal."""
+    return name if name.isprintable() and len(name) <= _SHORT.maxstring else _SHORT.repr(name)
+
+
+# For messages: a line at most, however long or deep the value.
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def dump(config: Config) -> str:

@@ -10,6 +10,13 @@ from fz_iproute.core.policy import Policy, Verdict
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
 
 
+def mirror_tables(tables: Tables) -> frozenset[int]:
+    """Which tables may get the copies: both candidates, where it depends on the rules."""
+    return frozenset(
+        {"single": [tables.single], "tiered": [tables.lan], "auto": [tables.single, tables.lan]}[tables.layout]
+    )
+
+
 class Layout(NamedTuple):
     """Which table gets the copies and which has the default route into the tunnel."""
 

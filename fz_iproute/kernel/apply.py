@@ -23,6 +23,7 @@ class Refusal(NamedTuple):
 
     command: Command
     words: str
+    lost: bool = False  # it may have had one: the batch ended before or behind it
 
 
 class _Chunk(NamedTuple):
@@ -98,4 +99,4 @@ def _lost(chunk: _Chunk, failed: set[int], doubt: str) -> Iterator[Refusal]:
     """The batch ended early, and nothing tells where: the next reading shows what was done before."""
     for line, command in enumerate(chunk.commands):
         if line not in failed:
-            yield Refusal(command, f"the batch ended early: {doubt}")
+            yield Refusal(command, f"the batch ended early: {doubt}", lost=True)

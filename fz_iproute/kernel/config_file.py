@@ -10,7 +10,7 @@ from fz_iproute.errors import UsageError
 DEFAULT_PATH = Path("/etc/fz-iproute/config.toml")
 
 # A configuration is a page; what is larger is some other file.
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 1 << 16
 
 
 def load(path: Path | None) -> Config:
@@ -25,15 +25,18 @@ def load(path: Path | None) -> Config:
         raise UsageError(f"{place}: no such file") from None
     except OSError as error:
         raise UsageError(f"{place}: {error.strerror}") from None
-    with os.fdopen(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{place}: not a regular file")
         if os.geteuid() == 0 and status.st_mode & stat.S_IWOTH:
             raise UsageError(f"{place}: everybody may write to it, so root does not trust it; run `chmod o-w {place}`")
-        content = file.read(_MOST_BYTES + 1)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            content = file.read(_MOST_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(content) > _MOST_BYTES:
-        raise UsageError(f"{place}: larger than 1 MiB, so hardly a configuration")
+        raise UsageError(f"{place}: larger than 64 KiB, so hardly a configuration")
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

@@ -28,7 +28,8 @@ OLDEST = "5.3"
 _OLDEST_DATE = "190924"
 
 _NOT_KNOWN = re.compile(r'Option "-[^"]*" is unknown|unrecognized option|invalid option|BusyBox', re.IGNORECASE)
-_NO_FAMILY = "Address family not supported"
+# The kernel's answer, for IPv6; that no netlink socket can be opened in a sandbox is said with similar words.
+_NO_FAMILY = "RTNETLINK answers: Address family not supported"
 _PLAIN = re.compile(r"[\w.:/ -]+", re.ASCII)  # nothing that a shell would read otherwise
 _FAILED = re.compile(r"Command failed -:(\d+)")
 _NO_TABLE = "FIB table does not exist"
@@ -172,6 +173,8 @@ class Ip:
     """
 
     def __init__(self, netns: str | None = None, trace: Callable[[str], None] | None = None) -> None:
+        if netns == "":
+            raise UsageError("--netns: the name is empty")
         path = shutil.which("ip", path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
         if path is None:
             raise IpUnusable("ip: not found in PATH; install iproute2")
@@ -244,7 +247,7 @@ class Ip:
             raise UsageError(answer.words)
         if answer.code == 2 and asked.questions and _NO_TABLE in answer.stderr:
             return Outcome({}, [[]], "")
-        if _NO_FAMILY in answer.stderr:
+        if asked.family == "inet6" and _NO_FAMILY in answer.stderr:
             return Outcome({}, [[] for _ in asked.questions], "")
         failures = _failures(answer.stderr)
         # In a batch, 1 says that lines have failed. Without one, or with any other code, it has ended early.
@@ -261,7 +264,7 @@ class Ip:
     def _parsed(self, asked: Asked, stdout: bytes) -> list[list[Document]]:
         *answers, rest = stdout.split(b"\n")
         if len(answers) != len(asked.questions) or rest:
-            raise ValueError(f"{len(answers)} lines in answer to {len(asked.questions)} questions")
+            raise ValueError(f"it stopped in its answer to question {len(answers) + 1} of {len(asked.questions)}")
         found = []
         for question, text in zip(asked.questions, answers, strict=True):
             last = self._answered.get((asked.family, question))

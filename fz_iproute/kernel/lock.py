@@ -4,8 +4,8 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fz_iproute.errors import Locked, UsageError
@@ -15,27 +15,30 @@ _PAUSE = 0.05
 
 
 @contextmanager
-def lock(netns: str | None, table: int, wait: float, kind: str = "pass") -> Iterator[None]:
-    """Hold the lock for as long as the block runs; Locked if another holds it for longer than `wait` seconds.
+def lock(netns: str | None, tables: Iterable[int], wait: float, kind: str = "pass") -> Iterator[None]:
+    """Hold the locks of the tables while the block runs; Locked if another holds one for longer than `wait` seconds.
 
     There is one of each `kind`: who holds that of `watch` for days takes that of `pass` only for each pass.
     The kernel releases it when the process ends, however it ends.
     """
-    name = f"{_namespace(netns)}-{table}.{kind}.lock"
-    path = _folder() / name
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + wait
-        while not _taken(fd):
-            if time.monotonic() >= deadline:
-                raise Locked(
-                    f"another fz-iproute has held {path} for more than {wait:g} s; "
-                    f"see who with `fuser {path}`, or wait longer with --wait"
-                )
-            time.sleep(_PAUSE)
+    deadline = time.monotonic() + wait
+    namespace, folder = _namespace(netns), _folder()
+    with ExitStack() as stack:
+        for table in sorted(tables):  # in the same order by everybody, so that no two wait for each other
+            path = folder / f"{namespace}-{table}.{kind}.lock"
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise UsageError(f"{path}: the lock cannot be opened: {error.strerror}") from None
+            stack.callback(os.close, fd)
+            while not _taken(fd):
+                if time.monotonic() >= deadline:
+                    raise Locked(
+                        f"another fz-iproute has held {path} for more than {wait:g} s; "
+                        f"see who with `fuser {path}`, or wait longer with --wait"
+                    )
+                time.sleep(_PAUSE)
         yield
-    finally:
-        os.close(fd)
 
 
 def _taken(fd: int) -> bool:

@@ -1,7 +1,8 @@
 """Reads what the planner needs, with as few `ip` as the facts allow, side by side."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from fz_iproute.core import parse
@@ -54,7 +55,8 @@ class Reader:
             asked = ip.ask("inet", *self._questions["inet"])
             asked6 = ip.ask("inet6", *self.questions["inet6"])
             answers: dict[Family, list[list[Document]]] = {"inet": ip.answers(asked), "inet6": ip.answers(asked6)}
-            plane = layout(self._tables, self._rules(answers))
+            with _shape_is_known():
+                plane = layout(self._tables, self._rules(answers))
             concerned = {plane.mirror, plane.internet}
             asked_tables = {table: ip.ask("inet", _of_table(table)) for table in concerned}
             found = {table: ip.answers(asked)[0] for table, asked in asked_tables.items()}
@@ -65,10 +67,8 @@ class Reader:
 
     def snapshot(self, answers: Mapping[Family, list[list[Document]]]) -> Snapshot:
         """What the answers to all `questions` say. ReadFailed if they are not of the shape that is known."""
-        try:
+        with _shape_is_known():
             return self._snapshot(answers)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
 
     def _snapshot(self, answers: Mapping[Family, list[list[Document]]]) -> Snapshot:
         rules = self._rules(answers)
@@ -81,7 +81,7 @@ class Reader:
             lan = zip(self._questions[family][first:], answers[family][first:-count], strict=True)
             parts = [self._lan_documents(family, question, part) for question, part in lan]
             documents[family] = dict(zip(map(str, self._candidates), answers[family][-count:], strict=True))
-            documents[family]["main"] = parts[0] if len(parts) == 1 else _united(parts)
+            documents[family]["main"] = parts[0] if len(parts) == 1 else _united(*parts)
 
         nexthops: Mapping[int, Nexthop] = {}
         if any(parse.needs_nexthops(table) for tables in documents.values() for table in tables.values()):
@@ -138,20 +138,34 @@ class Reader:
         answer = self._ip.start("-oneline", OPTION[family], *question.split()).answer()
         if answer.code != 0:
             raise ReadFailed(answer.failure(answer.words))
-        lines = answer.stdout.decode("utf-8", "surrogateescape").splitlines()
+        *lines, rest = answer.stdout.decode("utf-8", "surrogateescape").split("\n")
+        if rest or not lines:
+            raise ReadFailed(answer.failure("it stopped before the end"))
         locked = {line.split()[0] for line in lines if _LOCKED.search(line)}
+        # What the text does not show may be locked too: main has changed in between.
+        free = {line.split()[0] for line in lines if line} - locked
         return [
-            {**document, "lock": None} if "metrics" in document and document["dst"] in locked else document
+            {**document, "lock": None} if "metrics" in document and document["dst"] not in free else document
             for document in documents
         ]
 
 
-def _united(parts: Iterable[list[Document]]) -> list[Document]:
-    """Without those that several questions have brought."""
+def _united(scope_link: list[Document], *allowed: list[Document]) -> list[Document]:
+    """Each destination from one answer alone, so that its twins keep their order; `root P` brings all of them."""
     united: list[Document] = []
-    for part in parts:
-        united += [document for document in part if document not in united] if united else part
+    seen: set[str] = set()
+    for part in (*allowed, scope_link):
+        united += [document for document in part if document["dst"] not in seen]
+        seen |= {document["dst"] for document in part}
     return united
+
+
+@contextmanager
+def _shape_is_known() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
 
 
 def _of_table(table: int) -> str:

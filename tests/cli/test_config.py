@@ -336,25 +336,15 @@ def garbage() -> dict[str, bytes]:
     }
 
 
-TRACEBACKS = {"a deep key": "RecursionError in repr()", "a long number": "ValueError of int() from tomllib"}
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=pytest.mark.xfail(kind in TRACEBACKS, strict=True, reason=TRACEBACKS.get(kind, "")))
-        for kind in garbage()
-    ],
-)
+@pytest.mark.parametrize("kind", garbage())
 def test_garbage_is_one_line_and_no_traceback(world: World, kind: str) -> None:
     assert 1 == len(check(world, garbage()[kind]))
 
 
-def test_a_mebibyte_of_comments_is_a_good_file(world: World) -> None:
-    assert 0 == world.run("config", "check", world.config("#" * (1 << 20))).code
+def test_64_kibibytes_of_comments_are_a_good_file(world: World) -> None:
+    assert 0 == world.run("config", "check", world.config("#" * (1 << 16))).code
 
 
-@pytest.mark.xfail(strict=True, reason="names of keys are printed raw")
 @pytest.mark.parametrize("sign", ["\\n", "\\r", "\\u001b", "\\u2028", "\\u0085"])
 def test_a_key_cannot_write_a_line_of_its_own(world: World, sign: str) -> None:
     (line,) = check(world, f'[lan]\n"x{sign}error: forged" = 1\n')
@@ -377,7 +367,7 @@ def special(world: World, kind: str) -> Path:
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param("directory", marks=pytest.mark.xfail(strict=True, reason="IsADirectoryError of os.fdopen()")),
+        "directory",
         "FIFO",
         "device",
         "link in a circle",

@@ -78,20 +78,9 @@ def everything(world: World) -> list[str]:
 OFTEN = {"a dump that the kernel breaks off", "a kill", "half an answer", "no answer at all"}
 
 
-def known(read: str, fault: str) -> pytest.MarkDecorator:
-    """What is still to be mended."""
-    bad = fault == "no netlink socket" or (read, fault) == ("rules4", "objects of another shape")
-    reason = "its words are taken for those of a kernel without the family" if "socket" in fault else "KeyError"
-    return pytest.mark.xfail(bad, strict=True, reason=reason)
-
-
 @pytest.mark.parametrize(
     ("read", "fault"),
-    [
-        pytest.param(read, fault, marks=known(read, fault))
-        for fault in FAULTS
-        for read in (READS if fault in OFTEN else ("rules4", "main4", "mirror6"))
-    ],
+    [(read, fault) for fault in FAULTS for read in (READS if fault in OFTEN else ("rules4", "main4", "mirror6"))],
 )
 def test_a_failed_read_is_reported_in_one_line_and_nothing_changes(world: World, read: str, fault: str) -> None:
     options = everything(world)
@@ -127,7 +116,6 @@ def test_without_the_text_that_shows_locked_metrics_nothing_changes(
     assert before == world.tables()
 
 
-@pytest.mark.xfail(strict=True, reason="a text without the route says that no metric is locked")
 @pytest.mark.parametrize("text", ["", "10.30.0.0/24 dev eth0 proto kernel scope link mtu lo"], ids=["empty", "cut"])
 def test_a_text_that_does_not_show_every_route_is_no_proof_that_none_is_locked(world: World, text: str) -> None:
     world.main("inet", lan("10.30.0.0/24", metrics=[{"mtu": 1400}], _lock=["mtu"]))
@@ -183,7 +171,6 @@ def test_a_kernel_without_ipv6_still_has_its_ipv4_mirrored(world: World) -> None
     assert ["10.20.0.0/16", "192.168.1.0/24"] == world.copies("inet")
 
 
-@pytest.mark.xfail(strict=True, reason="its words are taken for those of a kernel without the family")
 def test_where_ip_gets_no_socket_the_tables_are_not_taken_for_empty(world: World) -> None:
     """A sandbox without netlink refuses every read in the words of a kernel without the family."""
     world.fails("", exit=1, ends=True, stderr=NO_SOCKET)

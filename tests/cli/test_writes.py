@@ -226,7 +226,6 @@ def test_a_route_through_a_lan_router_comes_after_the_lan_and_goes_with_it(world
     assert [] == world.copies("inet")
 
 
-@pytest.mark.xfail(strict=True, reason="on-link routes are read first, and those that lan.allow adds behind them")
 def test_twins_keep_their_order_whether_on_link_or_through_a_router(world: World) -> None:
     """Among routes of equal destination and metric, the kernel takes the first."""
     world.main("inet", lan("10.1.0.0/16"), gatewayed("10.1.2.0/24", "10.1.0.1"), lan("10.1.2.0/24", "wlan0"))

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.netns.wiretap import Wiretap
 @pytest.fixture(scope="session", autouse=True)
 def _namespaces_are_possible() -> None:
     """Skip loudly where no namespace can be made; in CI that is a failure."""
+    # A run that is told to stop still removes its namespaces.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     name = f"fz-{os.getpid()}-try-{secrets.token_hex(2)}"
     try:
         done = run("ip", "netns", "add", name, check=False)

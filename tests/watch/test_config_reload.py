@@ -1,0 +1,312 @@
+"""A new configuration takes effect, however the file came by it; a broken one changes nothing."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.netns.namespace import LAN, MIRROR, Machine, wait_until
+from tests.watch import oracle
+from tests.watch.conftest import Watch
+from tests.watch.daemon import Daemon
+
+NO_UPLINK = '[lan]\nexclude_interfaces = ["uplink0"]\n'
+WITHOUT_UPLINK = ["192.168.188.0/24", "fd00:188::/64", "fe80::/64"]
+ALL = ["10.77.0.0/24", "192.168.188.0/24", "fd00:188::/64", "fd00:77::/64", "fe80::/64", "fe80::/64"]
+BROKEN = '[lan]\ntrsut = "any"\n[watch]\nsettle = -1\n'
+
+
+def edited(path: Path, text: str) -> None:
+    with path.open("r+") as file:
+        file.truncate()
+        file.write(text)
+
+
+def renamed_over(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(0o600)
+    new.rename(path)
+
+
+def deleted_and_created(path: Path, text: str) -> None:
+    path.unlink()
+    path.write_text(text)
+
+
+def linked_elsewhere(path: Path, text: str) -> None:
+    other = path.with_suffix(".other")
+    other.write_text(text)
+    new = path.with_suffix(".link")
+    new.symlink_to(other)
+    new.rename(path)
+
+
+def copied_over(path: Path, text: str) -> None:
+    """As `cp -p` does with an older file of the same length: nothing but the content is another."""
+    path.write_text(text)
+    os.utime(path, (1, 1))
+
+
+def copies_are(machine: Machine, expected: list[str], table: int = MIRROR) -> Callable[[], bool]:
+    return lambda: expected == oracle.destinations(machine, table)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [edited, renamed_over, deleted_and_created, linked_elsewhere, copied_over],
+    ids=lambda way: way.__name__,
+)
+def test_a_changed_file_takes_effect(way: Callable[[Path, str], None], machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    way(daemon.config, NO_UPLINK)
+    wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
+    assert [] == [line for line in daemon.complaints if "no such file" not in line and "last good" not in line]
+
+
+def test_changes_are_noticed_again_and_again(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    for text, expected in [(NO_UPLINK, WITHOUT_UPLINK), ("", ALL), (NO_UPLINK, WITHOUT_UPLINK)]:
+        renamed_over(daemon.config, text)
+        wait_until(copies_are(machine, expected), f"the copies are {expected}")
+
+
+def test_sighup_reads_the_file_again(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    daemon.config.write_text(NO_UPLINK)
+    daemon.send(signal.SIGHUP)
+    daemon.wait_in_step(copies_are(machine, WITHOUT_UPLINK))
+
+
+def test_sighup_without_a_change_changes_nothing(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    before = daemon.counters()
+    daemon.send(signal.SIGHUP)
+    assert before == daemon.counters()
+
+
+def test_a_reload_is_counted_and_logged(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    daemon.config.write_text(NO_UPLINK)
+    assert f"# {daemon.config}: there is a new configuration" == daemon.wait_for("new configuration")
+    assert 1 == daemon.counters()["reloads"]
+
+
+def test_a_deleted_file_leaves_the_last_configuration_in_force(machine: Machine, watch: Watch) -> None:
+    daemon = watch(NO_UPLINK)
+    daemon.config.unlink()
+    daemon.wait_for("the last good configuration stays in force")
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step(copies_are(machine, sorted([*WITHOUT_UPLINK, "10.5.0.0/24"])))
+
+
+def test_a_file_that_comes_back_takes_effect(machine: Machine, watch: Watch) -> None:
+    daemon = watch(NO_UPLINK)
+    daemon.config.unlink()
+    daemon.wait_for("the last good configuration stays in force")
+    daemon.config.write_text("")
+    wait_until(copies_are(machine, ALL), "the uplink's copies are there")
+
+
+def test_a_missing_file_that_was_named_is_fatal_at_the_start(machine: Machine, daemon: Watch) -> None:
+    made: Daemon = daemon()
+    made.config.unlink()
+    made.start(ready=False)
+    assert 2 == made.process.wait(30)
+
+
+def test_a_broken_file_is_reported_with_all_its_problems(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    daemon.config.write_text(BROKEN)
+    daemon.wait_for("the last good configuration stays in force")
+    assert 1 == len(daemon.says(f"{daemon.config}: lan.trsut: unknown key; did you mean trust?"))
+    assert 1 == len(daemon.says(f"{daemon.config}: watch.settle: "))
+
+
+def test_with_a_broken_file_the_last_configuration_stays_in_force(machine: Machine, watch: Watch) -> None:
+    daemon = watch(NO_UPLINK)
+    daemon.config.write_text(BROKEN)
+    daemon.wait_for("the last good configuration stays in force")
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step(copies_are(machine, sorted([*WITHOUT_UPLINK, "10.5.0.0/24"])))
+
+
+def test_a_broken_file_that_stays_broken_is_reported_once(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    daemon.config.write_text(BROKEN)
+    daemon.wait_for("the last good configuration stays in force")
+    before = daemon.complaints
+    daemon.send(signal.SIGHUP)
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step()
+    assert before == daemon.complaints
+
+
+def test_a_mended_file_takes_effect(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    daemon.config.write_text(BROKEN)
+    daemon.wait_for("the last good configuration stays in force")
+    daemon.config.write_text(NO_UPLINK)
+    wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root refuses it")
+def test_a_file_that_everybody_may_write_is_refused(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    daemon.config.write_text(NO_UPLINK)
+    daemon.config.chmod(0o666)
+    daemon.send(signal.SIGHUP)
+    assert str(daemon.config) in daemon.wait_for("everybody may write to it")
+    daemon.counters()
+    assert ALL == oracle.destinations(machine)
+
+
+# What each setting does to what is there
+
+
+def reloaded(daemon: Daemon, text: str) -> None:
+    """A new configuration, known to be in force."""
+    before = daemon.counters()["reloads"]
+    daemon.config.write_text(text)
+    daemon.send(signal.SIGHUP)
+    wait_until(lambda: daemon.counters()["reloads"] > before, "it has reloaded")
+
+
+def test_what_is_denied_goes(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    reloaded(daemon, '[lan]\ndeny = ["192.168.0.0/16", "fd00:188::/64"]\n')
+    daemon.wait_in_step(copies_are(machine, ["10.77.0.0/24", "fd00:77::/64", "fe80::/64", "fe80::/64"]))
+
+
+def test_what_is_not_denied_any_more_comes(machine: Machine, watch: Watch) -> None:
+    daemon = watch('[lan]\ndeny = ["192.168.0.0/16", "fd00:188::/64"]\n')
+    reloaded(daemon, "")
+    daemon.wait_in_step(copies_are(machine, ALL))
+
+
+ALLOW = '[lan]\nallow = ["10.9.0.0/16", "fd00:9::/48"]\n'
+
+
+def routers(machine: Machine) -> None:
+    machine.batch(["route add 10.9.1.0/24 via 192.168.188.1", "-6 route add fd00:9:0:1::/64 via fd00:188::1"])
+
+
+def test_what_a_router_leads_to_comes_when_it_is_allowed(machine: Machine, watch: Watch) -> None:
+    routers(machine)
+    daemon = watch()
+    reloaded(daemon, ALLOW)
+    daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.9.1.0/24", "fd00:9:0:1::/64"])))
+
+
+def test_what_a_router_leads_to_goes_when_it_is_not_allowed_any_more(machine: Machine, watch: Watch) -> None:
+    routers(machine)
+    daemon = watch(ALLOW)
+    assert sorted([*ALL, "10.9.1.0/24", "fd00:9:0:1::/64"]) == oracle.destinations(machine)
+    reloaded(daemon, "")
+    daemon.wait_in_step(copies_are(machine, ALL))
+
+
+def test_a_router_of_somebody_elses_stays(machine: Machine, watch: Watch) -> None:
+    """The VPN's own gatewayed route looks like ours, but `lan.allow` has never covered it."""
+    daemon = watch(ALLOW)
+    machine.ip("route", "add", "10.10.0.0/24", "via", "192.168.188.1", "table", str(MIRROR))
+    reloaded(daemon, "")
+    daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.10.0.0/24"])))
+
+
+def test_while_it_is_allowed_a_router_is_followed(machine: Machine, watch: Watch) -> None:
+    daemon = watch(ALLOW)
+    routers(machine)
+    daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.9.1.0/24", "fd00:9:0:1::/64"])))
+    machine.batch(["route del 10.9.1.0/24", "-6 route del fd00:9:0:1::/64"])
+    daemon.wait_in_step(copies_are(machine, ALL))
+
+
+def test_another_table_gets_the_copies_and_the_old_one_is_emptied(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    reloaded(daemon, "[tables]\nsingle = 1234\n")
+    daemon.wait_in_step(copies_are(machine, ALL, 1234))
+    assert [] == oracle.destinations(machine)
+
+
+def test_the_vpns_routes_stay_in_the_old_table(machine: Machine, watch: Watch) -> None:
+    before = machine.routes("inet"), machine.routes("inet6")
+    daemon = watch()
+    reloaded(daemon, "[tables]\nsingle = 1234\n")
+    daemon.wait_in_step(copies_are(machine, ALL, 1234))
+    assert before == (machine.routes("inet"), machine.routes("inet6"))
+
+
+def test_with_another_table_a_second_watch_is_still_refused(machine: Machine, watch: Watch) -> None:
+    config = "[tables]\nsingle = 1234\n"
+    daemon = watch()
+    reloaded(daemon, config)
+    done = machine.fz_done("watch", config=config)
+    assert 5 == done.returncode
+
+
+def test_without_prune_stale_routes_stay(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    reloaded(daemon, "[lan]\nprune = false\n")
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.5.0.0/24"])))
+    machine.ip("route", "del", "10.5.0.0/24")
+    daemon.counters()
+    daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.5.0.0/24"])))
+
+
+def test_a_new_pace_takes_effect(machine: Machine, watch: Watch) -> None:
+    daemon = watch("[watch]\nresync = 86400\n")
+    reloaded(daemon, "[watch]\nresync = 1\n")
+    passes = daemon.counters()["passes"]
+    wait_until(lambda: daemon.counters()["passes"] >= passes + 2, "it looks again every second")
+
+
+def test_cleanup_on_exit_is_that_of_the_newest_configuration(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    reloaded(daemon, "[watch]\ncleanup_on_exit = true\n")
+    assert 0 == daemon.stop()
+    assert [] == oracle.destinations(machine)
+
+
+def test_a_reload_in_a_storm_leaves_all_right(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    for number in range(10):
+        machine.batch(f"route replace 10.5.{i}.0/24 dev uplink0 mtu {1300 + number}" for i in range(50))
+        reloaded(daemon, [NO_UPLINK, ""][number % 2])
+    daemon.wait_in_step()
+    assert 50 == len([dst for dst in oracle.destinations(machine) if dst.startswith("10.5.")])
+    assert [] == daemon.complaints
+
+
+# Where no -c names a file
+
+PRIVATE_ETC = (
+    "unshare", "-m", "sh", "-c",
+    'mkdir "$0" && mount --bind /etc/iproute2 "$0" && mount -t tmpfs tmpfs /etc && mkdir /etc/iproute2 /etc/fz-iproute'
+    ' && mount --move "$0" /etc/iproute2 && exec "$@"',
+)  # fmt: skip
+
+
+@pytest.fixture
+def at_home(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
+    """A daemon with an /etc of its own, without a configuration."""
+    inside = ["ip", "netns", "exec", machine.name, *PRIVATE_ETC, str(tmp_path / "iproute2")]
+    made: Daemon = daemon(inside=inside, default_config=True).start()
+    made.config = Path(f"/proc/{made.process.pid}/root/etc/fz-iproute/config.toml")
+    return made
+
+
+def test_the_default_file_may_come_later(machine: Machine, at_home: Daemon) -> None:
+    assert ALL == oracle.destinations(machine)
+    at_home.config.write_text(NO_UPLINK)
+    wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
+
+
+def test_without_the_default_file_the_defaults_are_in_force_again(machine: Machine, at_home: Daemon) -> None:
+    at_home.config.write_text(NO_UPLINK)
+    wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
+    at_home.config.unlink()
+    wait_until(copies_are(machine, ALL), "the uplink's copies are there")
