@@ -23,6 +23,7 @@ from tests.netns.namespace import (
     mirrored,
     removing,
     run,
+    wait_until,
 )
 from tests.netns.rtnetlink import FAMILIES
 from tests.netns.wiretap import Wiretap
@@ -221,17 +222,24 @@ def test_two_syncs_at_once_are_one(namespace: Namespace) -> None:
     assert_in_step(namespace)
 
 
-def test_a_sync_that_waits_in_vain_for_another_exits_5(namespace: Namespace) -> None:
+def test_a_sync_that_waits_in_vain_for_another_exits_5(namespace: Namespace, tmp_path: Path) -> None:
     namespace.veth("lan0", "10.1.0.5/24")
-    namespace.fz("sync")
-    (lock,) = namespace.runtime.glob(f"*{Path('/run/netns', namespace.name).stat().st_ino}*.lock")
-    with subprocess.Popen(["flock", str(lock), "sleep", "60"], start_new_session=True) as holder:
-        try:
-            while run("flock", "-n", str(lock), "true", check=False).returncode == 0:
-                time.sleep(0.01)
-            namespace.fz("--wait", "0.1", "sync", code=5)
-        finally:
-            os.killpg(holder.pid, signal.SIGKILL)
+    at_work, hold = tmp_path / "at work", tmp_path / "hold"
+    hold.touch()
+    script = tmp_path / "ip"
+    script.write_text(f"#!/bin/sh\n: >'{at_work}'\nwhile [ -e '{hold}' ]; do sleep 0.05; done\nexec {REAL_IP} \"$@\"\n")
+    script.chmod(0o755)
+    first = subprocess.Popen(
+        namespace.fz_argv("-q", "sync"), stderr=subprocess.PIPE, text=True, **namespace.fz_options(str(tmp_path))
+    )
+    try:
+        wait_until(at_work.exists, "the first sync is at work")
+        namespace.fz("--wait", "0.1", "sync", code=5)
+    finally:
+        hold.unlink()
+        said = first.communicate(timeout=60)[1]
+    assert 0 == first.returncode, said
+    assert_in_step(namespace)
 
 
 MEDDLER = """\
