@@ -13,6 +13,8 @@ from fz_iproute.core.desired import Desired
 from fz_iproute.core.model import Command, Route
 from fz_iproute.core.prefix import FAMILIES, Family
 
+_WORST = 2**32 - 1  # the highest metric
+
 
 class _Phase(IntEnum):
     """When a command runs. A router must be reachable before a route through it is accepted."""
@@ -44,11 +46,18 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
         if wanted == ours:
             continue
         steps = _steps(family, wanted, ours, desired.others[family], prune)
-        for phase, verb, route, reason in sorted(steps, key=lambda step: step.phase):
+        for phase, verb, route, reason in sorted(steps, key=_turn):
             words = ("route", verb, "table", str(desired.layout.mirror), route.dst, *route.attributes.words)
             why = reason or f"stale: {refused.get(route, 'main has no such route')}"
             commands.append(Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD))
     return commands
+
+
+def _turn(step: _Step) -> tuple[_Phase, int]:
+    attributes = step.route.attributes
+    # The kernel lends a route by a nexthop object the mtu and the like of another by the same object, if it has
+    # none of its own and comes later.
+    return step.phase, len(attributes.words) if attributes.path[:1] == ("nhid",) else 0
 
 
 def take_out(desired: Desired) -> list[Command]:
@@ -85,7 +94,7 @@ def _steps(
             steps = _inet_group(*group)
         else:
             taken = {metric for dst, _, metric in (*want, *have, *alien) if dst == key[0]}
-            steps = _inet6_group(*group, spare=max(taken) + 1)
+            steps = _inet6_group(*group, spare=next(metric for metric in range(_WORST, 0, -1) if metric not in taken))
         for step in steps:
             # Without pruning, only what another copy of the same destination supersedes may go.
             if prune or step.verb != "del" or step.route.dst in reached:

@@ -1,6 +1,7 @@
 """Carries out commands in batches, and says which of them `ip` refused, in its own words."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fz_iproute.core.model import Command
@@ -82,17 +83,52 @@ class Work:
 def _stages(family: Family, commands: Sequence[Command], questions: Sequence[str] | None) -> Iterator[Sequence[_Chunk]]:
     """Chunks that may run side by side, stage by stage."""
     free = next((place for place, command in enumerate(commands) if not command.independent), len(commands))
-    if free < _MANY:
-        free = 0
-    size = min(MOST_LINES, (free + 1) // 2)
-    halves = [_Chunk(family, commands[first : min(first + size, free)], ()) for first in range(0, free, size or 1)]
-    for pair in range(0, len(halves), 2):
-        yield halves[pair : pair + 2]
-    last = max(free, len(commands) - 1 - (len(commands) - 1 - free) % MOST_LINES)
-    for first in range(free, last, MOST_LINES):
-        yield (_Chunk(family, commands[first : first + MOST_LINES], ()),)
-    if commands[last:] or questions:
-        yield (_Chunk(family, commands[last:], questions or ()),)
+    if has_numbers(" ".join(command.words) for command in commands):
+        pieces = list(_unconfused([*sorted(commands[:free], key=_has_numbers), *commands[free:]]))
+    else:
+        if free >= _MANY:
+            halves = list(_pieces(commands[:free], min(MOST_LINES, (free + 1) // 2)))
+            for pair in range(0, len(halves), 2):
+                yield [_Chunk(family, half, ()) for half in halves[pair : pair + 2]]
+            commands = commands[free:]
+        pieces = list(_pieces(commands, MOST_LINES))
+    for piece in pieces[:-1]:
+        yield (_Chunk(family, piece, ()),)
+    if pieces or questions:
+        yield (_Chunk(family, pieces[-1] if pieces else (), questions or ()),)
+
+
+def _pieces(commands: Sequence[Command], most: int) -> Iterator[Sequence[Command]]:
+    for first in range(0, len(commands), most):
+        yield commands[first : first + most]
+
+
+def _unconfused(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
+    """Cut so that in no piece a name follows a number: after `proto boot` and `proto 5`, `ip` takes boot for 5."""
+    piece: list[Command] = []
+    numbers: set[str] = set()
+    for command in commands:
+        spelled = _SPELLED.findall(" ".join(command.words))
+        if len(piece) == MOST_LINES or any(option in numbers and not number for option, number in spelled):
+            yield piece
+            piece, numbers = [], set()
+        piece.append(command)
+        numbers |= {option for option, number in spelled if number}
+    if piece:
+        yield piece
+
+
+def has_numbers(lines: Iterable[str]) -> bool:
+    """True if some line gives a number where others may give a name, which confuses the `ip` that reads both."""
+    return bool(_NUMBER.search("\n".join(lines)))
+
+
+def _has_numbers(command: Command) -> bool:
+    return has_numbers([" ".join(command.words)])
+
+
+_NUMBER = re.compile(r" (?:proto|scope|tos|realms) \d")
+_SPELLED = re.compile(r" (proto|scope|tos|realms) (\d?)")
 
 
 def _lost(chunk: _Chunk, failed: set[int], doubt: str) -> Iterator[Refusal]:

@@ -41,4 +41,6 @@ def load(path: Path | None) -> Config:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{place}: not UTF-8 at byte {error.start}") from None
+    if not text.strip():
+        raise UsageError(f"{place}: is empty, as a full disk leaves it; if it is meant, write a comment, or delete it")
     return parse(text, str(place))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from fz_iproute.core.prefix import FAMILIES, Family
+from fz_iproute.kernel.apply import has_numbers
 from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Asked, Ip
 
 # `ip -batch` leaks about 4 KB a line: 8 MB.
@@ -132,10 +133,10 @@ class TalkingIp(Ip):
         """Give families another try whose tables were too large for a dialogue."""
         self._slow.clear()
 
-    def ask(self, family: Family, *questions: str, first: Sequence[str] = ()) -> Asked:
-        """In the dialogue, if there is one and the lines are few."""
-        dialogue = self._dialogues.get(family)
-        if dialogue is None or not dialogue.open or len(first) > _MOST_WRITES:
+    def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
+        """In the dialogue, if there is one, and the lines are few and not such that confuse it for later."""
+        dialogue = self._dialogues.get(family) if family else None
+        if not family or dialogue is None or not dialogue.open or len(first) > _MOST_WRITES or has_numbers(first):
             return super().ask(family, *questions, first=first)
         for line in (*first, *questions):
             self.trace(f"ip {OPTION[family]} {line}")

@@ -150,9 +150,9 @@ class Answering(Protocol):
 
 
 class Asked(NamedTuple):
-    """Lines on their way: first those that write, then questions."""
+    """Lines on their way: first those that write, then questions. Without a family, they are about both."""
 
-    family: Family
+    family: Family | None
     writes: int
     questions: tuple[str, ...]
     running: "Answering"
@@ -186,7 +186,7 @@ class Ip:
         }
         self.trace = trace or (lambda line: None)
         self._working: list[Running] = []
-        self._answered: dict[tuple[Family, str], tuple[bytes, list[Document]]] = {}
+        self._answered: dict[tuple[Family | None, str], tuple[bytes, list[Document]]] = {}
 
     def start(self, *words: str, stdin: bytes = b"") -> Running:
         """Start `ip` with these arguments and leave it to its work."""
@@ -212,18 +212,19 @@ class Ip:
             running.end()
         self._working.clear()
 
-    def ask(self, family: Family, *questions: str, first: Sequence[str] = ()) -> Asked:
+    def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
         """Start to carry out the lines `first`, such as `route add …`, then to answer questions, such as `link show`.
 
         A question alone has a process of its own, in which the kernel filters the dump; in the batch that
         several lines share, `ip` has to filter all routes of the family by itself. A line that fails does not
         stop the others.
         """
+        options = ("-json", OPTION[family]) if family else ("-json",)
         if len(questions) == 1 and not first:
-            running = self.start("-json", OPTION[family], *questions[0].split())
+            running = self.start(*options, *questions[0].split())
         else:
             stdin = "".join(f"{line}\n" for line in (*first, *questions)).encode("utf-8", "surrogateescape")
-            running = self.start("-json", OPTION[family], "-force", "-batch", "-", stdin=stdin)
+            running = self.start(*options, "-force", "-batch", "-", stdin=stdin)
         return Asked(family, len(first), questions, running)
 
     def answers(self, asked: Asked) -> list[list[Document]]:
@@ -294,10 +295,16 @@ class Ip:
 def _documents(text: bytes) -> list[Document]:
     """A JSON list of objects; ValueError if it is anything else."""
     # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
-    documents = json.loads(text.decode("utf-8", "surrogateescape"), strict=False)
+    # `encap ip` prints a second `dst` into its route: the first is the route's. (For all, it would take too long.)
+    hook = _first_of_each if b'"encap"' in text else None
+    documents = json.loads(text.decode("utf-8", "surrogateescape"), strict=False, object_pairs_hook=hook)
     if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
         raise ValueError("JSON, but not a list of objects")
     return documents
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> Document:
+    return dict(reversed(pairs))
 
 
 def _failures(stderr: str) -> dict[int, str]:

@@ -85,7 +85,7 @@ class Reader:
 
         nexthops: Mapping[int, Nexthop] = {}
         if any(parse.needs_nexthops(table) for tables in documents.values() for table in tables.values()):
-            nexthops = parse.nexthops(self._ip.answers(self._ip.ask("inet", "nexthop show"))[0])
+            nexthops = parse.nexthops(self._ip.answers(self._ip.ask(None, "nexthop show"))[0])
 
         def table(name: object) -> dict[Family, tuple[Route, ...]]:
             return {

@@ -66,13 +66,17 @@ def test_without_a_file_the_defaults_hold(world: World) -> None:
     assert tomllib.loads(DEFAULTS) == tomllib.loads(done.out)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "\n\n", "# nothing\n", "[lan]\n", DEFAULTS], ids=["empty", "blank", "comment", "section", "all"]
-)
+@pytest.mark.parametrize("text", ["# nothing\n", "[lan]\n", DEFAULTS], ids=["comment", "section", "all"])
 def test_a_file_that_says_nothing_else_is_the_default(world: World, text: str) -> None:
     path = world.config(text)
     assert world.run("config", "show").out == world.run("config", "show", "-c", path).out
     assert 0 == world.run("config", "check", path).code
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"], ids=["empty", "blank"])
+def test_an_empty_file_is_what_a_full_disk_leaves(world: World, text: str) -> None:
+    (line,) = check(world, text)
+    assert "empty" in line
 
 
 def test_what_is_shown_is_a_file_that_shows_the_same(world: World) -> None:
@@ -107,7 +111,7 @@ def test_what_is_shown_is_a_file_that_shows_the_same(world: World) -> None:
 
 
 def test_a_good_file_is_said_to_be_good(world: World) -> None:
-    path = world.config("")
+    path = world.config("[lan]\n")
     assert (0, f"{path}: good\n", "") == world.run("config", "check", path)
 
 
@@ -430,7 +434,7 @@ def test_a_file_that_cannot_be_read_is_said_to_be_so(world: World, open_folder: 
 
 def test_an_ordinary_user_may_look_at_a_file_that_everybody_may_write(world: World, open_folder: Path) -> None:
     path = open_folder / "config.toml"
-    path.touch()
+    path.write_text("[lan]\n")
     path.chmod(0o666)
     done = as_ordinary_user(world, "config", "check", str(path))
     assert (0, []) == (done.code, done.lines), done

@@ -66,3 +66,12 @@ def machine(runtime: Path) -> Iterator[Machine]:
 def wiretap(tmp_path: Path) -> Wiretap:
     """An `ip` for the front of PATH that notes what it is told."""
     return Wiretap(tmp_path)
+
+
+@pytest.fixture
+def quiet(namespace: Namespace) -> Namespace:
+    """A namespace with the device lan0, whose only LAN routes are those that the test adds."""
+    namespace.sysctl("net.ipv6.conf.default.addr_gen_mode", 1)
+    namespace.veth("lan0")
+    namespace.address("lan0", "192.168.5.2/32")
+    return namespace

@@ -42,14 +42,16 @@ def spelled(family: str, verb: str, words: str, table: int | None = None) -> str
     return f"{option}route {verb}{where} {words}"
 
 
-_PROTOCOLS = st.sampled_from(["kernel", "boot", "static", "dhcp", "ra", "bird", "zebra", "keepalived"])
+_PROTOCOLS = st.sampled_from(
+    ["kernel", "boot", "static", "dhcp", "ra", "bird", "zebra", "keepalived", "5", "99", "255"]
+)
 _METRICS = {
     "inet": st.sampled_from(["", "", "metric 0", "metric 1", "metric 100", "metric 600", "metric 4294967295"]),
-    "inet6": st.sampled_from(["", "", "metric 1", "metric 256", "metric 1024", "metric 4294967294"]),
+    "inet6": st.sampled_from(["", "", "metric 1", "metric 256", "metric 1024", "metric 4294967295"]),
 }
 _PAIRS = {
     "inet": {
-        "tos": ["0x04", "0x10", "0x14", "0xfc"],
+        "tos": ["0x04", "0x10", "0x14", "0xb8", "0xfc"],
         "realms": ["7", "3/4", "255/65535"],
     },
     "inet6": {"pref": ["low", "medium", "high"], "expires": ["600"]},

@@ -57,3 +57,23 @@ def test_the_families_run_side_by_side() -> None:
     ip = RecordingIp()
     Work(ip, [*commands(1, 1), *commands(1, 1, "inet6")]).finish()  # type: ignore[arg-type]
     assert ["start", "start", "wait", "wait"] == [kind for kind, _ in ip.log]
+
+
+def test_no_ip_reads_a_name_behind_a_number() -> None:
+    """`ip -batch` 6.1 remembers the number of the last name, and a number in between overwrites it."""
+    protos = ["boot", "5", "boot", "99", "static", "5", "boot"]
+    due = [
+        Command("inet", ("route", "del", "proto", proto, "dst", str(place)), "") for place, proto in enumerate(protos)
+    ]
+    ip = RecordingIp()
+    Work(ip, due).finish()  # type: ignore[arg-type]
+    starts = [[line.split()[3] for line in what[1]] for kind, what in ip.log if kind == "start"]
+    assert [["boot", "5"], ["boot", "99"], ["static", "5"], ["boot"]] == starts
+
+
+def test_independent_commands_with_numbers_come_last_and_need_one_process() -> None:
+    protos = ["5", "boot"] * 50
+    due = [Command("inet", ("route", "add", "proto", proto), "", independent=True) for proto in protos]
+    ip = RecordingIp()
+    Work(ip, due).finish()  # type: ignore[arg-type]
+    assert 1 == len([kind for kind, _ in ip.log if kind == "start"])

@@ -1,0 +1,46 @@
+"""Peculiarities of `ip` and of the kernel that once made a copy wrong."""
+
+import pytest
+
+from tests.netns.namespace import Namespace
+from tests.netns.test_policy import lan, mirrored
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_ipv6_nexthop_objects_and_groups_are_understood_in_both_modes(mode: int, quiet: Namespace) -> None:
+    quiet.sysctl("net.ipv4.nexthop_compat_mode", mode)
+    quiet.veth("lan1")
+    quiet.batch(["nexthop add id 1 dev lan0", "nexthop add id 2 dev lan1", "-6 nexthop add id 4 dev lan0"])
+    quiet.ip("nexthop", "add", "id", "9", "group", "1/2")
+    quiet.batch(["route add 10.9.0.0/16 nhid 9 scope link", "-6 route add fd00:4::/64 nhid 4"])
+    quiet.fz("sync")
+    assert ["10.9.0.0/16", "fd00:4::/64"] == mirrored(quiet)
+
+
+def test_a_batch_that_mixes_protocol_names_and_numbers_says_each_as_it_is(quiet: Namespace) -> None:
+    """`ip -batch` 6.1: after `proto boot`, `proto 5`, the next `proto boot` is taken for 5."""
+    for number, proto in ((1, "boot"), (2, "5"), (3, "boot")):
+        quiet.batch([f"route add 10.{number}.0.0/16 dev lan0 scope link proto {proto} table 539098368"])
+    quiet.fz("sync")
+    assert [] == quiet.routes("inet")
+
+
+def test_the_largest_metric_does_not_cost_the_other_changes(quiet: Namespace) -> None:
+    quiet.veth("lan1")
+    for dev in ("lan0", "lan1"):
+        lan(quiet, "fd00:1::/64", device=dev, words="metric 1024") if dev == "lan0" else quiet.batch(
+            ["-6 route append fd00:1::/64 dev lan1 metric 1024"]
+        )
+    lan(quiet, "fd00:1::/64", words="metric 4294967295")
+    quiet.fz("sync")
+    quiet.batch(["-6 route del fd00:1::/64 dev lan1 metric 1024", "-6 route append fd00:1::/64 dev lan1 mtu 1400"])
+    quiet.fz("sync")
+    assert "" == quiet.fz("plan")
+
+
+def test_routes_by_one_object_with_and_without_metrics_are_both_exact(quiet: Namespace) -> None:
+    """The kernel lends a route without metrics those of another by the same object: who has none must come first."""
+    quiet.batch(["nexthop add id 2 dev lan0", "route add 10.0.1.0/24 nhid 2 scope link"])
+    quiet.batch(["route add 10.0.0.0/24 nhid 2 scope link hoplimit 1"])
+    quiet.fz("sync")
+    assert "" == quiet.fz("plan")
