@@ -28,7 +28,7 @@ from fz_iproute.errors import (
 )
 from fz_iproute.kernel.config_file import DEFAULT_PATH, load
 from fz_iproute.kernel.ip import Ip
-from fz_iproute.kernel.lock import lock
+from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.snapshot import Reader
 from fz_iproute.log import Log
 
@@ -107,7 +107,7 @@ def _change(
         passes = Passes(ip, config, log)
         if arguments.dry_run:
             return _print_plan(arguments, ip, plan(passes))
-        with lock(arguments.netns, mirror_tables(config.tables), arguments.wait):
+        with Lock(arguments.netns, mirror_tables(config.tables)).held(arguments.wait):
             done = act(passes)
     if arguments.json:
         failures = [{**_command(ip, failure.command), "words": failure.words} for failure in done.failures]

@@ -124,14 +124,19 @@ def measure_reaction(runs: int, block: int) -> Iterator[Figure]:
 
 
 def measure_storm(name: str, lines: Sequence[str], runs: int) -> Iterator[Figure]:
-    """CPU in a storm of changes that are none of ours, and then the reaction to an address in its midst."""
-    with fz_iproute() as daemon, Storm(lines, STORM_RATE) as storm:
-        storm.until(STORM_RATE)
-        yield Figure(f"{name}: CPU", "%", cpu_percent(daemon.pid, STORM_SECONDS), STORM_CPU_PERCENT)
-        found = react(runs, quiet=(0.05, 0.5))
-        yield Figure(f"{name}: reaction, longest of {runs}", "ms", max(found), STORM_REACTION_MS, runs=found)
-        yield Figure(f"{name}: reaction, median of {runs}", "ms", statistics.median(found))
-        yield Figure(f"{name}: changes really made", "1/s", storm.rate)
+    """CPU in a storm of changes that are none of ours; then the reaction to an address in its midst, and behind it."""
+    with fz_iproute() as daemon:
+        with Storm(lines, STORM_RATE) as storm:
+            storm.until(STORM_RATE)
+            yield Figure(f"{name}: CPU", "%", cpu_percent(daemon.pid, STORM_SECONDS), STORM_CPU_PERCENT)
+            found = react(runs, quiet=(0.05, 0.5))
+            yield Figure(f"{name}: reaction, longest of {runs}", "ms", max(found), STORM_REACTION_MS, runs=found)
+            yield Figure(f"{name}: reaction, median of {runs}", "ms", statistics.median(found))
+            yield Figure(f"{name}: changes really made", "1/s", storm.rate)
+        behind = react(runs)
+        yield Figure(
+            f"{name}: reaction when it is over, median of {runs}", "ms", statistics.median(behind), runs=behind
+        )
 
 
 def measure_idle(seconds: float) -> Iterator[Figure]:

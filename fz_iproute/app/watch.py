@@ -22,7 +22,7 @@ from fz_iproute.kernel.apply import Refusal
 from fz_iproute.kernel.dialogue import TalkingIp
 from fz_iproute.kernel.file_watch import CHANGED, FileWatch
 from fz_iproute.kernel.journal import Journal
-from fz_iproute.kernel.lock import lock
+from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.monitor import Monitor
 from fz_iproute.kernel.notify import notify, watchdog_interval
 from fz_iproute.kernel.signals import ENDING, GraceOver, signal_pipe
@@ -96,7 +96,7 @@ class Watch:
 
     def run(self) -> None:
         """Stay in step until SIGTERM or SIGINT. Locked if another watch is at work on the same table."""
-        with lock(self._netns, self._tables, 0, kind="watch"), signal_pipe(_GRACE) as signals:
+        with Lock(self._netns, self._tables, kind="watch").held(0), signal_pipe(_GRACE) as signals:
             files = FileWatch(self._place, signals.writing)
             self._selector.register(signals.reading, selectors.EVENT_READ)
             try:
@@ -107,7 +107,7 @@ class Watch:
                     self._wait()
                 notify("STOPPING=1")
                 if self._config.watch.cleanup_on_exit:
-                    with lock(self._netns, self._tables, _GRACE):
+                    with self._lock.held(_GRACE):
                         self._passes.down()
             except GraceOver:
                 self._log.warning("an ip was still at work, and did not end in time")
@@ -207,12 +207,14 @@ class Watch:
     def _full_pass(self) -> None:
         """A pass with fresh processes: nothing that a long-lived one may have got wrong plays a part in it."""
         reason, self._full_reason = self._full_reason, "resync"
-        self._ip.hang_up()
+        if reason != "resync":
+            self._ip.hang_up()  # an event that told of an interface may be among the lost ones
         self._ip.reconsider()
         self._offset = _clock_offset()
         self._last_full = time.monotonic()
         self._full_due = self._last_full + self._config.watch.resync
-        changed = self._pass(reason)
+        with self._ip.fresh():
+            changed = self._pass(reason)
         if changed and reason == "resync" and self._counters.events == self._events_at_last_full:
             self._end_monitor()
             self._postpone_monitor("it said nothing of a change")
@@ -223,7 +225,7 @@ class Watch:
         self._again = None
         changed = False
         try:
-            with lock(self._netns, self._tables, _GRACE):
+            with self._lock.held(_GRACE):
                 changed = self._step(reason)
         except (ReadFailed, IpUnusable, Locked, NotPermitted) as error:
             if not self._counters.passes and isinstance(error, IpUnusable | NotPermitted):
@@ -290,6 +292,7 @@ class Watch:
 
     def _adopt(self, config: Config) -> None:
         self._config = config
+        self._lock = Lock(self._netns, self._tables)
         self._passes = Passes(self._ip, config, self._log)
         self._pace = Pace(config.watch.settle, config.watch.max_wait)
         self._journal = Journal(config.watch.journal, self._log.warning)
@@ -312,12 +315,13 @@ class Watch:
         self._counters.reloads += 1
         self._log.info(f"# {self._place}: there is a new configuration")
         before = self._passes
+        self._lock.close()
         self._journal.reopen()
         self._adopt(config)
         # The new one first, so that nothing is missing in between.
         self._full_reason = "new configuration"
         self._full_pass()
-        with lock(self._netns, self._tables, _GRACE):
+        with self._lock.held(_GRACE):
             if stale := leftovers(before.look(), self._passes.look()):
                 self._passes.apply(stale)
         notify("READY=1")

@@ -1,5 +1,9 @@
 """When to run the next pass: at once after quiet, and ever more rarely while events keep coming."""
 
+# So many times `settle` without an event is quiet (50 ms by default). Events that are rarer than that are each served
+# at once, which costs less than a tenth of a core.
+_QUIET = 25
+
 
 class Pace:
     """Times are seconds on one clock, which the caller reads. No event waits longer than `max_wait`."""
@@ -14,7 +18,7 @@ class Pace:
 
     def wake(self, now: float) -> None:
         """An event has come."""
-        if now - max(self._heard, self._ended) > max(self._settle, self._pause):
+        if now - max(self._heard, self._ended) > min(_QUIET * self._settle, self._max_wait):
             self._pause = 0.0
         self._heard = now
         if self.due is None:

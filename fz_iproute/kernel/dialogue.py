@@ -7,7 +7,8 @@ import os
 import re
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.kernel.apply import has_numbers
@@ -111,6 +112,7 @@ class TalkingIp(Ip):
         self._dialogues: dict[Family, Dialogue] = {}
         self._turns: list[_Turn] = []
         self._slow: set[Family] = set()
+        self._silent = False
 
     def warm(self) -> None:
         """Start what is missing, so that the next questions find it ready."""
@@ -129,15 +131,29 @@ class TalkingIp(Ip):
         self._dialogues.clear()
         self._turns.clear()
 
+    @contextmanager
+    def fresh(self) -> Iterator[None]:
+        """Without the dialogues while the block runs."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
+
+    def talks(self, family: Family) -> bool:
+        """True if a question costs no process."""
+        dialogue = self._dialogues.get(family)
+        return not self._silent and dialogue is not None and dialogue.open
+
     def reconsider(self) -> None:
         """Give families another try whose tables were too large for a dialogue."""
         self._slow.clear()
 
     def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
         """In the dialogue, if there is one, and the lines are few and not such that confuse it for later."""
-        dialogue = self._dialogues.get(family) if family else None
-        if not family or dialogue is None or not dialogue.open or len(first) > _MOST_WRITES or has_numbers(first):
+        if family is None or not self.talks(family) or len(first) > _MOST_WRITES or has_numbers(first):
             return super().ask(family, *questions, first=first)
+        dialogue = self._dialogues[family]
         for line in (*first, *questions):
             self.trace(f"ip {OPTION[family]} {line}")
         asked = questions or (_MARKER,)

@@ -227,6 +227,10 @@ class Ip:
             running = self.start(*options, "-force", "-batch", "-", stdin=stdin)
         return Asked(family, len(first), questions, running)
 
+    def talks(self, family: Family) -> bool:
+        """True if a question costs no process."""
+        return False
+
     def answers(self, asked: Asked) -> list[list[Document]]:
         """What was asked for, a list of documents for each question.
 

@@ -14,31 +14,47 @@ from fz_iproute.errors import Locked, UsageError
 _PAUSE = 0.05
 
 
-@contextmanager
-def lock(netns: str | None, tables: Iterable[int], wait: float, kind: str = "pass") -> Iterator[None]:
-    """Hold the locks of the tables while the block runs; Locked if another holds one for longer than `wait` seconds.
+class Lock:
+    """The locks of some tables in a network namespace; an instance may be taken again and again.
 
     There is one of each `kind`: who holds that of `watch` for days takes that of `pass` only for each pass.
-    The kernel releases it when the process ends, however it ends.
     """
-    deadline = time.monotonic() + wait
-    namespace, folder = _namespace(netns), _folder()
-    with ExitStack() as stack:
+
+    def __init__(self, netns: str | None, tables: Iterable[int], kind: str = "pass") -> None:
+        namespace, folder = _namespace(netns), _folder()
+        self._files: dict[Path, int] = {}
         for table in sorted(tables):  # in the same order by everybody, so that no two wait for each other
             path = folder / f"{namespace}-{table}.{kind}.lock"
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                self._files[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             except OSError as error:
+                self.close()
                 raise UsageError(f"{path}: the lock cannot be opened: {error.strerror}") from None
-            stack.callback(os.close, fd)
-            while not _taken(fd):
-                if time.monotonic() >= deadline:
-                    raise Locked(
-                        f"another fz-iproute has held {path} for more than {wait:g} s; "
-                        f"see who with `fuser {path}`, or wait longer with --wait"
-                    )
-                time.sleep(_PAUSE)
-        yield
+
+    @contextmanager
+    def held(self, wait: float) -> Iterator[None]:
+        """Hold them while the block runs; Locked if another holds one for longer than `wait` seconds.
+
+        The kernel releases them when the process ends, however it ends.
+        """
+        deadline = time.monotonic() + wait
+        with ExitStack() as stack:
+            for path, fd in self._files.items():
+                while not _taken(fd):
+                    if time.monotonic() >= deadline:
+                        raise Locked(
+                            f"another fz-iproute has held {path} for more than {wait:g} s; "
+                            f"see who with `fuser {path}`, or wait longer with --wait"
+                        )
+                    time.sleep(_PAUSE)
+                stack.callback(fcntl.flock, fd, fcntl.LOCK_UN)
+            yield
+
+    def close(self) -> None:
+        """Give up the files."""
+        for fd in self._files.values():
+            os.close(fd)
+        self._files.clear()
 
 
 def _taken(fd: int) -> bool:

@@ -52,9 +52,12 @@ class Reader:
         try:
             # In a batch, `ip` filters all routes of the family by itself, which may be a million. For main of IPv4
             # that is no loss, as most are in there; each of the VPN's tables is better off with its own process.
-            asked = ip.ask("inet", *self._questions["inet"])
+            whole = ip.talks("inet")
+            asked = ip.ask("inet", *(self.questions if whole else self._questions)["inet"])
             asked6 = ip.ask("inet6", *self.questions["inet6"])
             answers: dict[Family, list[list[Document]]] = {"inet": ip.answers(asked), "inet6": ip.answers(asked6)}
+            if whole:
+                return self.snapshot(answers)
             with _shape_is_known():
                 plane = layout(self._tables, self._rules(answers))
             concerned = {plane.mirror, plane.internet}

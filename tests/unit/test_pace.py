@@ -41,6 +41,12 @@ def test_after_a_storm_quiet_brings_the_pace_back() -> None:
     assert 9.0 == passes([*storm, 9.0])[-1]
 
 
+def test_after_a_storm_sparse_events_are_served_at_once() -> None:
+    storm = [number / 1000 for number in range(3000)]
+    sparse = [4 + number * 0.1 for number in range(50)]
+    assert sparse == passes([*storm, *sparse])[-50:]
+
+
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=300).map(sorted))
 def test_no_event_waits_longer_than_max_wait(events) -> None:
     ran = passes(events)

@@ -58,8 +58,6 @@ class Daemon:
         self._telling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._telling.bind(str(self.socket))
         self.socket.chmod(0o777)
-        self._telling.settimeout(0.2)
-        self._listening = True
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
 
@@ -127,7 +125,9 @@ class Daemon:
                     os.kill(pid, signal.SIGKILL)
             if self._process:
                 self._process.wait(DEADLINE)
-            self._listening = False
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last, suppress(OSError):
+                # Nobody else says nothing at all.
+                last.sendto(b"", self._address)
             self._listener.join()
             self._telling.close()
 
@@ -207,11 +207,9 @@ class Daemon:
         return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", _COUNTERS.findall(self.log)[-1])}
 
     def _listen(self) -> None:
-        while self._listening:
-            with suppress(TimeoutError):
-                words = self._telling.recv(65536).decode()
-                self.told += words.split("\n")
-                self.heard.append((time.monotonic(), words))
+        while words := self._telling.recv(65536).decode():
+            self.told += words.split("\n")
+            self.heard.append((time.monotonic(), words))
 
     # The state of the kernel
 

@@ -117,7 +117,7 @@ def story(machine: Machine) -> str:
 @pytest.mark.parametrize("seed", [20, FRESH])
 def test_a_random_walk_is_followed(seed: int, machine: Machine, watch: Watch) -> None:
     walker = Walker(seed)
-    daemon = watch()
+    daemon = watch("[watch]\nmax_wait = 0.05\n")
     walked: list[str] = []
     for _ in range(50):
         lines = [walker.step() for _ in range(10)]
@@ -140,6 +140,7 @@ def test_it_converges_after_200_deaths(seed: int, machine: Machine, daemon: Watc
     made = daemon()
     for _ in range(200):
         process = made.launch()
+        end = time.monotonic() + dice.uniform(0, 0.4)  # any moment, not a certain one
         lines = [walker.step() for _ in range(20)]
         with subprocess.Popen(
             ["ip", "-n", machine.name, "-force", "-batch", "-"],
@@ -147,7 +148,7 @@ def test_it_converges_after_200_deaths(seed: int, machine: Machine, daemon: Watc
         ) as storm:  # fmt: skip
             # An `ip` of one family takes no option on its lines.
             storm.communicate("".join(f"{line}\n" for line in lines if not line.startswith("-6")))
-        time.sleep(dice.uniform(0, 0.4) / 2)  # any moment, not a certain one
+        time.sleep(max(0.0, end - time.monotonic()))
         process.send_signal(signal.SIGKILL)
         process.wait()
     made.wait_for_no_child()

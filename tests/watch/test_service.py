@@ -1,0 +1,256 @@
+"""Under systemd: what it tells, what its unit allows, and that it works with no more than that."""
+
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.netns.namespace import LAN, PROJECT, Machine, run, wait_until
+from tests.watch import oracle
+from tests.watch.broken_ip import BrokenIp
+from tests.watch.conftest import Watch
+from tests.watch.daemon import Daemon
+
+# What it tells
+
+
+def test_it_is_ready_when_the_first_pass_is_over(machine: Machine, daemon: Watch, broken_ip: BrokenIp) -> None:
+    broken_ip.breaks("exit")
+    made: Daemon = daemon(path=broken_ip.folder).start(ready=False)
+    made.wait_for("something is wrong")
+    broken_ip.mends()
+    wait_until(lambda: "READY=1" in made.told, "READY=1")
+    wait_until(lambda: oracle.in_step(machine), "in step")
+
+
+def test_when_it_says_ready_the_mirror_is_in_step(machine: Machine, watch: Watch) -> None:
+    assert watch().told.count("READY=1") == 1
+    assert oracle.in_step(machine)
+
+
+def test_a_reload_is_announced_with_its_time_and_ends_with_ready(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    before = time.monotonic_ns() // 1000
+    daemon.told.clear()
+    daemon.config.write_text("[lan]\nprune = false\n")
+    daemon.send(signal.SIGHUP)
+    wait_until(lambda: "READY=1" in daemon.told, "READY=1")
+    told = [words for words in daemon.told if not words.startswith("STATUS=")]
+    assert ["RELOADING=1", "READY=1"] == [told[0], told[-1]]
+    assert before <= int(told[1].removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+
+
+@pytest.mark.parametrize("text", ["", "[lan]\nnonsense = 1\n"], ids=["unchanged", "broken"])
+def test_every_sighup_is_answered_with_ready(text: str, watch: Watch) -> None:
+    """A service manager that was told of a reload waits for its end."""
+    daemon = watch()
+    daemon.told.clear()
+    daemon.config.write_text(text or daemon.config.read_text())
+    daemon.send(signal.SIGHUP)
+    daemon.counters()
+    assert daemon.told.count("RELOADING=1") == daemon.told.count("READY=1")
+
+
+def test_it_says_when_it_stops(watch: Watch) -> None:
+    daemon = watch()
+    daemon.stop()
+    wait_until(lambda: daemon.told[-1] == "STOPPING=1", "STOPPING=1")
+
+
+def test_its_status_is_a_line_for_people(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    wait_until(lambda: "STATUS=6 copies" in daemon.told, "the status is told")
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    wait_until(lambda: "STATUS=7 copies" in daemon.told, "the status is new")
+
+
+def test_it_feeds_the_watchdog(daemon: Watch) -> None:
+    made: Daemon = daemon(environment={"WATCHDOG_USEC": "400000"}).start()
+    wait_until(lambda: made.told.count("WATCHDOG=1") >= 6, "it feeds the watchdog", 10)
+    times = [when for when, words in made.heard if words == "WATCHDOG=1"]
+    assert times[5] - times[0] < 5
+
+
+def test_it_feeds_no_watchdog_that_is_not_its_own(daemon: Watch) -> None:
+    made: Daemon = daemon(environment={"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}).start()
+    with pytest.raises(AssertionError, match="not within"):
+        wait_until(lambda: "WATCHDOG=1" in made.told, "it feeds the watchdog", 0.3)
+
+
+def test_while_ip_hangs_the_watchdog_is_fed_within_the_units_patience(
+    machine: Machine, watch: Watch, broken_ip: BrokenIp
+) -> None:
+    """An `ip` may take 10 s, and systemd waits for 60."""
+    unit = machine.fz("unit", "systemd")
+    assert re.search(r"^WatchdogSec=60$", unit, re.MULTILINE)
+    daemon = watch(environment={"WATCHDOG_USEC": "400000"}, path=broken_ip.folder, patience=0.5)
+    broken_ip.breaks("hang")
+    machine.bridge("br0")
+    daemon.wait_for("no answer within")
+    fed = daemon.told.count("WATCHDOG=1")
+    wait_until(lambda: daemon.told.count("WATCHDOG=1") >= fed + 2, "it feeds the watchdog")
+    daemon.stop()
+
+
+def test_without_a_service_manager_it_tells_nobody(watch: Watch, machine: Machine, daemon: Watch) -> None:
+    made: Daemon = daemon(environment={"NOTIFY_SOCKET": ""}).start(ready=False)
+    wait_until(lambda: oracle.in_step(machine), "in step")
+    assert [] == made.told
+
+
+def test_a_service_manager_that_has_gone_does_no_harm(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    daemon.socket.unlink()
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step()
+    assert [] == daemon.complaints
+
+
+# Its unit
+
+
+@pytest.fixture(scope="module")
+def analyze() -> str:
+    return shutil.which("systemd-analyze") or pytest.skip("UNIT NOT CHECKED: there is no systemd-analyze here")
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The printed unit, in a file of its name."""
+    path = tmp_path / "fz-iproute.service"
+    path.write_text(run(sys.executable, "-m", "fz_iproute", "unit", "systemd", cwd=PROJECT).stdout)
+    return path
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(analyze: str, unit: Path) -> None:
+    done = run(analyze, "verify", "--man=no", str(unit), check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_systemd_finds_little_exposure(analyze: str, unit: Path) -> None:
+    done = run(analyze, "security", "--offline=true", "--no-pager", str(unit))
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found, done.stdout
+    assert float(found[1]) <= 1.5
+
+
+def test_systemd_finds_nothing_wrong_with_the_timer(analyze: str, tmp_path: Path) -> None:
+    text = run(sys.executable, "-m", "fz_iproute", "unit", "timer", cwd=PROJECT).stdout
+    timer, service = re.split(r"(?m)^# Save this part as \S*service\n#?", text)
+    (tmp_path / "fz-iproute-sync.timer").write_text(timer)
+    (tmp_path / "fz-iproute-sync.service").write_text(re.sub(r"(?m)^#( |$)", "", service))
+    done = run(analyze, "verify", "--man=no", str(tmp_path / "fz-iproute-sync.timer"), check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+# With no more than the unit allows
+
+NOBODY = 65534
+_FENCED = """\
+set -e
+{openings}
+mount -t tmpfs -o mode=0755 tmpfs {runtime}
+chown {nobody}:{nobody} {runtime}
+mount -o remount,bind,ro /
+exec setpriv --reuid {nobody} --regid {nobody} --clear-groups --inh-caps -all,+net_admin \
+    --ambient-caps -all,+net_admin --bounding-set -all,+net_admin --no-new-privs "$@"
+"""
+
+
+def openings() -> list[str]:
+    """Commands that let everybody reach the interpreter and the project, in a mount namespace of its own."""
+    needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), PROJECT.resolve()}
+    commands = []
+    for path in sorted(needed):
+        closed = [parent for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001]
+        if closed:
+            # An empty folder takes the place of the closed one, in which there is nothing but this.
+            commands += [
+                "mount -t tmpfs tmpfs /mnt",
+                "mkdir /mnt/kept",
+                f"mount --bind {path} /mnt/kept",
+                f"mount -t tmpfs -o mode=0755 tmpfs {closed[0]}",
+                f"mkdir -p {path}",
+                f"mount --bind /mnt/kept {path}",
+            ]
+    return commands
+
+
+@pytest.fixture
+def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
+    """A daemon as nobody, with one capability and a file system that it cannot write."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("NOT TRIED WITHOUT PRIVILEGES: it takes root and setpriv to give them up")
+    runtime = Path("/run/lock")
+    script = _FENCED.format(openings="\n".join(openings()), nobody=NOBODY, runtime=runtime)
+    try_it = run("unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", "import sh, loguru", check=False)
+    if try_it.returncode:
+        pytest.skip(f"NOT TRIED WITHOUT PRIVILEGES: nobody cannot start Python here: {try_it.stderr}")
+    made: Daemon = daemon(
+        inside=["ip", "netns", "exec", machine.name, "unshare", "-m", "sh", "-c", script, "sh"],
+        environment={"RUNTIME_DIRECTORY": str(runtime), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    # The folders of pytest are its user's alone.
+    for folder in [made.config.parent, *made.config.parent.parents]:
+        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    made.config.chmod(0o644)
+    return made
+
+
+def test_without_privileges_it_follows(machine: Machine, fenced: Daemon) -> None:
+    fenced.start()
+    assert oracle.in_step(machine)
+    machine.address(LAN, "192.168.188.113/24", "metric", "600")
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    fenced.wait_in_step()
+    assert machine.reaches("192.168.188.1")
+    assert [] == fenced.complaints
+
+
+def test_without_privileges_it_cannot_write_files(fenced: Daemon) -> None:
+    fenced.start()
+    mounts = Path(f"/proc/{fenced.process.pid}/mountinfo").read_text().splitlines()
+    (root,) = [line.split()[5] for line in mounts if line.split()[4] == "/"]
+    assert "ro" in root.split(",")
+
+
+def test_without_privileges_it_is_as_powerless_as_the_unit_says(fenced: Daemon) -> None:
+    fenced.start()
+    text = Path(f"/proc/{fenced.process.pid}/status").read_text()
+    status = dict(line.split(":\t", 1) for line in text.splitlines())
+    admin = f"{1 << 12:016x}"
+    uids = "\t".join([str(NOBODY)] * 4)
+    wanted = {"CapEff": admin, "CapBnd": admin, "CapAmb": admin, "NoNewPrivs": "1", "Uid": uids}
+    assert wanted == {name: status[name] for name in wanted}
+
+
+def test_without_privileges_it_is_heard_by_the_service_manager(machine: Machine, fenced: Daemon) -> None:
+    fenced.start()
+    wait_until(lambda: "STATUS=6 copies" in fenced.told, "the status is new")
+
+
+def test_without_privileges_it_reloads(machine: Machine, fenced: Daemon) -> None:
+    fenced.start()
+    fenced.config.write_text('[lan]\nexclude_interfaces = ["uplink0"]\n')
+    wait_until(lambda: fenced.counters()["reloads"], "it has noticed the file by itself")
+    fenced.wait_in_step(lambda: "10.77.0.0/24" not in oracle.destinations(machine))
+
+
+def test_without_privileges_a_killed_monitor_is_replaced(machine: Machine, fenced: Daemon) -> None:
+    fenced.start()
+    os.kill(fenced.monitor(), signal.SIGKILL)
+    wait_until(lambda: fenced.counters()["monitors"] == 2, "there is a second monitor")
+
+
+def test_without_privileges_no_child_survives_sigkill(fenced: Daemon) -> None:
+    fenced.start().kill()
+
+
+def test_without_privileges_it_ends_with_0(fenced: Daemon) -> None:
+    assert 0 == fenced.start().stop()
