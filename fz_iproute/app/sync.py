@@ -9,8 +9,8 @@ from fz_iproute.core.model import Command, Snapshot
 from fz_iproute.core.plan import plan, take_out
 from fz_iproute.core.policy import Verdict
 from fz_iproute.errors import NotPermitted
-from fz_iproute.kernel.apply import NO_PERMISSION, Answers, Refusal, Work
-from fz_iproute.kernel.ip import Ip
+from fz_iproute.kernel.apply import NO_PERMISSION, Refusal, Work
+from fz_iproute.kernel.ip import Answers, Ip
 from fz_iproute.kernel.snapshot import Reader
 from fz_iproute.log import Log
 
@@ -96,19 +96,21 @@ class Passes:
         return plan(goal, prune=self._config.lan.prune)
 
     def _carry_out(self, due: list[Command], planner: Planner) -> Pass:
-        """Apply what is due, until `planner` finds nothing.
+        """Apply what is due, and read the mirror table again, until `planner` finds nothing.
 
         A refusal is a failure only if its command is still due afterwards: "File exists" for a route that somebody
         else has just added leaves the right state behind.
         """
         run: list[Command] = []
         refusals: list[Refusal] = []
+        mirror = self._last.layout.mirror if self._last else 0
         for _ in range(_MOST_ROUNDS):
             if not due:
                 break
-            refusals, answers = self._finish(Work(self._ip, due, self._reader.questions), due)
+            work = Work(self._ip, due, self._reader.questions(mirror))
+            refusals, answers = self._finish(work, due)
             run += due
-            due = planner(self._judge(self._reader.snapshot(answers)) if answers else self.look())
+            due = planner(self._judge(self._reader.read_again(mirror, answers)) if answers else self.look())
             if due and set(due) <= {refusal.command for refusal in refusals if not refusal.lost}:
                 break  # refused just now: at once, the answer would be the same
         said = {refusal.command: refusal.words for refusal in refusals}

@@ -2,21 +2,17 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fz_iproute.core.model import Command
 from fz_iproute.core.prefix import FAMILIES, Family
-from fz_iproute.kernel.ip import Asked, Document, Ip
+from fz_iproute.kernel.ip import Answers, Asked, Ip
 
 # `ip -batch` 6.1 leaks about 4 KB a line: 10,000 lines are 40 MB.
 MOST_LINES = 10_000
 
-# From here on, two `ip` share what has no order: one prepares a line while the kernel is busy with the other's.
-_MANY = 1_000
-
 NO_PERMISSION = "Operation not permitted"
-
-Answers = dict[Family, list[list[Document]]]
 
 
 class Refusal(NamedTuple):
@@ -38,17 +34,15 @@ class _Chunk(NamedTuple):
 class Work:
     """Commands on their way: those of one family in their order, the families side by side.
 
-    `questions` are answered behind the last command of their family.
+    `questions` are answered behind the last command of their family, where there is one.
     """
 
     def __init__(
-        self, ip: Ip, commands: Sequence[Command], questions: Mapping[Family, Sequence[str]] | None = None
+        self, ip: Ip, commands: Sequence[Command], questions: Mapping[Family, Sequence[str]] = MappingProxyType({})
     ) -> None:
         self._ip = ip
-        self._stages = [
-            _stages(
-                family, [command for command in commands if command.family == family], (questions or {}).get(family)
-            )
+        self._chunks = [
+            _chunks(family, [command for command in commands if command.family == family], questions.get(family, ()))
             for family in FAMILIES
         ]
         self._working = self._start_next()
@@ -73,29 +67,23 @@ class Work:
         return refusals, answers
 
     def _start_next(self) -> list[tuple[_Chunk, Asked]]:
-        return [(chunk, self._start(chunk)) for stages in self._stages for chunk in next(stages, ())]
+        return [(chunk, self._start(chunk)) for chunks in self._chunks if (chunk := next(chunks, None))]
 
     def _start(self, chunk: _Chunk) -> Asked:
         lines = [" ".join(command.words) for command in chunk.commands]
         return self._ip.ask(chunk.family, *chunk.questions, first=lines)
 
 
-def _stages(family: Family, commands: Sequence[Command], questions: Sequence[str] | None) -> Iterator[Sequence[_Chunk]]:
-    """Chunks that may run side by side, stage by stage."""
-    free = next((place for place, command in enumerate(commands) if not command.independent), len(commands))
+def _chunks(family: Family, commands: Sequence[Command], questions: Sequence[str]) -> Iterator[_Chunk]:
     if has_numbers(" ".join(command.words) for command in commands):
+        free = next((place for place, command in enumerate(commands) if not command.independent), len(commands))
         pieces = list(_unconfused([*sorted(commands[:free], key=_has_numbers), *commands[free:]]))
     else:
-        if free >= _MANY:
-            halves = list(_pieces(commands[:free], min(MOST_LINES, (free + 1) // 2)))
-            for pair in range(0, len(halves), 2):
-                yield [_Chunk(family, half, ()) for half in halves[pair : pair + 2]]
-            commands = commands[free:]
         pieces = list(_pieces(commands, MOST_LINES))
     for piece in pieces[:-1]:
-        yield (_Chunk(family, piece, ()),)
-    if pieces or questions:
-        yield (_Chunk(family, pieces[-1] if pieces else (), questions or ()),)
+        yield _Chunk(family, piece, ())
+    if pieces:
+        yield _Chunk(family, pieces[-1], questions)
 
 
 def _pieces(commands: Sequence[Command], most: int) -> Iterator[Sequence[Command]]:

@@ -39,6 +39,9 @@ _VERSION = re.compile(r"iproute2-(?:ss(?P<date>\d{6})|(?P<number>\d+\.\d+))")
 
 Document = dict[str, Any]
 
+# A list of documents for each question.
+Answers = dict[Family, list[list[Document]]]
+
 # Families are an option of the process, not of a line.
 OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
 

@@ -11,7 +11,7 @@ from fz_iproute.core.desired import layout
 from fz_iproute.core.model import Link, Nexthop, Route, Rule, Snapshot
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.errors import ReadFailed
-from fz_iproute.kernel.ip import OPTION, Document, Ip
+from fz_iproute.kernel.ip import OPTION, Answers, Document, Ip
 
 # `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
 _LOCKED = re.compile(
@@ -37,43 +37,49 @@ class Reader:
             "inet": [*rules, "link show", _SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in allowed)],
             "inet6": [*rules, _MAIN],
         }
+        self._last: Answers = {}
         self._parsed: dict[tuple[Family, str], _Parsed] = {}
-
-    @property
-    def questions(self) -> dict[Family, list[str]]:
-        """All that `snapshot` needs to know, for an `ip` of each family."""
-        return {
-            family: [*questions, *map(_of_table, self._candidates)] for family, questions in self._questions.items()
-        }
 
     def read(self) -> Snapshot:
         """One reading of links, rules and the tables concerned. ReadFailed if any part of it is in doubt."""
         ip = self._ip
+        tables = [_of_table(table) for table in self._candidates]
         try:
             # In a batch, `ip` filters all routes of the family by itself, which may be a million. For main of IPv4
             # that is no loss, as most are in there; each of the VPN's tables is better off with its own process.
-            whole = ip.talks("inet")
-            asked = ip.ask("inet", *(self.questions if whole else self._questions)["inet"])
-            asked6 = ip.ask("inet6", *self.questions["inet6"])
-            answers: dict[Family, list[list[Document]]] = {"inet": ip.answers(asked), "inet6": ip.answers(asked6)}
-            if whole:
-                return self.snapshot(answers)
-            with _shape_is_known():
-                plane = layout(self._tables, self._rules(answers))
-            concerned = {plane.mirror, plane.internet}
-            asked_tables = {table: ip.ask("inet", _of_table(table)) for table in concerned}
-            found = {table: ip.answers(asked)[0] for table, asked in asked_tables.items()}
-            answers["inet"] += [found.get(table, []) for table in self._candidates]
-            return self.snapshot(answers)
+            at_once = tables if ip.talks("inet") else []
+            asked = ip.ask("inet", *self._questions["inet"], *at_once)
+            asked6 = ip.ask("inet6", *self._questions["inet6"], *tables)
+            answers: Answers = {"inet": ip.answers(asked), "inet6": ip.answers(asked6)}
+            if not at_once:
+                with _shape_is_known():
+                    plane = layout(self._tables, self._rules(answers))
+                asked_tables = {table: ip.ask("inet", _of_table(table)) for table in {plane.mirror, plane.internet}}
+                found = {table: ip.answers(asked)[0] for table, asked in asked_tables.items()}
+                answers["inet"] += [found.get(table, []) for table in self._candidates]
+            return self._remember(answers)
         finally:
             ip.abandon()
 
-    def snapshot(self, answers: Mapping[Family, list[list[Document]]]) -> Snapshot:
-        """What the answers to all `questions` say. ReadFailed if they are not of the shape that is known."""
-        with _shape_is_known():
-            return self._snapshot(answers)
+    def questions(self, mirror: int) -> dict[Family, list[str]]:
+        """What `read_again` wants to know, to be asked of the `ip` that has written to the mirror table."""
+        return {family: [_of_table(mirror)] for family in FAMILIES}
 
-    def _snapshot(self, answers: Mapping[Family, list[list[Document]]]) -> Snapshot:
+    def read_again(self, mirror: int, answers: Answers) -> Snapshot:
+        """The last snapshot with what is now in the mirror table: the rest was not written to."""
+        latest = {family: list(known) for family, known in self._last.items()}
+        place = self._candidates.index(mirror) - len(self._candidates)
+        for family, (documents,) in answers.items():
+            latest[family][place] = documents
+        return self._remember(latest)
+
+    def _remember(self, answers: Answers) -> Snapshot:
+        with _shape_is_known():
+            snapshot = self._snapshot(answers)
+        self._last = answers
+        return snapshot
+
+    def _snapshot(self, answers: Answers) -> Snapshot:
         rules = self._rules(answers)
         plane = layout(self._tables, rules)
         count = len(self._candidates)
@@ -106,7 +112,7 @@ class Reader:
             expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
         )
 
-    def _rules(self, answers: Mapping[Family, list[list[Document]]]) -> tuple[Rule, ...]:
+    def _rules(self, answers: Answers) -> tuple[Rule, ...]:
         return tuple(
             rule
             for family in FAMILIES
