@@ -197,7 +197,8 @@ def _realms(flow: Document, links: _Links) -> tuple[str, str]:
 
 
 def _metrics(metrics: list[Document], links: _Links) -> list[str]:
-    return [word for group in metrics for name, value in group.items() for word in _metric(name, value)]
+    # In an order of their own: theirs may depend on who has printed them.
+    return [word for group in metrics for name, value in sorted(group.items()) for word in _metric(name, value)]
 
 
 def _metric(name: str, value: object) -> tuple[str, str]:

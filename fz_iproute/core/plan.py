@@ -83,6 +83,8 @@ def _steps(
 ) -> Iterator[_Step]:
     want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
     reached = {route.dst for route in wanted}
+    # `del` takes every attribute that is not given for a match, and encap cannot be given: it could hit such a twin.
+    at_risk = {(route.dst, route.attributes.tos, route.attributes.path) for route in others if family == "inet"}
     for key in want | have:
         group = want.get(key, []), have.get(key, []), alien.get(key, [])
         if group[0] == group[1]:
@@ -96,6 +98,9 @@ def _steps(
             taken = {metric for dst, _, metric in (*want, *have, *alien) if dst == key[0]}
             steps = _inet6_group(*group, spare=next(metric for metric in range(_WORST, 0, -1) if metric not in taken))
         for step in steps:
+            route = step.route
+            if step.verb == "del" and (route.dst, route.attributes.tos, route.attributes.path) in at_risk:
+                continue
             # Without pruning, only what another copy of the same destination supersedes may go.
             if prune or step.verb != "del" or step.route.dst in reached:
                 yield step

@@ -1,6 +1,7 @@
 """Reads what the planner needs, with as few `ip` as the facts allow, side by side."""
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from fz_iproute.kernel.ip import OPTION, Answers, Document, Ip
 _LOCKED = re.compile(
     r" (?:mtu|window|rtt|rttvar|ssthresh|cwnd|advmss|reordering|hoplimit|initcwnd|initrwnd|quickack|congctl) lock "
 )
+
+_DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # behind the type, if that is not unicast
 
 _MAIN = "route show table main"
 _SCOPE_LINK = f"{_MAIN} scope link"
@@ -150,13 +153,19 @@ class Reader:
         *lines, rest = answer.stdout.decode("utf-8", "surrogateescape").split("\n")
         if rest or not lines:
             raise ReadFailed(answer.failure("it stopped before the end"))
-        locked = {line.split()[0] for line in lines if _LOCKED.search(line)}
-        # What the text does not show may be locked too: main has changed in between.
-        free = {line.split()[0] for line in lines if line} - locked
-        return [
-            {**document, "lock": None} if "metrics" in document and document["dst"] not in free else document
-            for document in documents
-        ]
+        # Both list twins in the kernel's order. Where main has changed in between, all of a destination are suspect.
+        locks: dict[str, list[bool]] = defaultdict(list)
+        for line in lines:
+            if match := _DESTINATION.match(line):
+                locks[match[1]].append(bool(_LOCKED.search(line)))
+        twins = Counter(document["dst"] for document in documents)
+        found = []
+        for document in documents:
+            dst = document["dst"]
+            locked = locks[dst].pop(0) if len(locks[dst]) == twins[dst] else True
+            twins[dst] -= 1
+            found.append({**document, "lock": None} if locked and "metrics" in document else document)
+        return found
 
 
 def _united(scope_link: list[Document], *allowed: list[Document]) -> list[Document]:

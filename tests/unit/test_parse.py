@@ -20,7 +20,7 @@ USUAL = "proto boot scope global"
         ({"dev": "eth0", "flow": {"from": "2", "to": "3"}}, f"dev eth0 {USUAL} realms 2/3"),
         (
             {"dev": "eth0", "metrics": [{"mtu": 1400, "congestion": "reno", "ecn": None, "rtt": 100}]},
-            f"dev eth0 {USUAL} mtu 1400 congctl reno features ecn rtt 100ms",
+            f"dev eth0 {USUAL} congctl reno features ecn mtu 1400 rtt 100ms",
         ),
         ({"gateway": "10.0.0.9", "dev": "eth0", "flags": ["onlink"]}, f"via 10.0.0.9 dev eth0 {USUAL} onlink"),
         ({"via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth0"}, f"via inet6 fe80::1 dev eth0 {USUAL}"),

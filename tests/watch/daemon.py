@@ -125,9 +125,7 @@ class Daemon:
                     os.kill(pid, signal.SIGKILL)
             if self._process:
                 self._process.wait(DEADLINE)
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last, suppress(OSError):
-                # Nobody else says nothing at all.
-                last.sendto(b"", self._address)
+            self._telling.shutdown(socket.SHUT_RD)
             self._listener.join()
             self._telling.close()
 

@@ -38,7 +38,7 @@ def newcomer(machine: Machine, device: str = LAN) -> None:
 
 # How it is told of, for an `ip` that answers and ends.
 WORDS = {
-    "garbage": "Expecting value",
+    "garbage": "",
     "half": "",
     "nothing": "",
     "exit": "something is wrong",
