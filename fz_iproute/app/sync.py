@@ -67,6 +67,12 @@ class Passes:
         """How many there should be, by the last look."""
         return sum(len(judged.wanted) for judged in self._last.judged.values()) if self._last else 0
 
+    @property
+    def destinations(self) -> frozenset[str]:
+        """What is mirrored, by the last look."""
+        wanted = (route for judged in self._last.judged.values() for route in judged.wanted) if self._last else ()
+        return frozenset(route.dst for route in wanted)
+
     def look(self) -> Desired:
         """What there is, beside what there should be."""
         return self._judge(self._reader.read())

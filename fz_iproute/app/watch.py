@@ -37,6 +37,8 @@ _LASTED = 60.0
 _RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # The wall clock and the monotonic one differ by more than this after a suspend, or when somebody has set it.
 _JUMP = 2.0
+_EXPIRED = "a route has expired"
+_MOST_OVERDUE = 2
 # How long after SIGTERM an `ip` that is at work may go on.
 _GRACE = 0.6
 
@@ -87,6 +89,8 @@ class Watch:
         self._fight = Fight()
         self._again: float | None = None  # when to try what was held back, or could not be read
         self._expiry_due: float | None = None  # when a route of main times out
+        self._overdue = 0  # passes in a row after an expiry that found no lifetime
+        self._known: frozenset[str] = frozenset()  # the destinations that are mirrored
         self._failures = 0
         self._trouble = ""  # the last failure, so that it is logged once
         self._refused: set[Refusal] = set()
@@ -146,7 +150,7 @@ class Watch:
         elif self._again is not None and now >= self._again:
             self._pass("trying again")
         elif self._expiry_due is not None and now >= self._expiry_due:
-            self._pass("a route has expired")
+            self._pass(_EXPIRED)
 
     # What wakes a pass
 
@@ -157,7 +161,7 @@ class Watch:
         for line in lines:
             if is_about_links(line):
                 self._ip.hang_up()
-            if self._pace.due is None and matters(line, self._table_names, routers=routers):
+            if self._pace.due is None and matters(line, self._table_names, routers=routers, known=self._known):
                 self._counters.wakes += 1
                 self._reason = line
                 self._pace.wake(time.monotonic())
@@ -251,7 +255,13 @@ class Watch:
         verdict = self._fight.admit(due, started)
         self._again = verdict.again
         # Printed in whole seconds, and over only when it has become negative.
-        self._expiry_due = None if self._passes.expiry is None else started + self._passes.expiry + 1
+        expiry = self._passes.expiry
+        # At the very moment, no lifetime is printed at all: a second later, it has passed.
+        self._overdue = self._overdue + 1 if expiry is None and reason == _EXPIRED else 0
+        if expiry is not None or 0 < self._overdue <= _MOST_OVERDUE:
+            self._expiry_due = started + (expiry or 0) + 1
+        else:
+            self._expiry_due = None
         for command in set(verdict.fresh) - {refusal.command for refusal in self._refused}:
             self._log.warning(
                 f"{self._ip.line(command)}: somebody undoes this again and again; "
@@ -261,6 +271,7 @@ class Watch:
             refusals = self._passes.apply(verdict.admitted)
             self._fight.ran(verdict.admitted, started)
             self._record(reason, time.monotonic() - started, verdict.admitted, refusals)
+        self._known = self._passes.destinations
         self._tell(
             f"{self._passes.copies} copies, {len(due)} to be changed" if due else f"{self._passes.copies} copies"
         )
@@ -270,8 +281,10 @@ class Watch:
         self._counters.changes += 1
         self._counters.commands += len(commands)
         self._counters.refused += len(refusals)
+        if lost := [refusal for refusal in refusals if refusal.lost]:
+            self._log.warning(f"{lost[0].words}; trying again")
         for refusal in refusals:
-            if refusal not in self._refused:
+            if refusal not in self._refused and not refusal.lost:
                 self._log.warning(f"{self._ip.line(refusal.command)}: {refusal.words}; trying again")
         self._refused = set(refusals)
         if refusals:

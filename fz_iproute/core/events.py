@@ -6,11 +6,12 @@ from collections.abc import Collection
 _NO_LAN = frozenset(["local", "broadcast", "multicast", "anycast", "blackhole", "unreachable", "prohibit", "throw"])
 
 
-def matters(line: str, tables: Collection[str], *, routers: bool) -> bool:
+def matters(line: str, tables: Collection[str], *, routers: bool, known: frozenset[str] = frozenset()) -> bool:
     """False for a line that cannot change what a pass would do.
 
     `tables` are the numbers of the tables in play, as text; main is always one, and has none in its lines.
-    `routers` is true where routes through a router may be mirrored too.
+    `routers` is true where routes through a router may be mirrored too; `known` are the destinations that are
+    mirrored: a route that takes the place of one is announced without a word about the old one.
     """
     kind, _, rest = line.partition("]")
     if kind != "[ROUTE":
@@ -21,6 +22,8 @@ def matters(line: str, tables: Collection[str], *, routers: bool) -> bool:
     # An interface may be called `table` or `via`.
     if "table" in words and (place := words.index("table")) and words[place - 1] != "dev":
         return words[place + 1] in tables
+    if not known.isdisjoint(words[:2]):
+        return True
     if words and words[0] in _NO_LAN:
         return False
     return routers or "via" not in words or "nexthop" in words or words[words.index("via") - 1] == "dev"

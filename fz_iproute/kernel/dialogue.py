@@ -32,6 +32,7 @@ class Dialogue:
     def __init__(self, ip: Ip, family: Family) -> None:
         self.lines = 0
         self.open = True
+        self.code: int | None = None  # how it ended; None if it did not, and was silent
         self._heard = bytearray()
         self._argv = ("ip", "-json", OPTION[family], "-force", "-batch", "-")
         (stdin, self._stdin), (self._stdout, stdout), (self._stderr, stderr) = os.pipe(), os.pipe(), os.pipe()
@@ -59,6 +60,7 @@ class Dialogue:
             if not self.open or not select.select([self._stdout], [], [], max(0, deadline - time.monotonic()))[0]:
                 break
             if not (part := os.read(self._stdout, 1 << 20)):
+                self.code = self._process.wait()  # it has ended by itself
                 break
             self._heard += part
         if missing > 0:
@@ -101,7 +103,8 @@ class _Turn:
         stdout, stderr, whole = self._dialogue.hear(self._answers)
         # It counts the lines of all turns.
         stderr = _LINE_NUMBER.sub(lambda number: str(int(number[0]) - self._first), stderr)
-        return Answer(self._argv, None if not whole else 1 if stderr else 0, stdout, stderr)
+        code = self._dialogue.code if not whole else 1 if stderr else 0
+        return Answer(self._argv, code, stdout, stderr)
 
 
 class TalkingIp(Ip):

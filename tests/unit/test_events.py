@@ -44,6 +44,11 @@ def test_what_cannot_matter_does_not(line) -> None:
     assert not matters(line, TABLES, routers=False)
 
 
+@pytest.mark.parametrize("line", ["[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0", "[ROUTE]blackhole 10.9.0.0/16"])
+def test_what_takes_the_place_of_a_mirrored_route_wakes(line) -> None:
+    assert matters(line, TABLES, routers=False, known=frozenset(["10.9.0.0/16"]))
+
+
 def test_routes_through_routers_matter_where_some_are_mirrored() -> None:
     assert matters("[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0", TABLES, routers=True)
 

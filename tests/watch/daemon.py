@@ -194,7 +194,10 @@ class Daemon:
 
     def wait_for(self, words: str, count: int = 1) -> str:
         """The line that held these words for the so manieth time."""
-        return wait_until(lambda: len(found := self.says(words)) >= count and found[count - 1], f"it logs {words!r}")
+        wait_until(lambda: len(self.says(words)) >= count or not self.alive, f"it logs {words!r}")
+        found = self.says(words)
+        assert len(found) >= count, f"it ended with {self.process.returncode}: {self.log}"
+        return found[count - 1]
 
     def counters(self) -> dict[str, int]:
         """What SIGUSR1 gives; it has then heard what had reached it before."""

@@ -1,20 +1,24 @@
 """A new configuration takes effect, however the file came by it; a broken one changes nothing."""
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.netns.namespace import LAN, MIRROR, Machine, wait_until
 from tests.watch import oracle
+from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
 from tests.watch.daemon import Daemon
 
 NO_UPLINK = '[lan]\nexclude_interfaces = ["uplink0"]\n'
 WITHOUT_UPLINK = ["192.168.188.0/24", "fd00:188::/64", "fe80::/64"]
 ALL = ["10.77.0.0/24", "192.168.188.0/24", "fd00:188::/64", "fd00:77::/64", "fe80::/64", "fe80::/64"]
+DEFAULTS = "# nothing but defaults\n"
 BROKEN = '[lan]\ntrsut = "any"\n[watch]\nsettle = -1\n'
 
 
@@ -68,7 +72,7 @@ def test_a_changed_file_takes_effect(way: Callable[[Path, str], None], machine: 
 
 def test_changes_are_noticed_again_and_again(machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    for text, expected in [(NO_UPLINK, WITHOUT_UPLINK), ("", ALL), (NO_UPLINK, WITHOUT_UPLINK)]:
+    for text, expected in [(NO_UPLINK, WITHOUT_UPLINK), (DEFAULTS, ALL), (NO_UPLINK, WITHOUT_UPLINK)]:
         renamed_over(daemon.config, text)
         wait_until(copies_are(machine, expected), f"the copies are {expected}")
 
@@ -106,7 +110,7 @@ def test_a_file_that_comes_back_takes_effect(machine: Machine, watch: Watch) -> 
     daemon = watch(NO_UPLINK)
     daemon.config.unlink()
     daemon.wait_for("the last good configuration stays in force")
-    daemon.config.write_text("")
+    daemon.config.write_text(DEFAULTS)
     wait_until(copies_are(machine, ALL), "the uplink's copies are there")
 
 
@@ -142,6 +146,15 @@ def test_a_broken_file_is_not_reported_with_every_pass(machine: Machine, watch: 
         machine.ip("route", "add", f"10.5.{number}.0/24", "dev", LAN)
         daemon.wait_in_step()
     assert before == daemon.complaints
+
+
+def test_an_emptied_file_leaves_the_last_configuration_in_force(machine: Machine, watch: Watch) -> None:
+    """As an editor leaves it for a moment, and a full disk for longer."""
+    daemon = watch(NO_UPLINK)
+    daemon.config.write_text("")
+    daemon.wait_for("the last good configuration stays in force")
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step(copies_are(machine, sorted([*WITHOUT_UPLINK, "10.5.0.0/24"])))
 
 
 def test_a_mended_file_takes_effect(machine: Machine, watch: Watch) -> None:
@@ -182,7 +195,7 @@ def test_what_is_denied_goes(machine: Machine, watch: Watch) -> None:
 
 def test_what_is_not_denied_any_more_comes(machine: Machine, watch: Watch) -> None:
     daemon = watch('[lan]\ndeny = ["192.168.0.0/16", "fd00:188::/64"]\n')
-    reloaded(daemon, "")
+    reloaded(daemon, DEFAULTS)
     daemon.wait_in_step(copies_are(machine, ALL))
 
 
@@ -204,7 +217,7 @@ def test_what_a_router_leads_to_goes_when_it_is_not_allowed_any_more(machine: Ma
     routers(machine)
     daemon = watch(ALLOW)
     assert sorted([*ALL, "10.9.1.0/24", "fd00:9:0:1::/64"]) == oracle.destinations(machine)
-    reloaded(daemon, "")
+    reloaded(daemon, DEFAULTS)
     daemon.wait_in_step(copies_are(machine, ALL))
 
 
@@ -212,7 +225,7 @@ def test_a_router_of_somebody_elses_stays(machine: Machine, watch: Watch) -> Non
     """The VPN's own gatewayed route looks like ours, but `lan.allow` has never covered it."""
     daemon = watch(ALLOW)
     machine.ip("route", "add", "10.10.0.0/24", "via", "192.168.188.1", "table", str(MIRROR))
-    reloaded(daemon, "")
+    reloaded(daemon, DEFAULTS)
     daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.10.0.0/24"])))
 
 
@@ -275,10 +288,38 @@ def test_a_reload_in_a_storm_leaves_all_right(machine: Machine, watch: Watch) ->
     daemon = watch()
     for number in range(10):
         machine.batch(f"route replace 10.5.{i}.0/24 dev uplink0 mtu {1300 + number}" for i in range(50))
-        reloaded(daemon, [NO_UPLINK, ""][number % 2])
+        reloaded(daemon, [NO_UPLINK, DEFAULTS][number % 2])
     daemon.wait_in_step()
     assert 50 == len([dst for dst in oracle.destinations(machine) if dst.startswith("10.5.")])
     assert [] == daemon.complaints
+
+
+def test_a_reload_while_ip_fails_takes_effect_when_it_works_again(
+    machine: Machine, watch: Watch, broken_ip: BrokenIp
+) -> None:
+    routers(machine)
+    daemon = watch(ALLOW, path=broken_ip.folder)
+    broken_ip.breaks("exit")
+    daemon.config.write_text(DEFAULTS)
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("there is a new configuration")
+    daemon.wait_for("something is wrong")
+    broken_ip.mends()
+    daemon.wait_in_step(copies_are(machine, ALL))
+
+
+def test_a_reload_while_another_holds_the_lock_takes_effect_after_it(machine: Machine, watch: Watch) -> None:
+    routers(machine)
+    daemon = watch(ALLOW)
+    with ExitStack() as stack:
+        for path in machine.runtime.glob("*.lock"):
+            if ".watch." not in path.name:
+                fcntl.flock(stack.enter_context(path.open()), fcntl.LOCK_EX)
+        daemon.config.write_text(DEFAULTS)
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("there is a new configuration")
+        daemon.wait_for("another fz-iproute has held")
+    daemon.wait_in_step(copies_are(machine, ALL))
 
 
 # Where no -c names a file

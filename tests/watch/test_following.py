@@ -446,6 +446,16 @@ def test_events_of_routes_through_a_router_run_no_pass(machine: Machine, watch: 
     assert before["wakes"] == daemon.counters()["wakes"]
 
 
+def test_in_a_storm_no_route_with_an_mtu_is_taken_for_locked(machine: Machine, watch: Watch) -> None:
+    """Only the text of `ip` shows a lock, and it is younger than the JSON: what is not in it has gone."""
+    daemon = watch()
+    for mtu in range(1300, 1330):
+        lines = [f"route replace 10.5.{i}.0/24 dev {LAN} mtu {mtu}" for i in range(100)]
+        machine.batch([*lines, *[f"route del 10.5.{i}.0/24" for i in range(0, 100, 2)]])
+    daemon.wait_in_step()
+    assert [] == daemon.says("cannot be copied exactly")
+
+
 def test_a_change_in_a_storm_is_served_before_the_storm_ends(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     machine.address(LAN, "10.5.0.2/24")

@@ -101,7 +101,7 @@ def storm(machine: Machine, dice: random.Random) -> subprocess.Popen[str]:
     lines = []
     for number in range(5000):
         prefix = f"10.{dice.randrange(5, 8)}.{number % 50}.0/24"
-        lines += [f"route replace {prefix} dev {LAN} mtu {dice.randrange(1300, 1400)}"]
+        lines += [f"route replace {prefix} dev {LAN} proto {dice.randrange(5, 200)}"]
         if dice.random() < 0.3:
             lines += [f"route del {prefix}", f"route add 10.9.{number % 250}.0/24 via 10.77.0.1"]
     process = subprocess.Popen(
