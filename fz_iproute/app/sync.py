@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from fz_iproute.core.config import Config
-from fz_iproute.core.desired import Desired, desired
+from fz_iproute.core.desired import Desired, Layout, desired
 from fz_iproute.core.model import Command, Snapshot
 from fz_iproute.core.plan import plan, take_out
 from fz_iproute.core.policy import Verdict
@@ -66,6 +66,11 @@ class Passes:
     def copies(self) -> int:
         """How many there should be, by the last look."""
         return sum(len(judged.wanted) for judged in self._last.judged.values()) if self._last else 0
+
+    @property
+    def layout(self) -> Layout | None:
+        """That of the last look."""
+        return self._last.layout if self._last else None
 
     @property
     def destinations(self) -> frozenset[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fz_iproute.app.sync import Passes
 from fz_iproute.core.config import Config
+from fz_iproute.core.config import replace as config_with
 from fz_iproute.core.desired import mirror_tables
 from fz_iproute.core.events import is_about_links, matters
 from fz_iproute.core.fight import Fight
@@ -89,6 +90,7 @@ class Watch:
         self._fight = Fight()
         self._again: float | None = None  # when to try what was held back, or could not be read
         self._expiry_due: float | None = None  # when a route of main times out
+        self._former: Passes | None = None  # of a configuration or layout whose copies are still to be taken out
         self._overdue = 0  # passes in a row after an expiry that found no lifetime
         self._known: frozenset[str] = frozenset()  # the destinations that are mirrored
         self._failures = 0
@@ -251,7 +253,11 @@ class Watch:
 
     def _step(self, reason: str) -> bool:
         started = time.monotonic()
+        before = self._passes.layout
         due = self._passes.plan_sync()
+        if before and before != self._passes.layout:
+            former = config_with(self._config, tables={"layout": before.name})
+            self._former = Passes(self._ip, former, self._log)
         verdict = self._fight.admit(due, started)
         self._again = verdict.again
         # Printed in whole seconds, and over only when it has become negative.
@@ -271,6 +277,11 @@ class Watch:
             refusals = self._passes.apply(verdict.admitted)
             self._fight.ran(verdict.admitted, started)
             self._record(reason, time.monotonic() - started, verdict.admitted, refusals)
+        if self._former:
+            # The new one first, so that nothing is missing in between.
+            if stale := leftovers(self._former.look(), self._passes.look()):
+                self._passes.apply(stale)
+            self._former = None
         self._known = self._passes.destinations
         self._tell(
             f"{self._passes.copies} copies, {len(due)} to be changed" if due else f"{self._passes.copies} copies"
@@ -327,16 +338,12 @@ class Watch:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._counters.reloads += 1
         self._log.info(f"# {self._place}: there is a new configuration")
-        before = self._passes
+        self._former = self._passes
         self._lock.close()
         self._journal.reopen()
         self._adopt(config)
-        # The new one first, so that nothing is missing in between.
         self._full_reason = "new configuration"
         self._full_pass()
-        with self._lock.held(_GRACE):
-            if stale := leftovers(before.look(), self._passes.look()):
-                self._passes.apply(stale)
         notify("READY=1")
 
     def _obey(self, fd: int) -> bool:

@@ -153,7 +153,7 @@ class Reader:
         *lines, rest = answer.stdout.decode("utf-8", "surrogateescape").split("\n")
         if rest or not lines:
             raise ReadFailed(answer.failure("it stopped before the end"))
-        # Both list twins in the kernel's order. Where main has changed in between, all of a destination are suspect.
+        # Both list twins in the kernel's order. Where main has changed in between, one lock is enough for all.
         locks: dict[str, list[bool]] = defaultdict(list)
         for line in lines:
             if match := _DESTINATION.match(line):
@@ -162,7 +162,7 @@ class Reader:
         found = []
         for document in documents:
             dst = document["dst"]
-            locked = locks[dst].pop(0) if len(locks[dst]) == twins[dst] else True
+            locked = locks[dst].pop(0) if len(locks[dst]) == twins[dst] else any(locks[dst])
             twins[dst] -= 1
             found.append({**document, "lock": None} if locked and "metrics" in document else document)
         return found

@@ -10,7 +10,6 @@ import pytest
 
 from tests.netns.namespace import LAN, MAIN, MIRROR, Machine, wait_until
 from tests.netns.rtnetlink import FAMILIES
-from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
 from tests.watch.daemon import Daemon
@@ -48,7 +47,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("fault", WORDS)
-def test_an_ip_that_does_not_answer_rightly_changes_nothing(
+def test_an_ip_that_does_not_answer_rightly_costs_no_route_and_one_line(
     fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder, patience=0.3)
@@ -57,22 +56,11 @@ def test_an_ip_that_does_not_answer_rightly_changes_nothing(
         stir(machine)
         newcomer(machine)
         daemon.wait_for(WORDS[fault] or "trying again")
+        broken_ip.mends()
+        daemon.wait_in_step()
+    assert machine.route(NEWCOMER)
     assert 1 == len(daemon.complaints), daemon.complaints
     assert daemon.complaints[0].startswith("error: ip ")
-
-
-@pytest.mark.parametrize("fault", WORDS)
-def test_when_ip_answers_again_all_is_right_again(
-    fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
-) -> None:
-    daemon = watch(path=broken_ip.folder, patience=0.3)
-    broken_ip.breaks(fault)
-    stir(machine)
-    newcomer(machine)
-    daemon.wait_for("trying again")
-    broken_ip.mends()
-    daemon.wait_in_step()
-    assert machine.route(NEWCOMER)
 
 
 def test_a_trouble_that_comes_back_is_told_again(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
@@ -102,7 +90,7 @@ def test_a_dialogue_that_fails_is_made_up_for_by_an_ip_of_its_own(
     daemon.stop()
 
 
-def test_writes_that_are_refused_are_told_once_and_tried_again(
+def test_writes_that_are_refused_are_told_once_and_done_when_they_are_allowed(
     machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(SOON, path=broken_ip.folder)
@@ -114,19 +102,10 @@ def test_writes_that_are_refused_are_told_once_and_tried_again(
         daemon.wait_for("Operation not permitted")
         refused = daemon.counters()["passes"]
         wait_until(lambda: daemon.counters()["passes"] >= refused + 3, "it has tried again")
-    assert 1 == len(daemon.complaints), daemon.complaints
-
-
-def test_when_writes_are_allowed_again_all_is_right_again(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
-    daemon = watch(SOON, path=broken_ip.folder)
-    broken_ip.breaks("refuse")
-    stir(machine)
-    wait_until(lambda: broken_ip.failed("dialogue") >= 2, "it talks to those that may not write")
-    newcomer(machine)
-    daemon.wait_for("Operation not permitted")
-    broken_ip.mends()
-    daemon.wait_in_step()
+        broken_ip.mends()
+        daemon.wait_in_step()
     assert machine.route(NEWCOMER)
+    assert 1 == len(daemon.complaints), daemon.complaints
 
 
 def test_a_batch_that_is_killed_in_the_middle_is_finished_later(
@@ -236,7 +215,7 @@ def test_a_monitor_that_was_killed_is_started_again(machine: Machine, watch: Wat
 
 def test_a_monitor_that_is_killed_many_times_is_complained_of_once(machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    for count in (2, 3, 4):
+    for count in (2, 3):
         kill(daemon.monitor(), signal.SIGKILL)
         wait_until(lambda count=count: daemon.counters()["monitors"] == count, "there is another monitor")
     assert 1 == len(daemon.complaints)
@@ -269,7 +248,7 @@ def test_a_monitor_that_cannot_be_started_is_tried_ever_more_rarely(
 ) -> None:
     broken_ip.breaks("exit", "monitor")
     made = daemon(path=broken_ip.folder).start()
-    wait_until(lambda: broken_ip.failed("monitor") >= 4, "it was tried again")
+    wait_until(lambda: broken_ip.failed("monitor") >= 3, "it was tried again")
     assert ["warning: ip monitor has ended (something is wrong); "] == [
         line[: line.index("it is started again")] for line in made.complaints
     ]
@@ -304,18 +283,6 @@ def test_an_overflow_of_the_receive_buffer_is_made_up_for(machine: Machine, watc
     os.kill(monitor, signal.SIGCONT)
     daemon.wait_in_step()
     assert daemon.counters()["lost"] >= 1
-    assert machine.route(NEWCOMER)
-
-
-def test_after_an_overflow_it_still_hears_everything(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    monitor = daemon.monitor()
-    os.kill(monitor, signal.SIGSTOP)
-    machine.batch(f"route add 10.{100 + i // 250}.{i % 250}.0/24 via 10.77.0.1" for i in range(20000))
-    os.kill(monitor, signal.SIGCONT)
-    wait_until(lambda: daemon.counters()["lost"], "it has heard of the loss")
-    newcomer(machine)
-    daemon.wait_in_step()
     assert monitor == daemon.monitor()
 
 
@@ -369,10 +336,3 @@ def test_a_large_main_is_followed(machine: Machine, watch: Watch) -> None:
     daemon.wait_in_step()
     assert 30000 <= len(machine.raw("inet", MAIN))
     assert 1 == len(machine.route(NEWCOMER, MIRROR))
-
-
-def test_the_state_before_a_fault_is_the_oracles(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
-    """The wrapper itself does no harm."""
-    daemon: Daemon = watch(path=broken_ip.folder)
-    assert oracle.in_step(machine)
-    assert 0 == daemon.stop()

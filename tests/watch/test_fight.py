@@ -112,7 +112,7 @@ def test_a_link_that_comes_back_is_no_fight(machine: Machine, watch: Watch) -> N
 
 def test_a_route_that_comes_and_goes_is_no_fight(machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    for _ in range(6):
+    for _ in range(4):
         machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
         wait_until(lambda: machine.route("10.5.0.0/24"), "the copy is there", 5)
         machine.ip("route", "del", "10.5.0.0/24")

@@ -2,14 +2,17 @@
 
 import random
 import signal
-import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import LAN, MARK, MIRROR, TIER_LAN, TUNNEL, Machine
+from tests.netns.namespace import LAN, MARK, MIRROR, TIER_LAN, TUNNEL, Machine, Namespace, removing
 from tests.watch import oracle
 from tests.watch.conftest import Watch
+from tests.watch.daemon import Daemon
 
 FRESH = random.randrange(2**32)
 
@@ -106,7 +109,7 @@ class Walker:
         return self._dice.choice([f"nexthop replace id 7 dev {device}", "nexthop del id 7"])
 
 
-def story(machine: Machine) -> str:
+def story(machine: Namespace) -> str:
     """What is wrong, for whoever has to find out."""
     table = oracle.mirror_table(machine)
     return "\n".join(
@@ -133,28 +136,34 @@ def test_a_random_walk_is_followed(seed: int, machine: Machine, watch: Watch) ->
     assert 500 == len(walked)
 
 
-@pytest.mark.parametrize("seed", [FRESH])
-def test_it_converges_after_200_deaths(seed: int, machine: Machine, daemon: Watch) -> None:
+def die(machine: Namespace, seed: int, times: int) -> Daemon:
+    """Start a daemon and kill it while its machine changes, again and again; the last one lives."""
     walker = Walker(seed)
     dice = random.Random(seed)
-    made = daemon()
-    for _ in range(200):
-        process = made.launch()
+    daemon = Daemon(machine)
+    for _ in range(times):
+        process = daemon.launch()
         end = time.monotonic() + dice.uniform(0, 0.4)  # any moment, not a certain one
-        lines = [walker.step() for _ in range(20)]
-        with subprocess.Popen(
-            ["ip", "-n", machine.name, "-force", "-batch", "-"],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
-        ) as storm:  # fmt: skip
-            # An `ip` of one family takes no option on its lines.
-            storm.communicate("".join(f"{line}\n" for line in lines if not line.startswith("-6")))
+        # One batch is of one family.
+        machine.batch([line for line in (walker.step() for _ in range(20)) if not line.startswith("-6")], force=True)
         time.sleep(max(0.0, end - time.monotonic()))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    made.wait_for_no_child()
-    made.start()
-    try:
-        made.wait_in_step()
-    except AssertionError as error:
-        raise AssertionError(f"seed {seed}: {error}\n{story(machine)}\n{made.lines[-30:]}") from None
-    assert "Traceback" not in made.log
+    daemon.wait_for_no_child()
+    return daemon.start()
+
+
+@pytest.mark.parametrize("seed", [FRESH])
+def test_it_converges_after_200_deaths(seed: int, runtime: Path) -> None:
+    """On two machines side by side: most of it is waiting."""
+    with ExitStack() as stack:
+        machines = [stack.enter_context(removing(Machine(runtime))) for _ in range(2)]
+        with ThreadPoolExecutor() as pool:
+            daemons = [pool.submit(die, machine, seed + number, 100) for number, machine in enumerate(machines)]
+        for daemon in daemons:
+            stack.callback(daemon.result().end)
+        for machine, daemon in zip(machines, daemons, strict=True):
+            try:
+                daemon.result().wait_in_step()
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}: {error}\n{story(machine)}\n{daemon.result().lines[-30:]}") from None
