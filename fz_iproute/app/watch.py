@@ -219,9 +219,10 @@ class Watch:
         self._offset = _clock_offset()
         self._last_full = time.monotonic()
         self._full_due = self._last_full + self._config.watch.resync
+        pending = self._again is not None or self._failures > 0  # a change that is already known
         with self._ip.fresh():
             changed = self._pass(reason)
-        if changed and reason == "resync" and self._counters.events == self._events_at_last_full:
+        if changed and not pending and reason == "resync" and self._counters.events == self._events_at_last_full:
             self._end_monitor()
             self._postpone_monitor("it said nothing of a change")
         self._events_at_last_full = self._counters.events
@@ -273,6 +274,7 @@ class Watch:
                 f"{self._ip.line(command)}: somebody undoes this again and again; "
                 f"it is done ever more rarely until that ends (the last event: {reason})"
             )
+        refusals: list[Refusal] = []
         if verdict.admitted:
             refusals = self._passes.apply(verdict.admitted)
             self._fight.ran(verdict.admitted, started)
@@ -286,7 +288,7 @@ class Watch:
         self._tell(
             f"{self._passes.copies} copies, {len(due)} to be changed" if due else f"{self._passes.copies} copies"
         )
-        return bool(verdict.admitted)
+        return len(verdict.admitted) > len(refusals)
 
     def _record(self, reason: str, seconds: float, commands: list[Command], refusals: list[Refusal]) -> None:
         self._counters.changes += 1

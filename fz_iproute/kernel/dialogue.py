@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.kernel.apply import has_numbers
-from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Asked, Ip
+from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Asked, Ip, Process
+from fz_iproute.kernel.monitor import die_with_parent
 
 # `ip -batch` leaks about 4 KB a line: 8 MB.
 _MOST_LINES = 2_000
@@ -116,6 +117,12 @@ class TalkingIp(Ip):
         self._turns: list[_Turn] = []
         self._slow: set[Family] = set()
         self._silent = False
+
+    def spawn(
+        self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = die_with_parent
+    ) -> Process:
+        """Start `ip`; whatever it is doing, it does not outlive the daemon."""
+        return super().spawn(words, fds, in_child)
 
     def warm(self) -> None:
         """Start what is missing, so that the next questions find it ready."""

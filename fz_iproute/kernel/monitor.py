@@ -10,7 +10,8 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """To be called in a child, before it becomes what it is to be."""
     # It would notice our end only with the next event, and wait for that for ever in a quiet network.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -23,7 +24,7 @@ class Monitor:
         words = ("-N", "-oneline", "monitor", "label", "link", "address", "route", "rule", "nexthop")
         nothing = os.open(os.devnull, os.O_RDONLY)
         try:
-            self._process = ip.spawn(words, (nothing, stdout, stderr), _die_with_parent)
+            self._process = ip.spawn(words, (nothing, stdout, stderr), die_with_parent)
         finally:
             for fd in (nothing, stdout, stderr):
                 os.close(fd)
