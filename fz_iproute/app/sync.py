@@ -121,7 +121,9 @@ class Passes:
             work = Work(self._ip, due, self._reader.questions(mirror))
             refusals, answers = self._finish(work, due)
             run += due
-            due = planner(self._judge(self._reader.read_again(mirror, answers)) if answers else self.look())
+            # A refusal may tell of a change of main, or of an interface: then all of it is read again.
+            trusted = answers if not refusals else None
+            due = planner(self._judge(self._reader.read_again(mirror, trusted)) if trusted else self.look())
             if due and set(due) <= {refusal.command for refusal in refusals if not refusal.lost}:
                 break  # refused just now: at once, the answer would be the same
         said = {refusal.command: refusal.words for refusal in refusals}

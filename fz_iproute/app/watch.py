@@ -294,7 +294,8 @@ class Watch:
         self._counters.changes += 1
         self._counters.commands += len(commands)
         self._counters.refused += len(refusals)
-        if lost := [refusal for refusal in refusals if refusal.lost]:
+        lost = [refusal for refusal in refusals if refusal.lost]
+        if lost and lost[0].words not in {refusal.words for refusal in self._refused}:
             self._log.warning(f"{lost[0].words}; trying again")
         for refusal in refusals:
             if refusal not in self._refused and not refusal.lost:

@@ -46,18 +46,11 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
         if wanted == ours:
             continue
         steps = _steps(family, wanted, ours, desired.others[family], prune)
-        for phase, verb, route, reason in sorted(steps, key=_turn):
+        for phase, verb, route, reason in sorted(steps, key=lambda step: step.phase):
             words = ("route", verb, "table", str(desired.layout.mirror), route.dst, *route.attributes.words)
             why = reason or f"stale: {refused.get(route, 'main has no such route')}"
             commands.append(Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD))
     return commands
-
-
-def _turn(step: _Step) -> tuple[_Phase, int]:
-    attributes = step.route.attributes
-    # The kernel lends a route by a nexthop object the mtu and the like of another by the same object, if it has
-    # none of its own and comes later.
-    return step.phase, len(attributes.words) if attributes.path[:1] == ("nhid",) else 0
 
 
 def take_out(desired: Desired) -> list[Command]:

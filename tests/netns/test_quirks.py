@@ -36,11 +36,3 @@ def test_the_largest_metric_does_not_cost_the_other_changes(quiet: Namespace) ->
     quiet.batch(["-6 route del fd00:1::/64 dev lan1 metric 1024", "-6 route append fd00:1::/64 dev lan1 mtu 1400"])
     quiet.fz("sync")
     assert "" == quiet.fz("plan")
-
-
-def test_routes_by_one_object_with_and_without_metrics_are_both_exact(quiet: Namespace) -> None:
-    """The kernel lends a route without metrics those of another by the same object: who has none must come first."""
-    quiet.batch(["nexthop add id 2 dev lan0", "route add 10.0.1.0/24 nhid 2 scope link"])
-    quiet.batch(["route add 10.0.0.0/24 nhid 2 scope link hoplimit 1"])
-    quiet.fz("sync")
-    assert "" == quiet.fz("plan")
