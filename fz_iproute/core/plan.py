@@ -76,6 +76,9 @@ def _steps(
 ) -> Iterator[_Step]:
     want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
     reached = {route.dst for route in wanted}
+    taken: dict[str, set[int]] = defaultdict(set)  # the metrics of each destination
+    for dst, _, metric in (*want, *have, *alien):
+        taken[dst].add(metric)
     # `del` takes every attribute that is not given for a match, and encap cannot be given: it could hit such a twin.
     at_risk = {(route.dst, route.attributes.tos, route.attributes.path) for route in others if family == "inet"}
     for key in want | have:
@@ -88,8 +91,7 @@ def _steps(
         if family == "inet":
             steps = _inet_group(*group)
         else:
-            taken = {metric for dst, _, metric in (*want, *have, *alien) if dst == key[0]}
-            steps = _inet6_group(*group, spare=next(metric for metric in range(_WORST, 0, -1) if metric not in taken))
+            steps = _inet6_group(*group, spare=next(m for m in range(_WORST, 0, -1) if m not in taken[key[0]]))
         for step in steps:
             route = step.route
             if step.verb == "del" and (route.dst, route.attributes.tos, route.attributes.path) in at_risk:
