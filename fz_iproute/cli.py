@@ -15,7 +15,6 @@ from fz_iproute import __version__
 from fz_iproute.app import status as app_status
 from fz_iproute.app.sync import Pass, Passes
 from fz_iproute.core.config import Config, dump
-from fz_iproute.core.desired import mirror_tables
 from fz_iproute.core.model import Command
 from fz_iproute.errors import (
     ApplyFailed,
@@ -107,7 +106,7 @@ def _change(
         passes = Passes(ip, config, log)
         if arguments.dry_run:
             return _print_plan(arguments, ip, plan(passes))
-        with Lock(arguments.netns, mirror_tables(config.tables)).held(arguments.wait):
+        with Lock(arguments.netns, config.tables.mirrors).held(arguments.wait):
             done = act(passes)
     if arguments.json:
         failures = [{**_command(ip, failure.command), "words": failure.words} for failure in done.failures]
@@ -165,9 +164,12 @@ def _watch(arguments: Arguments, log: Log) -> int:
 
 
 def _unit(arguments: Arguments, log: Log) -> int:
-    from fz_iproute.app.unit import own_program, unit  # noqa: PLC0415
+    from fz_iproute.app.unit import own_program, rt_tables, unit  # noqa: PLC0415
 
-    _print(unit(arguments.name, own_program()).rstrip())
+    if arguments.name == "rt_tables":
+        _print(rt_tables(load(arguments.config)))
+    else:
+        _print(unit(arguments.name, own_program()).rstrip())
     return DONE
 
 
@@ -233,14 +235,14 @@ def _parser() -> argparse.ArgumentParser:
         return parser
 
     add("sync", _sync, "make the kernel match once, then exit", "dry_run", "json")
-    add("down", _down, "take out every copy", "dry_run", "json")
+    add("down", _down, "take out all that is ours", "dry_run", "json")
     add("plan", _plan, "print the commands sync would run, each with its reason", "exit_code", "json").set_defaults(
         reasons=True
     )
-    add("status", _status, "show the tunnel, its rules and every LAN route with its verdict", "json")
+    add("status", _status, "show the tunnel, its rules and every route with its verdict", "json")
     add("watch", _watch, "sync, then stay in step until SIGTERM or SIGINT")
-    add("unit", _unit, "print a ready unit for a service manager").add_argument(
-        "name", choices=("systemd", "timer", "cron")
+    add("unit", _unit, "print a ready unit for a service manager, or names for the tables").add_argument(
+        "name", choices=("systemd", "timer", "cron", "rt_tables")
     )
     config = verbs.add_parser("config", help="show the configuration in force, or check a file")
     config_verbs = config.add_subparsers(metavar="show|check", required=True)

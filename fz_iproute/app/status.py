@@ -1,21 +1,39 @@
-"""`status`: the tunnel, its rules, and every LAN route with its verdict. It changes nothing."""
+"""`status`: the tunnel, its rules, and every route with its verdict. It changes nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fz_iproute.core import tunnel
 from fz_iproute.core.config import Config
-from fz_iproute.core.desired import Desired, Layout, desired, tunnels
+from fz_iproute.core.desired import Desired, desired, explicit, tunnels
 from fz_iproute.core.model import Route, Rule, Snapshot
-from fz_iproute.core.prefix import FAMILIES, Family
+from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.core.tunnel import Layout
 
 
 class Line(NamedTuple):
-    """A LAN route and how it stands: in step, missing, changed, stale or skipped, and why if there is a why."""
+    """A route and how it stands: in step, missing, changed, stale or skipped, and why if there is a why."""
 
     family: Family
     verdict: str
+    table: int
     route: Route
     reason: str
+
+
+class RuleLine(NamedTuple):
+    """A rule that looks up a table of the layout. In manage mode: in step, missing, stale, or not ours."""
+
+    rule: Rule
+    verdict: str
+
+
+class Shadow(NamedTuple):
+    """What the VPN routes explicitly of a LAN: all of it, or a part."""
+
+    lan: Prefix
+    tunnel: Prefix
+    whole: bool
 
 
 class Status(NamedTuple):
@@ -23,68 +41,170 @@ class Status(NamedTuple):
 
     tunnel: str
     tunnel_state: str  # up, down or missing
+    mode: str
     layout: Layout
-    internet: dict[Family, bool]  # the VPN's table has a default route
-    rules: list[Rule]  # those that look up a table of the layout
+    internet: dict[Family, str]  # active, blocked or off
+    obstacles: dict[Family, str]  # why the tunnel does not carry the family, where that matters
+    rules: list[RuleLine]
+    waiting: list[str]  # manage: what the tunnel does not carry as it is, and why
+    vpn: list[Line]  # manage: routes into the tunnel, and what blocks the way around it
     lan: list[Line]
+    shadows: list[Shadow]
 
 
 def status(config: Config, snapshot: Snapshot) -> Status:
     """Judge the snapshot."""
     goal = desired(config, snapshot)
     link = snapshot.links.get(config.tunnel.interface)
-    carriers = tunnels(config, snapshot)
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state="missing" if link is None else "up" if link.up else "down",
+        mode=config.tunnel.mode,
         layout=goal.layout,
-        internet={
-            family: any(
-                route.dst == "default" and not carriers.isdisjoint(route.attributes.devices)
-                for route in snapshot.internet.get(family, ())
-            )
-            for family in FAMILIES
-        },
-        rules=[rule for rule in snapshot.rules if rule.table in (goal.layout.mirror, goal.layout.internet)],
-        lan=[line for family in FAMILIES for line in _lines(family, goal)],
+        internet={family: _internet(config, snapshot, goal, family) for family in FAMILIES},
+        obstacles={family: tunnel.carriage(config, snapshot, family).obstacle for family in FAMILIES if config.manages},
+        waiting=[line for family in FAMILIES for line in _waiting(config, snapshot, family)],
+        rules=_rule_lines(snapshot, goal, manages=config.manages),
+        vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)] if config.manages else [],
+        lan=[line for family in FAMILIES for line in _lan_lines(family, goal)],
+        shadows=[shadow for family in FAMILIES for shadow in _shadows(snapshot, goal, family)],
     )
 
 
-def _lines(family: Family, goal: Desired) -> Iterator[Line]:
-    ours = set(goal.ours[family])
-    wanted = set(goal.judged[family].wanted)
-    superseded = {route.dst: route for route in goal.ours[family] if route not in wanted}
+def _internet(config: Config, snapshot: Snapshot, goal: Desired, family: Family) -> str:
+    """What the table with the default route does to a packet that nothing else takes."""
+    carriers = tunnels(config, snapshot)
+    defaults = [
+        route for route in snapshot.tables[goal.layout.internet].get(family, ()) if route.dst == "default"
+    ]  # the kernel lists the best one first
+    if not defaults:
+        return "off"
+    return "blocked" if carriers.isdisjoint(defaults[0].attributes.devices) else "active"
+
+
+def _rule_lines(snapshot: Snapshot, goal: Desired, *, manages: bool) -> list[RuleLine]:
+    if not manages:
+        tables = {goal.layout.user, goal.layout.mirror, goal.layout.internet}
+        return [RuleLine(rule, "") for rule in snapshot.rules if rule.table in tables]
+    wanted, ours = goal.rules.wanted, goal.rules.ours
+    tables = {rule.table for rule in (*wanted, *ours)}
+    lines = [RuleLine(rule, "missing") for rule in wanted if rule not in ours]
+    for rule in snapshot.rules:
+        if rule in wanted:
+            lines.append(RuleLine(rule, "in step"))
+        elif rule in ours:
+            lines.append(RuleLine(rule, "stale"))
+        elif rule.table in tables:
+            lines.append(RuleLine(rule, "not ours"))
+    return sorted(lines, key=lambda line: line.rule.priority)
+
+
+def _waiting(config: Config, snapshot: Snapshot, family: Family) -> Iterator[str]:
+    obstacle = tunnel.carriage(config, snapshot, family).obstacle
+    if config.manages and obstacle:
+        routes = [str(prefix) for prefix in config.tunnel.routes if prefix.family == family]
+        if routes or config.tunnel.internet:
+            what = [*routes, "default"] if config.tunnel.internet else routes
+            yield f"{family}: {', '.join(what)}  # {obstacle}"
+
+
+def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
+    """Of what only manage mode puts in place."""
+    for table, (wanted, ours, _) in goal.contents[family].items():
+        for route in wanted:
+            if tunnel.is_tunnel_route(route):
+                yield Line(family, "in step" if route in ours else "missing", table, route, "")
+        for route in ours:
+            if tunnel.is_tunnel_route(route) and route not in wanted:
+                yield Line(family, "stale", table, route, "the configuration has no such route here")
+
+
+def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
+    mirror = goal.layout.mirror
+    here = goal.contents[family][mirror]
+    ours = set(here.ours)
+    wanted = set(here.wanted)
+    superseded = {route.dst: route for route in here.ours if route not in wanted and not tunnel.is_tunnel_route(route)}
     refused = {}
-    for route, refusal, warning in goal.judged[family].verdicts:
+    for route, refusal, warning, _ in goal.judged[family].verdicts:
         if refusal:
             refused[route] = refusal
-            yield Line(family, "skipped", route, refusal)
+            yield Line(family, "skipped", mirror, route, refusal)
         elif route in ours:
-            yield Line(family, "in step", route, warning)
+            yield Line(family, "in step", mirror, route, warning)
         elif old := superseded.pop(route.dst, None):
-            yield Line(family, "changed", route, f"the copy has {route.changed_from(old)}")
+            yield Line(family, "changed", mirror, route, f"the copy has {route.changed_from(old)}")
         else:
-            yield Line(family, "missing", route, warning)
+            yield Line(family, "missing", mirror, route, warning)
     for route in superseded.values():
-        yield Line(family, "stale", route, refused.get(route, "main has no such route"))
+        yield Line(family, "stale", mirror, route, refused.get(route, "main has no such route"))
+    for table, found in goal.contents[family].items():
+        if table != mirror:
+            for route in found.ours:
+                if not tunnel.is_tunnel_route(route):
+                    yield Line(family, "stale", table, route, f"the copies are in table {mirror} now")
+
+
+def _shadows(snapshot: Snapshot, goal: Desired, family: Family) -> Iterator[Shadow]:
+    """Every LAN prefix that a route of the VPN covers, and every such route inside a LAN."""
+    here = goal.contents[family][goal.layout.user]
+    routes = [*here.others, *here.wanted, *here.ours]
+    copies = set(goal.judged[family].wanted)
+    claims = PrefixSet(explicit((route for route in routes if route not in copies), family))
+    lans = dict.fromkeys(
+        Prefix.of_route(verdict.route.dst, family)
+        for verdict in goal.judged[family].verdicts
+        if not verdict.refusal or verdict.claim
+    )
+    for lan in lans:
+        if claim := claims.covering(lan):
+            yield Shadow(lan, claim, whole=True)
+        for claim in claims.inside(lan):
+            yield Shadow(lan, claim, whole=False)
 
 
 def as_text(found: Status) -> str:
     """For people: a line for the tunnel, one for each rule, one for each route."""
-    carried = [family for family in FAMILIES if found.internet[family]]
-    lines = [
-        f"tunnel  {found.tunnel} is {found.tunnel_state}; "
-        + (f"Internet Resource active ({', '.join(carried)})" if carried else "no default route into it"),
-        f"tables  {found.layout.name}: copies in {found.layout.mirror}"
-        + ("" if found.layout.internet == found.layout.mirror else f", default route in {found.layout.internet}"),
-    ]
+    lines = [f"tunnel  {found.tunnel} is {found.tunnel_state}; {_internet_text(found)}", _tables_text(found.layout)]
     for family in FAMILIES:
-        rules = [f"{rule.priority}: {rule.text}" for rule in found.rules if rule.family == family]
-        lines += [f"rule    {family:<6} {rule}" for rule in rules or ["none looks up the VPN's table"]]
+        rules = [line for line in found.rules if line.rule.family == family]
+        for rule, verdict in rules:
+            lines.append(
+                f"rule    {family:<6} {rule.priority}: {rule}" + (f"  # {verdict}" if verdict != "in step" else "")
+            )
+        if not rules:
+            lines.append(f"rule    {family:<6} none looks up the VPN's table")
+    lines += [_line_text(line) for line in found.vpn]
+    lines += [f"wait    {wait}" for wait in found.waiting]
     if not found.lan:
         lines.append("lan     no link-scoped routes")
-    lines += [f"{line.verdict:<7} {line.route}" + (f"  # {line.reason}" if line.reason else "") for line in found.lan]
+    lines += [_line_text(line) for line in found.lan]
+    lines += [
+        f"shadow  {shadow.tunnel} of the VPN "
+        + (f"takes all of the LAN {shadow.lan}" if shadow.whole else f"is inside the LAN {shadow.lan}")
+        for shadow in found.shadows
+    ]
     return "\n".join(lines)
+
+
+def _internet_text(found: Status) -> str:
+    parts = []
+    for state in ("active", "blocked"):
+        families = [family for family in FAMILIES if found.internet[family] == state]
+        reasons = dict.fromkeys(found.obstacles[family] for family in families if found.obstacles.get(family))
+        if families:
+            parts.append(f"{state} ({', '.join(families)}" + (f": {', '.join(reasons)})" if reasons else ")"))
+    return f"Internet Resource {', '.join(parts)}" if parts else "no default route into it"
+
+
+def _tables_text(layout: Layout) -> str:
+    if layout.name == "single":
+        return f"tables  single: {layout.mirror}"
+    return f"tables  tiered: the VPN's own {layout.user}, copies {layout.mirror}, default route {layout.internet}"
+
+
+def _line_text(line: Line) -> str:
+    return f"{line.verdict:<7} {line.route}" + (f"  # {line.reason}" if line.reason else "")
 
 
 def as_document(found: Status) -> dict[str, Any]:
@@ -94,26 +214,45 @@ def as_document(found: Status) -> dict[str, Any]:
         "tunnel": {
             "interface": found.tunnel,
             "state": found.tunnel_state,
+            "mode": found.mode,
             "internet": found.internet,
+            "obstacles": {family: reason for family, reason in found.obstacles.items() if reason},
         },
         "tables": {
             "layout": found.layout.name,
+            "user": found.layout.user,
             "mirror": found.layout.mirror,
             "internet": found.layout.internet,
         },
+        "waiting": found.waiting,
         "rules": [
-            {"family": rule.family, "priority": rule.priority, "table": rule.table, "rule": rule.text}
-            for rule in found.rules
-        ],
-        "lan": [
             {
-                "family": line.family,
-                "verdict": line.verdict,
-                "dst": line.route.dst,
-                "dev": list(line.route.attributes.devices),
-                "route": str(line.route),
-                "reason": line.reason,
+                "family": rule.family,
+                "priority": rule.priority,
+                "table": rule.table,
+                "rule": str(rule),
+                "verdict": verdict,
             }
-            for line in found.lan
+            for rule, verdict in found.rules
+        ],
+        "vpn": _documents(found.vpn),
+        "lan": _documents(found.lan),
+        "shadows": [
+            {"lan": str(shadow.lan), "tunnel": str(shadow.tunnel), "whole": shadow.whole} for shadow in found.shadows
         ],
     }
+
+
+def _documents(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    return [
+        {
+            "family": line.family,
+            "verdict": line.verdict,
+            "table": line.table,
+            "dst": line.route.dst,
+            "dev": list(line.route.attributes.devices),
+            "route": str(line.route),
+            "reason": line.reason,
+        }
+        for line in lines
+    ]

@@ -4,10 +4,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from fz_iproute.core.config import Config
-from fz_iproute.core.desired import Desired, Layout, desired
+from fz_iproute.core.desired import Desired, desired
 from fz_iproute.core.model import Command, Snapshot
 from fz_iproute.core.plan import plan, take_out
 from fz_iproute.core.policy import Verdict
+from fz_iproute.core.tunnel import Layout
 from fz_iproute.errors import NotPermitted
 from fz_iproute.kernel.apply import NO_PERMISSION, Refusal, Work
 from fz_iproute.kernel.ip import Answers, Ip
@@ -41,11 +42,11 @@ class Passes:
         self.expiry: int | None = None  # see Snapshot
 
     def sync(self) -> Pass:
-        """Bring the mirror table in step with main."""
+        """Bring the VPN's tables in step with main and with the configuration."""
         return self._carry_out(self.plan_sync(), self._difference)
 
     def down(self) -> Pass:
-        """Take out every copy."""
+        """Take out all that is ours."""
         return self._carry_out(self.plan_down(), take_out)
 
     def plan_sync(self) -> list[Command]:
@@ -107,27 +108,35 @@ class Passes:
         return plan(goal, prune=self._config.lan.prune)
 
     def _carry_out(self, due: list[Command], planner: Planner) -> Pass:
-        """Apply what is due, and read the mirror table again, until `planner` finds nothing.
+        """Apply what is due, and read again, until `planner` finds nothing.
 
         A refusal is a failure only if its command is still due afterwards: "File exists" for a route that somebody
         else has just added leaves the right state behind.
         """
         run: list[Command] = []
         refusals: list[Refusal] = []
-        mirror = self._last.layout.mirror if self._last else 0
         for _ in range(_MOST_ROUNDS):
             if not due:
                 break
-            work = Work(self._ip, due, self._reader.questions(mirror))
+            table = _only_table(due)
+            work = Work(self._ip, due, self._reader.questions(table) if table else {})
             refusals, answers = self._finish(work, due)
             run += due
             # A refusal may tell of a change of main, or of an interface: then all of it is read again.
-            trusted = answers if not refusals else None
-            due = planner(self._judge(self._reader.read_again(mirror, trusted)) if trusted else self.look())
+            if table and answers and not refusals:
+                due = planner(self._judge(self._reader.read_again(table, answers)))
+            else:
+                due = planner(self.look())
             if due and set(due) <= {refusal.command for refusal in refusals if not refusal.lost}:
                 break  # refused just now: at once, the answer would be the same
         said = {refusal.command: refusal.words for refusal in refusals}
         return Pass(run, [Refusal(command, said.get(command, _UNDONE)) for command in due])
+
+
+def _only_table(commands: Sequence[Command]) -> int | None:
+    """The table that they all write to, if it is one."""
+    tables = {command.table for command in commands}
+    return tables.pop() if len(tables) == 1 else None
 
 
 _UNDONE = "it does not last: somebody undoes it"

@@ -1,8 +1,11 @@
-"""`unit`: prints what a service manager needs to run us."""
+"""`unit`: prints what a service manager needs to run us, and iproute2 to name our tables."""
 
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
+
+from fz_iproute.core.config import Config
 
 # What each is called on the command line, and which file of the package it is.
 UNITS = {"systemd": "fz-iproute.service", "timer": "fz-iproute-sync.timer", "cron": "fz-iproute.cron"}
@@ -18,3 +21,20 @@ def own_program() -> str:
     """How a service manager starts what runs now."""
     program = Path(sys.argv[0]).absolute()
     return str(program) if program.name == "fz-iproute" else f"{sys.executable} -m fz_iproute"
+
+
+def rt_tables(config: Config) -> str:
+    """A drop-in for iproute2's `rt_tables.d` that names the tables after the tunnel: `firezone` for `tun-firezone`."""
+    name = re.sub(r"[^\w-]", "_", config.tunnel.interface.removeprefix("tun-"), flags=re.ASCII)
+    if not name[0].isalpha():  # `ip` would take a number for the id of a table
+        name = f"vpn-{name}"
+    tables = config.tables
+    names = {tables.single: name}
+    names.setdefault(tables.user, f"{name}-user")
+    names |= {tables.lan: f"{name}-lan", tables.internet: f"{name}-internet"}
+    lines = [
+        # iproute2 reads them as signed numbers.
+        f"{table}\t{name}" if table < 2**31 else f"# {table} cannot have a name: iproute2 names none from 2^31 on"
+        for table, name in names.items()
+    ]
+    return "\n".join(["# for /etc/iproute2/rt_tables.d/fz-iproute.conf", *lines])

@@ -12,7 +12,6 @@ from pathlib import Path
 from fz_iproute.app.sync import Passes
 from fz_iproute.core.config import Config
 from fz_iproute.core.config import replace as config_with
-from fz_iproute.core.desired import mirror_tables
 from fz_iproute.core.events import is_about_links, matters
 from fz_iproute.core.fight import Fight
 from fz_iproute.core.model import Command
@@ -126,7 +125,7 @@ class Watch:
 
     @property
     def _tables(self) -> frozenset[int]:
-        return mirror_tables(self._config.tables)
+        return self._config.tables.mirrors
 
     def _wait(self) -> None:
         """Until something happens or is due, and do it."""
@@ -285,6 +284,8 @@ class Watch:
                 self._passes.apply(stale)
             self._former = None
         self._known = self._passes.destinations
+        if self._config.lan.multicast:
+            self._known |= {"default"}  # multicast follows it
         self._tell(
             f"{self._passes.copies} copies, {len(due)} to be changed" if due else f"{self._passes.copies} copies"
         )
@@ -323,8 +324,7 @@ class Watch:
         self._passes = Passes(self._ip, config, self._log)
         self._pace = Pace(config.watch.settle, config.watch.max_wait)
         self._journal = Journal(config.watch.journal, self._log.warning)
-        tables = config.tables
-        self._table_names = {str(table) for table in (254, tables.single, tables.user, tables.lan, tables.internet)}
+        self._table_names = {str(table) for table in (254, *config.tables.ids)}
 
     def _reload(self) -> None:
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from reprlib import Repr
 from typing import Any
 
+from fz_iproute.core.model import FULL_MASK, Mark
 from fz_iproute.core.prefix import FAMILIES, Prefix
 from fz_iproute.errors import UsageError
 
@@ -13,9 +14,9 @@ from fz_iproute.errors import UsageError
 Check = Callable[[Any], Any]
 
 
-def _key(default: Any, check: Check, *, later: bool = False) -> Any:
-    """A key of the file. `later`: valid, but only the default is available yet."""
-    return field(default=default, metadata={"check": check, "later": later})
+def _key(default: Any, check: Check) -> Any:
+    """A key of the file."""
+    return field(default=default, metadata={"check": check})
 
 
 def _one_of(*values: str) -> Check:
@@ -87,21 +88,37 @@ def _prefix(value: Any) -> Prefix:
     return Prefix.parse(_text(value))
 
 
-def _network(value: Any) -> Prefix:
-    prefix = _prefix(value)
-    if not prefix.length:
-        raise ValueError(f"{value!r} is a default route; they are never mirrored")
-    return prefix
+def _network(default: str) -> Check:
+    """Any prefix but a default route; `default` says why not that one."""
+
+    def check(value: Any) -> Prefix:
+        prefix = _prefix(value)
+        if not prefix.length:
+            raise ValueError(f"{value!r} is a default route; {default}")
+        return prefix
+
+    return check
 
 
-def _fwmark(value: Any) -> int:
-    mark: int = _integer(0, 2**32 - 1)(value)
-    if not mark:
-        raise ValueError("0 as a mark would match every packet")
+def _fwmark(value: Any) -> Mark:
+    if isinstance(value, str):
+        try:
+            numbers = [int(part, 0) for part in value.split("/", 1)]
+        except ValueError:
+            raise ValueError(f"{_shown(value)} is not a mark such as 0x2021 or 0x2021/0xffff") from None
+    else:
+        numbers = [value]
+    mark = Mark(*map(_integer(0, 2**32 - 1), numbers))
+    if not mark.value or not mark.mask:
+        raise ValueError(f"{_shown(value)} as a mark would match every packet")
+    if mark.value & ~mark.mask:
+        raise ValueError(f"{mark} has bits outside its mask, so no packet would have it")
     return mark
 
 
 def _table(value: Any) -> int:
+    if isinstance(value, str):
+        raise ValueError(f"no table has the name {_shown(value)} in iproute2's rt_tables")
     table: int = _integer(1, 2**32 - 1)(value)
     if table in _KERNEL_TABLES:
         raise ValueError(f"{table} is the kernel's table {_KERNEL_TABLES[table]}")
@@ -131,19 +148,20 @@ def _prefixlens(value: Any) -> Mapping[str, int]:
 
 
 MIN_PREFIXLEN = {"inet": 8, "inet6": 48}
+FIREZONE_MARK = Mark(0xFD002021)
 
 
 @dataclass(frozen=True)
 class Tunnel:
-    """The VPN's device and its mark; from `mode` on, what `manage` would put in place."""
+    """The VPN's device and its mark; from `routes` on, what `manage` puts in place."""
 
     interface: str = _key("tun-firezone", _interface)
-    fwmark: int = _key(0xFD002021, _fwmark)
-    mode: str = _key("observe", _one_of("observe", "manage"), later=True)
-    routes: tuple[Prefix, ...] = _key((), _list(_network), later=True)
-    internet: bool = _key(False, _boolean, later=True)
-    internet_leak: str = _key("block", _one_of("block", "allow"), later=True)
-    on_down: str = _key("open", _one_of("open", "closed"), later=True)
+    fwmark: Mark = field(default=FIREZONE_MARK, metadata={"check": _fwmark})
+    mode: str = _key("observe", _one_of("observe", "manage"))
+    routes: tuple[Prefix, ...] = _key((), _list(_network("tunnel.internet = true stands for it")))
+    internet: bool = _key(False, _boolean)
+    internet_leak: str = _key("block", _one_of("block", "allow"))
+    on_down: str = _key("open", _one_of("open", "closed"))
 
 
 @dataclass(frozen=True)
@@ -156,13 +174,23 @@ class Tables:
     lan: int = _key(539098369, _table)
     internet: int = _key(539098370, _table)
 
+    @property
+    def ids(self) -> frozenset[int]:
+        """All tables that some layout uses."""
+        return frozenset((self.single, self.user, self.lan, self.internet))
+
+    @property
+    def mirrors(self) -> frozenset[int]:
+        """Which tables may get the copies: both candidates, where it depends on the rules."""
+        return frozenset({"single": [self.single], "tiered": [self.lan], "auto": [self.single, self.lan]}[self.layout])
+
 
 @dataclass(frozen=True)
 class Rules:
     """manage: the priorities of the rules."""
 
-    single: int = _key(32765, _priority, later=True)
-    tiered: tuple[int, ...] = _key((100, 200, 300), _tiers, later=True)
+    single: int = _key(32765, _priority)
+    tiered: tuple[int, ...] = _key((100, 200, 300), _tiers)
 
 
 @dataclass(frozen=True)
@@ -170,14 +198,12 @@ class Lan:
     """Which routes are mirrored."""
 
     trust: str = _key("any", _one_of("any", "private"))
-    allow: tuple[Prefix, ...] = _key((), _list(_network))
+    allow: tuple[Prefix, ...] = _key((), _list(_network("they are never mirrored")))
     deny: tuple[Prefix, ...] = _key((), _list(_prefix))
     interfaces: tuple[str, ...] = _key(("*",), _list(_glob))
     exclude_interfaces: tuple[str, ...] = _key((), _list(_glob))
-    min_prefixlen: Mapping[str, int] = field(
-        default_factory=lambda: MIN_PREFIXLEN, metadata={"check": _prefixlens, "later": False}
-    )
-    multicast: bool = _key(False, _boolean, later=True)
+    min_prefixlen: Mapping[str, int] = field(default_factory=lambda: MIN_PREFIXLEN, metadata={"check": _prefixlens})
+    multicast: bool = _key(False, _boolean)
     prune: bool = _key(True, _boolean)
 
 
@@ -202,9 +228,17 @@ class Config:
     lan: Lan = Lan()
     watch: Watch = Watch()
 
+    @property
+    def manages(self) -> bool:
+        """True if the VPN's rules and routes are ours too."""
+        return self.tunnel.mode == "manage"
 
-def parse(text: str, place: str) -> Config:
-    """The configuration in a TOML text. UsageError lists all problems, one a line, each after `place` and its key."""
+
+def parse(text: str, place: str, table_ids: Callable[[], Mapping[str, int]] = dict) -> Config:
+    """The configuration in a TOML text. UsageError lists all problems, one a line, each after `place` and its key.
+
+    `table_ids` gives the ids of tables by their names; it is only asked if one is named.
+    """
     import tomllib  # noqa: PLC0415  # most machines have no file, and every cold start would pay
 
     try:
@@ -222,7 +256,8 @@ def parse(text: str, place: str) -> Config:
         elif not isinstance(values, dict):
             problems.append(f"{name}: is a section, written [{name}]")
         else:
-            sections[name], found = _section(known[name], values)
+            given = _numbered(values, table_ids) if name == "tables" else values
+            sections[name], found = _section(known[name], given)
             problems += [f"{name}.{problem}" for problem in found]
     config = Config(**sections)
     problems += _contradictions(config)
@@ -243,10 +278,16 @@ def _section(kind: Any, values: Mapping[str, Any]) -> tuple[Any, list[str]]:
             good[name] = known[name].metadata["check"](value)
         except ValueError as error:
             problems.append(f"{name}: {error}")
-            continue
-        if known[name].metadata["later"] and good[name] != known[name].default:
-            problems.append(f"{name}: only {_toml(name, known[name].default)} is available yet")
     return kind(**good), problems
+
+
+def _numbered(tables: Mapping[str, Any], table_ids: Callable[[], Mapping[str, int]]) -> dict[str, Any]:
+    """The section with the ids of the tables that it names."""
+    named = {key: value for key, value in tables.items() if isinstance(value, str) and key != "layout"}
+    if not named:
+        return dict(tables)
+    ids = table_ids()
+    return {**tables, **{key: ids.get(name, name) for key, name in named.items()}}
 
 
 def _contradictions(config: Config) -> Iterator[str]:
@@ -261,6 +302,8 @@ def _contradictions(config: Config) -> Iterator[str]:
     for name in ("lan", "internet"):
         if getattr(tables, name) == tables.single and tables.single != tables.user:
             yield f"tables.single: {tables.single} is also tables.{name}"
+    if config.tunnel.interface in config.lan.interfaces:
+        yield f"lan.interfaces: {config.tunnel.interface} is tunnel.interface; a tunnel is no LAN"
     for prefix in set(config.lan.allow) & set(config.lan.deny):
         yield f"lan.allow: {prefix} is also in lan.deny"
     if config.watch.settle > config.watch.max_wait:
@@ -302,8 +345,8 @@ def dump(config: Config) -> str:
 def _toml(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if name == "fwmark":
-        return f"{value:#x}"
+    if isinstance(value, Mark):
+        return str(value) if value.mask == FULL_MASK else f'"{value}"'
     if isinstance(value, str | Prefix):
         return '"' + "".join(_escaped(sign) for sign in str(value)) + '"'
     if isinstance(value, tuple):

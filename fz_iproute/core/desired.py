@@ -1,38 +1,45 @@
-"""What should be in the mirror table: configuration and snapshot in, a verdict on every LAN route out."""
+"""What should be in the VPN's tables: configuration and snapshot in, a verdict on every LAN route out."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from fz_iproute.core.config import Config, Tables
+from fz_iproute.core import tunnel
+from fz_iproute.core.config import Config
 from fz_iproute.core.model import Route, Rule, Snapshot
 from fz_iproute.core.policy import Policy, Verdict
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.core.tunnel import Layout
 
 
-def mirror_tables(tables: Tables) -> frozenset[int]:
-    """Which tables may get the copies: both candidates, where it depends on the rules."""
-    return frozenset(
-        {"single": [tables.single], "tiered": [tables.lan], "auto": [tables.single, tables.lan]}[tables.layout]
-    )
+def layout(config: Config, rules: Sequence[Rule]) -> Layout:
+    """The configured layout; `auto` is tiered where a rule of either family looks up `tables.lan`.
 
-
-class Layout(NamedTuple):
-    """Which table gets the copies and which has the default route into the tunnel."""
-
-    name: str
-    mirror: int
-    internet: int
-
-
-def layout(tables: Tables, rules: Iterable[Rule]) -> Layout:
-    """The configured layout; `auto` is tiered where a rule of either family looks up `tables.lan`."""
+    In manage mode that must be a rule with our mark: another tunnel's layout is not ours.
+    """
+    tables = config.tables
     name = tables.layout
     if name == "auto":
-        name = "tiered" if any(rule.table == tables.lan for rule in rules) else "single"
+        tiered = any(
+            rule.table == tables.lan and (rule.mark == config.tunnel.fwmark or not config.manages) for rule in rules
+        )
+        name = "tiered" if tiered else "single"
     if name == "tiered":
-        return Layout(name, mirror=tables.lan, internet=tables.internet)
-    return Layout(name, mirror=tables.single, internet=tables.single)
+        return Layout(name, user=tables.user, mirror=tables.lan, internet=tables.internet)
+    return Layout(name, user=tables.single, mirror=tables.single, internet=tables.single)
+
+
+def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Those that manage mode has put in place, now or with another configuration."""
+    if not config.manages:
+        return ()
+    tables = layout(config, rules).tables
+    return tuple(rule for rule in rules if tunnel.is_own_rule(rule, config.tunnel.fwmark, tables))
+
+
+def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
+    """The tables that may hold something of ours: those of the layout, and those that rules of ours still lead to."""
+    return tuple(dict.fromkeys((*layout(config, rules).tables, *(rule.table for rule in own_rules(config, rules)))))
 
 
 class Judged(NamedTuple):
@@ -44,34 +51,69 @@ class Judged(NamedTuple):
     wanted: tuple[Route, ...]
 
 
+class Contents(NamedTuple):
+    """Of one table and family, in the kernel's order: what should be there, what of it is ours, and the rest."""
+
+    wanted: tuple[Route, ...]
+    ours: tuple[Route, ...]
+    others: tuple[Route, ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which rules there should be, and which of the existing ones are ours."""
+
+    wanted: tuple[Rule, ...] = ()
+    ours: tuple[Rule, ...] = ()
+
+
 @dataclass(frozen=True)
 class Desired:
-    """What there should be beside what there is, by family, in the kernel's order."""
+    """What there should be beside what there is."""
 
     layout: Layout
     judged: Mapping[Family, Judged]
-    ours: Mapping[Family, tuple[Route, ...]]
-    others: Mapping[Family, tuple[Route, ...]]
+    contents: Mapping[Family, Mapping[int, Contents]]
+    rules: Rules
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """Those of both families."""
         return tuple(verdict for judged in self.judged.values() for verdict in judged.verdicts)
 
+    def wanting(self, other: "Desired | None") -> "Desired":
+        """What there is, beside what `other` wants: nothing, if it is None."""
+        contents = {
+            family: {
+                table: found._replace(wanted=other.contents[family][table].wanted)
+                if other and table in other.contents[family]
+                else found._replace(wanted=())
+                for table, found in tables.items()
+            }
+            for family, tables in self.contents.items()
+        }
+        judged = {family: judged._replace(verdicts=[], wanted=()) for family, judged in self.judged.items()}
+        rules = replace(self.rules, wanted=other.rules.wanted if other else ())
+        return replace(self, judged=judged, contents=contents, rules=rules)
+
 
 def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> Desired:
     """Apply the policy to the snapshot. `last`, of the same configuration, saves judging an unchanged main again."""
-    plane = layout(config.tables, snapshot.rules)
+    plane = layout(config, snapshot.rules)
     carriers = tunnels(config, snapshot)
     policy = Policy(config.lan, snapshot.links, carriers)
     judged: dict[Family, Judged] = {}
-    ours: dict[Family, tuple[Route, ...]] = {}
-    others: dict[Family, tuple[Route, ...]] = {}
+    contents: dict[Family, dict[int, Contents]] = {}
     for family in FAMILIES:
-        main, existing = snapshot.main.get(family, ()), snapshot.mirror.get(family, ())
-        ours[family], others[family] = policy.parted(existing)
+        main = snapshot.main.get(family, ())
+        into_tunnel = tunnel.explicit_routes(config, snapshot, family) if config.manages else ()
+        parted = {
+            table: _parted(config, policy, table == plane.mirror, routes.get(family, ()), main)
+            for table, routes in snapshot.tables.items()
+        }
         # A tier of its own is asked after the VPN's; in a single table the longest prefix would win instead.
-        claimed = _claimed(others[family], family) if plane.name == "single" else frozenset()
+        claims = (*parted[plane.mirror][1], *into_tunnel) if plane.name == "single" and plane.mirror in parted else ()
+        claimed = explicit(claims, family)
         grounds = (snapshot.links, carriers, claimed)
         if last and main is last.judged[family].main and grounds == last.judged[family].grounds:
             judged[family] = last.judged[family]
@@ -79,19 +121,52 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
             verdicts = policy.verdicts(main, PrefixSet(claimed))
             wanted = tuple(verdict.route for verdict in verdicts if not verdict.refusal)
             judged[family] = Judged(main, grounds, verdicts, wanted)
-    return Desired(plane, judged, ours, others)
+        copies = (*judged[family].wanted, *policy.multicast(main, judged[family].wanted))
+        placed: dict[int, tuple[Route, ...]] = {plane.mirror: copies}
+        if config.manages:
+            placed[plane.user] = (*placed.get(plane.user, ()), *into_tunnel)
+            internet = tunnel.internet_routes(config, snapshot, family)
+            placed[plane.internet] = (*placed.get(plane.internet, ()), *internet)
+        contents[family] = {table: Contents(placed.get(table, ()), *found) for table, found in parted.items()}
+    return Desired(plane, judged, contents, _rules(config, plane, snapshot))
+
+
+def _parted(
+    config: Config, policy: Policy, is_mirror: bool, existing: tuple[Route, ...], main: tuple[Route, ...]
+) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
+    """Ours and others' of one table."""
+    if config.manages:
+        return policy.parted(existing, also=tunnel.is_tunnel_route)
+    ours, others = policy.parted(existing)
+    if is_mirror or not ours:
+        return ours, others
+    # A table of the layout that is not in force: only what is a copy beyond doubt may be left of ours.
+    copies = set(ours).intersection(main)
+    return tuple(route for route in ours if route in copies), tuple(route for route in existing if route not in copies)
+
+
+def _rules(config: Config, plane: Layout, snapshot: Snapshot) -> Rules:
+    if not config.manages:
+        return Rules()
+    return Rules(
+        wanted=tuple(tunnel.wanted_rules(config, plane, snapshot)),
+        ours=own_rules(config, snapshot.rules),
+    )
 
 
 def tunnels(config: Config, snapshot: Snapshot) -> frozenset[str]:
-    """The configured interface, and whatever else the default route of the VPN's table leaves by.
+    """The configured interface, and in observe mode whatever else the default route of the VPN's table leaves by.
 
     The second keeps a wrong `tunnel.interface` from turning the VPN's own routes into stale copies.
     """
+    if config.manages:
+        return frozenset([config.tunnel.interface])
+    internet = snapshot.tables.get(layout(config, snapshot.rules).internet, {})
     return frozenset(
         [config.tunnel.interface]
         + [
             device
-            for routes in snapshot.internet.values()
+            for routes in internet.values()
             for route in routes
             if route.dst == "default" and route.attributes.type == "unicast"
             for device in route.attributes.devices
@@ -99,5 +174,6 @@ def tunnels(config: Config, snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def _claimed(others: Iterable[Route], family: Family) -> frozenset[Prefix]:
-    return frozenset(Prefix.of_route(route.dst, family) for route in others if route.dst != "default")
+def explicit(routes: Iterable[Route], family: Family) -> frozenset[Prefix]:
+    """The destinations of routes, the default aside."""
+    return frozenset(Prefix.of_route(route.dst, family) for route in routes if route.dst != "default")

@@ -2,8 +2,10 @@
 
 from collections.abc import Collection
 
-# Types of routes that `ip` prints in front: in main, none of them is a LAN.
-_NO_LAN = frozenset(["local", "broadcast", "multicast", "anycast", "blackhole", "unreachable", "prohibit", "throw"])
+# Types of routes that `ip` prints in front, by name or by number: in main, none of them is a LAN.
+_NO_LAN = frozenset(
+    ["local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw", *"23456789"]
+)
 
 
 def matters(line: str, tables: Collection[str], *, routers: bool, known: frozenset[str] = frozenset()) -> bool:

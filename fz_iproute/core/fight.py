@@ -73,7 +73,7 @@ class Fight:
             return
         words = set(line.replace(":", " ").replace("@", " ").split())
         self._disputes = {
-            key: dispute for key, dispute in self._disputes.items() if not words & set(dispute.command.words[5:])
+            key: dispute for key, dispute in self._disputes.items() if not words & set(dispute.command.words[4:])
         }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fz_iproute.core.prefix import Family
+from fz_iproute.core.prefix import Family, Prefix
 
 
 class Attributes(NamedTuple):
@@ -43,8 +43,14 @@ class Route(NamedTuple):
     dst: str
     attributes: Attributes
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The arguments of `ip route add` but the table."""
+        dst, attributes = self
+        return (dst, *attributes.words) if attributes.type == "unicast" else (attributes.type, dst, *attributes.words)
+
     def __str__(self) -> str:
-        return " ".join((self.dst, *self.attributes.words))
+        return " ".join(self.words)
 
     def changed_from(self, old: "Route") -> str:
         """What of `old` is different here: `src 192.0.2.7`, or all of it if the two have not the same options."""
@@ -63,15 +69,58 @@ class Link(NamedTuple):
     up: bool  # administratively; carrier and operstate do not matter here
     loopback: bool
     word: str | None
+    multicast: bool = True
+
+
+FULL_MASK = 2**32 - 1
+
+
+class Mark(NamedTuple):
+    """A firewall mark: a packet has it if its own mark is `value` in the bits of `mask`."""
+
+    value: int
+    mask: int = FULL_MASK
+
+    def __str__(self) -> str:
+        return f"{self.value:#x}" if self.mask == FULL_MASK else f"{self.value:#x}/{self.mask:#x}"
 
 
 class Rule(NamedTuple):
-    """A rule that looks up `table`; `text` as `ip rule` prints it, without the priority."""
+    """A rule. It fits a packet if all its selectors do, or, if it is `inverted`, if one of them does not."""
 
     family: Family
     priority: int
-    table: int
-    text: str
+    action: str  # lookup, goto, nop, blackhole, unreachable, prohibit
+    table: int  # of a lookup, else 0
+    inverted: bool = False
+    src: Prefix | None = None  # None: all
+    dst: Prefix | None = None
+    mark: Mark | None = None
+    iif: str = ""
+    oif: str = ""
+    options: tuple[tuple[str, str], ...] = ()  # whatever else `ip -json` shows, by its keys: tos, ipproto, goto, …
+    protocol: str = ""  # who has made it: kernel, static, …; empty if `ip` was not asked for details
+
+    def __str__(self) -> str:
+        words = ["not"] if self.inverted else []
+        words += ["from", _or_all(self.src)]
+        if self.dst:
+            words += ["to", _or_all(self.dst)]
+        if self.mark:
+            words += ["fwmark", str(self.mark)]
+        for name in ("iif", "oif"):
+            if device := getattr(self, name):
+                words += [name, device]
+        words += [word for option in self.options for word in option if word]
+        if self.action == "lookup":
+            words += ["lookup", str(self.table)]
+        elif self.action != "goto":
+            words += [self.action]
+        return " ".join(words)
+
+
+def _or_all(prefix: Prefix | None) -> str:
+    return str(prefix) if prefix else "all"
 
 
 class Nexthop(NamedTuple):
@@ -88,15 +137,20 @@ class Snapshot:
     links: Mapping[str, Link] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     main: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)  # what may be mirrored, and more
-    mirror: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)  # all of the table that gets the copies
-    internet: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)  # all of the table with the default
+    tables: Mapping[int, Mapping[Family, tuple[Route, ...]]] = field(default_factory=dict)  # all of the VPN's tables
+    numbered: Mapping[Family, frozenset[str]] = field(default_factory=dict)  # links with an address beyond their link
     expiry: int | None = None  # in how many seconds the next route of IPv6 main times out, which no event tells
 
 
 class Command(NamedTuple):
-    """One `ip` command that writes. `words` is the batch line, from `route` on."""
+    """One `ip` command that writes. `words` is the batch line, from `route` or `rule` on."""
 
     family: Family
     words: tuple[str, ...]
     reason: str
     independent: bool = False  # of all others: an on-link route where there is none
+
+    @property
+    def table(self) -> int | None:
+        """The table that it writes to; None for a rule."""
+        return int(self.words[3]) if self.words[0] == "route" else None

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fz_iproute.core.model import Attributes, Link, Nexthop, Route, Rule
-from fz_iproute.core.prefix import Family
+from fz_iproute.core.model import Attributes, Link, Mark, Nexthop, Route, Rule
+from fz_iproute.core.prefix import Family, Prefix
 
 Document = dict[str, Any]
 
@@ -32,9 +32,20 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             up="UP" in document["flags"],
             loopback="LOOPBACK" in document["flags"],
             word=_device_word(name, document["ifindex"], found),
+            multicast="MULTICAST" in document["flags"],
         )
         for name, document in found.items()
     }
+
+
+def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
+    """`ip -json address show`: the links that have an address which is valid beyond the link."""
+    return frozenset(
+        document["ifname"]
+        for document in documents
+        for address in document.get("addr_info", ())
+        if address.get("family") == family and address["scope"] not in ("link", "host")
+    )
 
 
 def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | None:
@@ -44,26 +55,75 @@ def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | N
     return None if f"if{index}" in others else f"if{index}"
 
 
-def rules(documents: Iterable[Document], family: Family, table: int) -> list[Rule]:
-    """`ip -json rule show table T`; the documents may name the table as they like."""
-    return [Rule(family, document["priority"], table, _rule_text(document, table)) for document in documents]
+def rules(documents: Iterable[Document], family: Family) -> list[Rule]:
+    """`ip -json rule show`, in the kernel's order; with `-details -Numeric`, also who has made each."""
+    return [_rule(document, family) for document in documents]
 
 
-def _rule_text(document: Document, table: int) -> str:
-    words = ["not"] if "not" in document else []
-    words += ["from", document["src"] + _slash(document.get("srclen"))]
-    if "dst" in document:
-        words += ["to", document["dst"] + _slash(document.get("dstlen"))]
-    if "fwmark" in document:
-        words += ["fwmark", document["fwmark"] + _slash(document.get("fwmask"))]
-    for key, value in document.items():
-        if key not in {"priority", "not", "src", "srclen", "dst", "dstlen", "fwmark", "fwmask", "table", "protocol"}:
-            words += [key] if value is None else [key, str(value)]
-    return " ".join([*words, "lookup", str(table)])
+def needs_numbers(documents: Iterable[Document]) -> bool:
+    """True if some rule's table has a name that somebody has given to it."""
+    return any(_table(document.get("table", "0")) is None for document in documents)
 
 
-def _slash(length: object) -> str:
-    return "" if length is None else f"/{length}"
+def _rule(document: Document, family: Family) -> Rule:
+    table = _table(document.get("table", "0"))
+    if table is None:
+        raise Unparsable(f"{document['table']!r} is not the number of a table")
+    return Rule(
+        family=family,
+        priority=document["priority"],
+        action=_action(document),
+        table=table,
+        inverted="not" in document,
+        src=_selected(document, "src", family),
+        dst=_selected(document, "dst", family),
+        mark=_mark(document),
+        iif=document.get("iif", ""),
+        oif=document.get("oif", ""),
+        options=tuple(
+            (key, "" if value is None else str(value)) for key, value in document.items() if key not in _RULE_KEYS
+        ),
+        protocol=_protocol(document.get("protocol", "")),
+    )
+
+
+def _protocol(name: str) -> str:
+    return _PROTOCOLS.get(name, name)
+
+
+def _table(name: str) -> int | None:
+    return int(name) if name.isdecimal() else _KERNEL_TABLES.get(name)
+
+
+def _action(document: Document) -> str:
+    if "table" in document:
+        return "lookup"
+    return str(document.get("action") or next((key for key in ("goto", "nop", "l3mdev") if key in document), "unknown"))
+
+
+def _selected(document: Document, key: str, family: Family) -> Prefix | None:
+    host = document.get(key, "all")
+    if host == "all":
+        return None
+    length = document.get(f"{key}len")
+    return Prefix.of_route(host if length is None else f"{host}/{length}", family)
+
+
+def _mark(document: Document) -> Mark | None:
+    if "fwmark" not in document:
+        return None
+    value = int(document["fwmark"], 0)
+    return Mark(value, int(document["fwmask"], 0)) if "fwmask" in document else Mark(value)
+
+
+# fmt: off
+_RULE_KEYS = frozenset([
+    "priority", "action", "table", "not", "src", "srclen", "dst", "dstlen", "fwmark", "fwmask", "iif", "oif",
+    "protocol", "nop", "l3mdev",
+])
+# fmt: on
+_KERNEL_TABLES = {"default": 253, "main": 254, "local": 255}
+_PROTOCOLS = {"0": "unspec", "2": "kernel", "3": "boot", "4": "static"}  # the first of iproute2's rt_protos
 
 
 def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:

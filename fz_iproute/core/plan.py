@@ -1,17 +1,17 @@
-"""The difference between what should be in the mirror table and what is, as `ip` commands in a safe order.
+"""The difference between what should be in the VPN's tables and what is, as `ip` commands in a safe order.
 
-Every step keeps the LAN reachable: what is added stands before what it replaces goes.
+Every step keeps the LAN reachable, and what goes into the tunnel in there: what is added stands before what it
+replaces goes, and a table is complete before a rule leads to it.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from fz_iproute.core.desired import Desired
-from fz_iproute.core.model import Command, Route
-from fz_iproute.core.prefix import FAMILIES, Family
+from fz_iproute.core.desired import Contents, Desired, Rules
+from fz_iproute.core.model import Command, Route, Rule
+from fz_iproute.core.prefix import FAMILIES, Family, Prefix
 
 _WORST = 2**32 - 1  # the highest metric
 
@@ -21,9 +21,13 @@ class _Phase(IntEnum):
 
     ADD = 0
     ADD_GATEWAYED = 1
-    DELETE = 2
-    ADD_BACK = 3  # what could only be put in its place after something else had gone
-    CLEAN_UP = 4
+    ADD_DEFAULT = 2  # takes what nothing else takes, so the LAN must be there
+    ADD_RULE = 3
+    DELETE_RULE = 4
+    DELETE = 5
+    ADD_BACK = 6  # what could only be put in its place after something else had gone
+    CLEAN_UP = 7
+    DELETE_FORMER_RULE = 8  # by which a table is found that no configuration names any more, should we be interrupted
 
 
 class _Step(NamedTuple):
@@ -36,44 +40,89 @@ class _Step(NamedTuple):
 # The kernel keeps routes of equal destination, tos and metric in a list, in which the first one wins.
 _Key = tuple[str, str, int]
 
+# Within a phase.
+_Order = tuple[int, int]
+
 
 def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
     """The commands that lead from what is to what should be; none if nothing differs."""
     commands: list[Command] = []
-    refused = {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
     for family in FAMILIES:
-        wanted, ours = desired.judged[family].wanted, desired.ours[family]
-        if wanted == ours:
-            continue
-        steps = _steps(family, wanted, ours, desired.others[family], prune)
-        for phase, verb, route, reason in sorted(steps, key=lambda step: step.phase):
-            words = ("route", verb, "table", str(desired.layout.mirror), route.dst, *route.attributes.words)
-            why = reason or f"stale: {refused.get(route, 'main has no such route')}"
-            commands.append(Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD))
+        due = [
+            *_route_commands(family, desired, prune),
+            *_rule_commands(family, desired),
+        ]
+        commands += [command for _, _, command in sorted(due, key=lambda step: step[:2])]
     return commands
 
 
 def take_out(desired: Desired) -> list[Command]:
-    """The commands that remove every copy."""
-    nothing = {family: judged._replace(verdicts=[], wanted=()) for family, judged in desired.judged.items()}
-    commands = plan(replace(desired, judged=nothing))
-    return [command._replace(reason="ours") for command in commands]
+    """The commands that remove all that is ours."""
+    return [command._replace(reason="ours") for command in plan(desired.wanting(None))]
 
 
 def leftovers(old: Desired, new: Desired) -> list[Command]:
     """The commands that remove what one configuration has put in place and its successor does not want."""
-    same = old.layout.mirror == new.layout.mirror
-    judged = {
-        family: old.judged[family]._replace(verdicts=[], wanted=new.judged[family].wanted if same else ())
-        for family in FAMILIES
-    }
-    commands = plan(replace(old, judged=judged))
+    commands = plan(old.wanting(new))
     return [command._replace(reason="no longer wanted") for command in commands if command.words[1] == "del"]
 
 
-def _steps(
-    family: Family, wanted: Sequence[Route], ours: Sequence[Route], others: Sequence[Route], prune: bool
-) -> Iterator[_Step]:
+def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[tuple[_Phase, _Order, Command]]:
+    refused: dict[Route, str] = {}
+    ranks = _ranks(family, desired.rules)
+    for table, contents in desired.contents[family].items():
+        if contents.wanted == contents.ours:
+            continue
+        refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
+        for phase, verb, route, reason in _steps(family, contents, prune):
+            words = ("route", verb, "table", str(table), *route.words)
+            why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
+            order = (0, 0)
+            if phase is _Phase.DELETE:
+                # What a table has lost is looked up in the next: so the last one goes first, and in each the widest
+                # route, which would otherwise take what the others leave.
+                order = (-ranks.get(table, 0), Prefix.of_route(route.dst, family).length)
+            yield phase, order, Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD)
+
+
+def _staleness(route: Route, table: int, desired: Desired) -> str:
+    if table == desired.layout.mirror and route.attributes.on_link:
+        return "main has no such route"
+    return "the configuration has no such route here"
+
+
+def _ranks(family: Family, rules: Rules) -> Mapping[int, int]:
+    """When each table is asked, by the rules of ours that exist."""
+    ranks: dict[int, int] = {}
+    for rule in rules.ours:
+        if rule.family == family:
+            ranks.setdefault(rule.table, rule.priority)
+    return ranks
+
+
+def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[_Phase, _Order, Command]]:
+    wanted = [rule for rule in desired.rules.wanted if rule.family == family]
+    surplus = Counter(rule for rule in desired.rules.ours if rule.family == family)
+    for rule in wanted:
+        if surplus[rule]:
+            surplus[rule] -= 1
+        else:
+            # The tunnel's own first, then the LAN, then the internet: at no time does the last stand alone.
+            yield _Phase.ADD_RULE, (rule.priority, 0), Command(family, _rule_words("add", rule), "missing")
+    for rule in surplus.elements():
+        phase = _Phase.DELETE_RULE if rule.table in desired.layout.tables else _Phase.DELETE_FORMER_RULE
+        why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
+        yield phase, (-rule.priority, 0), Command(family, _rule_words("del", rule), why)
+
+
+def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:
+    """Of a rule of ours. `del` takes the first that fits, and every protocol if none is named."""
+    words = ("rule", verb, "priority", str(rule.priority), "not", "fwmark", str(rule.mark), "lookup", str(rule.table))
+    return words if rule.protocol in ("", "unspec") else (*words, "protocol", rule.protocol)
+
+
+def _steps(family: Family, contents: Contents, prune: bool) -> Iterator[_Step]:
+    wanted, ours, others = contents
     want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
     reached = {route.dst for route in wanted}
     taken: dict[str, set[int]] = defaultdict(set)  # the metrics of each destination
@@ -167,12 +216,17 @@ def _with_metric(route: Route, metric: int) -> Route:
 
 
 def _addition(verb: str, route: Route) -> _Step:
-    return _Step(_Phase.ADD_GATEWAYED if route.attributes.gatewayed else _Phase.ADD, verb, route, "missing")
+    return _Step(_phase(route), verb, route, "missing")
 
 
 def _replacement(new: Route, old: Route) -> _Step:
-    phase = _Phase.ADD_GATEWAYED if new.attributes.gatewayed else _Phase.ADD
-    return _Step(phase, "replace", new, f"changed, was {new.changed_from(old)}")
+    return _Step(_phase(new), "replace", new, f"changed, was {new.changed_from(old)}")
+
+
+def _phase(added: Route) -> _Phase:
+    if added.dst == "default":
+        return _Phase.ADD_DEFAULT
+    return _Phase.ADD_GATEWAYED if added.attributes.gatewayed else _Phase.ADD
 
 
 def _deletion(route: Route) -> _Step:

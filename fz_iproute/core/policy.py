@@ -1,9 +1,10 @@
 """What is mirrored: for each route of main a verdict, with the setting that made it."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from fz_iproute.core import parse
 from fz_iproute.core.config import Lan
 from fz_iproute.core.model import Attributes, Link, Route
 from fz_iproute.core.prefix import Prefix, PrefixSet
@@ -16,6 +17,9 @@ PRIVATE = PrefixSet(
     )
 )
 
+# Where discovery speaks to everybody on the link: mDNS, SSDP, and the broadcasts of older devices.
+_TO_ALL = ("224.0.0.0/4", "255.255.255.255")
+
 
 class Verdict(NamedTuple):
     """A LAN route of main: copied if `refusal` is empty. `warning` is what its owner should know."""
@@ -23,6 +27,7 @@ class Verdict(NamedTuple):
     route: Route
     refusal: str
     warning: str
+    claim: Prefix | None = None  # what the VPN routes explicitly, if that is the refusal
 
 
 class Policy:
@@ -61,7 +66,7 @@ class Policy:
         attributes = route.attributes
         if refusal:
             return Verdict(route, refusal, refusal if attributes.inexpressible else "")
-        if self._deny and (denied := self._deny.covering(prefix) or self._deny.inside(prefix)):
+        if self._deny and (denied := self._deny.covering(prefix) or next(self._deny.inside(prefix), None)):
             return Verdict(route, f"lan.deny has {denied}", "")
         if prefix.length < (least := self._lan.min_prefixlen[attributes.family]):
             return Verdict(route, f"wider than lan.min_prefixlen.{attributes.family} = {least}", "")
@@ -69,7 +74,7 @@ class Policy:
         if suspect and self._lan.trust == "private":
             return Verdict(route, 'a public prefix: lan.trust = "private", and lan.allow does not have it', "")
         if claim := claimed.covering(prefix):
-            return Verdict(route, f"the VPN routes {claim} explicitly", "")
+            return Verdict(route, f"the VPN routes {claim} explicitly", "", claim)
         return Verdict(route, "", _SUSPICION if suspect else "")
 
     def _refusal_by_attributes(self, attributes: Attributes) -> str:
@@ -89,24 +94,54 @@ class Policy:
                 return f"lan.exclude_interfaces has {device}"
         return ""
 
-    def parted(self, mirror: Iterable[Route]) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
-        """The routes of the mirror table: ours, which only this policy can have put there, and others'."""
-        ours, others = [], []
+    def multicast(self, main: Iterable[Route], mirrored: Iterable[Route]) -> tuple[Route, ...]:
+        """With `lan.multicast`, the routes by which multicast and the broadcast of IPv4 leave.
+
+        They take the device of main's best default route if that is a mirrored LAN, else every mirrored one.
+        """
+        if not self._lan.multicast:
+            return ()
+        shared = [
+            device
+            for route in mirrored
+            if route.attributes.family == "inet"
+            for device in route.attributes.devices
+            if device in self._links and self._links[device].multicast
+        ]
+        defaults = [route for route in main if route.dst == "default" and len(route.attributes.devices) == 1]
+        for route in sorted(defaults, key=lambda route: route.attributes.metric):
+            if route.attributes.devices[0] in shared:
+                shared = [route.attributes.devices[0]]
+                break
+        documents = [
+            {"dst": dst, "dev": device, "protocol": "static", "scope": "link", "flags": []}
+            for dst in _TO_ALL
+            for device in dict.fromkeys(shared)
+        ]
+        return parse.routes(documents, "inet", self._links)
+
+    def parted(
+        self, table: Iterable[Route], also: Callable[[Route], bool] = lambda route: False
+    ) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
+        """The routes of a table: ours, which only this policy can have put there, and others'.
+
+        `also` tells what of the rest is ours.
+        """
+        ours: list[Route] = []
+        others: list[Route] = []
         shape = None
-        for route in mirror:
+        for route in table:
             dst, attributes = route
             if attributes is not shape:
                 shape = attributes
                 possible = self._is_ours_by_attributes(attributes)
                 on_link = attributes.on_link
-            if (
+            is_copy = (
                 possible
                 and dst != "default"
                 and (on_link or self._allow.covers(Prefix.of_route(dst, attributes.family)))
-            ):
-                ours.append(route)
-            else:
-                others.append(route)
+            )
+            (ours if is_copy or also(route) else others).append(route)
         return tuple(ours), tuple(others)
 
     def _is_ours_by_attributes(self, attributes: Attributes) -> bool:

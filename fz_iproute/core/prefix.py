@@ -84,12 +84,9 @@ class PrefixSet:
         """True if some member is equal to `prefix` or contains it."""
         return self.covering(prefix) is not None
 
-    def inside(self, prefix: Prefix) -> Prefix | None:
-        """Some member that is strictly inside `prefix`."""
-        for member in self:
-            if member.length > prefix.length and prefix.covers(member):
-                return member
-        return None
+    def inside(self, prefix: Prefix) -> Iterator[Prefix]:
+        """The members that are strictly inside `prefix`."""
+        return (member for member in self if member.length > prefix.length and prefix.covers(member))
 
     def __iter__(self) -> Iterator[Prefix]:
         for family, lengths in self._lengths.items():

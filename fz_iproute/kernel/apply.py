@@ -115,8 +115,8 @@ def _has_numbers(command: Command) -> bool:
     return has_numbers([" ".join(command.words)])
 
 
-_NUMBER = re.compile(r" (?:proto|scope|tos|realms) \d")
-_SPELLED = re.compile(r" (proto|scope|tos|realms) (\d?)")
+_NUMBER = re.compile(r" (?:proto(?:col)?|scope|tos|realms) \d")
+_SPELLED = re.compile(r" (proto|scope|tos|realms)(?:col)? (\d?)")
 
 
 def _lost(chunk: _Chunk, failed: set[int], doubt: str) -> Iterator[Refusal]:

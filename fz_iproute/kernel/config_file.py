@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fz_iproute.core.config import Config, parse
 from fz_iproute.errors import UsageError
+from fz_iproute.kernel.rt_tables import table_ids
 
 DEFAULT_PATH = Path("/etc/fz-iproute/config.toml")
 
@@ -43,4 +44,4 @@ def load(path: Path | None) -> Config:
         raise UsageError(f"{place}: not UTF-8 at byte {error.start}") from None
     if not text.strip():
         raise UsageError(f"{place}: is empty, as a full disk leaves it; if it is meant, write a comment, or delete it")
-    return parse(text, str(place))
+    return parse(text, str(place), table_ids)

@@ -161,7 +161,8 @@ class TalkingIp(Ip):
 
     def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
         """In the dialogue, if there is one, and the lines are few and not such that confuse it for later."""
-        if family is None or not self.talks(family) or len(first) > _MOST_WRITES or has_numbers(first):
+        has_options = any(question.startswith("-") for question in questions)
+        if family is None or not self.talks(family) or has_options or len(first) > _MOST_WRITES or has_numbers(first):
             return super().ask(family, *questions, first=first)
         dialogue = self._dialogues[family]
         for line in (*first, *questions):

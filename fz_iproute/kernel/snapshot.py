@@ -2,27 +2,34 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from fz_iproute.core import parse
 from fz_iproute.core.config import Config
-from fz_iproute.core.desired import layout
+from fz_iproute.core.desired import own_tables
 from fz_iproute.core.model import Link, Nexthop, Route, Rule, Snapshot
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.errors import ReadFailed
-from fz_iproute.kernel.ip import OPTION, Answers, Document, Ip
+from fz_iproute.kernel.ip import OPTION, Answers, Asked, Document, Ip
 
 # `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
 _LOCKED = re.compile(
     r" (?:mtu|window|rtt|rttvar|ssthresh|cwnd|advmss|reordering|hoplimit|initcwnd|initrwnd|quickack|congctl) lock "
 )
 
+_MAIN_TABLE = 254
 _DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # behind the type, if that is not unicast
 
 _MAIN = "route show table main"
 _SCOPE_LINK = f"{_MAIN} scope link"
+_RULES = "rule show"
+# As a question of its own, never in a batch: it has options of the process. Names of tables are anybody's, and who
+# has made a rule is a detail.
+_RULES_IN_DETAIL = "-details -Numeric rule show"
+
+_Found = dict[tuple[Family, str], list[Document]]
 
 
 class Reader:
@@ -30,103 +37,119 @@ class Reader:
 
     def __init__(self, ip: Ip, config: Config) -> None:
         self._ip = ip
-        self._tables = config.tables
+        self._config = config
         # Whichever layout is in force, these are all the tables that may play a part.
-        self._candidates = list(dict.fromkeys((config.tables.single, config.tables.lan, config.tables.internet)))
-        allowed = [prefix for prefix in config.lan.allow if prefix.family == "inet"]
-        rules = [f"rule show table {table}" for table in self._candidates]
+        self._tables = [_of_table(table) for table in sorted(config.tables.ids)]
+        lan = [f"{_MAIN} root {prefix}" for prefix in config.lan.allow if prefix.family == "inet"]
+        if config.lan.multicast:
+            lan.append(f"{_MAIN} exact default")
         # IPv6 has no scope to ask for: all of main is read.
+        self._lan: dict[Family, list[str]] = {"inet": [_SCOPE_LINK, *lan], "inet6": [_MAIN]}
+        addresses = ["address show"] if config.manages else []
         self._questions: dict[Family, list[str]] = {
-            "inet": [*rules, "link show", _SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in allowed)],
-            "inet6": [*rules, _MAIN],
+            "inet": [_RULES, "link show", *addresses, *self._lan["inet"]],
+            "inet6": [_RULES, *addresses, *self._lan["inet6"]],
         }
-        self._last: Answers = {}
-        self._parsed: dict[tuple[Family, str], _Parsed] = {}
+        self._last: _Found = {}
+        self._last_rules: tuple[Rule, ...] = ()
+        self._parsed: dict[tuple[Family, int], _Parsed] = {}
+        self._detailed: dict[Family, tuple[list[Document], list[Document]]] = {}
 
     def read(self) -> Snapshot:
         """One reading of links, rules and the tables concerned. ReadFailed if any part of it is in doubt."""
         ip = self._ip
-        tables = [_of_table(table) for table in self._candidates]
         try:
             # In a batch, `ip` filters all routes of the family by itself, which may be a million. For main of IPv4
             # that is no loss, as most are in there; each of the VPN's tables is better off with its own process.
-            at_once = tables if ip.talks("inet") else []
-            asked = ip.ask("inet", *self._questions["inet"], *at_once)
-            asked6 = ip.ask("inet6", *self._questions["inet6"], *tables)
-            answers: Answers = {"inet": ip.answers(asked), "inet6": ip.answers(asked6)}
-            if not at_once:
-                with _shape_is_known():
-                    plane = layout(self._tables, self._rules(answers))
-                asked_tables = {table: ip.ask("inet", _of_table(table)) for table in {plane.mirror, plane.internet}}
-                found = {table: ip.answers(asked)[0] for table, asked in asked_tables.items()}
-                answers["inet"] += [found.get(table, []) for table in self._candidates]
-            return self._remember(answers)
+            at_once = self._tables if ip.talks("inet") else []
+            asked = [
+                ip.ask("inet", *self._questions["inet"], *at_once),
+                ip.ask("inet6", *self._questions["inet6"], *self._tables),
+            ]
+            found = self._answers(asked)
+            with _shape_is_known():
+                rules = self._rules(found)
+            missing = [
+                (family, question)
+                for table in own_tables(self._config, rules)
+                for family in FAMILIES
+                if (family, question := _of_table(table)) not in found
+            ]
+            found |= self._answers([ip.ask(family, question) for family, question in missing])
+            return self._remember(found, rules)
         finally:
             ip.abandon()
 
-    def questions(self, mirror: int) -> dict[Family, list[str]]:
-        """What `read_again` wants to know, to be asked of the `ip` that has written to the mirror table."""
-        return {family: [_of_table(mirror)] for family in FAMILIES}
+    def questions(self, table: int) -> dict[Family, list[str]]:
+        """What `read_again` wants to know, to be asked of the `ip` that has written to the table."""
+        return {family: [_of_table(table)] for family in FAMILIES}
 
-    def read_again(self, mirror: int, answers: Answers) -> Snapshot:
-        """The last snapshot with what is now in the mirror table: the rest was not written to."""
-        latest = {family: list(known) for family, known in self._last.items()}
-        place = self._candidates.index(mirror) - len(self._candidates)
-        for family, (documents,) in answers.items():
-            latest[family][place] = documents
-        return self._remember(latest)
+    def read_again(self, table: int, answers: Answers) -> Snapshot:
+        """The last snapshot with what is now in this table: the rest was not written to."""
+        latest = {(family, _of_table(table)): documents for family, (documents,) in answers.items()}
+        return self._remember({**self._last, **latest}, self._last_rules)
 
-    def _remember(self, answers: Answers) -> Snapshot:
+    def _answers(self, asked: Sequence[Asked]) -> _Found:
+        return {
+            (part.family, question): documents
+            for part in asked
+            if part.family
+            for question, documents in zip(part.questions, self._ip.answers(part), strict=True)
+        }
+
+    def _remember(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
         with _shape_is_known():
-            snapshot = self._snapshot(answers)
-        self._last = answers
+            snapshot = self._snapshot(found, rules)
+        self._last, self._last_rules = found, rules
         return snapshot
 
-    def _snapshot(self, answers: Answers) -> Snapshot:
-        rules = self._rules(answers)
-        plane = layout(self._tables, rules)
-        count = len(self._candidates)
-        links = parse.links(answers["inet"][count])
-        documents: dict[Family, dict[str, list[Document]]] = {}
-        starts: dict[Family, int] = {"inet": count + 1, "inet6": count}  # behind the rules, and the links
-        for family, first in starts.items():
-            lan = zip(self._questions[family][first:], answers[family][first:-count], strict=True)
-            parts = [self._lan_documents(family, question, part) for question, part in lan]
-            documents[family] = dict(zip(map(str, self._candidates), answers[family][-count:], strict=True))
-            documents[family]["main"] = parts[0] if len(parts) == 1 else _united(*parts)
-
+    def _snapshot(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
+        links = parse.links(found["inet", "link show"])
+        main = {family: self._lan_documents(family, found) for family in FAMILIES}
+        numbers = own_tables(self._config, rules)
+        tables: dict[int, dict[Family, list[Document]]] = {
+            number: {family: found[family, _of_table(number)] for family in FAMILIES} for number in numbers
+        }
         nexthops: Mapping[int, Nexthop] = {}
-        if any(parse.needs_nexthops(table) for tables in documents.values() for table in tables.values()):
+        if any(parse.needs_nexthops(part) for table in (main, *tables.values()) for part in table.values()):
             nexthops = parse.nexthops(self._ip.answers(self._ip.ask(None, "nexthop show"))[0])
 
-        def table(name: object) -> dict[Family, tuple[Route, ...]]:
-            return {
-                family: self._routes(family, str(name), documents[family][str(name)], links, nexthops)
-                for family in FAMILIES
-            }
+        def routes(number: int, documents: Mapping[Family, list[Document]]) -> dict[Family, tuple[Route, ...]]:
+            return {family: self._routes(family, number, part, links, nexthops) for family, part in documents.items()}
 
-        lifetimes = [document["expires"] for document in documents["inet6"]["main"] if "expires" in document]
+        lifetimes = [document["expires"] for document in main["inet6"] if "expires" in document]
         return Snapshot(
             links=links,
             rules=rules,
-            main=table("main"),
-            mirror=table(plane.mirror),
-            internet=table(plane.internet),
+            main=routes(_MAIN_TABLE, main),
+            tables={number: routes(number, documents) for number, documents in tables.items()},
+            numbered={family: parse.numbered(found.get((family, "address show"), ()), family) for family in FAMILIES},
             expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
         )
 
-    def _rules(self, answers: Answers) -> tuple[Rule, ...]:
+    def _rules(self, found: _Found) -> tuple[Rule, ...]:
+        """All rules. Whose they are, and the numbers of tables with names, costs another question."""
+        plain = {family: found[family, _RULES] for family in FAMILIES}
+        doubtful = [
+            family for family, rules in plain.items() if rules and (self._config.manages or parse.needs_numbers(rules))
+        ]
+        asked = []
+        for family in doubtful:
+            last = self._detailed.get(family)
+            if last is None or last[0] is not plain[family] or not self._ip.talks(family):
+                asked.append(self._ip.ask(family, _RULES_IN_DETAIL))
+        for (family, _), rules in self._answers(asked).items():
+            self._detailed[family] = plain[family], rules
         return tuple(
             rule
-            for family in FAMILIES
-            for table, documents in zip(self._candidates, answers[family], strict=False)
-            for rule in parse.rules(documents, family, table)
+            for family, rules in plain.items()
+            for rule in parse.rules(self._detailed[family][1] if family in doubtful else rules, family)
         )
 
     def _routes(
         self,
         family: Family,
-        table: str,
+        table: int,
         documents: list[Document],
         links: Mapping[str, Link],
         nexthops: Mapping[int, Nexthop],
@@ -137,11 +160,16 @@ class Reader:
             last = self._parsed[family, table] = _Parsed(documents, links, nexthops, routes)
         return last.routes
 
-    def _lan_documents(self, family: Family, question: str, documents: list[Document]) -> list[Document]:
-        if question == _SCOPE_LINK:
-            for document in documents:
-                document["scope"] = "link"  # a filter leaves its own key out
-        return self._with_locks_marked(family, documents, question)
+    def _lan_documents(self, family: Family, found: _Found) -> list[Document]:
+        """Of main, what may be mirrored."""
+        parts = []
+        for question in self._lan[family]:
+            documents = found[family, question]
+            if question == _SCOPE_LINK:
+                for document in documents:
+                    document["scope"] = "link"  # a filter leaves its own key out
+            parts.append(self._with_locks_marked(family, documents, question))
+        return parts[0] if len(parts) == 1 else _united(*parts)
 
     def _with_locks_marked(self, family: Family, documents: list[Document], question: str) -> list[Document]:
         """Give routes with a locked metric a key that is not known here: they are reported, and not copied."""

@@ -32,7 +32,7 @@ METRICS = {
     "rttvar": lambda word: int(word.removesuffix("ms")),
     "rto_min": lambda word: int(word.removesuffix("ms")),
 }  # fmt: skip
-OPTIONS = {"-4", "-6", "-N", "-json", "-oneline", "-force", "-V"}
+OPTIONS = {"-4", "-6", "-Numeric", "-details", "-json", "-oneline", "-force", "-V"}
 PATH_KEYS = ("gateway", "via", "dev", "nexthops", "nhid")
 
 
@@ -218,7 +218,9 @@ class _Machine:
 
     def _rules(self, filters):
         return [
-            rule if "-N" in self._options else {**rule, "table": NAMES.get(rule["table"], rule["table"])}
+            {"protocol": "2", **rule}
+            if "-details" in self._options
+            else {**rule, "table": NAMES.get(rule["table"], rule["table"])}
             for rule in self._state["rules"][self._family]
             if "table" not in filters or rule["table"] == TABLES.get(filters["table"], filters["table"])
         ]

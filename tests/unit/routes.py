@@ -3,7 +3,8 @@
 from typing import Any
 
 from fz_iproute.core import parse
-from fz_iproute.core.model import Link, Route, Snapshot
+from fz_iproute.core.config import Config
+from fz_iproute.core.model import Link, Route, Rule, Snapshot
 from fz_iproute.core.prefix import Family
 
 LINKS = {
@@ -40,5 +41,11 @@ def snapshot(main: list[Route], mirror: list[Route] | None = None, **fields: Any
             "inet6": tuple(route for route in routes if route.attributes.family == "inet6"),
         }
 
-    table = split(mirror or [])
-    return Snapshot(**{"links": LINKS, "main": split(main), "mirror": table, "internet": table, **fields})
+    nothing = split([])
+    tables = dict.fromkeys(Config().tables.ids, nothing) | {Config().tables.single: split(mirror or [])}
+    return Snapshot(**{"links": LINKS, "main": split(main), "tables": tables, **fields})
+
+
+def lookup(table: int, priority: int = 100, family: Family = "inet", **fields: Any) -> Rule:
+    """A rule that looks up a table."""
+    return Rule(family, priority, "lookup", table, **fields)

@@ -7,13 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fz_iproute.core.config import Config, dump, parse, replace
+from fz_iproute.core.model import Mark
 from fz_iproute.core.prefix import Prefix
 from fz_iproute.errors import UsageError
+
+NAMES = {"main": 254, "default": 253, "local": 255}
 
 
 def problems(text: str) -> list[str]:
     with pytest.raises(UsageError) as caught:
-        parse(text, "F")
+        parse(text, "F", lambda: NAMES)
     return str(caught.value).splitlines()
 
 
@@ -27,7 +30,7 @@ def test_what_is_shown_reads_back() -> None:
         "interfaces": ('a"\\\x01ü*',),
         "trust": "private",
     }
-    config = replace(Config(), lan=lan, tunnel={"fwmark": 0x2021, "interface": "wg0"})
+    config = replace(Config(), lan=lan, tunnel={"fwmark": Mark(0x2021, 0xFFFF), "interface": "wg0"})
     assert config == parse(dump(config), "F")
 
 
@@ -72,8 +75,23 @@ def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
         ("[lan]\nallow = ['10.0.0.0/8']\ndeny = ['10.0.0.0/8']", "also in lan.deny"),
         ("[watch]\nsettle = nan", "watch.settle"),
         ("[watch]\nresync = true", "not a number of seconds"),
-        ("[tunnel]\nmode = 'manage'", 'only "observe" is available yet'),
-        ("[lan]\nmulticast = true", "only false is available yet"),
+        ("[tunnel]\nmode = 'on'", "tunnel.mode: 'on' is not one of observe, manage"),
+        (
+            "[tunnel]\nroutes = ['10.1.2.3/8']",
+            "tunnel.routes: '10.1.2.3/8' has host bits set; the network is 10.0.0.0/8",
+        ),
+        (
+            "[tunnel]\nroutes = ['::/0']",
+            "tunnel.routes: '::/0' is a default route; tunnel.internet = true stands for it",
+        ),
+        ("[tunnel]\nfwmark = 0", "match every packet"),
+        ("[tunnel]\nfwmark = '0x2021/0'", "match every packet"),
+        ("[tunnel]\nfwmark = '0x12021/0xffff'", "0x12021/0xffff has bits outside its mask"),
+        ("[tunnel]\nfwmark = 'red'", "'red' is not a mark"),
+        ("[tunnel]\nfwmark = '1/2/3'", "is not a mark"),
+        ("[tables]\nsingle = 'green'", "tables.single: no table has the name 'green'"),
+        ("[tables]\nlan = 'main'", "tables.lan: 254 is the kernel's table main"),
+        ("[lan]\ninterfaces = ['eth*', 'tun-firezone']", "tun-firezone is tunnel.interface"),
         ("[tunnel]\ninterface = 'a b'", "not the name of an interface"),
         ("[tunnel]\nfwmark = 4294967296", "not between"),
         ("x = " + "[" * 5000, "nested too deeply"),
@@ -84,8 +102,24 @@ def test_a_problem_is_named(text, named) -> None:
     assert any(named in line for line in problems(text))
 
 
-def test_keys_of_later_features_may_have_their_default() -> None:
-    assert Config() == parse("[tunnel]\nmode = 'observe'\nroutes = []\n[lan]\nmulticast = false\n", "F")
+@pytest.mark.parametrize(
+    ("written", "mark", "shown"),
+    [
+        ("0x2021", Mark(0x2021), "0x2021"),
+        ("'0x2021'", Mark(0x2021), "0x2021"),
+        ("'0x2021/0xffff'", Mark(0x2021, 0xFFFF), '"0x2021/0xffff"'),
+        ("'0x2021/0xffffffff'", Mark(0x2021), "0x2021"),
+    ],
+)
+def test_a_mark_may_have_a_mask(written, mark, shown) -> None:
+    config = parse(f"[tunnel]\nfwmark = {written}", "F")
+    assert mark == config.tunnel.fwmark
+    assert f"fwmark = {shown}\n" in dump(config)
+
+
+def test_a_table_may_be_given_by_name() -> None:
+    config = parse("[tables]\nsingle = 'firezone'\nuser = 'firezone'", "F", lambda: {**NAMES, "firezone": 77})
+    assert (77, 77) == (config.tables.single, config.tables.user)
 
 
 @given(st.text(max_size=200))

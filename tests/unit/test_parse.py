@@ -104,10 +104,17 @@ def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_
 
 
 def test_rules_read_as_ip_prints_them() -> None:
-    (found,) = parse.rules(
-        [{"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "firezone"}], "inet", 539098368
-    )
-    assert (32765, 539098368, "not from all fwmark 0xfd002021 lookup 539098368") == found[1:]
+    document = {"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "539098368"}
+    (found,) = parse.rules([document], "inet")
+    assert (32765, 539098368) == (found.priority, found.table)
+    assert "not from all fwmark 0xfd002021 lookup 539098368" == str(found)
+
+
+def test_a_rule_whose_table_has_a_name_wants_another_reading() -> None:
+    named = [{"priority": 7, "src": "all", "table": "firezone"}]
+    assert parse.needs_numbers(named)
+    with pytest.raises(parse.Unparsable):
+        parse.rules(named, "inet")
 
 
 @pytest.mark.parametrize("document", [{}, {"dst": None}, {"dst": "10.0.0.0/24; rm"}, {"dst": "1", "metrics": 3}])

@@ -4,9 +4,9 @@ import pytest
 
 from fz_iproute.core.config import Config, replace
 from fz_iproute.core.desired import desired, layout
-from fz_iproute.core.model import Link, Route, Rule
+from fz_iproute.core.model import Link, Route
 from fz_iproute.core.prefix import Prefix
-from tests.unit.routes import LINKS, gatewayed, route, snapshot, tunnel
+from tests.unit.routes import LINKS, gatewayed, lookup, route, snapshot, tunnel
 
 
 def refusal(lan: Route, mirror: list[Route] | None = None, **settings) -> str:
@@ -111,13 +111,13 @@ def test_a_public_prefix_is_mirrored_with_a_warning(dst) -> None:
     ],
 )
 def test_routes_that_we_cannot_have_put_there_are_not_ours(other) -> None:
-    assert () == desired(Config(), snapshot([], [other])).ours["inet"]
+    assert () == desired(Config(), snapshot([], [other])).contents["inet"][Config().tables.single].ours
 
 
 def test_a_wrong_interface_name_does_not_make_the_vpns_routes_ours() -> None:
     config = replace(Config(), tunnel={"interface": "tun9"})
     routes = [route("default", "tun-firezone"), route("100.64.0.0/11", "tun-firezone")]
-    assert () == desired(config, snapshot([], routes)).ours["inet"]
+    assert () == desired(config, snapshot([], routes)).contents["inet"][Config().tables.single].ours
 
 
 @pytest.mark.parametrize(
@@ -131,5 +131,5 @@ def test_a_wrong_interface_name_does_not_make_the_vpns_routes_ours() -> None:
     ],
 )
 def test_the_layout_follows_the_rules_unless_it_is_set(setting, tables, expected) -> None:
-    rules = [Rule("inet6", 100, table, "") for table in tables]
-    assert expected == layout(replace(Config(), tables={"layout": setting}).tables, rules)[:2]
+    rules = [lookup(table, family="inet6") for table in tables]
+    assert expected == layout(replace(Config(), tables={"layout": setting}), rules)[:3:2]
