@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 from fz_iproute import __version__
 from fz_iproute.app import status as app_status
-from fz_iproute.app.sync import Pass, Passes
-from fz_iproute.core.config import Config, dump
+from fz_iproute.app.sync import Pass, Passes, Plans
+from fz_iproute.core.config import Config, dump, parse
 from fz_iproute.core.model import Command
 from fz_iproute.errors import (
     ApplyFailed,
@@ -26,7 +26,7 @@ from fz_iproute.errors import (
     UsageError,
 )
 from fz_iproute.kernel.config_file import DEFAULT_PATH, load
-from fz_iproute.kernel.ip import Ip
+from fz_iproute.kernel.ip import Ip, Source, Spelling
 from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.snapshot import Reader
 from fz_iproute.log import Log
@@ -95,8 +95,8 @@ def _down(arguments: Arguments, log: Log) -> int:
 
 
 def _plan(arguments: Arguments, log: Log) -> int:
-    with _machine(arguments, log) as (ip, config):
-        return _print_plan(arguments, ip, Passes(ip, config, log).plan_sync())
+    with _source(arguments, log) as (source, config):
+        return _print_plan(arguments, Plans(source, config, log).plan_sync())
 
 
 def _change(
@@ -105,14 +105,15 @@ def _change(
     with _machine(arguments, log) as (ip, config):
         passes = Passes(ip, config, log)
         if arguments.dry_run:
-            return _print_plan(arguments, ip, plan(passes))
+            return _print_plan(arguments, plan(passes))
         with Lock(arguments.netns, config.tables.mirrors).held(arguments.wait):
             done = act(passes)
+    line = Spelling(arguments.netns).line
     if arguments.json:
-        failures = [{**_command(ip, failure.command), "words": failure.words} for failure in done.failures]
-        _print_json({"commands": [_command(ip, command) for command in done.commands], "failures": failures})
+        failures = [{**_command(line, failure.command), "words": failure.words} for failure in done.failures]
+        _print_json({"commands": [_command(line, command) for command in done.commands], "failures": failures})
     if done.failures:
-        raise ApplyFailed("\n".join(f"{ip.line(failure.command)}: {failure.words}" for failure in done.failures))
+        raise ApplyFailed("\n".join(f"{line(failure.command)}: {failure.words}" for failure in done.failures))
     return DONE
 
 
@@ -127,21 +128,38 @@ def _machine(arguments: Arguments, log: Log) -> Iterator[tuple[Ip, Config]]:
         ip.abandon()
 
 
-def _print_plan(arguments: Arguments, ip: Ip, due: Sequence[Command]) -> int:
+@contextmanager
+def _source(arguments: Arguments, log: Log) -> Iterator[tuple[Source, Config]]:
+    """Who answers questions, and the configuration in force: of the machine, or of the snapshot that is named."""
+    path = arguments.snapshot
+    if path is None:
+        with _machine(arguments, log) as (ip, config):
+            yield ip, config
+        return
+    from fz_iproute.kernel.recorded import RecordedIp, load_recording  # noqa: PLC0415
+
+    recorded = load_recording(path)
+    config = load(arguments.config) if arguments.config else parse(recorded.config, f"{path}: config")
+    try:
+        yield RecordedIp(recorded), config
+    except ReadFailed as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _print_plan(arguments: Arguments, due: Sequence[Command]) -> int:
+    line = Spelling(arguments.netns).line
     if arguments.json:
-        _print_json({"commands": [_command(ip, command) for command in due]})
+        _print_json({"commands": [_command(line, command) for command in due]})
     else:
-        lines = [
-            f"{ip.line(command)}  # {command.reason}" if arguments.reasons else ip.line(command) for command in due
-        ]
+        lines = [f"{line(command)}  # {command.reason}" if arguments.reasons else line(command) for command in due]
         if lines:
             _print("\n".join(lines))
     return DUE if due and arguments.exit_code else DONE
 
 
 def _status(arguments: Arguments, log: Log) -> int:
-    with _machine(arguments, log) as (ip, config):
-        found = app_status.status(config, Reader(ip, config).read())
+    with _source(arguments, log) as (source, config):
+        found = app_status.status(config, Reader(source, config).read())
     if arguments.json:
         _print_json(app_status.as_document(found))
     else:
@@ -160,6 +178,22 @@ def _watch(arguments: Arguments, log: Log) -> int:
     ip = TalkingIp(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None)
     place = arguments.config or DEFAULT_PATH
     Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()
+    return DONE
+
+
+def _snapshot(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app.snapshot import take  # noqa: PLC0415
+    from fz_iproute.core.recording import dump as dump_recording  # noqa: PLC0415
+
+    with _machine(arguments, log) as (ip, config):
+        text = dump_recording(take(ip, config, arguments.netns, local=arguments.local))
+    if arguments.output is None:
+        _print(text)
+    else:
+        try:
+            arguments.output.write_text(f"{text}\n", "utf-8")
+        except OSError as error:
+            raise UsageError(f"{arguments.output}: {error.strerror}") from None
     return DONE
 
 
@@ -184,8 +218,8 @@ def _config_check(arguments: Arguments, log: Log) -> int:
     return DONE
 
 
-def _command(ip: Ip, command: Command) -> dict[str, Any]:
-    return {"family": command.family, "command": ip.line(command), "reason": command.reason}
+def _command(line: Callable[[Command], str], command: Command) -> dict[str, Any]:
+    return {"family": command.family, "command": line(command), "reason": command.reason}
 
 
 def _print_json(document: dict[str, Any]) -> None:
@@ -216,6 +250,9 @@ def _parser() -> argparse.ArgumentParser:
         json=False,
         exit_code=False,
         reasons=False,
+        snapshot=None,
+        local=False,
+        output=None,
     )
     _add_common(parser)
     # The same before and after the verb; what stands after it counts.
@@ -236,11 +273,17 @@ def _parser() -> argparse.ArgumentParser:
 
     add("sync", _sync, "make the kernel match once, then exit", "dry_run", "json")
     add("down", _down, "take out all that is ours", "dry_run", "json")
-    add("plan", _plan, "print the commands sync would run, each with its reason", "exit_code", "json").set_defaults(
-        reasons=True
-    )
-    add("status", _status, "show the tunnel, its rules and every route with its verdict", "json")
+    plan = add("plan", _plan, "print the commands sync would run, each with its reason", "exit_code", "json")
+    plan.set_defaults(reasons=True)
+    status = add("status", _status, "show the tunnel, its rules and every route with its verdict", "json")
+    for reader in (plan, status):
+        reader.add_argument(
+            "--snapshot", metavar="FILE", type=Path, help="of the machine that this snapshot was taken of"
+        )
     add("watch", _watch, "sync, then stay in step until SIGTERM or SIGINT")
+    snapshot = add("snapshot", _snapshot, "print all that the planner reads as one JSON document, for bug reports")
+    snapshot.add_argument("-o", "--output", metavar="FILE", type=Path, help="write it there")
+    snapshot.add_argument("--local", action="store_true", help="with the table local too")
     add("unit", _unit, "print a ready unit for a service manager, or names for the tables").add_argument(
         "name", choices=("systemd", "timer", "cron", "rt_tables")
     )

@@ -11,7 +11,7 @@ from fz_iproute.core.policy import Verdict
 from fz_iproute.core.tunnel import Layout
 from fz_iproute.errors import NotPermitted
 from fz_iproute.kernel.apply import NO_PERMISSION, Refusal, Work
-from fz_iproute.kernel.ip import Answers, Ip
+from fz_iproute.kernel.ip import Answers, Ip, Source
 from fz_iproute.kernel.snapshot import Reader
 from fz_iproute.log import Log
 
@@ -29,25 +29,16 @@ class Pass(NamedTuple):
 Planner = Callable[[Desired], list[Command]]
 
 
-class Passes:
-    """The passes of one run over one machine."""
+class Plans:
+    """What would be done on one machine, running or recorded."""
 
-    def __init__(self, ip: Ip, config: Config, log: Log) -> None:
-        self._ip = ip
+    def __init__(self, source: Source, config: Config, log: Log) -> None:
         self._config = config
         self._log = log
-        self._reader = Reader(ip, config)
+        self._reader = Reader(source, config)
         self._last: Desired | None = None
         self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
-
-    def sync(self) -> Pass:
-        """Bring the VPN's tables in step with main and with the configuration."""
-        return self._carry_out(self.plan_sync(), self._difference)
-
-    def down(self) -> Pass:
-        """Take out all that is ours."""
-        return self._carry_out(self.plan_down(), take_out)
 
     def plan_sync(self) -> list[Command]:
         """The commands that `sync` would run."""
@@ -88,6 +79,25 @@ class Passes:
         self._last = desired(self._config, snapshot, self._last)
         return self._last
 
+    def _difference(self, goal: Desired) -> list[Command]:
+        return plan(goal, prune=self._config.lan.prune)
+
+
+class Passes(Plans):
+    """The passes of one run over a running machine."""
+
+    def __init__(self, ip: Ip, config: Config, log: Log) -> None:
+        super().__init__(ip, config, log)
+        self._ip = ip
+
+    def sync(self) -> Pass:
+        """Bring the VPN's tables in step with main and with the configuration."""
+        return self._carry_out(self.plan_sync(), self._difference)
+
+    def down(self) -> Pass:
+        """Take out all that is ours."""
+        return self._carry_out(self.plan_down(), take_out)
+
     def apply(self, due: Sequence[Command]) -> list[Refusal]:
         """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel takes nothing from us."""
         return self._finish(Work(self._ip, due), due)[0]
@@ -103,9 +113,6 @@ class Passes:
             line, words = self._ip.line(due[0]), refusals[0].words
             raise NotPermitted(f"{line}: {words}; run as root or with CAP_NET_ADMIN")
         return refusals, answers
-
-    def _difference(self, goal: Desired) -> list[Command]:
-        return plan(goal, prune=self._config.lan.prune)
 
     def _carry_out(self, due: list[Command], planner: Planner) -> Pass:
         """Apply what is due, and read again, until `planner` finds nothing.

@@ -161,12 +161,45 @@ class Asked(NamedTuple):
     running: "Answering"
 
 
+class Spelling:
+    """How commands are written for a shell; those of the network namespace `netns`, if one is named."""
+
+    def __init__(self, netns: str | None = None) -> None:
+        ip = ("ip", "-n", netns) if netns else ("ip",)
+        self._starts = {"inet": shlex.join(ip), "inet6": shlex.join((*ip, OPTION["inet6"]))}
+
+    def line(self, command: Command) -> str:
+        """The command as a line for a shell: what is printed is what is run."""
+        line = " ".join(command.words)
+        start = self._starts[command.family]
+        return f"{start} {line}" if _PLAIN.fullmatch(line) else f"{start} {shlex.join(command.words)}"
+
+
 class Outcome(NamedTuple):
     """What became of the lines."""
 
     failures: dict[int, str]  # the writing lines that failed, counted from 0, with `ip`'s words
     answers: list[list[Document]]  # one for each question
     doubt: str  # why the rest of this is not to be trusted, or ""
+
+
+class Source(Protocol):
+    """Whoever can be asked what `ip` prints: a running machine, or the record of one."""
+
+    def ask(self, family: Family | None, *questions: str) -> Asked:
+        """Start to find the answers to questions such as `link show`."""
+
+    def answers(self, asked: Asked) -> list[list[Document]]:
+        """The answers, a list of documents for each question."""
+
+    def text(self, family: Family, question: str) -> list[str]:
+        """The lines that answer the question, in words."""
+
+    def talks(self, family: Family) -> bool:
+        """True if a question costs no process."""
+
+    def abandon(self) -> None:
+        """Forget the questions whose answers nobody wants any more."""
 
 
 class Ip:
@@ -183,10 +216,7 @@ class Ip:
             raise IpUnusable("ip: not found in PATH; install iproute2")
         self._command = sh.Command(path)
         self._netns = ("-n", netns) if netns else ()
-        self._line_starts = {
-            "inet": shlex.join(("ip", *self._netns)),
-            "inet6": shlex.join(("ip", *self._netns, OPTION["inet6"])),
-        }
+        self.line = Spelling(netns).line
         self.trace = trace or (lambda line: None)
         self._working: list[Running] = []
         self._answered: dict[tuple[Family | None, str], tuple[bytes, list[Document]]] = {}
@@ -277,18 +307,31 @@ class Ip:
         for question, text in zip(asked.questions, answers, strict=True):
             last = self._answered.get((asked.family, question))
             if last is None or last[0] != text:
-                last = self._answered[asked.family, question] = text, _documents(text)
+                last = self._answered[asked.family, question] = text, documents_of(text)
             found.append(last[1])
         return found
 
-    def line(self, command: Command) -> str:
-        """The command as a line for a shell: what is printed is what is run."""
-        line = " ".join(command.words)
-        start = self._line_starts[command.family]
-        return f"{start} {line}" if _PLAIN.fullmatch(line) else f"{start} {shlex.join(command.words)}"
+    def printed(self, family: Family | None, question: str) -> str:
+        """What `ip` printed when it was last asked; `[]` for a table that does not exist."""
+        text, _ = self._answered.get((family, question), (b"[]", []))
+        return text.decode("utf-8", "surrogateescape")
+
+    def version(self) -> str:
+        """How `ip` calls itself."""
+        return self.start("-V").answer().stdout.decode("utf-8", "replace").strip()
+
+    def text(self, family: Family, question: str) -> list[str]:
+        """What `ip` says to a question in words, a line each. ReadFailed if there is any doubt."""
+        answer = self.start("-oneline", OPTION[family], *question.split()).answer()
+        if answer.code != 0:
+            raise ReadFailed(answer.failure(answer.words))
+        *lines, rest = answer.stdout.decode("utf-8", "surrogateescape").split("\n")
+        if rest or not lines:
+            raise ReadFailed(answer.failure("it stopped before the end"))
+        return lines
 
     def _is_old(self) -> bool:
-        found = _VERSION.search(self.start("-V").answer().stdout.decode("utf-8", "replace"))
+        found = _VERSION.search(self.version())
         if found is None:
             return False
         if found["date"]:
@@ -299,7 +342,7 @@ class Ip:
         return IpUnusable(answer.failure(f"{answer.words}; iproute2 {OLDEST} or newer is needed"))
 
 
-def _documents(text: bytes) -> list[Document]:
+def documents_of(text: bytes) -> list[Document]:
     """A JSON list of objects; ValueError if it is anything else."""
     # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
     # `encap ip` prints a second `dst` into its route: the first is the route's. (For all, it would take too long.)

@@ -12,7 +12,7 @@ from fz_iproute.core.desired import own_tables
 from fz_iproute.core.model import Link, Nexthop, Route, Rule, Snapshot
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.errors import ReadFailed
-from fz_iproute.kernel.ip import OPTION, Answers, Asked, Document, Ip
+from fz_iproute.kernel.ip import Answers, Asked, Document, Source
 
 # `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
 _LOCKED = re.compile(
@@ -27,7 +27,7 @@ _SCOPE_LINK = f"{_MAIN} scope link"
 _RULES = "rule show"
 # As a question of its own, never in a batch: it has options of the process. Names of tables are anybody's, and who
 # has made a rule is a detail.
-_RULES_IN_DETAIL = "-details -Numeric rule show"
+RULES_IN_DETAIL = "-details -Numeric rule show"
 
 _Found = dict[tuple[Family, str], list[Document]]
 
@@ -35,16 +35,12 @@ _Found = dict[tuple[Family, str], list[Document]]
 class Reader:
     """Takes snapshots. An answer that is the same to the byte gives the same routes, without parsing it again."""
 
-    def __init__(self, ip: Ip, config: Config) -> None:
+    def __init__(self, ip: Source, config: Config) -> None:
         self._ip = ip
         self._config = config
         # Whichever layout is in force, these are all the tables that may play a part.
-        self._tables = [_of_table(table) for table in sorted(config.tables.ids)]
-        lan = [f"{_MAIN} root {prefix}" for prefix in config.lan.allow if prefix.family == "inet"]
-        if config.lan.multicast:
-            lan.append(f"{_MAIN} exact default")
-        # IPv6 has no scope to ask for: all of main is read.
-        self._lan: dict[Family, list[str]] = {"inet": [_SCOPE_LINK, *lan], "inet6": [_MAIN]}
+        self._tables = [of_table(table) for table in sorted(config.tables.ids)]
+        self._lan = {family: lan_questions(config, family) for family in FAMILIES}
         addresses = ["address show"] if config.manages else []
         self._questions: dict[Family, list[str]] = {
             "inet": [_RULES, "link show", *addresses, *self._lan["inet"]],
@@ -73,7 +69,7 @@ class Reader:
                 (family, question)
                 for table in own_tables(self._config, rules)
                 for family in FAMILIES
-                if (family, question := _of_table(table)) not in found
+                if (family, question := of_table(table)) not in found
             ]
             found |= self._answers([ip.ask(family, question) for family, question in missing])
             return self._remember(found, rules)
@@ -82,11 +78,11 @@ class Reader:
 
     def questions(self, table: int) -> dict[Family, list[str]]:
         """What `read_again` wants to know, to be asked of the `ip` that has written to the table."""
-        return {family: [_of_table(table)] for family in FAMILIES}
+        return {family: [of_table(table)] for family in FAMILIES}
 
     def read_again(self, table: int, answers: Answers) -> Snapshot:
         """The last snapshot with what is now in this table: the rest was not written to."""
-        latest = {(family, _of_table(table)): documents for family, (documents,) in answers.items()}
+        latest = {(family, of_table(table)): documents for family, (documents,) in answers.items()}
         return self._remember({**self._last, **latest}, self._last_rules)
 
     def _answers(self, asked: Sequence[Asked]) -> _Found:
@@ -108,7 +104,7 @@ class Reader:
         main = {family: self._lan_documents(family, found) for family in FAMILIES}
         numbers = own_tables(self._config, rules)
         tables: dict[int, dict[Family, list[Document]]] = {
-            number: {family: found[family, _of_table(number)] for family in FAMILIES} for number in numbers
+            number: {family: found[family, of_table(number)] for family in FAMILIES} for number in numbers
         }
         nexthops: Mapping[int, Nexthop] = {}
         if any(parse.needs_nexthops(part) for table in (main, *tables.values()) for part in table.values()):
@@ -137,7 +133,7 @@ class Reader:
         for family in doubtful:
             last = self._detailed.get(family)
             if last is None or last[0] is not plain[family] or not self._ip.talks(family):
-                asked.append(self._ip.ask(family, _RULES_IN_DETAIL))
+                asked.append(self._ip.ask(family, RULES_IN_DETAIL))
         for (family, _), rules in self._answers(asked).items():
             self._detailed[family] = plain[family], rules
         return tuple(
@@ -175,15 +171,9 @@ class Reader:
         """Give routes with a locked metric a key that is not known here: they are reported, and not copied."""
         if not any("metrics" in document for document in documents):
             return documents
-        answer = self._ip.start("-oneline", OPTION[family], *question.split()).answer()
-        if answer.code != 0:
-            raise ReadFailed(answer.failure(answer.words))
-        *lines, rest = answer.stdout.decode("utf-8", "surrogateescape").split("\n")
-        if rest or not lines:
-            raise ReadFailed(answer.failure("it stopped before the end"))
         # Both list twins in the kernel's order. Where main has changed in between, one lock is enough for all.
         locks: dict[str, list[bool]] = defaultdict(list)
-        for line in lines:
+        for line in self._ip.text(family, question):
             if match := _DESTINATION.match(line):
                 locks[match[1]].append(bool(_LOCKED.search(line)))
         twins = Counter(document["dst"] for document in documents)
@@ -206,6 +196,14 @@ def _united(scope_link: list[Document], *allowed: list[Document]) -> list[Docume
     return united
 
 
+def lan_questions(config: Config, family: Family) -> list[str]:
+    """What to ask for those routes of main that may be mirrored."""
+    if family == "inet6":
+        return [_MAIN]  # it has no scope to ask for
+    questions = [_SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in config.lan.allow if prefix.family == family)]
+    return [*questions, f"{_MAIN} exact default"] if config.lan.multicast else questions
+
+
 @contextmanager
 def _shape_is_known() -> Iterator[None]:
     try:
@@ -214,8 +212,12 @@ def _shape_is_known() -> Iterator[None]:
         raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
 
 
-def _of_table(table: int) -> str:
-    return f"route show table {table}"
+def of_table(table: int) -> str:
+    """The question for all routes of a table. The kernel's own are asked for by name: a number may be one's name."""
+    return f"route show table {_NAMES.get(table, table)}"
+
+
+_NAMES = {253: "default", 254: "main", 255: "local"}
 
 
 class _Parsed(NamedTuple):

@@ -1,0 +1,103 @@
+"""The record of a machine: what `ip` printed there, by command, and what it would have printed to other questions."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from fz_iproute.core.parse import Document
+from fz_iproute.core.prefix import Family, Prefix
+
+SCHEMA = 1
+
+_OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
+
+# Rules are recorded in detail only: with who has made them, and the numbers of their tables.
+_RULES_IN_DETAIL = "-details -Numeric rule show"
+
+
+class Unusable(ValueError):
+    """The record cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """`outputs` holds the text that `ip` printed, by its arguments: `-json -4 route show table main`."""
+
+    taken: str  # UTC, ISO 8601
+    versions: Mapping[str, str]
+    config: str  # the effective one, as TOML
+    sysctls: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+def question_key(family: Family | None, question: str, *options: str) -> str:
+    """The arguments of `ip` for a question."""
+    return " ".join([*options, *([_OPTION[family]] if family else []), question])
+
+
+def dump(recording: Recording) -> str:
+    """The record as a JSON document."""
+    document = {
+        "schema": SCHEMA,
+        "taken": recording.taken,
+        "versions": dict(recording.versions),
+        "config": recording.config,
+        "sysctls": dict(recording.sysctls),
+        "ip": dict(recording.outputs),
+    }
+    return json.dumps(document, indent=2)
+
+
+def load(text: str) -> Recording:
+    """The record in a JSON document. Unusable if it is anything else."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise Unusable(f"not JSON: {error}") from None
+    except RecursionError:
+        raise Unusable("not JSON: nested too deeply") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise Unusable(f'not a snapshot: it has no "schema": {SCHEMA}')
+    for key, kind in {"taken": str, "versions": dict, "config": str, "sysctls": dict, "ip": dict}.items():
+        part = document.get(key)
+        if not isinstance(part, kind):
+            raise Unusable(f'"{key}" is not {"a text" if kind is str else "an object"}')
+        if isinstance(part, dict) and not all(isinstance(value, str) for value in part.values()):
+            raise Unusable(f'a value in "{key}" is not a text')
+    return Recording(document["taken"], document["versions"], document["config"], document["sysctls"], document["ip"])
+
+
+def narrowed(family: Family, question: str) -> tuple[str, list[str]]:
+    """The recorded question that a narrower one is a part of, and the words that narrow it."""
+    if question == "rule show":
+        return _RULES_IN_DETAIL, []
+    words = question.split()
+    if words[:3] == ["route", "show", "table"]:
+        return " ".join(words[:4]), words[4:]
+    return question, []
+
+
+def chosen(documents: list[Document], family: Family, selector: list[str]) -> Iterator[Document]:
+    """Of the routes of a table, those that `ip route show table T SELECTOR` prints."""
+    if not selector:
+        yield from documents
+        return
+    kind, value = selector
+    if kind == "scope":
+        for document in documents:
+            if document.get("scope", "global") == value:
+                # A filter leaves its own key out.
+                yield {key: content for key, content in document.items() if key != "scope"}
+        return
+    asked = Prefix.of_route(value, family)
+    for document in documents:
+        if _fits(kind, Prefix.of_route(document["dst"], family), asked):
+            yield document
+
+
+def _fits(kind: str, found: Prefix, asked: Prefix) -> bool:
+    if kind == "root":
+        return asked.covers(found)
+    if kind == "match":
+        return found.covers(asked)
+    return found == asked  # exact
