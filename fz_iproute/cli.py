@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fz_iproute import __version__
-from fz_iproute.app import status as app_status
 from fz_iproute.app.sync import Pass, Passes, Plans
 from fz_iproute.core.config import Config, dump, parse
 from fz_iproute.core.model import Command
@@ -158,13 +157,31 @@ def _print_plan(arguments: Arguments, due: Sequence[Command]) -> int:
 
 
 def _status(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app import status as app_status  # noqa: PLC0415
+    from fz_iproute.app.tree import draw  # noqa: PLC0415
+
     with _source(arguments, log) as (source, config):
-        found = app_status.status(config, Reader(source, config).read())
-    if arguments.json:
-        _print_json(app_status.as_document(found))
-    else:
-        _print(app_status.as_text(found))
+        reader = Reader(source, config)
+
+        def picture() -> str:
+            size = os.get_terminal_size(sys.stdout.fileno()) if sys.stdout and sys.stdout.isatty() else None
+            colour = size is not None and not os.environ.get("NO_COLOR")
+            found = app_status.status(config, reader.read())
+            return draw(found, width=size.columns if size else None, colour=colour)
+
+        if arguments.json:
+            _print_json(app_status.as_document(app_status.status(config, reader.read())))
+        elif arguments.redraw and isinstance(source, Ip):
+            from fz_iproute.kernel.monitor import changes  # noqa: PLC0415
+
+            for _ in changes(source):
+                _print(f"{_CLEAR}{picture()}")
+        else:
+            _print(picture())
     return DONE
+
+
+_CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
 
 
 def _watch(arguments: Arguments, log: Log) -> int:
@@ -178,6 +195,26 @@ def _watch(arguments: Arguments, log: Log) -> int:
     ip = TalkingIp(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None)
     place = arguments.config or DEFAULT_PATH
     Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()
+    return DONE
+
+
+def _explain(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app import explain as app_explain  # noqa: PLC0415
+
+    question = app_explain.Question(
+        arguments.address, arguments.src, arguments.mark, iif=arguments.iif, oif=arguments.oif
+    )
+    with _source(arguments, log) as (source, config):
+        answers = app_explain.explain(question, config, source)
+    if arguments.json:
+        _print_json(app_explain.as_document(answers, question))
+    else:
+        _print(app_explain.as_text(answers, question, config))
+    if any(answer.objection for answer in answers):
+        raise ReadFailed(
+            f"the kernel sends a packet to {question.address} another way than its rules and tables say; "
+            "please report it, with the output of `fz-iproute snapshot`"
+        )
     return DONE
 
 
@@ -251,6 +288,11 @@ def _parser() -> argparse.ArgumentParser:
         exit_code=False,
         reasons=False,
         snapshot=None,
+        redraw=False,
+        src="",
+        mark=None,
+        iif="",
+        oif="",
         local=False,
         output=None,
     )
@@ -276,7 +318,14 @@ def _parser() -> argparse.ArgumentParser:
     plan = add("plan", _plan, "print the commands sync would run, each with its reason", "exit_code", "json")
     plan.set_defaults(reasons=True)
     status = add("status", _status, "show the tunnel, its rules and every route with its verdict", "json")
-    for reader in (plan, status):
+    status.add_argument("--watch", dest="redraw", action="store_true", help="draw it again whenever something changes")
+    explain = add("explain", _explain, "tell which rule, table and device a packet takes, and why", "json")
+    explain.add_argument("address", metavar="ADDRESS")
+    explain.add_argument("--from", dest="src", metavar="ADDRESS", help="where it comes from")
+    explain.add_argument("--mark", type=_mark, help="its firewall mark (default: both without and with the VPN's)")
+    explain.add_argument("--iif", metavar="DEVICE", help="by which it is received (needs --from)")
+    explain.add_argument("--oif", metavar="DEVICE", help="to which the sender is bound")
+    for reader in (plan, status, explain):
         reader.add_argument(
             "--snapshot", metavar="FILE", type=Path, help="of the machine that this snapshot was taken of"
         )
@@ -321,6 +370,16 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait", metavar="SECONDS", type=_seconds, help="how long to wait for another fz-iproute (default: 10)"
     )
+
+
+def _mark(text: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a mark such as 0xfd002021")
+    return value
 
 
 def _seconds(text: str) -> float:

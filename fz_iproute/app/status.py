@@ -12,7 +12,7 @@ from fz_iproute.core.tunnel import Layout
 
 
 class Line(NamedTuple):
-    """A route and how it stands: in step, missing, changed, stale or skipped, and why if there is a why."""
+    """A route and how it stands: in step, missing, changed, stale or skipped; theirs, if it is not ours."""
 
     family: Family
     verdict: str
@@ -22,7 +22,7 @@ class Line(NamedTuple):
 
 
 class RuleLine(NamedTuple):
-    """A rule that looks up a table of the layout. In manage mode: in step, missing, stale, or not ours."""
+    """A rule and how it stands: in step, missing or stale; theirs, if it is not ours."""
 
     rule: Rule
     verdict: str
@@ -45,9 +45,9 @@ class Status(NamedTuple):
     layout: Layout
     internet: dict[Family, str]  # active, blocked or off
     obstacles: dict[Family, str]  # why the tunnel does not carry the family, where that matters
-    rules: list[RuleLine]
+    rules: list[RuleLine]  # all of them
     waiting: list[str]  # manage: what the tunnel does not carry as it is, and why
-    vpn: list[Line]  # manage: routes into the tunnel, and what blocks the way around it
+    vpn: list[Line]  # what else there is in the VPN's tables, and in manage mode what should be
     lan: list[Line]
     shadows: list[Shadow]
 
@@ -64,8 +64,8 @@ def status(config: Config, snapshot: Snapshot) -> Status:
         internet={family: _internet(config, snapshot, goal, family) for family in FAMILIES},
         obstacles={family: tunnel.carriage(config, snapshot, family).obstacle for family in FAMILIES if config.manages},
         waiting=[line for family in FAMILIES for line in _waiting(config, snapshot, family)],
-        rules=_rule_lines(snapshot, goal, manages=config.manages),
-        vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)] if config.manages else [],
+        rules=_rule_lines(snapshot, goal),
+        vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
         lan=[line for family in FAMILIES for line in _lan_lines(family, goal)],
         shadows=[shadow for family in FAMILIES for shadow in _shadows(snapshot, goal, family)],
     )
@@ -82,20 +82,14 @@ def _internet(config: Config, snapshot: Snapshot, goal: Desired, family: Family)
     return "blocked" if carriers.isdisjoint(defaults[0].attributes.devices) else "active"
 
 
-def _rule_lines(snapshot: Snapshot, goal: Desired, *, manages: bool) -> list[RuleLine]:
-    if not manages:
-        tables = {goal.layout.user, goal.layout.mirror, goal.layout.internet}
-        return [RuleLine(rule, "") for rule in snapshot.rules if rule.table in tables]
+def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:
     wanted, ours = goal.rules.wanted, goal.rules.ours
-    tables = {rule.table for rule in (*wanted, *ours)}
     lines = [RuleLine(rule, "missing") for rule in wanted if rule not in ours]
+    seen: set[Rule] = set()
     for rule in snapshot.rules:
-        if rule in wanted:
-            lines.append(RuleLine(rule, "in step"))
-        elif rule in ours:
-            lines.append(RuleLine(rule, "stale"))
-        elif rule.table in tables:
-            lines.append(RuleLine(rule, "not ours"))
+        verdict = "theirs" if rule not in ours else "in step" if rule in wanted and rule not in seen else "stale"
+        seen.add(rule)
+        lines.append(RuleLine(rule, verdict))
     return sorted(lines, key=lambda line: line.rule.priority)
 
 
@@ -109,14 +103,18 @@ def _waiting(config: Config, snapshot: Snapshot, family: Family) -> Iterator[str
 
 
 def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
-    """Of what only manage mode puts in place."""
-    for table, (wanted, ours, _) in goal.contents[family].items():
+    """What else there is in the tables, and what of it only manage mode puts there."""
+    for table, (wanted, ours, others) in goal.contents[family].items():
+        copies = set(goal.judged[family].wanted) if table == goal.layout.mirror else set()
+        present = set(ours)
         for route in wanted:
-            if tunnel.is_tunnel_route(route):
-                yield Line(family, "in step" if route in ours else "missing", table, route, "")
+            if route not in copies:
+                yield Line(family, "in step" if route in present else "missing", table, route, "")
         for route in ours:
             if tunnel.is_tunnel_route(route) and route not in wanted:
                 yield Line(family, "stale", table, route, "the configuration has no such route here")
+        for route in others:
+            yield Line(family, "theirs", table, route, "")
 
 
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
@@ -124,7 +122,8 @@ def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
     here = goal.contents[family][mirror]
     ours = set(here.ours)
     wanted = set(here.wanted)
-    superseded = {route.dst: route for route in here.ours if route not in wanted and not tunnel.is_tunnel_route(route)}
+    gone = [route for route in here.ours if route not in wanted and not tunnel.is_tunnel_route(route)]
+    superseded = {route.dst: route for route in gone}
     refused = {}
     for route, refusal, warning, _ in goal.judged[family].verdicts:
         if refusal:
@@ -161,50 +160,6 @@ def _shadows(snapshot: Snapshot, goal: Desired, family: Family) -> Iterator[Shad
             yield Shadow(lan, claim, whole=True)
         for claim in claims.inside(lan):
             yield Shadow(lan, claim, whole=False)
-
-
-def as_text(found: Status) -> str:
-    """For people: a line for the tunnel, one for each rule, one for each route."""
-    lines = [f"tunnel  {found.tunnel} is {found.tunnel_state}; {_internet_text(found)}", _tables_text(found.layout)]
-    for family in FAMILIES:
-        rules = [line for line in found.rules if line.rule.family == family]
-        for rule, verdict in rules:
-            lines.append(
-                f"rule    {family:<6} {rule.priority}: {rule}" + (f"  # {verdict}" if verdict != "in step" else "")
-            )
-        if not rules:
-            lines.append(f"rule    {family:<6} none looks up the VPN's table")
-    lines += [_line_text(line) for line in found.vpn]
-    lines += [f"wait    {wait}" for wait in found.waiting]
-    if not found.lan:
-        lines.append("lan     no link-scoped routes")
-    lines += [_line_text(line) for line in found.lan]
-    lines += [
-        f"shadow  {shadow.tunnel} of the VPN "
-        + (f"takes all of the LAN {shadow.lan}" if shadow.whole else f"is inside the LAN {shadow.lan}")
-        for shadow in found.shadows
-    ]
-    return "\n".join(lines)
-
-
-def _internet_text(found: Status) -> str:
-    parts = []
-    for state in ("active", "blocked"):
-        families = [family for family in FAMILIES if found.internet[family] == state]
-        reasons = dict.fromkeys(found.obstacles[family] for family in families if found.obstacles.get(family))
-        if families:
-            parts.append(f"{state} ({', '.join(families)}" + (f": {', '.join(reasons)})" if reasons else ")"))
-    return f"Internet Resource {', '.join(parts)}" if parts else "no default route into it"
-
-
-def _tables_text(layout: Layout) -> str:
-    if layout.name == "single":
-        return f"tables  single: {layout.mirror}"
-    return f"tables  tiered: the VPN's own {layout.user}, copies {layout.mirror}, default route {layout.internet}"
-
-
-def _line_text(line: Line) -> str:
-    return f"{line.verdict:<7} {line.route}" + (f"  # {line.reason}" if line.reason else "")
 
 
 def as_document(found: Status) -> dict[str, Any]:

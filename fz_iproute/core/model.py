@@ -110,13 +110,16 @@ class Rule(NamedTuple):
             words += ["fwmark", str(self.mark)]
         for name in ("iif", "oif"):
             if device := getattr(self, name):
-                words += [name, device]
+                words += [name, device if device.isprintable() else repr(device)]
         words += [word for option in self.options for word in option if word]
         if self.action == "lookup":
-            words += ["lookup", str(self.table)]
+            words += ["lookup", _KERNEL_TABLES.get(self.table, str(self.table))]
         elif self.action != "goto":
             words += [self.action]
         return " ".join(words)
+
+
+_KERNEL_TABLES = {253: "default", 254: "main", 255: "local"}
 
 
 def _or_all(prefix: Prefix | None) -> str:

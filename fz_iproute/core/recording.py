@@ -1,8 +1,9 @@
 """The record of a machine: what `ip` printed there, by command, and what it would have printed to other questions."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_interface
 
 from fz_iproute.core.parse import Document
 from fz_iproute.core.prefix import Family, Prefix
@@ -93,6 +94,37 @@ def chosen(documents: list[Document], family: Family, selector: list[str]) -> It
     for document in documents:
         if _fits(kind, Prefix.of_route(document["dst"], family), asked):
             yield document
+
+
+def local_documents(addresses: Iterable[Document], family: Family) -> Iterator[Document]:
+    """The table `local` as the kernel makes it of the addresses, where it was not recorded."""
+    for link in addresses:
+        if "UP" not in link.get("flags", ()):
+            continue
+        if family == "inet6" and "MULTICAST" in link["flags"]:
+            yield {"type": "multicast", "dst": "ff00::/8", "dev": link["ifname"], "protocol": "kernel", "metric": 256}
+        for address in link.get("addr_info", ()):
+            if address.get("family") == family:
+                yield from _of_address(address, link["ifname"], family)
+
+
+def _of_address(address: Document, device: str, family: Family) -> Iterator[Document]:
+    common = {"dev": device, "protocol": "kernel", "flags": []}
+    if family == "inet6":
+        yield {"type": "local", "dst": address["local"], **common, "metric": 0, "pref": "medium"}
+        return
+    source = {"prefsrc": address["local"]}
+    yield {"type": "local", "dst": address["local"], **common, "scope": "host", **source}
+    network = ip_interface(f"{address['local']}/{address['prefixlen']}").network
+    if network.is_loopback:
+        yield {"type": "local", "dst": str(network), **common, "scope": "host", **source}
+    if network.prefixlen < _POINT_TO_POINT:
+        last = str(network.broadcast_address)
+        for dst in dict.fromkeys((address.get("broadcast", last), last)):
+            yield {"type": "broadcast", "dst": dst, **common, "scope": "link", **source}
+
+
+_POINT_TO_POINT = 31
 
 
 def _fits(kind: str, found: Prefix, asked: Prefix) -> bool:

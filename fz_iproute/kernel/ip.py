@@ -316,6 +316,19 @@ class Ip:
         text, _ = self._answered.get((family, question), (b"[]", []))
         return text.decode("utf-8", "surrogateescape")
 
+    def way(self, words: Sequence[str], family: Family) -> Document | str:
+        """The document of `ip route get`, or the kernel's refusal in its own words."""
+        answer = self.start("-json", OPTION[family], "route", "get", *words).answer()
+        if answer.code == 2:
+            return answer.words
+        if answer.code != 0:
+            raise ReadFailed(answer.failure(answer.words))
+        try:
+            (document,) = documents_of(answer.stdout)
+        except ValueError as error:
+            raise ReadFailed(answer.failure(str(error))) from None
+        return document
+
     def version(self) -> str:
         """How `ip` calls itself."""
         return self.start("-V").answer().stdout.decode("utf-8", "replace").strip()

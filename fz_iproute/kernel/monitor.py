@@ -2,8 +2,12 @@
 
 import ctypes
 import os
+import select
 import signal
+import time
+from collections.abc import Iterator
 
+from fz_iproute.errors import IpUnusable
 from fz_iproute.kernel.ip import Ip
 
 _PR_SET_PDEATHSIG = 1
@@ -67,3 +71,22 @@ class Monitor:
         for fd in self.fds:
             os.close(fd)
         return code
+
+
+def changes(ip: Ip) -> Iterator[None]:
+    """Once at the start, then whenever a burst of events has ended, or has lasted for a second."""
+    monitor = Monitor(ip)
+    try:
+        while not monitor.ended:
+            yield
+            select.select(monitor.fds, [], [])
+            end = time.monotonic() + _LONGEST_BURST
+            while monitor.lines() and not monitor.ended and time.monotonic() < end:
+                select.select(monitor.fds, [], [], _QUIET)
+        raise IpUnusable(f"ip monitor has ended: {monitor.complaint() or 'without a word'}")
+    finally:
+        monitor.close()
+
+
+_QUIET = 0.1
+_LONGEST_BURST = 1.0

@@ -8,6 +8,7 @@ from fz_iproute.core.prefix import Family
 from fz_iproute.core.recording import Recording, Unusable, question_key
 from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.kernel.ip import Answer, Asked, Document, documents_of
+from fz_iproute.kernel.snapshot import of_table
 
 # A machine with a hundred thousand routes fits.
 MOST_BYTES = 32 << 20
@@ -31,6 +32,9 @@ def load_recording(path: Path) -> Recording:
         raise UsageError(f"{path}: {error}") from None
 
 
+_LOCAL = 255
+
+
 class RecordedIp:
     """Answers from a record what `ip` would have answered on that machine."""
 
@@ -52,8 +56,14 @@ class RecordedIp:
         if family is None:
             return self._documents(question_key(None, question, "-json"))
         whole, selector = recording.narrowed(family, question)
-        documents = self._documents(question_key(family, whole, "-json"))
+        key = question_key(family, whole, "-json")
+        is_derived = whole == of_table(_LOCAL) and key not in self._recorded.outputs
         try:
+            if is_derived:
+                addresses = self._documents(question_key(None, "address show", "-json"))
+                documents = list(recording.local_documents(addresses, family))
+            else:
+                documents = self._documents(key)
             return list(recording.chosen(documents, family, selector))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None

@@ -10,7 +10,7 @@ from fz_iproute.core import parse
 from fz_iproute.core.config import Config
 from fz_iproute.core.desired import own_tables
 from fz_iproute.core.model import Link, Nexthop, Route, Rule, Snapshot
-from fz_iproute.core.prefix import FAMILIES, Family
+from fz_iproute.core.prefix import FAMILIES, Family, Prefix
 from fz_iproute.errors import ReadFailed
 from fz_iproute.kernel.ip import Answers, Asked, Document, Source
 
@@ -84,6 +84,24 @@ class Reader:
         """The last snapshot with what is now in this table: the rest was not written to."""
         latest = {(family, of_table(table)): documents for family, (documents,) in answers.items()}
         return self._remember({**self._last, **latest}, self._last_rules)
+
+    def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
+        """Of every table that a rule of their family leads to, the routes to some addresses."""
+        family = hosts[0].family
+        tables = sorted({rule.table for rule in snapshot.rules if rule.family == family and rule.table})
+        try:
+            asked = [[self._ip.ask(family, f"{of_table(table)} match {host}") for host in hosts] for table in tables]
+            dumps = [[document for part in parts for document in self._ip.answers(part)[0]] for parts in asked]
+            with _shape_is_known():
+                nexthops: Mapping[int, Nexthop] = {}
+                if any(parse.needs_nexthops(documents) for documents in dumps):
+                    nexthops = parse.nexthops(self._ip.answers(self._ip.ask(None, "nexthop show"))[0])
+                return {
+                    table: {family: tuple(dict.fromkeys(parse.routes(documents, family, snapshot.links, nexthops)))}
+                    for table, documents in zip(tables, dumps, strict=True)
+                }
+        finally:
+            self._ip.abandon()
 
     def _answers(self, asked: Sequence[Asked]) -> _Found:
         return {

@@ -171,6 +171,11 @@ class Namespace:
 
     # Looking
 
+    def status(self, config: str = "") -> dict[str, Any]:
+        """What `status` says of it."""
+        document: dict[str, Any] = json.loads(self.fz("status", "--json", config=config))
+        return document
+
     def ip_json(self, *words: str) -> list[dict[str, Any]]:
         documents: list[dict[str, Any]] = json.loads(self.ip("-json", *words) or "[]", strict=False)
         return documents

@@ -100,9 +100,9 @@ def test_a_lan_that_the_vpn_routes_explicitly_is_the_vpns(lan: str, machine: Mac
     assert all(TUNNEL in line for line in machine.route(lan))
     address = str(next(iter(ip_network(lan).hosts())))
     assert TUNNEL == machine.way(address)
-    line = next(line for line in machine.fz("status").splitlines() if f" {lan} dev {LAN}" in line)
-    assert line.startswith("skipped ")
-    assert "the VPN routes " in line
+    (line,) = (line for line in machine.status()["lan"] if [LAN] == line["dev"] and lan == line["dst"])
+    assert "skipped" == line["verdict"]
+    assert "the VPN routes " in line["reason"]
 
 
 @pytest.mark.parametrize("lan", ["100.96.7.0/24", "fd00:2021:1111:7::/64"])

@@ -79,9 +79,7 @@ def test_a_device_that_no_line_can_name_is_skipped_and_reported(namespace: Names
     assert [] == namespace.route("10.1.0.0/24")
     assert 1 == len(namespace.route("10.9.0.0/24"))
     assert "10.1.0.0/24" in done.stderr and "#x" in done.stderr
-    assert ["skipped"] == [
-        line.split()[0] for line in namespace.fz("status").splitlines() if line.split()[1:2] == ["10.1.0.0/24"]
-    ]
+    assert ["skipped"] == [line["verdict"] for line in namespace.status()["lan"] if line["dst"] == "10.1.0.0/24"]
 
 
 def test_a_tunnel_with_a_strange_name_is_recognised(namespace: Namespace) -> None:

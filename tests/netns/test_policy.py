@@ -6,10 +6,9 @@ from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, wait_
 
 
 def verdict(namespace: Namespace, dst: str, config: str = "") -> str:
-    """The line of `status` for a destination."""
-    lines = [line for line in namespace.fz("status", config=config).splitlines() if f" {dst} " in f" {line} "]
-    assert 1 == len(lines), lines
-    return lines[0]
+    """What `status` says of a LAN route."""
+    (line,) = (line for line in namespace.status(config)["lan"] if line["dst"] == dst)
+    return f"{line['verdict']} {line['route']}  # {line['reason']}"
 
 
 def mirrored(namespace: Namespace) -> list[str]:

@@ -1,0 +1,86 @@
+"""Draws the status for people who look rather than read: the rules in their order, below each its table."""
+
+from collections.abc import Callable, Iterator
+
+from fz_iproute.app.status import Line, RuleLine, Status
+from fz_iproute.core.prefix import FAMILIES, Family
+from fz_iproute.core.tunnel import Layout
+
+_MARKS = {"in step": "=", "missing": "+", "stale": "-", "changed": "~", "skipped": "!", "theirs": " "}
+_COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yellow, red
+LEGEND = "= in step   + missing   - stale   ~ changed   ! not copied"
+
+_Paint = Callable[[str, str], str]
+
+
+def draw(found: Status, *, width: int | None = None, colour: bool = False) -> str:
+    """As text; no line is longer than `width` columns if that is given."""
+    lines = [f"{found.tunnel} is {found.tunnel_state}; {_internet(found)}", _tables(found.layout, found.mode), ""]
+    for family in FAMILIES:
+        lines += [family, *_family(found, family, width, colour), ""]
+    if not found.lan:
+        lines.append("main has no link-scoped routes")
+    lines += [f"waits   {wait}" for wait in found.waiting]
+    lines += [
+        f"shadow  {shadow.tunnel} of the VPN "
+        + (f"takes all of the LAN {shadow.lan}" if shadow.whole else f"is inside the LAN {shadow.lan}")
+        for shadow in found.shadows
+    ]
+    return "\n".join([*lines, LEGEND])
+
+
+def _family(found: Status, family: Family, width: int | None, colour: bool) -> Iterator[str]:
+    rules = [line for line in found.rules if line.rule.family == family]
+    routes = [line for line in (*found.vpn, *found.lan) if line.family == family]
+    drawn: set[int] = set()
+    for line in rules:
+        yield from _rule(line, width, colour)
+        if (table := line.rule.table) not in drawn:
+            drawn.add(table)
+            yield from _routes([line for line in routes if line.table == table], width, colour)
+    for table in dict.fromkeys(line.table for line in routes if line.table not in drawn):
+        yield f"  no rule  leads to table {table}"
+        yield from _routes([line for line in routes if line.table == table], width, colour)
+
+
+def _rule(line: RuleLine, width: int | None, colour: bool) -> Iterator[str]:
+    mark = _MARKS[line.verdict]
+    yield _painted(f"{mark} {line.rule.priority:<5}  {line.rule}", mark, width, colour)
+
+
+def _routes(lines: list[Line], width: int | None, colour: bool) -> Iterator[str]:
+    for line in lines:
+        mark = _MARKS[line.verdict]
+        text = f"         {mark} {line.route}"
+        reason = f"  # {line.reason}" if line.reason else ""
+        if reason and width and len(text) + len(reason) > width:
+            yield _painted(text, mark, width, colour)
+            text = f"           {reason.strip()}"
+        else:
+            text += reason
+        yield _painted(text, mark, width, colour)
+
+
+def _painted(text: str, mark: str, width: int | None, colour: bool) -> str:
+    if width and len(text) > width:
+        text = f"{text[: width - 1]}…"
+    return f"\x1b[{_COLOURS[mark]}m{text}\x1b[0m" if colour and mark in _COLOURS else text
+
+
+def _internet(found: Status) -> str:
+    parts = []
+    for state in ("active", "blocked"):
+        families = [family for family in FAMILIES if found.internet[family] == state]
+        reasons = dict.fromkeys(found.obstacles[family] for family in families if found.obstacles.get(family))
+        if families:
+            parts.append(f"{state} ({', '.join(families)}" + (f": {', '.join(reasons)})" if reasons else ")"))
+    return f"Internet Resource {', '.join(parts)}" if parts else "no default route into it"
+
+
+def _tables(layout: Layout, mode: str) -> str:
+    if layout.name == "single":
+        return f"{mode}, layout single: copies go to table {layout.mirror}"
+    return (
+        f"{mode}, layout tiered: the VPN's own routes in table {layout.user}, copies in {layout.mirror}, "
+        f"its default route in {layout.internet}"
+    )
