@@ -223,7 +223,12 @@ def _snapshot(arguments: Arguments, log: Log) -> int:
     from fz_iproute.core.recording import dump as dump_recording  # noqa: PLC0415
 
     with _machine(arguments, log) as (ip, config):
-        text = dump_recording(take(ip, config, arguments.netns, local=arguments.local))
+        recorded = take(ip, config, arguments.netns, local=arguments.local)
+    if arguments.redact:
+        from fz_iproute.core.redact import Redactor  # noqa: PLC0415
+
+        recorded = Redactor(recorded, os.urandom(16)).redacted()
+    text = dump_recording(recorded)
     if arguments.output is None:
         _print(text)
     else:
@@ -294,6 +299,7 @@ def _parser() -> argparse.ArgumentParser:
         iif="",
         oif="",
         local=False,
+        redact=False,
         output=None,
     )
     _add_common(parser)
@@ -332,6 +338,9 @@ def _parser() -> argparse.ArgumentParser:
     add("watch", _watch, "sync, then stay in step until SIGTERM or SIGINT")
     snapshot = add("snapshot", _snapshot, "print all that the planner reads as one JSON document, for bug reports")
     snapshot.add_argument("-o", "--output", metavar="FILE", type=Path, help="write it there")
+    snapshot.add_argument(
+        "--redact", action="store_true", help="with other addresses and names, which have the same relations"
+    )
     snapshot.add_argument("--local", action="store_true", help="with the table local too")
     add("unit", _unit, "print a ready unit for a service manager, or names for the tables").add_argument(
         "name", choices=("systemd", "timer", "cron", "rt_tables")

@@ -1,5 +1,6 @@
 """Turns the JSON documents of `ip` into the model. It never guesses: what it does not know, it names."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,21 @@ _MOST_WORDS = 500
 
 class Unparsable(ValueError):
     """The document is JSON, but not what `ip` prints."""
+
+
+def documents_of(text: bytes) -> list[Document]:
+    """A JSON list of objects; ValueError if it is anything else."""
+    # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
+    # `encap ip` prints a second `dst` into its route: the first is the route's. (For all, it would take too long.)
+    hook = _first_of_each if b'"encap"' in text else None
+    documents = json.loads(text.decode("utf-8", "surrogateescape"), strict=False, object_pairs_hook=hook)
+    if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
+        raise ValueError("JSON, but not a list of objects")
+    return documents
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> Document:
+    return dict(reversed(pairs))
 
 
 def links(documents: Iterable[Document]) -> dict[str, Link]:

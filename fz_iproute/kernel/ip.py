@@ -1,6 +1,5 @@
 """Runs `ip`: starts it, waits for it, and tells its ways of failing apart. The only module that imports sh."""
 
-import json
 import os
 import re
 import shlex
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import sh
 
 from fz_iproute.core.model import Command
+from fz_iproute.core.parse import Document, documents_of
 from fz_iproute.core.prefix import Family
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 
@@ -36,8 +36,6 @@ _NO_TABLE = "FIB table does not exist"
 # Up to 5.5, `ip -V` gave the date of its snapshot instead of its number.
 _VERSION = re.compile(r"iproute2-(?:ss(?P<date>\d{6})|(?P<number>\d+\.\d+))")
 
-
-Document = dict[str, Any]
 
 # A list of documents for each question.
 Answers = dict[Family, list[list[Document]]]
@@ -353,21 +351,6 @@ class Ip:
 
     def _too_old(self, answer: Answer) -> IpUnusable:
         return IpUnusable(answer.failure(f"{answer.words}; iproute2 {OLDEST} or newer is needed"))
-
-
-def documents_of(text: bytes) -> list[Document]:
-    """A JSON list of objects; ValueError if it is anything else."""
-    # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
-    # `encap ip` prints a second `dst` into its route: the first is the route's. (For all, it would take too long.)
-    hook = _first_of_each if b'"encap"' in text else None
-    documents = json.loads(text.decode("utf-8", "surrogateescape"), strict=False, object_pairs_hook=hook)
-    if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
-        raise ValueError("JSON, but not a list of objects")
-    return documents
-
-
-def _first_of_each(pairs: list[tuple[str, Any]]) -> Document:
-    return dict(reversed(pairs))
 
 
 def _failures(stderr: str) -> dict[int, str]:

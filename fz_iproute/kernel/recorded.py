@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 from fz_iproute.core import recording
+from fz_iproute.core.parse import Document, documents_of
 from fz_iproute.core.prefix import Family
 from fz_iproute.core.recording import Recording, Unusable, question_key
 from fz_iproute.errors import ReadFailed, UsageError
-from fz_iproute.kernel.ip import Answer, Asked, Document, documents_of
+from fz_iproute.kernel.ip import Answer, Asked
 from fz_iproute.kernel.snapshot import of_table
 
 # A machine with a hundred thousand routes fits.

@@ -10,9 +10,10 @@ from fz_iproute.core import parse
 from fz_iproute.core.config import Config
 from fz_iproute.core.desired import own_tables
 from fz_iproute.core.model import Link, Nexthop, Route, Rule, Snapshot
+from fz_iproute.core.parse import Document
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix
 from fz_iproute.errors import ReadFailed
-from fz_iproute.kernel.ip import Answers, Asked, Document, Source
+from fz_iproute.kernel.ip import Answers, Asked, Source
 
 # `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
 _LOCKED = re.compile(
