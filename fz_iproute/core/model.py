@@ -1,6 +1,6 @@
 """What the planner knows of a machine: links, rules and routes, as `ip` names them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -111,7 +111,7 @@ class Rule(NamedTuple):
         for name in ("iif", "oif"):
             if device := getattr(self, name):
                 words += [name, device if device.isprintable() else repr(device)]
-        words += [word for option in self.options for word in option if word]
+        words += _spelled(dict(self.options))
         if self.action == "lookup":
             words += ["lookup", _KERNEL_TABLES.get(self.table, str(self.table))]
         elif self.action != "goto":
@@ -120,6 +120,29 @@ class Rule(NamedTuple):
 
 
 _KERNEL_TABLES = {253: "default", 254: "main", 255: "local"}
+
+
+def _spelled(options: dict[str, str]) -> Iterator[str]:
+    """The rest of a rule, as `ip rule` says it: its JSON has other keys than its command line."""
+    for name, value in options.items():
+        said, last, sign = _SAID.get(name, (name, "", ""))
+        if said:
+            yield said
+            value = value.removeprefix("ipproto-")
+            yield from filter(None, [f"{value}{sign}{options[last]}" if last in options else value])
+
+
+# Each with the key that has the other end, and what stands in between; that key is not said again.
+_SAID = {
+    "uid_start": ("uidrange", "uid_end", "-"),
+    "sport_start": ("sport", "sport_end", "-"),
+    "dport_start": ("dport", "dport_end", "-"),
+    "flow_from": ("realms", "flow_to", "/"),
+    "suppress_prefixlen": ("suppress_prefixlength", "", ""),
+    "iif_detached": ("[detached]", "", ""),
+    "oif_detached": ("[detached]", "", ""),
+    "unresolved": ("[unresolved]", "", ""),
+} | dict.fromkeys(["uid_end", "sport_end", "dport_end", "flow_to"], ("", "", ""))
 
 
 def _or_all(prefix: Prefix | None) -> str:

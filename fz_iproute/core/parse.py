@@ -114,7 +114,9 @@ def _table(name: str) -> int | None:
 def _action(document: Document) -> str:
     if "table" in document:
         return "lookup"
-    return str(document.get("action") or next((key for key in ("goto", "nop", "l3mdev") if key in document), "unknown"))
+    if "action" in document:
+        return _REFUSALS.get(document["action"], str(document["action"]))
+    return str(next((key for key in ("goto", "nop", "l3mdev") if key in document), "unknown"))
 
 
 def _selected(document: Document, key: str, family: Family) -> Prefix | None:
@@ -139,7 +141,9 @@ _RULE_KEYS = frozenset([
 ])
 # fmt: on
 _KERNEL_TABLES = {"default": 253, "main": 254, "local": 255}
-_PROTOCOLS = {"0": "unspec", "2": "kernel", "3": "boot", "4": "static"}  # the first of iproute2's rt_protos
+# What -Numeric makes of names: the types of routes, and the first of iproute2's rt_protos.
+_REFUSALS = {"6": "blackhole", "7": "unreachable", "8": "prohibit"}
+_PROTOCOLS = {"0": "unspec", "2": "kernel", "3": "boot", "4": "static"}
 
 
 def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:

@@ -110,6 +110,26 @@ def test_rules_read_as_ip_prints_them() -> None:
     assert "not from all fwmark 0xfd002021 lookup 539098368" == str(found)
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"uid_start": 5, "uid_end": 9, "table": "7"}, "from all uidrange 5-9 lookup 7"),
+        (
+            {"ipproto": "ipproto-6", "sport_start": 4, "sport_end": 5, "dport": 7, "table": "7"},
+            "ipproto 6 sport 4-5 dport 7",
+        ),
+        ({"flow_from": "3", "flow_to": "4", "table": "7"}, "from all realms 3/4 lookup 7"),
+        ({"iif": "eth9", "iif_detached": None, "table": "7"}, "from all iif eth9 [detached] lookup 7"),
+        ({"goto": 60}, "from all goto 60"),
+        ({"action": "7"}, "from all unreachable"),
+        ({"suppress_prefixlen": 0, "table": "254"}, "from all suppress_prefixlength 0 lookup main"),
+    ],
+)
+def test_a_rule_is_said_as_ip_says_it(keys, said) -> None:
+    (rule,) = parse.rules([{"priority": 7, "src": "all", **keys}], "inet")
+    assert said in str(rule)
+
+
 def test_a_rule_whose_table_has_a_name_wants_another_reading() -> None:
     named = [{"priority": 7, "src": "all", "table": "firezone"}]
     assert parse.needs_numbers(named)

@@ -1,0 +1,421 @@
+"""The kernel is asked for the way of many packets, and the simulation of its decision says the same."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fz_iproute.core import lookup, parse
+from fz_iproute.core.lookup import Decision, Packet, Tables
+from fz_iproute.core.model import Link, Rule
+from fz_iproute.core.prefix import FAMILIES, Family
+from tests.netns.namespace import MAIN, MARK, MIRROR, Namespace, run, wait_until
+
+LOCAL, DEFAULT = 255, 253
+TABLES = [100, MIRROR, 7, MAIN]
+MISSING = 12345
+UP, OTHER, FICKLE = "v0", "v1", "v2"
+REAL_KERNEL = settings(
+    max_examples=30,
+    deadline=None,
+    print_blob=True,
+    derandomize=False,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+class Land(NamedTuple):
+    """The addresses of a family, nested so that rules and routes collide."""
+
+    own: tuple[str, str, str]  # with their lengths, of the three devices
+    foreign: str  # a source that no route and no rule names
+    prefixes: tuple[str, ...]
+    gateway: str
+    dsts: tuple[str, ...]
+    received: tuple[str, ...]  # those that make sense for a packet from elsewhere
+
+
+LANDS: dict[Family, Land] = {
+    "inet": Land(
+        own=("10.1.1.9/24", "10.1.2.9/24", "10.1.3.9/24"),
+        foreign="198.51.100.7",
+        prefixes=(
+            *("default", "default", "10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "10.1.1.4/30", "10.1.1.5/32"),
+            *("10.1.2.128/25", "192.0.2.0/24", "224.0.0.0/4", "255.255.255.255/32"),
+        ),
+        gateway="10.1.2.77",
+        dsts=(
+            *("10.1.1.5", "10.1.1.6", "10.1.1.9", "10.1.1.255", "10.1.2.200", "10.1.3.9", "10.9.0.1", "192.0.2.1"),
+            *("203.0.113.9", "127.0.0.1", "224.0.0.5", "239.1.1.1", "255.255.255.255", "0.0.0.0"),
+        ),
+        received=("10.1.1.5", "10.1.1.6", "10.1.1.9", "10.1.1.255", "10.1.2.200", "192.0.2.1", "203.0.113.9"),
+    ),
+    "inet6": Land(
+        own=("fd00:1:1::9/64", "fd00:1:2::9/64", "fd00:1:3::9/64"),
+        foreign="2001:db8:7::7",
+        prefixes=(
+            *("default", "default", "fd00::/8", "fd00:1::/32", "fd00:1:1::/64", "fd00:1:1::4/126", "fd00:1:1::5/128"),
+            *("fd00:1:2:0:8000::/65", "2001:db8:2::/48", "fe80::/64", "ff00::/8"),
+        ),
+        gateway="fe80::77",
+        dsts=(
+            *("fd00:1:1::5", "fd00:1:1::6", "fd00:1:1::9", "fd00:1:1::", "fd00:1:2:0:8000::1", "fd00:1:3::9"),
+            *("fd00:9::1", "2001:db8:2::1", "2001:db8:99::9", "::1", "fe80::5", "ff02::1", "ff05::1"),
+        ),
+        received=("fd00:1:1::5", "fd00:1:1::9", "fd00:1:2:0:8000::1", "2001:db8:2::1", "2001:db8:99::9", "fe80::5"),
+    ),
+}
+
+# Layouts that are in use: everything into the VPN, and in tiers.
+LAYOUTS = [
+    [],
+    [f"pref 32765 not fwmark {MARK:#x} lookup {MIRROR}"],
+    [f"pref {p} not fwmark {MARK:#x} lookup {t}" for p, t in ((100, MIRROR), (200, 100), (300, 7))],
+    ["pref 100 lookup 254 suppress_prefixlength 0", f"pref 200 not fwmark {MARK:#x} lookup {MIRROR}"],
+]
+USUAL = [f"pref 32766 lookup {MAIN}", f"pref 32767 lookup {DEFAULT}"]
+
+
+@st.composite
+def rules(draw: st.DrawFn, family: Family, tables: Sequence[int]) -> str:
+    """The words after `ip rule add`, about the given tables."""
+    prefixes = [prefix for prefix in LANDS[family].prefixes if prefix != "default"]
+    own = [LANDS[family].own[0], "10.0.0.0/8" if family == "inet" else "fd00::/8"]
+    selectors = st.one_of(
+        st.sampled_from(["", "fwmark 1", f"fwmark {MARK:#x}", "fwmark 0x20/0xf0", "fwmark 0/0xff"]),
+        st.sampled_from(["", "tos 0x10", "ipproto tcp", "ipproto udp", "dport 53", "dport 400-500", "sport 1000"]),
+        st.sampled_from(["iif v0", "iif lo", "iif nope", "oif v0", "oif nope", "uidrange 0-0", "uidrange 500-2000"]),
+        st.sampled_from(prefixes).map(lambda prefix: f"to {prefix}"),
+        st.sampled_from([*own, *own, *own, *prefixes, f"{LANDS[family].foreign}"]).map(lambda prefix: f"from {prefix}"),
+        st.sampled_from(["from 0.0.0.0/8" if family == "inet" else "from ::/8"]),
+    )
+    chosen = {words.split(" ")[0]: words for words in draw(st.lists(selectors, max_size=2))}
+    table = st.sampled_from([*tables] * 4 + [LOCAL, MISSING])
+    action = draw(
+        st.one_of(
+            *[table.map(lambda table: f"lookup {table}")] * 3,
+            st.tuples(table, st.sampled_from([0, 8, 16, 24, 48])).map(
+                lambda both: f"lookup {both[0]} suppress_prefixlength {both[1]}"
+            ),
+            st.sampled_from([200, 300, 1000, 32766, 40000]).map(lambda priority: f"goto {priority}"),
+            st.sampled_from(["nop", "blackhole", "unreachable", "prohibit"]),
+        )
+    )
+    inverted = draw(st.sampled_from(["", "", "not"]))
+    priority = draw(st.sampled_from([50, 100, 200, 200, 300, 1000, 32765]))
+    return " ".join(filter(None, [f"pref {priority}", inverted, *chosen.values(), action]))
+
+
+@st.composite
+def routes(draw: st.DrawFn, family: Family, tables: Sequence[int], prefixes: Sequence[str]) -> str:
+    """The words after `ip route append`; a protocol that tells it from others is for the caller to add."""
+    prefix = draw(st.sampled_from(prefixes))
+    table = draw(st.sampled_from([*tables] * 4 + [LOCAL]))
+    devices = st.sampled_from([UP, UP, OTHER, FICKLE])
+    link = " scope link" if family == "inet" else ""
+    router = devices.map(lambda device: f"via {LANDS[family].gateway} dev {device} onlink")
+    path = st.one_of(
+        *[devices.map(lambda device: f"dev {device}{link}")] * 3,
+        *[router] * 2,
+        st.lists(router, min_size=2, max_size=3).map(lambda hops: " ".join(f"nexthop {hop}" for hop in hops)),
+    )
+    kinds = ["", "", "", "", "", "refuse", "refuse", "local"]
+    # A source must not be a broadcast address, and `ip` does not show local routes of IPv6 in main.
+    if family == "inet" and prefix.startswith("10."):
+        kinds.append("broadcast")
+    if family == "inet6" and table == MAIN:
+        kinds.remove("local")
+    kind = draw(st.sampled_from(kinds))
+    metric = draw(st.sampled_from(["", "", "metric 5", "metric 5", "metric 600"]))
+    words = [f"table {table}", metric]
+    if family == "inet":
+        words.append(draw(st.sampled_from(["", "", "", "tos 0x10", "tos 0xb8"])))
+    if kind == "refuse":
+        kind = draw(st.sampled_from(["throw", "throw", "unreachable", "blackhole", "prohibit"]))
+    elif kind:
+        words.append("dev lo" if kind == "local" else f"dev {draw(devices)}")
+    else:
+        if family == "inet6":
+            words.append(draw(st.sampled_from(["", "pref low", "pref high"])))
+        words.append(draw(path))
+    return " ".join(filter(None, [kind, prefix, *words]))
+
+
+class World(NamedTuple):
+    """What is read of the namespace, as the program would."""
+
+    rules: list[Rule]
+    routes: list[tuple[int, Any]]
+    links: dict[str, Link]
+
+
+def ask(land: Namespace, family: Family, lines: list[str], *options: str) -> list[Any]:
+    """The answers to the lines of a batch: a document or the words of the kernel."""
+    option = "-6" if family == "inet6" else "-4"
+    argv = ("ip", "-n", land.name, option, "-json", *options, "-force", "-batch", "-")
+    done = run(*argv, stdin="".join(f"{line}\n" for line in lines), check=False)
+    failed = {
+        int(line): words
+        for words, line in re.findall(r"(?:RTNETLINK answers|Error): (.*)\nCommand failed -:(\d+)", done.stderr)
+    }
+    documents = _documents(done.stdout)
+    answers = [failed[number] if number in failed else next(documents) for number in range(1, len(lines) + 1)]
+    assert not list(documents)
+    assert len(failed) == done.stderr.count("Command failed"), done.stderr
+    return answers
+
+
+def _documents(printed: str) -> Iterator[Any]:
+    decoder = json.JSONDecoder()
+    position = 0
+    while printed := printed[position:].lstrip():
+        document, position = decoder.raw_decode(printed)
+        yield document
+
+
+def read(land: Namespace, family: Family) -> World:
+    tables = [*TABLES, LOCAL, DEFAULT]
+    links = parse.links(land.ip_json("link"))
+    (found,) = ask(land, family, ["rule show"], "-details", "-Numeric")
+    dumps = ask(land, family, [f"route show table {table}" for table in tables])
+    return World(
+        parse.rules(found, family),
+        [(table, parse.routes(dump, family, links)) for table, dump in zip(tables, dumps, strict=True)],
+        links,
+    )
+
+
+def questions(family: Family) -> Iterator[tuple[str, Packet]]:
+    """Everything that is worth asking: the arguments of `ip route get`, and the packet that they mean."""
+    land = LANDS[family]
+    own = land.own[0].split("/")[0]
+    # Few of the combinations of what only rules look at.
+    tcp, udp = ("tcp", 6, 1000, 443, 0), ("udp", 17, 2000, 53, 1000)
+    shapes = [(0, 0, *tcp), (0, 0xB0, *udp), (1, 0x10, *tcp), (0x2F, 0, *udp), (MARK, 0x10, *udp)]
+    for mark, tos, proto, ipproto, sport, dport, uid in shapes:
+        same = f"mark {mark:#x} tos {tos:#x} ipproto {proto} sport {sport} dport {dport}"
+        base = Packet(family, 0, mark=mark, tos=tos, ipproto=ipproto, sport=sport, dport=dport)
+        for dst in land.dsts:
+            sent = base._replace(dst=int(ip_address(dst)), uid=uid)
+            sources = [own, ""] if (mark or tos or family == "inet6") else [own, "", land.foreign]
+            for source in sources:
+                for oif in ("", UP, FICKLE):
+                    words = [dst, source and f"from {source}", oif and f"oif {oif}", same, f"uid {uid}"]
+                    packet = sent._replace(src=int(ip_address(source)) if source else 0, oif=oif)
+                    yield " ".join(filter(None, words)), packet
+        for dst in land.received:
+            for iif in (UP, OTHER):
+                # The user of what is received is root; only `ip -6 route get` says nobody.
+                words = [dst, f"from {land.foreign} iif {iif}", same, "uid 0"]
+                src = int(ip_address(land.foreign))
+                yield " ".join(words), base._replace(dst=int(ip_address(dst)), src=src, iif=iif)
+
+
+QUESTIONS = {family: list(questions(family)) for family in FAMILIES}
+HERE = ("local", "broadcast", "anycast")
+NAMES = {"main": MAIN, "local": LOCAL, "default": DEFAULT}
+
+
+def disagreement(family: Family, decision: Decision, way: Any, match: Any) -> str:
+    """What the kernel says otherwise; `way` is the answer of `ip route get`, `match` of `ip route get fibmatch`."""
+    if isinstance(way, str):
+        # Older kernels call a foreign source an invalid argument.
+        possible = {decision.error} | ({"Invalid argument"} if decision.outcome == "foreign" else set())
+        return "" if way in possible else "another error"
+    (leads,) = way
+    if decision.outcome != leads.get("type", "unicast"):
+        return "another type"
+    # What is for this machine is shown as going to lo.
+    if leads["dev"] not in decision.devices and not (leads["dev"] == "lo" and decision.outcome in HERE):
+        return "another device"
+    if isinstance(match, str):
+        return "a route where there is none" if decision.route else ""
+    if not decision.route:
+        return "no route"
+    (route,) = match
+    chosen = decision.route
+    table = route.get("table", "main")
+    if (chosen.dst, decision.table) != (route["dst"], NAMES.get(table) or int(table)):
+        return "another prefix or table"
+    if chosen.attributes.metric != route.get("metric", 0):
+        return "another metric"
+    # The members of a multipath route of IPv6 keep their protocols.
+    proto = f"proto {route.get('protocol', 'boot')}"
+    return "" if len(chosen.attributes.devices) > 1 or proto in " ".join(chosen.attributes.words) else "another twin"
+
+
+def compare(land: Namespace, family: Family) -> int:
+    """How many answers were compared; none of them may differ."""
+    asked = QUESTIONS[family]
+    while True:
+        world = read(land, family)
+        lines = [f"route get {match}{words}" for words, _ in asked for match in ("", "fibmatch ")]
+        answers = ask(land, family, lines)
+        if world == read(land, family):  # the multicast routes of a device come when it has a carrier
+            break
+    tables = Tables({table: {family: found} for table, found in world.routes})
+    compared = 0
+    for number, (words, packet) in enumerate(asked):
+        decision = lookup.decide(packet, world.rules, tables, world.links)
+        way, match = answers[2 * number : 2 * number + 2]
+        if decision.doubts:
+            continue
+        compared += 1
+        if wrong := disagreement(family, decision, way, match):
+            lines = [f"{rule.priority}: {rule}" for rule in world.rules]
+            lines += [f"table {table}: {route}" for table, found in world.routes for route in found]
+            lines += [f"{link.name}: {'up' if link.up else 'down'}" for link in world.links.values()]
+            lines += [f"ip route get {words}", f"said: {decision}", f"kernel: {way}", f"match: {match}"]
+            pytest.fail("\n".join([f"{wrong}: ip route get {words}", *lines]))
+    return compared
+
+
+@pytest.fixture(scope="module")
+def land(long_lived: Callable[[], Namespace]) -> Namespace:
+    namespace = long_lived()
+    for key, value in {
+        "net.ipv4.ip_forward": 1,
+        "net.ipv4.conf.all.rp_filter": 0,
+        "net.ipv4.conf.default.rp_filter": 0,
+        "net.ipv4.conf.all.accept_local": 1,  # else the source of a received packet is looked up, too
+        "net.ipv6.conf.all.forwarding": 1,  # else a route whose router does not answer is avoided
+        "net.ipv6.conf.default.forwarding": 1,
+    }.items():
+        namespace.sysctl(key, value)
+    for number, device in enumerate((UP, OTHER, FICKLE)):
+        namespace.veth(device, *(LANDS[family].own[number] for family in FAMILIES))
+    return namespace
+
+
+def build(land: Namespace, family: Family, rules: Sequence[str], routes: Sequence[str], *, down: bool) -> None:
+    """Put exactly these rules and routes there; the local table keeps those of the kernel."""
+    protocols = [99 if f"table {LOCAL}" in words else 20 + number for number, words in enumerate(routes)]
+    lines = [
+        f"link set dev {FICKLE} up",
+        f"addr replace {LANDS[family].own[2]} dev {FICKLE}",
+        "rule flush",
+        *(f"route flush table {table}" for table in [*TABLES, MISSING]),
+        f"route flush table {LOCAL} proto 99",
+        *(f"rule add {words}" for words in rules),
+        *(
+            f"route append {words.replace('table', f'proto {protocol} table')}"
+            for words, protocol in zip(routes, protocols, strict=True)
+        ),
+        f"link set dev {FICKLE} {'down' if down else 'up'}",
+        "link show dev lo",
+    ]
+    option = "-6" if family == "inet6" else "-4"
+    argv = ("ip", "-n", land.name, option, "-force", "-batch", "-")
+    done = run(*argv, stdin="".join(f"{line}\n" for line in lines), check=False)
+    assert done.stdout, f"a line was not understood: {done.stderr}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_kernel_decides_the_same(family: Family, land: Namespace) -> None:
+    compared = 0
+
+    @REAL_KERNEL
+    @given(data=st.data())
+    def agrees(data: st.DataObject) -> None:
+        nonlocal compared
+        layout = data.draw(st.sampled_from(LAYOUTS), label="layout")
+        usual = data.draw(st.sampled_from([USUAL, USUAL, []]), label="usual")
+        # Few of them, so that they collide.
+        tables = data.draw(st.sampled_from(list(combinations(TABLES, 2))), label="tables")
+        prefixes = data.draw(
+            st.lists(st.sampled_from(LANDS[family].prefixes), min_size=1, max_size=3), label="prefixes"
+        )
+        more = data.draw(st.lists(rules(family, tables), max_size=7), label="rules")
+        lines = data.draw(st.lists(routes(family, tables, prefixes), min_size=4, max_size=20), label="routes")
+        build(land, family, layout + more + usual, lines, down=data.draw(st.booleans(), label="down"))
+        compared += compare(land, family)
+
+    agrees()
+    assert compared > 2000
+
+
+# What chance seldom builds: rules, routes.
+SUBTLE: dict[str, tuple[Family, list[str], list[str]]] = {
+    "a rule keeps its host bits": (
+        "inet",
+        [f"pref 100 from {LANDS['inet'].own[0]} lookup 100"],
+        [f"default dev {UP} table 100", f"default dev {OTHER} table {MAIN}"],
+    ),
+    "of all metrics but the lowest the preferred one wins": (
+        "inet6",
+        [],
+        [
+            f"default dev {OTHER} table {MAIN} metric 1",
+            f"default dev {FICKLE} table {MAIN} metric 2 pref low",
+            f"default dev {FICKLE} table {MAIN} metric 3 pref high",
+        ],
+    ),
+    "a source weakens the device": (
+        "inet6",
+        [],
+        [f"default dev {UP} table {MAIN} metric 1", f"default dev {OTHER} table {MAIN} metric 1 pref high"],
+    ),
+    "one of two ways is down": (
+        "inet6",
+        [],
+        [
+            f"default table {MAIN} nexthop via fe80::77 dev {UP} nexthop via fe80::77 dev {FICKLE}",
+            f"fd00::/8 dev {FICKLE} table {MAIN}",
+        ],
+    ),
+    "one of two ways is down, IPv4": (
+        "inet",
+        [],
+        [f"default table {MAIN} nexthop via 10.1.1.77 dev {UP} nexthop via 10.1.3.77 dev {FICKLE}"],
+    ),
+    "the VPN and the LAN": (
+        "inet",
+        LAYOUTS[1],
+        [
+            f"default dev {OTHER} table {MIRROR}",
+            f"10.1.1.0/24 dev {UP} table {MIRROR}",
+            f"default dev {UP} table {MAIN}",
+        ],
+    ),
+    "in tiers": (
+        "inet6",
+        LAYOUTS[2],
+        [
+            f"fd00:1:2:0:8000::/65 dev {OTHER} table {MIRROR}",
+            f"fd00:1:1::/64 dev {UP} table 100",
+            f"default dev {OTHER} table 7",
+            f"default via fe80::77 dev {UP} table {MAIN}",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["up", "down"])
+@pytest.mark.parametrize(("family", "rules", "routes"), SUBTLE.values(), ids=list(SUBTLE))
+def test_the_kernel_decides_the_same_where_it_is_subtle(
+    family: Family, rules: list[str], routes: list[str], down: bool, land: Namespace
+) -> None:
+    build(land, family, rules + USUAL, routes, down=down)
+    assert compare(land, family)
+
+
+def test_an_expired_route_is_not_taken(land: Namespace) -> None:
+    build(
+        land,
+        "inet6",
+        USUAL,
+        [f"default dev {UP} table {MAIN}", f"fd00::/8 dev {OTHER} table {MAIN} expires 1"],
+        down=False,
+    )
+
+    def expired() -> bool:
+        return any(route.attributes.expired for _, routes in read(land, "inet6").routes for route in routes)
+
+    wait_until(expired, "the route has expired")
+    assert compare(land, "inet6")
