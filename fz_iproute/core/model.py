@@ -128,8 +128,8 @@ def _spelled(options: dict[str, str]) -> Iterator[str]:
         said, last, sign = _SAID.get(name, (name, "", ""))
         if said:
             yield said
-            value = value.removeprefix("ipproto-")
-            yield from filter(None, [f"{value}{sign}{options[last]}" if last in options else value])
+            number = value.removeprefix("ipproto-")
+            yield from filter(None, [f"{number}{sign}{options[last]}" if last in options else number])
 
 
 # Each with the key that has the other end, and what stands in between; that key is not said again.
