@@ -277,6 +277,7 @@ def configuration(world: World, machine: dict[str, Any]) -> str:
     return str(path)
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 @given(machine=machines())
 def test_after_a_sync_the_oracle_agrees_and_nothing_is_left_to_do(world: World, machine: dict[str, Any]) -> None:

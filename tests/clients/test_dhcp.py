@@ -104,6 +104,7 @@ def copy(subnet: str, source: str) -> str:
     return f"{subnet} dev {LAN} proto kernel scope link src {source} metric 600"
 
 
+@pytest.mark.long
 def test_a_lease_that_moves_within_its_subnet_and_then_to_another(lan: Lan, witness: Witness) -> None:
     """Copies and packets follow the lease, and what is no longer local goes into the tunnel."""
     machine = lan.machine

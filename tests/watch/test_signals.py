@@ -192,6 +192,7 @@ def test_watches_of_two_namespaces_do_not_meet(machine: Machine, watch: Watch) -
         other.end()
 
 
+@pytest.mark.long
 def test_sync_from_cron_beside_it_does_no_harm(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     dice = random.Random(1)
