@@ -1,7 +1,6 @@
 """Network namespaces to test in, and what stands in them: devices, neighbours, a tunnel."""
 
 import fcntl
-import functools
 import itertools
 import json
 import os
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 from tests.netns import rtnetlink
 from tests.netns.rtnetlink import RawRoute
-from tests.netns.starter import Starter
+from tests.starter import starter
 
 PROJECT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "fz_iproute"]
@@ -59,11 +58,6 @@ def run(*argv: str, stdin: str | None = None, check: bool = True, **options: Any
     )  # fmt: skip
     assert not check or done.returncode == 0, f"{argv} gave {done.returncode}: {done.stdout}{done.stderr}"
     return done
-
-
-@functools.cache
-def _starter() -> Starter:
-    return Starter({"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}, PROJECT)
 
 
 def family_of(text: str) -> str:
@@ -182,7 +176,7 @@ class Namespace:
     def fz_done(self, *args: str, config: str = "", path: str | None = None) -> subprocess.CompletedProcess[str]:
         """The same for those who want to see stderr or do not know the exit code."""
         options = self.fz_options(path)
-        return _starter().run(self._fz_words(*args, config=config), options["env"], _PATIENCE)
+        return starter().run(self._fz_words(*args, config=config), options["env"], _PATIENCE)
 
     # Looking
 

@@ -4,6 +4,7 @@ Nothing of it is left out but `python -m` and the end of the interpreter: tests/
 hundreds of times.
 """
 
+import functools
 import gc
 import json
 import os
@@ -23,6 +24,12 @@ import fz_iproute.cli
 _MOST = 1 << 20
 
 
+@functools.cache
+def starter() -> "Starter":
+    """That of this process of tests."""
+    return Starter({"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}, Path(__file__).parents[1])
+
+
 class Starter:
     """A process that has imported the program, and forks for each run of it."""
 
@@ -31,7 +38,7 @@ class Starter:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # It ends when our end of the socket is closed, with us at the latest.
-            argv = [sys.executable, "-m", "tests.netns.starter", str(theirs.fileno())]
+            argv = [sys.executable, "-m", "tests.starter", str(theirs.fileno())]
             subprocess.Popen(argv, env=env, cwd=cwd, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
 
     def run(self, argv: Sequence[str], env: dict[str, str], seconds: float) -> subprocess.CompletedProcess[str]:
