@@ -3,14 +3,14 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.world import LAN_TABLE, TABLE, Done, World, alive, gatewayed, lan, tunnel, wait_until
+from tests.cli.world import LAN_TABLE, TABLE, World, alive, gatewayed, lan, tunnel, wait_until
 
 # What a sync reads, by the lines that ask for it.
 READS = {
@@ -258,26 +258,14 @@ def test_an_interface_may_bear_any_name_that_the_kernel_allows(world: World) -> 
     assert world.in_step()
 
 
-# Ten seconds each: they wait side by side, and while the other tests run.
 HANGING = {**READS, "text": TEXT, "write": r"-4 .*route (add|del)"}
-Hung = tuple[World, dict[str, Any], Done]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Hung]]]:
-    def hang(name: str, world: World) -> Hung:
-        options = everything(world)
-        world.fails(HANGING[name], hang=True)
-        before = world.tables()
-        return world, before, world.run("sync", *options)
-
-    with ThreadPoolExecutor(len(HANGING)) as threads:
-        yield {name: threads.submit(hang, name, World(tmp_path_factory.mktemp(name))) for name in HANGING}
-
-
-@pytest.mark.parametrize("what", HANGING)
-def test_an_ip_that_hangs_is_given_up_after_ten_seconds_and_killed(hung: dict[str, Future[Hung]], what: str) -> None:
-    world, before, done = hung[what].result()
+def hang(what: str, world: World) -> None:
+    options = everything(world)
+    world.fails(HANGING[what], hang=True)
+    before = world.tables()
+    done = world.run("sync", *options)
     assert 3 == done.code, done
     assert done.errors
     assert all("no answer within 10 s" in error for error in done.errors)
@@ -287,3 +275,11 @@ def test_an_ip_that_hangs_is_given_up_after_ten_seconds_and_killed(hung: dict[st
         assert 1 == len(done.lines)
         assert before == world.tables()
     assert tunnel("default") in world.table("inet")
+
+
+@pytest.mark.long
+def test_an_ip_that_hangs_is_given_up_after_ten_seconds_and_killed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One test for all, since each takes ten seconds: they wait side by side."""
+    with ThreadPoolExecutor(len(HANGING)) as threads:
+        tried = {what: threads.submit(hang, what, World(tmp_path_factory.mktemp(what))) for what in HANGING}
+    assert {} == {what: error for what, each in tried.items() if (error := each.exception())}

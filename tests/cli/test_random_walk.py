@@ -1,25 +1,20 @@
 """Machines by chance: whatever main and the mirror table hold, an oracle agrees with what a sync makes of them.
 
-The program runs in this process, to try many machines; the oracle imports nothing of it.
+The program is forked, not started, to try many machines; the oracle imports nothing of it.
 """
 
-import contextlib
-import io
 import json
-import os
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from fz_iproute import cli
-from tests.cli.world import INTERNET_TABLE, LAN_TABLE, MAIN, TABLE, Document, World, link, rules, tunnel
+from tests.cli.world import DEADLINE, INTERNET_TABLE, LAN_TABLE, MAIN, TABLE, Document, World, link, rules, tunnel
+from tests.starter import starter
 
 FAMILIES = ("inet", "inet6")
 NETWORKS = {
@@ -257,18 +252,14 @@ class Oracle:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("walk"))
-    with mock.patch.dict(os.environ, world.environment):
-        yield world
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("walk"))
 
 
-def run(*argv: str) -> tuple[int, str, str]:
-    """Run the program in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.main(argv)
-    return code, out.getvalue(), err.getvalue()
+def run(world: World, *argv: str) -> tuple[int, str, str]:
+    """Run the program on this machine."""
+    done = starter().run(argv, world.environment, DEADLINE)
+    return done.returncode, done.stdout, done.stderr
 
 
 def configuration(world: World, machine: dict[str, Any]) -> str:
@@ -277,6 +268,7 @@ def configuration(world: World, machine: dict[str, Any]) -> str:
     return str(path)
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 @given(machine=machines())
 def test_after_a_sync_the_oracle_agrees_and_nothing_is_left_to_do(world: World, machine: dict[str, Any]) -> None:
@@ -287,16 +279,16 @@ def test_after_a_sync_the_oracle_agrees_and_nothing_is_left_to_do(world: World, 
     options = ("-c", configuration(world, machine))
     table = LAN_TABLE if machine["tiered"] else TABLE
 
-    code, out, err = run("sync", *options)
+    code, out, err = run(world, "sync", *options)
     note(err)
     assert (0, "") == (code, out), err
     for family in FAMILIES:
         oracles[family].judge(world.table(family, table))
         assert machine["routes"][family][str(MAIN)] == world.table(family, MAIN)
 
-    assert (0, "") == run("plan", "--exit-code", *options)[:2]
+    assert (0, "") == run(world, "plan", "--exit-code", *options)[:2]
 
-    code, _, err = run("down", *options)
+    code, _, err = run(world, "down", *options)
     assert 0 == code, err
     for family, oracle in oracles.items():
         left = sorted(meaning(family, route) for route in world.table(family, table))

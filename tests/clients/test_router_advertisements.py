@@ -74,6 +74,7 @@ def assert_expires(machine: Machine, prefix: str) -> None:
     wait_until(lambda: not machine.route(prefix), f"the copy of {prefix} has gone", 5)
 
 
+@pytest.mark.long
 def test_prefixes_are_copied_while_advertised_and_no_longer(watched: Machine, router: Router, witness: Witness) -> None:
     """A copy lives as long as its source: through every refreshment, and not beyond an expiry that no event tells."""
     machine = watched

@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 
 from tests.netns import rtnetlink
 from tests.netns.rtnetlink import RawRoute
+from tests.starter import starter
 
 PROJECT = Path(__file__).parents[2]
+PROGRAM = [sys.executable, "-m", "fz_iproute"]
 MAIN = 254
 MIRROR, TIER_LAN, TIER_INTERNET = 539098368, 539098369, 539098370
 MARK = 0xFD002021
@@ -28,6 +30,9 @@ TUNNEL_ROUTES = ["100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24", "fd00:202
 
 # An idle machine answers in milliseconds; this is for one that is busy with something else.
 DEADLINE = 30.0
+
+# Only a hang takes longer.
+_PATIENCE = 120.0
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _Result = TypeVar("_Result")
@@ -49,7 +54,7 @@ def run(*argv: str, stdin: str | None = None, check: bool = True, **options: Any
     """Run a command to its end. Names of interfaces may hold any byte, so text is surrogateescaped."""
     done = subprocess.run(
         argv, input=stdin, capture_output=True, encoding="utf-8", errors="surrogateescape",
-        timeout=120, check=False, **options,
+        timeout=_PATIENCE, check=False, **options,
     )  # fmt: skip
     assert not check or done.returncode == 0, f"{argv} gave {done.returncode}: {done.stdout}{done.stderr}"
     return done
@@ -145,8 +150,11 @@ class Namespace:
         return path
 
     def fz_argv(self, *args: str, config: str = "", netns: bool = True) -> list[str]:
+        return [*PROGRAM, *self._fz_words(*args, config=config, netns=netns)]
+
+    def _fz_words(self, *args: str, config: str = "", netns: bool = True) -> list[str]:
         where = ["--netns", self.name] if netns else []
-        return [sys.executable, "-m", "fz_iproute", *where, "-c", str(self.config(config)), *args]
+        return [*where, "-c", str(self.config(config)), *args]
 
     def fz_options(self, path: str | None = None) -> dict[str, Any]:
         """The environment of the program: clean, with `path` in front of PATH."""
@@ -167,7 +175,8 @@ class Namespace:
 
     def fz_done(self, *args: str, config: str = "", path: str | None = None) -> subprocess.CompletedProcess[str]:
         """The same for those who want to see stderr or do not know the exit code."""
-        return run(*self.fz_argv(*args, config=config), check=False, **self.fz_options(path))
+        options = self.fz_options(path)
+        return starter().run(self._fz_words(*args, config=config), options["env"], _PATIENCE)
 
     # Looking
 

@@ -178,6 +178,7 @@ def twins(long_lived: Callable[[], Namespace]) -> tuple[Namespace, Namespace]:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["inet", "inet6"])
 @settings(
     max_examples=20,

@@ -36,6 +36,7 @@ def establish(land: Namespace, family: str, main: list[terrain.Line], copies: li
     land.batch([terrain.spelled(family, *line, table=MIRROR) for line in copies], force=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(
     max_examples=15,

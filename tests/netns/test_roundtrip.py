@@ -58,6 +58,7 @@ def assert_settled(land: Namespace, tap: Wiretap) -> None:
     assert [] == tap.writes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 @REAL_KERNEL
 @given(data=st.data())
@@ -77,6 +78,7 @@ def test_copies_are_identical_to_their_sources_and_follow_every_change(
     assert_settled(land, tap)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(REAL_KERNEL, max_examples=15)
 @given(data=st.data())

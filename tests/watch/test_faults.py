@@ -153,6 +153,7 @@ def test_an_ip_that_was_killed_is_not_said_to_have_been_silent(
     assert [] == daemon.says("no answer within")
 
 
+@pytest.mark.long
 def test_a_large_batch_that_is_killed_again_and_again_gets_done(
     machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
@@ -272,6 +273,7 @@ def test_lost_events_are_made_up_for_by_a_full_pass(machine: Machine, broken_ip:
     assert [] == made.complaints
 
 
+@pytest.mark.long
 def test_an_overflow_of_the_receive_buffer_is_made_up_for(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     monitor = daemon.monitor()
@@ -309,6 +311,7 @@ def test_a_dialogue_that_was_stopped_delays_no_more_than_its_patience(machine: M
     assert [] == daemon.complaints
 
 
+@pytest.mark.long
 def test_dialogues_are_renewed(machine: Machine, watch: Watch) -> None:
     """They leak: nobody may live for ever."""
     daemon = watch("[watch]\nsettle = 0\nmax_wait = 0.001\n")
@@ -329,6 +332,7 @@ def test_a_link_event_ends_the_dialogues(machine: Machine, watch: Watch) -> None
     wait_until(lambda: not set(first) & set(daemon.dialogues()), "there are other dialogues")
 
 
+@pytest.mark.long
 def test_a_large_main_is_followed(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     machine.batch(f"route add 10.{100 + i // 250}.{i % 250}.0/24 via 10.77.0.1" for i in range(30000))

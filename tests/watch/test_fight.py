@@ -71,6 +71,7 @@ def adding(machine: Machine) -> Iterator[Adversary]:
 SIDES = pytest.mark.parametrize("side", [deleting, adding])
 
 
+@pytest.mark.long
 @SIDES
 def test_its_attempts_become_rare_and_one_warning_tells_of_them(side, machine: Machine, watch: Watch) -> None:  # type: ignore[no-untyped-def]
     daemon = watch()

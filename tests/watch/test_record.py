@@ -27,6 +27,11 @@ def twin(runtime: Path) -> Iterator[Machine]:
         yield made
 
 
+def woken_by(route: str) -> str:
+    """A pattern: the event itself; or the echo of what the daemon had just done, if that came so late."""
+    return rf"woken by: \[ROUTE\]({route} |\S.* table {MIRROR} ).*"
+
+
 def recording(journal: Path) -> str:
     return f'[watch]\njournal = "{journal}"\n'
 
@@ -78,7 +83,7 @@ def test_a_comment_with_time_reason_and_duration_stands_before_the_commands(
     daemon.wait_in_step()
     comment, command = journal.read_text().splitlines()[-2:]
     assert re.fullmatch(
-        r"# \d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z [\d.]+ ms, 1 command, woken by: \[ROUTE\]10\.5\.0\.0/24 dev wlp192s0.*",
+        r"# \d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z [\d.]+ ms, 1 command, " + woken_by(r"10\.5\.0\.0/24 dev wlp192s0"),
         comment,
     )
     assert f"ip -n {machine.name} route add table {MIRROR} 10.5.0.0/24 dev {LAN} proto boot scope link" == command
@@ -201,7 +206,7 @@ def test_a_pass_that_changed_something_is_summed_up_in_one_line(machine: Machine
     wait_until(lambda: len(daemon.lines) >= before + 2, "it has summed up")
     command, summary = daemon.lines[before : before + 2]
     assert command.startswith(f"ip -n {machine.name} -6 route add table {MIRROR} fd00:5::/64 ")
-    assert re.fullmatch(r"# [\d.]+ ms, 1 command, woken by: \[ROUTE\]fd00:5::/64 dev wlp192s0 .*", summary)
+    assert re.fullmatch(r"# [\d.]+ ms, 1 command, " + woken_by("fd00:5::/64 dev wlp192s0"), summary), summary
 
 
 def test_a_pass_that_changed_nothing_says_nothing(machine: Machine, watch: Watch) -> None:
