@@ -17,6 +17,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """For `-n auto`: more than there are processors, as many tests wait. Files that are named run in this process."""
     if not any(Path(name).is_dir() for name in config.args):

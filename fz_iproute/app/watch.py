@@ -25,7 +25,7 @@ from fz_iproute.kernel.journal import Journal
 from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.monitor import Monitor
 from fz_iproute.kernel.notify import notify, watchdog_interval
-from fz_iproute.kernel.signals import ENDING, GraceOver, signal_pipe
+from fz_iproute.kernel.signals import ENDING, GraceOver, no_more_grace, signal_pipe
 from fz_iproute.log import Log
 
 # Lost events are followed by a full pass, at most one in this many seconds.
@@ -105,23 +105,29 @@ class Watch:
             files = FileWatch(self._place, signals.writing)
             self._selector.register(signals.reading, selectors.EVENT_READ)
             try:
-                self._start_monitor()  # before the first reading: what changes after it is heard
-                self._full_pass()
-                notify("READY=1")
-                while self._obey(signals.reading):
-                    self._wait()
-                notify("STOPPING=1")
-                if self._config.watch.cleanup_on_exit:
-                    with self._lock.held(_GRACE):
-                        self._passes.down()
+                try:
+                    self._work(signals.reading)
+                finally:
+                    no_more_grace()
             except GraceOver:
                 self._log.warning("an ip was still at work, and did not end in time")
             finally:
-                files.close()
                 self._end_monitor()
                 self._ip.abandon()
                 self._ip.hang_up()
                 self._selector.close()
+                files.close()
+
+    def _work(self, signals: int) -> None:
+        self._start_monitor()  # before the first reading: what changes after it is heard
+        self._full_pass()
+        notify("READY=1")
+        while self._obey(signals):
+            self._wait()
+        notify("STOPPING=1")
+        if self._config.watch.cleanup_on_exit:
+            with self._lock.held(_GRACE):
+                self._passes.down()
 
     @property
     def _tables(self) -> frozenset[int]:

@@ -5,7 +5,7 @@ replaces goes, and a table is complete before a rule leads to it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -130,6 +130,8 @@ def _steps(family: Family, contents: Contents, prune: bool) -> Iterator[_Step]:
         taken[dst].add(metric)
     # `del` takes every attribute that is not given for a match, and encap cannot be given: it could hit such a twin.
     at_risk = {(route.dst, route.attributes.tos, route.attributes.path) for route in others if family == "inet"}
+    # IPv6 takes a route by a nexthop object for any path, unless the object is named.
+    objects = {(route.dst, route.attributes.metric) for route in others if route.attributes.path[:1] == ("nhid",)}
     for key in want | have:
         group = want.get(key, []), have.get(key, []), alien.get(key, [])
         if group[0] == group[1]:
@@ -142,12 +144,19 @@ def _steps(family: Family, contents: Contents, prune: bool) -> Iterator[_Step]:
         else:
             steps = _inet6_group(*group, spare=next(m for m in range(_WORST, 0, -1) if m not in taken[key[0]]))
         for step in steps:
-            route = step.route
-            if step.verb == "del" and (route.dst, route.attributes.tos, route.attributes.path) in at_risk:
+            if step.verb == "del" and _could_hit(step.route, at_risk, objects):
                 continue
             # Without pruning, only what another copy of the same destination supersedes may go.
             if prune or step.verb != "del" or step.route.dst in reached:
                 yield step
+
+
+def _could_hit(route: Route, twins: Container[object], objects: Container[object]) -> bool:
+    """True if the deletion of this route could take somebody else's instead."""
+    dst, attributes = route
+    if attributes.family == "inet":
+        return (dst, attributes.tos, attributes.path) in twins
+    return attributes.path[:1] != ("nhid",) and (dst, attributes.metric) in objects
 
 
 def _grouped(routes: Iterable[Route]) -> dict[_Key, list[Route]]:

@@ -47,6 +47,7 @@ class Policy:
         its own keeps the LAN out of its way.
         """
         found = []
+        paths: set[tuple[str, int, tuple[str, ...]]] = set()
         shape = None
         for route in main:
             dst, attributes = route
@@ -59,7 +60,12 @@ class Policy:
             if possible and dst != "default":
                 prefix = Prefix.of_route(dst, attributes.family)
                 if on_link or self._allow.covers(prefix):
-                    found.append(self._verdict(route, prefix, refusal, claimed))
+                    doubled = False
+                    if attributes.family == "inet6":
+                        path = dst, attributes.metric, attributes.path
+                        doubled = path in paths
+                        paths.add(path)
+                    found.append(self._verdict(route, prefix, _DOUBLED if doubled else refusal, claimed))
         return found
 
     def _verdict(self, route: Route, prefix: Prefix, refusal: str, claimed: PrefixSet) -> Verdict:
@@ -156,6 +162,8 @@ class Policy:
         return device in self._links and self._links[device].loopback
 
 
+# Somebody has replaced another route by this one in main: it is never used, and no other command could add it.
+_DOUBLED = "IPv6 takes no second route of this metric by the same path"
 _SUSPICION = 'a public prefix: if this network is not yours, set lan.trust = "private"; if it is, add it to lan.allow'
 
 

@@ -4,9 +4,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -67,6 +68,27 @@ class Answer(NamedTuple):
         return f"{shlex.join(self.argv)}: {words}"
 
 
+# What may break a pass off.
+_BREAKS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait while the block runs: a child that nobody has noted yet could not be ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BREAKS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(in_child: Callable[[], None] | None) -> None:
+    """In the child, before it becomes `ip`."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BREAKS)
+    if in_child:
+        in_child()
+
+
 class Process:
     """A started `ip`. It works on the given file descriptors itself: no thread of ours stands in between."""
 
@@ -83,7 +105,7 @@ class Process:
             _bg_exc=False,
             _return_cmd=True,
             _ok_code=range(-64, 256),  # judged in one place, by whoever asked
-            _preexec_fn=in_child,
+            _preexec_fn=partial(_begin, in_child),
         )
 
     def kill(self) -> None:
@@ -224,8 +246,9 @@ class Ip:
         argv = ("ip", *self._netns, *words)
         text = stdin.decode("utf-8", "backslashreplace")
         self.trace(f"{shlex.join(argv)} <<END\n{text}END" if text else shlex.join(argv))
-        running = Running(partial(self.spawn, words), argv, stdin)
-        self._working.append(running)
+        with _undisturbed():
+            running = Running(partial(self.spawn, words), argv, stdin)
+            self._working.append(running)
         return running
 
     def spawn(

@@ -22,6 +22,11 @@ class Pipe(NamedTuple):
     writing: int
 
 
+def no_more_grace() -> None:
+    """Let no GraceOver break off what comes now."""
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
 @contextmanager
 def signal_pipe(grace: float) -> Iterator[Pipe]:
     """Hear the signals of a daemon. `grace` seconds after SIGTERM or SIGINT, GraceOver breaks whatever waits."""

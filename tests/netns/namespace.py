@@ -259,9 +259,16 @@ class Namespace:
 
 
 def mirrored(routes: Iterable[RawRoute], without: Iterable[int] = (1,)) -> list[RawRoute]:
-    """Those routes that a policy without wishes copies; `without` are the devices that do not count."""
+    """Those routes that a policy without wishes copies; `without` are the devices that do not count.
+
+    Of IPv6 routes by the same path with the same metric, which only `replace` can bring about, the first.
+    """
     excluded = set(without)
-    return [route for route in routes if route.on_link and not route.devices & excluded]
+    first: dict[object, RawRoute] = {}
+    for number, route in enumerate(routes):
+        if route.on_link and not route.devices & excluded:
+            first.setdefault(route.path if route.family == socket.AF_INET6 else number, route)
+    return list(first.values())
 
 
 def comparable(routes: Sequence[RawRoute]) -> list[RawRoute]:

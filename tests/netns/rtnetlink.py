@@ -16,7 +16,7 @@ RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE, RTM_GETNEXTHOP = 18, 22, 26
 RTN_UNICAST, RT_SCOPE_LINK = 1, 253
 RTNH_F_ONLINK = 4  # the one flag that is asked for; all others are state
 (RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH) = (1, 4, 5, 6, 7, 8, 9)
-(RTA_FLOW, RTA_CACHEINFO, RTA_TABLE, RTA_VIA, RTA_PREF, RTA_EXPIRES) = (11, 12, 15, 18, 20, 23)
+(RTA_FLOW, RTA_CACHEINFO, RTA_TABLE, RTA_VIA, RTA_PREF, RTA_EXPIRES, RTA_NH_ID) = (11, 12, 15, 18, 20, 23, 30)
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _NLMSGHDR = struct.Struct("=IHHII")
@@ -43,6 +43,12 @@ class RawRoute(NamedTuple):
         """Destination, tos and metric: routes with equal ones stand in a list, in which the first wins."""
         said = dict(self.attributes)
         return said.get(RTA_DST, ""), self.dst_len, self.tos, said.get(RTA_PRIORITY, "")
+
+    @property
+    def path(self) -> tuple[object, ...]:
+        """What IPv6 has one of: a destination, a metric, and where it leads."""
+        said = dict(self.attributes)
+        return *self.group, said.get(RTA_OIF), said.get(RTA_GATEWAY), said.get(RTA_NH_ID)
 
     @property
     def devices(self) -> set[int]:
