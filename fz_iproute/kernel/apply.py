@@ -41,10 +41,12 @@ class Work:
         self, ip: Ip, commands: Sequence[Command], questions: Mapping[Family, Sequence[str]] = MappingProxyType({})
     ) -> None:
         self._ip = ip
-        self._chunks = [
-            _chunks(family, [command for command in commands if command.family == family], questions.get(family, ()))
+        self._chunks = {
+            family: _chunks(
+                family, [command for command in commands if command.family == family], questions.get(family, ())
+            )
             for family in FAMILIES
-        ]
+        }
         self._working = self._start_next()
 
     def finish(self) -> tuple[list[Refusal], Answers | None]:
@@ -59,6 +61,9 @@ class Work:
                     if outcome.doubt:
                         answers = None
                         refusals += _lost(chunk, set(outcome.failures), outcome.doubt)
+                        # What comes later may delete what the lost ones were to replace.
+                        for later in self._chunks[chunk.family]:
+                            refusals += _lost(later, set(), outcome.doubt)
                     elif answers is not None and chunk.questions:
                         answers[chunk.family] = outcome.answers
                 self._working = self._start_next()
@@ -67,7 +72,7 @@ class Work:
         return refusals, answers
 
     def _start_next(self) -> list[tuple[_Chunk, Asked]]:
-        return [(chunk, self._start(chunk)) for chunks in self._chunks if (chunk := next(chunks, None))]
+        return [(chunk, self._start(chunk)) for chunks in self._chunks.values() if (chunk := next(chunks, None))]
 
     def _start(self, chunk: _Chunk) -> Asked:
         lines = [" ".join(command.words) for command in chunk.commands]

@@ -73,3 +73,15 @@ def test_independent_commands_with_numbers_come_last_and_need_one_process() -> N
     ip = RecordingIp()
     Work(ip, due).finish()  # type: ignore[arg-type]
     assert 1 == len([kind for kind, _ in ip.log if kind == "start"])
+
+
+def test_nothing_is_run_behind_a_batch_that_was_lost() -> None:
+    class LosingIp(RecordingIp):
+        def outcome(self, asked: tuple[int, int]) -> Outcome:
+            return Outcome({0: "File exists"}, [], "killed by signal 9")
+
+    ip = LosingIp()
+    refusals, answers = Work(ip, commands(MOST_LINES + 5)).finish()  # type: ignore[arg-type]
+    assert 1 == len(ip.log)
+    assert (MOST_LINES + 5, None) == (len(refusals), answers)
+    assert [False] + [True] * (MOST_LINES + 4) == [refusal.lost for refusal in refusals]
