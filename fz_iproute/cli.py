@@ -6,10 +6,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fz_iproute import __version__
 from fz_iproute.app import status as app_status
@@ -30,6 +31,9 @@ from fz_iproute.kernel.ip import Ip
 from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.snapshot import Reader
 from fz_iproute.log import Log
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 DONE = 0
 DUE = 1  # plan --exit-code: there are commands to run
@@ -163,6 +167,34 @@ def _watch(arguments: Arguments, log: Log) -> int:
     return DONE
 
 
+def _replay(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app import replay as app  # noqa: PLC0415
+
+    passes = app.load(arguments.journal, arguments.until)
+    trace = log.debug if arguments.level == "DEBUG" else None
+
+    @cache
+    def ip(netns: str | None) -> Ip:
+        return Ip(netns if arguments.netns is None else arguments.netns, trace)
+
+    if arguments.dry_run and not arguments.json:
+        return _print_raw(app.spelled(one, ip(one.netns)) for found in passes for one in found.commands)
+    documents = [app.as_document(one, found, ip(one.netns)) for found in passes for one in found.commands]
+    replayed: list[app.Replayed] = []
+    for one in () if arguments.dry_run else app.replay(passes, ip, log, arguments.wait):
+        replayed.append(one)
+        if not (one.agrees or arguments.json):
+            _print(f"{one.line}  # then {one.then}; now {one.now}")
+    if arguments.json:
+        now = [{"now": one.now._asdict()} for one in replayed] or [{}] * len(documents)
+        _print_json({"commands": [then | today for then, today in zip(documents, now, strict=True)]})
+    else:
+        _print(f"# {app.summed_up(replayed, len(passes))}")
+    if failing := sum(one.fails for one in replayed):
+        raise ApplyFailed(f"{failing} of {len(replayed)} commands had worked, and did not work now")
+    return DONE
+
+
 def _unit(arguments: Arguments, log: Log) -> int:
     from fz_iproute.app.unit import own_program, rt_tables, unit  # noqa: PLC0415
 
@@ -198,6 +230,13 @@ def _print(text: str) -> None:
         stdout.write(f"{text}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
+def _print_raw(lines: Iterable[str]) -> int:
+    """For a shell, so to the byte as they are."""
+    with _stdout() as stdout:
+        stdout.buffer.writelines(f"{line}\n".encode("utf-8", "surrogateescape") for line in lines)
+    return DONE
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fz-iproute",
@@ -216,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
         json=False,
         exit_code=False,
         reasons=False,
+        until=None,
     )
     _add_common(parser)
     # The same before and after the verb; what stands after it counts.
@@ -241,6 +281,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("status", _status, "show the tunnel, its rules and every route with its verdict", "json")
     add("watch", _watch, "sync, then stay in step until SIGTERM or SIGINT")
+    replay = add(
+        "replay", _replay, "run the commands of a journal again, and compare their outcomes", "dry_run", "json"
+    )
+    replay.add_argument("--until", metavar="TIME", type=_time, help="stop behind the last pass that is not later (UTC)")
+    replay.add_argument("journal", metavar="JOURNAL", type=Path, help="what watch.journal has recorded")
     add("unit", _unit, "print a ready unit for a service manager, or names for the tables").add_argument(
         "name", choices=("systemd", "timer", "cron", "rt_tables")
     )
@@ -288,3 +333,12 @@ def _seconds(text: str) -> float:
     if not 0 <= value <= 86400:  # nan is not, either
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 86400")
     return value
+
+
+def _time(text: str) -> "datetime":
+    from fz_iproute.core.journal import time  # noqa: PLC0415
+
+    try:
+        return time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

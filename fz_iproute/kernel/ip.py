@@ -182,6 +182,7 @@ class Ip:
         if path is None:
             raise IpUnusable("ip: not found in PATH; install iproute2")
         self._command = sh.Command(path)
+        self.netns = netns
         self._netns = ("-n", netns) if netns else ()
         self._line_starts = {
             "inet": shlex.join(("ip", *self._netns)),
