@@ -170,27 +170,25 @@ def _watch(arguments: Arguments, log: Log) -> int:
 def _replay(arguments: Arguments, log: Log) -> int:
     from fz_iproute.app import replay as app  # noqa: PLC0415
 
-    passes = app.load(arguments.journal, arguments.until)
-    trace = log.debug if arguments.level == "DEBUG" else None
-
     @cache
     def ip(netns: str | None) -> Ip:
+        trace = log.debug if arguments.level == "DEBUG" else None
         return Ip(netns if arguments.netns is None else arguments.netns, trace)
 
+    steps = app.steps(arguments.journal, arguments.until, ip)
     if arguments.dry_run and not arguments.json:
-        return _print_raw(app.spelled(one, ip(one.netns)) for found in passes for one in found.commands)
-    documents = [app.as_document(one, found, ip(one.netns)) for found in passes for one in found.commands]
-    replayed: list[app.Replayed] = []
-    for one in () if arguments.dry_run else app.replay(passes, ip, log, arguments.wait):
-        replayed.append(one)
-        if not (one.agrees or arguments.json):
-            _print(f"{one.line}  # then {one.then}; now {one.now}")
+        _print_raw(step.line for step in steps)
+        return DONE
+    replayed = []
+    for step in steps if arguments.dry_run else app.replay(steps, log, arguments.wait):
+        replayed.append(step)
+        if step.differs and not arguments.json:
+            _print(str(step))
     if arguments.json:
-        now = [{"now": one.now._asdict()} for one in replayed] or [{}] * len(documents)
-        _print_json({"commands": [then | today for then, today in zip(documents, now, strict=True)]})
+        _print_json({"commands": [step.as_document() for step in replayed]})
     else:
-        _print(f"# {app.summed_up(replayed, len(passes))}")
-    if failing := sum(one.fails for one in replayed):
+        _print(f"# {app.summary(replayed)}")
+    if failing := sum(step.fails for step in replayed):
         raise ApplyFailed(f"{failing} of {len(replayed)} commands had worked, and did not work now")
     return DONE
 
@@ -230,11 +228,10 @@ def _print(text: str) -> None:
         stdout.write(f"{text}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
-def _print_raw(lines: Iterable[str]) -> int:
+def _print_raw(lines: Iterable[str]) -> None:
     """For a shell, so to the byte as they are."""
     with _stdout() as stdout:
         stdout.buffer.writelines(f"{line}\n".encode("utf-8", "surrogateescape") for line in lines)
-    return DONE
 
 
 def _parser() -> argparse.ArgumentParser:
