@@ -96,7 +96,7 @@ def test_tables_that_another_works_on_are_left_alone(world: World) -> None:
     assert before == world.tables()
 
 
-def test_without_ip_it_ends_with_6(world: World, tmp_path: Path) -> None:
+def test_an_ip_that_is_too_old_ends_it_with_6(world: World) -> None:
     world.install('#!/bin/sh\necho \'Option "-json" is unknown, try "ip -help".\' >&2; exit 255\n')
     assert 6 == world.run("replay", journal(world, HEADING, ADD)).code
 
