@@ -6,10 +6,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fz_iproute import __version__
 from fz_iproute.app.sync import Pass, Passes, Plans
@@ -29,6 +30,9 @@ from fz_iproute.kernel.ip import Ip, Source, Spelling
 from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.snapshot import Reader
 from fz_iproute.log import Log
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 DONE = 0
 DUE = 1  # plan --exit-code: there are commands to run
@@ -239,6 +243,32 @@ def _snapshot(arguments: Arguments, log: Log) -> int:
     return DONE
 
 
+def _replay(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app import replay as app  # noqa: PLC0415
+
+    @cache
+    def ip(netns: str | None) -> Ip:
+        trace = log.debug if arguments.level == "DEBUG" else None
+        return Ip(netns if arguments.netns is None else arguments.netns, trace)
+
+    steps = app.steps(arguments.journal, arguments.until, ip)
+    if arguments.dry_run and not arguments.json:
+        _print_raw(step.line for step in steps)
+        return DONE
+    replayed = []
+    for step in steps if arguments.dry_run else app.replay(steps, log, arguments.wait):
+        replayed.append(step)
+        if step.differs and not arguments.json:
+            _print(str(step))
+    if arguments.json:
+        _print_json({"commands": [step.as_document() for step in replayed]})
+    else:
+        _print(f"# {app.summary(replayed)}")
+    if failing := sum(step.fails for step in replayed):
+        raise ApplyFailed(f"{failing} of {len(replayed)} commands had worked, and did not work now")
+    return DONE
+
+
 def _unit(arguments: Arguments, log: Log) -> int:
     from fz_iproute.app.unit import own_program, rt_tables, unit  # noqa: PLC0415
 
@@ -274,6 +304,12 @@ def _print(text: str) -> None:
         stdout.write(f"{text}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
+def _print_raw(lines: Iterable[str]) -> None:
+    """For a shell, so to the byte as they are."""
+    with _stdout() as stdout:
+        stdout.buffer.writelines(f"{line}\n".encode("utf-8", "surrogateescape") for line in lines)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fz-iproute",
@@ -301,6 +337,7 @@ def _parser() -> argparse.ArgumentParser:
         local=False,
         redact=False,
         output=None,
+        until=None,
     )
     _add_common(parser)
     # The same before and after the verb; what stands after it counts.
@@ -342,6 +379,11 @@ def _parser() -> argparse.ArgumentParser:
         "--redact", action="store_true", help="with other addresses and names, which have the same relations"
     )
     snapshot.add_argument("--local", action="store_true", help="with the table local too")
+    replay = add(
+        "replay", _replay, "run the commands of a journal again, and compare their outcomes", "dry_run", "json"
+    )
+    replay.add_argument("--until", metavar="TIME", type=_time, help="stop behind the last pass that is not later (UTC)")
+    replay.add_argument("journal", metavar="JOURNAL", type=Path, help="what watch.journal has recorded")
     add("unit", _unit, "print a ready unit for a service manager, or names for the tables").add_argument(
         "name", choices=("systemd", "timer", "cron", "rt_tables")
     )
@@ -399,3 +441,12 @@ def _seconds(text: str) -> float:
     if not 0 <= value <= 86400:  # nan is not, either
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 86400")
     return value
+
+
+def _time(text: str) -> "datetime":
+    from fz_iproute.core.journal import time  # noqa: PLC0415
+
+    try:
+        return time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

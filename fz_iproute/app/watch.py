@@ -14,7 +14,8 @@ from fz_iproute.core.config import Config
 from fz_iproute.core.config import replace as config_with
 from fz_iproute.core.events import is_about_links, matters
 from fz_iproute.core.fight import Fight
-from fz_iproute.core.model import Command
+from fz_iproute.core.journal import record, summary
+from fz_iproute.core.model import WORKED, Command
 from fz_iproute.core.pace import Pace
 from fz_iproute.core.plan import leftovers
 from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError
@@ -126,8 +127,10 @@ class Watch:
             self._wait()
         notify("STOPPING=1")
         if self._config.watch.cleanup_on_exit:
+            started = time.monotonic()
             with self._lock.held(_GRACE):
-                self._passes.down()
+                run, failures = self._passes.down()
+            self._write_down("its end", time.monotonic() - started, run, failures)
 
     @property
     def _tables(self) -> frozenset[int]:
@@ -287,7 +290,9 @@ class Watch:
         if self._former:
             # The new one first, so that nothing is missing in between.
             if stale := leftovers(self._former.look(), self._passes.look()):
-                self._passes.apply(stale)
+                cleaning = time.monotonic()
+                left = self._passes.apply(stale)
+                self._write_down(reason, time.monotonic() - cleaning, stale, left)
             self._former = None
         self._known = self._passes.destinations
         if self._config.lan.multicast:
@@ -310,12 +315,16 @@ class Watch:
         self._refused = set(refusals)
         if refusals:
             self._pace.wake(time.monotonic())
-        summary = (
-            f"{seconds * 1e3:.1f} ms, {len(commands)} command{'' if len(commands) == 1 else 's'}, woken by: {reason}"
-        )
-        self._log.info(f"# {summary}")
-        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._journal.append(f"{stamp} {summary}", [self._ip.line(command) for command in commands])
+        self._write_down(reason, seconds, commands, refusals)
+
+    def _write_down(self, reason: str, seconds: float, commands: list[Command], refusals: list[Refusal]) -> None:
+        if not commands:
+            return
+        text = summary(seconds, len(commands), reason)
+        self._log.info(f"# {text}")
+        outcomes = {refusal.command: refusal.outcome for refusal in refusals}
+        lines = [(self._ip.line(command), outcomes.get(command, WORKED)) for command in commands]
+        self._journal.append(record(datetime.now(UTC), text, lines))
 
     def _tell(self, status: str) -> None:
         if status != self._status:

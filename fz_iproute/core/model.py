@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from fz_iproute.core.prefix import Family, Prefix
 
@@ -180,3 +180,18 @@ class Command(NamedTuple):
     def table(self) -> int | None:
         """The table that it writes to; None for a rule."""
         return int(self.words[3]) if self.words[0] == "route" else None
+
+
+class Outcome(NamedTuple):
+    """What became of a command; `words` are those of `ip`. In doubt is what `ip` may or may not have done."""
+
+    result: Literal["worked", "refused", "in doubt"]
+    words: str = ""
+
+    def __str__(self) -> str:
+        # The words may have come from anywhere: nothing in them is for the terminal.
+        words = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in self.words)
+        return f"{self.result}: {words}" if words else self.result
+
+
+WORKED = Outcome("worked")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fz_iproute.core.model import Command
+from fz_iproute.core.model import Command, Outcome
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.kernel.ip import Answers, Asked, Ip
 
@@ -21,6 +21,11 @@ class Refusal(NamedTuple):
     command: Command
     words: str
     lost: bool = False  # it may have had one: the batch ended before or behind it
+
+    @property
+    def outcome(self) -> Outcome:
+        """As the journal says it."""
+        return Outcome("in doubt" if self.lost else "refused", self.words)
 
 
 class _Chunk(NamedTuple):

@@ -1,12 +1,11 @@
-"""Reads the configuration file; refuses one that somebody else could have written."""
+"""Reads the configuration file."""
 
-import os
-import stat
 from pathlib import Path
 
 from fz_iproute.core.config import Config, parse
 from fz_iproute.errors import UsageError
 from fz_iproute.kernel.rt_tables import table_ids
+from fz_iproute.kernel.trusted_file import open_trusted
 
 DEFAULT_PATH = Path("/etc/fz-iproute/config.toml")
 
@@ -18,24 +17,12 @@ def load(path: Path | None) -> Config:
     """The configuration in `path`. Without one, the default file if it exists, else the defaults."""
     place = path or DEFAULT_PATH
     try:
-        # Not blocking: a FIFO would wait for a writer.
-        fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_trusted(place) as file:
+            content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         if path is None:
             return Config()
         raise UsageError(f"{place}: no such file") from None
-    except OSError as error:
-        raise UsageError(f"{place}: {error.strerror}") from None
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{place}: not a regular file")
-        if os.geteuid() == 0 and status.st_mode & stat.S_IWOTH:
-            raise UsageError(f"{place}: everybody may write to it, so root does not trust it; run `chmod o-w {place}`")
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            content = file.read(_MOST_BYTES + 1)
-    finally:
-        os.close(fd)
     if len(content) > _MOST_BYTES:
         raise UsageError(f"{place}: larger than 64 KiB, so hardly a configuration")
     try:

@@ -235,6 +235,7 @@ class Ip:
         if path is None:
             raise IpUnusable("ip: not found in PATH; install iproute2")
         self._command = sh.Command(path)
+        self.netns = netns
         self._netns = ("-n", netns) if netns else ()
         self.line = Spelling(netns).line
         self.trace = trace or (lambda line: None)

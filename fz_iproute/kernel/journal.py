@@ -1,7 +1,14 @@
 """The record of every command run: a shell script that grows at its end."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from fz_iproute.errors import UsageError
+from fz_iproute.kernel.trusted_file import open_trusted
+
+# Half a million commands: with logrotate beside it, no journal comes near.
+_MOST_BYTES = 64 << 20
 
 
 class Journal:
@@ -13,11 +20,11 @@ class Journal:
         self._fd: int | None = None
         self._failing = False
 
-    def append(self, comment: str, lines: Sequence[str]) -> None:
-        """A comment line, then the commands. What cannot be written is lost: routes matter more than their record."""
+    def append(self, lines: Sequence[str]) -> None:
+        """All of these lines or none. What cannot be written is lost: routes matter more than their record."""
         if not self._path:
             return
-        text = "".join(f"{line}\n" for line in (f"# {comment}", *lines))
+        text = "".join(f"{line}\n" for line in lines)
         try:
             if self._fd is None:
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -40,3 +47,17 @@ class Journal:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def read(path: Path) -> Iterator[str]:
+    """The lines of a journal with their ends, as `sh` tells them apart; bytes that are not UTF-8 are surrogates."""
+    try:
+        with open_trusted(path) as file:
+            if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+                raise UsageError(f"{path}: larger than {_MOST_BYTES >> 20} MiB, so hardly a journal")
+            for line in file:
+                yield line.decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None

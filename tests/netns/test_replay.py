@@ -1,0 +1,335 @@
+"""A journal, run again in another namespace, leaves the tables that it left then, and tells of every difference."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.netns.namespace import LAN, MIRROR, Machine, Namespace, removing, run, wait_until
+from tests.netns.rtnetlink import FAMILIES
+from tests.unit.test_journal import BAD
+from tests.watch.daemon import Daemon
+
+HEADING = "# 2026-01-31T12:{:02}:00.000Z 1.5 ms, 1 command, woken by: [ROUTE] whatever"
+WORDS = f"table {MIRROR} 10.{{}}.0.0/24 dev lan0 proto static scope link"
+
+
+def add(number: int) -> str:
+    return f"ip route add {WORDS.format(number)}"
+
+
+def remove(number: int) -> str:
+    return f"ip route del {WORDS.format(number)}"
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Write:
+    """Writes a journal of these lines."""
+
+    def write(*lines: str) -> Path:
+        path = tmp_path / "journal"
+        path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def twins(runtime: Path) -> Iterator[Callable[[], Machine]]:
+    """Makes machines that are all the same but for their names."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(removing(Machine(runtime)))
+
+
+@pytest.fixture
+def lab(quiet: Namespace) -> Namespace:
+    """A namespace with the device lan0."""
+    return quiet
+
+
+def tables(namespace: Namespace) -> list[list[str]]:
+    return [namespace.routes(family, table) for family in FAMILIES for table in ("main", MIRROR)]
+
+
+# What a daemon has recorded
+
+LIFE = [
+    "addr add 10.5.0.2/24 dev wlp192s0",
+    "route add 10.6.0.0/24 dev wlp192s0 mtu 1300",
+    "-6 route add fd00:6::/64 dev wlp192s0",
+    "route del 10.6.0.0/24",
+    "addr add 10.7.0.2/24 dev uplink0",
+    "-6 route replace fd00:6::/64 dev uplink0 metric 50",
+    "route change 10.5.0.0/24 dev wlp192s0 proto kernel scope link src 10.5.0.2 mtu 1400",
+]
+
+
+def recorded(machine: Machine, path: Path, *, ip: Path | None = None, config: str = "", life: list[str] = LIFE) -> str:
+    """The journal of a watch that has followed this life."""
+    daemon = Daemon(machine, f'{config}\n[watch]\njournal = "{path}"\n', path=ip)
+    try:
+        daemon.start()
+        for line in life:
+            machine.ip(*line.split())
+            wait_until(machine.in_step, "it follows") if ip is None else daemon.counters()
+        assert 0 == daemon.stop()
+    finally:
+        daemon.end()
+    return path.read_text("utf-8", "surrogateescape")
+
+
+def test_what_watch_has_recorded_gives_the_same_tables(twins: Callable[[], Machine], tmp_path: Path) -> None:
+    machine, twin, third = twins(), twins(), twins()
+    text = recorded(machine, tmp_path / "journal")
+    for line in LIFE:
+        twin.ip(*line.split())
+        third.ip(*line.split())
+    printed = twin.fz("replay", str(tmp_path / "journal"))
+    run("sh", stdin=text.replace(machine.name, third.name))
+    commands = [line for line in text.splitlines() if line.startswith("ip ")]
+    assert len(commands) > len(LIFE)
+    assert f"# {len(commands)} commands: {len(commands)} as recorded\n" == printed
+    assert tables(machine) == tables(twin) == tables(third)
+
+
+def test_what_was_taken_out_in_the_end_is_recorded_too(twins: Callable[[], Machine], tmp_path: Path) -> None:
+    machine, twin = twins(), twins()
+    before = tables(twin)
+    path = tmp_path / "journal"
+    daemon = Daemon(machine, f'[watch]\ncleanup_on_exit = true\njournal = "{path}"\n')
+    try:
+        daemon.start()
+        daemon.stop()
+    finally:
+        daemon.end()
+    twin.fz("replay", "--until", "2026-01-01", str(path))
+    twin.fz("replay", str(path))
+    assert before == tables(twin)
+    assert " route del " in path.read_text()
+
+
+# In front of `ip`: what is to be written for one destination, it writes for a device that does not exist.
+_OBSTRUCTED = """\
+#!/bin/sh
+case " $* " in
+*" -batch "*)
+    sed -u 's#^route add \\(table [0-9]*\\) 10.66.0.0/24 dev [^ ]*#route add \\1 10.66.0.0/24 dev gone#' | {ip} "$@" ;;
+*) exec {ip} "$@" ;;
+esac
+"""
+
+
+def test_the_words_of_a_refusal_stand_behind_the_command_and_are_compared(
+    twins: Callable[[], Machine], tmp_path: Path
+) -> None:
+    machine, twin = twins(), twins()
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "ip"
+    program.write_text(_OBSTRUCTED.format(ip=shutil.which("ip")))
+    program.chmod(0o755)
+    life = [f"route add 10.66.0.0/24 dev {LAN}"]
+    path = tmp_path / "journal"
+    text = recorded(machine, path, ip=program.parent, life=life)
+    run("sh", "-n", str(path))
+    command = f"ip -n {machine.name} route add table {MIRROR} 10.66.0.0/24 dev {LAN} proto boot scope link"
+    assert f'{command}\n#   refused: Cannot find device "gone"\n' in text
+
+    first = "\n".join([*text.partition(command)[0].splitlines(), command, '#   refused: Cannot find device "gone"', ""])
+    path.write_text(first)
+    here = command.replace(machine.name, twin.name)
+    assert (
+        f'{here}  # then refused: Cannot find device "gone"; now worked' == twin.fz("replay", str(path)).split("\n")[0]
+    )
+    assert 1 == len(twin.route("10.66.0.0/24"))
+
+
+# Journals as somebody may have them
+
+
+def test_a_command_that_had_worked_and_is_refused_is_told_of_and_the_rest_is_done(
+    lab: Namespace, journal: Write
+) -> None:
+    gone = add(3).replace("lan0", "gone")
+    path = journal(HEADING.format(1), add(1), add(1), gone, remove(2), "#   refused: other words", add(4))
+    done = lab.fz_done("replay", str(path))
+    here = [line.replace("ip ", f"ip -n {lab.name} ") for line in (add(1), gone, remove(2), add(4))]
+    assert 3 == done.returncode
+    assert [
+        f"{here[0]}  # then worked; now refused: RTNETLINK answers: File exists",
+        f'{here[1]}  # then worked; now refused: Cannot find device "gone"',
+        f"{here[2]}  # then refused: other words; now refused: RTNETLINK answers: No such process",
+        "# 5 commands: 2 as recorded, 2 had worked and did not work now, 1 different in another way",
+    ] == done.stdout.splitlines()
+    assert [*here[:1], *here, "error: 2 of 5 commands had worked, and did not work now"] == done.stderr.splitlines()
+    assert ["10.1.0.0/24", "10.4.0.0/24"] == [line.split()[0] for line in lab.routes("inet")]
+
+
+def test_the_same_words_are_no_difference(lab: Namespace, journal: Write) -> None:
+    path = journal(HEADING.format(1), remove(1), "#   refused: RTNETLINK answers: No such process", add(2))
+    lab.ip(*f"route add {WORDS.format(9)}".split())
+    assert "# 2 commands: 2 as recorded\n" == lab.fz("replay", str(path))
+
+
+def test_a_value_that_ip_cannot_read_costs_no_other_command(lab: Namespace, journal: Write) -> None:
+    wrong = add(1).replace("static", "nonsense")
+    path = journal(
+        HEADING.format(1), wrong, add(2), wrong.replace("ip ", "ip -6 ").replace("10.1.0.0/24", "fd00::/999")
+    )
+    done = lab.fz_done("replay", str(path))
+    assert (3, 1) == (done.returncode, len(lab.routes("inet")))
+    assert "nonsense" in done.stdout
+
+
+def test_commands_of_both_families_keep_their_order(lab: Namespace, journal: Write) -> None:
+    """The second needs the first, the third would hit the second if it were early."""
+    lines = [
+        f"ip -6 route add table {MIRROR} fd00:1::/64 dev lan0 proto static metric 5 pref medium",
+        f"ip route add table {MIRROR} 10.1.0.0/24 via inet6 fe80::9 dev lan0 proto static scope global onlink",
+        f"ip -6 route del table {MIRROR} fd00:1::/64 dev lan0 proto static metric 5 pref medium",
+        f"ip route del table {MIRROR} 10.1.0.0/24 via inet6 fe80::9 dev lan0 proto static scope global onlink",
+    ]
+    lab.fz("replay", str(journal(HEADING.format(1), *lines)))
+    lab.fz("replay", str(journal(HEADING.format(1), *lines[:3])))
+    assert [1, 0] == [len(lab.routes(family)) for family in FAMILIES]
+
+
+@pytest.mark.parametrize(
+    ("until", "count"),
+    [("2026-01-31T12:02:00Z", 2), ("2026-01-31T12:01:59.9", 1), ("2026-01-31", 0), ("2026-02-01", 3)],
+)
+def test_until_ends_it_early(until: str, count: int, lab: Namespace, journal: Write) -> None:
+    path = journal(*(line for minute in (1, 2, 3) for line in (HEADING.format(minute), add(minute))))
+    lab.fz("replay", "--until", until, str(path))
+    assert [f"10.{minute}.0.0/24" for minute in range(1, count + 1)] == [line.split()[0] for line in lab.routes("inet")]
+
+
+def test_each_command_goes_to_its_namespace_unless_another_is_named(
+    lab: Namespace, namespace: Namespace, runtime: Path, journal: Write
+) -> None:
+    with removing(Namespace(runtime)) as other:
+        other.veth("lan0")
+        path = journal(HEADING.format(1), add(1), add(2).replace("ip ", f"ip -n {other.name} "))
+        lab.exec(*lab.fz_argv("replay", str(path), netns=False), **lab.fz_options())
+        assert [1, 1] == [len(one.routes("inet")) for one in (lab, other)]
+        lab.exec(*lab.fz_argv("replay", str(path), "--netns", other.name, netns=False), **lab.fz_options(), check=False)
+        assert [1, 2] == [len(one.routes("inet")) for one in (lab, other)]
+
+
+def test_a_namespace_that_is_missing_is_told_before_anything_is_run(lab: Namespace, journal: Write) -> None:
+    path = journal(HEADING.format(1), add(1), add(2).replace("ip ", "ip -n fz-there-is-none "))
+    done = lab.exec(*lab.fz_argv("replay", str(path), netns=False), **lab.fz_options(), check=False)
+    assert (2, []) == (done.returncode, lab.routes("inet"))
+    assert "fz-there-is-none" in done.stderr
+
+
+def test_a_dry_run_prints_the_lines_to_the_byte_and_changes_nothing(lab: Namespace, journal: Write) -> None:
+    raw = f"ip route add table {MIRROR} 10.1.0.0/24 dev 'l\udcff\udcfe' proto static scope link"
+    lines = [add(1), "ip -4 " + add(2)[3:], f"ip -n {lab.name} -6 route del table 5 fd00::/64 dev 'a b'", raw]
+    lines[2] = lines[2].replace("'a b'", "'ü'")
+    path = journal("#!/bin/sh", "", HEADING.format(1), *lines, "#   refused: no")
+    done = run(*lab.fz_argv("replay", "-n", str(path), netns=False), **lab.fz_options())
+    assert ([], "") == (lab.routes("inet"), done.stderr)
+    assert lines == done.stdout.splitlines()
+    named = lab.fz("replay", "--dry-run", str(path)).splitlines()
+    assert [["ip", "-n", lab.name]] * 4 == [shlex.split(line)[:3] for line in named]
+
+
+def test_a_device_whose_name_is_no_utf_8_gets_its_route(lab: Namespace, journal: Write) -> None:
+    run("ip", "-n", lab.name, "link", "set", "dev", "lan0", "down")
+    run("ip", "-n", lab.name, "link", "set", "dev", "lan0", "name", "l\udcff\udcfe")
+    run("ip", "-n", lab.name, "link", "set", "dev", "l\udcff\udcfe", "up")
+    path = journal(
+        HEADING.format(1), f"ip route add table {MIRROR} 10.1.0.0/24 dev 'l\udcff\udcfe' proto static scope link"
+    )
+    lab.fz("replay", str(path))
+    assert 1 == len(lab.routes("inet"))
+    done = lab.fz_done("replay", str(path))
+    assert 3 == done.returncode
+    assert (done.stdout + done.stderr).replace("\n", "").isprintable()
+
+
+def test_as_json_there_is_then_and_now(lab: Namespace, journal: Write) -> None:
+    path = journal(HEADING.format(1), add(1), add(1), "#   in doubt: nobody knows")
+    documents = json.loads(lab.fz("replay", "--json", str(path)))
+    refused = {"result": "refused", "words": "RTNETLINK answers: File exists"}
+    worked = {"result": "worked", "words": ""}
+    assert 1 == documents["schema"]
+    assert [(worked, worked), ({"result": "in doubt", "words": "nobody knows"}, refused)] == [
+        (one["then"], one["now"]) for one in documents["commands"]
+    ]
+    dry = json.loads(lab.fz("replay", "--json", "-n", str(path)))
+    assert [{key: one[key] for key in one if key != "now"} for one in documents["commands"]] == dry["commands"]
+
+
+def test_who_may_not_write_is_told_so_at_once(lab: Namespace, journal: Write) -> None:
+    path = journal(HEADING.format(1), add(1), add(2))
+    dropped = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+    argv = lab.fz_argv("replay", str(path), netns=False)
+    done = lab.exec(*dropped, *argv, **lab.fz_options(), check=False)
+    assert (4, "", 2) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done
+
+
+# What nobody but an attacker writes
+
+
+@pytest.mark.parametrize("number", range(0, len(BAD), 8))
+def test_nothing_is_run_of_a_journal_with_a_line_that_is_not_ours(
+    number: int, lab: Namespace, journal: Write, tmp_path: Path
+) -> None:
+    before = lab.raw_everything(but=0)
+    for bad, options in zip(BAD[number : number + 8], ([], ["-n"], ["--until", "2026-01-01"]) * 3, strict=False):
+        path = journal(HEADING.format(1), add(1), bad, add(2))
+        done = lab.fz_done("replay", *options, str(path))
+        assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done
+        assert done.stderr.startswith(f"error: {path}: line 3: ")
+    assert before == lab.raw_everything(but=0)
+
+
+@pytest.mark.parametrize(
+    "injected",
+    [
+        "; touch {}",
+        "\ntouch {}\n",
+        " $(touch {})",
+        " `touch {}`",
+        "\n-batch {}",
+        " > {}",
+        "\x00touch {}",
+        "' touch {} '",
+    ],
+)
+def test_no_shell_ever_sees_it(injected: str, lab: Namespace, journal: Write, tmp_path: Path) -> None:
+    target = tmp_path / "touched"
+    path = journal(HEADING.format(1), add(1) + injected.format(target))
+    done = lab.fz_done("replay", str(path))
+    assert (2, []) == (done.returncode, lab.routes("inet"))
+    assert not target.exists()
+
+
+def test_comments_are_nothing_but_comments(lab: Namespace, journal: Write, tmp_path: Path) -> None:
+    target = tmp_path / "touched"
+    nasty = f"# \x00 \x1b[2J \r {add(7)} ; $(touch {target}) `touch {target}` ' \" \\"
+    path = journal(nasty, HEADING.format(1) + nasty, add(1), f"#   refused: \x1b[2J\r$(touch {target})", nasty)
+    printed = lab.fz("replay", str(path))
+    assert ["10.1.0.0/24"] == [line.split()[0] for line in lab.routes("inet")]
+    assert printed.replace("\n", "").isprintable()
+    assert not target.exists()
+
+
+def test_a_file_that_is_no_journal_is_refused_in_one_line(lab: Namespace, tmp_path: Path) -> None:
+    huge, open_to_all = tmp_path / "huge", tmp_path / "open"
+    with huge.open("wb") as file:
+        file.truncate(65 << 20)
+    open_to_all.write_text("")
+    open_to_all.chmod(0o666)
+    for path in (huge, open_to_all, tmp_path, tmp_path / "missing", Path("/dev/zero"), Path("/bin/sh")):
+        done = lab.fz_done("replay", str(path))
+        assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done
+        assert done.stderr.startswith(f"error: {path}: ")
