@@ -23,11 +23,10 @@ class _Phase(IntEnum):
     ADD_GATEWAYED = 1
     ADD_DEFAULT = 2  # takes what nothing else takes, so the LAN must be there
     ADD_RULE = 3
-    DELETE_RULE = 4
-    DELETE = 5
-    ADD_BACK = 6  # what could only be put in its place after something else had gone
-    CLEAN_UP = 7
-    DELETE_FORMER_RULE = 8  # by which a table is found that no configuration names any more, should we be interrupted
+    DELETE = 4
+    ADD_BACK = 5  # what could only be put in its place after something else had gone
+    CLEAN_UP = 6
+    DELETE_RULE = 7  # by them, tables are found that no configuration names any more, should we be interrupted
 
 
 class _Step(NamedTuple):
@@ -110,9 +109,9 @@ def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[_Phase, _
             # The tunnel's own first, then the LAN, then the internet: at no time does the last stand alone.
             yield _Phase.ADD_RULE, (rule.priority, 0), Command(family, _rule_words("add", rule), "missing")
     for rule in surplus.elements():
-        phase = _Phase.DELETE_RULE if rule.table in desired.layout.tables else _Phase.DELETE_FORMER_RULE
         why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
-        yield phase, (-rule.priority, 0), Command(family, _rule_words("del", rule), why)
+        # The tunnel's own last: what it has inside of a LAN must not be looked up in the LAN's table.
+        yield _Phase.DELETE_RULE, (-rule.priority, 0), Command(family, _rule_words("del", rule), why)
 
 
 def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:
