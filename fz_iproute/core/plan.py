@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from fz_iproute.core.desired import Contents, Desired, Rules
 from fz_iproute.core.model import Command, Route, Rule
-from fz_iproute.core.prefix import FAMILIES, Family, Prefix
+from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.core.tunnel import is_tunnel_route
 
 _WORST = 2**32 - 1  # the highest metric
 
@@ -69,11 +70,16 @@ def leftovers(old: Desired, new: Desired) -> list[Command]:
 def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[tuple[_Phase, _Order, Command]]:
     refused: dict[Route, str] = {}
     ranks = _ranks(family, desired.rules)
+    lan_tier = desired.layout.mirror if desired.layout.name == "tiered" else None
     for table, contents in desired.contents[family].items():
         if contents.wanted == contents.ours:
             continue
         refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
-        for phase, verb, route, reason in _steps(family, contents, prune):
+        former = PrefixSet(_former_claims(family, contents) if table == lan_tier else ())
+        for usual, verb, route, reason in _steps(family, contents, prune):
+            # What is to be the LAN's table may be the VPN's as yet, in which the longest prefix would win.
+            is_early = former and usual is _Phase.ADD and former.covers(Prefix.of_route(route.dst, family))
+            phase = _Phase.ADD_BACK if is_early else usual
             words = ("route", verb, "table", str(table), *route.words)
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
             order = (0, 0)
@@ -82,6 +88,13 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
                 # route, which would otherwise take what the others leave.
                 order = (-ranks.get(table, 0), Prefix.of_route(route.dst, family).length)
             yield phase, order, Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD)
+
+
+def _former_claims(family: Family, contents: Contents) -> Iterator[Prefix]:
+    """What the VPN routes explicitly in this table, and will not any more."""
+    for route in contents.ours:
+        if route.dst != "default" and is_tunnel_route(route) and route not in contents.wanted:
+            yield Prefix.of_route(route.dst, family)
 
 
 def _staleness(route: Route, table: int, desired: Desired) -> str:
