@@ -41,7 +41,7 @@ class _Step(NamedTuple):
 _Key = tuple[str, str, int]
 
 # Within a phase.
-_Order = tuple[int, int]
+_Order = tuple[int, ...]
 
 
 def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
@@ -82,11 +82,12 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
             phase = _Phase.ADD_BACK if is_early else usual
             words = ("route", verb, "table", str(table), *route.words)
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
-            order = (0, 0)
+            order: _Order = ()
             if phase is _Phase.DELETE:
                 # What a table has lost is looked up in the next: so the last one goes first, and in each the widest
-                # route, which would otherwise take what the others leave.
-                order = (-ranks.get(table, 0), Prefix.of_route(route.dst, family).length)
+                # route, which would otherwise take what the others leave; a backstop before what stands in front of it.
+                length = Prefix.of_route(route.dst, family).length
+                order = (-ranks.get(table, 0), length, route.attributes.type == "unicast")
             yield phase, order, Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD)
 
 
@@ -120,11 +121,11 @@ def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[_Phase, _
             surplus[rule] -= 1
         else:
             # The tunnel's own first, then the LAN, then the internet: at no time does the last stand alone.
-            yield _Phase.ADD_RULE, (rule.priority, 0), Command(family, _rule_words("add", rule), "missing")
+            yield _Phase.ADD_RULE, (rule.priority,), Command(family, _rule_words("add", rule), "missing")
     for rule in surplus.elements():
         why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
         # The tunnel's own last: what it has inside of a LAN must not be looked up in the LAN's table.
-        yield _Phase.DELETE_RULE, (-rule.priority, 0), Command(family, _rule_words("del", rule), why)
+        yield _Phase.DELETE_RULE, (-rule.priority,), Command(family, _rule_words("del", rule), why)
 
 
 def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:
