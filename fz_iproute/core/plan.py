@@ -27,7 +27,6 @@ class _Phase(IntEnum):
     DELETE = 4
     ADD_BACK = 5  # what could only be put in its place after something else had gone
     CLEAN_UP = 6
-    DELETE_RULE = 7  # by them, tables are found that no configuration names any more, should we be interrupted
 
 
 class _Step(NamedTuple):
@@ -40,7 +39,9 @@ class _Step(NamedTuple):
 # The kernel keeps routes of equal destination, tos and metric in a list, in which the first one wins.
 _Key = tuple[str, str, int]
 
-# Within a phase.
+# Within a phase. What a table has lost is looked up in the next: so the table that is asked last is cleared first, and
+# then the rule goes that leads there: by it, the table is found again if we are interrupted. But where another rule
+# will lead to the table, the former goes first: the table has got another part to play.
 _Order = tuple[int, ...]
 
 
@@ -70,6 +71,7 @@ def leftovers(old: Desired, new: Desired) -> list[Command]:
 def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[tuple[_Phase, _Order, Command]]:
     refused: dict[Route, str] = {}
     ranks = _ranks(family, desired.rules)
+    kept = {rule.table for rule in desired.rules.wanted}
     lan_tier = desired.layout.mirror if desired.layout.name == "tiered" else None
     for table, contents in desired.contents[family].items():
         if contents.wanted == contents.ours:
@@ -84,10 +86,11 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
             order: _Order = ()
             if phase is _Phase.DELETE:
-                # What a table has lost is looked up in the next: so the last one goes first, and in each the widest
-                # route, which would otherwise take what the others leave; a backstop before what stands in front of it.
+                # In each table, the widest route would otherwise take what the others leave; and a backstop goes before
+                # what stands in front of it.
                 length = Prefix.of_route(route.dst, family).length
-                order = (-ranks.get(table, 0), length, route.attributes.type == "unicast")
+                place = 2 if table in kept else 0
+                order = (-ranks.get(table, 0), place, length, route.attributes.type == "unicast")
             yield phase, order, Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD)
 
 
@@ -124,8 +127,7 @@ def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[_Phase, _
             yield _Phase.ADD_RULE, (rule.priority,), Command(family, _rule_words("add", rule), "missing")
     for rule in surplus.elements():
         why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
-        # The tunnel's own last: what it has inside of a LAN must not be looked up in the LAN's table.
-        yield _Phase.DELETE_RULE, (-rule.priority,), Command(family, _rule_words("del", rule), why)
+        yield _Phase.DELETE, (-rule.priority, 1), Command(family, _rule_words("del", rule), why)
 
 
 def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:
