@@ -105,7 +105,10 @@ class Laptop(Namespace):
     def contents(self, table: int = MIRROR) -> list[str]:
         """The routes of a table of both families, as `ip` prints them, without those that are about the link only."""
         return [
-            line for family in FAMILIES for line in self.routes(family, table) if not line.startswith(("fe80:", "ff00:"))
+            line
+            for family in FAMILIES
+            for line in self.routes(family, table)
+            if not line.startswith(("fe80:", "ff00:"))
         ]
 
     def leads(self, addresses: Iterable[str], mark: int | None = None) -> dict[str, str]:

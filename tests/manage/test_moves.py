@@ -68,12 +68,20 @@ SETTINGS = [
     setting("tiered, no internet", layout="tiered", internet=False),
     setting("single, no routes", routes=[]),
     setting("tiered, no routes", layout="tiered", routes=[]),
-    setting("the LAN where single was", layout="tiered", tables={"user": 1002, "lan": 539098368, "internet": 1004}),
-    setting("the internet where single was", layout="tiered", tables={"user": 1002, "lan": 1003, "internet": 539098368}),
+    setting("single, wider routes", routes=["100.64.0.0/10", "fd00:2021::/32", "192.168.188.0/24", "fd00:188::/64"]),
+    setting("tiered, wider routes", layout="tiered", routes=["100.64.0.0/10", "fd00:2021::/32", *RESOURCES_IN_THE_LAN]),
+    setting(
+        "the LAN where single was",
+        layout="tiered",
+        tables={"single": 9, "user": 1002, "lan": 539098368, "internet": 1004},
+    ),
+    setting(
+        "the internet where single was",
+        layout="tiered",
+        tables={"single": 9, "user": 1002, "lan": 1003, "internet": 539098368},
+    ),
     setting("single where the LAN was", tables={"single": 539098369, "user": 1, "lan": 2, "internet": 3}),
     setting("single where the internet was", tables={"single": 539098370, "user": 1, "lan": 2, "internet": 3}),
-    setting("tiers turned", layout="tiered", tables={"user": 539098369, "lan": 539098370, "internet": 539098368}),
-    setting("tiers upside down", layout="tiered", tables={"user": 539098370, "lan": 539098369, "internet": 539098368}),
     setting("tiered, another mark", layout="tiered", fwmark="0x2021/0xffff"),
     setting("single, closed", on_down="closed"),
     setting("tiered, closed", layout="tiered", on_down="closed"),
@@ -102,7 +110,9 @@ class Mover:
         lines = []
         for family in FAMILIES:
             option = "-6 " if family == "inet6" else ""
-            lines += [f"{option}rule del pref {rule.priority}" for rule in state.rules[family] if 0 < rule.priority < 32766]
+            lines += [
+                f"{option}rule del pref {rule.priority}" for rule in state.rules[family] if 0 < rule.priority < 32766
+            ]
             for of, table in state.tables:
                 if of == family and table not in (253, 254, 255):
                     lines.append(f"{option}route flush table {table}")
@@ -142,7 +152,12 @@ def mover(runtime: Path) -> Iterator[Mover]:
 
 
 def interrupted_everywhere(
-    mover: Mover, before: Setting, due: Sequence[Command], ways: dict[str, str], finish: Callable[[], State], goal: State
+    mover: Mover,
+    before: Setting,
+    due: Sequence[Command],
+    ways: dict[str, str],
+    finish: Callable[[], State],
+    goal: State,
 ) -> None:
     """For every k: run the first k commands, ask which way packets go, and let `finish` do the rest."""
     commands, _ = mover.fresh(before)

@@ -51,9 +51,7 @@ def test_there_are_rules_without_any_route_to_lead_to(laptop: Laptop) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("protocol", ["", "protocol boot", "protocol unspec", "protocol kernel", "protocol static"])
 @pytest.mark.parametrize("priority", [32765, 32764, 50])
-def test_a_double_of_ours_goes_whoever_has_made_it(
-    priority: int, protocol: str, family: str, laptop: Laptop
-) -> None:
+def test_a_double_of_ours_goes_whoever_has_made_it(priority: int, protocol: str, family: str, laptop: Laptop) -> None:
     option = "-6 " if family == "inet6" else ""
     laptop.batch([f"{option}rule add {OURS} pref {priority} {protocol}"])
     laptop.sync(SINGLE)
