@@ -77,10 +77,10 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
         if contents.wanted == contents.ours:
             continue
         refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
-        former = PrefixSet(_former_claims(family, contents) if table == lan_tier else ())
+        claimed = PrefixSet(_claims_of_both(family, desired) if table == lan_tier else ())
         for usual, verb, route, reason in _steps(family, contents, prune):
             # What is to be the LAN's table may be the VPN's as yet, in which the longest prefix would win.
-            is_early = former and usual is _Phase.ADD and former.covers(Prefix.of_route(route.dst, family))
+            is_early = claimed and usual is _Phase.ADD and claimed.covers(Prefix.of_route(route.dst, family))
             phase = _Phase.ADD_BACK if is_early else usual
             words = ("route", verb, "table", str(table), *route.words)
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
@@ -94,10 +94,12 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
             yield phase, order, Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD)
 
 
-def _former_claims(family: Family, contents: Contents) -> Iterator[Prefix]:
-    """What the VPN routes explicitly in this table, and will not any more."""
-    for route in contents.ours:
-        if route.dst != "default" and is_tunnel_route(route) and route not in contents.wanted:
+def _claims_of_both(family: Family, desired: Desired) -> Iterator[Prefix]:
+    """What the VPN is to have explicitly, if the LAN's table still has a route of its that is not wanted there."""
+    contents = desired.contents[family]
+    here = contents[desired.layout.mirror]
+    if any(is_tunnel_route(route) and route.dst != "default" for route in set(here.ours).difference(here.wanted)):
+        for route in contents[desired.layout.user].wanted:
             yield Prefix.of_route(route.dst, family)
 
 
