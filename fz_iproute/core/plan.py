@@ -85,7 +85,9 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
             words = ("route", verb, "table", str(table), *route.words)
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
             order: _Order = ()
-            if phase is _Phase.DELETE:
+            if phase is _Phase.ADD:
+                order = (not is_tunnel_route(route),)  # what the VPN has inside of a LAN stands before the LAN does
+            elif phase is _Phase.DELETE:
                 # In each table, the widest route would otherwise take what the others leave; and a backstop goes before
                 # what stands in front of it.
                 length = Prefix.of_route(route.dst, family).length
