@@ -1,7 +1,7 @@
 """The difference between what should be in the VPN's tables and what is, as `ip` commands in a safe order.
 
 Every step keeps the LAN reachable, and what goes into the tunnel in there: what is added stands before what it
-replaces goes, and a table is complete before a rule leads to it.
+replaces goes, and a table has what the tunnel and the LAN need before a rule leads to it.
 """
 
 from collections import Counter, defaultdict
@@ -22,8 +22,8 @@ class _Phase(IntEnum):
 
     ADD = 0
     ADD_GATEWAYED = 1
-    ADD_DEFAULT = 2  # takes what nothing else takes, so the LAN must be there
-    ADD_RULE = 3
+    ADD_RULE = 2
+    ADD_DEFAULT = 3  # takes what nothing else takes, so the LAN must be there, and looked up
     DELETE = 4
     ADD_BACK = 5  # what could only be put in its place after something else had gone
     CLEAN_UP = 6
@@ -87,6 +87,8 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
             order: _Order = ()
             if phase is _Phase.ADD:
                 order = (not is_tunnel_route(route),)  # what the VPN has inside of a LAN stands before the LAN does
+            elif phase is _Phase.ADD_DEFAULT:
+                order = (route.attributes.metric,)  # a backstop last
             elif phase is _Phase.DELETE:
                 # In each table, the widest route would otherwise take what the others leave; and a backstop goes before
                 # what stands in front of it.
