@@ -15,7 +15,8 @@ from tests.unit.routes import gatewayed, route
 MAIN = 254
 DEVICES = ["lo", "wlan0", "docker0", "uplink0", "tun-a", "tun-b"]
 LINKS = {
-    name: Link(name, ifindex, up=True, loopback=name == "lo", word=name) for ifindex, name in enumerate(DEVICES, start=1)
+    name: Link(name, ifindex, up=True, loopback=name == "lo", word=name)
+    for ifindex, name in enumerate(DEVICES, start=1)
 }
 _LAN = [
     route("192.168.188.0/24", "wlan0", prefsrc="192.168.188.112", metric=600),
@@ -105,7 +106,13 @@ class FakeKernel:
         mark = Mark(int(number, 0), int(mask, 0)) if mask else Mark(int(number, 0))
         protocol = words[8] if len(words) > 7 else ""
         rule = Rule(
-            command.family, int(words[1]), "lookup", int(words[6]), inverted=True, mark=mark, protocol=protocol or "boot"
+            command.family,
+            int(words[1]),
+            "lookup",
+            int(words[6]),
+            inverted=True,
+            mark=mark,
+            protocol=protocol or "boot",
         )
         if verb == "add":
             assert rule not in self.rules, f"File exists: {command}"

@@ -4,12 +4,11 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fz_iproute.app.sync import Passes
-from fz_iproute.core.config import Config, parse
+from fz_iproute.core.config import parse
 from fz_iproute.core.desired import Desired
-from fz_iproute.kernel.dialogue import TalkingIp
 from fz_iproute.kernel.ip import Ip
 from fz_iproute.log import Log
 from tests.netns import rtnetlink
@@ -153,7 +152,7 @@ class Laptop(Namespace):
         return [ip.line(command) for command in done.commands]
 
 
-def manage(  # noqa: PLR0913  # the keys of the file
+def manage(  # the keys of the file
     *,
     interface: str = TUNNEL,
     fwmark: int | str = MARK,
@@ -204,9 +203,3 @@ def pasted(lines: Iterable[str]) -> None:
     """Run what a person has copied from the terminal."""
     for line in lines:
         run(*shlex.split(line, comments=True))
-
-
-__all__ = [
-    "CGNAT", "LAN", "MARK", "MIRROR", "PRIORITIES", "ROUTES", "ROUTES6", "TIERS", "TIER_INTERNET", "TIER_LAN", "TUNNEL",
-    "UPLINK", "Any", "Config", "Laptop", "State", "TalkingIp", "Tunnel", "manage", "our_rule", "pasted",
-]  # fmt: skip

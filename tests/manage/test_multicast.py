@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.manage.laptop import LAN, MIRROR, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
-from tests.watch.daemon import Daemon
 from tests.manage.conftest import Watch
+from tests.manage.laptop import LAN, MIRROR, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
 from tests.netns.namespace import wait_until
+from tests.watch.daemon import Daemon
 
 GROUPS = ["224.0.0.251", "239.255.255.250", "255.255.255.255"]
 ON: dict[str, object] = {"multicast": True}
@@ -40,7 +40,7 @@ def test_it_leaves_by_the_device_of_the_default_route(layout: str, laptop: Lapto
 
 
 def test_the_best_default_route_counts(laptop: Laptop) -> None:
-    laptop.batch(["route del default", f"route add default via 10.77.0.1 metric 700"])
+    laptop.batch(["route del default", "route add default via 10.77.0.1 metric 700"])
     laptop.ip("route", "add", "default", "via", "192.168.188.1", "metric", "600")
     laptop.sync(manage(lan=ON))
     assert {LAN} == ways(laptop)
@@ -64,7 +64,9 @@ def test_else_it_leaves_by_every_mirrored_device(reason: str, laptop: Laptop) ->
     text = manage(lan=lan)
     laptop.sync(text)
     expected = {LAN, UPLINK} if reason == "no default" else {LAN}
-    assert sorted(f"{dst} dev {device} proto static scope link" for dst in ("224.0.0.0/4", "255.255.255.255") for device in expected) == sorted(lines(laptop))
+    groups = ("224.0.0.0/4", "255.255.255.255")
+    routes = [f"{dst} dev {device} proto static scope link" for dst in groups for device in expected]
+    assert sorted(routes) == sorted(lines(laptop))
     assert [] == laptop.sync(text)
 
 

@@ -15,7 +15,7 @@ from tests.manage.laptop import (
     manage,
     pasted,
 )
-from tests.netns.namespace import Machine, Namespace, removing
+from tests.netns.namespace import Namespace
 
 SINGLE, TIERED = manage(), manage(layout="tiered")
 OFF = manage(internet=False)
@@ -177,18 +177,19 @@ def test_a_second_sync_has_nothing_to_do_and_down_leaves_all_as_it_was(config: s
 
 @EACH
 def test_the_pasted_plan_does_what_sync_does(config: str, laptop: Laptop) -> None:
-    laptop.batch(
-        [f"rule add not fwmark 0xfd002021 lookup {MIRROR} pref 9", f"route add default dev {UPLINK} table {MIRROR}"]
-    )
-    before = laptop.state()
     pasted(laptop.planned(config))
     after = laptop.state()
     assert [] == laptop.planned(config)
     laptop.down(config)
-    laptop.batch(
-        [f"rule add not fwmark 0xfd002021 lookup {MIRROR} pref 9"]
-        if "0x2021" not in config and len(before.rules["inet"]) != len(laptop.rules("inet"))
-        else []
-    )
     laptop.sync(config)
+    assert after == laptop.state()
+
+
+def test_the_pasted_plan_of_a_move_does_what_sync_does(laptop: Laptop) -> None:
+    laptop.sync(SINGLE)
+    laptop.ip("rule", "add", "not", "fwmark", "0xfd002021", "lookup", str(MIRROR), "pref", "9")
+    pasted(laptop.planned(TIERED))
+    after = laptop.state()
+    laptop.down(TIERED)
+    laptop.sync(TIERED)
     assert after == laptop.state()

@@ -1,4 +1,4 @@
-"""The tunnel comes, goes, is renamed, goes down, or carries one family only: nothing fails, and packets are not lost."""
+"""The tunnel comes, goes, is renamed, goes down, or carries one family: nothing fails, and packets are not lost."""
 
 import pytest
 
@@ -209,9 +209,9 @@ def test_status_says_that_all_is_blocked_without_the_tunnel(loss, laptop: Laptop
     text = manage(on_down="closed")
     laptop.sync(text)
     state = "down" if loss is down else "missing"
-    assert (
-        f"tunnel  {TUNNEL} is {state}; Internet Resource blocked (inet, inet6: {TUNNEL} is {state})"
-    ) == first_line(laptop, text)
+    assert (f"tunnel  {TUNNEL} is {state}; Internet Resource blocked (inet, inet6: {TUNNEL} is {state})") == first_line(
+        laptop, text
+    )
 
 
 def test_status_says_that_there_is_no_default_route(laptop: Laptop) -> None:

@@ -179,7 +179,13 @@ def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(text: str, l
 def test_while_it_moves_the_lan_and_the_vpn_are_reached(laptop: Laptop, watch: Watch) -> None:
     """Asked all the time from beside; what a step leaves open shows."""
     daemon = watch(SINGLE)
-    expected = {"192.168.188.1": LAN, "100.64.0.9": TUNNEL, "8.8.8.8": TUNNEL, "fd00:188::1": LAN, "2001:db8::1": TUNNEL}
+    expected = {
+        "192.168.188.1": LAN,
+        "100.64.0.9": TUNNEL,
+        "8.8.8.8": TUNNEL,
+        "fd00:188::1": LAN,
+        "2001:db8::1": TUNNEL,
+    }
     over, wrong = threading.Event(), []
 
     def look() -> None:
@@ -190,7 +196,12 @@ def test_while_it_moves_the_lan_and_the_vpn_are_reached(laptop: Laptop, watch: W
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        for text in (TIERED, manage(tables=dict(ELSEWHERE)), manage(layout="tiered", rules={"tiered": [5, 6, 7]}), SINGLE):
+        for text in (
+            TIERED,
+            manage(tables=dict(ELSEWHERE)),
+            manage(layout="tiered", rules={"tiered": [5, 6, 7]}),
+            SINGLE,
+        ):
             reloaded(daemon, text)
     finally:
         over.set()
