@@ -34,7 +34,15 @@ def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
     if not config.manages:
         return ()
     tables = layout(config, rules).tables
-    return tuple(rule for rule in rules if tunnel.is_own_rule(rule, config.tunnel.fwmark, tables))
+    found = [rule for rule in rules if tunnel.is_own_rule(rule, config.tunnel.fwmark, tables)]
+    # A mark that leads to a table of ours has been ours: where the layout has changed with it, it leads to others too.
+    former = {rule.mark for rule in found if rule.mark and rule.mark != config.tunnel.fwmark}
+    return tuple(
+        rule
+        for rule in rules
+        if rule in found
+        or (rule.protocol == "kernel" and any(tunnel.is_own_rule(rule, mark, tables) for mark in former))
+    )
 
 
 def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
@@ -136,7 +144,15 @@ def _parted(
 ) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
     """Ours and others' of one table."""
     if config.manages:
-        return policy.parted(existing, also=tunnel.is_tunnel_route)
+        carriers = {config.tunnel.interface}
+        # What is now the tunnel may have been a LAN: nobody but us has copied its routes.
+        return policy.parted(
+            existing,
+            also=lambda route: (
+                tunnel.is_tunnel_route(route)
+                or (route.attributes.on_link and not carriers.isdisjoint(route.attributes.devices) and route in main)
+            ),
+        )
     ours, others = policy.parted(existing)
     if is_mirror or not ours:
         return ours, others

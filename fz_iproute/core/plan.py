@@ -1,7 +1,7 @@
 """The difference between what should be in the VPN's tables and what is, as `ip` commands in a safe order.
 
 Every step keeps the LAN reachable, and what goes into the tunnel in there: what is added stands before what it
-replaces goes, and a table is complete before a rule leads to it.
+replaces goes, and a table has what the tunnel and the LAN need before a rule leads to it.
 """
 
 from collections import Counter, defaultdict
@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from fz_iproute.core.desired import Contents, Desired, Rules
 from fz_iproute.core.model import Command, Route, Rule
-from fz_iproute.core.prefix import FAMILIES, Family, Prefix
+from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.core.tunnel import is_tunnel_route
 
 _WORST = 2**32 - 1  # the highest metric
 
@@ -21,13 +22,11 @@ class _Phase(IntEnum):
 
     ADD = 0
     ADD_GATEWAYED = 1
-    ADD_DEFAULT = 2  # takes what nothing else takes, so the LAN must be there
-    ADD_RULE = 3
-    DELETE_RULE = 4
-    DELETE = 5
-    ADD_BACK = 6  # what could only be put in its place after something else had gone
-    CLEAN_UP = 7
-    DELETE_FORMER_RULE = 8  # by which a table is found that no configuration names any more, should we be interrupted
+    ADD_RULE = 2
+    ADD_DEFAULT = 3  # takes what nothing else takes, so the LAN must be there, and looked up
+    DELETE = 4
+    ADD_BACK = 5  # what could only be put in its place after something else had gone
+    CLEAN_UP = 6
 
 
 class _Step(NamedTuple):
@@ -40,8 +39,10 @@ class _Step(NamedTuple):
 # The kernel keeps routes of equal destination, tos and metric in a list, in which the first one wins.
 _Key = tuple[str, str, int]
 
-# Within a phase.
-_Order = tuple[int, int]
+# Within a phase. What a table has lost is looked up in the next: so the table that is asked last is cleared first, and
+# then the rule goes that leads there: by it, the table is found again if we are interrupted. But where another rule
+# will lead to the table, the former goes first: the table has got another part to play.
+_Order = tuple[int, ...]
 
 
 def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
@@ -70,19 +71,40 @@ def leftovers(old: Desired, new: Desired) -> list[Command]:
 def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[tuple[_Phase, _Order, Command]]:
     refused: dict[Route, str] = {}
     ranks = _ranks(family, desired.rules)
+    kept = {rule.table for rule in desired.rules.wanted}
+    lan_tier = desired.layout.mirror if desired.layout.name == "tiered" else None
     for table, contents in desired.contents[family].items():
         if contents.wanted == contents.ours:
             continue
         refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
-        for phase, verb, route, reason in _steps(family, contents, prune):
+        claimed = PrefixSet(_claims_of_both(family, desired) if table == lan_tier else ())
+        for usual, verb, route, reason in _steps(family, contents, prune):
+            # What is to be the LAN's table may be the VPN's as yet, in which the longest prefix would win.
+            is_early = claimed and usual is _Phase.ADD and claimed.covers(Prefix.of_route(route.dst, family))
+            phase = _Phase.ADD_BACK if is_early else usual
             words = ("route", verb, "table", str(table), *route.words)
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
-            order = (0, 0)
-            if phase is _Phase.DELETE:
-                # What a table has lost is looked up in the next: so the last one goes first, and in each the widest
-                # route, which would otherwise take what the others leave.
-                order = (-ranks.get(table, 0), Prefix.of_route(route.dst, family).length)
+            order: _Order = ()
+            if phase is _Phase.ADD:
+                order = (not is_tunnel_route(route),)  # what the VPN has inside of a LAN stands before the LAN does
+            elif phase is _Phase.ADD_DEFAULT:
+                order = (route.attributes.metric,)  # a backstop last
+            elif phase is _Phase.DELETE:
+                # In each table, the widest route would otherwise take what the others leave; and a backstop goes before
+                # what stands in front of it.
+                length = Prefix.of_route(route.dst, family).length
+                place = 2 if table in kept else 0
+                order = (-ranks.get(table, 0), place, length, route.attributes.type == "unicast")
             yield phase, order, Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD)
+
+
+def _claims_of_both(family: Family, desired: Desired) -> Iterator[Prefix]:
+    """What the VPN is to have explicitly, if the LAN's table still has a route of its that is not wanted there."""
+    contents = desired.contents[family]
+    here = contents[desired.layout.mirror]
+    if any(is_tunnel_route(route) and route.dst != "default" for route in set(here.ours).difference(here.wanted)):
+        for route in contents[desired.layout.user].wanted:
+            yield Prefix.of_route(route.dst, family)
 
 
 def _staleness(route: Route, table: int, desired: Desired) -> str:
@@ -108,11 +130,10 @@ def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[_Phase, _
             surplus[rule] -= 1
         else:
             # The tunnel's own first, then the LAN, then the internet: at no time does the last stand alone.
-            yield _Phase.ADD_RULE, (rule.priority, 0), Command(family, _rule_words("add", rule), "missing")
+            yield _Phase.ADD_RULE, (rule.priority,), Command(family, _rule_words("add", rule), "missing")
     for rule in surplus.elements():
-        phase = _Phase.DELETE_RULE if rule.table in desired.layout.tables else _Phase.DELETE_FORMER_RULE
         why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
-        yield phase, (-rule.priority, 0), Command(family, _rule_words("del", rule), why)
+        yield _Phase.DELETE, (-rule.priority, 1), Command(family, _rule_words("del", rule), why)
 
 
 def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:

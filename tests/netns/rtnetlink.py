@@ -4,6 +4,7 @@ import ctypes
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ RTN_UNICAST, RT_SCOPE_LINK = 1, 253
 RTNH_F_ONLINK = 4  # the one flag that is asked for; all others are state
 (RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH) = (1, 4, 5, 6, 7, 8, 9)
 (RTA_FLOW, RTA_CACHEINFO, RTA_TABLE, RTA_VIA, RTA_PREF, RTA_EXPIRES, RTA_NH_ID) = (11, 12, 15, 18, 20, 23, 30)
+(FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL) = (6, 10, 14, 15, 16, 21)
+FR_ACT_TO_TBL, FIB_RULE_INVERT, RTPROT_KERNEL = 1, 2, 2
+RTM_F_CLONED = 0x200
 FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _NLMSGHDR = struct.Struct("=IHHII")
@@ -112,6 +116,31 @@ def routes(netlink: socket.socket, family: str, table: int) -> list[RawRoute]:
     return [route for number, route in found if number == table]
 
 
+def all_routes(netlink: socket.socket, family: str) -> list[tuple[int, RawRoute]]:
+    """The routes of every table, each with the number of its table; what the kernel only keeps in a cache aside."""
+    payloads = dump(netlink, RTM_GETROUTE, family)
+    return [_route(payload) for payload in payloads if not _RTMSG.unpack_from(payload)[8] & RTM_F_CLONED]
+
+
+class RawRule(NamedTuple):
+    """All that the kernel says about a rule."""
+
+    family: str
+    priority: int
+    table: int
+    action: int
+    inverted: bool
+    mark: int
+    mask: int
+    protocol: int
+    rest: tuple[tuple[int, str], ...]  # whatever else it has: addresses, interfaces, ports, …
+
+
+def rules(netlink: socket.socket, family: str) -> list[RawRule]:
+    """The rules, in the kernel's order."""
+    return [_rule(family, payload) for payload in dump(netlink, RTM_GETRULE, family)]
+
+
 def dump(netlink: socket.socket, question: int, family: str) -> list[bytes]:
     """The answers to a question, undecoded; asked again if the kernel says that they changed underway."""
     for _ in range(100):
@@ -152,6 +181,30 @@ def _route(payload: bytes) -> tuple[int, RawRoute]:
         elif kind not in (RTA_CACHEINFO, RTA_EXPIRES):
             kept.append((kind, value.hex()))
     return table, RawRoute(family, dst_len, src_len, tos, protocol, scope, type_, flags & RTNH_F_ONLINK, tuple(kept))
+
+
+def _rule(family: str, payload: bytes) -> RawRule:
+    _, dst_len, src_len, tos, table, _, _, action, flags = _RTMSG.unpack_from(payload)
+    said = dict(_attributes(payload[_RTMSG.size :]))
+    # "Suppress no prefix length" is there even where nobody has asked for it.
+    usual = {FRA_TABLE, FRA_PRIORITY, FRA_FWMARK, FRA_FWMASK, FRA_PROTOCOL}
+    rest = [(kind, value.hex()) for kind, value in sorted(said.items()) if kind not in usual]
+    header = [(-1, f"{dst_len} {src_len} {tos}")] if dst_len or src_len or tos else []
+
+    def number(kind: int, absent: int = 0) -> int:
+        return int.from_bytes(said[kind], sys.byteorder) if kind in said else absent
+
+    return RawRule(
+        family=family,
+        priority=number(FRA_PRIORITY),
+        table=number(FRA_TABLE, table),
+        action=action,
+        inverted=bool(flags & FIB_RULE_INVERT),
+        mark=number(FRA_FWMARK),
+        mask=number(FRA_FWMASK),
+        protocol=number(FRA_PROTOCOL),
+        rest=(*header, *(pair for pair in rest if pair != (FRA_SUPPRESS_PREFIXLEN, "ffffffff"))),
+    )
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,0 +1,151 @@
+"""A kernel without a kernel: rules, tables and the way a packet takes, for more moves than a real one has time for."""
+
+from collections.abc import Iterable
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from fz_iproute.core.config import Config
+from fz_iproute.core.desired import Desired, desired, own_tables
+from fz_iproute.core.model import Command, Link, Mark, Route, Rule, Snapshot
+from fz_iproute.core.plan import plan, take_out
+from fz_iproute.core.prefix import FAMILIES, Family
+from tests.unit.fake_table import FakeTable
+from tests.unit.routes import gatewayed, route
+
+MAIN = 254
+DEVICES = ["lo", "wlan0", "docker0", "uplink0", "tun-a", "tun-b"]
+LINKS = {
+    name: Link(name, ifindex, up=True, loopback=name == "lo", word=name)
+    for ifindex, name in enumerate(DEVICES, start=1)
+}
+_LAN = [
+    route("192.168.188.0/24", "wlan0", prefsrc="192.168.188.112", metric=600),
+    route("100.64.3.0/24", "docker0"),
+    route("10.77.0.0/24", "uplink0"),
+    gatewayed("default", "10.77.0.1", "uplink0"),
+    route("fd00:188::/64", "wlan0"),
+    route("fd00:2021:1111:3::/64", "docker0"),
+    *(route("fe80::/64", device) for device in DEVICES[1:]),
+    gatewayed("default", "fe80::1", "uplink0", metric=1024, pref="medium"),
+]  # fmt: skip
+_SEEN = {family: tuple(line for line in _LAN if line.attributes.family == family) for family in FAMILIES}
+_SEEN["inet6"] = (*(line for line in _LAN if line.dst != "default" and ":" in line.dst), _LAN[-1])
+_SEEN["inet"] = tuple(line for line in _LAN if ":" not in line.dst and line is not _LAN[-1])
+
+
+class FakeKernel:
+    """The rules and tables of a machine with a LAN, an uplink and two tunnels."""
+
+    def __init__(self) -> None:
+        self.rules: list[Rule] = []
+        for family in FAMILIES:
+            self.rules += [
+                Rule(family, priority, "lookup", table, protocol="kernel")
+                for priority, table in ((0, 255), (32766, MAIN), (32767, 253))
+            ]
+        self.tables: dict[tuple[Family, int], FakeTable] = {}
+
+    def copy(self) -> "FakeKernel":
+        twin = FakeKernel()
+        twin.rules = list(self.rules)
+        twin.tables = {key: FakeTable(table.routes) for key, table in self.tables.items()}
+        return twin
+
+    def snapshot(self, config: Config) -> Snapshot:
+        """What a reader of this configuration gets to see."""
+        rules = tuple(sorted(self.rules, key=lambda rule: (rule.family, rule.priority)))
+        return Snapshot(
+            links=LINKS,
+            rules=rules,
+            main=_SEEN,
+            tables={
+                table: {family: tuple(self._routes(family, table)) for family in FAMILIES}
+                for table in own_tables(config, rules)
+            },
+            numbered={family: frozenset(DEVICES) for family in FAMILIES},
+        )
+
+    def look(self, config: Config) -> Desired:
+        return desired(config, self.snapshot(config))
+
+    def sync(self, config: Config) -> list[Command]:
+        """Carry out the plan; there is nothing more to plan then."""
+        goal = self.look(config)
+        due = plan(goal)
+        self.run(due, goal)
+        assert [] == plan(self.look(config))
+        return due
+
+    def down(self, config: Config) -> list[Command]:
+        goal = self.look(config)
+        due = take_out(goal)
+        self.run(due, goal)
+        assert [] == take_out(self.look(config))
+        return due
+
+    def run(self, commands: Iterable[Command], goal: Desired) -> None:
+        """Carry out commands that were planned for this goal; none may be refused."""
+        spelled = {
+            (family, line.words): line
+            for family, tables in goal.contents.items()
+            for found in tables.values()
+            for line in (*found.wanted, *found.ours)
+        }
+        for command in commands:
+            if command.words[0] == "rule":
+                self._run_rule(command)
+                continue
+            table = self.tables.setdefault((command.family, int(command.words[3])), FakeTable([]))
+            routes = {words: line for (family, words), line in spelled.items() if family == command.family}
+            assert "" == table.run(command, routes), command
+
+    def _run_rule(self, command: Command) -> None:
+        _, verb, *words = command.words
+        assert ["priority", "not", "fwmark", "lookup"] == [words[place] for place in (0, 2, 3, 5)]
+        number, _, mask = words[4].partition("/")
+        mark = Mark(int(number, 0), int(mask, 0)) if mask else Mark(int(number, 0))
+        protocol = words[8] if len(words) > 7 else ""
+        rule = Rule(
+            command.family,
+            int(words[1]),
+            "lookup",
+            int(words[6]),
+            inverted=True,
+            mark=mark,
+            protocol=protocol or "boot",
+        )
+        if verb == "add":
+            assert rule not in self.rules, f"File exists: {command}"
+            self.rules.append(rule)
+        else:
+            fitting = [old for old in self.rules if old._replace(protocol="") == rule._replace(protocol="")]
+            self.rules.remove(next(old for old in fitting if not protocol or old.protocol == protocol))
+
+    def _routes(self, family: Family, table: int) -> list[Route]:
+        found = self.tables.get((family, table))
+        return found.routes if found else []
+
+    def state(self) -> tuple[object, object]:
+        """All of it, comparable: rules in their order, tables that have routes."""
+        rules = sorted(self.rules, key=lambda rule: (rule.family, rule.priority))
+        return rules, {key: sorted(map(str, table.routes)) for key, table in self.tables.items() if table.routes}
+
+    def way(self, address: str) -> str:
+        """The device by which an unmarked packet leaves, or `unreachable`."""
+        family: Family = "inet6" if ":" in address else "inet"
+        for rule in sorted((rule for rule in self.rules if rule.family == family), key=lambda rule: rule.priority):
+            routes = _SEEN[family] if rule.table == MAIN else self._routes(family, rule.table)
+            wanted = _address(address)
+            fitting = [line for line in routes if wanted in _network(line.dst, family)]
+            if fitting:
+                best = min(fitting, key=lambda line: (-_network(line.dst, family).prefixlen, line.attributes.metric))
+                return best.attributes.devices[0] if best.attributes.type == "unicast" else best.attributes.type
+        return "nowhere"
+
+
+_address = cache(ip_address)
+
+
+@cache
+def _network(dst: str, family: Family) -> IPv4Network | IPv6Network:
+    return ip_network({"inet": "0.0.0.0/0", "inet6": "::/0"}[family] if dst == "default" else dst)

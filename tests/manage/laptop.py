@@ -1,0 +1,205 @@
+"""A laptop whose VPN is ours to manage: it has a LAN, an uplink and a tunnel, but no rule and no table of the VPN."""
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fz_iproute.app.sync import Passes
+from fz_iproute.core.config import parse
+from fz_iproute.core.desired import Desired
+from fz_iproute.kernel.ip import Ip
+from fz_iproute.log import Log
+from tests.netns import rtnetlink
+from tests.netns.namespace import (
+    LAN,
+    MAIN,
+    MARK,
+    MIRROR,
+    TIER_INTERNET,
+    TIER_LAN,
+    TUNNEL,
+    Namespace,
+    Tunnel,
+    family_of,
+    run,
+    wait_until,
+)
+from tests.netns.rtnetlink import FAMILIES, FR_ACT_TO_TBL, RTPROT_KERNEL, RawRoute, RawRule
+
+ROUTES = ["100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24"]
+ROUTES6 = ["fd00:2021:1111::/48"]
+UPLINK = "uplink0"
+CGNAT = "docker0"  # a LAN of which the VPN has a part, or all
+TIERS = (MIRROR, TIER_LAN, TIER_INTERNET)
+PRIORITIES = (100, 200, 300)
+
+
+_FURNITURE = [
+    f"link add name {LAN} type veth peer name lan-peer",
+    f"link add name {UPLINK} type veth peer name up-peer",
+    *(f"link set dev {device} up" for device in (LAN, "lan-peer", UPLINK, "up-peer", TUNNEL)),
+    f"addr add 192.168.188.112/24 dev {LAN} metric 600",
+    f"-6 addr add fd00:188::112/64 dev {LAN} nodad",
+    f"addr add 10.77.0.2/24 dev {UPLINK}",
+    f"-6 addr add fd00:77::2/64 dev {UPLINK} nodad",
+    f"addr add 100.64.0.5/32 dev {TUNNEL}",
+    f"-6 addr add fd00:2021:1111::5/128 dev {TUNNEL} nodad",
+    "route add default via 10.77.0.1",
+    "-6 route add default via fd00:77::1",
+]
+
+
+class State(NamedTuple):
+    """All rules and all routes, but those that the kernel makes by itself for its addresses."""
+
+    rules: dict[str, list[RawRule]]
+    tables: dict[tuple[str, int], list[RawRoute]]
+
+
+class Laptop(Namespace):
+    """LAN with metric 600, default routes by the uplink, and the tunnel's device with an address of each family."""
+
+    def __init__(self, runtime: Path) -> None:
+        super().__init__(runtime)
+        try:
+            self.vpn = Tunnel(self.name, TUNNEL)
+            self._tunnels.append(self.vpn)
+            self.batch(_FURNITURE)  # in one go: it is made for most tests anew
+            self.wait_for_carrier(5)
+        except BaseException:
+            self.remove()
+            raise
+
+    def wait_for_carrier(self, count: int) -> None:
+        """So many devices have seen theirs, and have got the routes that the kernel gives them for it."""
+        link_local = bytes.fromhex("fe80").ljust(16, b"\0").hex()
+        wait_until(
+            lambda: count <= len([route for route in self.raw("inet6", MAIN) if route.group[0] == link_local]),
+            "the devices are ready",
+        )
+
+    # Looking
+
+    def state(self) -> State:
+        """The whole of it; IPv6 sorted, since the order of its equals is the kernel's own."""
+        tables: dict[tuple[str, int], list[RawRoute]] = {}
+        for family in FAMILIES:
+            for table, route in rtnetlink.all_routes(self._netlink, family):
+                tables.setdefault((family, table), []).append(route)
+            for (of, _), routes in tables.items():
+                if of == family:
+                    # IPv4 keeps the order of twins, which counts, but not that of tables or of their parts.
+                    routes.sort(key=(lambda route: route.group) if family == "inet" else None)
+        return State({family: self.rules(family) for family in FAMILIES}, tables)
+
+    def rules(self, family: str) -> list[RawRule]:
+        return rtnetlink.rules(self._netlink, family)
+
+    def added_rules(self, family: str) -> list[RawRule]:
+        """Those that are not the kernel's three."""
+        return [rule for rule in self.rules(family) if rule.table not in (253, 254, 255)]
+
+    def contents(self, table: int = MIRROR) -> list[str]:
+        """The routes of a table of both families, as `ip` prints them, without those that are about the link only."""
+        return [
+            line
+            for family in FAMILIES
+            for line in self.routes(family, table)
+            if not line.startswith(("fe80:", "ff00:"))
+        ]
+
+    def leads(self, addresses: Iterable[str], mark: int | None = None) -> dict[str, str]:
+        """By which device packets leave, or `unreachable`, asked all at once."""
+        found: dict[str, str] = {}
+        marked = f" mark {mark:#x}" if mark is not None else ""
+        for family in FAMILIES:
+            questions = [address for address in addresses if family_of(address) == family]
+            option = "-6" if family == "inet6" else "-4"
+            lines = "".join(f"route get {address}{marked}\n" for address in questions)
+            done = run("ip", "-n", self.name, option, "-json", "-force", "-batch", "-", stdin=lines, check=False)
+            failed = {int(number) - 1 for number in re.findall(r"Command failed -:(\d+)", done.stderr)}
+            answers = re.findall(r'"dev":"([^"]+)"', done.stdout)
+            assert len(answers) + len(failed) == len(questions), done
+            devices = iter(answers)
+            found |= {
+                address: "unreachable" if place in failed else next(devices) for place, address in enumerate(questions)
+            }
+        return found
+
+    # Doing
+
+    def sync(self, config: str) -> list[str]:
+        """Run `sync` in this process; the commands that it ran."""
+        return self._carried_out(config, "sync")
+
+    def down(self, config: str) -> list[str]:
+        return self._carried_out(config, "down")
+
+    def planned(self, config: str) -> list[str]:
+        """The lines that `plan` prints, without their reasons."""
+        ip = Ip(self.name)
+        return [ip.line(command) for command in Passes(ip, parse(config, "test"), Log("ERROR")).plan_sync()]
+
+    def look(self, config: str) -> Desired:
+        return Passes(Ip(self.name), parse(config, "test"), Log("ERROR")).look()
+
+    def _carried_out(self, config: str, verb: str) -> list[str]:
+        ip = Ip(self.name)
+        done = getattr(Passes(ip, parse(config, "test"), Log("ERROR")), verb)()
+        assert [] == done.failures
+        return [ip.line(command) for command in done.commands]
+
+
+def manage(  # the keys of the file
+    *,
+    interface: str = TUNNEL,
+    fwmark: int | str = MARK,
+    routes: Sequence[str] = (*ROUTES, *ROUTES6),
+    internet: bool = True,
+    layout: str = "single",
+    leak: str = "block",
+    on_down: str = "open",
+    tables: dict[str, int | str] | None = None,
+    rules: dict[str, object] | None = None,
+    lan: dict[str, object] | None = None,
+    watch: dict[str, object] | None = None,
+) -> str:
+    """The text of a configuration in manage mode."""
+    sections: dict[str, dict[str, object]] = {
+        "tunnel": {
+            "mode": "manage", "interface": interface, "fwmark": fwmark, "routes": list(routes), "internet": internet,
+            "internet_leak": leak, "on_down": on_down,
+        },
+        "tables": {"layout": layout, **(tables or {})},
+        "rules": rules or {},
+        "lan": lan or {},
+        "watch": watch or {},
+    }  # fmt: skip
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+        for name, values in sections.items()
+        if values
+    )
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(item)}' for key, item in value.items())} }}"
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def our_rule(family: str, priority: int, table: int, mark: int = MARK, mask: int = 2**32 - 1) -> RawRule:
+    """`not from all fwmark MARK lookup TABLE`, of protocol kernel, in all its attributes."""
+    return RawRule(family, priority, table, FR_ACT_TO_TBL, True, mark, mask, RTPROT_KERNEL, ())
+
+
+def pasted(lines: Iterable[str]) -> None:
+    """Run what a person has copied from the terminal."""
+    for line in lines:
+        run(*shlex.split(line, comments=True))

@@ -1,0 +1,201 @@
+"""From any configuration to any other: no gap, no leak and nothing left behind, wherever the move is interrupted."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from fz_iproute.app.sync import Passes
+from fz_iproute.core.config import parse
+from fz_iproute.core.model import Command
+from fz_iproute.kernel.dialogue import TalkingIp
+from fz_iproute.log import Log
+from tests.manage.laptop import LAN, ROUTES, ROUTES6, TUNNEL, UPLINK, Laptop, State, manage
+from tests.netns.namespace import removing
+from tests.netns.rtnetlink import FAMILIES
+
+OTHER_TUNNEL = "tun-other"
+DOCKER = "docker0"
+RESOURCES_IN_THE_LAN = ["192.168.188.50/32", "fd00:188::50/128"]
+ALL_ROUTES = [*ROUTES, *ROUTES6, *RESOURCES_IN_THE_LAN]
+
+LAN_HOSTS = ["192.168.188.1", "192.168.188.254", "fd00:188::1", "10.77.0.1", "fd00:77::1"]
+RESOURCES = ["100.64.0.9", "100.100.111.7", "fd00:2021:1111::77"]
+RESOURCES_INSIDE = ["192.168.188.50", "fd00:188::50"]
+LAN_INSIDE = ["100.64.3.9", "fd00:2021:1111:3::9"]  # docker0's, but the VPN has claimed what is around them
+INTERNET = ["8.8.8.8", "2001:db8::1"]
+PROBES = [*LAN_HOSTS, *RESOURCES, *RESOURCES_INSIDE, *LAN_INSIDE, *INTERNET]
+
+
+class Setting(NamedTuple):
+    """A configuration, and which way each packet takes with it."""
+
+    name: str
+    text: str
+    ways: dict[str, str]
+
+
+def setting(name: str, *, interface: str = TUNNEL, internet: bool = True, **keys: object) -> Setting:
+    routes: Sequence[str] = keys.pop("routes", ALL_ROUTES)  # type: ignore[assignment]
+    text = manage(interface=interface, internet=internet, routes=routes, **keys)  # type: ignore[arg-type]
+    ways = {host: UPLINK if ":77" in host or "10.77" in host else LAN for host in LAN_HOSTS}
+    ways |= dict.fromkeys([*RESOURCES, *LAN_INSIDE, *RESOURCES_INSIDE], interface)
+    if not routes:
+        ways |= dict.fromkeys(RESOURCES, interface if internet else UPLINK)
+        ways |= dict.fromkeys(LAN_INSIDE, DOCKER) | dict.fromkeys(RESOURCES_INSIDE, LAN)
+    ways |= dict.fromkeys(INTERNET, interface if internet else UPLINK)
+    return Setting(name, text, ways)
+
+
+ELSEWHERE = {"single": 1001, "user": 1002, "lan": 1003, "internet": 1004}
+SETTINGS = [
+    setting("single"),
+    setting("tiered", layout="tiered"),
+    setting("single elsewhere", tables=ELSEWHERE),
+    setting("tiered elsewhere", layout="tiered", tables=ELSEWHERE),
+    setting("single, tables of the tiers elsewhere", tables={"user": 1002, "lan": 1003, "internet": 1004}),
+    setting("tiered, single elsewhere", layout="tiered", tables={"single": 1001}),
+    setting("single, another priority", rules={"single": 150}),
+    setting("tiered, other priorities", layout="tiered", rules={"tiered": [250, 32000, 32765]}),
+    setting("tiered, earlier", layout="tiered", rules={"tiered": [5, 100, 200]}),
+    setting("single, another mark", fwmark="0x2021/0xffff"),
+    setting("single, another tunnel", interface=OTHER_TUNNEL),
+    setting("tiered, another tunnel", layout="tiered", interface=OTHER_TUNNEL),
+    setting("single, no internet", internet=False),
+    setting("tiered, no internet", layout="tiered", internet=False),
+    setting("single, no routes", routes=[]),
+    setting("tiered, no routes", layout="tiered", routes=[]),
+    setting(
+        "the internet where single was",
+        layout="tiered",
+        tables={"single": 9, "user": 1002, "lan": 1003, "internet": 539098368},
+    ),
+    setting("single where the LAN was", tables={"single": 539098369, "user": 1, "lan": 2, "internet": 3}),
+    setting("single where the internet was", tables={"single": 539098370, "user": 1, "lan": 2, "internet": 3}),
+    setting("tiered, another mark", layout="tiered", fwmark="0x2021/0xffff"),
+    setting("single, closed", on_down="closed"),
+    setting("tiered, closed", layout="tiered", on_down="closed"),
+]
+
+
+class Mover:
+    """Carries a laptop from state to state."""
+
+    def __init__(self, laptop: Laptop) -> None:
+        self.laptop = laptop
+        self.ip = TalkingIp(laptop.name)
+        self.bare = laptop.state()
+        self._fresh: dict[str, tuple[list[Command], State]] = {}
+
+    def end(self) -> None:
+        self.ip.hang_up()
+
+    def passes(self, text: str) -> Passes:
+        self.ip.warm()
+        return Passes(self.ip, parse(text, "test"), Log("ERROR"))
+
+    def reset(self, commands: Sequence[Command] = ()) -> None:
+        """Back to the laptop without a VPN, and then these commands."""
+        state = self.laptop.state()
+        lines = []
+        for family in FAMILIES:
+            option = "-6 " if family == "inet6" else ""
+            lines += [
+                f"{option}rule del pref {rule.priority}" for rule in state.rules[family] if 0 < rule.priority < 32766
+            ]
+            for of, table in state.tables:
+                if of == family and table not in (253, 254, 255):
+                    lines.append(f"{option}route flush table {table}")
+                    # `flush` of IPv6 passes over it.
+                    lines.append(f"{option}route del unreachable default metric 4294967295 table {table}")
+        self.laptop.batch(lines, force=True)
+        assert self.bare == self.laptop.state()
+        self.run(commands)
+
+    def run(self, commands: Sequence[Command]) -> None:
+        self.laptop.batch(
+            ("-6 " if command.family == "inet6" else "") + " ".join(command.words) for command in commands
+        )
+
+    def fresh(self, setting: Setting) -> tuple[list[Command], State]:
+        """The commands of a sync on the bare laptop, and the state after it."""
+        if setting.text not in self._fresh:
+            self.reset()
+            assert self.bare == self.laptop.state()
+            done = self.passes(setting.text).sync()
+            assert [] == done.failures
+            self._fresh[setting.text] = done.commands, self.laptop.state()
+        return self._fresh[setting.text]
+
+
+@pytest.fixture(scope="module")
+def mover(runtime: Path) -> Iterator[Mover]:
+    """A laptop with two tunnels, and a LAN inside of what the VPN has."""
+    with ExitStack() as stack:
+        laptop = stack.enter_context(removing(Laptop(runtime)))
+        laptop.tunnel(OTHER_TUNNEL, "100.64.0.6/32", "fd00:2021:1111::6/128")
+        laptop.bridge(DOCKER, "100.64.3.1/24", "fd00:2021:1111:3::1/64")
+        laptop.wait_for_carrier(6)
+        mover = Mover(laptop)
+        stack.callback(mover.end)
+        yield mover
+
+
+def interrupted_everywhere(  # noqa: PLR0917
+    mover: Mover,
+    before: Setting,
+    due: Sequence[Command],
+    ways: dict[str, str],
+    finish: Callable[[], State],
+    goal: State,
+) -> None:
+    """For every k: run the first k commands, ask which way packets go, and let `finish` do the rest."""
+    commands, _ = mover.fresh(before)
+    for k in range(len(due) + 1):
+        mover.reset(commands)
+        mover.run(due[:k])
+        told = [f"{i}: {mover.ip.line(command)}" for i, command in enumerate(due, 1)]
+        wrong = {
+            probe: way
+            for probe, way in mover.laptop.leads(PROBES).items()
+            if way not in (before.ways[probe], ways[probe])
+        }
+        assert {} == wrong, f"after {k} of {told}"
+        assert goal == finish(), f"after {k} of {told}"
+
+
+@pytest.mark.parametrize("one", SETTINGS, ids=lambda setting: setting.name)
+def test_packets_go_where_the_design_says(one: Setting, mover: Mover) -> None:
+    mover.reset(mover.fresh(one)[0])
+    assert one.ways == mover.laptop.leads(PROBES)
+
+
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+# The real kernel takes a while for each; test_many_moves.py has many more.
+PAIRS = [
+    (BY_NAME[one], BY_NAME[other])
+    for one, other in [
+        ("single", "tiered"),
+        ("tiered", "single"),
+        ("tiered", "single, another mark"),
+        ("single", "the LAN where single was"),
+        ("single, closed", "tiered, other priorities"),
+    ]
+]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=lambda setting: setting.name)
+def test_a_move_has_no_gap_and_no_leak_and_can_be_interrupted_anywhere(
+    one: Setting, other: Setting, mover: Mover
+) -> None:
+    _, goal = mover.fresh(other)
+    mover.reset(mover.fresh(one)[0])
+    due = mover.passes(other.text).plan_sync()
+
+    def finish() -> State:
+        assert [] == mover.passes(other.text).sync().failures
+        return mover.laptop.state()
+
+    interrupted_everywhere(mover, one, due, other.ways, finish, goal)

@@ -1,0 +1,122 @@
+"""With `lan.multicast`, discovery (mDNS, SSDP, broadcasts) leaves by the LAN, and not by the tunnel."""
+
+import pytest
+
+from tests.manage.conftest import Watch
+from tests.manage.laptop import LAN, MIRROR, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
+from tests.netns.namespace import wait_until
+from tests.watch.daemon import Daemon
+
+GROUPS = ["224.0.0.251", "239.255.255.250", "255.255.255.255"]
+ON: dict[str, object] = {"multicast": True}
+OBSERVE = "[lan]\nmulticast = true\n"
+LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
+
+
+def ways(laptop: Laptop) -> set[str]:
+    return {laptop.way(group) for group in GROUPS}
+
+
+def lines(laptop: Laptop, table: int = MIRROR) -> list[str]:
+    return [line for line in laptop.routes("inet", table) if line.startswith(("224.", "255."))]
+
+
+@LAYOUTS
+def test_without_it_multicast_goes_where_the_internet_goes(layout: str, laptop: Laptop) -> None:
+    laptop.sync(manage(layout=layout))
+    assert {TUNNEL} == ways(laptop)
+
+
+@LAYOUTS
+def test_it_leaves_by_the_device_of_the_default_route(layout: str, laptop: Laptop) -> None:
+    text = manage(layout=layout, lan=ON)
+    laptop.sync(text)
+    assert {UPLINK} == ways(laptop)
+    assert [
+        f"224.0.0.0/4 dev {UPLINK} proto static scope link",
+        f"255.255.255.255 dev {UPLINK} proto static scope link",
+    ] == lines(laptop, TIER_LAN if layout == "tiered" else MIRROR)
+    assert [] == laptop.sync(text)
+
+
+def test_the_best_default_route_counts(laptop: Laptop) -> None:
+    laptop.batch(["route del default", "route add default via 10.77.0.1 metric 700"])
+    laptop.ip("route", "add", "default", "via", "192.168.188.1", "metric", "600")
+    laptop.sync(manage(lan=ON))
+    assert {LAN} == ways(laptop)
+
+
+def test_it_follows_the_default_route(laptop: Laptop) -> None:
+    laptop.sync(manage(lan=ON))
+    laptop.batch(["route del default", "route add default via 192.168.188.1"])
+    laptop.sync(manage(lan=ON))
+    assert {LAN} == ways(laptop)
+    assert [] == laptop.sync(manage(lan=ON))
+
+
+@pytest.mark.parametrize("reason", ["no default", "not mirrored"])
+def test_else_it_leaves_by_every_mirrored_device(reason: str, laptop: Laptop) -> None:
+    lan = dict(ON)
+    if reason == "no default":
+        laptop.ip("route", "del", "default")
+    else:
+        lan["exclude_interfaces"] = [UPLINK]
+    text = manage(lan=lan)
+    laptop.sync(text)
+    expected = {LAN, UPLINK} if reason == "no default" else {LAN}
+    groups = ("224.0.0.0/4", "255.255.255.255")
+    routes = [f"{dst} dev {device} proto static scope link" for dst in groups for device in expected]
+    assert sorted(routes) == sorted(lines(laptop))
+    assert [] == laptop.sync(text)
+
+
+def test_a_device_without_multicast_is_left_out(laptop: Laptop) -> None:
+    laptop.ip("route", "del", "default")
+    laptop.ip("link", "set", "dev", UPLINK, "multicast", "off")
+    laptop.sync(manage(lan=ON))
+    assert {LAN} == ways(laptop)
+
+
+def test_where_nothing_is_mirrored_there_is_none(laptop: Laptop) -> None:
+    laptop.sync(manage(lan={**ON, "interfaces": ["nothing*"]}))
+    assert [] == lines(laptop)
+
+
+@LAYOUTS
+def test_it_goes_when_it_is_switched_off(layout: str, laptop: Laptop) -> None:
+    laptop.sync(manage(layout=layout))
+    before = laptop.state()
+    laptop.sync(manage(layout=layout, lan=ON))
+    laptop.sync(manage(layout=layout))
+    assert before == laptop.state()
+
+
+def test_in_observe_mode_too(laptop: Laptop) -> None:
+    before = laptop.state()
+    laptop.fz("sync", config=OBSERVE)
+    assert [
+        f"224.0.0.0/4 dev {UPLINK} proto static scope link",
+        f"255.255.255.255 dev {UPLINK} proto static scope link",
+    ] == lines(laptop)
+    assert [] == laptop.sync(OBSERVE)
+    laptop.sync("[tunnel]\ninterface = 'tun-firezone'\n")
+    assert [] == lines(laptop)
+    laptop.sync(OBSERVE)
+    laptop.down(OBSERVE)
+    assert before == laptop.state()
+
+
+def test_status_knows_it(laptop: Laptop) -> None:
+    text = manage(lan=ON)
+    laptop.sync(text)
+    assert [] == [line for line in laptop.fz("status", config=text).splitlines() if "stale" in line]
+
+
+def test_watch_follows_the_default_route(laptop: Laptop, watch: Watch) -> None:
+    daemon: Daemon = watch(manage(lan=ON))
+    assert {UPLINK} == ways(laptop)
+    laptop.batch(["route replace default via 192.168.188.1"])
+    wait_until(lambda: {LAN} == ways(laptop), "multicast follows")
+    laptop.batch(["route del default"])
+    wait_until(lambda: len(lines(laptop)) == 4, "multicast leaves by both")
+    assert [] == daemon.complaints

@@ -1,0 +1,117 @@
+"""Names of tables: the drop-in that we print, and whatever others call our numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.manage.laptop import Laptop, manage
+
+SINGLE, TIERED = manage(), manage(layout="tiered")
+
+
+class Names:
+    """Runs programs on a laptop with a folder of its own in the place of /etc/iproute2/rt_tables.d."""
+
+    def __init__(self, laptop: Laptop, folder: Path) -> None:
+        self.laptop = laptop
+        self.folder = folder / "rt_tables.d"
+        self.folder.mkdir()
+
+    def fz(self, *words: str, config: str) -> str:
+        """What the program prints; it must succeed."""
+        argv = self._inside(*self.laptop.fz_argv(*words, config=config, netns=False))
+        done = self.laptop.exec(*argv, **self.laptop.fz_options())
+        return done.stdout
+
+    def ip(self, *words: str) -> str:
+        return self.laptop.exec(*self._inside("ip", *words)).stdout
+
+    def _inside(self, *argv: str) -> list[str]:
+        # `ip netns exec` has its own mount namespace already, and nothing of it gets out.
+        script = 'mount --bind "$0" /etc/iproute2/rt_tables.d && exec "$@"'
+        return ["sh", "-c", script, str(self.folder), *argv]
+
+
+@pytest.fixture
+def names(laptop: Laptop, tmp_path: Path) -> Names:
+    return Names(laptop, tmp_path)
+
+
+def drop_in(config: str, laptop: Laptop) -> str:
+    return laptop.fz("unit", "rt_tables", config=config)
+
+
+def test_the_drop_in_names_each_table_of_ours(laptop: Laptop) -> None:
+    assert (
+        "# for /etc/iproute2/rt_tables.d/fz-iproute.conf\n"
+        "539098368\tfirezone\n539098369\tfirezone-lan\n539098370\tfirezone-internet\n"
+    ) == drop_in(SINGLE, laptop)
+
+
+def test_a_table_of_the_users_own_has_a_name_of_its_own(laptop: Laptop) -> None:
+    text = manage(interface="7wg.0", tables={"single": 1, "user": 2, "lan": 3, "internet": 2**31})
+    assert [
+        "1\tvpn-7wg_0", "2\tvpn-7wg_0-user", "3\tvpn-7wg_0-lan",
+        "# 2147483648 cannot have a name: iproute2 names none from 2^31 on",
+    ] == drop_in(text, laptop).splitlines()[1:]  # fmt: skip
+
+
+def test_ip_understands_the_drop_in(names: Names) -> None:
+    (names.folder / "fz-iproute.conf").write_text(drop_in(SINGLE, names.laptop))
+    names.fz("sync", config=SINGLE)
+    assert "lookup firezone" in names.ip("rule")
+    assert "default dev tun-firezone proto static" in names.ip("route", "show", "table", "firezone")
+
+
+@pytest.mark.parametrize("config", [SINGLE, TIERED], ids=["single", "tiered"])
+def test_all_is_the_same_with_the_drop_in_and_without(config: str, names: Names) -> None:
+    before = names.laptop.state()
+    names.laptop.sync(config)
+    without = names.laptop.state()
+    (names.folder / "fz-iproute.conf").write_text(drop_in(config, names.laptop))
+    assert "" == names.fz("plan", config=config)
+    names.fz("down", config=config)
+    assert before == names.laptop.state()
+    names.fz("sync", config=config)
+    assert without == names.laptop.state()
+    assert [] == names.laptop.sync(config)
+
+
+# What others may have written there: for iproute2, the last name of a number counts, and names come before numbers.
+CONFUSING = {
+    "words": "539098368 main-vpn\n539098369 lookup\n539098370 unreachable\n",
+    "numbers": "539098368 254\n539098369 100\n539098370 32765\n",
+    "kernel's": "254 lan\n255 internet\n253 0\n",
+    "options": "539098368 -x\n539098369 priority\n539098370 all\n",
+    "hex": "0x2021fd00 firezone\n0x2021fd01 lan\n",
+}
+
+
+@pytest.mark.parametrize("config", [SINGLE, TIERED], ids=["single", "tiered"])
+@pytest.mark.parametrize("text", CONFUSING.values(), ids=CONFUSING.keys())
+def test_names_that_others_gave_to_our_numbers_do_no_harm(text: str, config: str, names: Names) -> None:
+    before = names.laptop.state()
+    names.laptop.sync(config)
+    expected = names.laptop.state()
+    names.laptop.down(config)
+    (names.folder / "others.conf").write_text(text)
+    names.fz("sync", config=config)
+    assert expected == names.laptop.state()
+    assert "" == names.fz("plan", config=config)
+    assert "539098368" in names.fz("status", config=config)
+    names.fz("down", config=config)
+    assert before == names.laptop.state()
+
+
+def test_tables_may_be_named_in_the_configuration(names: Names) -> None:
+    (names.folder / "vpn.conf").write_text("1001 vpn\n0x3ea vpn-lan # ours\n1003\tvpn-out\n1004 lone\n")
+    text = manage(layout="tiered", tables={"single": "lone", "user": "vpn", "lan": "vpn-lan", "internet": "vpn-out"})
+    names.fz("sync", config=text)
+    assert [1001, 1002, 1003] == [rule.table for rule in names.laptop.added_rules("inet")]
+    assert "" == names.fz("plan", config=text)
+
+
+def test_a_table_that_nobody_has_named_is_one_line_of_error(laptop: Laptop) -> None:
+    done = laptop.fz_done("sync", config=manage(tables={"single": "nobodys"}))
+    assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
+    assert "tables.single: no table has the name 'nobodys' in iproute2's rt_tables" in done.stderr

@@ -1,0 +1,109 @@
+"""First what the VPN routes explicitly, then the LAN, then the Internet Resource: the same in both layouts."""
+
+import json
+
+import pytest
+
+from tests.manage.laptop import LAN, TUNNEL, UPLINK, Laptop, manage
+
+LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
+DOCKER = "docker0"
+
+
+def docker(laptop: Laptop) -> None:
+    laptop.bridge(DOCKER, "100.64.3.1/24", "fd00:2021:1111:3::1/64")
+
+
+@LAYOUTS
+def test_a_lan_inside_of_what_the_vpn_has_is_the_vpns(layout: str, laptop: Laptop) -> None:
+    docker(laptop)
+    laptop.sync(manage(layout=layout))
+    hosts = ["100.64.3.9", "fd00:2021:1111:3::9"]
+    assert dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts)
+
+
+@LAYOUTS
+def test_a_lan_that_the_vpn_has_as_a_whole_is_the_vpns(layout: str, laptop: Laptop) -> None:
+    laptop.sync(manage(layout=layout, routes=["192.168.188.0/24", "fd00:188::/64"]))
+    hosts = ["192.168.188.1", "fd00:188::1"]
+    assert dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts)
+
+
+@LAYOUTS
+def test_a_resource_inside_a_lan_is_the_vpns_and_the_rest_is_the_lans(layout: str, laptop: Laptop) -> None:
+    laptop.sync(manage(layout=layout, routes=["192.168.188.50/32", "fd00:188::50/128"]))
+    assert {"192.168.188.50": TUNNEL, "192.168.188.51": LAN, "fd00:188::50": TUNNEL, "fd00:188::51": LAN} == (
+        laptop.leads(["192.168.188.50", "192.168.188.51", "fd00:188::50", "fd00:188::51"])
+    )
+
+
+@LAYOUTS
+@pytest.mark.parametrize(("internet", "way"), [(True, TUNNEL), (False, UPLINK)])
+def test_the_rest_is_the_internets(way: str, internet: bool, layout: str, laptop: Laptop) -> None:
+    laptop.sync(manage(layout=layout, internet=internet))
+    assert {"8.8.8.8": way, "2001:db8::1": way, "192.168.188.1": LAN} == (
+        laptop.leads(["8.8.8.8", "2001:db8::1", "192.168.188.1"])
+    )
+
+
+@LAYOUTS
+def test_marked_packets_see_nothing_of_it(layout: str, laptop: Laptop) -> None:
+    before = laptop.leads(["8.8.8.8", "100.96.0.9", "192.168.188.1", "2001:db8::1"], mark=0xFD002021)
+    laptop.sync(manage(layout=layout, on_down="closed"))
+    assert before == laptop.leads(before, mark=0xFD002021)
+    assert UPLINK == before["8.8.8.8"]
+
+
+@LAYOUTS
+def test_a_lan_that_the_vpn_has_claimed_is_the_lans_when_the_claim_ends(layout: str, laptop: Laptop) -> None:
+    for routes, way in (([], LAN), (["192.168.0.0/16"], TUNNEL), ([], LAN)):
+        laptop.sync(manage(layout=layout, routes=routes))
+        assert way == laptop.way("192.168.188.1")
+
+
+# What status says of it
+
+
+def shadows(laptop: Laptop, config: str) -> list[str]:
+    return [line for line in laptop.fz("status", config=config).splitlines() if line.startswith("shadow")]
+
+
+@LAYOUTS
+@pytest.mark.parametrize("synced", [False, True])
+def test_status_lists_each_lan_that_the_vpn_takes_and_each_route_inside_one(
+    synced: bool, layout: str, laptop: Laptop
+) -> None:
+    docker(laptop)
+    inside = ["192.168.188.50/32", "192.168.188.128/25", "fd00:188::50/128"]
+    text = manage(layout=layout, routes=["100.64.0.0/11", "10.77.0.0/24", *inside])
+    if synced:
+        laptop.sync(text)
+    assert [
+        "shadow  10.77.0.0/24 of the VPN takes all of the LAN 10.77.0.0/24",
+        "shadow  100.64.0.0/11 of the VPN takes all of the LAN 100.64.3.0/24",
+        "shadow  192.168.188.128/25 of the VPN is inside the LAN 192.168.188.0/24",
+        "shadow  192.168.188.50/32 of the VPN is inside the LAN 192.168.188.0/24",
+        "shadow  fd00:188::50/128 of the VPN is inside the LAN fd00:188::/64",
+    ] == sorted(shadows(laptop, text))
+
+
+@LAYOUTS
+def test_status_says_nothing_of_shadows_where_there_are_none(layout: str, laptop: Laptop) -> None:
+    text = manage(layout=layout, routes=["203.0.113.0/24"])
+    laptop.sync(text)
+    assert [] == shadows(laptop, text)
+
+
+def test_shadows_are_in_the_document_too(laptop: Laptop) -> None:
+    text = manage(routes=["192.168.0.0/16", "10.77.0.7/32"])
+    laptop.sync(text)
+    assert [
+        {"lan": "10.77.0.0/24", "tunnel": "10.77.0.7/32", "whole": False},
+        {"lan": "192.168.188.0/24", "tunnel": "192.168.0.0/16", "whole": True},
+    ] == sorted(json.loads(laptop.fz("status", "--json", config=text))["shadows"], key=lambda shadow: shadow["lan"])
+
+
+def test_in_observe_mode_the_vpns_own_routes_are_shadows(laptop: Laptop) -> None:
+    laptop.ip("route", "add", "192.168.188.50/32", "dev", TUNNEL, "proto", "static", "table", "539098368")
+    text = "[tunnel]\ninterface = 'tun-firezone'\n"
+    assert ["shadow  192.168.188.50/32 of the VPN is inside the LAN 192.168.188.0/24"] == shadows(laptop, text)

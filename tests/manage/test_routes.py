@@ -1,0 +1,195 @@
+"""The tunnel's routes: as configured, in the table of the layout, the default ones only with the Internet Resource."""
+
+import pytest
+
+from tests.manage.laptop import (
+    LAN,
+    MIRROR,
+    ROUTES,
+    TIER_INTERNET,
+    TIER_LAN,
+    TIERS,
+    TUNNEL,
+    UPLINK,
+    Laptop,
+    manage,
+    pasted,
+)
+from tests.netns.namespace import Namespace
+
+SINGLE, TIERED = manage(), manage(layout="tiered")
+OFF = manage(internet=False)
+LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
+EXPLICIT = [*(f"{prefix} dev {TUNNEL} proto static" for prefix in ROUTES)]
+EXPLICIT6 = [f"fd00:2021:1111::/48 dev {TUNNEL} proto static metric 1024 pref medium"]
+DEFAULT = f"default dev {TUNNEL} proto static"
+DEFAULT6 = f"default dev {TUNNEL} proto static metric 1024 pref medium"
+BACKSTOP = "unreachable default proto static metric 4294967295"
+BACKSTOP6 = "unreachable default dev lo proto static metric 4294967295 pref medium"
+
+
+def into_tunnel(laptop: Namespace, table: int = MIRROR) -> list[str]:
+    """What manage mode has put there beside the copies."""
+    lines = laptop.routes("inet", table) + laptop.routes("inet6", table)
+    return sorted(line for line in lines if f"dev {TUNNEL}" in line or line.startswith("unreachable"))
+
+
+def test_the_picture(namespace: Namespace) -> None:
+    """Word for word what the README shows of a machine that runs Firezone."""
+    namespace.veth(LAN, "192.168.188.112/24 metric 600")
+    namespace.tunnel(TUNNEL, "100.64.0.5/32")
+    namespace.fz("sync", config=manage(routes=ROUTES))
+    assert [
+        "default dev tun-firezone proto static",
+        "100.64.0.0/11 dev tun-firezone proto static",
+        "100.96.0.0/11 dev tun-firezone proto static",
+        "100.100.111.0/24 dev tun-firezone proto static",
+        "192.168.188.0/24 dev wlp192s0 proto kernel scope link src 192.168.188.112 metric 600",
+    ] == namespace.routes("inet", 539098368)
+    assert [
+        "0: from all lookup local",
+        "32765: not from all fwmark 0xfd002021 lookup 539098368",
+        "32766: from all lookup main",
+        "32767: from all lookup default",
+    ] == [" ".join(line.split()) for line in namespace.ip("rule", "list").splitlines()]
+
+
+def test_all_is_in_one_table_in_the_single_layout(laptop: Laptop) -> None:
+    laptop.sync(SINGLE)
+    assert sorted([*EXPLICIT, DEFAULT, *EXPLICIT6, DEFAULT6]) == into_tunnel(laptop)
+    assert [[], []] == [into_tunnel(laptop, table) for table in (TIER_LAN, TIER_INTERNET)]
+
+
+def test_each_has_its_table_in_the_tiered_layout(laptop: Laptop) -> None:
+    laptop.sync(TIERED)
+    assert [sorted([*EXPLICIT, *EXPLICIT6]), [], sorted([DEFAULT, DEFAULT6])] == [
+        into_tunnel(laptop, table) for table in TIERS
+    ]
+
+
+@LAYOUTS
+def test_without_the_internet_resource_there_is_no_default_route(layout: str, laptop: Laptop) -> None:
+    laptop.sync(manage(layout=layout, internet=False))
+    assert [] == [line for table in TIERS for line in laptop.contents(table) if "default" in line]
+    assert UPLINK == laptop.way("8.8.8.8")
+
+
+@LAYOUTS
+def test_the_internet_resource_comes_and_goes_by_the_next_sync(layout: str, laptop: Laptop) -> None:
+    found = []
+    for internet in (False, True, False):
+        laptop.sync(manage(layout=layout, internet=internet))
+        found.append([laptop.way("8.8.8.8"), laptop.way("2001:db8::1"), laptop.way("192.168.188.1")])
+    assert [[UPLINK, UPLINK, LAN], [TUNNEL, TUNNEL, LAN], [UPLINK, UPLINK, LAN]] == found
+
+
+@LAYOUTS
+def test_edited_routes_come_and_go_by_the_next_sync(layout: str, laptop: Laptop) -> None:
+    laptop.sync(manage(layout=layout, routes=["100.64.0.0/11", "fd00:1::/48"], internet=False))
+    laptop.sync(manage(layout=layout, routes=["100.96.0.0/11", "fd00:2::/48"], internet=False))
+    assert [
+        f"100.96.0.0/11 dev {TUNNEL} proto static",
+        f"fd00:2::/48 dev {TUNNEL} proto static metric 1024 pref medium",
+    ] == into_tunnel(laptop)
+
+
+@LAYOUTS
+def test_single_addresses_are_routed_too(layout: str, laptop: Laptop) -> None:
+    text = manage(layout=layout, routes=["203.0.113.7/32", "2001:db8::7/128"], internet=False)
+    laptop.sync(text)
+    assert [TUNNEL, TUNNEL, UPLINK] == [laptop.way(host) for host in ("203.0.113.7", "2001:db8::7", "203.0.113.8")]
+    assert [] == laptop.sync(text)
+
+
+def test_a_route_that_is_named_twice_is_there_once(laptop: Laptop) -> None:
+    text = manage(routes=["100.64.0.0/11", "100.64.0.0/11"], internet=False)
+    laptop.sync(text)
+    assert [f"100.64.0.0/11 dev {TUNNEL} proto static"] == into_tunnel(laptop)
+    assert [] == laptop.sync(text)
+
+
+def test_a_tunnel_route_that_somebody_deleted_comes_back(laptop: Laptop) -> None:
+    laptop.sync(SINGLE)
+    whole = laptop.state()
+    laptop.batch([f"route del default table {MIRROR}", f"-6 route del fd00:2021:1111::/48 table {MIRROR}"])
+    laptop.sync(SINGLE)
+    assert whole == laptop.state()
+
+
+FOREIGN = [
+    f"route add 10.200.0.0/16 via 192.168.188.1 table {MIRROR}",
+    f"route add 10.201.0.0/16 dev {TUNNEL} proto bird table {MIRROR}",
+    f"route add blackhole 10.202.0.0/16 proto static table {MIRROR}",
+    f"route add unreachable default proto static metric 7000 table {MIRROR}",
+    f"route add 10.203.0.0/16 via 192.168.188.1 proto static table {TIER_LAN}",
+    f"route add 10.204.0.0/16 dev {LAN} scope link table 77",
+    f"-6 route add fd00:200::/48 via fd00:188::1 table {MIRROR}",
+    f"-6 route add blackhole fd00:201::/48 proto static table {MIRROR}",
+    f"-6 route add fd00:202::/48 dev {TUNNEL} proto bird table {TIER_INTERNET}",
+]
+
+
+@LAYOUTS
+def test_the_routes_of_others_in_our_tables_stay(layout: str, laptop: Laptop) -> None:
+    laptop.batch(FOREIGN)
+    before = laptop.state()
+    laptop.sync(manage(layout=layout))
+    laptop.sync(manage(layout={"single": "tiered", "tiered": "single"}[layout]))
+    gone = {
+        key: [route for route in routes if route not in laptop.state().tables.get(key, [])]
+        for key, routes in before.tables.items()
+    }
+    assert {} == {key: routes for key, routes in gone.items() if routes}
+    laptop.down(manage(layout={"single": "tiered", "tiered": "single"}[layout]))
+    assert before == laptop.state()
+
+
+# Whatever the configuration
+
+
+CONFIGURATIONS = {
+    "single": SINGLE,
+    "tiered": TIERED,
+    "no internet": OFF,
+    "closed": manage(on_down="closed"),
+    "closed tiers": manage(on_down="closed", layout="tiered"),
+    "leaking": manage(leak="allow"),
+    "multicast": manage(lan={"multicast": True}),
+    "multicast tiers": manage(lan={"multicast": True}, layout="tiered"),
+    "mask": manage(fwmark="0x2021/0xffff"),
+    "auto": manage(layout="auto"),
+    "nothing": manage(routes=[], internet=False),
+    "claims": manage(routes=["192.168.188.0/25", "192.168.188.0/24", "10.0.0.0/8", "fd00::/8"]),
+    "large table": manage(tables={"single": 2**32 - 1}),
+}
+EACH = pytest.mark.parametrize("config", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
+
+
+@EACH
+def test_a_second_sync_has_nothing_to_do_and_down_leaves_all_as_it_was(config: str, laptop: Laptop) -> None:
+    before = laptop.state()
+    assert laptop.sync(config)
+    assert [] == laptop.sync(config)
+    laptop.down(config)
+    assert before == laptop.state()
+    assert [] == laptop.down(config)
+
+
+@EACH
+def test_the_pasted_plan_does_what_sync_does(config: str, laptop: Laptop) -> None:
+    pasted(laptop.planned(config))
+    after = laptop.state()
+    assert [] == laptop.planned(config)
+    laptop.down(config)
+    laptop.sync(config)
+    assert after == laptop.state()
+
+
+def test_the_pasted_plan_of_a_move_does_what_sync_does(laptop: Laptop) -> None:
+    laptop.sync(SINGLE)
+    laptop.ip("rule", "add", "not", "fwmark", "0xfd002021", "lookup", str(MIRROR), "pref", "9")
+    pasted(laptop.planned(TIERED))
+    after = laptop.state()
+    laptop.down(TIERED)
+    laptop.sync(TIERED)
+    assert after == laptop.state()

@@ -1,0 +1,173 @@
+"""The rules: ours in all their attributes, each once; those of others are never touched."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.manage.laptop import (
+    MARK,
+    MIRROR,
+    PRIORITIES,
+    TIER_LAN,
+    TIERS,
+    Laptop,
+    manage,
+    our_rule,
+)
+from tests.netns.rtnetlink import FAMILIES
+
+SINGLE, TIERED = manage(), manage(layout="tiered")
+OURS = f"not fwmark {MARK:#x} lookup {MIRROR}"
+
+
+def expected(family: str, priorities: Sequence[int], tables: Sequence[int], **mark: int) -> list[object]:
+    return [our_rule(family, priority, table, **mark) for priority, table in zip(priorities, tables, strict=True)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_the_single_layout_there_is_one_rule_with_exactly_these_attributes(family: str, laptop: Laptop) -> None:
+    laptop.sync(SINGLE)
+    assert expected(family, [32765], [MIRROR]) == laptop.added_rules(family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_the_tiered_layout_there_are_three_rules(family: str, laptop: Laptop) -> None:
+    laptop.sync(TIERED)
+    assert expected(family, PRIORITIES, TIERS) == laptop.added_rules(family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_priorities_are_those_of_the_configuration(family: str, laptop: Laptop) -> None:
+    laptop.sync(manage(layout="tiered", rules={"tiered": [7, 8, 32764]}))
+    assert expected(family, [7, 8, 32764], TIERS) == laptop.added_rules(family)
+
+
+def test_there_are_rules_without_any_route_to_lead_to(laptop: Laptop) -> None:
+    laptop.ip("link", "set", "dev", "tun-firezone", "down")
+    laptop.sync(manage(routes=[], internet=False, lan={"deny": ["0.0.0.0/0", "::/0"]}))
+    assert [[32765]] * 2 == [[rule.priority for rule in laptop.added_rules(family)] for family in FAMILIES]
+
+
+@pytest.mark.parametrize("protocol", ["", "protocol unspec", "protocol kernel", "protocol static"])
+@pytest.mark.parametrize("priority", [32765, 50])
+def test_a_double_of_ours_goes_whoever_has_made_it(priority: int, protocol: str, laptop: Laptop) -> None:
+    laptop.batch(f"{option}rule add {OURS} pref {priority} {protocol}" for option in ("", "-6 "))
+    laptop.sync(SINGLE)
+    for family in FAMILIES:
+        assert expected(family, [32765], [MIRROR]) == laptop.added_rules(family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_double_that_comes_later_goes_and_ours_stays(family: str, laptop: Laptop) -> None:
+    laptop.sync(SINGLE)
+    option = "-6 " if family == "inet6" else ""
+    laptop.batch(f"{option}rule add {OURS} pref {priority}" for priority in (1, 32765, 32765 - 1))
+    laptop.sync(SINGLE)
+    assert expected(family, [32765], [MIRROR]) == laptop.added_rules(family)
+
+
+@pytest.mark.parametrize("config", [SINGLE, TIERED])
+def test_doubles_go_one_by_one_while_ours_stays_all_the_time(config: str, laptop: Laptop) -> None:
+    laptop.sync(config)
+    laptop.batch(f"rule add {OURS} pref {priority}" for priority in (50, 150, 250, 32764))
+    lines = [line for line in laptop.planned(config) if " rule " in line]
+    assert 4 == len(lines)
+    assert [] == [line for line in lines if " rule add " in line or "protocol kernel" in line]
+
+
+OTHERS = [
+    f"fwmark {MARK:#x} lookup {MIRROR} pref 40",  # not inverted
+    f"not fwmark {MARK:#x}/0xff00ffff lookup {MIRROR} pref 41",
+    f"not fwmark {MARK:#x} from 10.0.0.0/8 lookup {MIRROR} pref 42",
+    f"not fwmark {MARK:#x} to 10.0.0.0/8 lookup {MIRROR} pref 43",
+    f"not fwmark {MARK:#x} iif lo lookup {MIRROR} pref 44",
+    f"not fwmark {MARK:#x} oif wlp192s0 lookup {MIRROR} pref 45",
+    f"not fwmark {MARK:#x} ipproto tcp lookup {MIRROR} pref 46",
+    f"not fwmark {MARK:#x} tos 0x10 lookup {MIRROR} pref 47",
+    f"not fwmark {MARK:#x} uidrange 5-6 lookup {MIRROR} pref 48",
+    f"not fwmark {MARK:#x} lookup {MIRROR} suppress_prefixlength 0 pref 49",
+    f"not fwmark {MARK:#x} dport 53 lookup {MIRROR} pref 50",
+    f"not fwmark {MARK:#x} unreachable pref 51",
+    f"not fwmark {MARK:#x} lookup 77 pref 52",
+    f"not fwmark 0x77 lookup {MIRROR} pref 53",
+    "not fwmark 0x51820 lookup 51820 pref 54",  # wg-quick
+    "not fwmark 0x51820 lookup 51820 protocol kernel pref 55",
+    f"lookup {MIRROR} pref 56",
+    "lookup main suppress_prefixlength 0 pref 57",
+    "fwmark 0x80000/0xff0000 lookup 52 pref 5230 protocol kernel",  # tailscale
+    "goto 32766 pref 58",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [SINGLE, TIERED])
+def test_the_rules_of_others_stay_as_they_are(config: str, laptop: Laptop) -> None:
+    laptop.batch(f"rule add {line}" for line in OTHERS)
+    laptop.batch(f"-6 rule add {line.replace('10.0.0.0/8', 'fd00::/8')}" for line in OTHERS)
+    before = laptop.state()
+    laptop.sync(config)
+    for family in FAMILIES:
+        ours = set(expected(family, *((PRIORITIES, TIERS) if config is TIERED else ([32765], [MIRROR]))))
+        assert before.rules[family] == [rule for rule in laptop.rules(family) if rule not in ours]
+    laptop.down(config)
+    assert before == laptop.state()
+
+
+def test_a_rule_of_the_same_words_but_without_not_does_not_hinder_ours(laptop: Laptop) -> None:
+    """`ip` ignores `not` when it looks for duplicates and when it deletes."""
+    laptop.batch([f"rule add fwmark {MARK:#x} lookup {MIRROR} pref 32764 protocol kernel"])
+    before = laptop.state()
+    laptop.sync(SINGLE)
+    assert expected("inet", [32765], [MIRROR]) == [rule for rule in laptop.added_rules("inet") if rule.inverted]
+    laptop.down(SINGLE)
+    assert before == laptop.state()
+
+
+def test_a_rule_of_ours_that_was_deleted_comes_back(laptop: Laptop) -> None:
+    laptop.sync(TIERED)
+    laptop.ip("rule", "del", "pref", "200")
+    laptop.sync(TIERED)
+    assert expected("inet", PRIORITIES, TIERS) == laptop.added_rules("inet")
+
+
+def test_rules_are_made_from_the_tunnels_own_to_the_internets(laptop: Laptop) -> None:
+    added = [line.split() for line in laptop.sync(TIERED) if " rule add " in line and " -6 " not in line]
+    assert list(map(str, TIERS)) == [words[words.index("lookup") + 1] for words in added]
+
+
+def test_rules_are_removed_from_the_internets_to_the_tunnels_own(laptop: Laptop) -> None:
+    laptop.sync(TIERED)
+    gone = [line.split() for line in laptop.down(TIERED) if " rule del " in line and " -6 " not in line]
+    assert list(map(str, TIERS[::-1])) == [words[words.index("lookup") + 1] for words in gone]
+
+
+def test_auto_is_single_where_no_rule_of_ours_looks_up_the_lan(laptop: Laptop) -> None:
+    laptop.sync(manage(layout="auto"))
+    assert expected("inet", [32765], [MIRROR]) == laptop.added_rules("inet")
+
+
+def test_auto_stays_tiered_where_a_rule_of_ours_looks_up_the_lan(laptop: Laptop) -> None:
+    laptop.sync(TIERED)
+    assert [] == laptop.sync(manage(layout="auto"))
+
+
+def test_auto_does_not_follow_the_tiers_of_another_mark(laptop: Laptop) -> None:
+    laptop.batch([f"rule add not fwmark 0x77 lookup {TIER_LAN} pref 200 protocol kernel"])
+    laptop.sync(manage(layout="auto"))
+    assert [200, 32765] == [rule.priority for rule in laptop.added_rules("inet")]
+
+
+@pytest.mark.parametrize("fwmark", ["0x2021/0xffff", "0x20000000/0xf0000000"])
+@pytest.mark.parametrize("config", ["single", "tiered"])
+def test_a_mark_with_a_mask_is_in_the_rules(config: str, fwmark: str, laptop: Laptop) -> None:
+    text = manage(fwmark=fwmark, layout=config)
+    laptop.sync(text)
+    mark, mask = (int(part, 0) for part in fwmark.split("/"))
+    layout = (PRIORITIES, TIERS) if config == "tiered" else ([32765], [MIRROR])
+    assert expected("inet", *layout, mark=mark, mask=mask) == laptop.added_rules("inet")
+    assert [] == laptop.sync(text)
+
+
+def test_a_mask_decides_which_packets_are_marked(laptop: Laptop) -> None:
+    laptop.sync(manage(fwmark="0x2021/0xffff"))
+    ways = [laptop.way("8.8.8.8", mark=mark) for mark in (0x2021, 0xABCD2021, 0x2022)]
+    assert ["uplink0", "uplink0", "tun-firezone"] == ways

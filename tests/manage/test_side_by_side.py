@@ -1,0 +1,114 @@
+"""Two VPNs on one machine, with tables, marks and interfaces of their own: neither touches the other's."""
+
+import pytest
+
+from tests.manage.conftest import Watch
+from tests.manage.laptop import MARK, TUNNEL, Laptop, State, manage
+from tests.netns.namespace import wait_until
+
+OTHER = "tun-other"
+# Who has a second tunnel says so, or its link-local network is taken for a LAN.
+LAN = {"exclude_interfaces": ["tun-*"]}
+TABLES_A = {"single": 1000, "user": 1001, "lan": 1002, "internet": 1003}
+TABLES_B = {"single": 2000, "user": 2001, "lan": 2002, "internet": 2003}
+LAYOUTS = pytest.mark.parametrize(
+    ("layout_a", "layout_b"), [("single", "single"), ("tiered", "tiered"), ("single", "tiered"), ("auto", "auto")]
+)
+
+
+def first(layout: str, **keys: object) -> str:
+    return manage(
+        layout=layout,
+        tables=dict(TABLES_A),
+        rules={"single": 32764, "tiered": [100, 200, 300]},
+        lan=dict(LAN),
+        **keys,  # type: ignore[arg-type]
+    )
+
+
+def second(layout: str, **keys: object) -> str:
+    return manage(
+        layout=layout, interface=OTHER, fwmark="0x77/0xff", routes=["10.99.0.0/16", "fd00:99::/48"], internet=False,
+        tables=dict(TABLES_B), rules={"single": 32765, "tiered": [110, 210, 310]}, lan=dict(LAN), **keys,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def both(laptop: Laptop) -> Laptop:
+    laptop.tunnel(OTHER, "10.99.0.5/32", "fd00:99::5/128")
+    laptop.wait_for_carrier(6)
+    return laptop
+
+
+def part(state: State, tables: dict[str, int]) -> State:
+    """What of the state is one VPN's."""
+    numbers = set(tables.values())
+    return State(
+        {family: [rule for rule in rules if rule.table in numbers] for family, rules in state.rules.items()},
+        {key: routes for key, routes in state.tables.items() if key[1] in numbers},
+    )
+
+
+@LAYOUTS
+def test_a_sync_of_one_leaves_the_other_alone(layout_a: str, layout_b: str, both: Laptop) -> None:
+    a, b = first(layout_a), second(layout_b)
+    both.sync(a)
+    alone = part(both.state(), TABLES_A)
+    both.sync(b)
+    assert alone == part(both.state(), TABLES_A)
+    together = both.state()
+    assert [] == both.sync(a) + both.sync(b)
+    for other in (first("tiered"), first("single", internet=False), a):
+        both.sync(other)
+        assert part(together, TABLES_B) == part(both.state(), TABLES_B)
+    assert together == both.state()
+
+
+@LAYOUTS
+def test_down_of_one_leaves_the_other_whole(layout_a: str, layout_b: str, both: Laptop) -> None:
+    before = both.state()
+    a, b = first(layout_a), second(layout_b)
+    both.sync(b)
+    alone = both.state()
+    both.sync(a)
+    both.down(a)
+    assert alone == both.state()
+    both.down(b)
+    assert before == both.state()
+
+
+@LAYOUTS
+def test_each_gets_its_packets(layout_a: str, layout_b: str, both: Laptop) -> None:
+    both.sync(first(layout_a, internet=False))
+    both.sync(second(layout_b))
+    assert {"100.64.0.9": TUNNEL, "10.99.0.9": OTHER, "fd00:99::9": OTHER} == both.leads(
+        ["100.64.0.9", "10.99.0.9", "fd00:99::9"]
+    )
+
+
+def test_one_may_use_the_default_tables_beside_another_that_only_configures_a_single_one(both: Laptop) -> None:
+    """The one with a table of its own does not claim those of the tiers that it has by default, but does not use."""
+    tiers = manage(layout="tiered", lan=dict(LAN))
+    both.sync(tiers)
+    before = both.state()
+    lone = manage(
+        interface=OTHER, fwmark=5, routes=["10.99.0.0/16"], internet=False, tables={"single": 4000}, lan=dict(LAN),
+        rules={"single": 32000},
+    )  # fmt: skip
+    both.sync(lone)
+    assert [] == both.sync(tiers)
+    both.down(lone)
+    assert before == both.state()
+
+
+def test_two_daemons_do_not_wake_each_other_for_ever(both: Laptop, watch: Watch) -> None:
+    a, b = watch(first("tiered")), watch(second("single"))
+    whole = both.state()
+    both.batch(["rule del pref 200", "rule del pref 32765", "route del 100.64.0.0/11 table 1001"])
+    wait_until(lambda: whole == both.state(), "both are whole again")
+    assert [] == a.complaints + b.complaints
+    assert 0 == a.stop()
+    assert whole == both.state()
+    both.down(first("tiered"))
+    assert part(whole, TABLES_B) == part(both.state(), TABLES_B)
+    assert MARK not in [rule.mark for rule in both.rules("inet")]

@@ -1,0 +1,220 @@
+"""The tunnel comes, goes, is renamed, goes down, or carries one family: nothing fails, and packets are not lost."""
+
+import pytest
+
+from tests.manage.laptop import LAN, MIRROR, TIER_INTERNET, TUNNEL, UPLINK, Laptop, manage
+from tests.netns.rtnetlink import FAMILIES
+
+INTERNET = ["8.8.8.8", "2001:db8::1"]
+LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
+
+
+def backstops(laptop: Laptop, layout: str = "single") -> list[str]:
+    table = TIER_INTERNET if layout == "tiered" else MIRROR
+    return [line.split()[0] for line in laptop.contents(table) if line.startswith("unreachable default")]
+
+
+def without_ipv6(laptop: Laptop) -> None:
+    laptop.ip("-6", "addr", "flush", "dev", TUNNEL)
+
+
+def by_tunnel(laptop: Laptop) -> list[str]:
+    return [line for line in laptop.contents() if f"dev {TUNNEL}" in line]
+
+
+def gone(laptop: Laptop) -> None:
+    laptop.vpn.close()
+
+
+def down(laptop: Laptop) -> None:
+    laptop.ip("link", "set", "dev", TUNNEL, "down")
+
+
+def renamed(laptop: Laptop) -> None:
+    laptop.ip("link", "set", "dev", TUNNEL, "down")
+    laptop.ip("link", "set", "dev", TUNNEL, "name", "tun-new")
+    laptop.ip("link", "set", "dev", "tun-new", "up")
+
+
+LOSSES = pytest.mark.parametrize("loss", [gone, down, renamed], ids=lambda loss: loss.__name__)
+
+
+@LOSSES
+@LAYOUTS
+def test_without_the_tunnel_the_rest_is_put_in_place(layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+    loss(laptop)
+    laptop.fz("sync", config=manage(layout=layout))
+    assert [] == by_tunnel(laptop)
+    assert [1 if layout == "single" else 3] * 2 == [len(laptop.added_rules(family)) for family in FAMILIES]
+    assert [LAN, UPLINK] == [laptop.way("192.168.188.1"), laptop.way("8.8.8.8")]
+
+
+@LOSSES
+@LAYOUTS
+def test_open_without_the_tunnel_packets_take_the_uplink(layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+    text = manage(layout=layout, on_down="open")
+    laptop.sync(text)
+    loss(laptop)
+    laptop.sync(text)
+    assert dict.fromkeys(INTERNET, UPLINK) == laptop.leads(INTERNET)
+    assert [] == laptop.sync(text)
+
+
+@LOSSES
+@LAYOUTS
+def test_closed_packets_are_stopped_at_once_when_the_tunnel_goes(layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+    text = manage(layout=layout, on_down="closed")
+    laptop.sync(text)
+    loss(laptop)
+    # Nothing has run since.
+    assert dict.fromkeys(INTERNET, "unreachable") == laptop.leads(INTERNET)
+    assert {"192.168.188.1": LAN, "fd00:188::1": LAN} == laptop.leads(["192.168.188.1", "fd00:188::1"])
+    laptop.sync(text)
+    assert dict.fromkeys(INTERNET, "unreachable") == laptop.leads(INTERNET)
+    assert [] == laptop.sync(text)
+
+
+@LAYOUTS
+def test_closed_the_backstop_stands_behind_the_default_route(layout: str, laptop: Laptop) -> None:
+    laptop.sync(manage(layout=layout, on_down="closed"))
+    table = TIER_INTERNET if layout == "tiered" else MIRROR
+    assert [
+        f"default dev {TUNNEL} proto static",
+        "unreachable default proto static metric 4294967295",
+        f"default dev {TUNNEL} proto static metric 1024 pref medium",
+        "unreachable default dev lo proto static metric 4294967295 pref medium",
+    ] == [line for line in laptop.contents(table) if "default" in line]
+
+
+def test_closed_without_the_internet_resource_nothing_is_stopped(laptop: Laptop) -> None:
+    laptop.sync(manage(on_down="closed", internet=False))
+    assert [] == backstops(laptop)
+
+
+def test_opened_again_the_backstop_goes(laptop: Laptop) -> None:
+    laptop.sync(manage(on_down="closed"))
+    laptop.sync(manage(on_down="open"))
+    assert [] == backstops(laptop)
+
+
+@LOSSES
+@LAYOUTS
+@pytest.mark.parametrize("on_down", ["open", "closed"])
+def test_all_is_in_place_again_when_the_tunnel_is_back(on_down, layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+    text = manage(layout=layout, on_down=on_down)
+    loss(laptop)
+    laptop.sync(text)
+    if loss is gone:
+        laptop.vpn = laptop.tunnel(TUNNEL)
+    else:
+        laptop.ip("link", "set", "dev", "tun-new" if loss is renamed else TUNNEL, "down")
+        if loss is renamed:
+            laptop.ip("link", "set", "dev", "tun-new", "name", TUNNEL)
+        laptop.ip("link", "set", "dev", TUNNEL, "up")
+    laptop.ip("addr", "replace", "100.64.0.5/32", "dev", TUNNEL)
+    laptop.ip("-6", "addr", "replace", "fd00:2021:1111::5/128", "dev", TUNNEL, "nodad")
+    laptop.sync(text)
+    back = ["100.64.0.9", "fd00:2021:1111::9", *INTERNET]
+    assert dict.fromkeys(back, TUNNEL) == laptop.leads(back)
+    assert [] == laptop.sync(text)
+
+
+# A tunnel without IPv6
+
+
+@LAYOUTS
+def test_a_family_that_the_tunnel_does_not_carry_is_blocked(layout: str, laptop: Laptop) -> None:
+    without_ipv6(laptop)
+    text = manage(layout=layout, leak="block")
+    laptop.sync(text)
+    assert {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable"} == laptop.leads(INTERNET)
+    assert LAN == laptop.way("fd00:188::1")
+    assert [] == laptop.sync(text)
+
+
+@LAYOUTS
+def test_or_allowed_to_take_the_uplink(layout: str, laptop: Laptop) -> None:
+    without_ipv6(laptop)
+    laptop.sync(manage(layout=layout, leak="allow"))
+    assert {"8.8.8.8": TUNNEL, "2001:db8::1": UPLINK} == laptop.leads(INTERNET)
+
+
+def test_without_the_internet_resource_no_family_is_blocked(laptop: Laptop) -> None:
+    without_ipv6(laptop)
+    laptop.sync(manage(leak="block", internet=False))
+    assert dict.fromkeys(INTERNET, UPLINK) == laptop.leads(INTERNET)
+
+
+def test_the_routes_of_a_family_that_is_not_carried_wait(laptop: Laptop) -> None:
+    without_ipv6(laptop)
+    text = manage()
+    laptop.sync(text)
+    assert [] == [line for line in by_tunnel(laptop) if line.startswith("fd00")]
+    assert "wait    inet6: fd00:2021:1111::/48, default  # tun-firezone has no IPv6 address" in laptop.fz(
+        "status", config=text
+    )
+
+
+def test_the_blockade_ends_when_the_tunnel_gets_an_address(laptop: Laptop) -> None:
+    without_ipv6(laptop)
+    laptop.sync(manage())
+    laptop.address(TUNNEL, "fd00:2021:1111::5/128")
+    laptop.sync(manage())
+    assert dict.fromkeys(INTERNET, TUNNEL) == laptop.leads(INTERNET)
+    assert [] == backstops(laptop)
+
+
+def test_a_tunnel_without_ipv4_blocks_ipv4(laptop: Laptop) -> None:
+    laptop.ip("-4", "addr", "flush", "dev", TUNNEL)
+    laptop.sync(manage())
+    assert {"8.8.8.8": "unreachable", "2001:db8::1": TUNNEL} == laptop.leads(INTERNET)
+
+
+@pytest.mark.parametrize("leak", ["block", "allow"])
+def test_a_machine_without_ipv6_is_served_all_the_same(leak: str, laptop: Laptop) -> None:
+    laptop.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
+    text = manage(leak=leak)
+    laptop.fz("sync", config=text)
+    assert [TUNNEL, LAN] == [laptop.way("8.8.8.8"), laptop.way("192.168.188.1")]
+    assert [] == laptop.sync(text)
+
+
+@LAYOUTS
+def test_a_tunnel_with_ipv6_switched_off_blocks_it(layout: str, laptop: Laptop) -> None:
+    laptop.sysctl(f"net.ipv6.conf.{TUNNEL}.disable_ipv6", 1)
+    text = manage(layout=layout)
+    laptop.sync(text)
+    assert {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable"} == laptop.leads(INTERNET)
+    assert [] == laptop.sync(text)
+
+
+# What status says
+
+
+def first_line(laptop: Laptop, config: str) -> str:
+    return laptop.fz("status", config=config).splitlines()[0]
+
+
+def test_status_says_which_family_is_blocked_and_why(laptop: Laptop) -> None:
+    without_ipv6(laptop)
+    laptop.sync(manage())
+    assert (
+        "tunnel  tun-firezone is up; Internet Resource active (inet), blocked (inet6: tun-firezone has no IPv6 address)"
+    ) == first_line(laptop, manage())
+
+
+@LOSSES
+def test_status_says_that_all_is_blocked_without_the_tunnel(loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+    loss(laptop)
+    text = manage(on_down="closed")
+    laptop.sync(text)
+    state = "down" if loss is down else "missing"
+    assert (f"tunnel  {TUNNEL} is {state}; Internet Resource blocked (inet, inet6: {TUNNEL} is {state})") == first_line(
+        laptop, text
+    )
+
+
+def test_status_says_that_there_is_no_default_route(laptop: Laptop) -> None:
+    text = manage(internet=False)
+    laptop.sync(text)
+    assert f"tunnel  {TUNNEL} is up; no default route into it" == first_line(laptop, text)
