@@ -5,7 +5,7 @@ replaces goes, and a table is complete before a rule leads to it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -74,7 +74,7 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
         if contents.wanted == contents.ours:
             continue
         refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
-        for phase, verb, route, reason in _steps(family, contents, prune):
+        for phase, verb, route, reason in _steps(family, contents, prune, desired.tunnels):
             words = ("route", verb, "table", str(table), *route.words)
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
             order = (0, 0)
@@ -121,7 +121,7 @@ def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:
     return words if rule.protocol in ("", "unspec") else (*words, "protocol", rule.protocol)
 
 
-def _steps(family: Family, contents: Contents, prune: bool) -> Iterator[_Step]:
+def _steps(family: Family, contents: Contents, prune: bool, tunnels: Collection[str]) -> Iterator[_Step]:
     wanted, ours, others = contents
     want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
     reached = {route.dst for route in wanted}
@@ -145,9 +145,14 @@ def _steps(family: Family, contents: Contents, prune: bool) -> Iterator[_Step]:
             route = step.route
             if step.verb == "del" and (route.dst, route.attributes.tos, route.attributes.path) in at_risk:
                 continue
-            # Without pruning, only what another copy of the same destination supersedes may go.
-            if prune or step.verb != "del" or step.route.dst in reached:
+            # Without pruning, of the copies only those may go that another one of the same destination supersedes.
+            if prune or step.verb != "del" or route.dst in reached or _is_tunnels(route, tunnels):
                 yield step
+
+
+def _is_tunnels(route: Route, tunnels: Collection[str]) -> bool:
+    """Of ours, a route into the tunnel or the backstop: no copy, which a default route never is."""
+    return route.dst == "default" or any(device in tunnels for device in route.attributes.devices)
 
 
 def _grouped(routes: Iterable[Route]) -> dict[_Key, list[Route]]:
