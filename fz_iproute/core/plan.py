@@ -80,8 +80,10 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
             order = (0, 0)
             if phase is _Phase.DELETE:
                 # What a table has lost is looked up in the next: so the last one goes first, and in each the widest
-                # route, which would otherwise take what the others leave.
-                order = (-ranks.get(table, 0), Prefix.of_route(route.dst, family).length)
+                # route, which would otherwise take what the others leave. The backstop is wider than all: behind it,
+                # nothing is asked.
+                width = Prefix.of_route(route.dst, family).length if route.attributes.type == "unicast" else -1
+                order = (-ranks.get(table, 0), width)
             yield phase, order, Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD)
 
 

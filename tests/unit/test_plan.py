@@ -60,6 +60,16 @@ def test_without_pruning_stale_routes_stay_but_changes_are_complete() -> None:
     ]
 
 
+def test_the_backstop_goes_before_the_default_that_it_stands_behind() -> None:
+    """What remains of a table that is asked in front of others would otherwise refuse what is theirs."""
+    backstop = route("default", None, type="unreachable", protocol="static", scope=None, metric=2**32 - 1)
+    due = plan(desired(replace(Config(), tunnel={"mode": "manage"}), snapshot([], [tunnel("default"), backstop])))
+    assert [" ".join(command.words[4:6]) for command in due if command.words[0] == "route"] == [
+        "unreachable default",
+        "default dev",
+    ]
+
+
 def test_without_pruning_the_tunnels_own_routes_go_all_the_same() -> None:
     managing = replace(Config(), tunnel={"mode": "manage"}, lan={"prune": False})
     static = route("fd00:9::/64", protocol="static")
