@@ -25,7 +25,7 @@ from fz_iproute.kernel.journal import Journal
 from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.monitor import Monitor
 from fz_iproute.kernel.notify import notify, watchdog_interval
-from fz_iproute.kernel.signals import ENDING, GraceOver, signal_pipe
+from fz_iproute.kernel.signals import ENDING, GraceOver, no_more_grace, signal_pipe
 from fz_iproute.log import Log
 
 # Lost events are followed by a full pass, at most one in this many seconds.
@@ -117,6 +117,7 @@ class Watch:
             except GraceOver:
                 self._log.warning("an ip was still at work, and did not end in time")
             finally:
+                no_more_grace()
                 files.close()
                 self._end_monitor()
                 self._ip.abandon()

@@ -22,6 +22,11 @@ class Pipe(NamedTuple):
     writing: int
 
 
+def no_more_grace() -> None:
+    """From here on, until the end of `signal_pipe`, nothing is broken off: what is left to do takes its own time."""
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
 @contextmanager
 def signal_pipe(grace: float) -> Iterator[Pipe]:
     """Hear the signals of a daemon. `grace` seconds after SIGTERM or SIGINT, GraceOver breaks whatever waits."""
