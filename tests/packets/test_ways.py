@@ -11,15 +11,15 @@ from tests.packets.terrain import TUNNEL_ADDRESSES, Crossroads, Witness, manage
 LAYOUTS = ["single", "tiered"]
 FAMILIES = ["inet", "inet6"]
 
-# As in the README. "The VPN" is what tunnel.routes has; marked packets are those of the VPN client itself.
+# As in the README. Marked packets are those of the VPN client itself.
 WAYS = """
-| a packet to                               | internet | internet = false | marked, internet | marked, internet = false |
-| ----------------------------------------- | -------- | ---------------- | ---------------- | ------------------------ |
-| a host of the LAN                         | LAN      | LAN              | LAN              | LAN                      |
-| a resource of the VPN                     | tunnel   | tunnel           | uplink           | uplink                   |
-| a resource of the VPN that is in the LAN  | tunnel   | tunnel           | LAN              | LAN                      |
-| a host of a LAN that is in a VPN's route  | tunnel   | tunnel           | second LAN       | second LAN               |
-| a host of the internet                    | tunnel   | uplink           | uplink           | uplink                   |
+| a packet to                              | internet | no internet | marked, internet | marked, no internet |
+| ---------------------------------------- | -------- | ----------- | ---------------- | ------------------- |
+| a host of the LAN                        | LAN      | LAN         | LAN              | LAN                 |
+| a resource of the VPN                    | tunnel   | tunnel      | uplink           | uplink              |
+| a resource of the VPN that is in the LAN | tunnel   | tunnel      | LAN              | LAN                 |
+| a host of a LAN that is in a VPN's route | tunnel   | tunnel      | second LAN       | second LAN          |
+| a host of the internet                   | tunnel   | uplink      | uplink           | uplink              |
 """
 HOSTS = {
     "a host of the LAN": {"inet": "192.168.188.1", "inet6": "fd00:188::1"},
