@@ -74,7 +74,9 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
         if contents.wanted == contents.ours:
             continue
         refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
-        for phase, verb, route, reason in _steps(family, contents, prune, desired.tunnels):
+        # A copy that stays, stays where copies belong: in another table it could stand in front of the tunnel's routes.
+        is_kept = not prune and table == desired.layout.mirror
+        for phase, verb, route, reason in _steps(family, contents, not is_kept, desired.tunnels):
             words = ("route", verb, "table", str(table), *route.words)
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
             order = (0, 0)

@@ -60,6 +60,13 @@ def test_without_pruning_stale_routes_stay_but_changes_are_complete() -> None:
     ]
 
 
+def test_without_pruning_no_copy_stays_in_a_table_of_another_layout() -> None:
+    copy = route("10.0.0.0/24")
+    tiered = replace(Config(), tables={"layout": "tiered"})
+    due = plan(desired(tiered, snapshot([copy], [copy])), prune=False)
+    assert [(command.words[1], command.words[3]) for command in due] == [("add", "539098369"), ("del", "539098368")]
+
+
 def test_the_backstop_goes_before_the_default_that_it_stands_behind() -> None:
     """What remains of a table that is asked in front of others would otherwise refuse what is theirs."""
     backstop = route("default", None, type="unreachable", protocol="static", scope=None, metric=2**32 - 1)
