@@ -97,6 +97,13 @@ class Crossroads(Namespace):
         self.vpn = self.tunnel(TUNNEL, *addresses)
         return self.vpn
 
+    def mouth(self, address: str, mark: int = 0) -> socket.socket:
+        """For datagrams to this address, with a mark or without."""
+        kind = socket.AF_INET6 if ":" in address else socket.AF_INET
+        made = rtnetlink.inside(self.name, lambda: socket.socket(kind, socket.SOCK_DGRAM))
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
+        return made
+
     def remove(self) -> None:
         self._stack.close()
         super().remove()
@@ -117,13 +124,7 @@ class Witness:
     def way(self, address: str, *, mark: int = 0) -> str:
         """Send one datagram: `LAN`, `second LAN`, `uplink`, `tunnel`, `refused` if it cannot even be sent, `lost`."""
         token = secrets.token_bytes(16)
-        mouth = rtnetlink.inside(
-            self._crossroads.name,
-            lambda: socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM),
-        )
-        with mouth:
-            if mark:
-                mouth.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
+        with self._crossroads.mouth(address, mark) as mouth:
             try:
                 mouth.sendto(token, (address, PORT))
             except OSError:

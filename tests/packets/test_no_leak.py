@@ -17,13 +17,14 @@ from tests.packets.traffic import Traffic
 from tests.watch.daemon import Daemon
 
 FRESH = random.randrange(2**32)
-STEPS = 50  # for each of two seeds
+RECONFIGURATIONS = 50  # for each of two seeds
 
 PAUSE = 0.002  # between the packets to an address
 SLOWNESS = 0.003  # so that every state between two commands is seen by some packet of each stream
 
 NEIGHBOUR = ("192.168.188.1", "fd00:188::1")
 INTERNET = ("198.51.100.7", "2001:db8:7::7")
+RESOURCES = ("192.168.188.77", "fd00:188::77")  # of the VPN, though the neighbour has these addresses too
 
 # A table may play another part later on; but `user` and `internet` are asked in front of the LAN and behind it.
 USER_TABLES = (539098368, 5001, 5002)
@@ -32,11 +33,12 @@ INTERNET_TABLES = (539098370, 5004, 5005)
 TABLES = (*USER_TABLES, *LAN_TABLES, *INTERNET_TABLES)
 PRIORITIES = (5, 100, 150, 200, 300, 1000, 32000, 32765)
 MARKS = (f"{MARK:#x}", "0x2021", "0x10000000/0xf0000000")
-# Never the LAN that must not be touched, but a host in it; and sometimes the very host on the internet.
+ALWAYS = ("192.168.188.77/32", "fd00:188::77/128")
+# Never the LAN that must not be touched, but sometimes the very host on the internet.
 ROUTES = (
-    "100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24", "192.168.188.77/32", "10.200.0.0/16", "198.51.100.0/24",
-    "198.51.100.7/32", "203.0.113.0/24", "10.77.0.0/24",
-    "fd00:2021:1111::/48", "fd00:188::77/128", "fd00:200::/48", "2001:db8:7::/64", "fd00:77::/64",
+    "100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24", "10.200.0.0/16", "198.51.100.0/24", "198.51.100.7/32",
+    "203.0.113.0/24", "10.77.0.0/24",
+    "fd00:2021:1111::/48", "fd00:200::/48", "2001:db8:7::/64", "fd00:77::/64",
 )  # fmt: skip
 
 
@@ -50,7 +52,7 @@ class Settings:
     mark: str = MARKS[0]
     priority: int = 32765
     priorities: tuple[int, ...] = (100, 200, 300)
-    routes: tuple[str, ...] = ROUTES[:4]
+    routes: tuple[str, ...] = ALWAYS + ROUTES[:4]
     tunnel: dict[str, str] = field(default_factory=dict)
     lan: dict[str, str] = field(default_factory=dict)
 
@@ -170,7 +172,8 @@ class Walker:
         return replace(old, priority=dice.choice(PRIORITIES), priorities=tiers)
 
     def _routes(self, old: Settings) -> Settings:
-        return replace(old, routes=tuple(self.dice.sample(ROUTES, self.dice.randrange(len(ROUTES)))))
+        chosen = self.dice.sample(ROUTES, self.dice.randrange(len(ROUTES)))
+        return replace(old, routes=tuple(self.dice.sample((*chosen, *ALWAYS), len(chosen) + 2)))
 
     def _mark(self, old: Settings) -> Settings:
         return replace(old, mark=self.dice.choice(MARKS))
@@ -226,6 +229,7 @@ class Story:
         self.traffic = traffic
         self.settings = Settings()
         self.told: list[str] = []
+        self.reconfigurations = 0
         path = slow_ip(folder, SLOWNESS)
         self._slow = str(path)
         self.daemons = [Daemon(machine, self.settings.text, path=at) for at in (None, path)]
@@ -245,15 +249,20 @@ class Story:
         self.daemon.start()
 
     def step(self) -> None:
-        self.settings = self.walker.settings(self.settings)
+        self._reconsider()
         (kind,) = self.dice.choices([self.rewritten, self.restarted, self.killed, self.synced], [7, 1, 1, 1])
-        self.tell(f"step {len(self.told) + 1}, {kind.__name__}: {self.settings}")
+        self.tell(kind.__name__)
         kind()
         self.reached()
 
-    def tell(self, what: str) -> None:
-        self.told.append(what)
-        self.traffic.account(what)
+    def _reconsider(self) -> None:
+        self.settings = self.walker.settings(self.settings)
+        self.reconfigurations += 1
+
+    def tell(self, kind: str) -> None:
+        step = f"{self.reconfigurations}, {kind}"
+        self.told.append(f"{step}: {self.settings}")
+        self.traffic.account(step)
 
     # What may happen
 
@@ -292,8 +301,8 @@ class Story:
             self.change_lan()
             self.machine.fz("sync", config=self.settings.text, path=path)
             assert self.settings.in_force(self.machine), f"one sync is not enough: {self.state()}"
-            self.settings = self.walker.settings(self.settings)
-            self.tell(f"then {self.settings}")
+            self._reconsider()
+            self.tell("synced")
         self.start_another()
 
     def wait_a_moment(self) -> None:
@@ -358,12 +367,13 @@ def test_nothing_leaks_and_nothing_is_lost_while_everything_changes(
     assert ["tunnel"] * 2 == [witness.way(address) for address in INTERNET]
     witness.close()
     with ExitStack() as stack:
-        traffic = Traffic(machine, PAUSE, NEIGHBOUR, INTERNET)
+        traffic = Traffic(machine, PAUSE, NEIGHBOUR, (*INTERNET, *RESOURCES))
         stack.callback(traffic.close)
+        traffic.prove_that_leaks_are_seen(MARK)
         story = Story(seed, machine, traffic, tmp_path, stack)
         try:
             story.begin()
-            for _ in range(STEPS):
+            while story.reconfigurations < RECONFIGURATIONS:
                 story.step()
             story.daemon.wait_in_step(lambda: story.settings.in_force(machine))
             machine.fz("plan", "--exit-code", config=story.settings.text)
@@ -372,6 +382,7 @@ def test_nothing_leaks_and_nothing_is_lost_while_everything_changes(
             assert traffic.is_faultless
         except AssertionError as error:
             traffic.end()
+            traffic.account()
             raise AssertionError(f"seed {seed}: {error}\n{traffic.report}\n{story.report}") from None
         assert traffic.sent == sum(traffic.arrived.values())
-        assert traffic.sent > 100 * STEPS
+        assert traffic.sent > 100 * RECONFIGURATIONS

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.netns import rtnetlink
-from tests.netns.namespace import Namespace
+from tests.netns.namespace import Namespace, wait_until
 from tests.packets.sender import PAYLOAD
 from tests.packets.terrain import PORT, Crossroads
 
@@ -97,9 +97,19 @@ class Traffic:
         eye.setblocking(False)
         return eye
 
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return tuple(address for sender in self._senders.values() for address in sender.addresses)
+    def prove_that_leaks_are_seen(self, mark: int) -> None:
+        """Send one packet with the mark: it leaks, and is forgiven."""
+        sender = self._senders["tunnel"]
+        for stream, address in enumerate(sender.addresses[:2]):
+            with self._crossroads.mouth(address, mark) as mouth:
+                mouth.sendto(PAYLOAD.pack(sender.token, stream, 2**40), (address, PORT))
+
+        def both_are_seen() -> bool:
+            self.account()
+            return {leak.address for leak in self.leaks} == set(sender.addresses[:2])
+
+        wait_until(both_are_seen, "packets that leak are seen")
+        self.leaks.clear()
 
     @property
     def sent(self) -> int:
