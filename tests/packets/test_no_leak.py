@@ -234,6 +234,7 @@ class Story:
         self._slow = str(path)
         self.daemons = [Daemon(machine, self.settings.text, path=at) for at in (None, path)]
         for daemon in self.daemons:
+            daemon.log_file.touch()  # its turn may never come
             stack.callback(daemon.end)
         self.daemon = self.daemons[0]
 
