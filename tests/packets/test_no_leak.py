@@ -244,8 +244,8 @@ class Story:
         self.reached()
 
     def start_another(self) -> None:
-        """With the real `ip` or with a slow one."""
-        self.daemon = self.dice.choice(self.daemons)
+        """Mostly with the slow `ip`, sometimes with the real one."""
+        self.daemon = self.daemons[self.dice.random() < 0.8]
         self._write()
         self.daemon.start()
 
