@@ -3,7 +3,7 @@
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -338,6 +338,11 @@ class Story:
         new.rename(self.daemon.config)
 
     @property
+    def commands(self) -> int:
+        """How many were run in the time of the daemons."""
+        return sum(line.startswith("ip -n ") for daemon in self.daemons for line in daemon.lines)
+
+    @property
     def report(self) -> str:
         """For whoever has to find out."""
         return "\n".join([*self.told[-3:], self.state(), *self.daemon.lines[-80:]])
@@ -359,7 +364,7 @@ def machine(runtime: Path) -> Iterator[Crossroads]:
 
 @pytest.mark.parametrize("seed", [2021, FRESH])
 def test_nothing_leaks_and_nothing_is_lost_while_everything_changes(
-    seed: int, machine: Crossroads, tmp_path: Path
+    seed: int, machine: Crossroads, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     for address in (*NEIGHBOUR, *INTERNET):
         machine.reaches(address)  # neighbours are known before it starts
@@ -387,3 +392,6 @@ def test_nothing_leaks_and_nothing_is_lost_while_everything_changes(
             raise AssertionError(f"seed {seed}: {error}\n{traffic.report}\n{story.report}") from None
         assert traffic.sent == sum(traffic.arrived.values())
         assert traffic.sent > 100 * RECONFIGURATIONS
+        record_property("packets", dict(traffic.arrived))
+        record_property("reconfigurations", story.reconfigurations)
+        record_property("commands", story.commands)
