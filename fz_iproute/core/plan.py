@@ -114,7 +114,9 @@ def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[_Phase, _
             # The tunnel's own first, then the LAN, then the internet: at no time does the last stand alone.
             yield _Phase.ADD_RULE, (rule.priority, 0), Command(family, _rule_words("add", rule), "missing")
     for rule in surplus.elements():
-        phase = _Phase.DELETE_RULE if rule.table in desired.layout.tables else _Phase.DELETE_FORMER_RULE
+        # The table with the tunnel's own routes is right in front of all others, former ones too: its rule goes last.
+        is_behind = rule.table in desired.layout.tables and rule.table != desired.layout.user
+        phase = _Phase.DELETE_RULE if is_behind else _Phase.DELETE_FORMER_RULE
         why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
         yield phase, (-rule.priority, 0), Command(family, _rule_words("del", rule), why)
 
