@@ -26,11 +26,11 @@ NEIGHBOUR = ("192.168.188.1", "fd00:188::1")
 INTERNET = ("198.51.100.7", "2001:db8:7::7")
 RESOURCES = ("192.168.188.77", "fd00:188::77")  # of the VPN, though the neighbour has these addresses too
 
-# A table may play another part later on; but `user` and `internet` are asked in front of the LAN and behind it.
+# No table changes its part: as `user` it would stand in front of the LAN with what it had as another.
 USER_TABLES = (539098368, 5001, 5002)
 LAN_TABLES = (539098369, 5003)
 INTERNET_TABLES = (539098370, 5004, 5005)
-TABLES = (*USER_TABLES, *LAN_TABLES, *INTERNET_TABLES)
+TABLES = (*USER_TABLES, *LAN_TABLES, *INTERNET_TABLES, 6001)
 PRIORITIES = (5, 100, 150, 200, 300, 1000, 32000, 32765)
 MARKS = (f"{MARK:#x}", "0x2021", "0x10000000/0xf0000000")
 ALWAYS = ("192.168.188.77/32", "fd00:188::77/128")
@@ -162,8 +162,8 @@ class Walker:
     def _tables(self, old: Settings) -> Settings:
         dice = self.dice
         user, internet = dice.choice(USER_TABLES), dice.choice(INTERNET_TABLES)
-        lan = dice.choice([table for table in TABLES if table not in (user, internet)])
-        single = dice.choice([table for table in TABLES if table not in (lan, internet)])
+        lan = dice.choice(LAN_TABLES)
+        single = dice.choice([*USER_TABLES, 6001])
         return replace(old, tiers=(user, lan, internet), single=single)
 
     def _priorities(self, old: Settings) -> Settings:
