@@ -83,6 +83,7 @@ class Desired:
     judged: Mapping[Family, Judged]
     contents: Mapping[Family, Mapping[int, Contents]]
     rules: Rules
+    tunnels: frozenset[str]  # the interfaces that carry the VPN
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -136,7 +137,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
             internet = tunnel.internet_routes(config, snapshot, family)
             placed[plane.internet] = (*placed.get(plane.internet, ()), *internet)
         contents[family] = {table: Contents(placed.get(table, ()), *found) for table, found in parted.items()}
-    return Desired(plane, judged, contents, _rules(config, plane, snapshot))
+    return Desired(plane, judged, contents, _rules(config, plane, snapshot), carriers)
 
 
 def _parted(

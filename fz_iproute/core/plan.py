@@ -1,48 +1,21 @@
-"""The difference between what should be in the VPN's tables and what is, as `ip` commands in a safe order.
+"""The commands that lead from what is in the VPN's tables to what should be there, in a safe order.
 
 Every step keeps the LAN reachable, and what goes into the tunnel in there: what is added stands before what it
 replaces goes, and a table has what the tunnel and the LAN need before a rule leads to it.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from enum import IntEnum
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
-from fz_iproute.core.desired import Contents, Desired, Rules
+from fz_iproute.core.desired import Desired, Rules
+from fz_iproute.core.difference import Phase, Step, steps
 from fz_iproute.core.model import Command, Route, Rule
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.core.tunnel import is_tunnel_route
 
-_WORST = 2**32 - 1  # the highest metric
-
-
-class _Phase(IntEnum):
-    """When a command runs. A router must be reachable before a route through it is accepted."""
-
-    ADD = 0
-    ADD_GATEWAYED = 1
-    ADD_RULE = 2
-    ADD_DEFAULT = 3  # takes what nothing else takes, so the LAN must be there, and looked up
-    DELETE = 4
-    ADD_BACK = 5  # what could only be put in its place after something else had gone
-    CLEAN_UP = 6
-
-
-class _Step(NamedTuple):
-    phase: _Phase
-    verb: str
-    route: Route
-    reason: str
-
-
-# The kernel keeps routes of equal destination, tos and metric in a list, in which the first one wins.
-_Key = tuple[str, str, int]
-
-# Within a phase. What a table has lost is looked up in the next: so the table that is asked last is cleared first, and
-# then the rule goes that leads there: by it, the table is found again if we are interrupted. But where another rule
-# will lead to the table, the former goes first: the table has got another part to play.
+# Within a phase. What a table has lost is looked up in the next, so the one that is asked last is cleared first.
 _Order = tuple[int, ...]
+_UNASKED = (0, 0)
 
 
 def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
@@ -68,41 +41,49 @@ def leftovers(old: Desired, new: Desired) -> list[Command]:
     return [command._replace(reason="no longer wanted") for command in commands if command.words[1] == "del"]
 
 
-def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[tuple[_Phase, _Order, Command]]:
+def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[tuple[Phase, _Order, Command]]:
     refused: dict[Route, str] = {}
+    mirror = desired.layout.mirror
     ranks = _ranks(family, desired.rules)
-    kept = {rule.table for rule in desired.rules.wanted}
-    lan_tier = desired.layout.mirror if desired.layout.name == "tiered" else None
     for table, contents in desired.contents[family].items():
         if contents.wanted == contents.ours:
             continue
         refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
-        claimed = PrefixSet(_claims_of_both(family, desired) if table == lan_tier else ())
-        for usual, verb, route, reason in _steps(family, contents, prune):
-            # What is to be the LAN's table may be the VPN's as yet, in which the longest prefix would win.
-            is_early = claimed and usual is _Phase.ADD and claimed.covers(Prefix.of_route(route.dst, family))
-            phase = _Phase.ADD_BACK if is_early else usual
+        waiting = PrefixSet(_still_claimed(family, desired) if table == mirror else ())
+        # A copy that stays, stays where copies belong: in another table it could stand in front of the tunnel's routes.
+        for step in steps(family, contents, prune or table != mirror, desired.tunnels):
+            phase, verb, route, reason = step
+            if phase is Phase.ADD and waiting and waiting.covers(Prefix.of_route(route.dst, family)):
+                phase = Phase.ADD_BACK
             words = ("route", verb, "table", str(table), *route.words)
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
-            order: _Order = ()
-            if phase is _Phase.ADD:
-                order = (not is_tunnel_route(route),)  # what the VPN has inside of a LAN stands before the LAN does
-            elif phase is _Phase.ADD_DEFAULT:
-                order = (route.attributes.metric,)  # a backstop last
-            elif phase is _Phase.DELETE:
-                # In each table, the widest route would otherwise take what the others leave; and a backstop goes before
-                # what stands in front of it.
-                length = Prefix.of_route(route.dst, family).length
-                place = 2 if table in kept else 0
-                order = (-ranks.get(table, 0), place, length, route.attributes.type == "unicast")
-            yield phase, order, Command(family, words, why, independent=verb == "add" and phase is _Phase.ADD)
+            independent = verb == "add" and phase is Phase.ADD
+            yield phase, _order(step, ranks.get(table, _UNASKED)), Command(family, words, why, independent)
 
 
-def _claims_of_both(family: Family, desired: Desired) -> Iterator[Prefix]:
-    """What the VPN is to have explicitly, if the LAN's table still has a route of its that is not wanted there."""
+def _order(step: Step, rank: tuple[int, int]) -> _Order:
+    """The place of a step among those of its phase; `rank` is that of its table."""
+    attributes = step.route.attributes
+    match step.phase:
+        case Phase.ADD:
+            return (not is_tunnel_route(step.route),)  # what the VPN has inside of a LAN stands before the LAN does
+        case Phase.ADD_DEFAULT:
+            return (attributes.metric,)  # a backstop last
+        case Phase.DELETE:
+            # The widest route would otherwise take what the others leave; a backstop stops what others would take.
+            return (*rank, Prefix.of_route(step.route.dst, attributes.family).length, attributes.type == "unicast")
+    return ()
+
+
+def _still_claimed(family: Family, desired: Desired) -> Iterator[Prefix]:
+    """In the tiered layout, what the VPN has explicitly, as long as the LAN's table holds routes of the VPN too.
+
+    It has been the VPN's table then: the longest prefix wins in there, and a copy must wait until they have gone.
+    """
     contents = desired.contents[family]
     here = contents[desired.layout.mirror]
-    if any(is_tunnel_route(route) and route.dst != "default" for route in set(here.ours).difference(here.wanted)):
+    stale = set(here.ours).difference(here.wanted)
+    if desired.layout.name == "tiered" and any(is_tunnel_route(route) and route.dst != "default" for route in stale):
         for route in contents[desired.layout.user].wanted:
             yield Prefix.of_route(route.dst, family)
 
@@ -113,16 +94,21 @@ def _staleness(route: Route, table: int, desired: Desired) -> str:
     return "the configuration has no such route here"
 
 
-def _ranks(family: Family, rules: Rules) -> Mapping[int, int]:
-    """When each table is asked, by the rules of ours that exist."""
-    ranks: dict[int, int] = {}
+def _ranks(family: Family, rules: Rules) -> Mapping[int, tuple[int, int]]:
+    """When each table is cleared, by the first rule of ours that leads there: behind those that are asked later.
+
+    Its stale rule goes next, by which it is found again if we are interrupted; but before, if there will be another
+    one, for then the table has got another part to play.
+    """
+    kept = {rule.table for rule in rules.wanted}
+    ranks: dict[int, tuple[int, int]] = {}
     for rule in rules.ours:
         if rule.family == family:
-            ranks.setdefault(rule.table, rule.priority)
+            ranks.setdefault(rule.table, (-rule.priority, 2 if rule.table in kept else 0))
     return ranks
 
 
-def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[_Phase, _Order, Command]]:
+def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[Phase, _Order, Command]]:
     wanted = [rule for rule in desired.rules.wanted if rule.family == family]
     surplus = Counter(rule for rule in desired.rules.ours if rule.family == family)
     for rule in wanted:
@@ -130,134 +116,13 @@ def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[_Phase, _
             surplus[rule] -= 1
         else:
             # The tunnel's own first, then the LAN, then the internet: at no time does the last stand alone.
-            yield _Phase.ADD_RULE, (rule.priority,), Command(family, _rule_words("add", rule), "missing")
+            yield Phase.ADD_RULE, (rule.priority,), Command(family, _rule_words("add", rule), "missing")
     for rule in surplus.elements():
         why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
-        yield _Phase.DELETE, (-rule.priority, 1), Command(family, _rule_words("del", rule), why)
+        yield Phase.DELETE, (-rule.priority, 1), Command(family, _rule_words("del", rule), why)
 
 
 def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:
     """Of a rule of ours. `del` takes the first that fits, and every protocol if none is named."""
     words = ("rule", verb, "priority", str(rule.priority), "not", "fwmark", str(rule.mark), "lookup", str(rule.table))
     return words if rule.protocol in ("", "unspec") else (*words, "protocol", rule.protocol)
-
-
-def _steps(family: Family, contents: Contents, prune: bool) -> Iterator[_Step]:
-    wanted, ours, others = contents
-    want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
-    reached = {route.dst for route in wanted}
-    taken: dict[str, set[int]] = defaultdict(set)  # the metrics of each destination
-    for dst, _, metric in (*want, *have, *alien):
-        taken[dst].add(metric)
-    # `del` takes every attribute that is not given for a match, and encap cannot be given: it could hit such a twin.
-    at_risk = {(route.dst, route.attributes.tos, route.attributes.path) for route in others if family == "inet"}
-    # IPv6 takes a route by a nexthop object for any path, unless the object is named.
-    objects = {(route.dst, route.attributes.metric) for route in others if route.attributes.path[:1] == ("nhid",)}
-    for key in want | have:
-        group = want.get(key, []), have.get(key, []), alien.get(key, [])
-        if group[0] == group[1]:
-            continue
-        if len(group[0]) == 1 and not group[1] and not group[2]:
-            yield _addition("add", group[0][0])  # as most are, where there are many
-            continue
-        if family == "inet":
-            steps = _inet_group(*group)
-        else:
-            steps = _inet6_group(*group, spare=next(m for m in range(_WORST, 0, -1) if m not in taken[key[0]]))
-        for step in steps:
-            if step.verb == "del" and _could_hit(step.route, at_risk, objects):
-                continue
-            # Without pruning, only what another copy of the same destination supersedes may go.
-            if prune or step.verb != "del" or step.route.dst in reached:
-                yield step
-
-
-def _could_hit(route: Route, twins: Container[object], objects: Container[object]) -> bool:
-    """True if the deletion of this route could take somebody else's instead."""
-    dst, attributes = route
-    if attributes.family == "inet":
-        return (dst, attributes.tos, attributes.path) in twins
-    return attributes.path[:1] != ("nhid",) and (dst, attributes.metric) in objects
-
-
-def _grouped(routes: Iterable[Route]) -> dict[_Key, list[Route]]:
-    groups: dict[_Key, list[Route]] = defaultdict(list)
-    for route in routes:
-        groups[route.dst, route.attributes.tos, route.attributes.metric].append(route)
-    return groups
-
-
-def _inet_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[Route]) -> Iterator[_Step]:
-    """IPv4: twins are told apart by any attribute, and `append` puts one behind all others."""
-    if len(want) == len(have) == 1 and not alien:
-        yield _replacement(want[0], have[0])
-        return
-    kept = _kept_in_place(want, have)
-    blocked = False
-    for position, route in enumerate(want[kept:], start=kept):
-        # An identical route is refused, so one that stands in the wrong place has to go before it comes back,
-        # and all that belong behind it wait with it.
-        blocked = blocked or route in have
-        verb = "append" if position or have or alien else "add"
-        yield _Step(_Phase.ADD_BACK, verb, route, "out of order") if blocked else _addition(verb, route)
-    yield from (_deletion(route) for route in have if route not in want[:kept])
-
-
-def _kept_in_place(want: Sequence[Route], have: Sequence[Route]) -> int:
-    """How many routes at the head of `want` already stand in `have`, in this order."""
-    rest = iter(have)
-    for count, route in enumerate(want):
-        if route not in rest:  # consumes `rest` up to the route
-            return count
-    return len(want)
-
-
-def _inet6_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[Route], spare: int) -> Iterator[_Step]:
-    """IPv6: one route for each path; the order is the kernel's own, and `replace` hits the first of any device.
-
-    `spare` is a metric that no route to this destination has.
-    """
-    if len(want) == len(have) == 1 and not alien:
-        yield _replacement(want[0], have[0])
-        return
-    replaced: list[Route] = []
-    for position, route in enumerate(route for route in want if route not in have):
-        rival = next((old for old in have if old.attributes.path == route.attributes.path and old not in want), None)
-        if rival is None:
-            yield _addition("append" if position or have or alien else "add", route)
-            continue
-        # The kernel refuses a second route with this path, and `replace` could hit another device's: a
-        # double with a metric of its own carries the traffic while one goes and the other comes.
-        double = _with_metric(route, spare)
-        replaced.append(rival)
-        yield _Step(_Phase.ADD, "append", double, "holds the place while its original changes")
-        yield _Step(_Phase.DELETE, "del", rival, "changed")
-        yield _Step(_Phase.ADD_BACK, "append", route, f"changed, was {route.changed_from(rival)}")
-        yield _Step(_Phase.CLEAN_UP, "del", double, "held the place")
-    yield from (_deletion(route) for route in have if route not in want and route not in replaced)
-
-
-def _with_metric(route: Route, metric: int) -> Route:
-    words = list(route.attributes.words)
-    # In IPv6, only pairs of words stand before the metric.
-    position = next(index for index in range(0, len(words), 2) if words[index] == "metric")
-    words[position + 1] = str(metric)
-    return Route(route.dst, route.attributes._replace(words=tuple(words), metric=metric))
-
-
-def _addition(verb: str, route: Route) -> _Step:
-    return _Step(_phase(route), verb, route, "missing")
-
-
-def _replacement(new: Route, old: Route) -> _Step:
-    return _Step(_phase(new), "replace", new, f"changed, was {new.changed_from(old)}")
-
-
-def _phase(added: Route) -> _Phase:
-    if added.dst == "default":
-        return _Phase.ADD_DEFAULT
-    return _Phase.ADD_GATEWAYED if added.attributes.gatewayed else _Phase.ADD
-
-
-def _deletion(route: Route) -> _Step:
-    return _Step(_Phase.DELETE, "del", route, "")

@@ -295,14 +295,19 @@ class Tunnel:
             raise
         return fd
 
-    def destinations(self) -> Iterator[str]:
-        """Where the packets wanted to go that came since the last question."""
+    def packets(self) -> Iterator[bytes]:
+        """Those that came since the last question, from the IP header on."""
         with suppress(BlockingIOError):
-            while packet := os.read(self._fd, 65536):
-                if packet[0] >> 4 == 4:
-                    yield socket.inet_ntop(socket.AF_INET, packet[16:20])
-                else:
-                    yield socket.inet_ntop(socket.AF_INET6, packet[24:40])
+            while self._fd >= 0 and (packet := os.read(self._fd, 65536)):
+                yield packet
+
+    def destinations(self) -> Iterator[str]:
+        """Where they wanted to go."""
+        for packet in self.packets():
+            if packet[0] >> 4 == 4:
+                yield socket.inet_ntop(socket.AF_INET, packet[16:20])
+            else:
+                yield socket.inet_ntop(socket.AF_INET6, packet[24:40])
 
     def close(self) -> None:
         """End the program behind it; the device goes with it."""

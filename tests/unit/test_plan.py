@@ -60,6 +60,37 @@ def test_without_pruning_stale_routes_stay_but_changes_are_complete() -> None:
     ]
 
 
+def test_without_pruning_no_copy_stays_in_a_table_of_another_layout() -> None:
+    copy = route("10.0.0.0/24")
+    tiered = replace(Config(), tables={"layout": "tiered"})
+    due = plan(desired(tiered, snapshot([copy], [copy])), prune=False)
+    assert [(command.words[1], command.words[3]) for command in due] == [("add", "539098369"), ("del", "539098368")]
+
+
+def test_the_backstop_goes_before_the_default_that_it_stands_behind() -> None:
+    """What remains of a table that is asked in front of others would otherwise refuse what is theirs."""
+    backstop = route("default", None, type="unreachable", protocol="static", scope=None, metric=2**32 - 1)
+    due = plan(desired(replace(Config(), tunnel={"mode": "manage"}), snapshot([], [tunnel("default"), backstop])))
+    assert [" ".join(command.words[4:6]) for command in due if command.words[0] == "route"] == [
+        "unreachable default",
+        "default dev",
+    ]
+
+
+def test_without_pruning_the_tunnels_own_routes_go_all_the_same() -> None:
+    managing = replace(Config(), tunnel={"mode": "manage"}, lan={"prune": False})
+    static = route("fd00:9::/64", protocol="static")
+    seen = snapshot(
+        [], [tunnel("default"), tunnel("100.64.0.0/11"), tunnel("fd00:8::/64"), static, route("10.0.0.0/24")]
+    )
+    due = plan(desired(managing, seen), prune=False)
+    assert [command.words[4] for command in due if command.words[0] == "route"] == [
+        "default",
+        "100.64.0.0/11",
+        "fd00:8::/64",
+    ]
+
+
 def test_a_route_through_a_router_comes_after_the_one_that_reaches_the_router() -> None:
     main = [gatewayed("10.8.0.0/16", "10.0.0.9"), route("10.0.0.0/24")]
     config = replace(Config(), lan={"allow": (Prefix.parse("10.0.0.0/8"),)})

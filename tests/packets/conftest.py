@@ -1,0 +1,28 @@
+"""The crossroads that serve a whole module, and those who watch them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns import conftest as netns
+from tests.netns.namespace import removing
+from tests.packets.terrain import Crossroads, Witness
+
+_namespaces_are_possible = netns._namespaces_are_possible
+runtime = netns.runtime
+
+
+@pytest.fixture(scope="module")
+def crossroads(runtime: Path) -> Iterator[Crossroads]:
+    """A machine for all tests of a module."""
+    with removing(Crossroads(runtime)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def witness(crossroads: Crossroads) -> Iterator[Witness]:
+    """Sees what comes out where."""
+    made = Witness(crossroads)
+    yield made
+    made.close()

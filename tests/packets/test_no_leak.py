@@ -1,0 +1,397 @@
+"""While everything changes: no packet for the tunnel finds its way around it, and none to the LAN is lost."""
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from tests.netns.namespace import MARK, TUNNEL, Namespace, removing, wait_until
+from tests.packets.slow_ip import slow_ip
+from tests.packets.terrain import Crossroads, Witness
+from tests.packets.traffic import Traffic
+from tests.watch.daemon import Daemon
+
+FRESH = random.randrange(2**32)
+RECONFIGURATIONS = 50  # for each of two seeds
+
+PAUSE = 0.002  # between the packets to an address
+SLOWNESS = 0.003  # so that every state between two commands is seen by some packet of each stream
+
+NEIGHBOUR = ("192.168.188.1", "fd00:188::1")
+INTERNET = ("198.51.100.7", "2001:db8:7::7")
+RESOURCES = ("192.168.188.77", "fd00:188::77")  # of the VPN, though the neighbour has these addresses too
+
+# No table changes its part: as `user` it would stand in front of the LAN with what it had as another.
+USER_TABLES = (539098368, 5001, 5002)
+LAN_TABLES = (539098369, 5003)
+INTERNET_TABLES = (539098370, 5004, 5005)
+TABLES = (*USER_TABLES, *LAN_TABLES, *INTERNET_TABLES, 6001)
+PRIORITIES = (5, 100, 150, 200, 300, 1000, 32000, 32765)
+MARKS = (f"{MARK:#x}", "0x2021", "0x10000000/0xf0000000")
+ALWAYS = ("192.168.188.77/32", "fd00:188::77/128")
+# Never the LAN that must not be touched, but sometimes the very host on the internet.
+ROUTES = (
+    "100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24", "10.200.0.0/16", "198.51.100.0/24", "198.51.100.7/32",
+    "203.0.113.0/24", "10.77.0.0/24",
+    "fd00:2021:1111::/48", "fd00:200::/48", "2001:db8:7::/64", "fd00:77::/64",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration in manage mode, with the Internet Resource."""
+
+    layout: str = "single"
+    single: int = 539098368
+    tiers: tuple[int, int, int] = (539098368, 539098369, 539098370)
+    mark: str = MARKS[0]
+    priority: int = 32765
+    priorities: tuple[int, ...] = (100, 200, 300)
+    routes: tuple[str, ...] = ALWAYS + ROUTES[:4]
+    tunnel: dict[str, str] = field(default_factory=dict)
+    lan: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        user, lan, internet = self.tiers
+        return "\n".join(
+            [
+                "[tunnel]",
+                f'interface = "{TUNNEL}"',
+                'mode = "manage"',
+                "internet = true",
+                f'fwmark = "{self.mark}"',
+                f"routes = {_list(self.routes)}",
+                *(f"{key} = {value}" for key, value in self.tunnel.items()),
+                "[tables]",
+                f'layout = "{self.layout}"',
+                f"single = {self.single}",
+                f"user = {user}",
+                f"lan = {lan}",
+                f"internet = {internet}",
+                "[rules]",
+                f"single = {self.priority}",
+                f"tiered = {list(self.priorities)}",
+                "[lan]",
+                *(f"{key} = {value}" for key, value in self.lan.items()),
+                "[watch]",
+                "max_wait = 0.05",
+                "",
+            ]
+        )
+
+    @property
+    def planes(self) -> tuple[int, int, int]:
+        """The tables of the VPN's routes, of the LAN and of the default route."""
+        return self.tiers if self.layout == "tiered" else (self.single,) * 3
+
+    @property
+    def rules(self) -> list[tuple[int, str, str]]:
+        """Priority, mark and table of each."""
+        tiered = self.layout == "tiered"
+        pairs = zip(self.priorities, self.tiers, strict=True) if tiered else [(self.priority, self.single)]
+        return sorted((priority, self.mark, str(table)) for priority, table in pairs)
+
+    def in_force(self, machine: Namespace) -> bool:
+        """True if the rules, the routes into the tunnel and the way to the neighbour are what they should be."""
+        return all(self._in_force(machine, option) for option in ("-4", "-6"))
+
+    def _in_force(self, machine: Namespace, option: str) -> bool:
+        family6 = option == "-6"
+        found = [
+            (rule["priority"], rule["fwmark"] + (f"/{rule['fwmask']}" if "fwmask" in rule else ""), rule["table"])
+            for rule in machine.ip_json("-N", option, "rule", "show")
+            if rule["priority"] not in (0, 32766, 32767)
+        ]
+        if sorted(found) != self.rules:
+            return False
+        user, lan, internet = self.planes
+        expected = {(str(user), _bare(prefix)) for prefix in self.routes if (":" in prefix) == family6}
+        expected.add((str(internet), "default"))
+        tunnelled = set()
+        neighbour = False
+        for route in machine.ip_json("-N", option, "route", "show", "table", "all"):
+            table = route.get("table", "254")
+            if int(table) not in TABLES:
+                continue
+            if route.get("dev") == TUNNEL:
+                tunnelled.add((table, route["dst"]))
+            prefix = "fd00:188::/64" if family6 else "192.168.188.0/24"
+            neighbour |= (table, route["dst"], route.get("dev")) == (str(lan), prefix, "lan0")
+        return tunnelled == expected and neighbour
+
+
+def _bare(prefix: str) -> str:
+    return prefix.removesuffix("/128" if ":" in prefix else "/32")
+
+
+def _list(values: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{value}"' for value in values) + "]"
+
+
+class Walker:
+    """Thinks of changes, none of which ends the Internet Resource or has anything to do with the neighbour's LAN."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+
+    def settings(self, old: Settings) -> Settings:
+        """Something else than the old ones.
+
+        Not the mark together with the tables: one of the two tells which rules are ours, if nobody has seen the old
+        configuration.
+        """
+        dice = self.dice
+        new = old
+        while new == old:
+            kinds = dice.sample([self._layout, self._tables, self._priorities, self._routes, self._lan], 2)
+            if dice.random() < 0.2:
+                kinds = [self._mark, self._priorities, self._lan]
+            for kind in kinds:
+                new = kind(new)
+        return new
+
+    def _layout(self, old: Settings) -> Settings:
+        return replace(old, layout="tiered" if old.layout == "single" else "single")
+
+    def _tables(self, old: Settings) -> Settings:
+        dice = self.dice
+        user, internet = dice.choice(USER_TABLES), dice.choice(INTERNET_TABLES)
+        lan = dice.choice(LAN_TABLES)
+        single = dice.choice([*USER_TABLES, 6001])
+        return replace(old, tiers=(user, lan, internet), single=single)
+
+    def _priorities(self, old: Settings) -> Settings:
+        dice = self.dice
+        tiers = tuple(sorted(dice.sample(PRIORITIES, 3)))
+        return replace(old, priority=dice.choice(PRIORITIES), priorities=tiers)
+
+    def _routes(self, old: Settings) -> Settings:
+        chosen = self.dice.sample(ROUTES, self.dice.randrange(len(ROUTES)))
+        return replace(old, routes=tuple(self.dice.sample((*chosen, *ALWAYS), len(chosen) + 2)))
+
+    def _mark(self, old: Settings) -> Settings:
+        return replace(old, mark=self.dice.choice(MARKS))
+
+    def _lan(self, old: Settings) -> Settings:
+        dice = self.dice
+        keys = {
+            "trust": ['"any"', '"private"'],
+            "deny": ['["10.200.0.0/16", "fd00:200::/48"]', '["172.16.0.0/12"]', '["fd00:201::/32"]'],
+            "allow": ['["203.0.113.0/24"]', '["10.201.0.0/16"]'],
+            "interfaces": ['["lan*", "uplink0"]', '["lan0"]'],
+            "exclude_interfaces": ['["lan1"]', '["uplink*", "lan2"]'],
+            "min_prefixlen": ["{ inet = 24, inet6 = 64 }", "{ inet = 16 }"],
+            "multicast": ["true"],
+            "prune": ["false"],
+        }
+        chosen = dice.sample(list(keys), dice.randrange(4))
+        tunnel = {"internet_leak": dice.choice(['"block"', '"allow"']), "on_down": dice.choice(['"open"', '"closed"'])}
+        return replace(old, lan={key: dice.choice(keys[key]) for key in chosen}, tunnel=tunnel)
+
+    def lan_change(self) -> str:
+        """A line for `ip`, about another LAN than that of the neighbour; it may be refused."""
+        dice = self.dice
+        device, verb = dice.choice(["lan1", "lan1", "lan2"]), dice.choice(["add", "del"])
+        number = dice.randrange(1, 4)
+        return dice.choice(
+            [
+                f"addr {verb} 10.201.{number}.2/24 dev {device}",
+                f"addr {verb} 10.201.{number}.2/24 dev {device}",
+                f"-6 addr {verb} fd00:201:{number}::2/64 dev {device}{' nodad' if verb == 'add' else ''}",
+                f"route {verb} 10.202.{number}.0/24 dev {device} scope link",
+                f"-6 route {verb} fd00:202:{number}::/64 dev {device}",
+                "link set dev lan1 down",
+                "link set dev lan1 up",
+                "link set dev lan1 up",
+                "link add name lan2 type veth peer name far2",
+                "link set dev far2 up",
+                "link set dev lan2 up",
+                "link del dev lan2",
+                f"link set dev lan1 mtu {dice.choice([1400, 1500])}",
+                f"route {verb} 10.203.0.0/16 via 10.77.0.1",
+            ]
+        )
+
+
+class Story:
+    """One machine with its traffic, and what happens to it."""
+
+    def __init__(self, seed: int, machine: Crossroads, traffic: Traffic, folder: Path, stack: ExitStack) -> None:
+        self.walker = Walker(seed)
+        self.dice = self.walker.dice
+        self.machine = machine
+        self.traffic = traffic
+        self.settings = Settings()
+        self.told: list[str] = []
+        self.reconfigurations = 0
+        path = slow_ip(folder, SLOWNESS)
+        self._slow = str(path)
+        self.daemons = [Daemon(machine, self.settings.text, path=at) for at in (None, path)]
+        for daemon in self.daemons:
+            daemon.log_file.touch()  # its turn may never come
+            stack.callback(daemon.end)
+        self.daemon = self.daemons[0]
+
+    def begin(self) -> None:
+        self.machine.fz("sync", config=self.settings.text)
+        self.start_another()
+        self.reached()
+
+    def start_another(self) -> None:
+        """Mostly with the slow `ip`, sometimes with the real one."""
+        self.daemon = self.daemons[self.dice.random() < 0.8]
+        self._write()
+        self.daemon.start()
+
+    def step(self) -> None:
+        self._reconsider()
+        (kind,) = self.dice.choices([self.rewritten, self.restarted, self.killed, self.synced], [7, 1, 1, 1])
+        self.tell(kind.__name__)
+        kind()
+        self.reached()
+
+    def _reconsider(self) -> None:
+        self.settings = self.walker.settings(self.settings)
+        self.reconfigurations += 1
+
+    def tell(self, kind: str) -> None:
+        step = f"{self.reconfigurations}, {kind}"
+        self.told.append(f"{step}: {self.settings}")
+        self.traffic.account(step)
+
+    # What may happen
+
+    def rewritten(self) -> None:
+        """The configuration of a running daemon changes, and so does the LAN."""
+        self.change_lan()
+        self._write()
+        if self.dice.random() < 0.8:
+            self.daemon.send(signal.SIGHUP)  # or it finds out by itself, in half a second
+        self.change_lan()
+
+    def restarted(self) -> None:
+        """It ends on demand, in the middle of whatever it is doing."""
+        if self.dice.random() < 0.5:
+            self._write()
+            self.daemon.send(signal.SIGHUP)
+            self.wait_a_moment()
+        assert 0 == self.daemon.stop(signal.SIGTERM)
+        self.change_lan()
+        self.start_another()
+
+    def killed(self) -> None:
+        """It ends before it can finish anything."""
+        self._write()
+        self.daemon.send(signal.SIGHUP)
+        self.change_lan()
+        self.wait_a_moment()
+        self.daemon.kill()
+        self.change_lan()
+        self.start_another()
+
+    def synced(self) -> None:
+        """There is no daemon, but somebody runs `sync` by hand, with a real `ip` and with a slow one."""
+        assert 0 == self.daemon.stop(signal.SIGTERM)
+        for path in self.dice.sample([None, self._slow], 2):
+            self.change_lan()
+            self.machine.fz("sync", config=self.settings.text, path=path)
+            assert self.settings.in_force(self.machine), f"one sync is not enough: {self.state()}"
+            self._reconsider()
+            self.tell("synced")
+        self.start_another()
+
+    def wait_a_moment(self) -> None:
+        """Any one, not a certain one."""
+        end = time.monotonic() + self.dice.uniform(0, 0.3)
+        while time.monotonic() < end:
+            self.traffic.account()
+            time.sleep(0.01)
+
+    def change_lan(self) -> None:
+        for _ in range(self.dice.randrange(4)):
+            self.machine.ip(*self.walker.lan_change().split(), check=False)
+
+    # And what comes of it
+
+    def reached(self) -> None:
+        """The settings are in force, and so far nothing has leaked."""
+
+        def reached() -> bool:
+            self.traffic.account()
+            assert self.daemon.alive, self.daemon.log
+            time.sleep(0.02)  # asking costs four processes, and others need the machine too
+            return self.settings.in_force(self.machine)
+
+        wait_until(reached, f"{self.settings} is in force", 20)
+        assert not self.traffic.leaks and not self.traffic.strays
+
+    def _write(self) -> None:
+        new = self.daemon.config.with_suffix(".new")
+        new.write_text(self.settings.text)
+        new.chmod(0o600)
+        new.rename(self.daemon.config)
+
+    @property
+    def commands(self) -> int:
+        """How many were run in the time of the daemons."""
+        return sum(line.startswith("ip -n ") for daemon in self.daemons for line in daemon.lines)
+
+    @property
+    def report(self) -> str:
+        """For whoever has to find out."""
+        return "\n".join([*self.told[-3:], self.state(), *self.daemon.lines[-80:]])
+
+    def state(self) -> str:
+        lines = []
+        for option in ("-4", "-6"):
+            lines += self.machine.ip(option, "rule").splitlines()
+            routes = self.machine.ip("-N", option, "route", "show", "table", "all").splitlines()
+            lines += [line for line in routes if "table 255" not in line]
+        return "\n".join(lines)
+
+
+@pytest.fixture
+def machine(runtime: Path) -> Iterator[Crossroads]:
+    with removing(Crossroads(runtime)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("seed", [2021, FRESH])
+def test_nothing_leaks_and_nothing_is_lost_while_everything_changes(
+    seed: int, machine: Crossroads, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    for address in (*NEIGHBOUR, *INTERNET):
+        machine.reaches(address)  # neighbours are known before it starts
+    machine.fz("sync", config=Settings().text)
+    witness = Witness(machine)
+    assert ["tunnel"] * 2 == [witness.way(address) for address in INTERNET]
+    witness.close()
+    with ExitStack() as stack:
+        traffic = Traffic(machine, PAUSE, NEIGHBOUR, (*INTERNET, *RESOURCES))
+        stack.callback(traffic.close)
+        traffic.prove_that_leaks_are_seen(MARK)
+        story = Story(seed, machine, traffic, tmp_path, stack)
+        try:
+            story.begin()
+            while story.reconfigurations < RECONFIGURATIONS:
+                story.step()
+            story.daemon.wait_in_step(lambda: story.settings.in_force(machine))
+            machine.fz("plan", "--exit-code", config=story.settings.text)
+            traffic.end()
+            wait_until(lambda: traffic.account() or not traffic.lost, "all has arrived", 5)
+            assert traffic.is_faultless
+        except AssertionError as error:
+            traffic.end()
+            traffic.account()
+            raise AssertionError(f"seed {seed}: {error}\n{traffic.report}\n{story.report}") from None
+        assert traffic.sent == sum(traffic.arrived.values())
+        assert traffic.sent > 100 * RECONFIGURATIONS
+        record_property("packets", dict(traffic.arrived))
+        record_property("reconfigurations", story.reconfigurations)
+        record_property("commands", story.commands)
