@@ -68,6 +68,11 @@ SETTINGS = [
     setting("single, no routes", routes=[]),
     setting("tiered, no routes", layout="tiered", routes=[]),
     setting(
+        "the LAN where single was",
+        layout="tiered",
+        tables={"single": 9, "user": 1002, "lan": 539098368, "internet": 1004},
+    ),
+    setting(
         "the internet where single was",
         layout="tiered",
         tables={"single": 9, "user": 1002, "lan": 1003, "internet": 539098368},
