@@ -109,7 +109,7 @@ def test_in_observe_mode_too(laptop: Laptop) -> None:
 def test_status_knows_it(laptop: Laptop) -> None:
     text = manage(lan=ON)
     laptop.sync(text)
-    assert [] == [line for line in laptop.fz("status", config=text).splitlines() if "stale" in line]
+    assert [] == [line for line in laptop.status(text)["lan"] if line["verdict"] == "stale"]
 
 
 def test_watch_follows_the_default_route(laptop: Laptop, watch: Watch) -> None:

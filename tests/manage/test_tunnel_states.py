@@ -150,7 +150,7 @@ def test_the_routes_of_a_family_that_is_not_carried_wait(laptop: Laptop) -> None
     text = manage()
     laptop.sync(text)
     assert [] == [line for line in by_tunnel(laptop) if line.startswith("fd00")]
-    assert "wait    inet6: fd00:2021:1111::/48, default  # tun-firezone has no IPv6 address" in laptop.fz(
+    assert "waits   inet6: fd00:2021:1111::/48, default  # tun-firezone has no IPv6 address" in laptop.fz(
         "status", config=text
     )
 
@@ -199,7 +199,7 @@ def test_status_says_which_family_is_blocked_and_why(laptop: Laptop) -> None:
     without_ipv6(laptop)
     laptop.sync(manage())
     assert (
-        "tunnel  tun-firezone is up; Internet Resource active (inet), blocked (inet6: tun-firezone has no IPv6 address)"
+        "tun-firezone is up; Internet Resource active (inet), blocked (inet6: tun-firezone has no IPv6 address)"
     ) == first_line(laptop, manage())
 
 
@@ -209,7 +209,7 @@ def test_status_says_that_all_is_blocked_without_the_tunnel(loss, laptop: Laptop
     text = manage(on_down="closed")
     laptop.sync(text)
     state = "down" if loss is down else "missing"
-    assert (f"tunnel  {TUNNEL} is {state}; Internet Resource blocked (inet, inet6: {TUNNEL} is {state})") == first_line(
+    assert (f"{TUNNEL} is {state}; Internet Resource blocked (inet, inet6: {TUNNEL} is {state})") == first_line(
         laptop, text
     )
 
@@ -217,4 +217,4 @@ def test_status_says_that_all_is_blocked_without_the_tunnel(loss, laptop: Laptop
 def test_status_says_that_there_is_no_default_route(laptop: Laptop) -> None:
     text = manage(internet=False)
     laptop.sync(text)
-    assert f"tunnel  {TUNNEL} is up; no default route into it" == first_line(laptop, text)
+    assert f"{TUNNEL} is up; no default route into it" == first_line(laptop, text)
