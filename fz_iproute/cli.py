@@ -25,7 +25,7 @@ from fz_iproute.errors import (
     ReadFailed,
     UsageError,
 )
-from fz_iproute.kernel.config_file import DEFAULT_PATH, load
+from fz_iproute.kernel.config_file import default_path, load
 from fz_iproute.kernel.ip import Ip, Source, Spelling
 from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.snapshot import Reader
@@ -176,7 +176,7 @@ def _watch(arguments: Arguments, log: Log) -> int:
     if arguments.log_format == "text":
         log = Log(arguments.level, "journal" if "JOURNAL_STREAM" in os.environ else "stamped")
     ip = TalkingIp(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None)
-    place = arguments.config or DEFAULT_PATH
+    place = arguments.config or default_path()
     Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()
     return DONE
 
@@ -195,6 +195,15 @@ def _snapshot(arguments: Arguments, log: Log) -> int:
         except OSError as error:
             raise UsageError(f"{arguments.output}: {error.strerror}") from None
     return DONE
+
+
+def _lab(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app.lab import Lab  # noqa: PLC0415
+
+    if arguments.netns is not None:
+        raise UsageError("--netns: a lab is a network namespace of its own")
+    config = load(arguments.config) if arguments.config else None
+    return Lab(arguments.snapshot, config, log).run(arguments.command)
 
 
 def _unit(arguments: Arguments, log: Log) -> int:
@@ -284,6 +293,13 @@ def _parser() -> argparse.ArgumentParser:
     snapshot = add("snapshot", _snapshot, "print all that the planner reads as one JSON document, for bug reports")
     snapshot.add_argument("-o", "--output", metavar="FILE", type=Path, help="write it there")
     snapshot.add_argument("--local", action="store_true", help="with the table local too")
+    lab = add("lab", _lab, "run a command or a shell in a disposable network namespace like a recorded machine")
+    lab.usage = "fz-iproute lab [--snapshot FILE] [-- COMMAND ...]"
+    lab.add_argument(
+        "--snapshot", metavar="FILE", type=Path,
+        help="the machine to rebuild (default: a laptop in a LAN, on an uplink, with Firezone's tunnel)",
+    )  # fmt: skip
+    lab.add_argument("command", metavar="COMMAND", nargs="*", help="default: $SHELL, or /bin/sh")
     add("unit", _unit, "print a ready unit for a service manager, or names for the tables").add_argument(
         "name", choices=("systemd", "timer", "cron", "rt_tables")
     )
