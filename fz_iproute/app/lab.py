@@ -86,11 +86,12 @@ class Lab:
         objects = list(rebuild.nexthops(self._record, links))
         # The kernel has made routes of its own for the addresses.
         site.do(Command(family, ("route", "flush", "table", "main"), "") for family in FAMILIES)
-        site.do(early)
-        site.do(objects)
-        site.do(late)
-        site.do(rebuild.rules(self._record))
-        return lost + site.lost()
+        with site.meanwhile(rebuild.lost_sources(self._record)):
+            site.do(early)
+            site.do(objects)
+            site.do(late)
+            site.do(rebuild.rules(self._record))
+            return lost + site.lost()
 
     def _make_links(self, site: "_Site") -> dict[str, Link]:
         """All that can be; those that exist."""
@@ -165,10 +166,18 @@ class _Site:
         """In FAR, which is nobody's record: no harm in a refusal."""
         namespace.carry_out(self._far, list(commands))
 
+    @contextmanager
+    def meanwhile(self, scaffold: Sequence[Command]) -> Iterator[None]:
+        """What these commands add stands while the block runs; no harm in a refusal."""
+        self.attempt(scaffold)
+        yield
+        self.attempt(rebuild.undone(scaffold))
+
     def lost(self) -> list[Lost]:
         """All that could not be: what was refused is tried once more, now that everything else is there."""
         due = [refusal.command for refusal in self._refused]
-        refusals = self.attempt(due)
+        with self.meanwhile(rebuild.lost_ways(due)):
+            refusals = self.attempt(due)
         return self._lost + [Lost(f"ip {' '.join(refusal.command.words)}", refusal.words) for refusal in refusals]
 
 

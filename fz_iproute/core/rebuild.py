@@ -372,6 +372,45 @@ def routes(record: Record, links: Mapping[str, Link]) -> tuple[list[Command | Lo
     return early, late
 
 
+def lost_sources(record: Record) -> list[Command]:
+    """Addresses that routes have as their source and no link has any more, as a stale copy does.
+
+    The kernel takes such a route only while the address is there. That of IPv6 it would have stripped of its source.
+    """
+    there = {address.get("local") for document in record.addresses for address in document.get("addr_info", ())}
+    wanted = {
+        document["prefsrc"]: None
+        for (family, _), documents in record.routes.items()
+        if family == "inet"
+        for document in documents
+        if "prefsrc" in document
+    }
+    return [
+        Command("inet", ("address", "add", f"{source}/32", "dev", "lo"), "")
+        for source in wanted
+        if source not in there and _VALUE.fullmatch(source)
+    ]
+
+
+def lost_ways(refused: Iterable[Command]) -> list[Command]:
+    """On-link routes to the routers of these routes: what led to them may have gone since, or be in other tables."""
+    found: dict[Command, None] = {}
+    for family, words, *_ in refused:
+        table = words[3] if words[:2] == ("route", "append") else "main"
+        for place in range(len(words) - 3):
+            via, router, dev, device = words[place : place + 4]
+            if via == "via" and dev == "dev":
+                way = (router, "dev", device, "proto", "255", "metric", str(2**32 - 1))
+                scope = ("scope", "link") if family == "inet" else ()
+                found[Command(family, ("route", "append", "table", table, *way, *scope), "")] = None
+    return list(found)
+
+
+def undone(commands: Iterable[Command]) -> list[Command]:
+    """What takes these additions back."""
+    return [Command(family, (words[0], "del", *words[2:]), "") for family, words, *_ in commands]
+
+
 def _group(route: Route) -> tuple[str, int, str]:
     return route.dst, route.attributes.metric, route.attributes.tos
 
