@@ -299,7 +299,7 @@ def _parser() -> argparse.ArgumentParser:
         "--snapshot", metavar="FILE", type=Path,
         help="the machine to rebuild (default: a laptop in a LAN, on an uplink, with Firezone's tunnel)",
     )  # fmt: skip
-    lab.add_argument("command", metavar="COMMAND", nargs="*", help="default: $SHELL, or /bin/sh")
+    lab.add_argument("command", metavar="COMMAND", nargs="*", default=[], help="default: $SHELL, or /bin/sh")
     add("unit", _unit, "print a ready unit for a service manager, or names for the tables").add_argument(
         "name", choices=("systemd", "timer", "cron", "rt_tables")
     )

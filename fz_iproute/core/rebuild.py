@@ -119,7 +119,7 @@ def devices(documents: Iterable[Document]) -> tuple[list[Device], list[Lost]]:
         if not is_name(name):
             lost.append(Lost(f"link {name!r}", "no link can have this name"))
         elif not isinstance(index, int) or not 0 < index < 2**31 or index in indexes or (index == 1) != (name == "lo"):
-            lost.append(Lost(f"link {name}", f"its index, {index!r}, is impossible"))
+            lost.append(Lost(f"link {name}", f"its index, {index!r}, is taken or impossible"))
         elif name in found:
             lost.append(Lost(f"link {name}", "another one has its name"))
         else:

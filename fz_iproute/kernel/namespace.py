@@ -28,8 +28,6 @@ _TUNSETIFF, _TUNSETIFINDEX, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x400454DA, 0x000
 # How often a batch may end early before the rest is given up: each time, half of its lines are tried again.
 _MOST_ENDS = 500
 
-_DONE_ALREADY = "File exists"
-
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell says it
 
 
@@ -132,17 +130,19 @@ def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
     for batchable, group in groupby(commands, key=_is_for_a_batch):
         due = [list(group)]
         if not batchable:
-            refusals += [refusal for command in due.pop() if (refusal := _alone(ip, command))]
+            refusals += [refusal for command in due.pop() for refusal in _alone(ip, command)]
         while due:
             part = due.pop()
             found, _ = Work(ip, part).finish()
             lost = [refusal.command for refusal in found if refusal.lost]
             refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _SAID_ALREADY]
-            if len(lost) <= 1 or ends == 0:
-                refusals += [refusal for refusal in found if refusal.lost]
-            else:
+            if len(lost) == 1:
+                refusals += _alone(ip, lost[0])
+            elif ends:
                 ends -= 1
-                due += [lost[len(lost) // 2 :], lost[: len(lost) // 2]]
+                due += [part for part in (lost[len(lost) // 2 :], lost[: len(lost) // 2]) if part]
+            else:
+                refusals += [refusal for refusal in found if refusal.lost]
     return refusals
 
 
@@ -150,14 +150,14 @@ def _is_for_a_batch(command: Command) -> bool:
     return is_batchable(command.words) and not is_group(command)
 
 
-_SAID_ALREADY = f"RTNETLINK answers: {_DONE_ALREADY}"
+_SAID_ALREADY = "RTNETLINK answers: File exists"
 
 
-def _alone(ip: Ip, command: Command) -> Refusal | None:
+def _alone(ip: Ip, command: Command) -> list[Refusal]:
     """With a process of its own, whose arguments may hold anything."""
     family = () if is_group(command) else (OPTION[command.family],)
     answer = ip.start(*family, *command.words).answer()
-    return None if answer.code == 0 or _DONE_ALREADY in answer.words else Refusal(command, answer.words)
+    return [] if answer.code == 0 or answer.words == _SAID_ALREADY else [Refusal(command, answer.words)]
 
 
 def run(argv: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,9 +18,11 @@ from tests.netns.namespace import (
     MIRROR,
     PROJECT,
     TIER_LAN,
+    TUNNEL,
     Machine,
     Namespace,
     run,
+    wait_until,
 )
 from tests.netns.test_names import NAMES
 from tests.netns.test_roundtrip import KINDS, destination
@@ -263,3 +266,223 @@ def zoo(long_lived: Callable[[], Namespace]) -> Namespace:
 
 def test_links_of_any_name_are_rebuilt(zoo: Namespace, tmp_path: Path) -> None:
     assert_alike(zoo, tmp_path)
+
+
+def test_without_a_snapshot_it_is_a_laptop_under_a_full_tunnel() -> None:
+    """The story of the demo: the tunnel swallows the LAN, and a sync brings it back."""
+    program = " ".join(PROGRAM)
+    ping = "ping -c1 -W1 192.168.188.1 >/dev/null; echo $?"
+    script = (
+        f"{ping}; {program} -q sync; {ping}; {program} plan; ip route get 1.1.1.1; ping -c1 -W1 -m {MARK} fd00:77::1"
+    )
+    done = lab("--", "sh", "-c", script)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert ["1", "0"] == done.stdout.splitlines()[:2]
+    assert f"1.1.1.1 dev {TUNNEL} table {MIRROR}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["sh", "-c", "exit 7"], 7),
+        (["true"], 0),
+        (["sh", "-c", "kill -9 $$"], 137),
+        (["/nowhere/at all"], 127),
+        (["/etc/passwd"], 126),
+    ],
+    ids=str,
+)
+def test_the_exit_code_is_that_of_the_command(words: list[str], code: int) -> None:
+    assert code == lab("--", *words).returncode
+
+
+def test_a_shell_runs_where_no_command_is_named() -> None:
+    assert (3, "lo\n") == _code_and_words(lab(stdin="ip -o link | cut -d: -f2 | head -n1 | tr -d ' '; exit 3\n"))
+    environment = {**ENVIRONMENT, "SHELL": "/bin/cat"}
+    assert (0, "hello\n") == _code_and_words(lab(stdin="hello\n", env=environment))
+
+
+def _code_and_words(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
+    return done.returncode, done.stdout
+
+
+def test_options_of_the_command_are_its_own() -> None:
+    assert "--version -c -- x\n" == lab("--", "echo", "--version", "-c", "--", "x").stdout
+
+
+def inhabitants(namespace: str) -> list[str]:
+    """The processes that are in this network namespace, such as net:[4026531840]."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if str((folder / "ns/net").readlink()) == namespace:
+                found.append((folder / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_nothing_outlives_it(number: signal.Signals) -> None:
+    script = "setsid sh -c 'trap \"\" TERM HUP INT; while :; do sleep 1; done' & readlink /proc/self/ns/net; wait"
+    with subprocess.Popen(
+        [*PROGRAM, "lab", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=PROJECT
+    ) as running:
+        assert running.stdout
+        namespace = running.stdout.readline().strip()
+        wait_until(lambda: len(inhabitants(namespace)) >= 3, "everybody is there")
+        running.send_signal(number)
+        assert running.wait() in (-number, 128 + number)
+        wait_until(lambda: inhabitants(namespace) == [], "they are gone")
+
+
+def test_an_interrupt_is_for_the_command() -> None:
+    script = "trap 'exit 5' INT; echo ready; while :; do sleep 0.1; done"
+    with subprocess.Popen(
+        [*PROGRAM, "lab", "--", "sh", "-c", script],
+        stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=PROJECT, start_new_session=True,
+    ) as running:  # fmt: skip
+        assert running.stdout
+        assert "ready\n" == running.stdout.readline()
+        os.killpg(running.pid, signal.SIGINT)
+        assert 5 == running.wait()
+
+
+def test_the_machine_itself_is_not_touched() -> None:
+    def there() -> list[str]:
+        return [run("ip", "-o", *what.split()).stdout for what in ("link", "address", "rule", "route", "netns")]
+
+    before = there(), Path("/proc/sys/net/ipv4/conf/all/promote_secondaries").read_text()
+    lab("--", "sh", "-c", "touch /run/x /run/fz-iproute/x")
+    assert before == (there(), Path("/proc/sys/net/ipv4/conf/all/promote_secondaries").read_text())
+    assert not Path("/run/x").exists()
+
+
+def test_an_ordinary_user_has_a_lab_too() -> None:
+    ordinary = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    if run(*ordinary, "unshare", "--user", "--map-root-user", "--net", "true", check=False).returncode:
+        pytest.skip("no user namespaces here")
+    if run(*ordinary, *PROGRAM, "--version", check=False, env=ENVIRONMENT, cwd=PROJECT).returncode:
+        pytest.skip("an ordinary user cannot run this Python")
+    argv = [*ordinary, *PROGRAM, "lab", "--", "sh", "-c", "ip route show table 539098368; ip -br link; exit 9"]
+    done = run(*argv, check=False, env=ENVIRONMENT, cwd=PROJECT)
+    assert 9 == done.returncode, done.stderr
+    assert "default dev tun-firezone" in done.stdout
+    # /dev/net/tun may be root's alone.
+    assert not_rebuilt(done) in ([], [line for line in not_rebuilt(done) if "a cable plays the tunnel" in line][:1])
+
+
+# Snapshots that nobody should trust
+
+
+def recorded(machine: Machine, folder: Path) -> Callable[..., Path]:
+    """Writes snapshots in which answers have been changed."""
+    document = json.loads(machine.fz("snapshot"))
+
+    def write(changes: dict[str, Any], **parts: Any) -> Path:
+        outputs = {**document["ip"], **{key: json.dumps(value) for key, value in changes.items()}}
+        file = folder / "hostile.json"
+        file.write_text(json.dumps({**document, **parts, "ip": outputs}))
+        return file
+
+    return write
+
+
+def test_hostile_snapshots_inject_nothing_and_hinder_nobody(machine: Machine, tmp_path: Path) -> None:
+    write = recorded(machine, tmp_path)
+    cable = {"link_type": "ether", "flags": ["UP"], "mtu": 1500}
+    names = ["a b", "../x", "x\nlink del lo", "all", "", "16-bytes-are-too", "x%d", "nul\0", "\ud800", "a\u00a0"]
+    lo = {"ifname": "lo", "ifindex": 1, "link_type": "loopback", "flags": ["UP", "LOOPBACK"]}
+    links = [lo, *({"ifname": name, "ifindex": 10 + number, **cable} for number, name in enumerate(names))]
+    links += [{"ifname": "good0", "ifindex": 40, **cable}, {"ifname": "twin0", "ifindex": 40, **cable}]
+    links += [{"ifname": "#x", "ifindex": 1, **cable}, {"ifname": "good0", "ifindex": 41, **cable}]
+    route = {"dst": "10.0.0.0/24", "dev": "good0", "scope": "link", "flags": []}
+    tricks: list[dict[str, Any]] = [
+        {"type": "x\nlink set lo down\nroute add"},
+        {"protocol": "static\nlink set lo down"},
+        {"prefsrc": "1.2.3.4 dev lo"},
+        {"dev": "#x"},
+        {"dev": "a b"},
+        {"metric": "7\nlink set lo down"},
+        {"metrics": [{"mtu": "1400\nlink set lo down"}]},
+        {"protocol": "nobody-knows"},
+        {"metric": "word"},
+        {"dst": "999.0.0.0/8"},
+    ]
+    routes = [{**route, **trick} for trick in tricks] + [{**route, "dst": f"10.{n}.0.0/24"} for n in range(20)]
+    rules = [
+        {"priority": 5, "src": "all", "iif": "x\nlink set lo down", "table": "7"},
+        {"priority": "6\nlink set lo down", "src": "all", "table": "7"},
+        {"priority": 8, "src": "all", "tos": "0x10 table 9", "table": "7"},
+        {"priority": 9, "src": "all", "surprise": 1, "table": "7"},
+        {"priority": 10, "src": "all", "table": "254", "protocol": "2"},
+    ]
+    file = write(
+        {
+            "-json link show": links,
+            "-json address show": [
+                {
+                    "ifname": "good0",
+                    "addr_info": [{"family": "inet", "local": "10.9.0.1/8\nlink set lo down", "prefixlen": 8}],
+                }
+            ],
+            "-json nexthop show": [
+                {"id": "1\nlink set lo down", "dev": "good0"},
+                {"id": 2, "group": [{"id": "3 proto 4"}]},
+            ],
+            "-json -4 route show table main": routes,
+            "-json -4 -details -Numeric rule show": rules,
+        },
+        sysctls={"../../kernel/hostname": "7", "ipv4/conf/../all/rp_filter": "1", "ipv4/conf/good0/rp_filter": "2\n"},
+    )
+    script = "ip -br link; ip route show root 10.0.0.0/8; ip rule; cat /proc/sys/net/ipv4/conf/good0/rp_filter"
+    done = lab("--snapshot", str(file), "--", "sh", "-c", script)
+    assert 0 == done.returncode, done.stderr
+    printed = done.stdout.splitlines()
+    assert ["lo", "good0@if2"] == [line.split()[0] for line in printed if "BROADCAST" in line or "LOOPBACK" in line]
+    assert "UP" in printed[0].split()[-1]
+    assert 20 == sum(line.startswith("10.") for line in printed), done.stdout + done.stderr
+    assert ["10:\tfrom all lookup main"] == [line for line in printed if "lookup" in line]
+    expected = len(names) + 3 + len(tricks) + 4 + 2 + 1
+    assert expected <= len(not_rebuilt(done)) == len(done.stderr.splitlines()), done.stderr
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "", "[]", "{", "nonsense", '{"schema": 1}', "\x00",
+        *(
+            json.dumps({"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": answers})
+            for answers in (
+                {},
+                {"-json link show": "["},
+                {"-json link show": "[1]"},
+                {"-json link show": "[" * 100_000},
+                {"-json link show": '[{"ifname": "x", "ifindex": []}]'},
+            )
+        ),
+    ],
+    ids=lambda document: document[:30] + document[-30:] if len(document) > 60 else document,
+)  # fmt: skip
+def test_what_is_no_snapshot_ends_in_one_line(document: str, tmp_path: Path) -> None:
+    file = tmp_path / "snapshot.json"
+    file.write_text(document)
+    done = lab("--snapshot", str(file), "--", "echo", "never")
+    assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done.stderr
+
+
+def test_a_hundred_thousand_routes_are_rebuilt(machine: Machine, tmp_path: Path) -> None:
+    write = recorded(machine, tmp_path)
+    many = [
+        {
+            "dst": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}",
+            "dev": LAN,
+            "protocol": "static",
+            "scope": "link",
+            "flags": [],
+        }
+        for n in range(100_000)
+    ]
+    file = write({f"-json -4 route show table {MIRROR}": many})
+    done = lab("--snapshot", str(file), "--", "sh", "-c", f"ip route show table {MIRROR} | wc -l")
+    assert (0, "100000\n", []) == (done.returncode, done.stdout, not_rebuilt(done))
