@@ -463,9 +463,11 @@ class _Locks:
         said = self._locked.get(route.dst, [])
         if not any(said):
             return route.words
-        # In the kernel's order, as the routes are asked for.
-        locked = said.pop(0) if len(said) == self._twins[route.dst] else said[0] if len(set(said)) == 1 else None
-        self._twins[route.dst] -= 1
+        locked = said[0] if len(set(said)) == 1 else None
+        if len(said) == self._twins[route.dst]:
+            # Both are in the kernel's order, in which the routes are asked for here too.
+            locked = said.pop(0)
+            self._twins[route.dst] -= 1
         if locked is None:
             return ()
         words = list(route.words)
