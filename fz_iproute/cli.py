@@ -121,11 +121,15 @@ def _change(
 def _machine(arguments: Arguments, log: Log) -> Iterator[tuple[Ip, Config]]:
     """The `ip` to drive and the configuration in force; no `ip` is left running behind the block."""
     config = load(arguments.config)
-    ip = Ip(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None)
+    ip = Ip(arguments.netns, _trace(arguments, log))
     try:
         yield ip, config
     finally:
         ip.abandon()
+
+
+def _trace(arguments: Arguments, log: Log) -> Callable[[str], None] | None:
+    return log.debug if arguments.level == "DEBUG" else None
 
 
 @contextmanager
@@ -175,7 +179,7 @@ def _watch(arguments: Arguments, log: Log) -> int:
     gc.enable()
     if arguments.log_format == "text":
         log = Log(arguments.level, "journal" if "JOURNAL_STREAM" in os.environ else "stamped")
-    ip = TalkingIp(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None)
+    ip = TalkingIp(arguments.netns, _trace(arguments, log))
     place = arguments.config or default_path()
     Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()
     return DONE
@@ -203,7 +207,7 @@ def _lab(arguments: Arguments, log: Log) -> int:
     if arguments.netns is not None:
         raise UsageError("--netns: a lab is a network namespace of its own")
     config = load(arguments.config) if arguments.config else None
-    return Lab(arguments.snapshot, config, log).run(arguments.command)
+    return Lab(arguments.snapshot, config, log, _trace(arguments, log)).run(arguments.command)
 
 
 def _unit(arguments: Arguments, log: Log) -> int:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,8 +33,11 @@ _NOT_HERE = ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
 class Lab:
     """The namespace to be, like the machine in the file `snapshot`, or like that of the demo."""
 
-    def __init__(self, snapshot: Path | None, config: Config | None, log: Log) -> None:
+    def __init__(
+        self, snapshot: Path | None, config: Config | None, log: Log, trace: Callable[[str], None] | None = None
+    ) -> None:
         self._log = log
+        self._trace = trace  # is told each `ip` that builds it
         self._place = str(snapshot) if snapshot else "the built-in snapshot"
         recorded = load_recording(snapshot) if snapshot else demo()
         config = config or core_config.parse(recorded.config, f"{self._place}: config")
@@ -76,7 +79,7 @@ class Lab:
 
     def _build(self) -> list[Lost | str]:
         """In the order in which things need each other; what was lost on the way."""
-        site = _Site()
+        site = _Site(self._trace)
         lost: list[Lost | str] = [*self._lost, *sysctl.prepare_lab(self._sysctls)]
         links = self._make_links(site)
         lost += sysctl.set_of_devices(self._sysctls, [device.name for device in self._devices if device.name in links])
@@ -138,12 +141,12 @@ class Lab:
 class _Site:
     """Carries out what there is to do, and remembers what was refused."""
 
-    def __init__(self) -> None:
-        self._ip = Ip()
+    def __init__(self, trace: Callable[[str], None] | None) -> None:
+        self._ip = Ip(trace=trace)
         self._lost: list[Lost] = []
         self._refused: list[Refusal] = []
         self._ip.start("netns", "add", FAR).answer()
-        self._far = Ip(FAR)
+        self._far = Ip(FAR, trace)
 
     def links(self) -> dict[str, Link]:
         """Those that exist."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.netns import terrain
 from tests.netns.namespace import (
@@ -235,6 +237,31 @@ def test_routes_of_every_kind_are_rebuilt(namespace: Namespace, tmp_path: Path) 
 
 
 @pytest.fixture(scope="module")
+def land(long_lived: Callable[[], Namespace]) -> Namespace:
+    namespace = long_lived()
+    terrain.furnish(namespace)
+    namespace.tunnel(TUNNEL)
+    return namespace
+
+
+@settings(
+    max_examples=3,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(data=st.data())
+def test_tables_of_any_content_are_rebuilt(data: st.DataObject, land: Namespace, tmp_path: Path) -> None:
+    terrain.flush(land, "inet", 254, MIRROR)
+    terrain.flush(land, "inet6", 254, MIRROR)
+    for family in ("inet", "inet6"):
+        for table in (254, MIRROR):
+            lines = data.draw(terrain.additions(family), label=f"{family} {table}")
+            land.batch([terrain.spelled(family, *line, table=table) for line in lines], force=True)
+    assert_alike(land, tmp_path)
+
+
+@pytest.fixture(scope="module")
 def zoo(long_lived: Callable[[], Namespace]) -> Namespace:
     """Links of every odd name that can stand in one namespace, each with networks and routes."""
     namespace = long_lived()
@@ -370,6 +397,14 @@ def test_an_ordinary_user_has_a_lab_too() -> None:
     assert "default dev tun-firezone" in done.stdout
     # /dev/net/tun may be root's alone.
     assert not_rebuilt(done) in ([], [line for line in not_rebuilt(done) if "a cable plays the tunnel" in line][:1])
+
+
+def test_where_there_are_no_namespaces_it_says_so() -> None:
+    inside = 'echo 0 >/proc/sys/user/max_net_namespaces && exec "$@"'
+    argv = ["unshare", "--user", "--map-root-user", "sh", "-c", inside, "sh", *PROGRAM, "lab", "--", "true"]
+    done = run(*argv, check=False, env=ENVIRONMENT, cwd=PROJECT)
+    assert (4, 1) == (done.returncode, len(done.stderr.splitlines())), done.stderr
+    assert "user namespaces" in done.stderr
 
 
 # Snapshots that nobody should trust
