@@ -25,7 +25,7 @@ from fz_iproute.errors import (
     ReadFailed,
     UsageError,
 )
-from fz_iproute.kernel.config_file import DEFAULT_PATH, load
+from fz_iproute.kernel.config_file import default_path, load
 from fz_iproute.kernel.ip import Ip, Source, Spelling
 from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.snapshot import Reader
@@ -124,11 +124,15 @@ def _change(
 def _machine(arguments: Arguments, log: Log) -> Iterator[tuple[Ip, Config]]:
     """The `ip` to drive and the configuration in force; no `ip` is left running behind the block."""
     config = load(arguments.config)
-    ip = Ip(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None)
+    ip = Ip(arguments.netns, _trace(arguments, log))
     try:
         yield ip, config
     finally:
         ip.abandon()
+
+
+def _trace(arguments: Arguments, log: Log) -> Callable[[str], None] | None:
+    return log.debug if arguments.level == "DEBUG" else None
 
 
 @contextmanager
@@ -196,8 +200,8 @@ def _watch(arguments: Arguments, log: Log) -> int:
     gc.enable()
     if arguments.log_format == "text":
         log = Log(arguments.level, "journal" if "JOURNAL_STREAM" in os.environ else "stamped")
-    ip = TalkingIp(arguments.netns, trace=log.debug if arguments.level == "DEBUG" else None)
-    place = arguments.config or DEFAULT_PATH
+    ip = TalkingIp(arguments.netns, _trace(arguments, log))
+    place = arguments.config or default_path()
     Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()
     return DONE
 
@@ -267,6 +271,15 @@ def _replay(arguments: Arguments, log: Log) -> int:
     if failing := sum(step.fails for step in replayed):
         raise ApplyFailed(f"{failing} of {len(replayed)} commands had worked, and did not work now")
     return DONE
+
+
+def _lab(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app.lab import Lab  # noqa: PLC0415
+
+    if arguments.netns is not None:
+        raise UsageError("--netns: a lab is a network namespace of its own")
+    config = load(arguments.config) if arguments.config else None
+    return Lab(arguments.snapshot, config, log, _trace(arguments, log)).run(arguments.command)
 
 
 def _unit(arguments: Arguments, log: Log) -> int:
@@ -384,6 +397,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--until", metavar="TIME", type=_time, help="stop behind the last pass that is not later (UTC)")
     replay.add_argument("journal", metavar="JOURNAL", type=Path, help="what watch.journal has recorded")
+    lab = add("lab", _lab, "run a command or a shell in a disposable network namespace like a recorded machine")
+    lab.usage = "fz-iproute lab [--snapshot FILE] [-- COMMAND ...]"
+    lab.add_argument(
+        "--snapshot", metavar="FILE", type=Path,
+        help="the machine to rebuild (default: a laptop in a LAN, on an uplink, with Firezone's tunnel)",
+    )  # fmt: skip
+    lab.add_argument("command", metavar="COMMAND", nargs="*", default=[], help="default: $SHELL, or /bin/sh")
     add("unit", _unit, "print a ready unit for a service manager, or names for the tables").add_argument(
         "name", choices=("systemd", "timer", "cron", "rt_tables")
     )

@@ -158,7 +158,7 @@ def _shadows(snapshot: Snapshot, goal: Desired, family: Family) -> Iterator[Shad
     for lan in lans:
         if claim := claims.covering(lan):
             yield Shadow(lan, claim, whole=True)
-        for claim in claims.inside(lan):
+        for claim in sorted(claims.inside(lan)):
             yield Shadow(lan, claim, whole=False)
 
 

@@ -9,13 +9,21 @@ from fz_iproute.kernel.trusted_file import open_trusted
 
 DEFAULT_PATH = Path("/etc/fz-iproute/config.toml")
 
+# In a lab, this names the file that stands for the default one: /etc is the machine's.
+VARIABLE = "FZ_IPROUTE_CONFIG"
+
 # A configuration is a page; what is larger is some other file.
 _MOST_BYTES = 1 << 16
 
 
+def default_path() -> Path:
+    """Where the configuration is if nobody says where."""
+    return Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
+
+
 def load(path: Path | None) -> Config:
     """The configuration in `path`. Without one, the default file if it exists, else the defaults."""
-    place = path or DEFAULT_PATH
+    place = path or default_path()
     try:
         with open_trusted(place) as file:
             content = file.read(_MOST_BYTES + 1)

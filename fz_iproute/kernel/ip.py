@@ -96,8 +96,13 @@ class Process:
         self, command: Any, argv: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None
     ) -> None:
         stdin, stdout, stderr = fds
+        words, encoding = argv[1:], "utf-8"
+        if any("\udc80" <= sign <= "\udcff" for word in words for sign in word):
+            # A name that is no UTF-8. sh knows no surrogateescape, but in Latin-1 every byte is a sign of its own.
+            words, encoding = tuple(os.fsencode(word).decode("latin-1") for word in words), "latin-1"
         self._process = command(
-            *argv[1:],
+            *words,
+            _encoding=encoding,
             _in=stdin,
             _out=stdout,
             _err=stderr,

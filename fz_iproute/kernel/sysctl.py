@@ -1,6 +1,8 @@
-"""Reads the sysctls that decide what becomes of a packet beside rules and routes. They are never written."""
+"""Reads the sysctls that decide what becomes of a packet beside rules and routes. Only a lab ever writes them."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from fz_iproute.kernel.ip import Ip
@@ -19,7 +21,7 @@ _OF_DEVICE = (
 
 def sysctls(ip: Ip, netns: str | None, devices: Iterable[str]) -> dict[str, str]:
     """Values by name, such as `ipv4/conf/all/rp_filter`. What cannot be read is left out."""
-    names = [*_GLOBAL, *(name.format(device) for device in ("all", "default", *devices) for name in _OF_DEVICE)]
+    names = [*_names_of_all(), *_names_of(devices)]
     if netns:
         return _elsewhere(ip, netns, names)
     found = {}
@@ -29,6 +31,45 @@ def sysctls(ip: Ip, netns: str | None, devices: Iterable[str]) -> dict[str, str]
         except OSError:
             continue
     return found
+
+
+def _names_of_all() -> list[str]:
+    # In this order: to write one of these sets others of these, and those of all devices.
+    return [*_GLOBAL, *_names_of(("all", "default"))]
+
+
+def _names_of(devices: Iterable[str]) -> list[str]:
+    return [name.format(device) for device in devices for name in _OF_DEVICE]
+
+
+def prepare_lab(recorded: Mapping[str, str]) -> list[str]:
+    """Before there are links: what holds for all of them. The lines of what could not be set."""
+    for devices in ("all", "default"):
+        # Nothing is to happen by itself: no address that nobody has recorded, and none that has to wait.
+        for name, value in {"accept_dad": "0", "addr_gen_mode": "1", "accept_ra": "0"}.items():
+            with suppress(OSError):
+                (_ROOT / f"ipv6/conf/{devices}/{name}").write_text(value)
+    return _written(recorded, _names_of_all())
+
+
+def set_of_devices(recorded: Mapping[str, str], devices: Iterable[str]) -> list[str]:
+    """What is recorded of these links. The lines of what could not be set."""
+    return _written(recorded, _names_of(devices))
+
+
+def _written(recorded: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    failures = []
+    for name in names:
+        value = recorded.get(name, "")
+        try:
+            if _VALUE.fullmatch(value) and (_ROOT / name).read_text().strip() != value:
+                (_ROOT / name).write_text(value)
+        except OSError as error:
+            failures.append(f"sysctl {name} = {value}: {error.strerror}")
+    return failures
+
+
+_VALUE = re.compile(r"-?\d{1,10}", re.ASCII)
 
 
 def _elsewhere(ip: Ip, netns: str, names: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,523 @@
+"""A lab is like the machine that its snapshot was taken of, and leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.netns import terrain
+from tests.netns.namespace import (
+    LAN,
+    MARK,
+    MIRROR,
+    PROJECT,
+    TIER_LAN,
+    TUNNEL,
+    Machine,
+    Namespace,
+    run,
+    wait_until,
+)
+from tests.netns.test_names import NAMES
+from tests.netns.test_roundtrip import KINDS, destination
+
+PROGRAM = [sys.executable, "-m", "fz_iproute"]
+ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+
+# Many answers from one start of Python, which is what takes the time.
+ASK = """
+import sys
+from fz_iproute.cli import main
+for question in "plan", "plan --json", "status", "status --json":
+    print("----", question, main([*sys.argv[1:], *question.split()]))
+"""
+
+
+def lab(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`fz-iproute lab` with these words."""
+    return run(*PROGRAM, "lab", *words, check=False, **{"env": ENVIRONMENT, "cwd": PROJECT, **options})
+
+
+def answers(*words: str) -> str:
+    """What plan and status say, with these options."""
+    return run(sys.executable, "-c", ASK, *words, env=ENVIRONMENT, cwd=PROJECT).stdout
+
+
+def not_rebuilt(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What the lab says that it lacks."""
+    return [line for line in done.stderr.splitlines() if line.startswith("warning: not rebuilt: ")]
+
+
+def assert_alike(namespace: Namespace, folder: Path, config: str = "") -> None:
+    """The machine, its snapshot and the lab give the same answers, and the lab's own snapshot says the same."""
+    file, again = folder / "snapshot.json", folder / "again.json"
+    file.write_text(namespace.fz("snapshot", config=config))
+    expected = answers("--netns", namespace.name, "-c", str(namespace.config(config)))
+    expected = expected.replace(f"ip -n {namespace.name} ", "ip ")
+    ask = f"{ASK}\nmain(['snapshot', '-o', '{again}'])"
+    done = lab("--snapshot", str(file), "--", sys.executable, "-c", ask)
+    assert (0, []) == (done.returncode, not_rebuilt(done))
+    assert expected == done.stdout
+    assert expected == answers_of(file)
+    assert_same_recorded(json.loads(file.read_text()), json.loads(again.read_text()))
+
+
+def answers_of(snapshot: Path) -> str:
+    return run(
+        sys.executable, "-c", ASK.replace("question.split()", f"question.split(), '--snapshot', {str(snapshot)!r}"),
+        env=ENVIRONMENT, cwd=PROJECT,
+    ).stdout  # fmt: skip
+
+
+def assert_same_recorded(machine: dict[str, Any], rebuilt: dict[str, Any]) -> None:
+    """All that was recorded, but for what the other ends of cables and lifetimes make of it."""
+    assert machine["ip"].keys() == rebuilt["ip"].keys()
+    assert machine["config"] == rebuilt["config"]
+    for key in machine["ip"]:
+        if key.startswith("-json"):
+            both = [_without_state(key, json.loads(found["ip"][key], strict=False)) for found in (machine, rebuilt)]
+            assert both[0] == both[1], key
+
+
+def _without_state(key: str, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    passing = {"link", "link_index", "link_netnsid", "operstate", "qdisc", "txqlen", "expires", "linkmode", "group"}
+    passing |= {"broadcast", "address"} if "link show" in key or "address show" in key else set()
+    return [
+        {
+            name: _flags(value) if name == "flags" else _addresses(value) if name == "addr_info" else value
+            for name, value in document.items()
+            if name not in passing
+        }
+        for document in documents
+    ]
+
+
+def _flags(flags: list[str]) -> list[str]:
+    return [flag for flag in flags if flag not in ("linkdown", "dead", "M-DOWN", "NO-CARRIER", "LOWER_UP")]
+
+
+def _addresses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    passing = ("valid_life_time", "preferred_life_time", "nodad", "tentative", "dynamic", "stable-privacy")
+    return [{name: value for name, value in address.items() if name not in passing} for address in found]
+
+
+def in_step(machine: Machine) -> str:
+    machine.fz("sync")
+    return ""
+
+
+def out_of_step(machine: Machine) -> str:
+    machine.fz("sync")
+    machine.address(LAN, "192.168.188.113/24", "metric", "600")
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    machine.batch(["route add 10.1.0.0/24 dev uplink0 scope link metric 60 mtu 1400 realms 3/4"])
+    return ""
+
+
+def orphaned(machine: Machine) -> str:
+    """Routes by routers, of which nothing tells any more how to reach them."""
+    machine.batch(
+        [
+            "route add 10.1.0.9 dev uplink0 scope link",
+            "route add 10.1.0.0/24 via 10.1.0.9 dev uplink0",
+            "route add 10.2.0.0/24 via 10.1.0.9 dev uplink0 metric 7 table 77",
+            "route add 10.3.0.0/24 nexthop via 10.1.0.9 dev uplink0 weight 1 nexthop via 192.168.188.1 weight 2",
+            "nexthop add id 7 via 10.1.0.9 dev uplink0",
+            "route add 10.4.0.0/24 nhid 7",
+            "route del 10.1.0.9 dev uplink0",
+            "-6 route add fd00:9::9 dev uplink0",
+            "-6 route add fd00:9:1::/64 via fd00:9::9 dev uplink0",
+            "-6 route del fd00:9::9 dev uplink0",
+            "rule add pref 5 from 10.0.0.0/8 lookup 77",
+        ]
+    )
+    return ""
+
+
+def tiered(machine: Machine) -> str:
+    machine.tiers()
+    machine.fz("sync", config='[tables]\nlayout = "auto"\n')
+    return ""
+
+
+def managed(machine: Machine) -> str:
+    config = f'[tunnel]\nmode = "manage"\ninternet = true\non_down = "closed"\nroutes = {json.dumps(terrain_routes)}\n'
+    machine.fz("sync", config=config)
+    machine.batch([f"rule add not fwmark {MARK:#x} lookup 99 pref 77 protocol 99"])
+    return config
+
+
+terrain_routes = ["100.64.0.0/11", "fd00:2021:1111::/48"]
+
+
+def odd_links(machine: Machine) -> str:
+    """A bridge with a member, a pair of ends that are both here, links that are down or have no carrier or no IPv6."""
+    machine.bridge("br0", "10.5.0.1/24")
+    machine.veth("member0")
+    machine.ip("link", "set", "dev", "member0", "master", "br0")
+    machine.veth("near0", "10.6.0.1/24", peer="near1")
+    machine.address("near1", "10.6.0.2/24")
+    machine.ip("link", "add", "name", "lonely0", "type", "veth", "peer", "name", "nobody0")
+    machine.ip("link", "set", "dev", "lonely0", "mtu", "1400", "multicast", "off", "up")
+    machine.address("lonely0", "10.7.0.1", "peer", "10.7.0.9/32", "label", "lonely0:1")
+    machine.address("lonely0", "10.8.0.1/24", "noprefixroute", "broadcast", "10.8.0.255")
+    machine.address("nobody0", "10.9.0.1/24")
+    machine.sysctl("net.ipv6.conf.uplink0.disable_ipv6", 1)
+    machine.fz("sync")
+    return ""
+
+
+def many_rules(machine: Machine) -> str:
+    machine.batch(
+        [
+            f"rule add not from 10.0.0.0/8 to 1.2.3.4 fwmark 1/0xff iif {LAN} oif nobody tos 0x10 lookup 77 pref 5",
+            "rule add uidrange 1-5 ipproto tcp sport 22 dport 5-9 lookup main suppress_prefixlength 0 pref 6",
+            "rule add pref 7 goto 10",
+            "rule add pref 8 nop",
+            "rule add pref 9 from 10.66.0.1 unreachable protocol 55",
+            "rule add pref 10 lookup main realms 4/5 suppress_ifgroup 7",
+            "rule add pref 11 l3mdev protocol static",
+            "rule add pref 32766 from 10.0.0.0/8 lookup 5",
+            "-6 rule add pref 12 fwmark 0/0xff blackhole",
+            "-6 rule del pref 32766",
+            "-6 rule add pref 40000 lookup main protocol bird",
+            f"-6 rule add pref 12 from fd00::/8 lookup {TIER_LAN}",
+        ]
+    )
+    return ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [in_step, out_of_step, orphaned, tiered, managed, odd_links, many_rules],
+    ids=lambda change: change.__name__,
+)
+def test_a_lab_answers_as_its_machine(change: Callable[[Machine], str], machine: Machine, tmp_path: Path) -> None:
+    config = change(machine)
+    assert_alike(machine, tmp_path, config)
+
+
+def test_routes_of_every_kind_are_rebuilt(namespace: Namespace, tmp_path: Path) -> None:
+    terrain.furnish(namespace)
+    for family, kinds in KINDS.items():
+        namespace.batch(terrain.spelled(family, "add", f"{destination(family, kind)} {kind}") for kind in kinds)
+        namespace.batch(
+            terrain.spelled(family, "append", f"{destination(family, kind)} {kind}", MIRROR) for kind in kinds
+        )
+    namespace.batch(
+        [
+            *(f"route append 10.2.3.0/24 dev {device} scope link" for device in ("v1", "v0", "v2")),
+            "route append 10.2.3.0/24 via 10.255.0.9 dev v0 onlink",
+            *(f"-6 route append fe80::/64 dev {device} metric 77" for device in ("v2", "v0", "v1")),
+            "-6 route add fd00:7::/64 nexthop via fe80::1 dev v0 weight 3 nexthop via fe80::2 dev v1",
+            "route add 10.4.0.0/24 via inet6 fe80::9 dev v1",
+            "route add 10.5.0.0/24 dev v0 scope link mtu lock 1400 advmss 1000",
+            "-6 route add fd00:8::/64 dev v0 mtu lock 1400",
+            "route add unreachable 10.6.1.0/24 metric 7",
+            "route add throw 10.6.2.0/24 table 77",
+            "-6 route add prohibit fd00:6::/64",
+            "route add blackhole default metric 4294967295",
+            "nexthop add id 20 blackhole",
+            "nexthop add id 21 via 10.255.0.9 dev v0 onlink proto 99",
+            "-6 nexthop add id 22 via fe80::7 dev v2",
+            "route add 10.7.0.0/24 nhid 20",
+            "route add 10.8.0.0/24 nhid 21",
+            "-6 route add fd00:9::/64 nhid 22",
+        ]
+    )
+    assert_alike(namespace, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def land(long_lived: Callable[[], Namespace]) -> Namespace:
+    namespace = long_lived()
+    terrain.furnish(namespace)
+    namespace.tunnel(TUNNEL)
+    return namespace
+
+
+@settings(
+    max_examples=3,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(data=st.data())
+def test_tables_of_any_content_are_rebuilt(data: st.DataObject, land: Namespace, tmp_path: Path) -> None:
+    terrain.flush(land, "inet", 254, MIRROR)
+    terrain.flush(land, "inet6", 254, MIRROR)
+    for family in ("inet", "inet6"):
+        for table in (254, MIRROR):
+            lines = data.draw(terrain.additions(family), label=f"{family} {table}")
+            land.batch([terrain.spelled(family, *line, table=table) for line in lines], force=True)
+    assert_alike(land, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def zoo(long_lived: Callable[[], Namespace]) -> Namespace:
+    """Links of every odd name that can stand in one namespace, each with networks and routes."""
+    namespace = long_lived()
+    namespace.ip("link", "add", "name", "plain", "type", "bridge")
+    for number, name in enumerate(NAMES, 1):
+        namespace.ip(
+            "link",
+            "add",
+            "name",
+            f"v{number}",
+            "index",
+            str(100 + number),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            f"p{number}",
+        )
+        namespace.ip("link", "set", "dev", f"v{number}", "name", name)
+        for device in (f"if{100 + number}", f"p{number}"):
+            namespace.ip("link", "set", "dev", device, "up")
+        namespace.ip("addr", "add", f"10.{number}.0.5/24", "dev", f"if{100 + number}")
+        namespace.batch(
+            [f"route add 10.{number}.8.0/21 scope link nexthop dev if{100 + number} weight 2 nexthop dev lo"]
+        )
+        namespace.ip("rule", "add", "pref", str(number), "iif", name, "lookup", "77")
+    return namespace
+
+
+def test_links_of_any_name_are_rebuilt(zoo: Namespace, tmp_path: Path) -> None:
+    assert_alike(zoo, tmp_path)
+
+
+def test_without_a_snapshot_it_is_a_laptop_under_a_full_tunnel() -> None:
+    """The story of the demo: the tunnel swallows the LAN, and a sync brings it back."""
+    program = " ".join(PROGRAM)
+    ping = "ping -c1 -W1 192.168.188.1 >/dev/null; echo $?"
+    script = (
+        f"{ping}; {program} -q sync; {ping}; {program} plan; ip route get 1.1.1.1; ping -c1 -W1 -m {MARK} fd00:77::1"
+    )
+    done = lab("--", "sh", "-c", script)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert ["1", "0"] == done.stdout.splitlines()[:2]
+    assert f"1.1.1.1 dev {TUNNEL} table {MIRROR}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["sh", "-c", "exit 7"], 7),
+        (["true"], 0),
+        (["sh", "-c", "kill -9 $$"], 137),
+        (["/nowhere/at all"], 127),
+        (["/etc/passwd"], 126),
+    ],
+    ids=str,
+)
+def test_the_exit_code_is_that_of_the_command(words: list[str], code: int) -> None:
+    assert code == lab("--", *words).returncode
+
+
+def test_a_shell_runs_where_no_command_is_named() -> None:
+    assert (3, "lo\n") == _code_and_words(lab(stdin="ip -o link | cut -d: -f2 | head -n1 | tr -d ' '; exit 3\n"))
+    environment = {**ENVIRONMENT, "SHELL": "/bin/cat"}
+    assert (0, "hello\n") == _code_and_words(lab(stdin="hello\n", env=environment))
+
+
+def _code_and_words(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
+    return done.returncode, done.stdout
+
+
+def test_options_of_the_command_are_its_own() -> None:
+    assert "--version -c -- x\n" == lab("--", "echo", "--version", "-c", "--", "x").stdout
+
+
+def inhabitants(namespace: str) -> list[str]:
+    """The processes that are in this network namespace, such as net:[4026531840]."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if str((folder / "ns/net").readlink()) == namespace:
+                found.append((folder / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_nothing_outlives_it(number: signal.Signals) -> None:
+    script = "setsid sh -c 'trap \"\" TERM HUP INT; while :; do sleep 1; done' & readlink /proc/self/ns/net; wait"
+    with subprocess.Popen(
+        [*PROGRAM, "lab", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=PROJECT
+    ) as running:
+        assert running.stdout
+        namespace = running.stdout.readline().strip()
+        wait_until(lambda: len(inhabitants(namespace)) >= 3, "everybody is there")
+        running.send_signal(number)
+        assert running.wait() in (-number, 128 + number)
+        wait_until(lambda: inhabitants(namespace) == [], "they are gone")
+
+
+def test_an_interrupt_is_for_the_command() -> None:
+    script = "trap 'exit 5' INT; echo ready; while :; do sleep 0.1; done"
+    with subprocess.Popen(
+        [*PROGRAM, "lab", "--", "sh", "-c", script],
+        stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=PROJECT, start_new_session=True,
+    ) as running:  # fmt: skip
+        assert running.stdout
+        assert "ready\n" == running.stdout.readline()
+        os.killpg(running.pid, signal.SIGINT)
+        assert 5 == running.wait()
+
+
+def test_the_machine_itself_is_not_touched() -> None:
+    def there() -> list[str]:
+        return [run("ip", "-o", *what.split()).stdout for what in ("link", "address", "rule", "route", "netns")]
+
+    before = there(), Path("/proc/sys/net/ipv4/conf/all/promote_secondaries").read_text()
+    lab("--", "sh", "-c", "touch /run/x /run/fz-iproute/x")
+    assert before == (there(), Path("/proc/sys/net/ipv4/conf/all/promote_secondaries").read_text())
+    assert not Path("/run/x").exists()
+
+
+def test_an_ordinary_user_has_a_lab_too() -> None:
+    ordinary = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    if run(*ordinary, "unshare", "--user", "--map-root-user", "--net", "true", check=False).returncode:
+        pytest.skip("no user namespaces here")
+    if run(*ordinary, *PROGRAM, "--version", check=False, env=ENVIRONMENT, cwd=PROJECT).returncode:
+        pytest.skip("an ordinary user cannot run this Python")
+    argv = [*ordinary, *PROGRAM, "lab", "--", "sh", "-c", "ip route show table 539098368; ip -br link; exit 9"]
+    done = run(*argv, check=False, env=ENVIRONMENT, cwd=PROJECT)
+    assert 9 == done.returncode, done.stderr
+    assert "default dev tun-firezone" in done.stdout
+    # /dev/net/tun may be root's alone.
+    assert not_rebuilt(done) in ([], [line for line in not_rebuilt(done) if "a cable plays the tunnel" in line][:1])
+
+
+def test_where_there_are_no_namespaces_it_says_so() -> None:
+    inside = 'echo 0 >/proc/sys/user/max_net_namespaces && exec "$@"'
+    argv = ["unshare", "--user", "--map-root-user", "sh", "-c", inside, "sh", *PROGRAM, "lab", "--", "true"]
+    done = run(*argv, check=False, env=ENVIRONMENT, cwd=PROJECT)
+    assert (4, 1) == (done.returncode, len(done.stderr.splitlines())), done.stderr
+    assert "user namespaces" in done.stderr
+
+
+# Snapshots that nobody should trust
+
+
+def recorded(machine: Machine, folder: Path) -> Callable[..., Path]:
+    """Writes snapshots in which answers have been changed."""
+    document = json.loads(machine.fz("snapshot"))
+
+    def write(changes: dict[str, Any], **parts: Any) -> Path:
+        outputs = {**document["ip"], **{key: json.dumps(value) for key, value in changes.items()}}
+        file = folder / "hostile.json"
+        file.write_text(json.dumps({**document, **parts, "ip": outputs}))
+        return file
+
+    return write
+
+
+def test_hostile_snapshots_inject_nothing_and_hinder_nobody(machine: Machine, tmp_path: Path) -> None:
+    write = recorded(machine, tmp_path)
+    cable = {"link_type": "ether", "flags": ["UP"], "mtu": 1500}
+    names = ["a b", "../x", "x\nlink del lo", "all", "", "16-bytes-are-too", "x%d", "nul\0", "\ud800", "a\u00a0"]
+    lo = {"ifname": "lo", "ifindex": 1, "link_type": "loopback", "flags": ["UP", "LOOPBACK"]}
+    links = [lo, *({"ifname": name, "ifindex": 10 + number, **cable} for number, name in enumerate(names))]
+    links += [{"ifname": "good0", "ifindex": 40, **cable}, {"ifname": "twin0", "ifindex": 40, **cable}]
+    links += [{"ifname": "#x", "ifindex": 1, **cable}, {"ifname": "good0", "ifindex": 41, **cable}]
+    route = {"dst": "10.0.0.0/24", "dev": "good0", "scope": "link", "flags": []}
+    tricks: list[dict[str, Any]] = [
+        {"type": "x\nlink set lo down\nroute add"},
+        {"protocol": "static\nlink set lo down"},
+        {"prefsrc": "1.2.3.4 dev lo"},
+        {"dev": "#x"},
+        {"dev": "a b"},
+        {"metric": "7\nlink set lo down"},
+        {"metrics": [{"mtu": "1400\nlink set lo down"}]},
+        {"protocol": "nobody-knows"},
+        {"metric": "word"},
+        {"dst": "999.0.0.0/8"},
+    ]
+    routes = [{**route, **trick} for trick in tricks] + [{**route, "dst": f"10.{n}.0.0/24"} for n in range(20)]
+    rules = [
+        {"priority": 5, "src": "all", "iif": "x\nlink set lo down", "table": "7"},
+        {"priority": "6\nlink set lo down", "src": "all", "table": "7"},
+        {"priority": 8, "src": "all", "tos": "0x10 table 9", "table": "7"},
+        {"priority": 9, "src": "all", "surprise": 1, "table": "7"},
+        {"priority": 10, "src": "all", "table": "254", "protocol": "2"},
+    ]
+    file = write(
+        {
+            "-json link show": links,
+            "-json address show": [
+                {
+                    "ifname": "good0",
+                    "addr_info": [{"family": "inet", "local": "10.9.0.1/8\nlink set lo down", "prefixlen": 8}],
+                }
+            ],
+            "-json nexthop show": [
+                {"id": "1\nlink set lo down", "dev": "good0"},
+                {"id": 2, "group": [{"id": "3 proto 4"}]},
+            ],
+            "-json -4 route show table main": routes,
+            "-json -4 -details -Numeric rule show": rules,
+        },
+        sysctls={"../../kernel/hostname": "7", "ipv4/conf/../all/rp_filter": "1", "ipv4/conf/good0/rp_filter": "2\n"},
+    )
+    script = "ip -br link; ip route show root 10.0.0.0/8; ip rule; cat /proc/sys/net/ipv4/conf/good0/rp_filter"
+    done = lab("--snapshot", str(file), "--", "sh", "-c", script)
+    assert 0 == done.returncode, done.stderr
+    printed = done.stdout.splitlines()
+    assert ["lo", "good0@if2"] == [line.split()[0] for line in printed if "BROADCAST" in line or "LOOPBACK" in line]
+    assert "UP" in printed[0].split()[-1]
+    assert 20 == sum(line.startswith("10.") for line in printed), done.stdout + done.stderr
+    assert ["10:\tfrom all lookup main"] == [line for line in printed if "lookup" in line]
+    expected = len(names) + 3 + len(tricks) + 4 + 2 + 1
+    assert expected <= len(not_rebuilt(done)) == len(done.stderr.splitlines()), done.stderr
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "", "[]", "{", "nonsense", '{"schema": 1}', "\x00",
+        *(
+            json.dumps({"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": answers})
+            for answers in (
+                {},
+                {"-json link show": "["},
+                {"-json link show": "[1]"},
+                {"-json link show": "[" * 100_000},
+                {"-json link show": '[{"ifname": "x", "ifindex": []}]'},
+            )
+        ),
+    ],
+    ids=lambda document: document[:30] + document[-30:] if len(document) > 60 else document,
+)  # fmt: skip
+def test_what_is_no_snapshot_ends_in_one_line(document: str, tmp_path: Path) -> None:
+    file = tmp_path / "snapshot.json"
+    file.write_text(document)
+    done = lab("--snapshot", str(file), "--", "echo", "never")
+    assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done.stderr
+
+
+def test_a_hundred_thousand_routes_are_rebuilt(machine: Machine, tmp_path: Path) -> None:
+    write = recorded(machine, tmp_path)
+    many = [
+        {
+            "dst": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}",
+            "dev": LAN,
+            "protocol": "static",
+            "scope": "link",
+            "flags": [],
+        }
+        for n in range(100_000)
+    ]
+    file = write({f"-json -4 route show table {MIRROR}": many})
+    done = lab("--snapshot", str(file), "--", "sh", "-c", f"ip route show table {MIRROR} | wc -l")
+    assert (0, "100000\n", []) == (done.returncode, done.stdout, not_rebuilt(done))
