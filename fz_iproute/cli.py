@@ -33,6 +33,7 @@ from fz_iproute.log import Log
 
 DONE = 0
 DUE = 1  # plan --exit-code: there are commands to run
+FAILED = 1  # doctor: a check has failed
 EXIT_CODES: dict[type[FzError], int] = {
     UsageError: 2,
     ReadFailed: 3,
@@ -181,12 +182,27 @@ def _watch(arguments: Arguments, log: Log) -> int:
     return DONE
 
 
+def _doctor(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app import doctor  # noqa: PLC0415
+
+    if arguments.snapshot:
+        findings = doctor.of_snapshot(arguments.snapshot, arguments.config)
+    else:
+        trace = log.debug if arguments.level == "DEBUG" else None
+        findings = doctor.of_machine(arguments.config, arguments.netns, trace)
+    if arguments.json:
+        _print_json(doctor.as_document(findings))
+    else:
+        _print(doctor.as_text(findings))
+    return FAILED if any(finding.level == "failure" for finding in findings) else DONE
+
+
 def _snapshot(arguments: Arguments, log: Log) -> int:
     from fz_iproute.app.snapshot import take  # noqa: PLC0415
     from fz_iproute.core.recording import dump as dump_recording  # noqa: PLC0415
 
     with _machine(arguments, log) as (ip, config):
-        text = dump_recording(take(ip, config, arguments.netns, local=arguments.local))
+        text = dump_recording(take(ip, config, arguments.config, arguments.netns, local=arguments.local))
     if arguments.output is None:
         _print(text)
     else:
@@ -236,8 +252,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN, with nothing but `ip`.",
-        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), "
-        "2 usage or configuration, 3 ip failed, 4 not permitted, 5 locked, 6 ip is missing or too old.",
+        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code) or "
+        "a check has failed (doctor), 2 usage or configuration, 3 ip failed, 4 not permitted, 5 locked, "
+        "6 ip is missing or too old.",
     )
     parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
     parser.set_defaults(
@@ -276,7 +293,10 @@ def _parser() -> argparse.ArgumentParser:
     plan = add("plan", _plan, "print the commands sync would run, each with its reason", "exit_code", "json")
     plan.set_defaults(reasons=True)
     status = add("status", _status, "show the tunnel, its rules and every route with its verdict", "json")
-    for reader in (plan, status):
+    doctor = add(
+        "doctor", _doctor, "check all that may be wrong, each finding with its remedy; changes nothing", "json"
+    )
+    for reader in (plan, status, doctor):
         reader.add_argument(
             "--snapshot", metavar="FILE", type=Path, help="of the machine that this snapshot was taken of"
         )

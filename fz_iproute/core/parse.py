@@ -48,6 +48,16 @@ def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
     )
 
 
+def local_routes(documents: Iterable[Document], family: Family) -> list[Document]:
+    """`ip -json address show`: what the kernel puts into the table `local` for the addresses, in the words of `ip`."""
+    return [
+        {"type": "local", "dst": address["local"], "dev": document["ifname"], "protocol": "kernel", "flags": []}
+        for document in documents
+        for address in document.get("addr_info", ())
+        if address.get("family") == family
+    ]
+
+
 def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | None:
     if _DEVICE.fullmatch(name) and name.isprintable():
         return name
@@ -66,14 +76,11 @@ def needs_numbers(documents: Iterable[Document]) -> bool:
 
 
 def _rule(document: Document, family: Family) -> Rule:
-    table = _table(document.get("table", "0"))
-    if table is None:
-        raise Unparsable(f"{document['table']!r} is not the number of a table")
     return Rule(
         family=family,
         priority=document["priority"],
         action=_action(document),
-        table=table,
+        table=table_number(document.get("table", "0")),
         inverted="not" in document,
         src=_selected(document, "src", family),
         dst=_selected(document, "dst", family),
@@ -89,6 +96,14 @@ def _rule(document: Document, family: Family) -> Rule:
 
 def _protocol(name: str) -> str:
     return _PROTOCOLS.get(name, name)
+
+
+def table_number(name: str) -> int:
+    """Of a table with a number, or of the kernel's own."""
+    number = _table(name)
+    if number is None:
+        raise Unparsable(f"{name!r} is not the number of a table")
+    return number
 
 
 def _table(name: str) -> int | None:
