@@ -415,7 +415,7 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[_Said]:
             remedy = machine.setting("tunnel", f'fwmark = "{rule.mark}"')
         else:
             remedy = machine.deletion(rule)
-        seen = f"{rule.priority}: {rule} ({family}) sends what is marked {tunnel.fwmark} into the tunnel"
+        seen = f"{rule.priority}: {rule} sends what is marked {tunnel.fwmark} into the tunnel"
         yield _Said("failure", seen, why, remedy)
     elif rule.mark and not rule.inverted and rule.table in _OTHERS:
         why = "the bits of the two marks overlap, so the other VPN takes the packets of this one"
