@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.kernel.config_file import load
 from fz_iproute.kernel.ip import Ip
 from fz_iproute.kernel.recorded import RecordedIp, load_recording
-from fz_iproute.kernel.snapshot import Reader
+from fz_iproute.kernel.snapshot import Reader, shape_is_known
 
 _LOCAL = 255
 
@@ -32,15 +33,25 @@ def of_machine(path: Path | None, netns: str | None, trace: Callable[[str], None
         config, error = Config(), str(refused)
     recorded = _taken(config, path, netns, trace)
     if error:
-        recorded = replace(recorded, facts={**recorded.facts, "config.error": error})
-    return examine(_machine(recorded, config))
+        recorded = _with_fact(recorded, "config.error", error)
+    try:
+        return examine(_machine(recorded, config))
+    except ReadFailed as failed:
+        return examine(Machine(_with_fact(recorded, "ip.error", str(failed)), config, None, {}))
 
 
 def of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
     """Of the machine that the snapshot was taken of."""
     recorded = load_recording(snapshot)
     config = load(path) if path else core_config.parse(recorded.config, f"{snapshot}: config")
-    return examine(_machine(recorded, config))
+    try:
+        return examine(_machine(recorded, config))
+    except ReadFailed as error:
+        raise UsageError(f"{snapshot}: {error}") from None
+
+
+def _with_fact(recorded: Recording, name: str, value: str) -> Recording:
+    return replace(recorded, facts={**recorded.facts, name: value})
 
 
 def _taken(config: Config, path: Path | None, netns: str | None, trace: Callable[[str], None] | None) -> Recording:
@@ -50,8 +61,10 @@ def _taken(config: Config, path: Path | None, netns: str | None, trace: Callable
         return take(ip, config, path, netns)
     except (IpUnusable, ReadFailed) as error:
         found = take_without_ip(config, path, netns)
-        versions = {**found.versions, "ip": ip.version()} if ip else found.versions
-        return replace(found, versions=versions, facts={**found.facts, "ip.error": str(error)})
+        with suppress(IpUnusable):
+            if ip:
+                found = replace(found, versions={**found.versions, "ip": ip.version()})
+        return _with_fact(found, "ip.error", str(error))
     finally:
         if ip:
             ip.abandon()
@@ -60,12 +73,10 @@ def _taken(config: Config, path: Path | None, netns: str | None, trace: Callable
 def _machine(recorded: Recording, config: Config) -> Machine:
     if "ip.error" in recorded.facts:
         return Machine(recorded, config, None, {})
-    try:
-        ip = RecordedIp(recorded)
-        snapshot = Reader(ip, config).read()
+    ip = RecordedIp(recorded)
+    snapshot = Reader(ip, config).read()
+    with shape_is_known():
         return Machine(recorded, config, snapshot, _tables(ip, recorded, snapshot.links))
-    except ReadFailed as error:
-        return Machine(replace(recorded, facts={**recorded.facts, "ip.error": str(error)}), config, None, {})
 
 
 def _tables(

@@ -195,7 +195,11 @@ def _asked(check: _Check, machine: Machine) -> Iterator[_Said]:
     if check.needs_ip and machine.snapshot is None:
         yield _Said("info", "could not look: ip does not answer")
         return
-    yield from check.look(machine)
+    try:
+        found = list(check.look(machine))
+    except (ValueError, TypeError) as error:  # a record may have gone through somebody's editor
+        found = [_Said("info", f"could not look: {error}")]
+    yield from found
 
 
 def _check(name: str, *, needs_ip: bool = True) -> Callable[[Callable[[Machine], Iterator[_Said]]], None]:
@@ -221,12 +225,12 @@ def _ip(machine: Machine) -> Iterator[_Said]:
     version = machine.recording.versions.get("ip", "")
     error = machine.facts.get("ip.error", "")
     why = "all that is read and changed goes through ip; the checks that need it could not look"
-    if not version or is_too_old(version):
-        yield _Said("failure", error or f"{version} is too old", why, f"install iproute2 {OLDEST} or newer")
-    elif error or machine.snapshot is None:
-        yield _Said("failure", error or "it did not answer", why, machine.fz_iproute("status") + " --verbose")
+    if machine.snapshot and not is_too_old(version):
+        yield _Said("ok", version or "its version is not on record")
+    elif version and not is_too_old(version):
+        yield _Said("failure", error or "it did not answer", why, f"{machine.fz_iproute('status')} --verbose")
     else:
-        yield _Said("ok", version)
+        yield _Said("failure", error or f"{version} is too old", why, f"install iproute2 {OLDEST} or newer")
 
 
 _CAP_NET_ADMIN = 12
@@ -288,7 +292,7 @@ def _tunnel(machine: Machine) -> Iterator[_Said]:
         yield _Said("ok", f"{name} is up")
     elif link:
         why = "the kernel takes its routes out: what should go into the tunnel goes elsewhere, or nowhere"
-        yield _Said("failure", f"{name} is down", why, machine.ip("inet", f"link set {link.word} up"))
+        yield _Said("failure", f"{name} is down", why, machine.ip("inet", f"link set {shlex.quote(name)} up"))
     elif others := sorted(machine.tunnels & machine.seen.links.keys()):
         why = "the table of the VPN leads into another interface"
         remedy = machine.setting("tunnel", f'interface = "{others[0]}"')
@@ -512,7 +516,8 @@ def _ipv6_leak(machine: Machine) -> Iterator[_Said]:
     rule = decision.steps[-1].rule
     seen = f"IPv4 goes into the tunnel, IPv6 leaves by {' '.join(decision.devices)}, says {rule.priority}: {rule}"
     why = "every site that has IPv6 sees the machine's own address, and the network sees the traffic"
-    yield _Said("failure", seen, why, _leak_remedy(machine, decision))
+    is_meant = machine.config.manages and machine.config.tunnel.internet_leak == "allow"
+    yield _Said("info" if is_meant else "failure", seen, why, _leak_remedy(machine, decision))
 
 
 def _leak_remedy(machine: Machine, decision: Decision) -> str:
@@ -733,7 +738,9 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[_Said]:
         if place is None:
             continue
         rule = rules[place]
-        routes = [route for route in machine.tables.get(table, {}).get(family, ()) if route.attributes.devices]
+        routes = [
+            route for route in machine.tables.get(table, {}).get(family, ()) if route.attributes.type == "unicast"
+        ]
         theirs = explicit(routes, family)
         common = sorted(
             str(prefix) for prefix in theirs if any(own.covers(prefix) or prefix.covers(own) for own in of_vpn)
@@ -741,7 +748,7 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[_Said]:
         if any(route.dst == "default" for route in routes):
             common.insert(0, "default")
         name = f"{_OTHERS[table].name} ({rule.priority}: {rule}, {family})"
-        remedy = _OTHERS[table].end(machine, routes[0].attributes.devices[0] if routes else "INTERFACE")
+        remedy = _OTHERS[table].end(machine, *(routes[0].attributes.devices[:1] if routes else ()))
         if place < ours and common:
             why = "its packets go into the other tunnel, though this VPN or the LAN has a way for them"
             yield _Said("warning", f"{name} is asked before this VPN, and has {_some(common)}", why, remedy)

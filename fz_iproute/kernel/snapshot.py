@@ -63,7 +63,7 @@ class Reader:
                 ip.ask("inet6", *self._questions["inet6"], *self._tables),
             ]
             found = self._answers(asked)
-            with _shape_is_known():
+            with shape_is_known():
                 rules = self._rules(found)
             missing = [
                 (family, question)
@@ -94,7 +94,7 @@ class Reader:
         }
 
     def _remember(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
-        with _shape_is_known():
+        with shape_is_known():
             snapshot = self._snapshot(found, rules)
         self._last, self._last_rules = found, rules
         return snapshot
@@ -205,7 +205,8 @@ def lan_questions(config: Config, family: Family) -> list[str]:
 
 
 @contextmanager
-def _shape_is_known() -> Iterator[None]:
+def shape_is_known() -> Iterator[None]:
+    """ReadFailed if what `ip` printed is not what it usually prints."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
