@@ -265,7 +265,11 @@ def _config_seen(facts: Mapping[str, str]) -> str:
 def _config_problems(machine: Machine) -> Iterator[_Said]:
     facts = machine.facts
     path = facts.get("config.path", _DEFAULT_CONFIG)
-    if error := facts.get("config.error"):
+    error = facts.get("config.error", "")
+    if error.endswith("Permission denied") and facts.get("uid") != "0":
+        why = "the other checks go by the defaults, which may not be what is in force"
+        yield _Said("warning", error, why, f"sudo {machine.fz_iproute('doctor')}")
+    elif error:
         why = "nothing runs with it; the other checks go by the defaults"
         yield _Said("failure", error.replace("\n", "; "), why, f"fz-iproute config check {shlex.quote(path)}")
     mode = int(facts.get("config.mode", "0"), 8)
@@ -368,23 +372,33 @@ def _shadowed(machine: Machine, family: Family, table: int) -> Iterator[_Said]:
         if attributes.type != "unicast" or not attributes.devices:
             continue
         decision = machine.way(family, None if route.dst == "default" else _host_in(route, family))
-        culprit = _culprit(decision, table)
+        culprit = _culprit(machine, decision, table)
         if culprit and set(decision.devices).isdisjoint(attributes.devices):
             taken[culprit].append(route.dst)
     for rule, destinations in taken.items():
         catches_all = "default" in destinations or not (rule.dst or rule.mark or rule.src)
         seen = f"{rule.priority}: {rule} ({family}) takes {_some(destinations)}, of which table {table} knows the way"
         why = "it is asked before the VPN's rule, so the packets never get there"
-        yield _Said("failure" if catches_all else "warning", seen, why, machine.deletion(rule))
+        yield _Said("failure" if catches_all else "warning", seen, why, _free_way(machine, rule, table))
 
 
-def _culprit(decision: Decision, table: int) -> Rule | None:
-    """The rule because of which a table is not asked. (What is the machine's own, `local` takes, as it should.)"""
+def _culprit(machine: Machine, decision: Decision, table: int) -> Rule | None:
+    """The rule of somebody else because of which a table is not asked."""
     if not decision.steps or any(step.rule.table == table for step in decision.steps):
         return None
     jump = next((step.rule for step in decision.steps if step.verdict == "goto"), None)
     rule = jump or decision.steps[-1].rule
-    return None if rule.table == _LOCAL else rule
+    # What is the machine's own, `local` takes, as it should; and one table of the VPN comes before the other.
+    return None if rule.table in (_LOCAL, *machine.goal.layout.tables) else rule
+
+
+def _free_way(machine: Machine, culprit: Rule, table: int) -> str:
+    """How to have a table asked before this rule."""
+    if (culprit.priority, culprit.table) not in ((32766, _MAIN), (32767, _DEFAULT)):
+        return machine.deletion(culprit)
+    # Without the kernel's own rules there is no network: it is the VPN's that stands in the wrong place.
+    late = next(rule for rule in machine.seen.rules if rule.family == culprit.family and rule.table == table)
+    return f"{machine.addition(culprit.family, table)} && {machine.deletion(late)}"
 
 
 def _host_in(route: Route, family: Family) -> int:
@@ -397,7 +411,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-_LOCAL, _MAIN = 255, 254
+_LOCAL, _MAIN, _DEFAULT = 255, 254, 253
 
 
 @_check("mark")
@@ -415,7 +429,10 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[_Said]:
     rule = decision.steps[-1].rule
     if machine.is_tunnelled(decision):
         why = "the VPN's own packets go into the VPN: it cannot reach its gateway, or goes round in circles"
-        if rule.inverted and rule.mark and rule.table in machine.goal.layout.tables:
+        if rule.table not in machine.goal.layout.tables and decision.route:
+            words = shlex.join(decision.route.words)
+            remedy = machine.ip(family, f"route del table {rule.table} {words}")
+        elif rule.inverted and rule.mark and not machine.config.manages:
             remedy = machine.setting("tunnel", f'fwmark = "{rule.mark}"')
         else:
             remedy = machine.deletion(rule)
@@ -523,8 +540,8 @@ def _ipv6_leak(machine: Machine) -> Iterator[_Said]:
 def _leak_remedy(machine: Machine, decision: Decision) -> str:
     table = machine.goal.layout.internet
     is_led = any(rule.family == "inet6" and rule.table == table for rule in machine.seen.rules)
-    if culprit := is_led and _culprit(decision, table):
-        return machine.deletion(culprit)
+    if culprit := is_led and _culprit(machine, decision, table):
+        return _free_way(machine, culprit, table)
     if machine.config.manages:
         if machine.config.tunnel.internet_leak == "allow":
             return machine.setting("tunnel", 'internet_leak = "block"')
@@ -733,7 +750,7 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[_Said]:
     rules = [rule for rule in machine.seen.rules if rule.family == family]
     ours = next((place for place, rule in enumerate(rules) if rule.table in layout.tables), len(rules))
     of_vpn = explicit((route for table in layout.tables for route in machine.routes(table, family)), family)
-    for table in _OTHERS.keys() - layout.tables:
+    for table in sorted(_OTHERS.keys() - layout.tables):
         place = next((place for place, rule in enumerate(rules) if rule.table == table), None)
         if place is None:
             continue
@@ -784,7 +801,7 @@ def _table_lines(facts: Mapping[str, str]) -> Iterator[_TableLine]:
 
 
 def _name_problems(machine: Machine, lines: Iterable[_TableLine]) -> Iterator[_Said]:
-    tables = machine.config.tables.ids | {253, _MAIN, _LOCAL}
+    tables = machine.config.tables.ids | {_DEFAULT, _MAIN, _LOCAL}
     ids: dict[str, int] = {}
     names: dict[int, str] = {}
     for line in lines:

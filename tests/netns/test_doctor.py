@@ -220,6 +220,10 @@ def past_ours(machine: Machine) -> None:
     machine.batch(["rule add priority 15 goto 32766"])
 
 
+def behind_main(machine: Machine) -> None:
+    machine.batch([f"rule add not fwmark {MARK:#x} lookup {MIRROR} priority 40000", "rule del priority 32765"])
+
+
 def beside_a_good_one_of_the_same_priority(machine: Machine) -> None:
     machine.batch(["rule add lookup 777 priority 10", "rule add lookup main priority 10"])
 
@@ -236,6 +240,7 @@ def lan_asked_first(machine: Machine) -> None:
         (main_first, "failure"),
         (foreign_default_first, "failure"),
         (past_ours, "failure"),
+        (behind_main, "failure"),
         (beside_a_good_one_of_the_same_priority, "failure"),
         (lan_asked_first, "failure"),
     ],
@@ -275,6 +280,12 @@ def test_marked_packets_that_go_into_the_tunnel(patient: Patient) -> None:
     assert "uplink0" == patient.machine.way("198.51.100.1", mark=MARK)
 
 
+def test_a_default_route_of_main_into_the_tunnel(patient: Patient) -> None:
+    patient.machine.batch([f"route replace default dev {TUNNEL}"])
+    patient.is_cured_of("mark", "failure")
+    assert "32766" in patient.machine.ip("rule")
+
+
 def test_another_mark_than_that_of_the_rule(patient: Patient) -> None:
     patient.config.write_text("[tunnel]\nfwmark = 0x1\n")
     patient.is_cured_of("mark", "failure")
@@ -308,7 +319,10 @@ def test_the_route_to_a_router_that_networkd_makes_is_no_trouble(patient: Patien
 
 
 def test_a_lan_that_the_vpn_takes(patient: Patient) -> None:
+    tiered(patient.machine)
     patient.machine.address(LAN, "100.64.3.1/24")
+    patient.machine.fz("sync")
+    assert [] == patient.troubles("rules")  # one table of the VPN is asked before the other
     (seen,) = patient.is_cured_of("shadows", "warning")
     assert "100.64.0.0/11" in seen
     assert "100.64.3.0/24" in seen

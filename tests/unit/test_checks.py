@@ -118,6 +118,7 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("config", "warning", {"facts": {"config.mode": "0664"}}),
         ("config", "warning", {"facts": {"config.uid": "1000"}}),
         ("config", "failure", {"facts": {"config.error": "/c: lan: is a section\n/c: tables: is one too"}}),
+        ("config", "warning", {"facts": {"config.error": "/c: Permission denied", "uid": "1000"}}),
         ("tunnel", "failure", {"links": LINKS | {"tun-firezone": LINKS["tun-firezone"]._replace(up=False)}}),
         ("tunnel", "failure", {"config": replace(Config(), tunnel={"interface": "wg0"})}),
         ("rules", "failure", {"rules": rules(without=SINGLE)}),
