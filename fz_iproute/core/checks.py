@@ -155,7 +155,7 @@ class Machine:
         """The command that deletes this rule: by its priority, if no other has that."""
         twins = [other for other in self.seen.rules if other[:2] == rule[:2]]
         protocol = f" protocol {rule.protocol}" if rule.protocol not in ("", "unspec") else ""
-        words = f" {_selector(rule)}{protocol}" if len(twins) > 1 else ""
+        words = f" {_words(rule)}{protocol}" if len(twins) > 1 else ""
         return self.ip(rule.family, f"rule del priority {rule.priority}{words}")
 
     def addition(self, family: Family, table: int) -> str:
@@ -173,9 +173,18 @@ _INTERNET: dict[Family, list[str]] = {
 }
 
 
-def _selector(rule: Rule) -> str:
+def _words(rule: Rule) -> str:
+    """The rule as `ip` takes it; the kernel's own tables have names."""
     # What `ip` prints under this name, it reads under another.
-    return str(rule).replace("suppress_prefixlen ", "suppress_prefixlength ")
+    words = str(rule).replace("suppress_prefixlen ", "suppress_prefixlength ")
+    return re.sub(r"(?<=lookup )25[345]$", lambda table: _KERNEL_TABLES[table[0]], words)
+
+
+_KERNEL_TABLES = {"253": "default", "254": "main", "255": "local"}
+
+
+def _shown(rule: Rule) -> str:
+    return f"{rule.priority}: {_words(rule)}"
 
 
 def examine(machine: Machine) -> list[Finding]:
@@ -316,7 +325,7 @@ def _rules(machine: Machine) -> Iterator[_Said]:
         yield _Said("info", "no rule leads to the VPN's table, and there is no tunnel")
         return
     found = (said for family in machine.families for said in _rule_problems(machine, family))
-    yield from _or_well(found, ", ".join(f"{rule.family} {rule.priority}: {rule}" for rule in leading))
+    yield from _or_well(found, ", ".join(f"{rule.family} {_shown(rule)}" for rule in leading))
 
 
 def _rule_problems(machine: Machine, family: Family) -> Iterator[_Said]:
@@ -337,10 +346,10 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[_Said]:
             yield _Said("failure", f"no rule looks up table {table} ({family})", why, remedy)
     for rule in _surplus(rules, layout.tables):
         why = "who deletes the other one believes that it is gone"
-        yield _Said("warning", f"{rule.priority}: {rule} ({family}) is there twice", why, machine.deletion(rule))
+        yield _Said("warning", f"{_shown(rule)} ({family}) is there twice", why, machine.deletion(rule))
     firsts = [leading[table][0] for table in layout.tables if leading[table]]
     if [rule.priority for rule in firsts] != sorted(rule.priority for rule in firsts):
-        order = ", ".join(f"{rule.priority}: {rule}" for rule in firsts)
+        order = ", ".join(map(_shown, firsts))
         why = "the VPN's own routes are to be asked first, then the LAN, then the default route into the tunnel"
         moves = [
             f"{machine.addition(family, rule.table)} && {machine.deletion(rule)}"
@@ -377,7 +386,7 @@ def _shadowed(machine: Machine, family: Family, table: int) -> Iterator[_Said]:
             taken[culprit].append(route.dst)
     for rule, destinations in taken.items():
         catches_all = "default" in destinations or not (rule.dst or rule.mark or rule.src)
-        seen = f"{rule.priority}: {rule} ({family}) takes {_some(destinations)}, of which table {table} knows the way"
+        seen = f"{_shown(rule)} ({family}) takes {_some(destinations)}, of which table {table} knows the way"
         why = "it is asked before the VPN's rule, so the packets never get there"
         yield _Said("failure" if catches_all else "warning", seen, why, _free_way(machine, rule, table))
 
@@ -436,11 +445,11 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[_Said]:
             remedy = machine.setting("tunnel", f'fwmark = "{rule.mark}"')
         else:
             remedy = machine.deletion(rule)
-        seen = f"{rule.priority}: {rule} sends what is marked {tunnel.fwmark} into the tunnel"
+        seen = f"{_shown(rule)} sends what is marked {tunnel.fwmark} into the tunnel"
         yield _Said("failure", seen, why, remedy)
     elif rule.mark and not rule.inverted and rule.table in _OTHERS:
         why = "the bits of the two marks overlap, so the other VPN takes the packets of this one"
-        seen = f"{rule.priority}: {rule} ({family}) of {_OTHERS[rule.table].name} takes what is marked {tunnel.fwmark}"
+        seen = f"{_shown(rule)} ({family}) of {_OTHERS[rule.table].name} takes what is marked {tunnel.fwmark}"
         yield _Said("warning", seen, why, _OTHERS[rule.table].end(machine))
 
 
@@ -531,7 +540,7 @@ def _ipv6_leak(machine: Machine) -> Iterator[_Said]:
         yield _Said("ok", "no IPv6 gets around the tunnel")
         return
     rule = decision.steps[-1].rule
-    seen = f"IPv4 goes into the tunnel, IPv6 leaves by {' '.join(decision.devices)}, says {rule.priority}: {rule}"
+    seen = f"IPv4 goes into the tunnel, IPv6 leaves by {' '.join(decision.devices)}, says {_shown(rule)}"
     why = "every site that has IPv6 sees the machine's own address, and the network sees the traffic"
     is_meant = machine.config.manages and machine.config.tunnel.internet_leak == "allow"
     yield _Said("info" if is_meant else "failure", seen, why, _leak_remedy(machine, decision))
@@ -682,7 +691,7 @@ def _networkd(machine: Machine) -> Iterator[_Said]:
     if copies and keys[0] in managed:
         at_risk.append(f"{len(copies)} {'copy' if len(copies) == 1 else 'copies'} such as {copies[0].dst}")
     if rules and keys[1] in managed:
-        at_risk.append(f"{len(rules)} {'rule' if len(rules) == 1 else 'rules'} such as {rules[0].priority}: {rules[0]}")
+        at_risk.append(f"{len(rules)} {'rule' if len(rules) == 1 else 'rules'} such as {_shown(rules[0])}")
     if not at_risk:
         yield _Said("ok", "systemd-networkd leaves rules and routes alone")
         return
@@ -764,7 +773,7 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[_Said]:
         )
         if any(route.dst == "default" for route in routes):
             common.insert(0, "default")
-        name = f"{_OTHERS[table].name} ({rule.priority}: {rule}, {family})"
+        name = f"{_OTHERS[table].name} ({_shown(rule)}, {family})"
         remedy = _OTHERS[table].end(machine, *(routes[0].attributes.devices[:1] if routes else ()))
         if place < ours and common:
             why = "its packets go into the other tunnel, though this VPN or the LAN has a way for them"
