@@ -10,8 +10,9 @@ from typing import Any
 from fz_iproute.app.snapshot import take, take_without_ip
 from fz_iproute.core import config as core_config
 from fz_iproute.core import parse
-from fz_iproute.core.checks import Finding, Machine, examine
+from fz_iproute.core.checks import Finding, examine
 from fz_iproute.core.config import Config
+from fz_iproute.core.machine import Machine
 from fz_iproute.core.model import Link, Route
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.core.recording import Recording, question_key

@@ -7,21 +7,18 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from ipaddress import ip_address
 from typing import Literal, NamedTuple
 
 from fz_iproute.core import rt_tables
-from fz_iproute.core.config import Config
-from fz_iproute.core.desired import Desired, desired, explicit, tunnels
-from fz_iproute.core.lookup import Decision, Packet, Tables, decide
-from fz_iproute.core.model import Route, Rule, Snapshot
+from fz_iproute.core.desired import explicit
+from fz_iproute.core.lookup import Decision
+from fz_iproute.core.machine import DEFAULT_CONFIG, Machine, shown
+from fz_iproute.core.model import Route, Rule
 from fz_iproute.core.plan import plan
 from fz_iproute.core.policy import PRIVATE
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.core.recording import Recording
 from fz_iproute.core.shadow import shadows
 from fz_iproute.core.version import OLDEST, is_too_old
 
@@ -45,146 +42,6 @@ class _Said(NamedTuple):
     seen: str
     why: str = ""
     remedy: str = ""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The record of a machine, and what has been made of it. There is no `snapshot` if `ip` did not answer."""
-
-    recording: Recording
-    config: Config
-    snapshot: Snapshot | None
-    tables: Mapping[int, Mapping[Family, Sequence[Route]]]  # main, local and all that rules look up
-
-    @property
-    def facts(self) -> Mapping[str, str]:
-        """What was recorded beside `ip`."""
-        return self.recording.facts
-
-    @property
-    def seen(self) -> Snapshot:
-        """The snapshot, for checks that are only asked if there is one."""
-        assert self.snapshot
-        return self.snapshot
-
-    @cached_property
-    def goal(self) -> Desired:
-        """What there should be beside what there is."""
-        return desired(self.config, self.seen)
-
-    @cached_property
-    def tunnels(self) -> frozenset[str]:
-        """The devices that carry the VPN."""
-        return tunnels(self.config, self.seen)
-
-    @cached_property
-    def families(self) -> tuple[Family, ...]:
-        """Those that the kernel has."""
-        return tuple(family for family in FAMILIES if any(rule.family == family for rule in self.seen.rules))
-
-    @cached_property
-    def _lookup(self) -> Tables:
-        return Tables(self.tables)
-
-    @cached_property
-    def _elsewhere(self) -> Mapping[Family, int]:
-        """In each family an address that only a very wide route covers: somebody on the internet."""
-        found: dict[Family, int] = {}
-        for family, addresses in _INTERNET.items():
-            prefixes = (
-                Prefix.of_route(route.dst, family)
-                for table in self.tables.values()
-                for route in table.get(family, ())
-                if route.dst != "default"
-            )
-            narrow = PrefixSet(prefix for prefix in prefixes if prefix.length >= 8)
-            candidates = [Prefix.parse(address) for address in addresses]
-            found[family] = next((each for each in candidates if not narrow.covers(each)), candidates[-1]).address
-        return found
-
-    def way(self, family: Family, address: int | None = None, mark: int = 0) -> Decision:
-        """What becomes of a packet of this machine; without an address, of one to the internet."""
-        dst = self._elsewhere[family] if address is None else address
-        return decide(Packet(family, dst, mark=mark), self.seen.rules, self._lookup, self.seen.links)
-
-    def is_tunnelled(self, decision: Decision) -> bool:
-        """True if the packet goes into the VPN."""
-        return not self.tunnels.isdisjoint(decision.devices)
-
-    def has_internet(self, family: Family) -> bool:
-        """True if the Internet Resource is active: the VPN takes what nobody else takes."""
-        return self.is_tunnelled(self.way(family))
-
-    def routes(self, table: int, family: Family) -> Sequence[Route]:
-        """Those of a table of the VPN."""
-        return self.seen.tables.get(table, {}).get(family, ())
-
-    # How a remedy is spelled
-
-    @property
-    def netns(self) -> str:
-        """The network namespace, "" if it is the one that we live in."""
-        return self.facts.get("netns", "")
-
-    def ip(self, family: Family, words: str) -> str:
-        """An `ip` command."""
-        start = ["ip", *(["-n", self.netns] if self.netns else []), *(["-6"] if family == "inet6" else [])]
-        return f"{shlex.join(start)} {words}"
-
-    def inside(self, command: str) -> str:
-        """A command that works on the network which it runs in."""
-        return f"ip netns exec {shlex.quote(self.netns)} {command}" if self.netns else command
-
-    def fz_iproute(self, verb: str) -> str:
-        """Ourselves, once more."""
-        path = self.facts.get("config.path", _DEFAULT_CONFIG)
-        options = [*(["-c", path] if path != _DEFAULT_CONFIG else []), *(["--netns", self.netns] if self.netns else [])]
-        return shlex.join(["fz-iproute", *options, verb])
-
-    def setting(self, section: str, line: str) -> str:
-        """A line of the configuration file."""
-        return f"in {self.facts.get('config.path', _DEFAULT_CONFIG)}: [{section}] {line}"
-
-    def lan_setting(self, key: Literal["allow", "deny"], prefix: Prefix) -> str:
-        """The list of [lan] with one more prefix."""
-        members = [*getattr(self.config.lan, key), prefix]
-        quoted = ", ".join(f'"{member}"' for member in members)
-        return self.setting("lan", f"{key} = [{quoted}]")
-
-    def deletion(self, rule: Rule) -> str:
-        """The command that deletes this rule: by its priority, if no other has that."""
-        twins = [other for other in self.seen.rules if other[:2] == rule[:2]]
-        protocol = f" protocol {rule.protocol}" if rule.protocol not in ("", "unspec") else ""
-        words = f" {_words(rule)}{protocol}" if len(twins) > 1 else ""
-        return self.ip(rule.family, f"rule del priority {rule.priority}{words}")
-
-    def addition(self, family: Family, table: int) -> str:
-        """The command that adds the rule which leads to a table of the VPN."""
-        layout, rules = self.goal.layout, self.config.rules
-        priority = rules.single if layout.name == "single" else rules.tiered[layout.tables.index(table)]
-        return self.ip(family, f"rule add not fwmark {self.config.tunnel.fwmark} lookup {table} priority {priority}")
-
-
-_DEFAULT_CONFIG = "/etc/fz-iproute/config.toml"
-# Addresses for documentation first: nobody has a route to just them, save against spoofing.
-_INTERNET: dict[Family, list[str]] = {
-    "inet": ["198.51.100.1", "203.0.113.1", "192.0.2.1", "1.1.1.1", "9.9.9.9"],
-    "inet6": ["2001:db8:ffff::1", "2606:4700:4700::1111", "2620:fe::9", "2a00::1"],
-}
-
-
-def _words(rule: Rule) -> str:
-    """The rule as `ip` takes it; the kernel's own tables have names."""
-    # What `ip` prints under this name, it reads under another.
-    words = str(rule).replace("suppress_prefixlen ", "suppress_prefixlength ")
-    return re.sub(r"(?<=lookup )25[345]$", lambda table: _KERNEL_TABLES[table[0]], words)
-
-
-_KERNEL_TABLES = {"253": "default", "254": "main", "255": "local"}
-
-
-def _shown(rule: Rule) -> str:
-    return f"{rule.priority}: {_words(rule)}"
 
 
 def examine(machine: Machine) -> list[Finding]:
@@ -267,13 +124,13 @@ def _config(machine: Machine) -> Iterator[_Said]:
 
 
 def _config_seen(facts: Mapping[str, str]) -> str:
-    path = facts.get("config.path", _DEFAULT_CONFIG)
+    path = facts.get("config.path", DEFAULT_CONFIG)
     return f"{path}: mode {facts['config.mode']}" if "config.mode" in facts else f"there is no {path}: the defaults"
 
 
 def _config_problems(machine: Machine) -> Iterator[_Said]:
     facts = machine.facts
-    path = facts.get("config.path", _DEFAULT_CONFIG)
+    path = facts.get("config.path", DEFAULT_CONFIG)
     error = facts.get("config.error", "")
     if error.endswith("Permission denied") and facts.get("uid") != "0":
         why = "the other checks go by the defaults, which may not be what is in force"
@@ -325,7 +182,7 @@ def _rules(machine: Machine) -> Iterator[_Said]:
         yield _Said("info", "no rule leads to the VPN's table, and there is no tunnel")
         return
     found = (said for family in machine.families for said in _rule_problems(machine, family))
-    yield from _or_well(found, ", ".join(f"{rule.family} {_shown(rule)}" for rule in leading))
+    yield from _or_well(found, ", ".join(f"{rule.family} {shown(rule)}" for rule in leading))
 
 
 def _rule_problems(machine: Machine, family: Family) -> Iterator[_Said]:
@@ -346,10 +203,10 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[_Said]:
             yield _Said("failure", f"no rule looks up table {table} ({family})", why, remedy)
     for rule in _surplus(rules, layout.tables):
         why = "who deletes the other one believes that it is gone"
-        yield _Said("warning", f"{_shown(rule)} ({family}) is there twice", why, machine.deletion(rule))
+        yield _Said("warning", f"{shown(rule)} ({family}) is there twice", why, machine.deletion(rule))
     firsts = [leading[table][0] for table in layout.tables if leading[table]]
     if [rule.priority for rule in firsts] != sorted(rule.priority for rule in firsts):
-        order = ", ".join(map(_shown, firsts))
+        order = ", ".join(map(shown, firsts))
         why = "the VPN's own routes are to be asked first, then the LAN, then the default route into the tunnel"
         moves = [
             f"{machine.addition(family, rule.table)} && {machine.deletion(rule)}"
@@ -386,7 +243,7 @@ def _shadowed(machine: Machine, family: Family, table: int) -> Iterator[_Said]:
             taken[culprit].append(route.dst)
     for rule, destinations in taken.items():
         catches_all = "default" in destinations or not (rule.dst or rule.mark or rule.src)
-        seen = f"{_shown(rule)} ({family}) takes {_some(destinations)}, of which table {table} knows the way"
+        seen = f"{shown(rule)} ({family}) takes {_some(destinations)}, of which table {table} knows the way"
         why = "it is asked before the VPN's rule, so the packets never get there"
         yield _Said("failure" if catches_all else "warning", seen, why, _free_way(machine, rule, table))
 
@@ -445,11 +302,11 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[_Said]:
             remedy = machine.setting("tunnel", f'fwmark = "{rule.mark}"')
         else:
             remedy = machine.deletion(rule)
-        seen = f"{_shown(rule)} sends what is marked {tunnel.fwmark} into the tunnel"
+        seen = f"{shown(rule)} sends what is marked {tunnel.fwmark} into the tunnel"
         yield _Said("failure", seen, why, remedy)
     elif rule.mark and not rule.inverted and rule.table in _OTHERS:
         why = "the bits of the two marks overlap, so the other VPN takes the packets of this one"
-        seen = f"{_shown(rule)} ({family}) of {_OTHERS[rule.table].name} takes what is marked {tunnel.fwmark}"
+        seen = f"{shown(rule)} ({family}) of {_OTHERS[rule.table].name} takes what is marked {tunnel.fwmark}"
         yield _Said("warning", seen, why, _OTHERS[rule.table].end(machine))
 
 
@@ -540,7 +397,7 @@ def _ipv6_leak(machine: Machine) -> Iterator[_Said]:
         yield _Said("ok", "no IPv6 gets around the tunnel")
         return
     rule = decision.steps[-1].rule
-    seen = f"IPv4 goes into the tunnel, IPv6 leaves by {' '.join(decision.devices)}, says {_shown(rule)}"
+    seen = f"IPv4 goes into the tunnel, IPv6 leaves by {' '.join(decision.devices)}, says {shown(rule)}"
     why = "every site that has IPv6 sees the machine's own address, and the network sees the traffic"
     is_meant = machine.config.manages and machine.config.tunnel.internet_leak == "allow"
     yield _Said("info" if is_meant else "failure", seen, why, _leak_remedy(machine, decision))
@@ -691,7 +548,7 @@ def _networkd(machine: Machine) -> Iterator[_Said]:
     if copies and keys[0] in managed:
         at_risk.append(f"{len(copies)} {'copy' if len(copies) == 1 else 'copies'} such as {copies[0].dst}")
     if rules and keys[1] in managed:
-        at_risk.append(f"{len(rules)} {'rule' if len(rules) == 1 else 'rules'} such as {_shown(rules[0])}")
+        at_risk.append(f"{len(rules)} {'rule' if len(rules) == 1 else 'rules'} such as {shown(rules[0])}")
     if not at_risk:
         yield _Said("ok", "systemd-networkd leaves rules and routes alone")
         return
@@ -773,7 +630,7 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[_Said]:
         )
         if any(route.dst == "default" for route in routes):
             common.insert(0, "default")
-        name = f"{_OTHERS[table].name} ({_shown(rule)}, {family})"
+        name = f"{_OTHERS[table].name} ({shown(rule)}, {family})"
         remedy = _OTHERS[table].end(machine, *(routes[0].attributes.devices[:1] if routes else ()))
         if place < ours and common:
             why = "its packets go into the other tunnel, though this VPN or the LAN has a way for them"

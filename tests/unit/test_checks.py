@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from fz_iproute.core.checks import CHECKS, Finding, Machine, examine
+from fz_iproute.core.checks import CHECKS, Finding, examine
 from fz_iproute.core.config import FIREZONE_MARK, Config, replace
+from fz_iproute.core.machine import Machine
 from fz_iproute.core.model import Mark, Route, Rule
 from fz_iproute.core.prefix import Family, Prefix
 from fz_iproute.core.recording import Recording
