@@ -235,7 +235,9 @@ def _shadowed(machine: Machine, family: Family, table: int) -> Iterator[_Said]:
     taken: dict[Rule, list[str]] = defaultdict(list)
     for route in machine.routes(table, family):
         attributes = route.attributes
-        if attributes.type != "unicast" or not attributes.devices:
+        # Whoever speaks to a neighbour by its link-local address says by which interface.
+        is_within_link = _LINK_LOCAL.covers(Prefix.of_route(route.dst, family))
+        if attributes.type != "unicast" or not attributes.devices or is_within_link:
             continue
         decision = machine.way(family, None if route.dst == "default" else _host_in(route, family))
         culprit = _culprit(machine, decision, table)
@@ -246,6 +248,9 @@ def _shadowed(machine: Machine, family: Family, table: int) -> Iterator[_Said]:
         seen = f"{shown(rule)} ({family}) takes {_some(destinations)}, of which table {table} knows the way"
         why = "it is asked before the VPN's rule, so the packets never get there"
         yield _Said("failure" if catches_all else "warning", seen, why, _free_way(machine, rule, table))
+
+
+_LINK_LOCAL = Prefix.parse("fe80::/10")
 
 
 def _culprit(machine: Machine, decision: Decision, table: int) -> Rule | None:
