@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 DONE = 0
 DUE = 1  # plan --exit-code: there are commands to run
+FAILED = 1  # doctor: a check has failed
 EXIT_CODES: dict[type[FzError], int] = {
     UsageError: 2,
     ReadFailed: 3,
@@ -226,12 +227,27 @@ def _explain(arguments: Arguments, log: Log) -> int:
     return DONE
 
 
+def _doctor(arguments: Arguments, log: Log) -> int:
+    from fz_iproute.app import doctor  # noqa: PLC0415
+
+    if arguments.snapshot:
+        findings = doctor.of_snapshot(arguments.snapshot, arguments.config)
+    else:
+        trace = log.debug if arguments.level == "DEBUG" else None
+        findings = doctor.of_machine(arguments.config, arguments.netns, trace)
+    if arguments.json:
+        _print_json(doctor.as_document(findings))
+    else:
+        _print(doctor.as_text(findings))
+    return FAILED if any(finding.level == "failure" for finding in findings) else DONE
+
+
 def _snapshot(arguments: Arguments, log: Log) -> int:
     from fz_iproute.app.snapshot import take  # noqa: PLC0415
     from fz_iproute.core.recording import dump as dump_recording  # noqa: PLC0415
 
     with _machine(arguments, log) as (ip, config):
-        recorded = take(ip, config, arguments.netns, local=arguments.local)
+        recorded = take(ip, config, arguments.config, arguments.netns, local=arguments.local)
     if arguments.redact:
         from fz_iproute.core.redact import Redactor  # noqa: PLC0415
 
@@ -327,8 +343,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN, with nothing but `ip`.",
-        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), "
-        "2 usage or configuration, 3 ip failed, 4 not permitted, 5 locked, 6 ip is missing or too old.",
+        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code) or "
+        "a check has failed (doctor), 2 usage or configuration, 3 ip failed, 4 not permitted, 5 locked, "
+        "6 ip is missing or too old.",
     )
     parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
     parser.set_defaults(
@@ -381,7 +398,10 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--mark", type=_mark, help="its firewall mark (default: both without and with the VPN's)")
     explain.add_argument("--iif", metavar="DEVICE", help="by which it is received (needs --from)")
     explain.add_argument("--oif", metavar="DEVICE", help="to which the sender is bound")
-    for reader in (plan, status, explain):
+    doctor = add(
+        "doctor", _doctor, "check all that may be wrong, each finding with its remedy; changes nothing", "json"
+    )
+    for reader in (plan, status, explain, doctor):
         reader.add_argument(
             "--snapshot", metavar="FILE", type=Path, help="of the machine that this snapshot was taken of"
         )

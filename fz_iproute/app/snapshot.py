@@ -1,7 +1,9 @@
 """`snapshot`: records all that the planner reads, and what else a question about this machine may need."""
 
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from fz_iproute import __version__
 from fz_iproute.core import config as core_config
@@ -9,6 +11,7 @@ from fz_iproute.core import parse
 from fz_iproute.core.config import Config
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.core.recording import Recording, question_key
+from fz_iproute.kernel.facts import facts
 from fz_iproute.kernel.ip import Ip
 from fz_iproute.kernel.snapshot import RULES_IN_DETAIL, lan_questions, of_table
 from fz_iproute.kernel.sysctl import sysctls
@@ -16,8 +19,11 @@ from fz_iproute.kernel.sysctl import sysctls
 _MAIN, _LOCAL = 254, 255
 
 
-def take(ip: Ip, config: Config, netns: str | None, *, local: bool = False) -> Recording:
-    """Ask for everything. ReadFailed if any part of it is in doubt. The table `local` is left out unless asked for."""
+def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local: bool = False) -> Recording:
+    """Ask for everything. ReadFailed if any part of it is in doubt. The table `local` is left out unless asked for.
+
+    `path` is where the configuration was read, if that was named.
+    """
     outputs: dict[str, str] = {}
 
     def record(family: Family | None, *questions: str) -> None:
@@ -39,10 +45,22 @@ def take(ip: Ip, config: Config, netns: str | None, *, local: bool = False) -> R
                 lines = ip.text(family, question)
                 outputs[question_key(family, question, "-oneline")] = "".join(f"{line}\n" for line in lines)
     (links,) = ip.answers(ip.ask(None, "link show"))
-    return Recording(
-        taken=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        versions={"fz-iproute": __version__, "ip": ip.version(), "kernel": platform.release()},
-        config=core_config.dump(config),
+    found = take_without_ip(config, path, netns)
+    return replace(
+        found,
+        versions={**found.versions, "ip": ip.version()},
         sysctls=sysctls(ip, netns, sorted(parse.links(links))),
         outputs=outputs,
+    )
+
+
+def take_without_ip(config: Config, path: Path | None, netns: str | None) -> Recording:
+    """What can be recorded where `ip` is of no use."""
+    return Recording(
+        taken=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        versions={"fz-iproute": __version__, "kernel": platform.release()},
+        config=core_config.dump(config),
+        sysctls={},
+        outputs={},
+        facts=facts(config, path, netns),
     )

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from fz_iproute.core import tunnel
 from fz_iproute.core.config import Config
-from fz_iproute.core.desired import Desired, desired, explicit, tunnels
+from fz_iproute.core.desired import Desired, desired, tunnels
 from fz_iproute.core.model import Route, Rule, Snapshot
-from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.core.prefix import FAMILIES, Family
+from fz_iproute.core.shadow import Shadow, shadows
 from fz_iproute.core.tunnel import Layout
 
 
@@ -26,14 +27,6 @@ class RuleLine(NamedTuple):
 
     rule: Rule
     verdict: str
-
-
-class Shadow(NamedTuple):
-    """What the VPN routes explicitly of a LAN: all of it, or a part."""
-
-    lan: Prefix
-    tunnel: Prefix
-    whole: bool
 
 
 class Status(NamedTuple):
@@ -67,7 +60,7 @@ def status(config: Config, snapshot: Snapshot) -> Status:
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
         lan=[line for family in FAMILIES for line in _lan_lines(family, goal)],
-        shadows=[shadow for family in FAMILIES for shadow in _shadows(snapshot, goal, family)],
+        shadows=[shadow for family in FAMILIES for shadow in shadows(goal, family)],
     )
 
 
@@ -142,24 +135,6 @@ def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
             for route in found.ours:
                 if not tunnel.is_tunnel_route(route):
                     yield Line(family, "stale", table, route, f"the copies are in table {mirror} now")
-
-
-def _shadows(snapshot: Snapshot, goal: Desired, family: Family) -> Iterator[Shadow]:
-    """Every LAN prefix that a route of the VPN covers, and every such route inside a LAN."""
-    here = goal.contents[family][goal.layout.user]
-    routes = [*here.others, *here.wanted, *here.ours]
-    copies = set(goal.judged[family].wanted)
-    claims = PrefixSet(explicit((route for route in routes if route not in copies), family))
-    lans = dict.fromkeys(
-        Prefix.of_route(verdict.route.dst, family)
-        for verdict in goal.judged[family].verdicts
-        if not verdict.refusal or verdict.claim
-    )
-    for lan in lans:
-        if claim := claims.covering(lan):
-            yield Shadow(lan, claim, whole=True)
-        for claim in sorted(claims.inside(lan)):
-            yield Shadow(lan, claim, whole=False)
 
 
 def as_document(found: Status) -> dict[str, Any]:

@@ -82,14 +82,11 @@ def needs_numbers(documents: Iterable[Document]) -> bool:
 
 
 def _rule(document: Document, family: Family) -> Rule:
-    table = _table(document.get("table", "0"))
-    if table is None:
-        raise Unparsable(f"{document['table']!r} is not the number of a table")
     return Rule(
         family=family,
         priority=document["priority"],
         action=_action(document),
-        table=table,
+        table=table_number(document.get("table", "0")),
         inverted="not" in document,
         src=_selected(document, "src", family),
         dst=_selected(document, "dst", family),
@@ -105,6 +102,14 @@ def _rule(document: Document, family: Family) -> Rule:
 
 def _protocol(name: str) -> str:
     return _PROTOCOLS.get(name, name)
+
+
+def table_number(name: str) -> int:
+    """Of a table with a number, or of the kernel's own."""
+    number = _table(name)
+    if number is None:
+        raise Unparsable(f"{name!r} is not the number of a table")
+    return number
 
 
 def _table(name: str) -> int | None:

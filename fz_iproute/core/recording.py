@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
 from fz_iproute.core.parse import Document
@@ -29,6 +29,7 @@ class Recording:
     config: str  # the effective one, as TOML
     sysctls: Mapping[str, str]
     outputs: Mapping[str, str]
+    facts: Mapping[str, str] = field(default_factory=dict)  # what is beside `ip`, by name; see kernel/facts.py
 
 
 def question_key(family: Family | None, question: str, *options: str) -> str:
@@ -44,6 +45,7 @@ def dump(recording: Recording) -> str:
         "versions": dict(recording.versions),
         "config": recording.config,
         "sysctls": dict(recording.sysctls),
+        "facts": dict(recording.facts),
         "ip": dict(recording.outputs),
     }
     return json.dumps(document, indent=2)
@@ -59,13 +61,18 @@ def load(text: str) -> Recording:
         raise Unusable("not JSON: nested too deeply") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise Unusable(f'not a snapshot: it has no "schema": {SCHEMA}')
-    for key, kind in {"taken": str, "versions": dict, "config": str, "sysctls": dict, "ip": dict}.items():
+    document.setdefault("facts", {})  # who has taken it may have had nothing to say beside `ip`
+    for key, kind in _PARTS.items():
         part = document.get(key)
         if not isinstance(part, kind):
             raise Unusable(f'"{key}" is not {"a text" if kind is str else "an object"}')
         if isinstance(part, dict) and not all(isinstance(value, str) for value in part.values()):
             raise Unusable(f'a value in "{key}" is not a text')
-    return Recording(document["taken"], document["versions"], document["config"], document["sysctls"], document["ip"])
+    return Recording(*(document[key] for key in _PARTS))
+
+
+# In the order of the fields.
+_PARTS = {"taken": str, "versions": dict, "config": str, "sysctls": dict, "ip": dict, "facts": dict}
 
 
 def narrowed(family: Family, question: str) -> tuple[str, list[str]]:

@@ -30,6 +30,7 @@ _HARDWARE = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,}")
 _NOWHERE = "00:00:00:00:00:00"
 # Keys whose values name an interface, and such as only a person could have written.
 _DEVICES = frozenset(["ifname", "dev", "link", "master", "iif", "oif", "label"])
+_TELLING = frozenset(["netns", "config.path"])
 _PRIVATE = frozenset(["ifalias", "altnames", "permaddr", "parentdev", "parentbus"])
 
 
@@ -63,7 +64,16 @@ class Redactor:
             for name, value in self._recorded.sysctls.items()
         }
         config = core_config.dump(self._redacted_config())
-        return replace(self._recorded, outputs=outputs, sysctls=sysctls, config=config)
+        facts = {name: self._fact(name, text) for name, text in self._recorded.facts.items() if name not in _TELLING}
+        return replace(self._recorded, outputs=outputs, sysctls=sysctls, config=config, facts=facts)
+
+    def _fact(self, name: str, text: str) -> str:
+        """Settings and records: what is said in comments and of domains is nobody's business."""
+        if name == "journal":
+            text = re.sub(r"(?<=woken by: ).*", "…", text)
+        elif name.startswith("/"):
+            text = re.sub(r"^\s*([#;]|search\b|domain\b).*", "", text, flags=re.MULTILINE)
+        return self.text(text)
 
     def prefix(self, prefix: Prefix) -> Prefix:
         """The prefix by its new name; its length stays."""

@@ -1,5 +1,6 @@
 """Reads the configuration file."""
 
+import os
 from pathlib import Path
 
 from fz_iproute.core.config import Config, parse
@@ -21,11 +22,14 @@ def default_path() -> Path:
     return Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
 
 
-def load(path: Path | None) -> Config:
-    """The configuration in `path`. Without one, the default file if it exists, else the defaults."""
+def load(path: Path | None, *, suspicious: bool = False) -> Config:
+    """The configuration in `path`. Without one, the default file if it exists, else the defaults.
+
+    What everybody may write to is refused by root, unless it may be `suspicious`: to look at it does no harm.
+    """
     place = path or default_path()
     try:
-        with open_trusted(place) as file:
+        with open_trusted(place, suspicious=suspicious) as file:
             content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         if path is None:

@@ -16,6 +16,7 @@ import sh
 from fz_iproute.core.model import Command
 from fz_iproute.core.parse import Document, documents_of
 from fz_iproute.core.prefix import Family
+from fz_iproute.core.version import OLDEST, is_too_old
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 
 # The longest a single `ip` may take; a dump of a million routes needs about half a second.
@@ -24,18 +25,12 @@ TIMEOUT = 10.0
 # cron and some service managers leave the administrator's folders out of PATH.
 _SBIN = "/usr/sbin:/sbin"
 
-# Printing routes as JSON came with 4.17, -Numeric with 5.2, nexthop objects with 5.3 (2019).
-OLDEST = "5.3"
-_OLDEST_DATE = "190924"
-
 _NOT_KNOWN = re.compile(r'Option "-[^"]*" is unknown|unrecognized option|invalid option|BusyBox', re.IGNORECASE)
 # The kernel's answer, for IPv6; that no netlink socket can be opened in a sandbox is said with similar words.
 _NO_FAMILY = "RTNETLINK answers: Address family not supported"
 _PLAIN = re.compile(r"[\w.:/ -]+", re.ASCII)  # nothing that a shell would read otherwise
 _FAILED = re.compile(r"Command failed -:(\d+)")
 _NO_TABLE = "FIB table does not exist"
-# Up to 5.5, `ip -V` gave the date of its snapshot instead of its number.
-_VERSION = re.compile(r"iproute2-(?:ss(?P<date>\d{6})|(?P<number>\d+\.\d+))")
 
 
 # A list of documents for each question.
@@ -322,7 +317,7 @@ class Ip:
             return Outcome(failures, self._parsed(asked, answer.stdout), "")
         except ValueError as error:
             # Before 4.17, `ip` took -json for a route and printed text.
-            if self._is_old():
+            if is_too_old(self.version()):
                 raise self._too_old(answer) from None
             return Outcome(failures, [], answer.failure(str(error)))
 
@@ -370,14 +365,6 @@ class Ip:
             raise ReadFailed(answer.failure("it stopped before the end"))
         return lines
 
-    def _is_old(self) -> bool:
-        found = _VERSION.search(self.version())
-        if found is None:
-            return False
-        if found["date"]:
-            return found["date"] < _OLDEST_DATE
-        return _numbers(found["number"]) < _numbers(OLDEST)
-
     def _too_old(self, answer: Answer) -> IpUnusable:
         return IpUnusable(answer.failure(f"{answer.words}; iproute2 {OLDEST} or newer is needed"))
 
@@ -393,7 +380,3 @@ def _failures(stderr: str) -> dict[int, str]:
         elif text.strip():
             words.append(text.strip())
     return failures
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(number) for number in version.split(".")]

@@ -20,6 +20,7 @@ def load_recording(path: Path) -> Recording:
     try:
         # Not blocking: a FIFO would wait for a writer.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            os.set_blocking(file.fileno(), True)  # one with a writer is worth waiting for
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None

@@ -64,7 +64,7 @@ class Reader:
                 ip.ask("inet6", *self._questions["inet6"], *self._tables),
             ]
             found = self._answers(asked)
-            with _shape_is_known():
+            with shape_is_known():
                 rules = self._rules(found)
             missing = [
                 (family, question)
@@ -93,7 +93,7 @@ class Reader:
         try:
             asked = [[self._ip.ask(family, f"{of_table(table)} match {host}") for host in hosts] for table in tables]
             dumps = [[document for part in parts for document in self._ip.answers(part)[0]] for parts in asked]
-            with _shape_is_known():
+            with shape_is_known():
                 nexthops: Mapping[int, Nexthop] = {}
                 if any(parse.needs_nexthops(documents) for documents in dumps):
                     nexthops = parse.nexthops(self._ip.answers(self._ip.ask(None, "nexthop show"))[0])
@@ -113,7 +113,7 @@ class Reader:
         }
 
     def _remember(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
-        with _shape_is_known():
+        with shape_is_known():
             snapshot = self._snapshot(found, rules)
         self._last, self._last_rules = found, rules
         return snapshot
@@ -224,7 +224,8 @@ def lan_questions(config: Config, family: Family) -> list[str]:
 
 
 @contextmanager
-def _shape_is_known() -> Iterator[None]:
+def shape_is_known() -> Iterator[None]:
+    """ReadFailed if what `ip` printed is not what it usually prints."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,0 +1,575 @@
+"""Each check of `doctor` fires for a real cause, and its remedy, carried out as printed, makes it pass."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.netns import rtnetlink
+from tests.netns.namespace import (
+    LAN,
+    MARK,
+    MIRROR,
+    PROJECT,
+    TIER_LAN,
+    TUNNEL,
+    Machine,
+    run,
+    wait_until,
+)
+
+Finding = dict[str, str]
+_SETTING = re.compile(r"in (/\S+): \[(\w+)\] (.+?)(?:; or.*|, then (.+))?$")
+
+
+class Patient:
+    """A machine, the `doctor` that looks at it, and its files: /etc is a copy, /run is empty."""
+
+    def __init__(self, machine: Machine, folder: Path, etc: Path) -> None:
+        self.machine = machine
+        self.config = machine.config()
+        self.etc = etc
+        shutil.rmtree(etc / "systemd", ignore_errors=True)
+        shutil.rmtree(etc / "iproute2", ignore_errors=True)
+        (etc / "iproute2").mkdir()
+        (etc / "iproute2/rt_tables").write_text("255 local\n254 main\n253 default\n")
+        (etc / "resolv.conf").unlink(missing_ok=True)
+        (etc / "resolv.conf").write_text("nameserver 9.9.9.9\n")
+        self.programs = folder / "bin"
+        self.programs.mkdir()
+        self.program("fz-iproute", f'exec {sys.executable} -m fz_iproute "$@"')
+        # Of the namespaces of a process, `nsenter` makes a place to come back to.
+        mounts = f"mount --bind {self.etc} /etc && mount -t tmpfs tmpfs /run && echo ready && exec sleep 600"
+        self._keeper = subprocess.Popen(
+            ["ip", "netns", "exec", machine.name, "unshare", "--mount", "sh", "-c", mounts],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._keeper.stdout
+        assert self._keeper.stdout.readline() == "ready\n"
+
+    def close(self) -> None:
+        self._keeper.kill()
+        self._keeper.wait()
+        if self._keeper.stdout:
+            self._keeper.stdout.close()
+
+    def program(self, name: str, script: str) -> None:
+        """One that remedies may call."""
+        path = self.programs / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def sh(self, line: str, *, check: bool = True, wrap: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """A line of a shell on the machine."""
+        options = self.machine.fz_options(str(self.programs))
+        where = ("nsenter", "--target", str(self._keeper.pid), "--mount", "--net", f"--wd={PROJECT}")
+        return run(*where, *wrap, "sh", "-c", line, check=check, **options)
+
+    def doctor(self, *options: str, wrap: tuple[str, ...] = ()) -> list[Finding]:
+        """What it finds; its exit code says whether a check has failed, and it changes nothing."""
+        words = " ".join(["fz-iproute", "-c", str(self.config), "doctor", "--json", *options])
+        done = self.sh(words, check=False, wrap=wrap)
+        assert "Traceback" not in done.stderr, done.stderr
+        document = json.loads(done.stdout)
+        assert 1 == document["schema"]
+        checks: list[Finding] = document["checks"]
+        assert done.returncode == int(any(found["level"] == "failure" for found in checks))
+        return checks
+
+    def troubles(self, name: str) -> list[Finding]:
+        """What one check does not find well."""
+        found = [finding for finding in self.doctor() if finding["name"] == name]
+        assert found, f"{name} says nothing"
+        return [finding for finding in found if finding["level"] != "ok"]
+
+    def trouble(self, name: str, level: str) -> Finding:
+        """The only one of a check."""
+        (found,) = self.troubles(name)
+        assert level == found["level"], found
+        assert found["why"], found
+        return found
+
+    def carry_out(self, remedy: str) -> None:
+        """Do as it says: a setting, or a line for a shell."""
+        if setting := _SETTING.search(remedy):
+            path, section, line, then = setting.groups()
+            assert str(self.config) == path
+            set_line(self.config, section, line)
+            if then:
+                self.sh(then)
+        else:
+            self.sh(remedy)
+
+    def is_cured_of(self, name: str, *levels: str) -> list[str]:
+        """What the check finds has these levels, and after its remedies there is nothing any more; what was seen."""
+        found = self.troubles(name)
+        assert sorted(levels) == sorted(finding["level"] for finding in found), found
+        assert all(finding["why"] for finding in found), found
+        for finding in found:
+            self.carry_out(finding["remedy"])
+        assert [] == self.troubles(name)
+        return [finding["seen"] for finding in found]
+
+
+def set_line(path: Path, section: str, line: str) -> None:
+    """Write a key into a section of the configuration."""
+    key = line.partition(" ")[0]
+    kept = [old for old in path.read_text().splitlines() if old.partition(" ")[0] != key]
+    header = f"[{section}]"
+    if header not in kept:
+        kept.append(header)
+    kept.insert(kept.index(header) + 1, line)
+    path.write_text("\n".join(kept) + "\n")
+
+
+@pytest.fixture(scope="module")
+def etc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of /etc, to be put in its place."""
+    folder = tmp_path_factory.mktemp("copy") / "etc"
+    run("cp", "-a", "/etc", str(folder), check=False)  # what vanishes meanwhile does not matter
+    return folder
+
+
+@pytest.fixture
+def patient(machine: Machine, tmp_path: Path, etc: Path) -> Iterator[Patient]:
+    """A machine in step."""
+    machine.fz("sync")
+    made = Patient(machine, tmp_path, etc)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def tiered(machine: Machine) -> None:
+    machine.tiers()
+    machine.fz("sync")
+
+
+@pytest.mark.parametrize("layout", ["single", "tiered"])
+def test_on_a_healthy_machine_no_check_has_to_warn(layout: str, patient: Patient) -> None:
+    if layout == "tiered":
+        tiered(patient.machine)
+    levels = {finding["name"]: finding["level"] for finding in patient.doctor()}
+    assert {"multicast": "info", "fight": "info"} == {name: level for name, level in levels.items() if level != "ok"}
+    assert 17 == len(levels)
+
+
+def test_what_is_unusual_and_does_no_harm(patient: Patient) -> None:
+    patient.sh("mkdir -p /run/systemd/netif && touch /run/systemd/netif/state")
+    for option in ("", "-6 "):
+        lines = [
+            # what networkd spares
+            f"{option}rule del priority 32765",
+            f"{option}rule add not fwmark {MARK:#x} lookup {MIRROR} priority 32765 protocol kernel",
+            # what leads where the copies lead
+            f"{option}rule add lookup main suppress_prefixlength 0 priority 9",
+        ]
+        patient.machine.batch(lines)
+    lines = [
+        "rule add to 192.168.188.0/24 lookup main priority 10",
+        "rule add from 10.77.0.2 lookup main priority 11",
+        # networkd's own way to a router, which we have to copy as it is
+        f"route add 192.168.188.1 dev {LAN} scope link proto dhcp metric 1024",
+    ]
+    patient.machine.batch(lines)
+    patient.machine.fz("sync")
+    found = [finding for finding in patient.doctor() if finding["level"] in ("warning", "failure")]
+    assert ["networkd"] == [finding["name"] for finding in found]  # that route is no kernel's
+    assert "192.168.188.1" in found[0]["seen"]
+    assert "rule" not in found[0]["seen"]
+
+
+def test_the_text_has_a_line_for_each_check_and_the_remedies_below(patient: Patient) -> None:
+    lines = patient.sh(f"fz-iproute -c {patient.config} doctor").stdout.splitlines()
+    assert f"ok   tunnel: {TUNNEL} is up" in lines
+    place = lines.index("info multicast: discovery (224.0.0.251) goes into the tunnel")
+    assert lines[place + 1].startswith("     why: ")
+    assert lines[place + 2].startswith(f"     do: in {patient.config}: [lan] multicast = true")
+
+
+# The VPN
+
+
+def test_a_tunnel_that_is_down(patient: Patient) -> None:
+    patient.machine.ip("link", "set", TUNNEL, "down")
+    patient.is_cured_of("tunnel", "failure")
+
+
+def test_a_tunnel_of_another_name(patient: Patient) -> None:
+    patient.config.write_text('[tunnel]\ninterface = "wg9"\n')
+    patient.is_cured_of("tunnel", "failure")
+
+
+def test_no_tunnel_at_all(patient: Patient) -> None:
+    patient.machine.vpn.close()
+    wait_until(lambda: TUNNEL not in patient.machine.ip("link"), "the tunnel is gone")
+    patient.trouble("tunnel", "failure")
+
+
+Breaking = Callable[[Machine], None]
+
+
+def without_rule(machine: Machine) -> None:
+    machine.ip("rule", "del", "priority", "32765")
+
+
+def twice(machine: Machine) -> None:
+    rule = f"rule add not fwmark {MARK:#x} lookup {MIRROR}"
+    machine.batch([f"{rule} priority 32000", f"{rule} priority 32765 protocol static"])
+
+
+def main_first(machine: Machine) -> None:
+    machine.batch(["rule add lookup main priority 10"])
+
+
+def main_first_in_inet6(machine: Machine) -> None:
+    machine.batch(["-6 rule add lookup main priority 10"])
+
+
+def foreign_default_first(machine: Machine) -> None:
+    machine.batch(["route add default via 10.77.0.1 table 777", "rule add lookup 777 priority 20"])
+
+
+def past_ours(machine: Machine) -> None:
+    machine.batch(["rule add priority 15 goto 32766"])
+
+
+def behind_main(machine: Machine) -> None:
+    machine.batch([f"rule add not fwmark {MARK:#x} lookup {MIRROR} priority 40000", "rule del priority 32765"])
+
+
+def beside_a_good_one_of_the_same_priority(machine: Machine) -> None:
+    machine.batch(["rule add lookup 777 priority 10", "rule add lookup main priority 10"])
+
+
+def lan_asked_first(machine: Machine) -> None:
+    tiered(machine)
+    machine.batch([f"rule add not fwmark {MARK:#x} lookup {TIER_LAN} priority 50", "rule del priority 200"])
+
+
+@pytest.mark.parametrize(
+    ("breaking", "level"),
+    [
+        (without_rule, "failure"),
+        (main_first, "failure"),
+        (foreign_default_first, "failure"),
+        (past_ours, "failure"),
+        (behind_main, "failure"),
+        (beside_a_good_one_of_the_same_priority, "failure"),
+        (lan_asked_first, "failure"),
+    ],
+)
+def test_rules_that_do_not_lead_into_the_tunnel(breaking: Breaking, level: str, patient: Patient) -> None:
+    breaking(patient.machine)
+    patient.is_cured_of("rules", level)
+    assert TUNNEL == patient.machine.way("198.51.100.1")
+    assert TUNNEL == patient.machine.way("2001:db8:ffff::1")
+    assert LAN == patient.machine.way("192.168.188.1")
+
+
+def test_rules_that_are_there_more_than_once(patient: Patient) -> None:
+    twice(patient.machine)
+    patient.is_cured_of("rules", "warning", "warning")
+    assert TUNNEL == patient.machine.way("198.51.100.1")
+
+
+def test_a_rule_that_takes_a_part_elsewhere_is_a_warning(patient: Patient) -> None:
+    patient.machine.batch(
+        ["route add 100.100.0.0/16 via 10.77.0.1", "rule add to 100.100.111.0/24 lookup main priority 10"]
+    )
+    (seen,) = patient.is_cured_of("rules", "warning")
+    assert "100.100.111.0/24" in seen
+
+
+def test_marked_packets_that_go_into_the_tunnel(patient: Patient) -> None:
+    patient.machine.batch([f"rule add lookup {MIRROR} priority 32764"])
+    assert TUNNEL == patient.machine.way("198.51.100.1", mark=MARK)
+    patient.is_cured_of("mark", "failure")
+    assert "uplink0" == patient.machine.way("198.51.100.1", mark=MARK)
+
+
+def test_a_default_route_of_main_into_the_tunnel(patient: Patient) -> None:
+    patient.machine.batch([f"route replace default dev {TUNNEL}"])
+    patient.is_cured_of("mark", "failure")
+    assert "32766" in patient.machine.ip("rule")
+
+
+def test_another_mark_than_that_of_the_rule(patient: Patient) -> None:
+    patient.config.write_text("[tunnel]\nfwmark = 0x1\n")
+    patient.is_cured_of("mark", "failure")
+
+
+# The LAN
+
+
+def test_a_lan_out_of_step(patient: Patient) -> None:
+    patient.machine.address(LAN, "10.5.5.1/24")
+    patient.is_cured_of("mirror", "failure")
+    assert patient.machine.in_step()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"addr add 198.51.100.7/24 dev {LAN}",
+        f"route add 128.0.0.0/1 dev {LAN} scope link",
+        f"route add 10.99.0.0/16 dev {LAN} scope link proto dhcp",
+    ],
+)
+def test_a_prefix_that_nobody_has_at_home(line: str, patient: Patient) -> None:
+    patient.machine.batch([line])
+    patient.is_cured_of("prefixes", "warning")
+
+
+def test_a_lan_that_the_vpn_takes(patient: Patient) -> None:
+    tiered(patient.machine)
+    patient.machine.address(LAN, "100.64.3.1/24")
+    patient.machine.fz("sync")
+    assert [] == patient.troubles("rules")  # one table of the VPN is asked before the other
+    (seen,) = patient.is_cured_of("shadows", "warning")
+    assert "100.64.0.0/11" in seen
+    assert "100.64.3.0/24" in seen
+
+
+def test_a_part_of_a_lan_that_the_vpn_takes(patient: Patient) -> None:
+    patient.machine.tunnel_route("192.168.188.64/26", MIRROR)
+    (found,) = patient.troubles("shadows")
+    assert ("info", "192.168.188.64/26 of the VPN is inside the LAN 192.168.188.0/24") == (
+        found["level"],
+        found["seen"],
+    )
+
+
+# Around the tunnel
+
+
+def v6_default_is_gone(machine: Machine) -> None:
+    machine.batch([f"-6 route del default dev {TUNNEL} table {MIRROR}"])
+
+
+def v6_is_not_carried(machine: Machine) -> None:
+    machine.batch([f"-6 route flush table {MIRROR}", "-6 rule del priority 32765"])
+    machine.fz("sync")
+
+
+def v6_of_tiers_is_gone(machine: Machine) -> None:
+    tiered(machine)
+    machine.batch(["-6 rule del priority 300"])
+
+
+@pytest.mark.parametrize("breaking", [v6_default_is_gone, v6_is_not_carried, v6_of_tiers_is_gone, main_first_in_inet6])
+def test_ipv6_that_gets_around_the_tunnel(breaking: Breaking, patient: Patient) -> None:
+    breaking(patient.machine)
+    assert "uplink0" == patient.machine.way("2001:db8:ffff::1")
+    patient.is_cured_of("ipv6-leak", "failure")
+    assert "uplink0" not in patient.machine.way("2001:db8:ffff::1")
+    assert LAN == patient.machine.way("fd00:188::1")
+
+
+def test_without_the_internet_resource_ipv6_does_not_leak(patient: Patient) -> None:
+    patient.machine.batch([f"route del default table {MIRROR}", f"-6 route del default dev {TUNNEL} table {MIRROR}"])
+    assert [] == patient.troubles("ipv6-leak")
+
+
+def answers_the_client(machine: Machine, address: str) -> bool:
+    """True if what the VPN's client sends to `address` is answered: nobody listens there, which it is told."""
+    with rtnetlink.inside(machine.name, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as client:
+        client.settimeout(1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", MARK))
+        try:
+            client.connect((address, 9))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def test_strict_rp_filter_on_the_uplink_cuts_the_client_off(patient: Patient) -> None:
+    patient.machine.neighbour.address("lo", "203.0.113.9/32")
+    wait_until(lambda: answers_the_client(patient.machine, "203.0.113.9"), "the server answers")
+    patient.machine.sysctl("net.ipv4.conf.uplink0.rp_filter", 1)
+    assert not answers_the_client(patient.machine, "203.0.113.9")
+    patient.is_cured_of("rp_filter", "failure")
+    wait_until(lambda: answers_the_client(patient.machine, "203.0.113.9"), "the server answers")
+    # A firewall that gives the mark back would make it work: that cannot be seen.
+    patient.machine.sysctl("net.ipv4.conf.uplink0.rp_filter", 1)
+    patient.machine.sysctl("net.ipv4.conf.all.src_valid_mark", 1)
+    patient.trouble("rp_filter", "warning")
+
+
+def test_strict_rp_filter_and_a_lan_that_is_not_mirrored(patient: Patient) -> None:
+    patient.machine.sysctl(f"net.ipv4.conf.{LAN}.rp_filter", 1)
+    assert [] == patient.troubles("rp_filter")
+    set_line(patient.config, "lan", 'deny = ["192.168.188.0/24"]')
+    patient.sh(f"fz-iproute -c {patient.config} sync")
+    (seen,) = patient.is_cured_of("rp_filter", "warning")
+    assert LAN in seen
+
+
+def test_a_resolver_in_the_lan(patient: Patient) -> None:
+    (patient.etc / "resolv.conf").write_text("nameserver 192.168.188.1\n")
+    found = patient.trouble("dns", "warning")
+    assert found["remedy"].startswith("in /etc/resolv.conf: nameserver ADDRESS, ")
+    (patient.etc / "resolv.conf").write_text("nameserver 100.100.111.1\n")
+    assert [] == patient.troubles("dns")
+
+
+def test_a_resolver_in_the_lan_behind_systemd_resolved(patient: Patient) -> None:
+    (patient.etc / "resolv.conf").write_text("nameserver 127.0.0.53\n")
+    patient.sh("mkdir -p /run/systemd/resolve && echo nameserver fd00:188::1 > /run/systemd/resolve/resolv.conf")
+    assert f"resolvectl dns {LAN} ADDRESS" in patient.trouble("dns", "warning")["remedy"]
+
+
+def test_discovery(patient: Patient) -> None:
+    assert TUNNEL == patient.machine.way("224.0.0.251")
+    patient.is_cured_of("multicast", "info")
+    assert LAN == patient.machine.way("224.0.0.251") or "uplink0" == patient.machine.way("224.0.0.251")
+
+
+# Others
+
+
+def test_networkd_that_takes_foreign_routes_and_rules_out(patient: Patient) -> None:
+    patient.machine.batch([f"route add 10.6.0.0/16 dev {LAN} scope link proto static"])
+    patient.machine.fz("sync")
+    assert [] == patient.troubles("networkd")
+    patient.sh("mkdir -p /run/systemd/netif && touch /run/systemd/netif/state")
+    patient.program("systemctl", "true")
+    (seen,) = patient.is_cured_of("networkd", "warning")
+    assert "10.6.0.0/16" in seen
+    assert "32765" in seen
+
+
+def test_other_vpns_that_take_the_same_prefix(patient: Patient) -> None:
+    patient.machine.veth("wg0", "100.64.0.7/32")
+    programs = {52: "tailscale", 7120: "netbird", 51820: "wg-quick", 1836018789: "mullvad"}
+    for table, program in programs.items():
+        lines = [f"route add 100.64.0.0/10 dev wg0 table {table}", f"rule add lookup {table} priority 5270"]
+        patient.machine.batch(lines)
+        patient.program(program, f"exec ip rule del lookup {table}")
+    patient.is_cured_of("other-vpn", *["warning"] * 4)
+
+
+def test_another_vpn_that_is_never_asked_or_not_in_the_way(patient: Patient) -> None:
+    patient.machine.veth("wg0")
+    patient.machine.batch(["route add 10.40.0.0/16 dev wg0 table 52", "rule add lookup 52 priority 32766"])
+    assert "never" in patient.trouble("other-vpn", "warning")["seen"]
+    patient.machine.batch(["rule del lookup 52", "rule add lookup 52 priority 5270"])
+    assert ["info"] == [found["level"] for found in patient.troubles("other-vpn")]
+
+
+def test_names_of_tables_that_mislead(patient: Patient) -> None:
+    path = patient.etc / "iproute2/rt_tables"
+    before = path.read_text()
+    path.write_text(f"{before} 77 {MIRROR} # mine\n78\t105\n0x4d main\n254 a.b\n")
+    patient.is_cured_of("rt_tables", "failure", "warning", "warning", "warning")
+    assert before == path.read_text()
+
+
+def test_a_fight_in_the_journal(patient: Patient, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    set_line(patient.config, "watch", f'journal = "{journal}"')
+    now = datetime.now(UTC)
+
+    def record(pause: float) -> None:
+        stamps = [(now - timedelta(seconds=pause * count)).isoformat(timespec="milliseconds") for count in range(6)]
+        lines = [f"# {stamp} 2 ms\nip route add table 1 10.0.0.0/8 dev x\n" for stamp in reversed(stamps)]
+        journal.write_text("".join(lines))
+
+    record(300)
+    assert [] == patient.troubles("fight")
+    record(10)
+    (seen,) = patient.is_cured_of("fight", "warning")
+    assert "6 times" in seen
+
+
+# The tool
+
+
+def test_a_configuration_that_others_may_write_to(patient: Patient) -> None:
+    patient.config.chmod(0o666)
+    os.chown(patient.config, 12345, 0)
+    patient.is_cured_of("config", "failure", "warning", "warning")
+
+
+def test_a_broken_configuration_does_not_keep_the_other_checks_from_looking(patient: Patient) -> None:
+    patient.config.write_text("[lan]\ntrust = 7\n")
+    found = patient.trouble("config", "failure")
+    assert "lan.trust" in found["seen"]
+    assert [] == patient.troubles("mirror")
+
+
+def test_without_the_right_to_change_anything_all_else_is_seen(patient: Patient) -> None:
+    nobody = ("setpriv", "--bounding-set", "-net_admin")
+    if not shutil.which("setpriv"):
+        pytest.skip("setpriv is missing here")
+    found = {finding["name"]: finding["level"] for finding in patient.doctor(wrap=nobody)}
+    assert ("warning", "ok", "ok") == (found["permission"], found["mirror"], found["rp_filter"])
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo 'ip utility, iproute2-ss180129'; echo 'Option \"-Numeric\" is unknown, try \"ip -help\".' >&2; exit 255",
+        "exit 3",
+    ],
+)
+def test_an_ip_that_is_of_no_use(script: str, patient: Patient) -> None:
+    patient.program("ip", script)
+    found = {finding["name"]: finding for finding in patient.doctor()}
+    assert "failure" == found["ip"]["level"]
+    assert {"could not look: ip does not answer"} == {
+        found[name]["seen"] for name in ("tunnel", "rules", "mirror", "networkd")
+    }
+    assert ["ok", "ok"] == [found[name]["level"] for name in ("config", "permission")]
+    (patient.programs / "ip").unlink()
+    assert [] == patient.troubles("ip")
+
+
+def test_a_snapshot_gives_the_same_answers_on_any_machine(patient: Patient, tmp_path: Path) -> None:
+    machine = patient.machine
+    for breaking in (twice, main_first, v6_default_is_gone):
+        breaking(machine)
+    machine.address(LAN, "198.51.100.7/24")
+    machine.sysctl("net.ipv4.conf.uplink0.rp_filter", 1)
+    (patient.etc / "resolv.conf").write_text("nameserver 192.168.188.1\n")
+    (patient.etc / "iproute2/rt_tables").write_text(f"77 {MIRROR}\n")
+    patient.sh("mkdir -p /run/systemd/netif && touch /run/systemd/netif/state")
+    live = patient.doctor()
+    path = tmp_path / "snapshot.json"
+    patient.sh(f"fz-iproute -c {patient.config} snapshot -o {path}")
+    options: dict[str, Any] = machine.fz_options()
+    elsewhere = run(
+        sys.executable, "-m", "fz_iproute", "doctor", "--json", "--snapshot", str(path), check=False, **options
+    )
+    assert live == json.loads(elsewhere.stdout)["checks"]
+    assert 1 == elsewhere.returncode
+
+
+def test_doctor_changes_nothing(patient: Patient) -> None:
+    machine = patient.machine
+    machine.address(LAN, "10.5.5.1/24")
+    patient.config.chmod(0o666)
+    before = machine.raw_everything(but=0), machine.raw("inet"), machine.raw("inet6")
+    patient.doctor()
+    assert before == (machine.raw_everything(but=0), machine.raw("inet"), machine.raw("inet6"))
+    assert 0o666 == patient.config.stat().st_mode & 0o777
+
+
+def test_in_a_named_namespace_the_remedies_name_it(patient: Patient) -> None:
+    machine = patient.machine
+    machine.ip("link", "set", TUNNEL, "down")
+    lines = machine.fz("doctor", code=1).splitlines()
+    assert f"     do: ip -n {machine.name} link set {TUNNEL} up" in lines
