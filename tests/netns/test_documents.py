@@ -2,6 +2,7 @@
 
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -32,9 +33,20 @@ def test_documents_follow_their_schema(machine: Machine, config: str) -> None:
         ("plan", ["down", "--dry-run"]),
         *(("explain", ["explain", address]) for address in ("127.0.0.1", "8.8.8.8", "fd77::1", "ff02::fb")),
         ("sync", ["down"]),
+        ("doctor", ["doctor"]),
     ):
-        jsonschema.validate(json.loads(machine.fz(*argv, "--json", config=config)), schema(name))
+        done = machine.fz_done(*argv, "--json", config=config)
+        assert done.returncode in (0, 1), done
+        jsonschema.validate(json.loads(done.stdout), schema(name))
     jsonschema.validate(json.loads(machine.fz("snapshot", "--local", config=config)), schema("snapshot"))
+
+
+def test_a_replay_follows_its_schema(machine: Machine, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    lines = machine.fz("sync", "--dry-run").splitlines()
+    journal.write_text("".join(f"{line}\n" for line in ["# 2026-01-01T00:00:00.000Z 1.0 ms, woken by: start", *lines]))
+    for options in (["--dry-run"], []):
+        jsonschema.validate(json.loads(machine.fz("replay", "--json", *options, str(journal))), schema("replay"))
 
 
 @pytest.mark.parametrize("path", sorted(files("fz_iproute").joinpath("data", "schema").iterdir()), ids=str)
