@@ -37,10 +37,14 @@ class Answer(NamedTuple):
 def explain(question: Question, config: Config, source: Source) -> list[Answer]:
     """One answer for each mark. UsageError if it is no question."""
     packets = _packets(question, config)
-    ends = dict.fromkeys(address for address in (packets[0].dst, packets[0].src) if address)
-    hosts = [_host(packets[0].family, address) for address in ends]
+    packet = packets[0]
+    ends = dict.fromkeys((packet.dst, packet.src) if packet.src else (packet.dst,))
+    hosts = [_host(packet.family, address) for address in ends]
     reader = Reader(source, config)
     snapshot = reader.read()
+    for name, device in (("--iif", question.iif), ("--oif", question.oif)):
+        if device and device not in snapshot.links:
+            raise UsageError(f"{name}: there is no interface {device!r}")
     tables = Tables(reader.around(hosts, snapshot))
     goal = desired(config, snapshot)
     answers = []
@@ -76,6 +80,8 @@ def _address(text: str, name: str) -> tuple[int, Family]:
         address = ip_address(text)
     except ValueError:
         raise UsageError(f"{name}: {text!r} is not an IPv4 or IPv6 address") from None
+    if "%" in text:
+        raise UsageError(f"{name}: {text!r} has a zone; name its interface with --oif")
     return int(address), "inet" if address.version == 4 else "inet6"
 
 

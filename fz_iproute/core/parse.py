@@ -77,8 +77,11 @@ def rules(documents: Iterable[Document], family: Family) -> list[Rule]:
 
 
 def needs_numbers(documents: Iterable[Document]) -> bool:
-    """True if some rule's table has a name that somebody has given to it."""
-    return any(_table(document.get("table", "0")) is None for document in documents)
+    """True if something in a rule has a name that the files of this machine give to it: its table, its protocol, …"""
+    return any(_table(document.get("table", "0")) is None or _NAMED & document.keys() for document in documents)
+
+
+_NAMED = frozenset(["ipproto", "tos", "flow_from", "flow_to", "suppress_ifgroup"])
 
 
 def _rule(document: Document, family: Family) -> Rule:

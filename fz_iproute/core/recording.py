@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
+from ipaddress import IPv4Network, IPv6Network
 
 from fz_iproute.core.parse import Document
 from fz_iproute.core.prefix import Family, Prefix
@@ -103,35 +103,52 @@ def chosen(documents: list[Document], family: Family, selector: list[str]) -> It
             yield document
 
 
-def local_documents(addresses: Iterable[Document], family: Family) -> Iterator[Document]:
-    """The table `local` as the kernel makes it of the addresses, where it was not recorded."""
+def local_documents(addresses: Iterable[Document], family: Family, *, forwards: bool = False) -> Iterator[Document]:
+    """The table `local` as the kernel makes it of the addresses, where it was not recorded.
+
+    A machine that `forwards` IPv6 is reached by the first address of each of its networks, too.
+    """
     for link in addresses:
-        if "UP" not in link.get("flags", ()):
-            continue
-        if family == "inet6" and "MULTICAST" in link["flags"]:
-            yield {"type": "multicast", "dst": "ff00::/8", "dev": link["ifname"], "protocol": "kernel", "metric": 256}
-        for address in link.get("addr_info", ()):
-            if address.get("family") == family:
-                yield from _of_address(address, link["ifname"], family)
+        own = [address for address in link.get("addr_info", ()) if address.get("family") == family]
+        if family == "inet":
+            for address in own:
+                yield from _of_address(address, own, link)
+        elif "UP" in link.get("flags", ()):
+            common = {"dev": link["ifname"], "protocol": "kernel", "flags": [], "pref": "medium"}
+            if "MULTICAST" in link["flags"]:
+                yield {"type": "multicast", "dst": "ff00::/8", **common, "metric": 256}
+            for address in own:
+                yield {"type": "local", "dst": address["local"], **common, "metric": 0}
+                network = IPv6Network(f"{address['local']}/{address['prefixlen']}", strict=False)
+                if forwards and network.prefixlen < _POINT_TO_POINT[family]:
+                    yield {"type": "anycast", "dst": str(network.network_address), **common, "metric": 0}
 
 
-def _of_address(address: Document, device: str, family: Family) -> Iterator[Document]:
-    common = {"dev": device, "protocol": "kernel", "flags": []}
-    if family == "inet6":
-        yield {"type": "local", "dst": address["local"], **common, "metric": 0, "pref": "medium"}
+def _of_address(address: Document, siblings: list[Document], link: Document) -> Iterator[Document]:
+    """IPv4's part. An address stays this machine's when its link goes down, its broadcast address does not."""
+    network = _network(address)
+    # A secondary address speaks by its primary one.
+    primaries = [other for other in siblings if not other.get("secondary") and _network(other) == network]
+    source = (primaries or [address])[0]["local"]
+    common = {"dev": link["ifname"], "protocol": "kernel", "flags": [], "prefsrc": source}
+    yield {"type": "local", "dst": address["local"], **common, "scope": "host"}
+    if "UP" not in link.get("flags", ()):
         return
-    source = {"prefsrc": address["local"]}
-    yield {"type": "local", "dst": address["local"], **common, "scope": "host", **source}
-    network = ip_interface(f"{address['local']}/{address['prefixlen']}").network
-    if network.is_loopback:
-        yield {"type": "local", "dst": str(network), **common, "scope": "host", **source}
-    if network.prefixlen < _POINT_TO_POINT:
-        last = str(network.broadcast_address)
-        for dst in dict.fromkeys((address.get("broadcast", last), last)):
-            yield {"type": "broadcast", "dst": dst, **common, "scope": "link", **source}
+    if "LOOPBACK" in link["flags"] and network.prefixlen < _HOST and not address.get("noprefixroute"):
+        yield {"type": "local", "dst": str(network), **common, "scope": "host"}
+    last = str(network.broadcast_address)
+    given = [address["broadcast"]] if "broadcast" in address else []
+    for dst in dict.fromkeys([*given, last] if network.prefixlen < _POINT_TO_POINT["inet"] else given):
+        yield {"type": "broadcast", "dst": dst, **common, "scope": "link"}
 
 
-_POINT_TO_POINT = 31
+def _network(address: Document) -> IPv4Network:
+    # `address` is that of the other end, if there is one.
+    return IPv4Network(f"{address.get('address', address['local'])}/{address['prefixlen']}", strict=False)
+
+
+_HOST = 32
+_POINT_TO_POINT = {"inet": 31, "inet6": 127}
 
 
 def _fits(kind: str, found: Prefix, asked: Prefix) -> bool:

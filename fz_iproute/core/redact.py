@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from fz_iproute.core import config as core_config
@@ -44,11 +44,11 @@ class Redactor:
         self._flips: dict[tuple[Family, int, int], bool] = {}
         self._frozen = [Prefix.parse(text) for text in _FROZEN]
         self._marked = [*self._frozen, *(Prefix.parse(text) for text in _CLOSED)]
-        self._broadcasts: dict[str, str] = {}
+        self._ends: set[tuple[Family, int, int]] = set()
         documents = [_parsed(text) for key, text in recorded.outputs.items() if key.startswith("-json")]
         self.names = self._new_names(documents)
         for links in documents:
-            self._note_broadcasts(links)
+            self._note_ends(links)
 
     def redacted(self) -> Recording:
         """The record with other names and addresses."""
@@ -86,8 +86,6 @@ class Redactor:
 
     def address(self, text: str) -> str:
         """An address or a prefix by its new name; anything else as it is."""
-        if text in self._broadcasts:
-            return self._broadcasts[text]
         host, slash, length = text.partition("/")
         try:
             parsed = ip_address(host)
@@ -117,8 +115,10 @@ class Redactor:
         key = family, head, length
         if key not in self._flips:
             node = Prefix(family, head << (_BITS[family] - length), length)
-            bound = any(prefix.covers(node) for prefix in self._frozen) or any(
-                prefix.length > length and node.covers(prefix) for prefix in self._marked
+            bound = (
+                key in self._ends
+                or any(prefix.covers(node) for prefix in self._frozen)
+                or any(prefix.length > length and node.covers(prefix) for prefix in self._marked)
             )
             seed = self._secret + f"{family} {head:x} {length}".encode()
             self._flips[key] = not bound and bool(sha256(seed).digest()[0] & 1)
@@ -132,17 +132,17 @@ class Redactor:
         others = [name for name in found if name not in kept]
         return {name: f"net{number}" for number, name in enumerate(others, start=1)}
 
-    def _note_broadcasts(self, links: Any) -> None:
-        """The last address of a network must stay that."""
-        for link in links if isinstance(links, list) else ():
+    def _note_ends(self, links: Iterable[Document]) -> None:
+        """The first and the last address of a network must stay that: they are its anycast and its broadcast."""
+        for link in links:
             for address in link.get("addr_info", ()):
-                if address.get("family") == "inet" and "broadcast" in address:
-                    length = address["prefixlen"]
-                    last = (1 << 32 - length) - 1
-                    old = int(ip_address(address["broadcast"]))
-                    if old & last == last and length < 32:
-                        new = self.prefix(Prefix("inet", old & ~last, length)).address | last
-                        self._broadcasts[address["broadcast"]] = str(ip_address(new.to_bytes(4)))
+                for host in {address.get("local"), address.get("address")} - {None}:  # the latter is a peer's
+                    network = ip_network(f"{host}/{address['prefixlen']}", strict=False)
+                    family: Family = "inet" if network.version == 4 else "inet6"
+                    bits = _BITS[family]
+                    for end in (int(network.network_address), int(network.broadcast_address)):
+                        places = range(network.prefixlen, bits)
+                        self._ends.update((family, end >> (bits - place), place) for place in places)
 
     def _document(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict):

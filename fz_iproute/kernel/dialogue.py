@@ -93,7 +93,7 @@ class _Turn:
 
     def __init__(self, dialogue: Dialogue, argv: tuple[str, ...], first: int, answers: int) -> None:
         self.heard = False
-        self._dialogue = dialogue
+        self.dialogue = dialogue
         self._argv = argv
         self._first = first
         self._answers = answers
@@ -101,10 +101,10 @@ class _Turn:
     def answer(self) -> Answer:
         """As if an `ip` of its own had worked on these lines."""
         self.heard = True
-        stdout, stderr, whole = self._dialogue.hear(self._answers)
+        stdout, stderr, whole = self.dialogue.hear(self._answers)
         # It counts the lines of all turns.
         stderr = _LINE_NUMBER.sub(lambda number: str(int(number[0]) - self._first), stderr)
-        code = self._dialogue.code if not whole else 1 if stderr else 0
+        code = self.dialogue.code if not whole else 1 if stderr else 0
         return Answer(self._argv, code, stdout, stderr)
 
 
@@ -183,8 +183,10 @@ class TalkingIp(Ip):
     def _judge(self, family: Family, seconds: float) -> None:
         if seconds > _SLOW:
             self._slow.add(family)
-            if dialogue := self._dialogues.pop(family, None):
-                dialogue.close()
+            dialogue = self._dialogues.get(family)
+            # Not under the feet of another turn, which will have taken as long.
+            if dialogue and all(turn.heard for turn in self._turns if turn.dialogue is dialogue):
+                self._dialogues.pop(family).close()
 
 
 class _Timed:

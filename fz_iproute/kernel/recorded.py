@@ -63,7 +63,8 @@ class RecordedIp:
         try:
             if is_derived:
                 addresses = self._documents(question_key(None, "address show", "-json"))
-                documents = list(recording.local_documents(addresses, family))
+                forwards = self._recorded.sysctls.get("ipv6/conf/all/forwarding", "0") != "0"
+                documents = list(recording.local_documents(addresses, family, forwards=forwards))
             else:
                 documents = self._documents(key)
             return list(recording.chosen(documents, family, selector))

@@ -1,0 +1,191 @@
+"""All that can be asked of a machine, so that the answers of two ways to read it can be compared."""
+
+import ctypes
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from fz_iproute.app import explain as app_explain
+from fz_iproute.app import status as app_status
+from fz_iproute.app.explain import Question
+from fz_iproute.app.sync import Plans
+from fz_iproute.app.tree import draw
+from fz_iproute.core.config import Config
+from fz_iproute.core.model import Command
+from fz_iproute.core.parse import Document
+from fz_iproute.core.prefix import Family
+from fz_iproute.kernel.dialogue import TalkingIp
+from fz_iproute.kernel.ip import Answer, Asked, Source, Spelling
+from fz_iproute.kernel.snapshot import Reader
+from fz_iproute.log import Log
+from tests.netns.namespace import MARK, Namespace, family_of
+from tests.netns.rtnetlink import CLONE_NEWNET
+from tests.netns.test_lookup import ask
+
+_Result = TypeVar("_Result")
+
+
+def addresses() -> list[str]:
+    """A hundred: own ones, broadcasts, neighbours, resources, the internet, multicast, loopback, nobody's."""
+    networks = [
+        *("192.168.188.0/24", "10.77.0.0/24", "10.1.0.0/24", "10.2.0.0/16", "10.3.0.0/24", "10.50.0.0/16"),
+        *("100.64.0.0/11", "100.96.7.0/24", "100.100.111.0/24", "203.0.113.0/24", "172.16.5.0/24", "198.51.100.0/24"),
+        *("fd00:188::/64", "fd00:77::/64", "fd00:1::/64", "fd00:2021:1111::/48", "2001:db8:7::/64", "fd07::/64"),
+    ]
+    found = [
+        *("192.168.188.112", "10.77.0.2", "100.64.0.5", "127.0.0.1", "127.8.9.10", "8.8.8.8", "1.1.1.1"),
+        *("224.0.0.1", "224.0.0.251", "239.255.255.250", "255.255.255.255", "0.0.0.0", "169.254.7.7", "240.0.0.1"),
+        *("10.1.0.5", "10.2.0.5", "10.3.0.5", "10.9.0.7", "192.0.2.9", "100.127.255.255", "172.31.0.1", "0.0.0.7"),
+        *(
+            "fd00:188::112",
+            "fd00:77::2",
+            "fd00:2021:1111::5",
+            "::1",
+            "::",
+            "fe80::1",
+            "fe80::",
+            "ff02::1",
+            "ff02::fb",
+            "ff05::2",
+        ),
+        *("2001:4860:4860::8888", "2600::1", "fd00:1::5", "fc00::9", "::ffff:1.2.3.4", "64:ff9b::1.2.3.4"),
+    ]
+    for network in map(ip_network, networks):
+        found += [str(network[place]) for place in (0, 1, 77, network.num_addresses - 1)]
+    return list(dict.fromkeys(found))[:100]
+
+
+class Told(NamedTuple):
+    """What the verbs say."""
+
+    plan: list[Command]
+    lines: list[str]
+    tree: str
+    document: dict[str, Any]
+    ways: dict[str, tuple[str, dict[str, Any]]]
+
+
+def everything(source: Source, config: Config, asked: Sequence[str]) -> Told:
+    """The answers of `plan`, `status` and `explain`; those of `explain` without what the kernel says."""
+    plan = Plans(source, config, Log("ERROR")).plan_sync()
+    found = app_status.status(config, Reader(source, config).read())
+    ways = {}
+    for address in asked:
+        question = Question(address)
+        answers = app_explain.explain(question, config, source)
+        assert not any(answer.objection for answer in answers), app_explain.as_text(answers, question, config)
+        silent = [answer._replace(objection=None) for answer in answers]
+        ways[address] = app_explain.as_text(silent, question, config), app_explain.as_document(silent, question)
+    line = Spelling().line
+    return Told(
+        plan, [f"{line(command)}  # {command.reason}" for command in plan],
+        draw(found), app_status.as_document(found), ways,
+    )  # fmt: skip
+
+
+class _Known(NamedTuple):
+    """A question that has been answered."""
+
+    family: Family | None
+    questions: tuple[str, ...]
+
+    def answer(self) -> Answer:
+        raise AssertionError("nobody waits for it")
+
+
+class _Asker(TalkingIp):
+    """Asks nothing twice, and the kernel for all ways at once: else processes would take most of the time of a test."""
+
+    def __init__(self, namespace: Namespace, asked: Sequence[str]) -> None:
+        super().__init__(namespace.name)
+        self._ways: dict[str, Any] = {}
+        for family in ("inet", "inet6"):
+            questions = [
+                f"{ip_address(address)} mark {mark:#x}"
+                for address in asked
+                if family_of(address) == family
+                for mark in (0, MARK)
+            ]
+            answers = ask(namespace, family, [f"route get {question}" for question in questions])  # type: ignore[arg-type]
+            self._ways |= dict(zip(questions, answers, strict=True))
+
+        self._lines: dict[tuple[Family, str], list[str]] = {}
+        self._known: dict[_Known, list[list[Document]]] = {}
+
+    def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
+        key = _Known(family, questions)
+        return Asked(family, 0, questions, key) if key in self._known else super().ask(family, *questions)
+
+    def answers(self, asked: Asked) -> list[list[Document]]:
+        key = _Known(asked.family, asked.questions)
+        if key not in self._known:
+            self._known[key] = super().answers(asked)
+        return self._known[key]
+
+    def text(self, family: Family, question: str) -> list[str]:
+        if (family, question) not in self._lines:
+            self._lines[family, question] = super().text(family, question)
+        return self._lines[family, question]
+
+    def _judge(self, family: Family, seconds: float) -> None:
+        """On a busy machine, a process costs still more than a slow answer."""
+
+    def way(self, words: Sequence[str], family: str) -> dict[str, Any] | str:
+        said = self._ways[" ".join(words)]
+        return said if isinstance(said, str) else said[0]
+
+
+@contextmanager
+def asker(namespace: Namespace, asked: Sequence[str]) -> Iterator[TalkingIp]:
+    """The `ip` of a namespace, for many questions."""
+    ip = _Asker(namespace, asked)
+    ip.warm()
+    try:
+        yield ip
+    finally:
+        ip.abandon()
+        ip.hang_up()
+
+
+def as_nobody(namespace: Namespace, work: Callable[[], _Result]) -> _Result:
+    """What the work results in for an ordinary user in this namespace, who has no `ip` and no capability."""
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.close(readable)
+            _become_nobody(namespace)
+            result = work()
+            with os.fdopen(writable, "wb") as pipe:
+                pickle.dump(result, pipe)
+            os._exit(0)
+        except BaseException:
+            import traceback  # noqa: PLC0415  # pytest's own end of a failed child would run the rest of the tests
+
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    os.close(writable)
+    with os.fdopen(readable, "rb") as pipe:
+        printed = pipe.read()
+    assert 0 == os.waitpid(pid, 0)[1], "see stderr"
+    result: _Result = pickle.loads(printed)
+    return result
+
+
+_NOBODY = 65534
+
+
+def _become_nobody(namespace: Namespace) -> None:
+    with (Path("/run/netns") / namespace.name).open() as file:
+        assert 0 == ctypes.CDLL(None).setns(file.fileno(), CLONE_NEWNET)
+    os.environ["PATH"] = "/nonexistent"
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    capabilities = [line for line in Path("/proc/self/status").read_text().splitlines() if "CapEff" in line]
+    assert ["0" * 16] == [line.split()[1] for line in capabilities]

@@ -1,0 +1,255 @@
+"""`explain` says in a sentence where a packet goes and why, and the kernel sends it there."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.netns.namespace import LAN, MARK, MIRROR, TUNNEL, Machine, wait_until
+
+ACTIVE = "goes into the tunnel, because the Internet Resource is active"
+MARKED = "because the packet is marked 0xfd002021, so the VPN's tables are not asked"
+MIRRORED = "leaves by wlp192s0 to the LAN, because {} is mirrored into the VPN's table"
+
+
+def answers(machine: Machine, *argv: str, config: str = "") -> list[dict[str, Any]]:
+    """Of `explain --json`; the kernel agrees with all of them."""
+    found: list[dict[str, Any]] = json.loads(machine.fz("explain", *argv, "--json", config=config))["answers"]
+    assert all(answer["kernel"] == {"agrees": True} and not answer["doubts"] for answer in found), found
+    return found
+
+
+def sentence(machine: Machine, *argv: str, config: str = "") -> str:
+    """The first one: of a packet without a mark, unless it is said which."""
+    said = answers(machine, *argv, config=config)[0]["sentence"]
+    assert said in machine.fz("explain", *argv, config=config)
+    return str(said)
+
+
+def test_a_lan_and_the_internet_before_and_after_the_copy(machine: Machine) -> None:
+    machine.batch([f"route add 203.0.113.0/24 dev {LAN} scope link"])
+    missing = "the copy of {} is missing; run `fz-iproute sync`"
+    assert f"{ACTIVE} and {missing.format('192.168.188.0/24')}" == sentence(machine, "192.168.188.7")
+    assert f"{ACTIVE} and {missing.format('fd00:188::/64')}" == sentence(machine, "fd00:188::7")
+    machine.fz("sync")
+    assert MIRRORED.format("192.168.188.0/24") == sentence(machine, "192.168.188.7")
+    assert MIRRORED.format("fd00:188::/64") == sentence(machine, "fd00:188::7")
+    assert MIRRORED.format("203.0.113.0/24") == sentence(machine, "203.0.113.7")
+    assert ACTIVE == sentence(machine, "8.8.8.8") == sentence(machine, "2600::1")
+    assert "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly" == sentence(machine, "100.64.0.9")
+    assert f"leaves by uplink0 through the router 10.77.0.1, {MARKED}" == sentence(
+        machine, "8.8.8.8", "--mark", "0xfd002021"
+    )
+    assert f"leaves by {LAN} to the LAN, {MARKED}" == sentence(machine, "192.168.188.7", "--mark", str(MARK))
+    for address, mark in (("8.8.8.8", "0x7"), ("2600::1", "0")):
+        (answer,) = answers(machine, address, "--mark", mark)
+        assert (ACTIVE, int(mark, 0)) == (answer["sentence"], answer["mark"])
+
+
+@pytest.mark.parametrize(
+    ("lan", "reason"),
+    [
+        ('trust = "private"', 'a public prefix: lan.trust = "private", and lan.allow does not have it'),
+        ('deny = ["203.0.113.128/25"]', "lan.deny has 203.0.113.128/25"),
+        ("min_prefixlen = { inet = 25 }", "wider than lan.min_prefixlen.inet = 25"),
+        ('interfaces = ["en*"]', f"lan.interfaces does not have {LAN}"),
+        ('exclude_interfaces = ["w*"]', f"lan.exclude_interfaces has {LAN}"),
+    ],
+    ids=lambda value: value.split()[0],
+)
+def test_a_lan_that_a_setting_refuses_is_said_to_be(machine: Machine, lan: str, reason: str) -> None:
+    machine.batch([f"route add 203.0.113.0/24 dev {LAN} scope link"])
+    said = sentence(machine, "203.0.113.7", config=f"[lan]\n{lan}\n")
+    assert f"{ACTIVE} and 203.0.113.0/24 is not mirrored: {reason}" == said
+
+
+def test_what_cannot_be_copied_is_said_to_be(machine: Machine) -> None:
+    machine.batch([f"route add 203.0.113.0/24 dev {LAN} scope link mtu lock 1400"])
+    said = sentence(machine, "203.0.113.7")
+    assert f"{ACTIVE} and 203.0.113.0/24 is not mirrored: cannot be copied exactly: " in said
+
+
+def test_what_the_vpn_routes_explicitly_comes_first(machine: Machine) -> None:
+    machine.batch([f"route add 100.96.7.0/24 dev {LAN} scope link", f"route add 100.64.0.0/10 dev {LAN} scope link"])
+    machine.fz("sync")
+    said = "goes into the tunnel, because the VPN routes 100.96.0.0/11 explicitly, which comes before the LAN {}"
+    assert said.format("100.96.7.0/24") == sentence(machine, "100.96.7.9")
+    # Inside a LAN, the longer prefix of the VPN wins by itself.
+    assert "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly" == sentence(machine, "100.64.0.9")
+
+
+def test_without_the_internet_resource_the_rest_takes_the_uplink(machine: Machine) -> None:
+    machine.batch([f"{option}route del default dev {TUNNEL} table {MIRROR}" for option in ("", "-6 ")])
+    nothing = "because the VPN's tables have no route to it"
+    assert f"leaves by uplink0 through the router 10.77.0.1, {nothing}" == sentence(machine, "8.8.8.8")
+    assert f"leaves by uplink0 through the router fd00:77::1, {nothing}" == sentence(machine, "2600::1")
+    assert f"leaves by {LAN} to the LAN, {nothing}" == sentence(machine, "192.168.188.7")
+
+
+def test_addresses_of_this_machine_and_of_everybody(machine: Machine) -> None:
+    machine.ip("addr", "add", "10.5.0.5/24", "brd", "+", "dev", LAN)
+    own = "stays on this machine, because the address is its own"
+    assert [own] * 5 == [
+        sentence(machine, address) for address in ("10.5.0.5", "127.0.0.1", "::1", "fd00:188::112", "0.0.0.0")
+    ]
+    said = f"leaves by {LAN} to everybody on the LAN, because it is its broadcast address"
+    assert [said] * 2 == [sentence(machine, "10.5.0.255"), sentence(machine, "192.168.188.255")]
+    assert [ACTIVE] * 2 == [sentence(machine, address) for address in ("224.0.0.251", "255.255.255.255")]
+    multicast = '[lan]\nmulticast = true\nexclude_interfaces = ["uplink0"]\n'
+    machine.fz("sync", config=multicast)
+    assert MIRRORED.format("224.0.0.0/4") == sentence(machine, "224.0.0.251", config=multicast)
+    assert MIRRORED.format("255.255.255.255") == sentence(machine, "255.255.255.255", config=multicast)
+    assert f"leaves by {LAN}" in sentence(machine, "ff02::fb", "--oif", LAN)
+
+
+def test_routes_and_rules_of_others(machine: Machine) -> None:
+    machine.batch(
+        [
+            f"route add throw 203.0.113.0/24 table {MIRROR}",
+            f"route add unreachable 198.51.100.0/24 table {MIRROR}",
+            f"route add blackhole 198.51.101.0/24 table {MIRROR}",
+            f"route add prohibit 198.51.102.0/24 table {MIRROR}",
+            f"-6 route add unreachable 2001:db8::/32 table {MIRROR}",
+            f"route add 198.18.0.0/15 via 192.168.188.1 dev {LAN} table {MIRROR}",
+            f"route add 192.0.2.0/24 dev {LAN} table 77",
+            f"route add 10.99.0.0/16 dev {TUNNEL} table 77",
+            "rule add pref 50 to 192.0.2.0/24 lookup 77",
+            "rule add pref 51 to 10.99.0.0/16 lookup 77",
+            "rule add pref 60 to 192.0.3.0/24 prohibit",
+            "rule add pref 61 to 192.0.4.0/24 unreachable",
+            "rule add pref 62 to 192.0.5.0/24 blackhole",
+        ]
+    )
+    refused = f"is refused by the route {{}} in table {MIRROR}"
+    assert {
+        "203.0.113.7": "leaves by uplink0 through the router 10.77.0.1, because the VPN's tables have no route to it",
+        "198.51.100.7": refused.format("unreachable 198.51.100.0/24 proto boot scope global"),
+        "198.51.101.7": refused.format("blackhole 198.51.101.0/24 proto boot scope global"),
+        "198.51.102.7": refused.format("prohibit 198.51.102.0/24 proto boot scope global"),
+        "2001:db8::7": refused.format("unreachable 2001:db8::/32 dev lo proto boot metric 1024 pref medium"),
+        "198.18.0.7": f"leaves by {LAN} through the router 192.168.188.1, because table {MIRROR} has 198.18.0.0/15, "
+        "which is not ours",
+        "192.0.2.7": f"leaves by {LAN} to the LAN, because no rule before 50 leads to the VPN's tables",
+        "10.99.0.7": f"goes into the tunnel, because table 77 has 10.99.0.0/16 dev {TUNNEL} proto boot scope link",
+        "192.0.3.7": "is refused (prohibit) by rule 60",
+        "192.0.4.7": "is refused (unreachable) by rule 61",
+        "192.0.5.7": "is refused (blackhole) by rule 62",
+    } == {
+        address: sentence(machine, address)
+        for address in (
+            *("203.0.113.7", "198.51.100.7", "198.51.101.7", "198.51.102.7", "2001:db8::7", "198.18.0.7"),
+            *("192.0.2.7", "10.99.0.7", "192.0.3.7", "192.0.4.7", "192.0.5.7"),
+        )
+    }
+    steps = [(step["priority"], step["verdict"]) for step in answers(machine, "203.0.113.7")[0]["steps"]]
+    assert [(0, "no route"), (32765, "throw"), (32766, "decides")] == [
+        step for step in steps if step[1] != "does not fit"
+    ]
+
+
+def test_where_no_rule_leads_to_a_route_there_is_no_way(machine: Machine) -> None:
+    machine.batch([f"{option}rule del pref 32766" for option in ("", "-6 ")])
+    assert "has no way: no rule leads to a route" == sentence(machine, "8.8.8.8", "--mark", hex(MARK))
+    assert "has no way: no rule leads to a route" == sentence(machine, "2600::1", "--mark", hex(MARK))
+
+
+def test_packets_with_a_source_and_a_device(machine: Machine) -> None:
+    machine.sysctl("net.ipv4.ip_forward", 1)
+    machine.sysctl("net.ipv4.conf.all.rp_filter", 0)
+    machine.sysctl(f"net.ipv4.conf.{LAN}.rp_filter", 0)
+    assert "cannot be sent: its source is no address of this machine" == sentence(
+        machine, "8.8.8.8", "--from", "9.9.9.9"
+    )
+    assert ACTIVE == sentence(machine, "8.8.8.8", "--from", "192.168.188.112")
+    assert ACTIVE == sentence(machine, "8.8.8.8", "--from", "192.168.188.50", "--iif", LAN)
+    bound = f"leaves by {LAN}, to which the sender is bound: no route is asked"
+    assert bound == sentence(machine, "224.0.0.251", "--oif", LAN)
+    assert "leaves by uplink0 through the router 10.77.0.1" in sentence(machine, "8.8.8.8", "--oif", "uplink0")
+
+
+MANAGE = """
+[tunnel]
+mode = "manage"
+internet = true
+on_down = "closed"
+routes = ["100.64.0.0/11"]
+[tables]
+layout = "{}"
+"""
+
+
+@pytest.mark.parametrize("layout", ["single", "tiered"])
+def test_what_manage_mode_blocks_is_told_with_its_setting(machine: Machine, layout: str) -> None:
+    config = MANAGE.format(layout)
+    for option in ("", "-6 "):
+        machine.batch([f"{option}rule del pref 32765", f"{option}route flush table {MIRROR}"])
+    machine.ip("-6", "addr", "flush", "dev", TUNNEL)
+    machine.fz("sync", config=config)
+    assert ACTIVE == sentence(machine, "8.8.8.8", config=config)
+    refused = "is refused, because the Internet Resource is active and tun-firezone {}"
+    leak = refused.format("has no IPv6 address (tunnel.internet_leak)")
+    assert leak == sentence(machine, "2600::1", config=config)
+    assert MIRRORED.format("fd00:188::/64") == sentence(machine, "fd00:188::7", config=config)
+
+    machine.vpn.close()
+    wait_until(lambda: TUNNEL not in machine.ip("link"), "the tunnel is gone")
+    closed = refused.format("is missing (tunnel.on_down)")
+    assert [closed, closed] == [sentence(machine, address, config=config) for address in ("8.8.8.8", "2600::1")]
+    assert MIRRORED.format("192.168.188.0/24") == sentence(machine, "192.168.188.7", config=config)
+
+
+def test_a_kernel_that_decides_otherwise_is_an_error(machine: Machine, tmp_path: Path) -> None:
+    real = shutil.which("ip")
+    liar = tmp_path / "liar"
+    liar.mkdir()
+    for answer, said in (
+        ('echo \'[{"dst":"8.8.8.8","dev":"uplink0"}]\'', "unicast dev uplink0"),
+        ("echo 'RTNETLINK answers: Permission denied' >&2; exit 2", "RTNETLINK answers: Permission denied"),
+    ):
+        fake = liar / "ip"
+        fake.write_text(f'#!/bin/sh\ncase "$*" in *"route get"*) {answer}; exit ;; esac\nexec {real} "$@"\n')
+        fake.chmod(0o755)
+        done = machine.fz_done("explain", "8.8.8.8", "--mark", "0", path=str(liar))
+        assert 3 == done.returncode, done
+        assert f"  the kernel says otherwise: {said}" in done.stdout.splitlines()
+        (line,) = done.stderr.splitlines()
+        assert "please report it, with the output of `fz-iproute snapshot`" in line
+        done = machine.fz_done("explain", "8.8.8.8", "--mark", "0", "--json", path=str(liar))
+        assert (3, {"agrees": False}) == (done.returncode, json.loads(done.stdout)["answers"][0]["kernel"])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["nonsense"],
+        [""],
+        ["10.0.0.0/8"],
+        ["10.0.0"],
+        ["10.0.0.1\x1b[31m"],
+        ["fe80::1%nope"],
+        ["8.8.8.8", "--from", "x"],
+        ["8.8.8.8", "--from", "::1"],
+        ["8.8.8.8", "--iif", LAN],
+        ["8.8.8.8", "--from", "9.9.9.9", "--iif", LAN, "--oif", LAN],
+        ["8.8.8.8", "--iif", "nope", "--from", "9.9.9.9"],
+        ["8.8.8.8", "--oif", "nope"],
+        ["8.8.8.8", "--oif", "-6"],
+        ["8.8.8.8", "--oif", "a b"],
+    ],
+    ids=ascii,
+)
+def test_a_wrong_question_is_answered_with_one_line(machine: Machine, argv: Sequence[str]) -> None:
+    done = machine.fz_done("explain", *argv)
+    assert (2, "") == (done.returncode, done.stdout), done
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and line.isprintable()
+
+
+@pytest.mark.parametrize("mark", ["x", "-1", "0x100000000", "1/2", ""])
+def test_a_mark_that_is_none_is_told(machine: Machine, mark: str) -> None:
+    done = machine.fz_done("explain", "8.8.8.8", f"--mark={mark}")
+    assert 2 == done.returncode
+    assert "is not a mark" in done.stderr.splitlines()[-1]

@@ -1,0 +1,364 @@
+"""A snapshot gives the answers of the machine it was taken of: to anybody, anywhere, and redacted by other names."""
+
+import io
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from fz_iproute import cli
+from fz_iproute.core.config import parse
+from fz_iproute.core.recording import Recording
+from fz_iproute.core.redact import Redactor
+from fz_iproute.kernel.recorded import RecordedIp, load_recording
+from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, wait_until
+from tests.netns.questions import Told, addresses, as_nobody, asker, everything
+
+ASKED = addresses()
+
+
+def furnish_a_laptop(machine: Machine) -> None:
+    """All verdicts there are: in step, missing, changed, stale, skipped."""
+    machine.fz("sync")
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    machine.ip("addr", "add", "192.168.188.77/24", "brd", "+", "dev", LAN, "metric", "600")
+    machine.batch(
+        [
+            f"route add 10.50.0.0/16 dev {LAN} scope link",
+            f"route add 203.0.113.0/24 dev {LAN} scope link",
+            f"route add 100.96.7.0/24 dev {LAN} scope link",
+            f"route add 172.16.5.0/24 via 192.168.188.1 dev {LAN}",
+            f"route add 10.9.0.0/24 dev {LAN} scope link table {MIRROR}",
+            f"-6 route add fd07::/64 dev {LAN}",
+            f"-6 route add 2001:db8:7::/64 via fd00:188::1 dev {LAN}",
+        ]
+    )
+
+
+def furnish_tiers(machine: Machine) -> None:
+    machine.tiers()
+    furnish_a_laptop(machine)
+
+
+def furnish_without_vpn(machine: Machine) -> None:
+    """No rule and no table but those of the kernel."""
+    for option in ("", "-6 "):
+        machine.batch([f"{option}rule del pref 32765", f"{option}route flush table {MIRROR}"])
+    machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link", f"-6 route add fd07::/64 dev {LAN}"])
+
+
+def furnish_a_terrain(machine: Machine) -> None:
+    """Routes of every kind."""
+    for number, device in enumerate(("v0", "v1", "v2"), start=1):
+        machine.veth(device, f"10.1.0.{number}/24 brd +", f"fd00:1::{number}/64")  # three routes to one network
+    machine.batch(["nexthop add id 1 dev v0", "nexthop add id 2 via 10.1.0.77 dev v1", "nexthop add id 3 dev v2"])
+    machine.ip("nexthop", "add", "id", "9", "group", "1,3/3")
+    machine.batch(
+        [
+            "route add 10.3.0.0/24 scope link nhid 9",
+            "-6 nexthop add id 11 dev v0",
+            "-6 nexthop add id 12 via fe80::77 dev v1",
+            "route add 10.2.0.0/16 scope link nhid 1",
+            "route add 10.2.128.0/17 nhid 2",
+            "-6 route add fd07::/64 nhid 11",
+            "-6 route add 2001:db8:7::/64 nhid 12",
+            "route add 198.51.100.0/24 scope link dev v0 mtu 1400 advmss 1300",
+            "route append 198.51.100.0/24 scope link dev v1 mtu lock 1400",
+            "route add 172.16.5.0/24 scope link nexthop dev v0 weight 2 nexthop dev v1",
+            "route add 10.50.0.0/16 via 10.1.0.77 dev v0",
+            "route add 10.50.0.0/24 dev v0 scope link tos 0x10",
+            "route add 10.50.1.0/24 dev v0 scope link metric 7",
+            "route append 10.50.1.0/24 dev v1 scope link metric 7",
+            "route add 10.50.1.0/24 dev v2 scope link metric 700",
+            "route add 10.9.0.0/24 dev v0",  # on-link by nobody's word but its path
+            "route add 198.51.0.0/16 via inet6 fe80::77 dev v0",
+            "route add throw 203.0.113.0/25",
+            f"route add blackhole 203.0.113.0/24 table {MIRROR}",
+            f"route add throw 203.0.113.0/26 table {MIRROR}",
+            "-6 route add unreachable 2001:db8:7::/48",
+            "route add prohibit 240.0.0.0/8 table 77",
+            "rule add pref 50 to 240.0.0.0/4 lookup 77",
+            "rule add pref 60 from 10.1.0.0/16 fwmark 0x7/0xff lookup 78 suppress_prefixlength 0",
+            "rule add pref 70 ipproto tcp dport 22-23 lookup 78",
+            "rule add pref 80 to 10.9.0.9 goto 32766",
+            "rule add pref 90 to 192.0.2.9 prohibit",
+            "-6 rule add pref 40 tos 0xb8 ipproto ipv6-icmp lookup 78 realms 7",
+            "-6 rule add pref 50 from fd00:1::/64 lookup 79",
+        ]
+    )
+
+
+def furnish_with_numbers_only(machine: Machine) -> None:
+    """Routes of nexthop objects without the path."""
+    furnish_a_terrain(machine)
+    machine.sysctl("net.ipv4.nexthop_compat_mode", 0)
+
+
+KEYWORDS = ["dev", "metric"]
+NAMES = ['a"b', "'q", "$x", *KEYWORDS, "ü€", "a@b", ";x", "-x"]
+
+
+def furnish_odd_names(machine: Machine) -> None:
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    for number, name in enumerate(NAMES):
+        machine.ip("link", "add", "name", "plain", "type", "veth", "peer", "name", f"far{number}")
+        index = machine.index("plain")
+        machine.ip("link", "set", "dev", "plain", "name", name)
+        for device in (f"if{index}", f"far{number}"):
+            machine.ip("link", "set", "dev", device, "up")
+        machine.ip("addr", "add", f"10.{number}.0.5/16", "dev", f"if{index}")
+        machine.ip("-6", "addr", "add", f"fd00:{number}::5/64", "dev", f"if{index}", "nodad")
+        machine.batch([f"route add 10.5{number}.0.0/16 via 10.{number}.0.77 dev if{index}"])
+    machine.batch(["rule add pref 50 iif ;x lookup 77", "rule add pref 60 oif dev prohibit"])
+
+
+def furnish_addresses(machine: Machine) -> None:
+    """Of every kind that leaves something of its own in the table local."""
+    machine.sysctl("net.ipv6.conf.all.forwarding", 1)  # with subnet-router anycast addresses
+    for device in ("v0", "v1", "v2", "v3"):
+        machine.veth(device)
+    machine.ip("link", "set", "dev", "v2", "down")
+    machine.ip("addr", "add", "172.16.5.1/24", "brd", "+", "dev", "v3")
+    machine.ip("link", "set", "dev", "v3", "down")
+    machine.batch(
+        [
+            "addr add 10.1.0.5/24 dev v0",
+            "addr add 10.1.0.77/24 dev v0",  # secondary
+            "addr add 10.1.0.1/24 dev v1",
+            "addr add 10.2.0.5/30 brd + dev v0",
+            "addr add 10.2.0.77/31 dev v0",
+            "addr add 10.2.77.5/24 brd 10.2.255.255 dev v0",
+            "addr add 10.3.0.5 peer 10.3.0.77/24 dev v1",
+            "addr add 10.50.0.77/32 dev v1",
+            "addr add 10.50.0.1/24 dev v1 noprefixroute",
+            "addr add 10.9.0.7/24 dev v2",
+            "addr add 172.16.5.77/32 dev lo",
+            "addr add 198.51.100.77/24 dev lo",
+            "-6 addr add fd00:1::5/64 dev v0 nodad",
+            "-6 addr add fd00:1::77/128 dev v1 nodad",
+            "-6 addr add fd07::1/64 dev lo",
+            "-6 addr add 2001:db8:7::1/64 dev v1 nodad noprefixroute",
+        ]
+    )
+
+
+def lose_the_tunnel(machine: Machine) -> None:
+    machine.vpn.close()
+    wait_until(lambda: TUNNEL not in machine.ip("link"), "the tunnel is gone")
+
+
+def lose_ipv6_of_the_tunnel(machine: Machine) -> None:
+    machine.ip("-6", "addr", "flush", "dev", TUNNEL)
+
+
+MANAGE = """
+[tunnel]
+mode = "manage"
+routes = ["100.64.0.0/11", "100.100.111.0/24", "fd00:2021:1111::/48", "10.50.0.0/24"]
+{tunnel}
+[tables]
+layout = "{layout}"
+[lan]
+deny = ["10.77.0.0/24"]
+"""
+POLICY = """
+[lan]
+trust = "private"
+allow = ["172.16.0.0/12", "10.50.0.0/16", "10.2.0.0/16", "2001:db8::/32"]
+deny = ["10.1.0.0/30", "fd00:77::/64"]
+exclude_interfaces = ["v2", "*x"]
+min_prefixlen = { inet = 16, inet6 = 48 }
+multicast = true
+"""
+
+
+class Scenario(NamedTuple):
+    """A machine, what `sync` is run with beforehand, what happens then, and what the answers are asked with."""
+
+    furnish: Callable[[Machine], None]
+    config: str = ""
+    synced: bool = False
+    then: Callable[[Machine], None] = lambda machine: None
+
+
+SCENARIOS = {
+    "observe": Scenario(furnish_a_laptop),
+    "observe with a policy": Scenario(furnish_a_laptop, POLICY),
+    "observe, synced": Scenario(furnish_a_laptop, POLICY, synced=True),
+    "observe in tiers": Scenario(furnish_tiers),
+    "observe without a tunnel": Scenario(furnish_a_laptop, then=lose_the_tunnel),
+    "manage, before": Scenario(furnish_without_vpn, MANAGE.format(tunnel="internet = true", layout="single")),
+    "manage beside firezone": Scenario(furnish_a_laptop, MANAGE.format(tunnel="internet = true", layout="tiered")),
+    "terrain": Scenario(furnish_a_terrain),
+    "terrain with a policy": Scenario(furnish_a_terrain, POLICY),
+    "terrain, nexthops by number": Scenario(furnish_with_numbers_only, POLICY),
+    "terrain, nexthops by number, synced": Scenario(furnish_with_numbers_only, synced=True),
+    "addresses": Scenario(furnish_addresses),
+    "odd names": Scenario(furnish_odd_names),
+    "odd names with a policy": Scenario(furnish_odd_names, POLICY, synced=True),
+}
+for layout in ("single", "tiered"):
+    for internet in ("false", "true"):
+        SCENARIOS[f"manage {layout}, internet {internet}"] = Scenario(
+            furnish_without_vpn, MANAGE.format(tunnel=f"internet = {internet}", layout=layout), synced=True
+        )
+    closed = MANAGE.format(tunnel='internet = true\non_down = "closed"', layout=layout)
+    SCENARIOS[f"manage {layout}, closed without tunnel"] = Scenario(furnish_without_vpn, closed, True, lose_the_tunnel)
+    SCENARIOS[f"manage {layout}, IPv4 only"] = Scenario(furnish_without_vpn, closed, True, lose_ipv6_of_the_tunnel)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(long_lived: Callable[[], Namespace]) -> Namespace:
+    return long_lived()
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that anybody may look into."""
+    with tempfile.TemporaryDirectory(prefix="fz-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def printed_by(*argv: str) -> str:
+    """What the program prints, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = cli.main(argv)
+    assert 0 == code, err.getvalue()
+    return out.getvalue()
+
+
+def from_file(path: Path) -> tuple[Recording, Told]:
+    recorded = load_recording(path)
+    return recorded, everything(RecordedIp(recorded), parse(recorded.config, "snapshot"), ASKED)
+
+
+VERBS = [["plan"], ["plan", "--json"], ["status"], ["status", "--json"]]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
+def test_the_answers_are_those_of_the_machine(
+    scenario: Scenario, machine: Machine, elsewhere: Namespace, open_path: Path
+) -> None:
+    scenario.furnish(machine)
+    if scenario.synced:
+        machine.fz("sync", config=scenario.config)
+    scenario.then(machine)
+    path = open_path / "snapshot"
+    machine.fz("snapshot", "-o", str(path), config=scenario.config)
+    with asker(machine, ASKED) as ip:
+        live = everything(ip, parse(scenario.config, "test"), ASKED)
+
+    def work() -> tuple[tuple[Recording, Told], list[str]]:
+        return from_file(path), [printed_by("--netns", machine.name, *verb, "--snapshot", str(path)) for verb in VERBS]
+
+    (recorded, told), printed = as_nobody(elsewhere, work)
+
+    assert live == told
+    assert [machine.fz(*verb, config=scenario.config) for verb in VERBS] == printed
+
+    redactor = Redactor(recorded, os.urandom(16))
+    renamed = Renaming(redactor, machine)
+    hidden = redactor.redacted()
+    other = everything(RecordedIp(hidden), parse(hidden.config, "redacted"), [*map(redactor.address, ASKED)])
+    assert renamed([" ".join(command.words) for command in live.plan]) == words(
+        [" ".join(command.words) for command in other.plan]
+    )
+    assert renamed(live.tree) == words(other.tree)
+    assert renamed(live.document) == words(other.document)
+    for address, way in live.ways.items():
+        assert renamed(way) == words(other.ways[redactor.address(address)])
+
+
+def words(value: Any) -> Any:
+    """Text without the width of its columns."""
+    if isinstance(value, dict):
+        return {key: words(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(words, value)]
+    return value.split() if isinstance(value, str) else value
+
+
+class Renaming:
+    """What is said about a machine, said about the one that the redacted snapshot shows."""
+
+    def __init__(self, redactor: Redactor, machine: Namespace) -> None:
+        self._redactor = redactor
+        self._known: dict[tuple[str, str], str] = {}
+        self._names = {TUNNEL: TUNNEL, "lo": "lo", **redactor.names}
+        # What no line of a batch could name has an ordinary name now.
+        for link in machine.ip_json("link"):
+            self._names.setdefault(f"if{link['ifindex']}", self._names[link["ifname"]])
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: [[self._names[name]] for name in part] if key == "dev" else self(part)
+                for key, part in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [*map(self, value)]
+        if not isinstance(value, str):
+            return value
+        if value in self._names and value not in KEYWORDS:
+            return [self._names[value]]
+        found = value.split()
+        for both in (pairs := list(zip(["", *found], found, strict=False))):
+            if both not in self._known:
+                self._known[both] = self._word(*both)
+        return [self._known[both] for both in pairs]
+
+    def _word(self, before: str, word: str) -> str:
+        if word in KEYWORDS and before not in ("dev", "iif", "oif", "by", "to"):
+            return word
+        new = self._names.get(word)
+        start, core, end = "", word, ""
+        # A name may end in a sign of punctuation, an address in a colon.
+        for form in (r"([(]?)(.*?)([,;)]*)", r"([(]?)(.*?)([,;:)]*)"):
+            if not new:
+                ((start, core, end),) = re.findall(f"^{form}$", word)
+                new = self._names.get(core) or self._redactor.address(core).replace(core, "")
+        return f"{start}{new or core}{end}"
+
+
+WITH_NAMES = """#!/bin/sh
+# As on a machine whose administrator has named the tables, and a protocol.
+exec unshare -m sh -c 'mount --bind "$0" /etc/iproute2/rt_tables && exec "$@"' '{names}' '{ip}' "$@"
+"""
+
+
+def test_rules_whose_tables_have_names(machine: Machine, elsewhere: Namespace, open_path: Path) -> None:
+    if not Path("/etc/iproute2/rt_tables").exists():
+        pytest.skip("NO NAMES OF TABLES: this machine has no /etc/iproute2/rt_tables")
+    (open_path / "names").write_text(f"254 main\n255 local\n253 default\n77 secret-office\n{MIRROR} firezone\n78 105\n")
+    program = open_path / "ip"
+    program.write_text(WITH_NAMES.format(names=open_path / "names", ip=shutil.which("ip")))
+    program.chmod(0o755)
+    furnish_a_laptop(machine)
+    machine.batch(
+        [
+            "rule add pref 50 to 192.0.2.0/24 lookup 77",
+            "rule add pref 60 to 10.9.0.0/16 lookup 78",
+            f"route add 192.0.2.0/24 dev {LAN} table 77",
+            f"route add 10.9.0.0/24 dev {LAN} table 78",
+            f"route add 10.9.0.0/24 dev {TUNNEL} table 105",
+        ]
+    )
+    path = open_path / "snapshot"
+    machine.fz("snapshot", "-o", str(path), path=str(open_path))
+    verbs = [*VERBS, *(["explain", address] for address in ("192.0.2.9", "10.9.0.7", "8.8.8.8"))]
+
+    def work() -> list[str]:
+        return [printed_by("--netns", machine.name, *verb, "--snapshot", str(path)) for verb in verbs]
+
+    live = [machine.fz(*verb, path=str(open_path)).replace("  the kernel agrees\n", "") for verb in verbs]
+    assert live == as_nobody(elsewhere, work)
+    assert f"leaves by {LAN} to the LAN" in live[-2]
+    assert "secret-office" not in path.read_text()
