@@ -9,6 +9,7 @@ from fz_iproute.core.config import Config
 from fz_iproute.core.desired import desired
 from fz_iproute.core.explain import Case, sentence, step_text
 from fz_iproute.core.lookup import Decision, Packet, Tables, decide
+from fz_iproute.core.model import printable
 from fz_iproute.core.prefix import Family, Prefix
 from fz_iproute.errors import UsageError
 from fz_iproute.kernel.ip import Ip, Source
@@ -116,11 +117,13 @@ def as_text(answers: Sequence[Answer], question: Question, config: Config) -> st
         lines.append(f"{question.address} {_mark_text(packet.mark, config)}")
         rules = [f"{step.rule.priority}: {step.rule}" for step in decision.steps]
         width = max(map(len, rules), default=0)
-        lines += [f"  {rule:<{width}}  {step_text(step)}" for rule, step in zip(rules, decision.steps, strict=True)]
-        lines += [f"  in doubt: {doubt}" for doubt in decision.doubts]
-        lines.append(f"  {outcome}")
+        lines += [
+            f"  {rule:<{width}}  {printable(step_text(step))}" for rule, step in zip(rules, decision.steps, strict=True)
+        ]
+        lines += [f"  in doubt: {printable(doubt)}" for doubt in decision.doubts]
+        lines.append(f"  {printable(outcome)}")
         if objection is not None:
-            lines.append(f"  the kernel says otherwise: {objection}" if objection else _agreement(decision))
+            lines.append(f"  the kernel says otherwise: {printable(objection)}" if objection else _agreement(decision))
     return "\n".join(lines)
 
 
