@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,13 @@ def mutants(draw: st.DrawFn) -> str:
                 parent = parent[key]
             match draw(st.sampled_from(["change", "change", "change", "remove", "put in", "double"])):
                 case "change":
-                    parent[path[-1]] = draw(VALUE)
+                    parent[path[-1]] = deepcopy(draw(VALUE))
                 case "remove":
                     del parent[path[-1]]
                 case "put in":
                     parent[path[-1]][
                         draw(st.sampled_from(["dst", "dev", "via", "nhid", "type", "goto", "tos", "x"]))
-                    ] = draw(VALUE)
+                    ] = deepcopy(draw(VALUE))
                 case _:
                     parent.append(parent[path[-1]])
         except (KeyError, IndexError, TypeError, AttributeError):
