@@ -37,7 +37,8 @@ class Answer(NamedTuple):
 
 def explain(question: Question, config: Config, source: Source) -> list[Answer]:
     """One answer for each mark. UsageError if it is no question."""
-    packets = _packets(question, config)
+    # Who asks about a recorded machine is nobody there.
+    packets = _packets(question, config, os.getuid() if isinstance(source, Ip) else None)
     packet = packets[0]
     ends = dict.fromkeys((packet.dst, packet.src) if packet.src else (packet.dst,))
     hosts = [_host(packet.family, address) for address in ends]
@@ -59,7 +60,7 @@ def explain(question: Question, config: Config, source: Source) -> list[Answer]:
     return answers
 
 
-def _packets(question: Question, config: Config) -> list[Packet]:
+def _packets(question: Question, config: Config, uid: int | None) -> list[Packet]:
     dst, family = _address(question.address, "ADDRESS")
     src = 0
     if question.src:
@@ -70,8 +71,7 @@ def _packets(question: Question, config: Config) -> list[Packet]:
         raise UsageError("--iif and --oif: a packet is either received or sent")
     if question.iif and not src:
         raise UsageError("--iif: a packet that is received comes from somewhere: give --from too")
-    uid = 0 if question.iif else os.getuid()
-    packet = Packet(family, dst, src=src, iif=question.iif, oif=question.oif, uid=uid)
+    packet = Packet(family, dst, src=src, iif=question.iif, oif=question.oif, uid=0 if question.iif else uid)
     marks = (0, config.tunnel.fwmark.value) if question.mark is None else (question.mark,)
     return [packet._replace(mark=mark) for mark in marks]
 

@@ -399,3 +399,13 @@ def test_who_has_named_something_is_not_told_by_a_redacted_snapshot(machine: Mac
     told += [link["address"] for link in machine.ip_json("link") if "address" in link and link["ifname"] != "lo"]
     assert [] == [word for word in told if word not in seen and word != machine.neighbour.name]
     assert [] == [word for word in told if word in hidden]
+
+
+def test_who_asks_is_nobody_on_another_machine(machine: Machine, tmp_path: Path) -> None:
+    machine.batch([f"rule add pref 50 uidrange {os.getuid()}-{os.getuid()} prohibit"])
+    path = tmp_path / "snapshot"
+    machine.fz("snapshot", "-o", str(path))
+    assert "is refused (prohibit) by rule 50" in machine.fz("explain", "8.8.8.8")
+    said = machine.fz("explain", "8.8.8.8", "--snapshot", str(path))
+    assert "in doubt: rule 50: cannot tell whether the packet is of uid" in said
+    assert "goes into the tunnel" in said
