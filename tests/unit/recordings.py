@@ -37,6 +37,7 @@ def machine(mode: str = "observe") -> dict[str, Any]:
             "ifalias": "Alice's desk",
             "altnames": ["enp-alice"],
             "master": "corp1",
+            "group": "group-of-alice",
         }
         for number, name in enumerate(_LINKS, start=1)
     ]
