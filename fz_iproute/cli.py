@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from fz_iproute import __version__
 from fz_iproute.app.sync import Pass, Passes, Plans
 from fz_iproute.core.config import Config, dump, parse
-from fz_iproute.core.model import Command
+from fz_iproute.core.model import Command, printable
 from fz_iproute.errors import (
     ApplyFailed,
     FzError,
@@ -144,14 +144,12 @@ def _source(arguments: Arguments, log: Log) -> Iterator[tuple[Source, Config]]:
         with _machine(arguments, log) as (ip, config):
             yield ip, config
         return
-    from fz_iproute.kernel.recorded import RecordedIp, load_recording  # noqa: PLC0415
+    from fz_iproute.kernel.recorded import RecordedIp, blamed_on, load_recording  # noqa: PLC0415
 
     recorded = load_recording(path)
     config = load(arguments.config) if arguments.config else parse(recorded.config, f"{path}: config")
-    try:
+    with blamed_on(path):
         yield RecordedIp(recorded), config
-    except ReadFailed as error:
-        raise UsageError(f"{path}: {error}") from None
 
 
 def _print_plan(arguments: Arguments, due: Sequence[Command]) -> int:
@@ -159,8 +157,11 @@ def _print_plan(arguments: Arguments, due: Sequence[Command]) -> int:
     if arguments.json:
         _print_json({"commands": [_command(line, command) for command in due]})
     else:
-        lines = [f"{line(command)}  # {command.reason}" if arguments.reasons else line(command) for command in due]
-        if lines:
+        lines = [line(command) for command in due]
+        if arguments.reasons:
+            # They are for a shell, too, which must not read on in a name.
+            lines = [f"{said}  # {printable(command.reason)}" for said, command in zip(lines, due, strict=True)]
+        if due:
             _print("\n".join(lines))
     return DUE if due and arguments.exit_code else DONE
 

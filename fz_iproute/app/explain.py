@@ -9,6 +9,7 @@ from fz_iproute.core.config import Config
 from fz_iproute.core.desired import desired
 from fz_iproute.core.explain import Case, sentence, step_text
 from fz_iproute.core.lookup import Decision, Packet, Tables, decide
+from fz_iproute.core.model import printable
 from fz_iproute.core.prefix import Family, Prefix
 from fz_iproute.errors import UsageError
 from fz_iproute.kernel.ip import Ip, Source
@@ -36,7 +37,8 @@ class Answer(NamedTuple):
 
 def explain(question: Question, config: Config, source: Source) -> list[Answer]:
     """One answer for each mark. UsageError if it is no question."""
-    packets = _packets(question, config)
+    # Who asks about a recorded machine is nobody there.
+    packets = _packets(question, config, os.getuid() if isinstance(source, Ip) else None)
     packet = packets[0]
     ends = dict.fromkeys((packet.dst, packet.src) if packet.src else (packet.dst,))
     hosts = [_host(packet.family, address) for address in ends]
@@ -58,7 +60,7 @@ def explain(question: Question, config: Config, source: Source) -> list[Answer]:
     return answers
 
 
-def _packets(question: Question, config: Config) -> list[Packet]:
+def _packets(question: Question, config: Config, uid: int | None) -> list[Packet]:
     dst, family = _address(question.address, "ADDRESS")
     src = 0
     if question.src:
@@ -69,8 +71,7 @@ def _packets(question: Question, config: Config) -> list[Packet]:
         raise UsageError("--iif and --oif: a packet is either received or sent")
     if question.iif and not src:
         raise UsageError("--iif: a packet that is received comes from somewhere: give --from too")
-    uid = 0 if question.iif else os.getuid()
-    packet = Packet(family, dst, src=src, iif=question.iif, oif=question.oif, uid=uid)
+    packet = Packet(family, dst, src=src, iif=question.iif, oif=question.oif, uid=0 if question.iif else uid)
     marks = (0, config.tunnel.fwmark.value) if question.mark is None else (question.mark,)
     return [packet._replace(mark=mark) for mark in marks]
 
@@ -116,11 +117,13 @@ def as_text(answers: Sequence[Answer], question: Question, config: Config) -> st
         lines.append(f"{question.address} {_mark_text(packet.mark, config)}")
         rules = [f"{step.rule.priority}: {step.rule}" for step in decision.steps]
         width = max(map(len, rules), default=0)
-        lines += [f"  {rule:<{width}}  {step_text(step)}" for rule, step in zip(rules, decision.steps, strict=True)]
-        lines += [f"  in doubt: {doubt}" for doubt in decision.doubts]
-        lines.append(f"  {outcome}")
+        lines += [
+            f"  {rule:<{width}}  {printable(step_text(step))}" for rule, step in zip(rules, decision.steps, strict=True)
+        ]
+        lines += [f"  in doubt: {printable(doubt)}" for doubt in decision.doubts]
+        lines.append(f"  {printable(outcome)}")
         if objection is not None:
-            lines.append(f"  the kernel says otherwise: {objection}" if objection else _agreement(decision))
+            lines.append(f"  the kernel says otherwise: {printable(objection)}" if objection else _agreement(decision))
     return "\n".join(lines)
 
 

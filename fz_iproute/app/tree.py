@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from fz_iproute.app.status import Line, RuleLine, Status
+from fz_iproute.core.model import printable
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.core.tunnel import Layout
 
@@ -15,18 +16,22 @@ _Paint = Callable[[str, str], str]
 
 def draw(found: Status, *, width: int | None = None, colour: bool = False) -> str:
     """As text; no line is longer than `width` columns if that is given."""
-    lines = [f"{found.tunnel} is {found.tunnel_state}; {_internet(found)}", _tables(found.layout, found.mode), ""]
+    title = f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
+    lines = [_cut(title, width), _cut(_tables(found.layout, found.mode), width), ""]
     for family in FAMILIES:
         lines += [family, *_family(found, family, width, colour), ""]
+    return "\n".join([*lines, *(_cut(line, width) for line in _below(found))])
+
+
+def _below(found: Status) -> Iterator[str]:
     if not found.lan:
-        lines.append("main has no link-scoped routes")
-    lines += [f"waits   {wait}" for wait in found.waiting]
-    lines += [
-        f"shadow  {shadow.tunnel} of the VPN "
-        + (f"takes all of the LAN {shadow.lan}" if shadow.whole else f"is inside the LAN {shadow.lan}")
-        for shadow in found.shadows
-    ]
-    return "\n".join([*lines, LEGEND])
+        yield "main has no link-scoped routes"
+    for wait in found.waiting:
+        yield f"waits   {printable(wait)}"
+    for shadow in found.shadows:
+        what = f"takes all of the LAN {shadow.lan}" if shadow.whole else f"is inside the LAN {shadow.lan}"
+        yield f"shadow  {shadow.tunnel} of the VPN {what}"
+    yield LEGEND
 
 
 def _family(found: Status, family: Family, width: int | None, colour: bool) -> Iterator[str]:
@@ -39,7 +44,7 @@ def _family(found: Status, family: Family, width: int | None, colour: bool) -> I
             drawn.add(table)
             yield from _routes([line for line in routes if line.table == table], width, colour)
     for table in dict.fromkeys(line.table for line in routes if line.table not in drawn):
-        yield f"  no rule  leads to table {table}"
+        yield _cut(f"  no rule  leads to table {table}", width)
         yield from _routes([line for line in routes if line.table == table], width, colour)
 
 
@@ -52,7 +57,7 @@ def _routes(lines: list[Line], width: int | None, colour: bool) -> Iterator[str]
     for line in lines:
         mark = _MARKS[line.verdict]
         text = f"         {mark} {line.route}"
-        reason = f"  # {line.reason}" if line.reason else ""
+        reason = f"  # {printable(line.reason)}" if line.reason else ""
         if reason and width and len(text) + len(reason) > width:
             yield _painted(text, mark, width, colour)
             text = f"           {reason.strip()}"
@@ -62,9 +67,12 @@ def _routes(lines: list[Line], width: int | None, colour: bool) -> Iterator[str]
 
 
 def _painted(text: str, mark: str, width: int | None, colour: bool) -> str:
-    if width and len(text) > width:
-        text = f"{text[: width - 1]}…"
+    text = _cut(text, width)
     return f"\x1b[{_COLOURS[mark]}m{text}\x1b[0m" if colour and mark in _COLOURS else text
+
+
+def _cut(text: str, width: int | None) -> str:
+    return f"{text[: width - 1]}…" if width and len(text) > width else text
 
 
 def _internet(found: Status) -> str:
@@ -73,7 +81,9 @@ def _internet(found: Status) -> str:
         families = [family for family in FAMILIES if found.internet[family] == state]
         reasons = dict.fromkeys(found.obstacles[family] for family in families if found.obstacles.get(family))
         if families:
-            parts.append(f"{state} ({', '.join(families)}" + (f": {', '.join(reasons)})" if reasons else ")"))
+            parts.append(
+                f"{state} ({', '.join(families)}" + (f": {printable(', '.join(reasons))})" if reasons else ")")
+            )
     return f"Internet Resource {', '.join(parts)}" if parts else "no default route into it"
 
 

@@ -7,6 +7,11 @@ from typing import Literal, NamedTuple
 from fz_iproute.core.prefix import Family, Prefix
 
 
+def printable(text: str) -> str:
+    """For a terminal: the name of an interface may hold any sign, which would talk to it."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 class Attributes(NamedTuple):
     """All of a route but its destination and its state.
 
@@ -110,13 +115,13 @@ class Rule(NamedTuple):
             words += ["fwmark", str(self.mark)]
         for name in ("iif", "oif"):
             if device := getattr(self, name):
-                words += [name, device if device.isprintable() else repr(device)]
+                words += [name, device]
         words += _spelled(dict(self.options))
         if self.action == "lookup":
             words += ["lookup", _KERNEL_TABLES.get(self.table, str(self.table))]
         elif self.action != "goto":
             words += [self.action]
-        return " ".join(words)
+        return printable(" ".join(words))
 
 
 _KERNEL_TABLES = {253: "default", 254: "main", 255: "local"}

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fz_iproute.core.model import Attributes, Link, Mark, Nexthop, Route, Rule
+from fz_iproute.core.model import Attributes, Link, Mark, Nexthop, Route, Rule, printable
 from fz_iproute.core.prefix import Family, Prefix
 
 Document = dict[str, Any]
@@ -229,7 +229,7 @@ def _attributes(
         metric=document.get("metric", 0),
         tos=document.get("tos", ""),
         expired=document.get("expires", 0) < 0,
-        inexpressible=inexpressible,
+        inexpressible=printable(inexpressible),
     )
 
 

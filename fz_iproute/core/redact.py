@@ -146,7 +146,7 @@ class Redactor:
 
     def _document(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            known = {name: part for name, part in value.items() if name not in _PRIVATE}
+            known = {name: part for name, part in value.items() if not _is_private(name, part)}
             new = {name: self._document(part, name) for name, part in known.items()}
             for name in ("src", "dst"):
                 if f"{name}len" in known:  # a rule's prefix, in two parts
@@ -186,6 +186,11 @@ class Redactor:
             },
             watch={"journal": ""},
         )
+
+
+def _is_private(key: str, value: Any) -> bool:
+    # A link's group may have a name; that of nexthops is a list.
+    return key in _PRIVATE or (key == "group" and isinstance(value, str))
 
 
 def _parsed(text: str) -> list[Document]:

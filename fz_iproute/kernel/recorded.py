@@ -1,7 +1,10 @@
 """A recorded machine that can be asked like a running one."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from reprlib import Repr
 
 from fz_iproute.core import recording
 from fz_iproute.core.parse import Document, documents_of
@@ -34,6 +37,22 @@ def load_recording(path: Path) -> Recording:
         raise UsageError(f"{path}: {error}") from None
 
 
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """What goes wrong with a record in this block is said to be wrong with its file: a UsageError, on one line.
+
+    A running `ip` prints what `ip` prints. A file may hold anything, and no list of checks would name it all.
+    """
+    try:
+        yield
+    except ReadFailed as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise UsageError(f"{path}: not what `ip` prints: {_SHORT.repr(error)}") from error
+
+
+_SHORT = Repr()
+_SHORT.maxother = 200
 _LOCAL = 255
 
 

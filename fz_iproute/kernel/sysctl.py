@@ -74,7 +74,8 @@ _VALUE = re.compile(r"-?\d{1,10}", re.ASCII)
 
 def _elsewhere(ip: Ip, netns: str, names: Iterable[str]) -> dict[str, str]:
     """In another network namespace only a process in there sees them."""
-    paths = [f"{_ROOT}/{name}" for name in names]
+    # No argument of a process can name a device that is no text.
+    paths = [f"{_ROOT}/{name}" for name in names if name == name.encode(errors="replace").decode()]
     answer = ip.start("netns", "exec", netns, "grep", "-sH", "", *paths).answer()
     found = {}
     for line in answer.stdout.decode("utf-8", "surrogateescape").splitlines():

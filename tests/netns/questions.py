@@ -3,11 +3,14 @@
 import ctypes
 import os
 import pickle
+import tomllib  # noqa: F401  # what is imported late lies where nobody may look
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+import loguru  # noqa: F401
 
 from fz_iproute.app import explain as app_explain
 from fz_iproute.app import status as app_status

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.netns.namespace import Namespace
+from fz_iproute.kernel.dialogue import TalkingIp
+from tests.netns.namespace import Machine, Namespace
 from tests.netns.test_policy import lan, mirrored
 
 
@@ -36,3 +37,17 @@ def test_the_largest_metric_does_not_cost_the_other_changes(quiet: Namespace) ->
     quiet.batch(["-6 route del fd00:1::/64 dev lan1 metric 1024", "-6 route append fd00:1::/64 dev lan1 mtu 1400"])
     quiet.fz("sync")
     assert "" == quiet.fz("plan")
+
+
+def test_a_slow_dialogue_is_closed_when_all_its_questions_are_answered(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two questions to one family may be on their way at once; from here on, every answer is a slow one."""
+    monkeypatch.setattr("fz_iproute.kernel.dialogue._SLOW", 0.0)
+    ip = TalkingIp(machine.name)
+    ip.warm()
+    asked = [ip.ask("inet", f"route show table {table}") for table in ("main", "local")]
+    assert all(ip.answers(part)[0] for part in asked)
+    assert (False, True) == (ip.talks("inet"), ip.talks("inet6"))
+    ip.abandon()
+    ip.hang_up()

@@ -1,6 +1,7 @@
 """A snapshot gives the answers of the machine it was taken of: to anybody, anywhere, and redacted by other names."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from fz_iproute.core.redact import Redactor
 from fz_iproute.kernel.recorded import RecordedIp, load_recording
 from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, wait_until
 from tests.netns.questions import Told, addresses, as_nobody, asker, everything
+from tests.netns.test_names import furnish as furnish_a_device
 
 ASKED = addresses()
 
@@ -362,3 +364,48 @@ def test_rules_whose_tables_have_names(machine: Machine, elsewhere: Namespace, o
     assert live == as_nobody(elsewhere, work)
     assert f"leaves by {LAN} to the LAN" in live[-2]
     assert "secret-office" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["\udcff\udcfe", "\x01", "\x1b[31m", "#x", "a\u2028b"], ids=ascii)
+def test_names_that_are_no_text(name: str, machine: Machine, tmp_path: Path) -> None:
+    furnish_a_device(machine, name)
+    path, redacted = tmp_path / "snapshot", tmp_path / "redacted"
+    machine.fz("snapshot", "-o", str(path))
+    machine.fz("snapshot", "--redact", "-o", str(redacted))
+    for verb in [*VERBS, ["explain", "10.1.0.7"], ["explain", "10.1.0.7", "--json"]]:
+        live = machine.fz(*verb)
+        told = live.replace("  the kernel agrees\n", "").replace('{\n        "agrees": true\n      }', "null")
+        assert told == machine.fz(*verb, "--snapshot", str(path))
+        assert all(line.isprintable() for line in live.splitlines())
+        assert machine.fz(*verb, "--snapshot", str(redacted))
+    assert json.dumps(name)[1:-1] in path.read_text()
+    assert json.dumps(name)[1:-1] not in redacted.read_text()
+
+
+def test_who_has_named_something_is_not_told_by_a_redacted_snapshot(machine: Machine) -> None:
+    """Whatever `ip` shows of a link and its rules that a person may have chosen."""
+    machine.ip("link", "set", "dev", LAN, "alias", "secret-alias")
+    machine.ip("link", "property", "add", "dev", LAN, "altname", "secret-altname")
+    machine.ip("addr", "add", "10.5.0.5/24", "dev", LAN, "label", f"{LAN}:sec")
+    machine.bridge("secret0", "10.6.0.5/24", "2001:db8:5ec::5/64")
+    machine.ip("link", "set", "dev", "uplink0", "master", "secret0")
+    machine.batch(
+        ["rule add pref 50 iif secret0 lookup 77", "rule add pref 51 from 203.0.113.7/24 oif secret0 lookup 77"]
+    )
+    machine.batch(["route add 203.0.113.0/24 dev secret0 mtu lock 1400 scope link"])
+    seen = machine.fz("snapshot", "--local")
+    hidden = machine.fz("snapshot", "--local", "--redact")
+    told = [*("secret", ":sec", LAN, "uplink0", "10.6.0.5", "2001:db8:5ec", "203.0.113.7", machine.neighbour.name)]
+    told += [link["address"] for link in machine.ip_json("link") if "address" in link and link["ifname"] != "lo"]
+    assert [] == [word for word in told if word not in seen and word != machine.neighbour.name]
+    assert [] == [word for word in told if word in hidden]
+
+
+def test_who_asks_is_nobody_on_another_machine(machine: Machine, tmp_path: Path) -> None:
+    machine.batch([f"rule add pref 50 uidrange {os.getuid()}-{os.getuid()} prohibit"])
+    path = tmp_path / "snapshot"
+    machine.fz("snapshot", "-o", str(path))
+    assert "is refused (prohibit) by rule 50" in machine.fz("explain", "8.8.8.8")
+    said = machine.fz("explain", "8.8.8.8", "--snapshot", str(path))
+    assert "in doubt: rule 50: cannot tell whether the packet is of uid" in said
+    assert "goes into the tunnel" in said

@@ -1,0 +1,120 @@
+"""A broken or hostile snapshot ends in one clear line and exit code 2; it is read anywhere, without `ip`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.starter import starter
+from tests.unit.recordings import machine, printed
+
+VERBS = [["plan"], ["status"], ["status", "--json"], ["explain", "192.168.188.7"]]
+
+
+def run(path: Path, *verb: str) -> tuple[int, str, str]:
+    """On a machine without `ip`."""
+    done = starter().run([*verb, "--snapshot", str(path)], {"PATH": "/nonexistent", "LC_ALL": "C.UTF-8"}, 60)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def written(folder: Path, content: Any) -> Path:
+    path = folder / "snapshot.json"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return path
+
+
+def assert_refused(path: Path, words: str = "", verbs: list[list[str]] = VERBS) -> None:
+    for verb in verbs:
+        code, out, err = run(path, *verb)
+        assert (2, "") == (code, out), err
+        (line,) = err.splitlines()
+        assert line.startswith(f"error: {path}: ") and words in line
+        assert line.isprintable() and len(line) < 1000
+
+
+GOOD = printed(machine())
+
+
+def test_a_good_one_is_used_where_there_is_no_ip(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD)
+    for verb in VERBS:
+        code, out, _ = run(path, *verb)
+        assert 0 == code and "192.168.188.0/24" in out
+
+
+TEXT = json.dumps(GOOD).encode()
+
+
+@pytest.mark.parametrize("end", [0, 1, 2, 100, len(TEXT) // 2, len(TEXT) - 2, len(TEXT) - 1])
+def test_one_that_was_cut_off_is_refused(tmp_path: Path, end: int) -> None:
+    assert_refused(written(tmp_path, TEXT[:end]), "not JSON", VERBS[:1])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema": 2}, '"schema": 1'),
+        ({"schema": "1"}, '"schema": 1'),
+        ({"ip": []}, '"ip" is not an object'),
+        ({"ip": {"-json link show": 5}}, 'a value in "ip" is not a text'),
+        ({"ip": {}}, "the snapshot does not have `ip -json"),
+        ({"config": 5}, '"config" is not a text'),
+        ({"config": "["}, "not TOML"),
+        ({"config": '[tunnel]\n"a\\u001b[31m" = 1\n'}, "unknown key"),
+        ({"ip": {**GOOD["ip"], "-json link show": "[["}}, "link show"),
+        ({"ip": {**GOOD["ip"], "-json link show": "[" * 10_000}}, "link show"),
+        ({"ip": {**GOOD["ip"], "-json link show": '[{"ifname": NaN}]'}}, "not known here"),
+        ({"ip": {**GOOD["ip"], "-json -4 route show table main": '[{"dst": 5}]'}}, "not known here"),
+        ({"ip": {**GOOD["ip"], "-json -4 route show table main": f'[{{"dst": "x", "metric": {"9" * 5000}}}]'}}, "main"),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_one_that_was_edited_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    assert_refused(written(tmp_path, {**GOOD, **change}), words, [["explain", "10.9.9.9"]])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"null", b"\xff\xfe", b"\x00" * 100, b"[" * 100_000, b"{}", b'"' + b"a" * 100_000 + b'"', b"\x1b[2J"],
+    ids=lambda value: ascii(value)[:20],
+)  # fmt: skip
+def test_what_is_no_snapshot_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert_refused(written(tmp_path, content), "", VERBS[:1])
+
+
+def test_one_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(50 << 20)
+    assert_refused(path, "larger than 32 MiB", VERBS[:1])
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "missing", tmp_path, tmp_path / "fifo"):
+        assert_refused(path, "", VERBS[:2])
+
+
+NAMES = ["a\nb", "\x1b[2J", "'q", '"', ";reboot", "$(reboot)", "#", "\u2028", "\x9b"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_hostile_names_do_not_reach_the_terminal_or_a_shell(tmp_path: Path, name: str) -> None:
+    text = json.dumps(machine()).replace("office0", json.dumps(name)[1:-1])
+    path = written(tmp_path, {**printed(json.loads(text)), "config": ""})
+    for verb in [*VERBS, ["explain", "10.9.9.9", "--oif", "nope\x1b"]]:
+        code, out, err = run(path, *verb)
+        assert (2 if "--oif" in verb else 0) == code
+        assert all(line.isprintable() for line in (out + err).splitlines())
+    done = starter().run(["plan", "--snapshot", str(path)], {"PATH": "/nonexistent"}, 60)
+    for line in done.stdout.splitlines():
+        assert line.startswith("ip ") and (";" not in line or "';" in line) and ("$" not in line or "'$" in line)
+
+
+def test_a_snapshot_is_of_a_machine_and_nothing_is_written_to_one(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD)
+    for verb in ("sync", "watch", "down", "snapshot"):
+        assert 2 == run(path, verb)[0]

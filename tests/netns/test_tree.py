@@ -1,0 +1,192 @@
+"""`status` for a terminal: as wide as that, coloured only there, and drawn again on each change with --watch."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.netns.namespace import DEADLINE, LAN, MIRROR, Machine, wait_until
+
+COLOUR = re.compile(r"\x1b\[\d*m")
+CLEAR = "\x1b[H\x1b[2J"
+
+
+class Terminal:
+    """The program behind a terminal of some width."""
+
+    def __init__(self, machine: Machine, *argv: str, columns: int = 80, **environment: str) -> None:
+        self._fd, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        options = machine.fz_options()
+        options["env"] |= environment
+        self.process = subprocess.Popen(
+            machine.fz_argv(*argv), stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # nothing else makes it its own
+            **options,
+        )  # fmt: skip
+        os.close(theirs)
+        self.shown = ""
+
+    def read(self, seconds: float = 0.0) -> str:
+        """All that it has shown so far."""
+        while select.select([self._fd], [], [], seconds)[0]:
+            try:
+                part = os.read(self._fd, 1 << 16)
+            except OSError:  # nobody has it open any more
+                break
+            self.shown += part.decode().replace("\r\n", "\n")
+        return self.shown
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._fd, keys)
+
+    def end(self) -> int:
+        """Wait for its end; its exit code."""
+        wait_until(lambda: self.read() is None or self.process.poll() is not None, "it has ended")
+        self.read(0.05)
+        return self.process.wait(DEADLINE)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stderr
+        self.process.stderr.close()
+        os.close(self._fd)
+
+
+@contextmanager
+def terminal(machine: Machine, *argv: str, columns: int = 80, **environment: str) -> Iterator[Terminal]:
+    made = Terminal(machine, *argv, columns=columns, **environment)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def shown(machine: Machine, *argv: str, columns: int = 80, **environment: str) -> str:
+    with terminal(machine, *argv, columns=columns, **environment) as made:
+        assert 0 == made.end()
+        return made.shown
+
+
+@pytest.fixture
+def eventful(machine: Machine) -> Machine:
+    """With a route for every mark."""
+    machine.fz("sync")
+    machine.ip("addr", "add", "192.168.188.77/24", "dev", LAN, "metric", "600")
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    machine.batch(
+        [
+            f"route add 10.50.0.0/16 dev {LAN} scope link",
+            f"route add 100.96.7.0/24 dev {LAN} scope link",
+            f"route add 10.9.0.0/24 dev {LAN} scope link table {MIRROR}",
+        ]
+    )
+    return machine
+
+
+def test_no_line_is_longer_than_the_terminal_and_nothing_is_lost_on_a_wide_one(eventful: Machine) -> None:
+    plain = eventful.fz("status")
+    assert "\x1b" not in plain
+    for columns in (400, 100, 60, 30, 12):
+        lines = COLOUR.sub("", shown(eventful, "status", columns=columns)).splitlines()
+        assert [] == [line for line in lines if len(line) > columns], columns
+        if columns == 400:
+            assert plain.splitlines() == lines
+        if columns == 60:
+            assert any(line.endswith("…") for line in lines)
+            # A reason that has no room stands on a line of its own.
+            assert any(line.lstrip().startswith("# the VPN routes") for line in lines)
+
+
+def test_each_mark_has_its_colour(eventful: Machine) -> None:
+    lines = shown(eventful, "status", columns=200).splitlines()
+    seen = {}
+    for line in lines:
+        if match := re.fullmatch(r"\x1b\[(\d+)m\s*([=+~!-]) .*\x1b\[0m", line):
+            seen[match[2]] = match[1]
+        else:
+            assert "\x1b" not in line
+    assert {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"} == seen
+
+
+def test_colours_are_for_a_terminal_and_for_who_wants_them(eventful: Machine) -> None:
+    assert not COLOUR.search(shown(eventful, "status", columns=200, NO_COLOR="1"))
+    assert COLOUR.search(shown(eventful, "status", columns=200, NO_COLOR=""))
+    assert "\x1b" not in shown(eventful, "status", "--json")
+    assert "\x1b" not in eventful.fz("plan") + shown(eventful, "plan")
+
+
+def test_a_terminal_without_a_size_shows_whole_lines(eventful: Machine) -> None:
+    lines = COLOUR.sub("", shown(eventful, "status", columns=0)).splitlines()
+    assert eventful.fz("status").splitlines() == lines
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_it_is_drawn_again_after_a_change_and_ends_on_ctrl_c(machine: Machine) -> None:
+    machine.fz("sync")
+    with terminal(machine, "status", "--watch", columns=200) as made:
+        wait_until(lambda: "= in step" in made.read().rpartition(CLEAR)[2], "the first picture")
+        first = made.shown.count(CLEAR)
+        assert "10.50.0.0/16" not in made.shown
+        machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link"])
+        wait_until(lambda: "+ 10.50.0.0/16" in made.read().rpartition(CLEAR)[2], "the second picture")
+        machine.ip("link", "set", "dev", LAN, "down")
+        wait_until(lambda: "10.50.0.0/16" not in made.read().rpartition(CLEAR)[2], "the third picture")
+        # A burst is one picture or two, not one for each line.
+        drawn = made.shown.count(CLEAR)
+        assert drawn > first
+        machine.batch([f"route add 10.51.{number}.0/24 dev uplink0 scope link" for number in range(200)])
+        wait_until(lambda: "10.51.199.0/24" in made.read().rpartition(CLEAR)[2], "the picture after the burst")
+        assert made.shown.count(CLEAR) < drawn + 20
+        time.sleep(0.3)
+        left = children(made.process.pid)
+        assert left, "it listens"
+        made.press(b"\x03")
+        assert 130 == made.end()
+        wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in left), "no child is left")
+        assert made.process.stderr
+        assert b"" == made.process.stderr.read()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_and_its_children(machine: Machine, number: int, code: int) -> None:
+    with terminal(machine, "status", "--watch") as made:
+        wait_until(lambda: "= in step" in made.read(), "the first picture")
+        left = children(made.process.pid)
+        made.process.send_signal(number)
+        assert code == made.end()
+        wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in left), "no child is left")
+
+
+def test_it_is_drawn_once_from_a_snapshot(machine: Machine, tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    machine.fz("snapshot", "-o", str(path))
+    assert machine.fz("status") == machine.fz("status", "--watch", "--snapshot", str(path))
+
+
+def test_a_monitor_that_ends_is_told(machine: Machine, tmp_path: Path) -> None:
+    """Not a picture that never changes again."""
+    fake = tmp_path / "ip"
+    real = shutil.which("ip")
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *monitor*) echo oops >&2; exit 1 ;; esac\nexec {real} "$@"\n')
+    fake.chmod(0o755)
+    done = machine.fz_done("status", "--watch", path=str(tmp_path))
+    assert 6 == done.returncode
+    assert "error: ip monitor has ended: oops\n" == done.stderr
