@@ -37,6 +37,13 @@ class Answer(NamedTuple):
 
 def explain(question: Question, config: Config, source: Source) -> list[Answer]:
     """One answer for each mark. UsageError if it is no question."""
+    answers = _answers(question, config, source)
+    if any(answer.objection for answer in answers):
+        answers = _answers(question, config, source)  # something may have changed between the readings
+    return answers
+
+
+def _answers(question: Question, config: Config, source: Source) -> list[Answer]:
     # Who asks about a recorded machine is nobody there.
     packets = _packets(question, config, os.getuid() if isinstance(source, Ip) else None)
     packet = packets[0]

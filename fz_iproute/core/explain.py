@@ -31,6 +31,8 @@ def sentence(case: Case) -> str:
     if decision.outcome not in ("unicast", "multicast", "broadcast"):
         return _refused(case)
     by = " or ".join(decision.devices)
+    if decision.outcome == "multicast" and decision.table == _LOCAL:
+        return f"leaves by {by} to those who listen there, because IPv6 multicast belongs to an interface"
     if decision.outcome == "broadcast" and decision.table == _LOCAL:
         return f"leaves by {by} to everybody on the LAN, because it is its broadcast address"
     if decision.route is None:

@@ -13,6 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fz_iproute.app import explain as app_explain
+from fz_iproute.core import config as core_config
+from fz_iproute.kernel.recorded import RecordedIp, load_recording
 from tests.netns import terrain
 from tests.netns.namespace import (
     LAN,
@@ -26,6 +29,7 @@ from tests.netns.namespace import (
     run,
     wait_until,
 )
+from tests.netns.questions import addresses
 from tests.netns.test_names import NAMES
 from tests.netns.test_roundtrip import KINDS, destination
 
@@ -68,6 +72,15 @@ def assert_alike(namespace: Namespace, folder: Path, config: str = "") -> None:
     assert expected == done.stdout
     assert expected == answers_of(file)
     assert_same_recorded(json.loads(file.read_text()), json.loads(again.read_text()))
+    assert ways(file) == ways(again)
+
+
+def ways(snapshot: Path) -> list[str]:
+    """What explain says of a hundred addresses; that a snapshot says what its machine does is tested elsewhere."""
+    recorded = load_recording(snapshot)
+    config, source = core_config.parse(recorded.config, "config"), RecordedIp(recorded)
+    questions = [app_explain.Question(address) for address in addresses()]
+    return [app_explain.as_text(app_explain.explain(asked, config, source), asked, config) for asked in questions]
 
 
 def answers_of(snapshot: Path) -> str:
