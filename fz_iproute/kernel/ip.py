@@ -115,7 +115,10 @@ class Process:
 
     def wait(self) -> int:
         """Wait for its end; the exit code, negative if a signal ended it."""
-        self._process.wait()
+        try:
+            self._process.wait()
+        except ChildProcessError:
+            return -signal.SIGKILL  # it had ended when somebody broke off the waiting for it: nobody knows how
         return int(self._process.exit_code)
 
 

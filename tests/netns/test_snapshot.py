@@ -326,7 +326,8 @@ class Renaming:
         for form in (r"([(]?)(.*?)([,;)]*)", r"([(]?)(.*?)([,;:)]*)"):
             if not new:
                 ((start, core, end),) = re.findall(f"^{form}$", word)
-                new = self._names.get(core) or self._redactor.address(core).replace(core, "")
+                address = self._redactor.address(core)
+                new = self._names.get(core) or (address if address != core else None)
         return f"{start}{new or core}{end}"
 
 
