@@ -13,8 +13,9 @@ settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
-    # Who was started in the background ignores it, and so would all that the tests start.
+    # Who was started in the background or by nohup ignores them, and so would all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -13,6 +13,12 @@ from fz_iproute.core.tunnel import Layout
 
 
 def layout(config: Config, rules: Sequence[Rule]) -> Layout:
+    """The layout to bring about: the configured one, or a detour that must come before it."""
+    plane = _configured(config, rules)
+    return _detour(config, plane, own_rules(config, rules), rules) or plane if config.manages else plane
+
+
+def _configured(config: Config, rules: Iterable[Rule]) -> Layout:
     """The configured layout; `auto` is tiered where a rule of either family looks up `tables.lan`.
 
     In manage mode that must be a rule with our mark: another tunnel's layout is not ours.
@@ -25,15 +31,48 @@ def layout(config: Config, rules: Sequence[Rule]) -> Layout:
         )
         name = "tiered" if tiered else "single"
     if name == "tiered":
-        return Layout(name, user=tables.user, mirror=tables.lan, internet=tables.internet)
-    return Layout(name, user=tables.single, mirror=tables.single, internet=tables.single)
+        return Layout(name, tables.user, tables.lan, tables.internet, config.rules.tiered)
+    return Layout(name, tables.single, tables.single, tables.single, (config.rules.single,))
+
+
+def _detour(config: Config, plane: Layout, ours: Sequence[Rule], rules: Sequence[Rule]) -> Layout | None:
+    """Where a table is to play another part than it does, everything moves into a spare table in front first.
+
+    It could not be filled for the one part without being wrong for the other. The next pass moves on from there.
+    """
+    spare = _spare_table(config, ours, rules)
+    wanted = dict(zip(plane.tables, plane.priorities, strict=True))
+    for family in FAMILIES:
+        rules = [rule for rule in ours if rule.family == family and rule.table != spare]
+        settled = {rule.table for rule in rules if rule.priority == wanted.get(rule.table)}
+        former = dict.fromkeys(rule.table for rule in rules if rule.priority != wanted.get(rule.table))
+        parts = enumerate(former)
+        if any(plane.tables.index(t) != part for part, t in parts if t in wanted and t not in settled):
+            known = [rule.priority for rule in ours if rule.table == spare]
+            priority = min(known or [rule.priority - 1 for rule in ours])
+            return Layout("single", spare, spare, spare, (priority,)) if priority > 0 else None
+    return None
+
+
+def _spare_table(config: Config, ours: Sequence[Rule], rules: Sequence[Rule]) -> int:
+    """The first table from `_SPARES` on that nobody looks up, or that our own first rule does already."""
+    first = {family: next((rule.table for rule in ours if rule.family == family), 0) for family in FAMILIES}
+    return next(
+        number
+        for number in range(_SPARES, 2**31)
+        if number not in config.tables.ids
+        and all(rule in ours and first[rule.family] == number for rule in rules if rule.table == number)
+    )
+
+
+_SPARES = 0x20FFFF00  # by its number, a table of a detour is known again
 
 
 def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
     """Those that manage mode has put in place, now or with another configuration."""
     if not config.manages:
         return ()
-    tables = layout(config, rules).tables
+    tables = _configured(config, rules).tables
     found = [rule for rule in rules if tunnel.is_own_rule(rule, config.tunnel.fwmark, tables)]
     # A mark that leads to a table of ours has been ours: where the layout has changed with it, it leads to others too.
     former = {rule.mark for rule in found if rule.mark and rule.mark != config.tunnel.fwmark}
@@ -47,7 +86,8 @@ def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
 
 def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
     """The tables that may hold something of ours: those of the layout, and those that rules of ours still lead to."""
-    return tuple(dict.fromkeys((*layout(config, rules).tables, *(rule.table for rule in own_rules(config, rules)))))
+    former = (rule.table for rule in own_rules(config, rules))
+    return tuple(dict.fromkeys((*_configured(config, rules).tables, *layout(config, rules).tables, *former)))
 
 
 class Judged(NamedTuple):

@@ -19,6 +19,7 @@ class Layout(NamedTuple):
     user: int
     mirror: int
     internet: int
+    priorities: tuple[int, ...]  # manage: of the rule for each table
 
     @property
     def tables(self) -> tuple[int, ...]:
@@ -111,9 +112,8 @@ def _is_static(words: Sequence[str]) -> bool:
 
 def wanted_rules(config: Config, plane: Layout, snapshot: Snapshot) -> Iterator[Rule]:
     """For each family that the kernel has, one for each table of the layout."""
-    priorities = (config.rules.single,) if plane.name == "single" else config.rules.tiered
     for family in dict.fromkeys(rule.family for rule in snapshot.rules):
-        for priority, table in zip(priorities, plane.tables, strict=True):
+        for priority, table in zip(plane.priorities, plane.tables, strict=True):
             yield Rule(family, priority, "lookup", table, inverted=True, mark=config.tunnel.fwmark, protocol="kernel")
 
 
