@@ -51,6 +51,9 @@ _FURNITURE = [
 ]
 
 
+LOCAL = 255
+
+
 class State(NamedTuple):
     """All rules and all routes, but those that the kernel makes by itself for its addresses."""
 
@@ -83,11 +86,15 @@ class Laptop(Namespace):
     # Looking
 
     def state(self) -> State:
-        """The whole of it; IPv6 sorted, since the order of its equals is the kernel's own."""
+        """The whole of it; IPv6 sorted, since the order of its equals is the kernel's own.
+
+        The table `local` is the kernel's own affair: it may be busy there with new addresses for a while.
+        """
         tables: dict[tuple[str, int], list[RawRoute]] = {}
         for family in FAMILIES:
             for table, route in rtnetlink.all_routes(self._netlink, family):
-                tables.setdefault((family, table), []).append(route)
+                if table != LOCAL:
+                    tables.setdefault((family, table), []).append(route)
             for (of, _), routes in tables.items():
                 if of == family:
                     # IPv4 keeps the order of twins, which counts, but not that of tables or of their parts.
