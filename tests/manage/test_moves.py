@@ -79,6 +79,11 @@ SETTINGS = [
     ),
     setting("single where the LAN was", tables={"single": 539098369, "user": 1, "lan": 2, "internet": 3}),
     setting("single where the internet was", tables={"single": 539098370, "user": 1, "lan": 2, "internet": 3}),
+    setting(
+        "tiered, parts swapped",
+        layout="tiered",
+        tables={"single": 9, "user": 539098370, "lan": 539098368, "internet": 539098369},
+    ),
     setting("tiered, another mark", layout="tiered", fwmark="0x2021/0xffff"),
     setting("single, closed", on_down="closed"),
     setting("tiered, closed", layout="tiered", on_down="closed"),
@@ -187,6 +192,7 @@ PAIRS = [
         ("tiered", "single, another mark"),
         ("single", "the LAN where single was"),
         ("single, closed", "tiered, other priorities"),
+        ("tiered", "tiered, parts swapped"),
     ]
 ]
 
