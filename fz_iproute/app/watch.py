@@ -93,6 +93,7 @@ class Watch:
         self._former: Passes | None = None  # of a configuration or layout whose copies are still to be taken out
         self._overdue = 0  # passes in a row after an expiry that found no lifetime
         self._known: frozenset[str] = frozenset()  # the destinations that are mirrored
+        self._wrote = False  # the last pass has changed something, and is about to hear of it
         self._failures = 0
         self._trouble = ""  # the last failure, so that it is logged once
         self._refused: set[Refusal] = set()
@@ -257,7 +258,8 @@ class Watch:
             self._trouble = ""
             self._ip.warm()
         self._counters.passes += 1
-        self._pace.ran(time.monotonic())
+        self._pace.ran(time.monotonic(), echo=self._wrote and not changed)
+        self._wrote = changed
         return changed
 
     def _step(self, reason: str) -> bool:

@@ -24,8 +24,13 @@ class Pace:
         if self.due is None:
             self.due = max(now, self._ended + self._pause)
 
-    def ran(self, now: float) -> None:
-        """A pass has ended, which has seen all events until now."""
+    def ran(self, now: float, *, echo: bool = False) -> None:
+        """A pass has ended, which has seen all events until now.
+
+        One that only the `echo` of our own commands has woken is no sign of a storm.
+        """
         self.due = None
+        if echo:
+            return
         self._ended = now
         self._pause = min(self._max_wait, max(self._settle, 2 * self._pause))

@@ -60,3 +60,16 @@ def test_every_event_is_followed_by_a_pass_and_no_pass_runs_without_one(events) 
     ran = passes(events)
     assert ran[-1] >= events[-1]
     assert len(ran) <= len(events)
+
+
+def test_an_echo_of_our_own_commands_is_no_storm() -> None:
+    pace = Pace(0.002, 0.5)
+    now = 0.0
+    for _ in range(50):
+        now += 0.06  # quiet lies in between
+        pace.wake(now)
+        assert pace.due == now, "served at once"
+        pace.ran(now)
+        pace.wake(now + 0.001)
+        now = max(now + 0.001, pace.due or 0)
+        pace.ran(now, echo=True)
