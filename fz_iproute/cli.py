@@ -234,8 +234,7 @@ def _doctor(arguments: Arguments, log: Log) -> int:
     if arguments.snapshot:
         findings = doctor.of_snapshot(arguments.snapshot, arguments.config)
     else:
-        trace = log.debug if arguments.level == "DEBUG" else None
-        findings = doctor.of_machine(arguments.config, arguments.netns, trace)
+        findings = doctor.of_machine(arguments.config, arguments.netns, _trace(arguments, log))
     if arguments.json:
         _print_json(doctor.as_document(findings))
     else:
@@ -269,8 +268,7 @@ def _replay(arguments: Arguments, log: Log) -> int:
 
     @cache
     def ip(netns: str | None) -> Ip:
-        trace = log.debug if arguments.level == "DEBUG" else None
-        return Ip(netns if arguments.netns is None else arguments.netns, trace)
+        return Ip(netns if arguments.netns is None else arguments.netns, _trace(arguments, log))
 
     steps = app.steps(arguments.journal, arguments.until, ip)
     if arguments.dry_run and not arguments.json:

@@ -19,7 +19,7 @@ from fz_iproute.core.recording import Recording, question_key
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.kernel.config_file import load
 from fz_iproute.kernel.ip import Ip
-from fz_iproute.kernel.recorded import RecordedIp, load_recording
+from fz_iproute.kernel.recorded import RecordedIp, blamed_on, load_recording
 from fz_iproute.kernel.snapshot import Reader, of_table, shape_is_known
 
 _LOCAL = 255
@@ -45,10 +45,8 @@ def of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
     """Of the machine that the snapshot was taken of."""
     recorded = load_recording(snapshot)
     config = load(path) if path else core_config.parse(recorded.config, f"{snapshot}: config")
-    try:
+    with blamed_on(snapshot):
         return examine(_machine(recorded, config))
-    except ReadFailed as error:
-        raise UsageError(f"{snapshot}: {error}") from None
 
 
 def _with_fact(recorded: Recording, name: str, value: str) -> Recording:

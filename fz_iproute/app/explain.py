@@ -48,7 +48,7 @@ def _answers(question: Question, config: Config, source: Source) -> list[Answer]
     packets = _packets(question, config, os.getuid() if isinstance(source, Ip) else None)
     packet = packets[0]
     ends = dict.fromkeys((packet.dst, packet.src) if packet.src else (packet.dst,))
-    hosts = [_host(packet.family, address) for address in ends]
+    hosts = [Prefix.of_host(packet.family, address) for address in ends]
     reader = Reader(source, config)
     snapshot = reader.read()
     for name, device in (("--iif", question.iif), ("--oif", question.oif)):
@@ -91,10 +91,6 @@ def _address(text: str, name: str) -> tuple[int, Family]:
     if "%" in text:
         raise UsageError(f"{name}: {text!r} has a zone; name its interface with --oif")
     return int(address), "inet" if address.version == 4 else "inet6"
-
-
-def _host(family: Family, address: int) -> Prefix:
-    return Prefix(family, address, 32 if family == "inet" else 128)
 
 
 def _route_get(question: Question, packet: Packet) -> list[str]:
@@ -147,7 +143,6 @@ def _mark_text(mark: int, config: Config) -> str:
 def as_document(answers: Sequence[Answer], question: Question) -> dict[str, Any]:
     """For programs."""
     return {
-        "schema": 1,
         "address": question.address,
         "answers": [
             {

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.core import tunnel
 from fz_iproute.core.config import Config
-from fz_iproute.core.desired import Desired, desired, tunnels
+from fz_iproute.core.desired import Desired, desired
 from fz_iproute.core.model import Route, Rule, Snapshot
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.core.shadow import Shadow, shadows
@@ -54,7 +54,7 @@ def status(config: Config, snapshot: Snapshot) -> Status:
         tunnel_state="missing" if link is None else "up" if link.up else "down",
         mode=config.tunnel.mode,
         layout=goal.layout,
-        internet={family: _internet(config, snapshot, goal, family) for family in FAMILIES},
+        internet={family: _internet(snapshot, goal, family) for family in FAMILIES},
         obstacles={family: tunnel.carriage(config, snapshot, family).obstacle for family in FAMILIES if config.manages},
         waiting=[line for family in FAMILIES for line in _waiting(config, snapshot, family)],
         rules=_rule_lines(snapshot, goal),
@@ -64,15 +64,14 @@ def status(config: Config, snapshot: Snapshot) -> Status:
     )
 
 
-def _internet(config: Config, snapshot: Snapshot, goal: Desired, family: Family) -> str:
+def _internet(snapshot: Snapshot, goal: Desired, family: Family) -> str:
     """What the table with the default route does to a packet that nothing else takes."""
-    carriers = tunnels(config, snapshot)
     defaults = [
         route for route in snapshot.tables[goal.layout.internet].get(family, ()) if route.dst == "default"
     ]  # the kernel lists the best one first
     if not defaults:
         return "off"
-    return "blocked" if carriers.isdisjoint(defaults[0].attributes.devices) else "active"
+    return "blocked" if goal.tunnels.isdisjoint(defaults[0].attributes.devices) else "active"
 
 
 def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:
@@ -140,7 +139,6 @@ def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
 def as_document(found: Status) -> dict[str, Any]:
     """For programs."""
     return {
-        "schema": 1,
         "tunnel": {
             "interface": found.tunnel,
             "state": found.tunnel_state,

@@ -163,7 +163,7 @@ def _tunnel(machine: Machine) -> Iterator[_Said]:
     elif link:
         why = "the kernel takes its routes out: what should go into the tunnel goes elsewhere, or nowhere"
         yield _Said("failure", f"{name} is down", why, machine.ip("inet", f"link set {shlex.quote(name)} up"))
-    elif others := sorted(machine.tunnels & machine.seen.links.keys()):
+    elif others := sorted(machine.goal.tunnels & machine.seen.links.keys()):
         why = "the table of the VPN leads into another interface"
         remedy = machine.setting("tunnel", f'interface = "{others[0]}"')
         yield _Said("failure", f"there is no {name}, but {others[0]} carries the VPN", why, remedy)
@@ -190,7 +190,7 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[_Said]:
     rules = [rule for rule in machine.seen.rules if rule.family == family]
     leading = {table: [rule for rule in rules if rule.table == table] for table in layout.tables}
     is_used = any(
-        not machine.tunnels.isdisjoint(route.attributes.devices)
+        not machine.goal.tunnels.isdisjoint(route.attributes.devices)
         for table in layout.tables
         for route in machine.routes(table, family)
     )
@@ -436,7 +436,7 @@ def _rp_filter(machine: Machine) -> Iterator[_Said]:
 
 def _asymmetric(machine: Machine) -> Iterator[_Said]:
     marked = machine.way("inet", mark=machine.config.tunnel.fwmark.value)
-    uplinks = set(marked.devices) - machine.tunnels if machine.has_internet("inet") else set()
+    uplinks = set(marked.devices) - machine.goal.tunnels if machine.has_internet("inet") else set()
     for device in sorted(uplinks):
         if _sysctl(machine, device, "rp_filter", max) == 1:
             if valid := _sysctl(machine, device, "src_valid_mark", max):
@@ -450,7 +450,7 @@ def _asymmetric(machine: Machine) -> Iterator[_Said]:
     lost: dict[str, list[str]] = defaultdict(list)
     for route in machine.tables.get(_MAIN, {}).get("inet", ()):
         for device in route.attributes.devices:
-            if route.attributes.on_link and device not in machine.tunnels | uplinks:
+            if route.attributes.on_link and device not in machine.goal.tunnels | uplinks:
                 decision = machine.way("inet", _host_in(route, "inet"))
                 if machine.is_tunnelled(decision) and _sysctl(machine, device, "rp_filter", max) == 1:
                     lost[device].append(route.dst)

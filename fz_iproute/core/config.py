@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from reprlib import Repr
 from typing import Any
 
-from fz_iproute.core.model import FULL_MASK, Mark
+from fz_iproute.core.model import FULL_MASK, KERNEL_TABLES, Mark
 from fz_iproute.core.prefix import FAMILIES, Prefix
 from fz_iproute.errors import UsageError
 
@@ -120,12 +120,11 @@ def _table(value: Any) -> int:
     if isinstance(value, str):
         raise ValueError(f"no table has the name {_shown(value)} in iproute2's rt_tables")
     table: int = _integer(1, 2**32 - 1)(value)
-    if table in _KERNEL_TABLES:
-        raise ValueError(f"{table} is the kernel's table {_KERNEL_TABLES[table]}")
+    if table in KERNEL_TABLES:
+        raise ValueError(f"{table} is the kernel's table {KERNEL_TABLES[table]}")
     return table
 
 
-_KERNEL_TABLES = {253: "default", 254: "main", 255: "local"}
 _priority = _integer(1, 32765)  # main is looked up at 32766: behind it, no rule of ours would ever be asked
 
 

@@ -149,7 +149,7 @@ class Desired:
 def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> Desired:
     """Apply the policy to the snapshot. `last`, of the same configuration, saves judging an unchanged main again."""
     plane = layout(config, snapshot.rules)
-    carriers = tunnels(config, snapshot)
+    carriers = _tunnels(config, snapshot, plane)
     policy = Policy(config.lan, snapshot.links, carriers)
     judged: dict[Family, Judged] = {}
     contents: dict[Family, dict[int, Contents]] = {}
@@ -211,14 +211,14 @@ def _rules(config: Config, plane: Layout, snapshot: Snapshot) -> Rules:
     )
 
 
-def tunnels(config: Config, snapshot: Snapshot) -> frozenset[str]:
+def _tunnels(config: Config, snapshot: Snapshot, plane: Layout) -> frozenset[str]:
     """The configured interface, and in observe mode whatever else the default route of the VPN's table leaves by.
 
     The second keeps a wrong `tunnel.interface` from turning the VPN's own routes into stale copies.
     """
     if config.manages:
         return frozenset([config.tunnel.interface])
-    internet = snapshot.tables.get(layout(config, snapshot.rules).internet, {})
+    internet = snapshot.tables.get(plane.internet, {})
     return frozenset(
         [config.tunnel.interface]
         + [

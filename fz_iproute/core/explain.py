@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from fz_iproute.core import tunnel
 from fz_iproute.core.config import Config
-from fz_iproute.core.desired import Desired, tunnels
+from fz_iproute.core.desired import Desired
 from fz_iproute.core.lookup import Decision, Packet, Step
 from fz_iproute.core.model import Route, Snapshot
 from fz_iproute.core.policy import Verdict
@@ -37,7 +37,7 @@ def sentence(case: Case) -> str:
         return f"leaves by {by} to everybody on the LAN, because it is its broadcast address"
     if decision.route is None:
         return f"leaves by {by}, to which the sender is bound: no route is asked"
-    if not tunnels(case.config, case.snapshot).isdisjoint(decision.devices):
+    if not case.goal.tunnels.isdisjoint(decision.devices):
         return f"goes into the tunnel, because {_why_into_the_tunnel(case, decision.route)}"
     return f"leaves by {by} {_to_whom(decision.route)}, because {_why_out(case, decision.route)}"
 
@@ -104,7 +104,7 @@ def _why_out(case: Case, route: Route) -> str:
 def _lan(case: Case) -> Verdict | None:
     """The verdict on the LAN of the address: the longest prefix of those that cover it."""
     packet = case.packet
-    host = Prefix(packet.family, packet.dst, 32 if packet.family == "inet" else 128)
+    host = Prefix.of_host(packet.family, packet.dst)
     found = None
     longest = -1
     for verdict in case.goal.judged[packet.family].verdicts:

@@ -252,7 +252,7 @@ def _comes_from(prefix: Prefix, packet: Packet) -> bool | None:
 
 def _inside(prefix: Prefix, address: int) -> bool:
     # Not `covers`: a rule keeps the host bits that it was given, `from 192.0.2.7/24`, and the kernel ignores them.
-    return prefix.network(prefix.length) == _host(prefix.family, address).network(prefix.length)
+    return prefix.network(prefix.length) == Prefix.of_host(prefix.family, address).network(prefix.length)
 
 
 def _equal(wanted: str, value: int | None) -> bool | None:
@@ -266,7 +266,7 @@ def _equal(wanted: str, value: int | None) -> bool | None:
 def _look_up(rule: Rule, why: str, packet: Packet, tables: Tables, links: Mapping[str, Link]) -> Step:
     """What the rule's table says: the longest prefix with a route that may be used."""
     choose = _choose_inet if packet.family == "inet" else _choose_inet6
-    for routes in tables.covering(rule.table, _host(packet.family, packet.dst)):
+    for routes in tables.covering(rule.table, Prefix.of_host(packet.family, packet.dst)):
         route, devices = choose(routes, packet, links)
         if route and route.attributes.type == "throw":
             return Step(rule, "throw", why, route)
@@ -341,7 +341,3 @@ def _alive(route: Route, links: Mapping[str, Link]) -> tuple[str, ...]:
 def _up(device: str, links: Mapping[str, Link]) -> bool:
     # A link that came after the links were read is up: something refers to it.
     return device not in links or links[device].up
-
-
-def _host(family: Family, address: int) -> Prefix:
-    return Prefix(family, address, 32 if family == "inet" else 128)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from fz_iproute.core.config import Config
-from fz_iproute.core.desired import Desired, desired, tunnels
+from fz_iproute.core.desired import Desired, desired
 from fz_iproute.core.lookup import Decision, Packet, Tables, decide
 from fz_iproute.core.model import Route, Rule, Snapshot
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
@@ -47,11 +47,6 @@ class Machine:
         return desired(self.config, self.seen)
 
     @cached_property
-    def tunnels(self) -> frozenset[str]:
-        """The devices that carry the VPN."""
-        return tunnels(self.config, self.seen)
-
-    @cached_property
     def families(self) -> tuple[Family, ...]:
         """Those that the kernel has."""
         return tuple(family for family in FAMILIES if any(rule.family == family for rule in self.seen.rules))
@@ -83,7 +78,7 @@ class Machine:
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""
-        return not self.tunnels.isdisjoint(decision.devices)
+        return not self.goal.tunnels.isdisjoint(decision.devices)
 
     def has_internet(self, family: Family) -> bool:
         """True if the Internet Resource is active: the VPN takes what nobody else takes."""
@@ -134,8 +129,8 @@ class Machine:
 
     def addition(self, family: Family, table: int) -> str:
         """The command that adds the rule which leads to a table of the VPN."""
-        layout, rules = self.goal.layout, self.config.rules
-        priority = rules.single if layout.name == "single" else rules.tiered[layout.tables.index(table)]
+        layout = self.goal.layout
+        priority = layout.priorities[layout.tables.index(table)]
         return self.ip(family, f"rule add not fwmark {self.config.tunnel.fwmark} lookup {table} priority {priority}")
 
 

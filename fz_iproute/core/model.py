@@ -118,13 +118,13 @@ class Rule(NamedTuple):
                 words += [name, device]
         words += _spelled(dict(self.options))
         if self.action == "lookup":
-            words += ["lookup", _KERNEL_TABLES.get(self.table, str(self.table))]
+            words += ["lookup", KERNEL_TABLES.get(self.table, str(self.table))]
         elif self.action != "goto":
             words += [self.action]
         return printable(" ".join(words))
 
 
-_KERNEL_TABLES = {253: "default", 254: "main", 255: "local"}
+KERNEL_TABLES = {253: "default", 254: "main", 255: "local"}
 
 
 def _spelled(options: dict[str, str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fz_iproute.core.model import Attributes, Link, Mark, Nexthop, Route, Rule, printable
+from fz_iproute.core.model import KERNEL_TABLES, Attributes, Link, Mark, Nexthop, Route, Rule, printable
 from fz_iproute.core.prefix import Family, Prefix
 
 Document = dict[str, Any]
@@ -148,7 +148,7 @@ _RULE_KEYS = frozenset([
     "protocol", "nop", "l3mdev",
 ])
 # fmt: on
-_KERNEL_TABLES = {"default": 253, "main": 254, "local": 255}
+_KERNEL_TABLES = {name: number for number, name in KERNEL_TABLES.items()}
 # What -Numeric makes of names: the types of routes, and the first of iproute2's rt_protos.
 _REFUSALS = {"6": "blackhole", "7": "unreachable", "8": "prohibit"}
 _PROTOCOLS = {"0": "unspec", "2": "kernel", "3": "boot", "4": "static"}

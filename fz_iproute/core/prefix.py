@@ -42,6 +42,11 @@ class Prefix(NamedTuple):
         family: Family = "inet" if network.version == 4 else "inet6"
         return cls(family, int(network.network_address), network.prefixlen)
 
+    @classmethod
+    def of_host(cls, family: Family, address: int) -> "Prefix":
+        """A single address."""
+        return cls(family, address, _BITS[family])
+
     def covers(self, other: "Prefix") -> bool:
         """True if `other` is equal to or inside this prefix."""
         return (

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from fz_iproute.core.model import KERNEL_TABLES
 from fz_iproute.core.rt_tables import parsed
 
 # Newer ones bring theirs in /usr; what is in /etc counts more. Both may have drop-ins.
@@ -11,7 +12,7 @@ _FOLDERS = ("usr/share/iproute2", "usr/lib/iproute2", "etc/iproute2")
 
 def table_ids() -> dict[str, int]:
     """The ids of tables by name. What cannot be read names nothing."""
-    ids = {"default": 253, "main": 254, "local": 255}
+    ids = {name: number for number, name in KERNEL_TABLES.items()}
     for path in table_files():
         try:
             text = path.read_text("utf-8", "surrogateescape")

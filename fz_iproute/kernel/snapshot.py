@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fz_iproute.core import parse
 from fz_iproute.core.config import Config
 from fz_iproute.core.desired import own_tables
-from fz_iproute.core.model import Link, Nexthop, Route, Rule, Snapshot
+from fz_iproute.core.model import KERNEL_TABLES, Link, Nexthop, Route, Rule, Snapshot
 from fz_iproute.core.parse import Document
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix
 from fz_iproute.errors import ReadFailed
@@ -234,10 +234,7 @@ def shape_is_known() -> Iterator[None]:
 
 def of_table(table: int) -> str:
     """The question for all routes of a table. The kernel's own are asked for by name: a number may be one's name."""
-    return f"route show table {_NAMES.get(table, table)}"
-
-
-_NAMES = {253: "default", 254: "main", 255: "local"}
+    return f"route show table {KERNEL_TABLES.get(table, table)}"
 
 
 class _Parsed(NamedTuple):
