@@ -266,7 +266,7 @@ class Watch:
         started = time.monotonic()
         before = self._passes.layout
         due = self._passes.plan_sync()
-        if before and before != self._passes.layout:
+        if before and before != self._passes.layout and not self._former:
             former = config_with(self._config, tables={"layout": before.name})
             self._former = Passes(self._ip, former, self._log)
         verdict = self._fight.admit(due, started)
@@ -291,11 +291,15 @@ class Watch:
             self._record(reason, time.monotonic() - started, verdict.admitted, refusals)
         if self._former:
             # The new one first, so that nothing is missing in between.
-            if stale := leftovers(self._former.look(), self._passes.look()):
+            stale = leftovers(self._former.look(), self._passes.look())
+            if stale is None:
+                self._pace.wake(time.monotonic())
+            else:
+                self._former = None
+            if stale:
                 cleaning = time.monotonic()
                 left = self._passes.apply(stale)
                 self._write_down(reason, time.monotonic() - cleaning, stale, left)
-            self._former = None
         self._known = self._passes.destinations
         if self._config.lan.multicast:
             self._known |= {"default"}  # multicast follows it

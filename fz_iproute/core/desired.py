@@ -43,10 +43,9 @@ def _detour(config: Config, plane: Layout, ours: Sequence[Rule], rules: Sequence
     spare = _spare_table(config, ours, rules)
     wanted = dict(zip(plane.tables, plane.priorities, strict=True))
     for family in FAMILIES:
-        rules = [rule for rule in ours if rule.family == family and rule.table != spare]
-        settled = {rule.table for rule in rules if rule.priority == wanted.get(rule.table)}
-        former = dict.fromkeys(rule.table for rule in rules if rule.priority != wanted.get(rule.table))
-        parts = enumerate(former)
+        leading = [rule for rule in ours if rule.family == family and rule.table != spare]
+        settled = {rule.table for rule in leading if rule.priority == wanted.get(rule.table)}
+        parts = enumerate(dict.fromkeys(rule.table for rule in leading))
         if any(plane.tables.index(t) != part for part, t in parts if t in wanted and t not in settled):
             known = [rule.priority for rule in ours if rule.table == spare]
             priority = min(known or [rule.priority - 1 for rule in ours])

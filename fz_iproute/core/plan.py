@@ -35,8 +35,13 @@ def take_out(desired: Desired) -> list[Command]:
     return [command._replace(reason="ours") for command in plan(desired.wanting(None))]
 
 
-def leftovers(old: Desired, new: Desired) -> list[Command]:
-    """The commands that remove what one configuration has put in place and its successor does not want."""
+def leftovers(old: Desired, new: Desired) -> list[Command] | None:
+    """The commands that remove what one configuration has put in place and its successor does not want.
+
+    None while rules of the successor are still to come: until then, packets go by what looks left over.
+    """
+    if not set(new.rules.wanted) <= set(new.rules.ours):
+        return None
     commands = plan(old.wanting(new))
     return [command._replace(reason="no longer wanted") for command in commands if command.words[1] == "del"]
 

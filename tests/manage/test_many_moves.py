@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fz_iproute.core.config import Config, Lan, Rules, Tables, Tunnel, replace
 from fz_iproute.core.desired import layout
 from fz_iproute.core.model import Command, Mark
-from fz_iproute.core.plan import plan, take_out
+from fz_iproute.core.plan import leftovers, plan, take_out
 from fz_iproute.core.prefix import Prefix
 from tests.manage.fake_kernel import FakeKernel
 
@@ -53,17 +53,27 @@ def assert_interruptible(  # noqa: PLR0917
     allowed: dict[str, set[str]],
     config: Config,
     finish: str,
+    former: Config | None = None,
 ) -> None:
+    """`former` is the configuration that `watch` has had; `sync` knows of none."""
     planned = start.look(config)
     kernel = start.copy()
     steps = [None, *due]
+    cleaned = former is None
     for k, command in enumerate(steps):
         if command:
             note(f"{k}: {' '.join(command.words)}")
             kernel.run([command], planned)
-        if finish == "sync" and k == len(steps) - 1:  # the next leg, if the way leads through a spare table
+        if finish == "sync" and k == len(steps) - 1:
             planned = kernel.look(config)
-            steps += plan(planned)
+            if former and not cleaned:
+                planned = kernel.look(former)
+                stale = leftovers(planned, kernel.look(config))
+                cleaned = stale is not None
+                steps += stale or []
+            if k == len(steps) - 1:  # the next leg, if the way leads through a spare table
+                planned = kernel.look(config)
+                steps += plan(planned)
         wrong = {probe: way for probe in PROBES if (way := kernel.way(probe)) not in allowed[probe]}
         assert {} == wrong
         rest = kernel.copy()
@@ -71,7 +81,7 @@ def assert_interruptible(  # noqa: PLR0917
         assert rest.state() in goals
 
 
-def assert_moves(start: FakeKernel, one: Config, other: Config) -> None:
+def assert_moves(start: FakeKernel, one: Config, other: Config, *, watching: bool) -> None:
     fresh = FakeKernel()
     fresh.sync(other)
     if other.tables.layout == "auto":  # what it is depends on what there is
@@ -88,7 +98,7 @@ def assert_moves(start: FakeKernel, one: Config, other: Config) -> None:
             either = start.copy()
             either.sync(replace(other, tables={"layout": name}))
             goals.append(either.state())
-    assert_interruptible(start, plan(start.look(other)), goals, allowed, other, "sync")
+    assert_interruptible(start, plan(start.look(other)), goals, allowed, other, "sync", one if watching else None)
 
 
 def roles(config: Config, kernel: FakeKernel) -> dict[int, str]:
@@ -105,14 +115,25 @@ MANY = settings(max_examples=MOST, deadline=None, print_blob=True, phases=(Phase
 
 
 @MANY
-@given(one=configurations(), other=configurations())
-def test_a_move_has_no_gap_and_no_leak_and_can_be_interrupted_anywhere(one: Config, other: Config) -> None:
+@given(one=configurations(), other=configurations(), watching=st.booleans())
+def test_a_move_has_no_gap_and_no_leak_and_can_be_interrupted_anywhere(
+    one: Config, other: Config, watching: bool
+) -> None:
     start = FakeKernel()
     start.sync(one)
     before, after = roles(one, start), roles(other, start)
     # Who gives his VPN another mark and another first table has another VPN: only `watch` knows the former one.
     assume(one.tunnel.fwmark == other.tunnel.fwmark or next(iter(before)) in after)
-    assert_moves(start, one, other)
+    assert_moves(start, one, other, watching=watching)
+
+
+@MANY
+@given(one=configurations(), other=configurations())
+def test_where_each_table_keeps_its_part_no_spare_one_is_needed(one: Config, other: Config) -> None:
+    start = FakeKernel()
+    start.sync(one)
+    due = plan(start.look(replace(other, tables=vars(one.tables))))
+    assert {command.table for command in due} <= {None, *one.tables.ids}
 
 
 @MANY
