@@ -284,7 +284,7 @@ def test_no_word_of_a_hostile_record_means_anything_else(changes: list[tuple[tup
         if not rebuild.is_batchable(part.words):
             # An argument of its own, where `ip` expects a name.
             odd = [place for place, word in enumerate(part.words) if not rebuild.is_batchable([word])]
-            assert {part.words[place - 1] for place in odd} <= {"name", "iif", "oif"}
+            assert {part.words[place - 1] for place in odd} <= {"name", "dev", "master", "iif", "oif"}
             assert all(rebuild.is_name(part.words[place]) for place in odd)
 
 
