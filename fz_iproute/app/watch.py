@@ -94,6 +94,7 @@ class Watch:
         self._overdue = 0  # passes in a row after an expiry that found no lifetime
         self._known: frozenset[str] = frozenset()  # the destinations that are mirrored
         self._wrote = False  # the last pass has changed something, and is about to hear of it
+        self._unfinished = False  # the last pass has left something to do, of which no event need tell
         self._failures = 0
         self._trouble = ""  # the last failure, so that it is logged once
         self._refused: set[Refusal] = set()
@@ -239,6 +240,7 @@ class Watch:
     def _pass(self, reason: str) -> bool:
         """Read, plan, apply. True if something was changed."""
         self._again = None
+        self._unfinished = False
         changed = False
         try:
             with self._lock.held(_GRACE):
@@ -259,6 +261,8 @@ class Watch:
             self._ip.warm()
         self._counters.passes += 1
         self._pace.ran(time.monotonic(), echo=self._wrote and not changed)
+        if self._unfinished:
+            self._pace.wake(time.monotonic())
         self._wrote = changed
         return changed
 
@@ -269,8 +273,6 @@ class Watch:
         if before and before != self._passes.layout and not self._former:
             former = config_with(self._config, tables={"layout": before.name})
             self._former = Passes(self._ip, former, self._log)
-        verdict = self._fight.admit(due, started)
-        self._again = verdict.again
         # Printed in whole seconds, and over only when it has become negative.
         expiry = self._passes.expiry
         # At the very moment, no lifetime is printed at all: a second later, it has passed.
@@ -279,33 +281,39 @@ class Watch:
             self._expiry_due = started + (expiry or 0) + 1
         else:
             self._expiry_due = None
-        for command in set(verdict.fresh) - {refusal.command for refusal in self._refused}:
-            self._log.warning(
-                f"{self._ip.line(command)}: somebody undoes this again and again; "
-                f"it is done ever more rarely until that ends (the last event: {reason})"
-            )
-        refusals: list[Refusal] = []
-        if verdict.admitted:
-            refusals = self._passes.apply(verdict.admitted)
-            self._fight.ran(verdict.admitted, started)
-            self._record(reason, time.monotonic() - started, verdict.admitted, refusals)
+        changed = self._carry_out(due, reason, started)
         if self._former:
             # The new one first, so that nothing is missing in between.
             stale = leftovers(self._former.look(), self._passes.look())
-            if stale is None:
-                self._pace.wake(time.monotonic())
-            else:
-                self._former = None
             if stale:
-                cleaning = time.monotonic()
-                left = self._passes.apply(stale)
-                self._write_down(reason, time.monotonic() - cleaning, stale, left)
+                changed |= self._carry_out(stale, reason, time.monotonic())
+            if stale == []:
+                self._former = None
+            elif self._again is None:
+                self._unfinished = True
         self._known = self._passes.destinations
         if self._config.lan.multicast:
             self._known |= {"default"}  # multicast follows it
         self._tell(
             f"{self._passes.copies} copies, {len(due)} to be changed" if due else f"{self._passes.copies} copies"
         )
+        return changed
+
+    def _carry_out(self, due: list[Command], reason: str, started: float) -> bool:
+        """Run what is not held back. True if something was changed."""
+        verdict = self._fight.admit(due, started)
+        if verdict.again is not None:
+            self._again = min(verdict.again, self._again or verdict.again)
+        for command in set(verdict.fresh) - {refusal.command for refusal in self._refused}:
+            self._log.warning(
+                f"{self._ip.line(command)}: somebody undoes this again and again; "
+                f"it is done ever more rarely until that ends (the last event: {reason})"
+            )
+        if not verdict.admitted:
+            return False
+        refusals = self._passes.apply(verdict.admitted)
+        self._fight.ran(verdict.admitted, started)
+        self._record(reason, time.monotonic() - started, verdict.admitted, refusals)
         return len(verdict.admitted) > len(refusals)
 
     def _record(self, reason: str, seconds: float, commands: list[Command], refusals: list[Refusal]) -> None:
@@ -319,8 +327,7 @@ class Watch:
             if refusal not in self._refused and not refusal.lost:
                 self._log.warning(f"{self._ip.line(refusal.command)}: {refusal.words}; trying again")
         self._refused = set(refusals)
-        if refusals:
-            self._pace.wake(time.monotonic())
+        self._unfinished |= bool(refusals)
         self._write_down(reason, seconds, commands, refusals)
 
     def _write_down(self, reason: str, seconds: float, commands: list[Command], refusals: list[Refusal]) -> None:

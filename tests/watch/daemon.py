@@ -218,7 +218,11 @@ class Daemon:
         """Until the mirror is what the oracle wants, or `condition` holds, and stays so when all is heard."""
         holds = condition or (lambda: oracle.in_step(self.namespace))
         for _ in range(3):
-            wait_until(lambda: holds() or not self.alive, "the mirror is in step")
+            try:
+                wait_until(lambda: holds() or not self.alive, "the mirror is in step")
+            except AssertionError as error:
+                error.add_note(self.log)
+                raise
             assert self.alive, f"it ended with {self.process.returncode}: {self.log}"
             self.counters()
             if holds():

@@ -108,10 +108,12 @@ def test_writes_that_are_refused_are_told_once_and_done_when_they_are_allowed(
     assert 1 == len(daemon.complaints), daemon.complaints
 
 
-def test_a_batch_that_is_killed_in_the_middle_is_finished_later(
-    machine: Machine, broken_ip: BrokenIp, daemon: Watch
+@pytest.mark.parametrize("fault", ["killed", "killed-early"])
+def test_a_batch_that_is_killed_is_finished_later(
+    fault: str, machine: Machine, broken_ip: BrokenIp, daemon: Watch
 ) -> None:
-    broken_ip.breaks("killed", "oneshot")
+    """If it had no time to write anything, no event tells of it."""
+    broken_ip.breaks(fault, "oneshot")
     made = daemon(path=broken_ip.folder).start(ready=False)
     wait_until(lambda: broken_ip.failed("oneshot"), "an ip is killed")
     made.wait_for("killed by signal 9")
