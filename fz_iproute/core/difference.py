@@ -1,6 +1,6 @@
 """The difference between what should be in one table and what is, in steps that leave no gap."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
@@ -39,7 +39,9 @@ _Key = tuple[str, str, int]
 
 def steps(family: Family, contents: Contents, prune: bool, tunnels: Collection[str]) -> Iterator[Step]:
     """What leads from the present contents of a table to the wanted ones. Without `prune`, copies stay."""
-    wanted, ours, others = contents
+    alone, wanted = _parted(contents)
+    yield from (_addition("add", route) for route in alone)
+    _, ours, others = contents
     want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
     reached = {route.dst for route in wanted}
     taken: dict[str, set[int]] = defaultdict(set)  # the metrics of each destination
@@ -53,9 +55,6 @@ def steps(family: Family, contents: Contents, prune: bool, tunnels: Collection[s
         group = want.get(key, []), have.get(key, []), alien.get(key, [])
         if group[0] == group[1]:
             continue
-        if len(group[0]) == 1 and not group[1] and not group[2]:
-            yield _addition("add", group[0][0])  # as most are, where there are many
-            continue
         if family == "inet":
             found = _inet_group(*group)
         else:
@@ -66,6 +65,17 @@ def steps(family: Family, contents: Contents, prune: bool, tunnels: Collection[s
             # Without pruning, of the copies only those may go that another one of the same destination supersedes.
             if prune or step.verb != "del" or step.route.dst in reached or _is_tunnels(step.route, tunnels):
                 yield step
+
+
+def _parted(contents: Contents) -> tuple[list[Route], list[Route]]:
+    """What is wanted: alone with its destination, as most are where many routes are new; and the rest."""
+    known = {route.dst for route in (*contents.ours, *contents.others)}
+    twins = Counter(route.dst for route in contents.wanted)
+    alone: list[Route] = []
+    rest: list[Route] = []
+    for route in contents.wanted:
+        (alone if twins[route.dst] == 1 and route.dst not in known else rest).append(route)
+    return alone, rest
 
 
 def _could_hit(route: Route, twins: Container[object], objects: Container[object]) -> bool:

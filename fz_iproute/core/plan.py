@@ -4,7 +4,7 @@ Every step keeps the LAN reachable, and what goes into the tunnel in there: what
 replaces goes, and a table has what the tunnel and the LAN need before a rule leads to it.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from fz_iproute.core.desired import Desired, Rules
@@ -22,11 +22,10 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
     """The commands that lead from what is to what should be; none if nothing differs."""
     commands: list[Command] = []
     for family in FAMILIES:
-        due = [
-            *_route_commands(family, desired, prune),
-            *_rule_commands(family, desired),
-        ]
-        commands += [command for _, _, command in sorted(due, key=lambda step: step[:2])]
+        due: dict[tuple[Phase, _Order], list[Command]] = defaultdict(list)
+        for phase, order, command in (*_route_commands(family, desired, prune), *_rule_commands(family, desired)):
+            due[phase, order].append(command)
+        commands += [command for place in sorted(due) for command in due[place]]
     return commands
 
 
@@ -55,15 +54,21 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
             continue
         refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
         waiting = PrefixSet(_still_claimed(family, desired) if table == mirror else ())
+        number, rank = str(table), ranks.get(table, _UNASKED)
+        order: _Order = ()
+        alike = None
         # A copy that stays, stays where copies belong: in another table it could stand in front of the tunnel's routes.
         for step in steps(family, contents, prune or table != mirror, desired.tunnels):
             phase, verb, route, reason = step
+            if phase is not Phase.ADD or route.attributes is not alike:
+                # Thousands of routes share a handful of attributes, and mostly follow each other.
+                order, alike = _order(step, rank), route.attributes if phase is Phase.ADD else None
             if phase is Phase.ADD and waiting and waiting.covers(Prefix.of_route(route.dst, family)):
                 phase = Phase.ADD_BACK
-            words = ("route", verb, "table", str(table), *route.words)
+            words = ("route", verb, "table", number, *route.words)
             why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
             independent = verb == "add" and phase is Phase.ADD
-            yield phase, _order(step, ranks.get(table, _UNASKED)), Command(family, words, why, independent)
+            yield phase, order, Command(family, words, why, independent)
 
 
 def _order(step: Step, rank: tuple[int, int]) -> _Order:

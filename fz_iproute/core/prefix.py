@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_network
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Literal, NamedTuple
 
 Family = Literal["inet", "inet6"]
@@ -20,12 +21,15 @@ class Prefix(NamedTuple):
 
     @classmethod
     def of_route(cls, dst: str, family: Family) -> "Prefix":
-        """The destination of a route as `ip` prints it: `default`, an address or a prefix."""
+        """The destination of a route as `ip` prints it: `default`, an address or a prefix. ValueError if it is none."""
         if dst == "default":
             return cls(family, 0, 0)
         host, _, length = dst.partition("/")
-        # The kernel wrote it, so it needs no checking: that would be most of the time of a pass over a large LAN.
-        address = int.from_bytes(map(int, host.split("."))) if family == "inet" else int(IPv6Address(host))
+        try:
+            # `ipaddress` would take most of the time of a pass over a large LAN.
+            address = int.from_bytes(inet_pton(AF_INET if family == "inet" else AF_INET6, host))
+        except OSError:
+            raise ValueError(f"{dst!r} is not a prefix of {family}") from None
         return cls(family, address, int(length) if length else _BITS[family])
 
     @classmethod
@@ -75,19 +79,24 @@ class PrefixSet:
 
     def covering(self, prefix: Prefix) -> Prefix | None:
         """The widest member that is equal to `prefix` or contains it."""
+        length = self._width(prefix)
+        return None if length is None else Prefix(prefix.family, prefix.network(length), length)
+
+    def covers(self, prefix: Prefix) -> bool:
+        """True if some member is equal to `prefix` or contains it."""
+        return self._width(prefix) is not None
+
+    def _width(self, prefix: Prefix) -> int | None:
+        """The length of the widest member that is equal to `prefix` or contains it."""
         family, address, own = prefix
         bits = _BITS[family]
         for length, networks in self._lengths[family]:
             if length > own:
                 return None
             shift = bits - length
-            if (network := address >> shift << shift) in networks:
-                return Prefix(family, network, length)
+            if address >> shift << shift in networks:
+                return length
         return None
-
-    def covers(self, prefix: Prefix) -> bool:
-        """True if some member is equal to `prefix` or contains it."""
-        return self.covering(prefix) is not None
 
     def inside(self, prefix: Prefix) -> Iterator[Prefix]:
         """The members that are strictly inside `prefix`."""

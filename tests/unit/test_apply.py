@@ -27,8 +27,8 @@ class RecordingIp:
         pass
 
 
-def commands(count: int, family: Any = "inet") -> list[Command]:
-    return [Command(family, ("route", str(number)), "") for number in range(count)]
+def commands(count: int, family: Any = "inet", *, independent: bool = False) -> list[Command]:
+    return [Command(family, ("route", str(number)), "", independent) for number in range(count)]
 
 
 @pytest.mark.parametrize("count", [1, 9_999, 10_000, 10_001, 30_001])
@@ -53,6 +53,29 @@ def test_the_families_run_side_by_side() -> None:
     ip = RecordingIp()
     Work(ip, [*commands(2), *commands(2, "inet6")]).finish()  # type: ignore[arg-type]
     assert ["start", "start", "wait", "wait"] == [kind for kind, _ in ip.log]
+
+
+@pytest.mark.parametrize("count", [1_000, 9_999, 20_000, 40_000])
+def test_many_independent_commands_are_run_by_two_and_a_third_answers(count: int) -> None:
+    ip = RecordingIp()
+    due = commands(count, independent=True)
+    refusals, answers = Work(ip, due, {"inet": ["link show"]}).finish()  # type: ignore[arg-type]
+    *halves, (_, first, questions) = [what for kind, what in ip.log if kind == "start"]
+    lines = [int(line.split()[1]) for _, half, _ in halves for line in half]
+    assert (list(range(count)), [], ("link show",)) == (lines, first, questions)
+    assert all(len(half) <= MOST_LINES for _, half, _ in halves)
+    assert ["start", "start", "wait", "wait"] == [kind for kind, _ in ip.log[:4]]
+    assert ["wait", "start", "wait"] == [kind for kind, _ in ip.log[-3:]]
+    assert ([], {"inet": [[]]}) == (refusals, answers)
+
+
+def test_what_depends_on_others_waits_for_both_and_the_last_answers() -> None:
+    ip = RecordingIp()
+    due = [*commands(2_000, independent=True), *commands(3)]
+    _, answers = Work(ip, due, {"inet": ["link show"]}).finish()  # type: ignore[arg-type]
+    assert ["start", "start", "wait", "wait", "start", "wait"] == [kind for kind, _ in ip.log]
+    assert ["route 0", "route 1", "route 2"] == ip.log[-2][1][1]
+    assert {"inet": [[]]} == answers
 
 
 def test_no_ip_reads_a_name_behind_a_number() -> None:

@@ -11,6 +11,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the top down; a module may import what stands below its own floor, and within it.
 FLOORS = ["__main__", "cli", "app", "log", "kernel", "core", "errors"]
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}
+READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # what of an impure module is pure
 
 
 def imported(module: Path) -> set[str]:
@@ -38,7 +39,10 @@ def test_imports_point_downward(module: Path) -> None:
 
 @pytest.mark.parametrize("module", sorted((PACKAGE / "core").glob("*.py")), ids=lambda module: module.name)
 def test_the_core_is_pure(module: Path) -> None:
-    assert not {name.split(".")[0] for name in imported(module)} & IMPURE
+    names = imported(module)
+    if names & READS_TEXT == {name for name in names if name.startswith("socket.")}:
+        names -= {"socket", *READS_TEXT}
+    assert not {name.split(".")[0] for name in names} & IMPURE
 
 
 def test_sh_is_imported_in_one_module_only() -> None:
