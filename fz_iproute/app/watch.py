@@ -90,7 +90,7 @@ class Watch:
         self._fight = Fight()
         self._again: float | None = None  # when to try what was held back, or could not be read
         self._expiry_due: float | None = None  # when a route of main times out
-        self._former: Passes | None = None  # of a configuration or layout whose copies are still to be taken out
+        self._former: list[Passes] = []  # of configurations and layouts of which something may still be there
         self._overdue = 0  # passes in a row after an expiry that found no lifetime
         self._known: frozenset[str] = frozenset()  # the destinations that are mirrored
         self._wrote = False  # the last pass has changed something, and is about to hear of it
@@ -270,9 +270,9 @@ class Watch:
         started = time.monotonic()
         before = self._passes.layout
         due = self._passes.plan_sync()
-        if before and before != self._passes.layout and not self._former:
-            former = config_with(self._config, tables={"layout": before.name})
-            self._former = Passes(self._ip, former, self._log)
+        if before and before != self._passes.layout:
+            config = config_with(self._config, tables={"layout": before.name})
+            self._former.append(Passes(self._ip, config, self._log))
         # Printed in whole seconds, and over only when it has become negative.
         expiry = self._passes.expiry
         # At the very moment, no lifetime is printed at all: a second later, it has passed.
@@ -282,13 +282,13 @@ class Watch:
         else:
             self._expiry_due = None
         changed = self._carry_out(due, reason, started)
-        if self._former:
+        for former in self._former.copy():
             # The new one first, so that nothing is missing in between.
-            stale = leftovers(self._former.look(), self._passes.look())
+            stale = leftovers(former.look(), self._passes.look())
             if stale:
                 changed |= self._carry_out(stale, reason, time.monotonic())
             if stale == []:
-                self._former = None
+                self._former.remove(former)
             elif self._again is None:
                 self._unfinished = True
         self._known = self._passes.destinations
@@ -369,7 +369,7 @@ class Watch:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._counters.reloads += 1
         self._log.info(f"# {self._place}: there is a new configuration")
-        self._former = self._passes
+        self._former.append(self._passes)
         self._lock.close()
         self._journal.reopen()
         self._adopt(config)

@@ -308,6 +308,20 @@ def test_a_reload_while_ip_fails_takes_effect_when_it_works_again(
     daemon.wait_in_step(copies_are(machine, ALL))
 
 
+def test_a_second_reload_before_the_first_has_worked_takes_out_what_all_have_put_in(
+    machine: Machine, watch: Watch, broken_ip: BrokenIp
+) -> None:
+    daemon = watch(path=broken_ip.folder)
+    broken_ip.breaks("exit")
+    for count, table in enumerate((1234, 1235), start=1):
+        daemon.config.write_text(f"[tables]\nsingle = {table}\n")
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for("there is a new configuration", count)
+    broken_ip.mends()
+    daemon.wait_in_step(copies_are(machine, ALL, 1235))
+    wait_until(lambda: [] == oracle.destinations(machine), "the first table is empty")
+
+
 def test_a_reload_while_another_holds_the_lock_takes_effect_after_it(machine: Machine, watch: Watch) -> None:
     routers(machine)
     daemon = watch(ALLOW)
