@@ -1,12 +1,12 @@
 """The difference between what should be in one table and what is, in steps that leave no gap."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
 from fz_iproute.core.desired import Contents
-from fz_iproute.core.model import Route
+from fz_iproute.core.model import Attributes, Route
 from fz_iproute.core.prefix import Family
 
 _WORST = 2**32 - 1  # the highest metric
@@ -47,8 +47,10 @@ def steps(family: Family, contents: Contents, prune: bool, tunnels: Collection[s
     taken: dict[str, set[int]] = defaultdict(set)  # the metrics of each destination
     for dst, _, metric in (*want, *have, *alien):
         taken[dst].add(metric)
-    # `del` takes every attribute that is not given for a match, and encap cannot be given: it could hit such a twin.
-    at_risk = {(route.dst, route.attributes.tos, route.attributes.path) for route in others if family == "inet"}
+    # `del` takes every attribute that is not given for a match, so it could hit a twin that has more of them.
+    at_risk: dict[object, list[Attributes]] = defaultdict(list)
+    for dst, attributes in others if family == "inet" else ():
+        at_risk[dst, attributes.tos, attributes.path].append(attributes)
     # IPv6 takes a route by a nexthop object for any path, unless the object is named.
     objects = {(route.dst, route.attributes.metric) for route in others if route.attributes.path[:1] == ("nhid",)}
     for key in want | have:
@@ -78,11 +80,15 @@ def _parted(contents: Contents) -> tuple[list[Route], list[Route]]:
     return alone, rest
 
 
-def _could_hit(route: Route, twins: Container[object], objects: Container[object]) -> bool:
+def _could_hit(route: Route, twins: Mapping[object, Iterable[Attributes]], objects: Container[object]) -> bool:
     """True if the deletion of this route could take somebody else's instead."""
     dst, attributes = route
     if attributes.family == "inet":
-        return (dst, attributes.tos, attributes.path) in twins
+        said = set(attributes.words)
+        return any(
+            twin.inexpressible or said.issubset(twin.words)
+            for twin in twins.get((dst, attributes.tos, attributes.path), ())
+        )
     return attributes.path[:1] != ("nhid",) and (dst, attributes.metric) in objects
 
 
