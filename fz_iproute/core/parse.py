@@ -97,7 +97,9 @@ def _rule(document: Document, family: Family) -> Rule:
         iif=document.get("iif", ""),
         oif=document.get("oif", ""),
         options=tuple(
-            (key, "" if value is None else str(value)) for key, value in document.items() if key not in _RULE_KEYS
+            (key, "" if value is None else str(value))
+            for key, value in document.items()
+            if key not in _RULE_KEYS and (key, value) not in _WHOLE_PORTS
         ),
         protocol=_protocol(document.get("protocol", "")),
     )
@@ -148,6 +150,8 @@ _RULE_KEYS = frozenset([
     "protocol", "nop", "l3mdev",
 ])
 # fmt: on
+# iproute2 6.15 prints the mask of a single port, even if it is all of it.
+_WHOLE_PORTS = (("sport_mask", "0xffff"), ("dport_mask", "0xffff"))
 _KERNEL_TABLES = {name: number for number, name in KERNEL_TABLES.items()}
 # What -Numeric makes of names: the types of routes, and the first of iproute2's rt_protos.
 _REFUSALS = {"6": "blackhole", "7": "unreachable", "8": "prohibit"}

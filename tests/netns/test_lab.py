@@ -119,6 +119,7 @@ def _flags(flags: list[str]) -> list[str]:
 
 def _addresses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     passing = ("valid_life_time", "preferred_life_time", "nodad", "tentative", "dynamic", "stable-privacy")
+    passing += ("protocol",)  # who has made it, which iproute2 6.15 shows
     return [{name: value for name, value in address.items() if name not in passing} for address in found]
 
 

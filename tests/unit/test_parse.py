@@ -118,6 +118,11 @@ def test_rules_read_as_ip_prints_them() -> None:
             {"ipproto": "ipproto-6", "sport_start": 4, "sport_end": 5, "dport": 7, "table": "7"},
             "ipproto 6 sport 4-5 dport 7",
         ),
+        (
+            {"sport": 22, "sport_mask": "0xffff", "dport": 7, "dport_mask": "0xffff", "table": "7"},
+            "sport 22 dport 7 lo",
+        ),
+        ({"sport": 22, "sport_mask": "0xfff0", "table": "7"}, "sport 22 sport_mask 0xfff0 lookup 7"),
         ({"flow_from": "3", "flow_to": "4", "table": "7"}, "from all realms 3/4 lookup 7"),
         ({"iif": "eth9", "iif_detached": None, "table": "7"}, "from all iif eth9 [detached] lookup 7"),
         ({"goto": 60}, "from all goto 60"),
