@@ -15,6 +15,8 @@ Document = dict[str, Any]
 _DEVICE = re.compile(r"""[^\s#'"][^\s#]*""")
 _VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
 
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+
 # `ip -batch` stops at a line of more than 512 words; `route append table N DST` take their share.
 _MOST_WORDS = 500
 
@@ -25,6 +27,9 @@ class Unparsable(ValueError):
 
 def documents_of(text: bytes) -> list[Document]:
     """A JSON list of objects; ValueError if it is anything else."""
+    if b"\\'" in text:
+        # iproute2 5.9 escapes it, which is no JSON.
+        text = _ESCAPED.sub(lambda match: b"'" if match[0] == b"\\'" else match[0], text)
     # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
     # `encap ip` prints a second `dst` into its route: the first is the route's. (For all, it would take too long.)
     hook = _first_of_each if b'"encap"' in text else None

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fz_iproute.core.parse import documents_of
 from tests.netns import rtnetlink
 from tests.netns.rtnetlink import RawRoute
 from tests.starter import starter
@@ -186,8 +187,7 @@ class Namespace:
         return document
 
     def ip_json(self, *words: str) -> list[dict[str, Any]]:
-        documents: list[dict[str, Any]] = json.loads(self.ip("-json", *words) or "[]", strict=False)
-        return documents
+        return documents_of(self.ip("-json", *words).encode("utf-8", "surrogateescape") or b"[]")
 
     def index(self, device: str) -> int:
         return int(next(link["ifindex"] for link in self.ip_json("link") if link.get("ifname") == device))

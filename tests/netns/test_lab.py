@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fz_iproute.app import explain as app_explain
 from fz_iproute.core import config as core_config
+from fz_iproute.core.parse import documents_of
 from fz_iproute.kernel.recorded import RecordedIp, load_recording
 from tests.netns import terrain
 from tests.netns.namespace import (
@@ -96,7 +97,10 @@ def assert_same_recorded(machine: dict[str, Any], rebuilt: dict[str, Any]) -> No
     assert machine["config"] == rebuilt["config"]
     for key in machine["ip"]:
         if key.startswith("-json"):
-            both = [_without_state(key, json.loads(found["ip"][key], strict=False)) for found in (machine, rebuilt)]
+            both = [
+                _without_state(key, documents_of(found["ip"][key].encode("utf-8", "surrogateescape")))
+                for found in (machine, rebuilt)
+            ]
             assert both[0] == both[1], key
 
 

@@ -1,5 +1,7 @@
 """The model says of a route exactly what `ip` shows, or says that it cannot."""
 
+import json
+
 import pytest
 
 from fz_iproute.core import parse
@@ -133,6 +135,14 @@ def test_rules_read_as_ip_prints_them() -> None:
 def test_a_rule_is_said_as_ip_says_it(keys, said) -> None:
     (rule,) = parse.rules([{"priority": 7, "src": "all", **keys}], "inet")
     assert said in str(rule)
+
+
+@pytest.mark.parametrize("name", ["a'b", "'", "\\'", "\\\\''\\", '"\'"'])
+def test_a_quote_that_is_escaped_as_old_versions_do_is_read(name: str) -> None:
+    new = json.dumps([{"ifname": name}])
+    old = "".join("\\'" if sign == "'" else json.dumps(sign)[1:-1] for sign in name)
+    assert [{"ifname": name}] == parse.documents_of(new.encode())
+    assert [{"ifname": name}] == parse.documents_of(f'[{{"ifname": "{old}"}}]'.encode())
 
 
 def test_a_rule_whose_table_has_a_name_wants_another_reading() -> None:
