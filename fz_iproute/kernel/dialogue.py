@@ -9,6 +9,7 @@ import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.kernel.apply import has_numbers
@@ -119,10 +120,10 @@ class TalkingIp(Ip):
         self._silent = False
 
     def spawn(
-        self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = die_with_parent
+        self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
     ) -> Process:
         """Start `ip`; whatever it is doing, it does not outlive the daemon."""
-        return super().spawn(words, fds, in_child)
+        return super().spawn(words, fds, in_child or partial(die_with_parent, os.getpid()))
 
     def warm(self) -> None:
         """Start what is missing, so that the next questions find it ready."""

@@ -6,6 +6,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from fz_iproute.errors import IpUnusable
 from fz_iproute.kernel.ip import Ip
@@ -14,10 +15,12 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """To be called in a child, before it becomes what it is to be."""
+def die_with_parent(parent: int | None = None) -> None:
+    """To be called in a child, before it becomes what it is to be. `parent` is its parent, if it can see that."""
     # It would notice our end only with the next event, and wait for that for ever in a quiet network.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)  # it had ended before we said that we want to follow it
 
 
 class Monitor:
@@ -28,7 +31,7 @@ class Monitor:
         words = ("-N", "-oneline", "monitor", "label", "link", "address", "route", "rule", "nexthop")
         nothing = os.open(os.devnull, os.O_RDONLY)
         try:
-            self._process = ip.spawn(words, (nothing, stdout, stderr), die_with_parent)
+            self._process = ip.spawn(words, (nothing, stdout, stderr), partial(die_with_parent, os.getpid()))
         finally:
             for fd in (nothing, stdout, stderr):
                 os.close(fd)

@@ -3,12 +3,13 @@
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import LAN, Machine, wait_until
+from tests.netns.namespace import DEADLINE, LAN, Machine, wait_until
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
@@ -139,6 +140,24 @@ def test_after_sigkill_at_the_start_no_child_survives(daemon: Watch) -> None:
     made.start(ready=False)
     wait_until(made.children, "it has a child")
     made.kill()
+
+
+_ORPHAN = """\
+import os, sys, time
+from fz_iproute.kernel.monitor import die_with_parent
+parent = os.getpid()
+if os.fork():
+    os._exit(0)
+while os.getppid() == parent:
+    time.sleep(0.001)
+die_with_parent(parent)
+print("survived")
+"""
+
+
+def test_a_child_whose_parent_is_gone_before_it_could_follow_it_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", _ORPHAN], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert ("", "") == (done.stdout, done.stderr)  # all that it has held open is closed
 
 
 def test_after_sigkill_the_next_start_is_right(machine: Machine, watch: Watch) -> None:
