@@ -117,6 +117,8 @@ def _lan(case: Case) -> Verdict | None:
 def step_text(step: Step) -> str:
     """What became of a rule."""
     match step.verdict:
+        case "does not fit" if step.doubt:
+            return f"taken not to be for it: nothing tells whether the packet {step.why}"
         case "does not fit":
             return f"not for it: the packet {step.why}"
         case "no route":

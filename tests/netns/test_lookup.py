@@ -164,7 +164,7 @@ def ask(land: Namespace, family: Family, lines: list[str], *options: str) -> lis
         int(line): words
         for words, line in re.findall(r"(?:RTNETLINK answers|Error): (.*)\nCommand failed -:(\d+)", done.stderr)
     }
-    documents = _documents(done.stdout)
+    documents = _documents(done.stdout.replace("\\'", "'"))  # as iproute2 5.9 escapes it
     answers = [failed[number] if number in failed else next(documents) for number in range(1, len(lines) + 1)]
     assert not list(documents)
     assert len(failed) == done.stderr.count("Command failed"), done.stderr
