@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # One pass makes many objects and no garbage: looking for it would take a tenth of a large pass.
     gc.disable()
     arguments = _parser().parse_args(argv)
-    log = Log(level=arguments.level, format=arguments.log_format)
+    log = _log(arguments)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         verb: Callable[[Arguments, Log], int] = arguments.verb
@@ -69,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_CODES[ReadFailed]
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _log(arguments: Arguments) -> Log:
+    style = arguments.log_format
+    if style == "text" and arguments.verb is _watch:
+        style = "journal" if "JOURNAL_STREAM" in os.environ else "stamped"
+    return Log(arguments.level, style)
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -200,8 +207,6 @@ def _watch(arguments: Arguments, log: Log) -> int:
     from fz_iproute.kernel.dialogue import TalkingIp  # noqa: PLC0415
 
     gc.enable()
-    if arguments.log_format == "text":
-        log = Log(arguments.level, "journal" if "JOURNAL_STREAM" in os.environ else "stamped")
     ip = TalkingIp(arguments.netns, _trace(arguments, log))
     place = arguments.config or default_path()
     Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()

@@ -248,3 +248,9 @@ def test_under_journald_lines_have_priorities_and_no_times(machine: Machine, wat
     lines = daemon.log.splitlines()
     assert [] == [line for line in lines if not re.match(r"<[346]>(ip |# |\S+toml: |the last )", line)]
     assert {"<3>", "<4>", "<6>"} == {line[:3] for line in lines}
+
+
+def test_under_journald_what_keeps_it_from_starting_is_an_error(daemon: Watch) -> None:
+    made = daemon("[lan]\nnonsense = 1\nmore = 2\n", environment={"JOURNAL_STREAM": "8:1"}).start(ready=False)
+    wait_until(lambda: not made.alive, "it ends")
+    assert [True, True] == [line.startswith("<3>") for line in made.log.splitlines()]
