@@ -74,6 +74,10 @@ class Plans:
         """What there is, beside what there should be."""
         return self._judge(self._reader.read())
 
+    def forget_rules(self) -> None:
+        """What the last reading knew of them: one has come or gone."""
+        self._reader.forget_rules()
+
     def _judge(self, snapshot: Snapshot) -> Desired:
         self.expiry = snapshot.expiry
         self._last = desired(self._config, snapshot, self._last)

@@ -12,7 +12,7 @@ from pathlib import Path
 from fz_iproute.app.sync import Passes
 from fz_iproute.core.config import Config
 from fz_iproute.core.config import replace as config_with
-from fz_iproute.core.events import is_about_links, matters
+from fz_iproute.core.events import is_about_links, is_about_rules, matters
 from fz_iproute.core.fight import Fight
 from fz_iproute.core.journal import record, summary
 from fz_iproute.core.model import WORKED, Command
@@ -97,7 +97,8 @@ class Watch:
         self._unfinished = False  # the last pass has left something to do, of which no event need tell
         self._failures = 0
         self._trouble = ""  # the last failure, so that it is logged once
-        self._refused: set[Refusal] = set()
+        self._refused: dict[Command, Refusal] = {}  # of what is still due
+        self._told: set[str] = set()  # the complaints about them, so that each is logged once
         self._status = ""
         self._watchdog = watchdog_interval() or 0.0
         self._watchdog_due = 0.0 if self._watchdog else None
@@ -173,6 +174,9 @@ class Watch:
         for line in lines:
             if is_about_links(line):
                 self._ip.hang_up()
+            elif is_about_rules(line):
+                for passes in (self._passes, *self._former):
+                    passes.forget_rules()
             if self._pace.due is None and matters(line, self._table_names, routers=routers, known=self._known):
                 self._counters.wakes += 1
                 self._reason = line
@@ -282,15 +286,20 @@ class Watch:
         else:
             self._expiry_due = None
         changed = self._carry_out(due, reason, started)
+        all_due = set(due)
         for former in self._former.copy():
             # The new one first, so that nothing is missing in between.
             stale = leftovers(former.look(), self._passes.look())
             if stale:
                 changed |= self._carry_out(stale, reason, time.monotonic())
+                all_due |= set(stale)
             if stale == []:
                 self._former.remove(former)
             elif self._again is None:
                 self._unfinished = True
+        self._refused = {command: refusal for command, refusal in self._refused.items() if command in all_due}
+        if not self._refused:
+            self._told.clear()
         self._known = self._passes.destinations
         if self._config.lan.multicast:
             self._known |= {"default"}  # multicast follows it
@@ -304,7 +313,8 @@ class Watch:
         verdict = self._fight.admit(due, started)
         if verdict.again is not None:
             self._again = min(verdict.again, self._again or verdict.again)
-        for command in set(verdict.fresh) - {refusal.command for refusal in self._refused}:
+        self._complain(due)
+        for command in set(verdict.fresh) - self._refused.keys():
             self._log.warning(
                 f"{self._ip.line(command)}: somebody undoes this again and again; "
                 f"it is done ever more rarely until that ends (the last event: {reason})"
@@ -320,15 +330,19 @@ class Watch:
         self._counters.changes += 1
         self._counters.commands += len(commands)
         self._counters.refused += len(refusals)
-        lost = [refusal for refusal in refusals if refusal.lost]
-        if lost and lost[0].words not in {refusal.words for refusal in self._refused}:
-            self._log.warning(f"{lost[0].words}; trying again")
-        for refusal in refusals:
-            if refusal not in self._refused and not refusal.lost:
-                self._log.warning(f"{self._ip.line(refusal.command)}: {refusal.words}; trying again")
-        self._refused = set(refusals)
+        for command in commands:
+            self._refused.pop(command, None)
+        self._refused |= {refusal.command: refusal for refusal in refusals}
         self._unfinished |= bool(refusals)
         self._write_down(reason, seconds, commands, refusals)
+
+    def _complain(self, due: list[Command]) -> None:
+        """Say what was refused and is due again. Where the kernel has been faster than we, nothing is due any more."""
+        for refusal in (self._refused[command] for command in due if command in self._refused):
+            words = refusal.words if refusal.lost else f"{self._ip.line(refusal.command)}: {refusal.words}"
+            if words not in self._told:
+                self._told.add(words)
+                self._log.warning(f"{words}; trying again")
 
     def _write_down(self, reason: str, seconds: float, commands: list[Command], refusals: list[Refusal]) -> None:
         if not commands:

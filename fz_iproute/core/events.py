@@ -31,6 +31,11 @@ def matters(line: str, tables: Collection[str], *, routers: bool, known: frozens
     return routers or "via" not in words or "nexthop" in words or words[words.index("via") - 1] == "dev"
 
 
+def is_about_rules(line: str) -> bool:
+    """True for what the plain list of rules need not show: who has made one."""
+    return line.startswith("[RULE")
+
+
 def is_about_links(line: str) -> bool:
     """True for what a long-lived `ip` cannot know: it remembers the names of interfaces."""
     return line.startswith("[LINK")

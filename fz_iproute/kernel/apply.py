@@ -96,7 +96,8 @@ def _waves(family: Family, commands: Sequence[Command], questions: Sequence[str]
         waves = [[_Chunk(family, piece)] for piece in pieces]
     else:
         free = free if free >= _WORTH_TWO else 0
-        halves = [_Chunk(family, piece) for piece in _pieces(commands[:free], min(-(-free // 2), MOST_LINES))]
+        half = max(1, min(-(-free // 2), MOST_LINES))
+        halves = [_Chunk(family, piece) for piece in _pieces(commands[:free], half)]
         waves = [halves[place : place + 2] for place in range(0, len(halves), 2)]
         waves += [[_Chunk(family, piece)] for piece in _pieces(commands[free:], MOST_LINES)]
     if waves and questions:
@@ -107,7 +108,7 @@ def _waves(family: Family, commands: Sequence[Command], questions: Sequence[str]
 
 
 def _pieces(commands: Sequence[Command], most: int) -> Iterator[Sequence[Command]]:
-    for first in range(0, len(commands), most or 1):
+    for first in range(0, len(commands), most):
         yield commands[first : first + most]
 
 

@@ -104,6 +104,10 @@ class Reader:
         finally:
             self._ip.abandon()
 
+    def forget_rules(self) -> None:
+        """One has come or gone: the details of the same rules may be others now, or belong to those in between."""
+        self._detailed.clear()
+
     def _answers(self, asked: Sequence[Asked]) -> _Found:
         return {
             (part.family, question): documents

@@ -44,7 +44,7 @@ def test_each_rule_that_somebody_deletes_comes_back(family: str, config: str, la
     for rule in laptop.added_rules(family):
         laptop.ip(option, "rule", "del", "pref", str(rule.priority))
         wait_until(lambda: whole == laptop.state(), "the rule is back")
-    assert [] == daemon.complaints
+    assert [] == daemon.complaints, daemon.log
 
 
 def test_all_rules_at_once_come_back(laptop: Laptop, watch: Watch) -> None:
@@ -52,7 +52,7 @@ def test_all_rules_at_once_come_back(laptop: Laptop, watch: Watch) -> None:
     whole = laptop.state()
     laptop.batch(f"{option}rule del pref {priority}" for option in ("", "-6 ") for priority in PRIORITIES)
     wait_until(lambda: whole == laptop.state(), "the rules are back")
-    assert [] == daemon.complaints
+    assert [] == daemon.complaints, daemon.log
 
 
 def test_a_double_that_somebody_adds_goes(laptop: Laptop, watch: Watch) -> None:
@@ -60,6 +60,21 @@ def test_a_double_that_somebody_adds_goes(laptop: Laptop, watch: Watch) -> None:
     whole = laptop.state()
     laptop.ip("rule", "add", "not", "fwmark", hex(MARK), "lookup", str(MIRROR), "pref", "77")
     wait_until(lambda: whole == laptop.state(), "the double is gone")
+
+
+def test_a_rule_that_looks_the_same_but_is_somebody_elses_is_replaced(laptop: Laptop, watch: Watch) -> None:
+    """The plain list of rules does not show it: networkd would take it out."""
+    daemon = watch(SINGLE)
+    whole = laptop.state()
+    wait_until(lambda: daemon.counters()["passes"] > 1, "it has heard the echo of its own commands")
+    laptop.batch(
+        [
+            f"rule del pref 32765 not fwmark {MARK:#x} lookup {MIRROR} protocol kernel",
+            f"rule add pref 32765 not fwmark {MARK:#x} lookup {MIRROR} protocol boot",
+        ]
+    )
+    wait_until(lambda: whole == laptop.state(), "it is ours again")
+    assert [] == daemon.complaints, daemon.log
 
 
 @contextmanager
@@ -104,7 +119,7 @@ def test_tunnel_routes_that_somebody_deletes_come_back(config: str, laptop: Lapt
         force=True,
     )
     wait_until(lambda: whole == laptop.state(), "the routes are back")
-    assert [] == daemon.complaints
+    assert [] == daemon.complaints, daemon.log
 
 
 @LAYOUTS
@@ -115,7 +130,7 @@ def test_down_and_up_again_the_tunnel_gets_its_routes(config: str, laptop: Lapto
     wait_until(lambda: UPLINK == laptop.way("8.8.8.8"), "packets take the uplink")
     laptop.ip("link", "set", "dev", TUNNEL, "up")
     wait_until(lambda: dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts), "packets take the tunnel")
-    assert [] == daemon.complaints
+    assert [] == daemon.complaints, daemon.log
 
 
 def test_a_tunnel_that_comes_later_is_served(laptop: Laptop, watch: Watch) -> None:
@@ -125,7 +140,7 @@ def test_a_tunnel_that_comes_later_is_served(laptop: Laptop, watch: Watch) -> No
     laptop.tunnel(TUNNEL, "100.64.0.5/32", "fd00:2021:1111::5/128")
     hosts = ["8.8.8.8", "2001:db8::1", "100.64.0.9", "fd00:2021:1111::9"]
     wait_until(lambda: dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts), "packets take the tunnel")
-    assert [] == daemon.complaints
+    assert [] == daemon.complaints, daemon.log
 
 
 def test_a_tunnel_that_is_renamed_is_lost_and_found(laptop: Laptop, watch: Watch) -> None:
@@ -135,7 +150,7 @@ def test_a_tunnel_that_is_renamed_is_lost_and_found(laptop: Laptop, watch: Watch
             laptop.ip("link", "set", "dev", old, *words)
         laptop.ip("link", "set", "dev", new, "up")
         wait_until(lambda way=way: {"8.8.8.8": way} == laptop.leads(["8.8.8.8"]), f"packets take {way}")
-    assert [] == daemon.complaints
+    assert [] == daemon.complaints, daemon.log
 
 
 def test_a_tunnel_that_loses_its_ipv6_address_blocks_ipv6(laptop: Laptop, watch: Watch) -> None:
@@ -149,12 +164,15 @@ def test_a_tunnel_that_loses_its_ipv6_address_blocks_ipv6(laptop: Laptop, watch:
 # A new configuration
 
 ELSEWHERE = {"single": 1001, "user": 1002, "lan": 1003, "internet": 1004}
+# The table of each part is that of another one before.
+SWAPPED = {"single": 9, "user": TIERS[2], "lan": TIERS[0], "internet": TIERS[1]}
 CHANGES = {
     "internet": manage(internet=False),
     "routes": manage(routes=["100.96.0.0/11", "10.1.0.0/16", "fd00:1::/48"]),
     "layout": TIERED,
     "priority": manage(rules={"single": 50}),
     "tables": manage(tables=dict(ELSEWHERE)),
+    "parts": manage(layout="tiered", tables=dict(SWAPPED)),
     "mark": manage(fwmark="0x2021/0xffff"),
     "mark, tables and layout": manage(layout="tiered", fwmark=9, tables=dict(ELSEWHERE)),
     "all": manage(interface="tun-other", layout="tiered", fwmark=9, tables=dict(ELSEWHERE), internet=False, routes=[]),
@@ -173,7 +191,7 @@ def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(text: str, l
     reloaded(daemon, SINGLE)
     reloaded(daemon, text)
     wait_until(lambda: expected == laptop.state(), "nothing of the former configuration is left")
-    assert [] == daemon.complaints
+    assert [] == daemon.complaints, daemon.log
 
 
 def test_while_it_moves_the_lan_and_the_vpn_are_reached(laptop: Laptop, watch: Watch) -> None:
@@ -198,6 +216,7 @@ def test_while_it_moves_the_lan_and_the_vpn_are_reached(laptop: Laptop, watch: W
     try:
         for text in (
             TIERED,
+            manage(layout="tiered", tables=dict(SWAPPED)),
             manage(tables=dict(ELSEWHERE)),
             manage(layout="tiered", rules={"tiered": [5, 6, 7]}),
             SINGLE,
