@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fz_iproute.core.model import Command
+from fz_iproute.core.prefix import Family
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
@@ -32,7 +33,7 @@ class Fight:
     """Remembers what was run, by route. Times are seconds on one clock, which the caller reads."""
 
     def __init__(self) -> None:
-        self._disputes: dict[tuple[bool, tuple[str, ...]], _Dispute] = {}
+        self._disputes: dict[_Key, _Dispute] = {}
 
     def admit(self, due: Sequence[Command], now: float) -> Verdict:
         """Hold back what was run a moment ago and is due again."""
@@ -60,9 +61,9 @@ class Fight:
     def ran(self, commands: Iterable[Command], now: float) -> None:
         """These were run. Who now removes what it added before has changed its mind, which is no dispute."""
         for command in commands:
-            deletes, words = _key(command)
-            self._disputes.pop((not deletes, words), None)
-            known = self._disputes.setdefault((deletes, words), _Dispute(command, now))
+            family, deletes, words = key = _key(command)
+            self._disputes.pop((family, not deletes, words), None)
+            known = self._disputes.setdefault(key, _Dispute(command, now))
             if known.last != now:
                 known.pause = min(LONGEST_PAUSE, 2 * known.pause or FIRST_PAUSE)
                 known.last = now
@@ -77,6 +78,10 @@ class Fight:
         }
 
 
-def _key(command: Command) -> tuple[bool, tuple[str, ...]]:
+# A rule of IPv4 and its twin of IPv6 are said with the same words.
+_Key = tuple[Family, bool, tuple[str, ...]]
+
+
+def _key(command: Command) -> _Key:
     _, verb, *rest = command.words
-    return verb == "del", tuple(rest)
+    return command.family, verb == "del", tuple(rest)

@@ -36,6 +36,15 @@ def test_the_first_repetition_is_not_held_back() -> None:
     assert [command("add")] == fight.admit([command("add")], 0.01).admitted
 
 
+def test_a_command_of_the_other_family_is_another_one() -> None:
+    words = ("rule", "add", "priority", "7", "not", "fwmark", "0x1", "lookup", "7", "protocol", "kernel")
+    one, other = Command("inet", words, ""), Command("inet6", words, "")
+    fight = Fight()
+    fight.ran([one, other], 0.0)
+    fight.ran([other], 1.0)
+    assert [one] == fight.admit([one, other], 1.1).admitted
+
+
 def test_it_is_told_once() -> None:
     fight, told, now = Fight(), 0, 0.0
     while now < 100:
