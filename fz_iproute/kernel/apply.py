@@ -12,9 +12,9 @@ from fz_iproute.kernel.ip import Answers, Asked, Ip
 
 # `ip -batch` 6.1 leaks about 4 KB a line: 10,000 lines are 40 MB.
 MOST_LINES = 10_000
-# From so many independent commands on, two processes need two thirds of the time of one (10,000: 67 of 108 ms). The
-# kernel changes routes one by one, so more of them would only wait.
-_WORTH_TWO = 1_000
+# For independent commands, two processes need two thirds of the time of one (10,000: 67 of 108 ms), but a start costs
+# what some 2,000 lines do. The kernel changes routes one by one, so more of them would only wait.
+_WORTH_TWO = 5_000
 
 NO_PERMISSION = "Operation not permitted"
 
