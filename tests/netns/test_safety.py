@@ -191,7 +191,7 @@ def assert_in_step(namespace: Namespace) -> None:
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_after_a_kill_in_the_middle_the_next_sync_completes_the_work(share: float, namespace: Namespace) -> None:
-    many(namespace, 2000)
+    many(namespace, 12_000)  # so many that two ip write
     started = time.monotonic()
     namespace.fz("-q", "sync")
     whole = time.monotonic() - started
@@ -284,7 +284,7 @@ def test_a_device_that_goes_down_in_the_middle_is_no_failure(namespace: Namespac
 def test_a_refused_line_is_reported_and_does_not_stop_the_thousands_around_it(machine: Machine) -> None:
     """The way to a router may go after its route was added: the kernel keeps that, and takes no copy of it."""
     machine.batch([f"route add 192.168.55.0/24 dev {LAN} scope link"])
-    machine.batch(f"route add 10.{i >> 8}.{i & 255}.0/24 dev {LAN} scope link" for i in range(1500))
+    machine.batch(f"route add 10.{i >> 8}.{i & 255}.0/24 dev {LAN} scope link" for i in range(5500))
     machine.batch(
         f"route add 10.{100 + (i >> 8)}.{i & 255}.0/24 via {'192.168.55.1' if i == 700 else '10.77.0.1'}"
         for i in range(1500)
@@ -295,4 +295,4 @@ def test_a_refused_line_is_reported_and_does_not_stop_the_thousands_around_it(ma
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "10.102.188.0/24 via 192.168.55.1" in line
     assert "Nexthop has invalid gateway" in line
-    assert 2 + 1500 + 1499 == len([line for line in machine.routes("inet") if TUNNEL not in line])
+    assert 2 + 5500 + 1499 == len([line for line in machine.routes("inet") if TUNNEL not in line])
