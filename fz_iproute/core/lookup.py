@@ -318,8 +318,12 @@ def _within_link(address: int) -> bool:
 
 def _preference(route: Route) -> int:
     """How `pref` or a router advertisement ranks the route."""
-    known = {"low": 1, "medium": 2, "high": 3}
-    return next((known[rank] for word, rank in pairwise(route.attributes.words) if word == "pref" and rank in known), 2)
+    known = {"low": 1, "medium": _USUAL, "high": 3}
+    ranks = (known[rank] for word, rank in pairwise(route.attributes.words) if word == "pref" and rank in known)
+    return next(ranks, _USUAL)
+
+
+_USUAL = 2
 
 
 def _doubt(route: Route, routes: Sequence[Route]) -> str:
@@ -329,6 +333,14 @@ def _doubt(route: Route, routes: Sequence[Route]) -> str:
         equals = [other for other in routes if (other.attributes.metric, other.attributes.tos) == rank]
         if sum(other.attributes.gatewayed for other in equals) > 1:
             return "of several equal default routes the kernel takes one whose router answers; taken the first"
+    if route.attributes.family == "inet6":
+        lowest = routes[0].attributes.metric
+        is_lowest = route.attributes.metric == lowest
+        rivals = [other for other in routes if (other.attributes.metric == lowest) == is_lowest]
+        if any(
+            len(other.attributes.devices) > 1 and (len(rivals) > 1 or _preference(other) != _USUAL) for other in rivals
+        ):
+            return "of a route with several nexthops `ip` shows the preference of the first; taken for that of all"
     return route.attributes.inexpressible
 
 

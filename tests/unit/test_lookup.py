@@ -177,3 +177,14 @@ def test_equal_defaults_through_routers_are_a_doubt() -> None:
     tables = {254: [gatewayed("default", "192.0.2.1"), gatewayed("default", "192.0.2.2", "eth1")]}
     (doubt,) = way(packet("203.0.113.1"), [MAIN], tables).doubts
     assert "whose router answers" in doubt
+
+
+@pytest.mark.parametrize(("pref", "rivals", "doubts"), [("medium", 0, 0), ("medium", 1, 1), ("low", 0, 1)])
+def test_a_preference_that_ip_does_not_show_is_a_doubt(pref: str, rivals: int, doubts: int) -> None:
+    """Each nexthop of an IPv6 route has its own; it is printed for the first."""
+    one = route("2001:db8::/32", "eth0", metric=1024, pref=pref)
+    both = one._replace(attributes=one.attributes._replace(devices=("eth0", "eth1")))
+    others = [route("2001:db8::/32", "eth1", metric=1024)] * rivals
+    rule = Rule("inet6", 100, "lookup", 254)
+    decision = way(packet("2001:db8::1"), [rule], {254: [both, *others]})
+    assert doubts == len(decision.doubts)
