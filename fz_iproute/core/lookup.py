@@ -292,11 +292,10 @@ def _choose_inet(routes: Sequence[Route], packet: Packet, links: Mapping[str, Li
 
 
 def _choose_inet6(routes: Sequence[Route], packet: Packet, links: Mapping[str, Link]) -> _Choice:
-    """The first of the best score. Only the lowest metric is a class of its own, all others are one together."""
+    """The first of the best score, in the first class in which one may be used."""
     wanted = packet.oif or packet.iif  # what is forwarded goes back where it came from, if it can
     strict = (packet.oif and not packet.src) or _within_link(packet.dst)
-    lowest = sum(route.attributes.metric == routes[0].attributes.metric for route in routes)
-    for rivals in (routes[:lowest], routes[lowest:]):
+    for rivals in _classes(routes):
         best: _Choice = (None, ())
         most = 0
         for route in rivals:
@@ -309,6 +308,12 @@ def _choose_inet6(routes: Sequence[Route], packet: Packet, links: Mapping[str, L
         if most:
             return best
     return None, ()
+
+
+def _classes(routes: Sequence[Route]) -> tuple[Sequence[Route], Sequence[Route]]:
+    """IPv6: only the lowest metric is a class of its own, all others are one together."""
+    lowest = sum(route.attributes.metric == routes[0].attributes.metric for route in routes)
+    return routes[:lowest], routes[lowest:]
 
 
 def _within_link(address: int) -> bool:
@@ -334,9 +339,7 @@ def _doubt(route: Route, routes: Sequence[Route]) -> str:
         if sum(other.attributes.gatewayed for other in equals) > 1:
             return "of several equal default routes the kernel takes one whose router answers; taken the first"
     if route.attributes.family == "inet6":
-        lowest = routes[0].attributes.metric
-        is_lowest = route.attributes.metric == lowest
-        rivals = [other for other in routes if (other.attributes.metric == lowest) == is_lowest]
+        rivals = next(rivals for rivals in _classes(routes) if route in rivals)
         if any(
             len(other.attributes.devices) > 1 and (len(rivals) > 1 or _preference(other) != _USUAL) for other in rivals
         ):
