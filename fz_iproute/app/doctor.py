@@ -92,8 +92,8 @@ def _tables(
         for key in recorded.outputs:
             name = key.removeprefix(start)
             if key.startswith(start) and " " not in name:
-                (documents,) = ip.answers(ip.ask(family, f"route show table {name}"))
-                tables[parse.table_number(name)][family] = parse.routes(documents, family, links, objects)
+                (listing,) = ip.answers(ip.ask(family, f"route show table {name}"))
+                tables[parse.table_number(name)][family] = parse.routes(listing, family, links, objects)
     return tables
 
 

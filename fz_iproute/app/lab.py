@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fz_iproute.core import config as core_config
 from fz_iproute.core import parse, rebuild
@@ -90,7 +91,7 @@ class Lab:
         early, late = rebuild.routes(self._record, links)
         objects = list(rebuild.nexthops(self._record, links))
         # The kernel has made routes of its own for the addresses.
-        site.do(Command(family, ("route", "flush", "table", "main"), "") for family in FAMILIES)
+        site.do(Command(family, "route flush table main", "") for family in FAMILIES)
         with site.meanwhile(rebuild.lost_sources(self._record)):
             site.do(early)
             site.do(objects)
@@ -183,22 +184,22 @@ class _Site:
         due = [refusal.command for refusal in self._refused]
         with self.meanwhile(rebuild.lost_ways(due)):
             refusals = self.attempt(due)
-        return self._lost + [Lost(f"ip {' '.join(refusal.command.words)}", refusal.words) for refusal in refusals]
+        return self._lost + [Lost(f"ip {refusal.command.line}", refusal.words) for refusal in refusals]
 
 
 def _record(recorded: Recording) -> Record:
     source = RecordedIp(recorded)
 
-    def documents(family: Family | None, question: str) -> list[Document]:
+    def answer(family: Family | None, question: str) -> list[Any]:
         return source.answers(source.ask(family, question))[0]
 
     return Record(
-        links=documents(None, "link show"),
-        addresses=documents(None, "address show"),
-        nexthops=documents(None, "nexthop show"),
-        rules={family: documents(family, RULES_IN_DETAIL) for family in FAMILIES},
+        links=answer(None, "link show"),
+        addresses=answer(None, "address show"),
+        nexthops=answer(None, "nexthop show"),
+        rules={family: answer(family, RULES_IN_DETAIL) for family in FAMILIES},
         routes={
-            (family, table): documents(family, question)
+            (family, table): answer(family, question)
             for family, table, question in rebuild.recorded_tables(recorded.outputs)
         },
         words={

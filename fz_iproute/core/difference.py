@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from fz_iproute.core.desired import Contents
-from fz_iproute.core.model import Attributes, Route
+from fz_iproute.core.model import Attributes, Route, in_rows
 from fz_iproute.core.prefix import Family
 
 _WORST = 2**32 - 1  # the highest metric
@@ -25,11 +25,11 @@ class Phase(IntEnum):
 
 
 class Step(NamedTuple):
-    """What is to be done to a route: add, append, replace or del, and why; "" if it is only stale."""
+    """What is to be done to routes of one shape: add, append, replace or del, and why; "" if one is only stale."""
 
     phase: Phase
     verb: str
-    route: Route
+    routes: Sequence[Route]  # one, but for many new ones in a row
     reason: str
 
 
@@ -40,7 +40,7 @@ _Key = tuple[str, str, int]
 def steps(family: Family, contents: Contents, prune: bool, tunnels: Collection[str]) -> Iterator[Step]:
     """What leads from the present contents of a table to the wanted ones. Without `prune`, copies stay."""
     alone, wanted = _parted(contents)
-    yield from (_addition("add", route) for route in alone)
+    yield from (_addition("add", *row) for row in in_rows(alone))
     _, ours, others = contents
     want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
     reached = {route.dst for route in wanted}
@@ -62,10 +62,11 @@ def steps(family: Family, contents: Contents, prune: bool, tunnels: Collection[s
         else:
             found = _inet6_group(*group, spare=next(m for m in range(_WORST, 0, -1) if m not in taken[key[0]]))
         for step in found:
-            if step.verb == "del" and _could_hit(step.route, at_risk, objects):
+            (route,) = step.routes
+            if step.verb == "del" and _could_hit(route, at_risk, objects):
                 continue
             # Without pruning, of the copies only those may go that another one of the same destination supersedes.
-            if prune or step.verb != "del" or step.route.dst in reached or _is_tunnels(step.route, tunnels):
+            if prune or step.verb != "del" or route.dst in reached or _is_tunnels(route, tunnels):
                 yield step
 
 
@@ -116,7 +117,7 @@ def _inet_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[Ro
         # and all that belong behind it wait with it.
         blocked = blocked or route in have
         verb = "append" if position or have or alien else "add"
-        yield Step(Phase.ADD_BACK, verb, route, "out of order") if blocked else _addition(verb, route)
+        yield Step(Phase.ADD_BACK, verb, [route], "out of order") if blocked else _addition(verb, route)
     yield from (_deletion(route) for route in have if route not in want[:kept])
 
 
@@ -147,10 +148,10 @@ def _inet6_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[R
         # double with a metric of its own carries the traffic while one goes and the other comes.
         double = _with_metric(route, spare)
         replaced.append(rival)
-        yield Step(Phase.ADD, "append", double, "holds the place while its original changes")
-        yield Step(Phase.DELETE, "del", rival, "changed")
-        yield Step(Phase.ADD_BACK, "append", route, f"changed, was {route.changed_from(rival)}")
-        yield Step(Phase.CLEAN_UP, "del", double, "held the place")
+        yield Step(Phase.ADD, "append", [double], "holds the place while its original changes")
+        yield Step(Phase.DELETE, "del", [rival], "changed")
+        yield Step(Phase.ADD_BACK, "append", [route], f"changed, was {route.changed_from(rival)}")
+        yield Step(Phase.CLEAN_UP, "del", [double], "held the place")
     yield from (_deletion(route) for route in have if route not in want and route not in replaced)
 
 
@@ -162,12 +163,12 @@ def _with_metric(route: Route, metric: int) -> Route:
     return Route(route.dst, route.attributes._replace(words=tuple(words), metric=metric))
 
 
-def _addition(verb: str, route: Route) -> Step:
-    return Step(_phase(route), verb, route, "missing")
+def _addition(verb: str, *row: Route) -> Step:
+    return Step(_phase(row[0]), verb, row, "missing")
 
 
 def _replacement(new: Route, old: Route) -> Step:
-    return Step(_phase(new), "replace", new, f"changed, was {new.changed_from(old)}")
+    return Step(_phase(new), "replace", [new], f"changed, was {new.changed_from(old)}")
 
 
 def _phase(added: Route) -> Phase:
@@ -177,4 +178,4 @@ def _phase(added: Route) -> Phase:
 
 
 def _deletion(route: Route) -> Step:
-    return Step(Phase.DELETE, "del", route, "")
+    return Step(Phase.DELETE, "del", [route], "")

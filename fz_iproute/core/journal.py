@@ -81,7 +81,6 @@ def parse(lines: Iterable[str]) -> list[RecordedPass]:
     """
     passes: list[RecordedPass] = []
     behind_command = False
-    known: dict[str, str] = {}
     for number, ended in enumerate(lines, start=1):
         line = ended.removesuffix("\n")
         if len(line) > _LONGEST:
@@ -98,7 +97,7 @@ def parse(lines: Iterable[str]) -> list[RecordedPass]:
             if ended == line:
                 raise Unreadable(number, "it has no end: half a command does something else than the whole")
             try:
-                found = _recorded(line, known)
+                found = _recorded(line)
             except ValueError as error:
                 raise Unreadable(number, f"{error}: {_shown(line)}") from None
             if not passes:
@@ -135,7 +134,7 @@ def _time_of_heading(text: str) -> datetime | None:
         return None  # 31 February: somebody else's comment
 
 
-def _recorded(line: str, known: dict[str, str]) -> Recorded:
+def _recorded(line: str) -> Recorded:
     # Bytes that are not UTF-8 come as surrogates, and go to `ip` as they came.
     if not (line.isprintable() or _RAW.sub("", line).isprintable()):
         raise ValueError("there is a control character in it")
@@ -154,10 +153,10 @@ def _recorded(line: str, known: dict[str, str]) -> Recorded:
         words = words[1:]
     if netns is not None and not (netns.isprintable() and _NETNS.fullmatch(netns)):
         raise ValueError("no network namespace has such a name")
-    if any(" " in word for word in words) or not _COMMANDS[family].fullmatch(" ".join(words)):
+    command = Command(family, " ".join(words), "recorded")
+    if any(" " in word for word in words) or not _COMMANDS[family].fullmatch(command.line):
         raise ValueError("it is not a command that fz-iproute writes")
-    # The same few words come again and again: each is kept once.
-    return Recorded(line, netns, Command(family, tuple(known.setdefault(word, word) for word in words), "recorded"))
+    return Recorded(line, netns, command)
 
 
 def _shown(line: str) -> str:

@@ -1,7 +1,8 @@
 """What the planner knows of a machine: links, rules and routes, as `ip` names them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 from fz_iproute.core.prefix import Family, Prefix
@@ -64,6 +65,15 @@ class Route(NamedTuple):
             return " ".join(before)
         places = [place for place, word in enumerate(before) if word != after[place]]
         return " ".join(f"{before[place - 1]} {before[place]}" for place in places)
+
+
+def in_rows(routes: Iterable[Route]) -> Iterator[list[Route]]:
+    """The routes, cut where one differs from the next in more than its destination, or is a default route.
+
+    Thousands of routes share a handful of attributes: what follows from these is asked once for each row.
+    """
+    for _, row in groupby(routes, key=lambda route: (id(route.attributes), route.dst == "default")):
+        yield list(row)
 
 
 class Link(NamedTuple):
@@ -174,17 +184,31 @@ class Snapshot:
 
 
 class Command(NamedTuple):
-    """One `ip` command that writes. `words` is the batch line, from `route` or `rule` on."""
+    """One `ip` command that writes. `line` is that of a batch, from `route` or `rule` on, with single spaces."""
 
     family: Family
-    words: tuple[str, ...]
+    line: str
     reason: str
     independent: bool = False  # of all others: an on-link route where there is none
+
+    @classmethod
+    def of(cls, family: Family, words: Sequence[str], reason: str = "") -> "Command":
+        """From words. ValueError if one has a space in it, which would make two of it."""
+        line = " ".join(words)
+        if line.count(" ") != len(words) - 1:
+            raise ValueError(f"a word with a space: {line!r}")
+        return cls(family, line, reason)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of the line."""
+        return tuple(self.line.split(" "))
 
     @property
     def table(self) -> int | None:
         """The table that it writes to; None for a rule."""
-        return int(self.words[3]) if self.words[0] == "route" else None
+        kind, _, _, table, *_ = self.line.split(" ", 4)
+        return int(table) if kind == "route" else None
 
 
 class Outcome(NamedTuple):

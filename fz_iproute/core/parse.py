@@ -10,10 +10,15 @@ from fz_iproute.core.prefix import Family, Prefix
 
 Document = dict[str, Any]
 
+# A route as `ip -json` lists it: its destination, and the rest of its document. A table has many routes but few
+# shapes, so those that differ in nothing but their destination may share one rest.
+Listed = tuple[str, Document]
+
 # A batch line is split at white space, `#` starts a comment even inside quotes, a leading quote starts a
 # quoted word; the rest of the printable characters mean themselves.
 _DEVICE = re.compile(r"""[^\s#'"][^\s#]*""")
 _VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
+_NO_PART = re.compile(r"[^\w.:/+-]", re.ASCII)
 
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
@@ -25,15 +30,76 @@ class Unparsable(ValueError):
     """The document is JSON, but not what `ip` prints."""
 
 
+def answer_of(question: str, text: bytes) -> list[Any]:
+    """What `ip -json` prints to a question: routes as Listed, anything else as documents. ValueError if neither."""
+    return listing_of(text) if question.startswith("route show") else documents_of(text)
+
+
 def documents_of(text: bytes) -> list[Document]:
     """A JSON list of objects; ValueError if it is anything else."""
+    return _loaded(_decoded(text))
+
+
+def listed(documents: Iterable[Document]) -> list[Listed]:
+    """Routes from a document for each. Unparsable if one has no destination."""
+    shapes: dict[str, Document] = {}
+    found = []
+    for document in documents:
+        if "dst" not in document:
+            raise Unparsable("a route without a destination")
+        rest = {key: value for key, value in document.items() if key != "dst"}
+        found.append((document["dst"], shapes.setdefault(repr(rest), rest)))
+    return found
+
+
+def listing_of(text: bytes) -> list[Listed]:
+    """The JSON list of objects that `ip -json route show` prints; ValueError if it is anything else."""
+    whole = _decoded(text)
+    try:
+        return _shared(whole)
+    except ValueError:
+        return listed(_loaded(whole))  # not as `ip` prints it, or not at all
+
+
+def _shared(text: str) -> list[Listed]:
+    """The same at a third of the cost: what stands between two destinations is only parsed where it is a new one.
+
+    A list is what its members are, so it is read exactly if each of them can be read. ValueError if one cannot.
+    """
+    if not text.startswith("[{") or not text.endswith("}]"):
+        raise ValueError("not a list of objects")
+    # Then all of them end alike, also the last one.
+    head, *pieces = f"{text[1:-1]},{{".split('"dst":"')
+    shapes: dict[tuple[str, str], tuple[Document, str]] = {}
+    found: list[Listed] = []
+    for piece in pieces:
+        dst, _, tail = piece.partition('"')
+        shape = shapes.get((head, tail))
+        if shape is None:
+            # The type of the next route stands before its destination.
+            end = tail.rindex("},{") + 1
+            (rest,) = _loaded(f'[{head}"dst":""{tail[:end]}]')
+            del rest["dst"]
+            shape = shapes[head, tail] = rest, tail[end + 1 :]
+        found.append((dst, shape[0]))
+        head = shape[1]
+    if head != "{" or "\\" in "".join([dst for dst, _ in found]):
+        raise ValueError("not what `ip` prints")
+    return found
+
+
+def _decoded(text: bytes) -> str:
     if b"\\'" in text:
         # iproute2 5.9 escapes it, which is no JSON.
         text = _ESCAPED.sub(lambda match: b"'" if match[0] == b"\\'" else match[0], text)
     # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
+    return text.decode("utf-8", "surrogateescape")
+
+
+def _loaded(text: str) -> list[Document]:
     # `encap ip` prints a second `dst` into its route: the first is the route's. (For all, it would take too long.)
-    hook = _first_of_each if b'"encap"' in text else None
-    documents = json.loads(text.decode("utf-8", "surrogateescape"), strict=False, object_pairs_hook=hook)
+    hook = _first_of_each if '"encap"' in text else None
+    documents = json.loads(text, strict=False, object_pairs_hook=hook)
     if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
         raise ValueError("JSON, but not a list of objects")
     return documents
@@ -180,31 +246,33 @@ def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:
 
 
 def routes(
-    documents: Iterable[Document],
+    listing: Iterable[Listed],
     family: Family,
     links: Mapping[str, Link],
     nexthops: Mapping[int, Nexthop] | None = None,
 ) -> tuple[Route, ...]:
     """`ip -json route show table T`, in the kernel's order, without the duplicates of an IPv6 dump under churn."""
-    shapes: dict[str, Attributes] = {}
+    # Each beside its shape, which holds that in its place: no other may get its id.
+    shapes: dict[int, tuple[Document, Attributes]] = {}
     found: list[Route] = []
-    for document in documents:
-        rest = document.copy()  # whoever has read it may want to read it again
-        dst = rest.pop("dst")
-        if not _VALUE.fullmatch(dst):
-            raise Unparsable(f"{dst!r} is not a destination")
-        shape = repr(rest)
-        attributes = shapes.get(shape)
-        if attributes is None:
+    for dst, rest in listing:
+        shape = shapes.get(id(rest))
+        if shape is None:
             attributes = _attributes(family, {**_UNPRINTED[family], **rest}, links, nexthops or {})
-            shapes[shape] = attributes
-        found.append(Route(dst, attributes))
-    return tuple(dict.fromkeys(found) if family == "inet6" else found)
+            shape = shapes[id(rest)] = rest, attributes
+        found.append(Route(dst, shape[1]))
+    destinations = [dst for dst, _ in found]
+    if not all(destinations) or _NO_PART.search("".join(destinations)):
+        odd = next(dst for dst in destinations if not _VALUE.fullmatch(dst))
+        raise Unparsable(f"{odd!r} is not a destination")
+    if family == "inet6" and len(set(destinations)) < len(found):
+        found = list(dict.fromkeys(found))
+    return tuple(found)
 
 
-def needs_nexthops(documents: Iterable[Document]) -> bool:
+def needs_nexthops(listing: Iterable[Listed]) -> bool:
     """True if some route names only its nexthop object (sysctl net.ipv4.nexthop_compat_mode = 0)."""
-    return any("nhid" in document and not {"dev", "nexthops"} & document.keys() for document in documents)
+    return any("nhid" in rest and not {"dev", "nexthops"} & rest.keys() for _, rest in listing)
 
 
 def _attributes(

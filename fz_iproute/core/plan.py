@@ -23,8 +23,8 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
     commands: list[Command] = []
     for family in FAMILIES:
         due: dict[tuple[Phase, _Order], list[Command]] = defaultdict(list)
-        for phase, order, command in (*_route_commands(family, desired, prune), *_rule_commands(family, desired)):
-            due[phase, order].append(command)
+        for phase, order, found in (*_route_commands(family, desired, prune), *_rule_commands(family, desired)):
+            due[phase, order] += found
         commands += [command for place in sorted(due) for command in due[place]]
     return commands
 
@@ -45,7 +45,10 @@ def leftovers(old: Desired, new: Desired) -> list[Command] | None:
     return [command._replace(reason="no longer wanted") for command in commands if command.words[1] == "del"]
 
 
-def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[tuple[Phase, _Order, Command]]:
+_Due = tuple[Phase, _Order, list[Command]]
+
+
+def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[_Due]:
     refused: dict[Route, str] = {}
     mirror = desired.layout.mirror
     ranks = _ranks(family, desired.rules)
@@ -54,34 +57,54 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[t
             continue
         refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
         waiting = PrefixSet(_still_claimed(family, desired) if table == mirror else ())
-        number, rank = str(table), ranks.get(table, _UNASKED)
-        order: _Order = ()
-        alike = None
+        rank = ranks.get(table, _UNASKED)
         # A copy that stays, stays where copies belong: in another table it could stand in front of the tunnel's routes.
         for step in steps(family, contents, prune or table != mirror, desired.tunnels):
-            phase, verb, route, reason = step
-            if phase is not Phase.ADD or route.attributes is not alike:
-                # Thousands of routes share a handful of attributes, and mostly follow each other.
-                order, alike = _order(step, rank), route.attributes if phase is Phase.ADD else None
-            if phase is Phase.ADD and waiting and waiting.covers(Prefix.of_route(route.dst, family)):
-                phase = Phase.ADD_BACK
-            words = ("route", verb, "table", number, *route.words)
-            why = reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
-            independent = verb == "add" and phase is Phase.ADD
-            yield phase, order, Command(family, words, why, independent)
+            order = _order(step, rank)
+            why = step.reason
+            if not why:
+                (route,) = step.routes
+                why = f"stale: {refused.get(route) or _staleness(route, table, desired)}"
+            for part in _in_time(step, waiting):
+                yield part.phase, order, _commands(table, part, why)
+
+
+def _in_time(step: Step, waiting: PrefixSet) -> Iterator[Step]:
+    """The step, without those new routes that must wait until others have gone; and then these."""
+    if step.phase is not Phase.ADD or not waiting:
+        yield step
+        return
+    parts: tuple[list[Route], list[Route]] = [], []
+    for route in step.routes:
+        parts[waiting.covers(Prefix.of_route(route.dst, route.attributes.family))].append(route)
+    for phase, routes in zip((Phase.ADD, Phase.ADD_BACK), parts, strict=True):
+        if routes:
+            yield step._replace(phase=phase, routes=routes)
+
+
+def _commands(table: int, step: Step, why: str) -> list[Command]:
+    """One for each route of the step."""
+    attributes = step.routes[0].attributes
+    start = f"route {step.verb} table {table}"
+    if attributes.type != "unicast":
+        start += f" {attributes.type}"
+    rest = " ".join(attributes.words)
+    independent = step.verb == "add" and step.phase is Phase.ADD
+    return [Command(attributes.family, f"{start} {dst} {rest}", why, independent) for dst, _ in step.routes]
 
 
 def _order(step: Step, rank: tuple[int, int]) -> _Order:
     """The place of a step among those of its phase; `rank` is that of its table."""
-    attributes = step.route.attributes
+    route = step.routes[0]
+    attributes = route.attributes
     match step.phase:
         case Phase.ADD:
-            return (not is_tunnel_route(step.route),)  # what the VPN has inside of a LAN stands before the LAN does
+            return (not is_tunnel_route(route),)  # what the VPN has inside of a LAN stands before the LAN does
         case Phase.ADD_DEFAULT:
             return (attributes.metric,)  # a backstop last
         case Phase.DELETE:
             # The widest route would otherwise take what the others leave; a backstop stops what others would take.
-            return (*rank, Prefix.of_route(step.route.dst, attributes.family).length, attributes.type == "unicast")
+            return (*rank, Prefix.of_route(route.dst, attributes.family).length, attributes.type == "unicast")
     return ()
 
 
@@ -118,7 +141,7 @@ def _ranks(family: Family, rules: Rules) -> Mapping[int, tuple[int, int]]:
     return ranks
 
 
-def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[Phase, _Order, Command]]:
+def _rule_commands(family: Family, desired: Desired) -> Iterator[_Due]:
     wanted = [rule for rule in desired.rules.wanted if rule.family == family]
     surplus = Counter(rule for rule in desired.rules.ours if rule.family == family)
     for rule in wanted:
@@ -126,10 +149,10 @@ def _rule_commands(family: Family, desired: Desired) -> Iterator[tuple[Phase, _O
             surplus[rule] -= 1
         else:
             # The tunnel's own first, then the LAN, then the internet: at no time does the last stand alone.
-            yield Phase.ADD_RULE, (rule.priority,), Command(family, _rule_words("add", rule), "missing")
+            yield Phase.ADD_RULE, (rule.priority,), [Command.of(family, _rule_words("add", rule), "missing")]
     for rule in surplus.elements():
         why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
-        yield Phase.DELETE, (-rule.priority, 1), Command(family, _rule_words("del", rule), why)
+        yield Phase.DELETE, (-rule.priority, 1), [Command.of(family, _rule_words("del", rule), why)]
 
 
 def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:

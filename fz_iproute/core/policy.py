@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fz_iproute.core import parse
 from fz_iproute.core.config import Lan
-from fz_iproute.core.model import Attributes, Link, Route
+from fz_iproute.core.model import Attributes, Link, Route, in_rows
 from fz_iproute.core.prefix import Prefix, PrefixSet
 
 # RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291: nobody on the internet can be reached there.
@@ -48,34 +48,32 @@ class Policy:
         """
         found = []
         paths: set[tuple[str, int, tuple[str, ...]]] = set()
-        shape = None
-        for route in main:
-            dst, attributes = route
-            if attributes is not shape:
-                # Thousands of routes share a handful of attributes, and mostly follow each other.
-                shape = attributes
-                possible = attributes.type == "unicast" and bool(attributes.devices) and not attributes.expired
-                on_link = attributes.on_link
-                refusal = self._refusal_by_attributes(attributes)
-            if possible and dst != "default":
-                prefix = Prefix.of_route(dst, attributes.family)
-                if on_link or self._allow.covers(prefix):
-                    doubled = False
-                    if attributes.family == "inet6":
-                        path = dst, attributes.metric, attributes.path
-                        doubled = path in paths
-                        paths.add(path)
-                    found.append(self._verdict(route, prefix, _DOUBLED if doubled else refusal, claimed))
+        for row in in_rows(main):
+            dst, attributes = row[0]
+            if dst == "default" or attributes.type != "unicast" or not attributes.devices or attributes.expired:
+                continue
+            family, on_link = attributes.family, attributes.on_link
+            refusal = self._refusal_by_attributes(attributes)
+            for route in row:
+                prefix = Prefix.of_route(route.dst, family)
+                if not on_link and not self._allow.covers(prefix):
+                    continue
+                doubled = False
+                if family == "inet6":
+                    path = route.dst, attributes.metric, attributes.path
+                    doubled = path in paths
+                    paths.add(path)
+                if doubled or refusal:
+                    found.append(Verdict(route, _DOUBLED if doubled else refusal, attributes.inexpressible and refusal))
+                else:
+                    found.append(self._verdict(route, prefix, claimed))
         return found
 
-    def _verdict(self, route: Route, prefix: Prefix, refusal: str, claimed: PrefixSet) -> Verdict:
-        attributes = route.attributes
-        if refusal:
-            return Verdict(route, refusal, refusal if attributes.inexpressible else "")
+    def _verdict(self, route: Route, prefix: Prefix, claimed: PrefixSet) -> Verdict:
         if self._deny and (denied := self._deny.covering(prefix) or next(self._deny.inside(prefix), None)):
             return Verdict(route, f"lan.deny has {denied}", "")
-        if prefix.length < (least := self._lan.min_prefixlen[attributes.family]):
-            return Verdict(route, f"wider than lan.min_prefixlen.{attributes.family} = {least}", "")
+        if prefix.length < (least := self._lan.min_prefixlen[prefix.family]):
+            return Verdict(route, f"wider than lan.min_prefixlen.{prefix.family} = {least}", "")
         suspect = not PRIVATE.covers(prefix) and not self._allow.covers(prefix)
         if suspect and self._lan.trust == "private":
             return Verdict(route, 'a public prefix: lan.trust = "private", and lan.allow does not have it', "")
@@ -124,7 +122,7 @@ class Policy:
             for dst in _TO_ALL
             for device in dict.fromkeys(shared)
         ]
-        return parse.routes(documents, "inet", self._links)
+        return parse.routes(parse.listed(documents), "inet", self._links)
 
     def parted(
         self, table: Iterable[Route], also: Callable[[Route], bool] = lambda route: False
@@ -135,19 +133,14 @@ class Policy:
         """
         ours: list[Route] = []
         others: list[Route] = []
-        shape = None
-        for route in table:
-            dst, attributes = route
-            if attributes is not shape:
-                shape = attributes
-                possible = self._is_ours_by_attributes(attributes)
-                on_link = attributes.on_link
-            is_copy = (
-                possible
-                and dst != "default"
-                and (on_link or self._allow.covers(Prefix.of_route(dst, attributes.family)))
-            )
-            (ours if is_copy or also(route) else others).append(route)
+        for row in in_rows(table):
+            dst, attributes = row[0]
+            possible = dst != "default" and self._is_ours_by_attributes(attributes)
+            for route in row:
+                is_copy = possible and (
+                    attributes.on_link or self._allow.covers(Prefix.of_route(route.dst, attributes.family))
+                )
+                (ours if is_copy or also(route) else others).append(route)
         return tuple(ours), tuple(others)
 
     def _is_ours_by_attributes(self, attributes: Attributes) -> bool:

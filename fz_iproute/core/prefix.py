@@ -10,6 +10,7 @@ Family = Literal["inet", "inet6"]
 FAMILIES: tuple[Family, ...] = ("inet", "inet6")
 
 _BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
+_AF = {"inet": AF_INET, "inet6": AF_INET6}
 
 
 class Prefix(NamedTuple):
@@ -27,7 +28,7 @@ class Prefix(NamedTuple):
         host, _, length = dst.partition("/")
         try:
             # `ipaddress` would take most of the time of a pass over a large LAN.
-            address = int.from_bytes(inet_pton(AF_INET if family == "inet" else AF_INET6, host))
+            address = int.from_bytes(inet_pton(_AF[family], host))
         except OSError:
             raise ValueError(f"{dst!r} is not a prefix of {family}") from None
         return cls(family, address, int(length) if length else _BITS[family])
@@ -71,42 +72,38 @@ class PrefixSet:
     """A set of prefixes. A question costs one look-up per distinct length, however many there are."""
 
     def __init__(self, prefixes: Iterable[Prefix] = ()) -> None:
-        lengths: dict[Family, dict[int, set[int]]] = {family: defaultdict(set) for family in FAMILIES}
+        lengths: dict[Family, dict[int, dict[int, Prefix]]] = {family: defaultdict(dict) for family in FAMILIES}
         for prefix in prefixes:
-            lengths[prefix.family][prefix.length].add(prefix.address)
+            lengths[prefix.family][prefix.length][prefix.address] = prefix
         # Widest first: the widest cover is the one worth naming to a person.
-        self._lengths = {family: sorted(found.items()) for family, found in lengths.items()}
+        self._lengths = {
+            family: [(length, _BITS[family] - length, found[length]) for length in sorted(found)]
+            for family, found in lengths.items()
+        }
+        self._has_members = any(self._lengths.values())
 
     def covering(self, prefix: Prefix) -> Prefix | None:
         """The widest member that is equal to `prefix` or contains it."""
-        length = self._width(prefix)
-        return None if length is None else Prefix(prefix.family, prefix.network(length), length)
+        family, address, own = prefix
+        for length, shift, networks in self._lengths[family]:
+            if length > own:
+                break
+            if found := networks.get(address >> shift << shift):
+                return found
+        return None
 
     def covers(self, prefix: Prefix) -> bool:
         """True if some member is equal to `prefix` or contains it."""
-        return self._width(prefix) is not None
-
-    def _width(self, prefix: Prefix) -> int | None:
-        """The length of the widest member that is equal to `prefix` or contains it."""
-        family, address, own = prefix
-        bits = _BITS[family]
-        for length, networks in self._lengths[family]:
-            if length > own:
-                return None
-            shift = bits - length
-            if address >> shift << shift in networks:
-                return length
-        return None
+        return self.covering(prefix) is not None
 
     def inside(self, prefix: Prefix) -> Iterator[Prefix]:
         """The members that are strictly inside `prefix`."""
         return (member for member in self if member.length > prefix.length and prefix.covers(member))
 
     def __iter__(self) -> Iterator[Prefix]:
-        for family, lengths in self._lengths.items():
-            for length, networks in lengths:
-                for network in networks:
-                    yield Prefix(family, network, length)
+        for lengths in self._lengths.values():
+            for _, _, networks in lengths:
+                yield from networks.values()
 
     def __bool__(self) -> bool:
-        return any(self._lengths.values())
+        return self._has_members

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fz_iproute.core import parse
 from fz_iproute.core.model import Command, Link, Route, Rule
-from fz_iproute.core.parse import Document
+from fz_iproute.core.parse import Document, Listed
 from fz_iproute.core.prefix import FAMILIES, Family
 
 # The network namespace that holds the far ends of all cables.
@@ -34,7 +34,7 @@ class Record:
     addresses: list[Document]
     nexthops: list[Document]
     rules: Mapping[Family, list[Document]]
-    routes: Mapping[tuple[Family, int], list[Document]]  # by family and table
+    routes: Mapping[tuple[Family, int], list[Listed]]  # by family and table
     words: Mapping[Family, list[str]]  # routes of main that have metrics: only words tell which are locked
 
 
@@ -189,7 +189,7 @@ def cables_and_bridges(wanted: Sequence[Device], numbered: bool) -> Iterator[tup
             made.add(peer.name)
         elif device.kind == "veth":
             words += ["peer", "name", device.far_end, "netns", FAR]
-        yield device, Command("inet", tuple(words), "")
+        yield device, Command.of("inet", words)
 
 
 def _index(device: Device, numbered: bool) -> tuple[str, ...]:
@@ -206,20 +206,20 @@ def link_states(wanted: Sequence[Device], links: Mapping[str, Link]) -> Iterator
     here = [(device, links[device.name].word) for device in wanted if device.name in links]
     for device, word in here:
         if word and device.options:
-            yield Command("inet", ("link", "set", "dev", word, *device.options), "")
+            yield Command.of("inet", ("link", "set", "dev", word, *device.options))
     for device, word in here:
         if word and device.master in links and (master := links[device.master].word):
-            yield Command("inet", ("link", "set", "dev", word, "master", master), "")
+            yield Command.of("inet", ("link", "set", "dev", word, "master", master))
     for device, word in here:
         if word and device.up:
-            yield Command("inet", ("link", "set", "dev", word, "up"), "")
+            yield Command.of("inet", ("link", "set", "dev", word, "up"))
 
 
 def far_states(wanted: Sequence[Device]) -> Iterator[Command]:
     """In FAR: a cable has a carrier if its other end is up."""
     for device in wanted:
         if device.kind == "veth" and not device.peer and device.carrier:
-            yield Command("inet", ("link", "set", "dev", device.far_end, "up"), "")
+            yield Command.of("inet", ("link", "set", "dev", device.far_end, "up"))
 
 
 # Addresses
@@ -228,7 +228,7 @@ def far_states(wanted: Sequence[Device]) -> Iterator[Command]:
 def addresses(documents: Iterable[Document], links: Mapping[str, Link]) -> Found:
     """Exactly those recorded: the kernel's own of the loopback device go first."""
     for family in FAMILIES:
-        yield Command(family, ("address", "flush", "dev", "lo"), "")
+        yield Command.of(family, ("address", "flush", "dev", "lo"))
     for document in documents:
         link = links.get(document.get("ifname", ""))
         if link is None:
@@ -263,7 +263,7 @@ def _address(address: Document, link: Link) -> Command | Lost:
     label = address.get("label", link.name)
     if label != link.name and link.word == link.name and _WORD.fullmatch(label) and label.isprintable():
         words += ["label", label]
-    return Command(family, ("address", "add", *words, "dev", link.word), "")
+    return Command.of(family, ("address", "add", *words, "dev", link.word))
 
 
 _ADDRESS_OPTIONS = {"broadcast": "broadcast", "scope": "scope", "metric": "metric"}
@@ -281,8 +281,8 @@ def routers(record: Record, wanted: Sequence[Device]) -> list[Command]:
             except (KeyError, ValueError):
                 continue
     found: dict[Command, None] = {}
-    paths = [record.nexthops, *record.routes.values()]
-    for hop in (hop for path in paths for document in path for hop in (document, *document.get("nexthops", ()))):
+    paths = [*record.nexthops, *(rest for listing in record.routes.values() for _, rest in listing)]
+    for hop in (hop for path in paths for hop in (path, *path.get("nexthops", ()))):
         cable = cables.get(hop.get("dev", ""))
         if cable and "gateway" in hop and len(found) < _MOST_ROUTERS:
             try:
@@ -294,7 +294,7 @@ def routers(record: Record, wanted: Sequence[Device]) -> list[Command]:
                     far = f"{router}/{near.network.prefixlen}"
                     family: Family = "inet" if router.version == 4 else "inet6"
                     nodad = ("nodad",) if family == "inet6" else ()
-                    found[Command(family, ("address", "add", far, *nodad, "dev", cable.far_end), "")] = None
+                    found[Command.of(family, ("address", "add", far, *nodad, "dev", cable.far_end))] = None
     return list(found)
 
 
@@ -304,10 +304,7 @@ def routers(record: Record, wanted: Sequence[Device]) -> list[Command]:
 def nexthops(record: Record, links: Mapping[str, Link]) -> Found:
     """Objects, then groups of them. A group has no family, so none of its options may say one."""
     late = {
-        document.get("nhid")
-        for (family, _), documents in record.routes.items()
-        if family == "inet6"
-        for document in documents
+        rest.get("nhid") for (family, _), listing in record.routes.items() if family == "inet6" for _, rest in listing
     }
     for document in sorted(record.nexthops, key=lambda document: "group" in document):
         what = f"nexthop {document['id']}"
@@ -333,7 +330,7 @@ def nexthops(record: Record, links: Mapping[str, Link]) -> Found:
             words += ["onlink"] if "onlink" in document.get("flags", ()) else []
         words += ["proto", _number_of(document.get("protocol", "unspec"))]
         if is_batchable(words):
-            yield Command(family, tuple(words), "")
+            yield Command.of(family, words)
         else:
             yield Lost(what, "it has a value that `ip` does not print")
 
@@ -360,10 +357,8 @@ def routes(record: Record, links: Mapping[str, Link]) -> tuple[list[Command | Lo
     """
     early: list[Command | Lost] = []
     late: list[Command | Lost] = []
-    for (family, table), documents in record.routes.items():
-        numbered = [
-            {**document, "protocol": _number_of(document.get("protocol", "boot"))} for document in documents if document
-        ]
+    for (family, table), listing in record.routes.items():
+        numbered = [(dst, {**rest, "protocol": _number_of(rest.get("protocol", "boot"))}) for dst, rest in listing]
         found = parse.routes(numbered, family, links)
         dependent = {_group(route) for route in found if _is_dependent(route)}
         locks = _Locks(record.words.get(family, ()), found) if table == _MAIN else None
@@ -379,14 +374,14 @@ def lost_sources(record: Record) -> list[Command]:
     """
     there = {address.get("local") for document in record.addresses for address in document.get("addr_info", ())}
     wanted = {
-        document["prefsrc"]: None
-        for (family, _), documents in record.routes.items()
+        rest["prefsrc"]: None
+        for (family, _), listing in record.routes.items()
         if family == "inet"
-        for document in documents
-        if "prefsrc" in document
+        for _, rest in listing
+        if "prefsrc" in rest
     }
     return [
-        Command("inet", ("address", "add", f"{source}/32", "dev", "lo"), "")
+        Command.of("inet", ("address", "add", f"{source}/32", "dev", "lo"))
         for source in wanted
         if source not in there and _VALUE.fullmatch(source)
     ]
@@ -395,20 +390,23 @@ def lost_sources(record: Record) -> list[Command]:
 def lost_ways(refused: Iterable[Command]) -> list[Command]:
     """On-link routes to the routers of these routes: what led to them may have gone since, or be in other tables."""
     found: dict[Command, None] = {}
-    for family, words, *_ in refused:
+    for command in refused:
+        family, words = command.family, command.words
         table = words[3] if words[:2] == ("route", "append") else "main"
         for place in range(len(words) - 3):
             via, router, dev, device = words[place : place + 4]
             if via == "via" and dev == "dev":
                 way = (router, "dev", device, "proto", "255", "metric", str(2**32 - 1))
                 scope = ("scope", "link") if family == "inet" else ()
-                found[Command(family, ("route", "append", "table", table, *way, *scope), "")] = None
+                found[Command.of(family, ("route", "append", "table", table, *way, *scope))] = None
     return list(found)
 
 
 def undone(commands: Iterable[Command]) -> list[Command]:
     """What takes these additions back."""
-    return [Command(family, (words[0], "del", *words[2:]), "") for family, words, *_ in commands]
+    return [
+        Command.of(command.family, (kind, "del", *rest)) for command in commands for kind, _, *rest in [command.words]
+    ]
 
 
 def _group(route: Route) -> tuple[str, int, str]:
@@ -434,7 +432,7 @@ def _route(family: Family, table: int, route: Route, locks: "_Locks | None") -> 
     if not why:
         line = ("route", "append", "table", str(table), *words)
         if is_batchable(line):
-            return Command(family, line, "")
+            return Command.of(family, line)
         why = "it has a value that `ip` does not print"
     return Lost(f"route {route} table {table}", why)
 
@@ -494,14 +492,14 @@ def rules(record: Record) -> Found:
         found = parse.rules(record.rules.get(family, ()), family)
         if found:
             for priority in (0, 32766, 32767) if family == "inet" else (0, 32766):
-                yield Command(family, ("rule", "del", "priority", str(priority)), "")
+                yield Command.of(family, ("rule", "del", "priority", str(priority)))
         for rule in found:
             try:
                 words = ("rule", "add", *_rule_words(rule))
             except _Unknown as error:
                 yield Lost(f"rule {rule.priority}: {rule}", str(error))
             else:
-                yield Command(family, words, "")
+                yield Command.of(family, words)
 
 
 class _Unknown(Exception):

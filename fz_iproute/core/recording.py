@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
-from fz_iproute.core.parse import Document
+from fz_iproute.core.parse import Document, Listed
 from fz_iproute.core.prefix import Family, Prefix
 
 SCHEMA = 1
@@ -85,22 +85,22 @@ def narrowed(family: Family, question: str) -> tuple[str, list[str]]:
     return question, []
 
 
-def chosen(documents: list[Document], family: Family, selector: list[str]) -> Iterator[Document]:
+def chosen(listing: list[Listed], family: Family, selector: list[str]) -> Iterator[Listed]:
     """Of the routes of a table, those that `ip route show table T SELECTOR` prints."""
     if not selector:
-        yield from documents
+        yield from listing
         return
     kind, value = selector
     if kind == "scope":
-        for document in documents:
-            if document.get("scope", "global") == value:
+        for dst, rest in listing:
+            if rest.get("scope", "global") == value:
                 # A filter leaves its own key out.
-                yield {key: content for key, content in document.items() if key != "scope"}
+                yield (dst, {key: content for key, content in rest.items() if key != "scope"})
         return
     asked = Prefix.of_route(value, family)
-    for document in documents:
-        if _fits(kind, Prefix.of_route(document["dst"], family), asked):
-            yield document
+    for route in listing:
+        if _fits(kind, Prefix.of_route(route[0], family), asked):
+            yield route
 
 
 def local_documents(addresses: Iterable[Document], family: Family, *, forwards: bool = False) -> Iterator[Document]:

@@ -145,5 +145,6 @@ def _routes(snapshot: Snapshot, family: Family, documents: Any) -> tuple[Route, 
     usual: parse.Document = {"protocol": "static", "flags": []}
     if family == "inet6":
         usual |= {"metric": 1024, "pref": "medium"}
-    routes = parse.routes(({**usual, **document} for document in documents), family, snapshot.links)
+    listed = parse.listed({**usual, **document} for document in documents)
+    routes = parse.routes(listed, family, snapshot.links)
     return tuple(route for route in routes if not route.attributes.inexpressible)

@@ -84,14 +84,13 @@ class Work:
         return [(chunk, self._start(chunk)) for waves in self._waves.values() for chunk in next(waves, ())]
 
     def _start(self, chunk: _Chunk) -> Asked:
-        lines = [" ".join(command.words) for command in chunk.commands]
-        return self._ip.ask(chunk.family, *chunk.questions, first=lines)
+        return self._ip.ask(chunk.family, *chunk.questions, first=[command.line for command in chunk.commands])
 
 
 def _waves(family: Family, commands: Sequence[Command], questions: Sequence[str]) -> Iterator[Sequence[_Chunk]]:
     """The commands in pieces for one `ip` each. Those of one wave run side by side, and the next when all are done."""
     free = next((place for place, command in enumerate(commands) if not command.independent), len(commands))
-    if has_numbers(" ".join(command.words) for command in commands):
+    if has_numbers(command.line for command in commands):
         pieces = _unconfused([*sorted(commands[:free], key=_has_numbers), *commands[free:]])
         waves = [[_Chunk(family, piece)] for piece in pieces]
     else:
@@ -117,7 +116,7 @@ def _unconfused(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
     piece: list[Command] = []
     numbers: set[str] = set()
     for command in commands:
-        spelled = _SPELLED.findall(" ".join(command.words))
+        spelled = _SPELLED.findall(command.line)
         if len(piece) == MOST_LINES or any(option in numbers and not number for option, number in spelled):
             yield piece
             piece, numbers = [], set()
@@ -133,7 +132,7 @@ def has_numbers(lines: Iterable[str]) -> bool:
 
 
 def _has_numbers(command: Command) -> bool:
-    return has_numbers([" ".join(command.words)])
+    return has_numbers([command.line])
 
 
 _NUMBER = re.compile(r" (?:proto(?:col)?|scope|tos|realms) \d")

@@ -2,10 +2,11 @@
 
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import sh
 
 from fz_iproute.core.model import Command
-from fz_iproute.core.parse import Document, documents_of
+from fz_iproute.core.parse import Document, answer_of, documents_of
 from fz_iproute.core.prefix import Family
 from fz_iproute.core.version import OLDEST, is_too_old
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
@@ -33,8 +34,8 @@ _FAILED = re.compile(r"Command failed -:(\d+)")
 _NO_TABLE = "FIB table does not exist"
 
 
-# A list of documents for each question.
-Answers = dict[Family, list[list[Document]]]
+# For each question, what parse.answer_of() makes of its answer.
+Answers = dict[Family, list[list[Any]]]
 
 # Families are an option of the process, not of a line.
 OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
@@ -107,6 +108,18 @@ class Process:
             _ok_code=range(-64, 256),  # judged in one place, by whoever asked
             _preexec_fn=partial(_begin, in_child),
         )
+        try:
+            self._end: int | None = os.pidfd_open(self._process.pid)
+        except ProcessLookupError:
+            self._end = None  # it has ended already
+
+    def ends(self, seconds: float) -> bool:
+        """Wait for its end; False if it has not come within so many seconds."""
+        if self._end is None:
+            return True
+        waiting = select.poll()
+        waiting.register(self._end, select.POLLIN)
+        return bool(waiting.poll(seconds * 1000))
 
     def kill(self) -> None:
         """End it, whatever it is doing."""
@@ -119,6 +132,10 @@ class Process:
             self._process.wait()
         except ChildProcessError:
             return -signal.SIGKILL  # it had ended when somebody broke off the waiting for it: nobody knows how
+        finally:
+            if self._end is not None:
+                os.close(self._end)
+                self._end = None
         return int(self._process.exit_code)
 
 
@@ -133,15 +150,7 @@ class Running:
             file.write(stdin)
             file.seek(0)
         self._process = start((self._stdin, self._stdout, self._stderr))
-        # sh's own _timeout would look for the end only ten times a second.
-        self._silence = threading.Timer(TIMEOUT, self._give_up)
-        self._silence.daemon = True
-        self._silent = False
-        self._silence.start()
-
-    def _give_up(self) -> None:
-        self._silent = True
-        self._process.kill()
+        self._deadline = time.monotonic() + TIMEOUT
 
     def end(self) -> None:
         """End it, if it still works, and leave nothing of it."""
@@ -151,14 +160,15 @@ class Running:
 
     def answer(self) -> Answer:
         """Wait for the end."""
-        try:
-            exit_code = self._process.wait()
-        finally:
-            self._silence.cancel()
+        # sh's own _timeout would take a thread, and look for the end only ten times a second.
+        silent = not self._process.ends(max(0.0, self._deadline - time.monotonic()))
+        if silent:
+            self._process.kill()
+        exit_code = self._process.wait()
         self.done = True
         stdout, stderr = _content(self._stdout), _content(self._stderr)
         os.close(self._stdin)
-        code = None if self._silent else exit_code
+        code = None if silent else exit_code
         return Answer(self._argv, code, stdout, stderr.decode("utf-8", "backslashreplace"))
 
 
@@ -193,16 +203,15 @@ class Spelling:
 
     def line(self, command: Command) -> str:
         """The command as a line for a shell: what is printed is what is run."""
-        line = " ".join(command.words)
         start = self._starts[command.family]
-        return f"{start} {line}" if _PLAIN.fullmatch(line) else f"{start} {shlex.join(command.words)}"
+        return f"{start} {command.line}" if _PLAIN.fullmatch(command.line) else f"{start} {shlex.join(command.words)}"
 
 
 class Outcome(NamedTuple):
     """What became of the lines."""
 
     failures: dict[int, str]  # the writing lines that failed, counted from 0, with `ip`'s words
-    answers: list[list[Document]]  # one for each question
+    answers: list[list[Any]]  # one for each question
     doubt: str  # why the rest of this is not to be trusted, or ""
 
 
@@ -212,8 +221,8 @@ class Source(Protocol):
     def ask(self, family: Family | None, *questions: str) -> Asked:
         """Start to find the answers to questions such as `link show`."""
 
-    def answers(self, asked: Asked) -> list[list[Document]]:
-        """The answers, a list of documents for each question."""
+    def answers(self, asked: Asked) -> list[list[Any]]:
+        """The answers: for each question a list of documents, or of routes."""
 
     def text(self, family: Family, question: str) -> list[str]:
         """The lines that answer the question, in words."""
@@ -243,7 +252,7 @@ class Ip:
         self.line = Spelling(netns).line
         self.trace = trace or (lambda line: None)
         self._working: list[Running] = []
-        self._answered: dict[tuple[Family | None, str], tuple[bytes, list[Document]]] = {}
+        self._answered: dict[tuple[Family | None, str], tuple[bytes, list[Any]]] = {}
 
     def start(self, *words: str, stdin: bytes = b"") -> Running:
         """Start `ip` with these arguments and leave it to its work."""
@@ -289,8 +298,8 @@ class Ip:
         """True if a question costs no process."""
         return False
 
-    def answers(self, asked: Asked) -> list[list[Document]]:
-        """What was asked for, a list of documents for each question.
+    def answers(self, asked: Asked) -> list[list[Any]]:
+        """What was asked for: for each question a list of documents, or of routes.
 
         A table that does not exist is an empty one, and so are those of a family that the kernel was built
         without. Anything else that is not a whole answer raises: a failed read is never an empty one.
@@ -324,7 +333,7 @@ class Ip:
                 raise self._too_old(answer) from None
             return Outcome(failures, [], answer.failure(str(error)))
 
-    def _parsed(self, asked: Asked, stdout: bytes) -> list[list[Document]]:
+    def _parsed(self, asked: Asked, stdout: bytes) -> list[list[Any]]:
         *answers, rest = stdout.split(b"\n")
         if len(answers) != len(asked.questions) or rest:
             raise ValueError(f"it stopped in its answer to question {len(answers) + 1} of {len(asked.questions)}")
@@ -332,7 +341,7 @@ class Ip:
         for question, text in zip(asked.questions, answers, strict=True):
             last = self._answered.get((asked.family, question))
             if last is None or last[0] != text:
-                last = self._answered[asked.family, question] = text, documents_of(text)
+                last = self._answered[asked.family, question] = text, answer_of(question, text)
             found.append(last[1])
         return found
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from reprlib import Repr
+from typing import Any
 
 from fz_iproute.core import recording
-from fz_iproute.core.parse import Document, documents_of
+from fz_iproute.core.parse import answer_of, listed
 from fz_iproute.core.prefix import Family
 from fz_iproute.core.recording import Recording, Unusable, question_key
 from fz_iproute.errors import ReadFailed, UsageError
@@ -61,39 +62,40 @@ class RecordedIp:
 
     def __init__(self, recorded: Recording) -> None:
         self._recorded = recorded
-        self._parsed: dict[str, list[Document]] = {}
+        self._parsed: dict[str, list[Any]] = {}
 
     def ask(self, family: Family | None, *questions: str) -> Asked:
         """Note the questions."""
         return Asked(family, 0, questions, _Nobody())
 
-    def answers(self, asked: Asked) -> list[list[Document]]:
+    def answers(self, asked: Asked) -> list[list[Any]]:
         """The answers. ReadFailed if the record does not have them."""
         return [self._answer(asked.family, question) for question in asked.questions]
 
-    def _answer(self, family: Family | None, question: str) -> list[Document]:
+    def _answer(self, family: Family | None, question: str) -> list[Any]:
         if question in ("address show", "link show"):
             family = None  # they are recorded for both
         if family is None:
-            return self._documents(question_key(None, question, "-json"))
+            return self._recorded_answer(None, question)
         whole, selector = recording.narrowed(family, question)
         key = question_key(family, whole, "-json")
         is_derived = whole == of_table(_LOCAL) and key not in self._recorded.outputs
         try:
             if is_derived:
-                addresses = self._documents(question_key(None, "address show", "-json"))
+                addresses = self._recorded_answer(None, "address show")
                 forwards = self._recorded.sysctls.get("ipv6/conf/all/forwarding", "0") != "0"
-                documents = list(recording.local_documents(addresses, family, forwards=forwards))
+                answer = listed(recording.local_documents(addresses, family, forwards=forwards))
             else:
-                documents = self._documents(key)
-            return list(recording.chosen(documents, family, selector))
+                answer = self._recorded_answer(family, whole)
+            return list(recording.chosen(answer, family, selector))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
 
-    def _documents(self, key: str) -> list[Document]:
+    def _recorded_answer(self, family: Family | None, question: str) -> list[Any]:
+        key = question_key(family, question, "-json")
         if key not in self._parsed:
             try:
-                self._parsed[key] = documents_of(self._output(key).encode("utf-8", "surrogateescape"))
+                self._parsed[key] = answer_of(question, self._output(key).encode("utf-8", "surrogateescape"))
             except (ValueError, RecursionError) as error:
                 raise ReadFailed(f"ip {key}: {error}") from None
         return self._parsed[key]

@@ -4,13 +4,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fz_iproute.core import parse
 from fz_iproute.core.config import Config
 from fz_iproute.core.desired import own_tables
 from fz_iproute.core.model import KERNEL_TABLES, Link, Nexthop, Route, Rule, Snapshot
-from fz_iproute.core.parse import Document
+from fz_iproute.core.parse import Document, Listed
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix
 from fz_iproute.errors import ReadFailed
 from fz_iproute.kernel.ip import Answers, Asked, Source
@@ -30,7 +30,7 @@ _RULES = "rule show"
 # has made a rule is a detail.
 RULES_IN_DETAIL = "-details -Numeric rule show"
 
-_Found = dict[tuple[Family, str], list[Document]]
+_Found = dict[tuple[Family, str], list[Any]]
 
 
 class Reader:
@@ -41,11 +41,11 @@ class Reader:
         self._config = config
         # Whichever layout is in force, these are all the tables that may play a part.
         self._tables = [of_table(table) for table in sorted(config.tables.ids)]
-        self._lan = {family: lan_questions(config, family) for family in FAMILIES}
+        self._lan_questions = {family: lan_questions(config, family) for family in FAMILIES}
         addresses = ["address show"] if config.manages else []
         self._questions: dict[Family, list[str]] = {
-            "inet": [_RULES, "link show", *addresses, *self._lan["inet"]],
-            "inet6": [_RULES, *addresses, *self._lan["inet6"]],
+            "inet": [_RULES, "link show", *addresses, *self._lan_questions["inet"]],
+            "inet6": [_RULES, *addresses, *self._lan_questions["inet6"]],
         }
         self._last: _Found = {}
         self._last_rules: tuple[Rule, ...] = ()
@@ -83,7 +83,7 @@ class Reader:
 
     def read_again(self, table: int, answers: Answers) -> Snapshot:
         """The last snapshot with what is now in this table: the rest was not written to."""
-        latest = {(family, of_table(table)): documents for family, (documents,) in answers.items()}
+        latest = {(family, of_table(table)): listing for family, (listing,) in answers.items()}
         return self._remember({**self._last, **latest}, self._last_rules)
 
     def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
@@ -92,14 +92,14 @@ class Reader:
         tables = sorted({rule.table for rule in snapshot.rules if rule.family == family and rule.table})
         try:
             asked = [[self._ip.ask(family, f"{of_table(table)} match {host}") for host in hosts] for table in tables]
-            dumps = [[document for part in parts for document in self._ip.answers(part)[0]] for parts in asked]
+            dumps = [[route for part in parts for route in self._ip.answers(part)[0]] for parts in asked]
             with shape_is_known():
                 nexthops: Mapping[int, Nexthop] = {}
-                if any(parse.needs_nexthops(documents) for documents in dumps):
+                if any(parse.needs_nexthops(listing) for listing in dumps):
                     nexthops = parse.nexthops(self._ip.answers(self._ip.ask(None, "nexthop show"))[0])
                 return {
-                    table: {family: tuple(dict.fromkeys(parse.routes(documents, family, snapshot.links, nexthops)))}
-                    for table, documents in zip(tables, dumps, strict=True)
+                    table: {family: tuple(dict.fromkeys(parse.routes(listing, family, snapshot.links, nexthops)))}
+                    for table, listing in zip(tables, dumps, strict=True)
                 }
         finally:
             self._ip.abandon()
@@ -110,10 +110,10 @@ class Reader:
 
     def _answers(self, asked: Sequence[Asked]) -> _Found:
         return {
-            (part.family, question): documents
+            (part.family, question): answer
             for part in asked
             if part.family
-            for question, documents in zip(part.questions, self._ip.answers(part), strict=True)
+            for question, answer in zip(part.questions, self._ip.answers(part), strict=True)
         }
 
     def _remember(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
@@ -124,24 +124,24 @@ class Reader:
 
     def _snapshot(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
         links = parse.links(found["inet", "link show"])
-        main = {family: self._lan_documents(family, found) for family in FAMILIES}
+        main = {family: self._lan(family, found) for family in FAMILIES}
         numbers = own_tables(self._config, rules)
-        tables: dict[int, dict[Family, list[Document]]] = {
+        tables: dict[int, dict[Family, list[Listed]]] = {
             number: {family: found[family, of_table(number)] for family in FAMILIES} for number in numbers
         }
         nexthops: Mapping[int, Nexthop] = {}
         if any(parse.needs_nexthops(part) for table in (main, *tables.values()) for part in table.values()):
             nexthops = parse.nexthops(self._ip.answers(self._ip.ask(None, "nexthop show"))[0])
 
-        def routes(number: int, documents: Mapping[Family, list[Document]]) -> dict[Family, tuple[Route, ...]]:
-            return {family: self._routes(family, number, part, links, nexthops) for family, part in documents.items()}
+        def routes(number: int, listings: Mapping[Family, list[Listed]]) -> dict[Family, tuple[Route, ...]]:
+            return {family: self._routes(family, number, part, links, nexthops) for family, part in listings.items()}
 
-        lifetimes = [document["expires"] for document in main["inet6"] if "expires" in document]
+        lifetimes = [rest["expires"] for _, rest in main["inet6"] if "expires" in rest]
         return Snapshot(
             links=links,
             rules=rules,
             main=routes(_MAIN_TABLE, main),
-            tables={number: routes(number, documents) for number, documents in tables.items()},
+            tables={number: routes(number, listings) for number, listings in tables.items()},
             numbered={family: parse.numbered(found.get((family, "address show"), ()), family) for family in FAMILIES},
             expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
         )
@@ -169,53 +169,53 @@ class Reader:
         self,
         family: Family,
         table: int,
-        documents: list[Document],
+        listing: list[Listed],
         links: Mapping[str, Link],
         nexthops: Mapping[int, Nexthop],
     ) -> tuple[Route, ...]:
         last = self._parsed.get((family, table))
-        if last is None or last.documents is not documents or (links, nexthops) != (last.links, last.nexthops):
-            routes = parse.routes(documents, family, links, nexthops)
-            last = self._parsed[family, table] = _Parsed(documents, links, nexthops, routes)
+        if last is None or last.listing is not listing or (links, nexthops) != (last.links, last.nexthops):
+            routes = parse.routes(listing, family, links, nexthops)
+            last = self._parsed[family, table] = _Parsed(listing, links, nexthops, routes)
         return last.routes
 
-    def _lan_documents(self, family: Family, found: _Found) -> list[Document]:
+    def _lan(self, family: Family, found: _Found) -> list[Listed]:
         """Of main, what may be mirrored."""
         parts = []
-        for question in self._lan[family]:
-            documents = found[family, question]
+        for question in self._lan_questions[family]:
+            listing = found[family, question]
             if question == _SCOPE_LINK:
-                for document in documents:
-                    document["scope"] = "link"  # a filter leaves its own key out
-            parts.append(self._with_locks_marked(family, documents, question))
+                for _, rest in listing:
+                    rest["scope"] = "link"  # a filter leaves its own key out
+            parts.append(self._with_locks_marked(family, listing, question))
         return parts[0] if len(parts) == 1 else _united(*parts)
 
-    def _with_locks_marked(self, family: Family, documents: list[Document], question: str) -> list[Document]:
+    def _with_locks_marked(self, family: Family, listing: list[Listed], question: str) -> list[Listed]:
         """Give routes with a locked metric a key that is not known here: they are reported, and not copied."""
-        if not any("metrics" in document for document in documents):
-            return documents
+        if not any("metrics" in rest for _, rest in listing):
+            return listing
         # Both list twins in the kernel's order. Where main has changed in between, one lock is enough for all.
         locks: dict[str, list[bool]] = defaultdict(list)
         for line in self._ip.text(family, question):
             if match := _DESTINATION.match(line):
                 locks[match[1]].append(bool(_LOCKED.search(line)))
-        twins = Counter(document["dst"] for document in documents)
+        twins = Counter(dst for dst, _ in listing)
         found = []
-        for document in documents:
-            dst = document["dst"]
+        for route in listing:
+            dst, rest = route
             locked = locks[dst].pop(0) if len(locks[dst]) == twins[dst] else any(locks[dst])
             twins[dst] -= 1
-            found.append({**document, "lock": None} if locked and "metrics" in document else document)
+            found.append((dst, {**rest, "lock": None}) if locked and "metrics" in rest else route)
         return found
 
 
-def _united(scope_link: list[Document], *allowed: list[Document]) -> list[Document]:
+def _united(scope_link: list[Listed], *allowed: list[Listed]) -> list[Listed]:
     """Each destination from one answer alone, so that its twins keep their order; `root P` brings all of them."""
-    united: list[Document] = []
+    united: list[Listed] = []
     seen: set[str] = set()
     for part in (*allowed, scope_link):
-        united += [document for document in part if document["dst"] not in seen]
-        seen |= {document["dst"] for document in part}
+        united += [(dst, rest) for dst, rest in part if dst not in seen]
+        seen |= {dst for dst, _ in part}
     return united
 
 
@@ -244,7 +244,7 @@ def of_table(table: int) -> str:
 class _Parsed(NamedTuple):
     """Routes, and all that they were made of."""
 
-    documents: list[Document]
+    listing: list[Listed]
     links: Mapping[str, Link]
     nexthops: Mapping[int, Nexthop]
     routes: tuple[Route, ...]

@@ -19,7 +19,9 @@ def route(dst: str, dev: str = "eth0", **keys: Any) -> Route:
     usual = {"protocol": "kernel", "flags": []}
     usual |= {"scope": "link"} if family == "inet" else {"metric": 256, "pref": "medium"}
     document = {"dst": dst, "dev": dev, **usual, **keys}
-    return parse.routes([{key: value for key, value in document.items() if value is not None}], family, LINKS)[0]
+    return parse.routes(
+        parse.listed([{key: value for key, value in document.items() if value is not None}]), family, LINKS
+    )[0]
 
 
 def gatewayed(dst: str, gateway: str, dev: str = "eth0", **keys: Any) -> Route:

@@ -7,7 +7,7 @@ from fz_iproute.core.model import Command
 
 
 def command(verb: str, dst: str = "10.0.0.0/24", dev: str = "eth0") -> Command:
-    return Command("inet", ("route", verb, "table", "7", dst, "dev", dev, "proto", "kernel", "scope", "link"), "")
+    return Command("inet", f"route {verb} table 7 {dst} dev {dev} proto kernel scope link", "")
 
 
 def attempts(fight: Fight, due: Command, seconds: float, step: float = 0.01, start: float = 0.0) -> list[float]:
@@ -37,8 +37,8 @@ def test_the_first_repetition_is_not_held_back() -> None:
 
 
 def test_a_command_of_the_other_family_is_another_one() -> None:
-    words = ("rule", "add", "priority", "7", "not", "fwmark", "0x1", "lookup", "7", "protocol", "kernel")
-    one, other = Command("inet", words, ""), Command("inet6", words, "")
+    line = "rule add priority 7 not fwmark 0x1 lookup 7 protocol kernel"
+    one, other = Command("inet", line, ""), Command("inet6", line, "")
     fight = Fight()
     fight.ran([one, other], 0.0)
     fight.ran([other], 1.0)

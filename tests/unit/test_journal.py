@@ -12,8 +12,10 @@ from fz_iproute.core.config import Config
 from fz_iproute.core.desired import desired
 from fz_iproute.core.journal import Unreadable, parse
 from fz_iproute.core.model import WORKED, Outcome
+from fz_iproute.core.parse import listed
 from fz_iproute.core.parse import routes as parse_routes
 from fz_iproute.core.plan import plan
+from fz_iproute.kernel.ip import Spelling
 from tests.unit.routes import LINKS, route, snapshot
 
 HEADING = "# 2026-01-31T12:00:00.000Z 1.5 ms, 1 command, woken by: start"
@@ -187,7 +189,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("document", SHAPES, ids=lambda document: next(iter(document)))
 def test_every_word_that_a_copy_may_have_is_read(document: dict[str, object]) -> None:
-    (found,) = parse_routes([{"dst": "10.0.0.0/24", **document}], "inet", LINKS)
+    (found,) = parse_routes(listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
     assert not found.attributes.inexpressible
     line = f"ip route add table 500 {found}"
     assert [line] == [recorded.line for recorded in parse(lines(line))[0].commands]
@@ -197,9 +199,9 @@ def test_a_plan_is_read() -> None:
     main = [route("10.1.0.0/24"), route("fd00:1::/64"), route("10.2.0.0/24", src="10.2.0.1")]
     commands = plan(desired(Config(), snapshot(main, [route("10.9.0.0/24"), route("fd00:9::/64")])))
     assert commands
-    found = [shlex.join(["ip", *(["-6"] if family == "inet6" else []), *words]) for family, words, _, _ in commands]
+    found = [Spelling().line(command) for command in commands]
     recorded = [one.command for one in parse(lines(*found))[0].commands]
-    assert [(family, words) for family, words, _, _ in commands] == [(one.family, one.words) for one in recorded]
+    assert [(one.family, one.line) for one in commands] == [(one.family, one.line) for one in recorded]
 
 
 # What a comment can do

@@ -1,8 +1,11 @@
 """The model says of a route exactly what `ip` shows, or says that it cannot."""
 
 import json
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fz_iproute.core import parse
 from fz_iproute.core.model import Nexthop
@@ -35,7 +38,7 @@ USUAL = "proto boot scope global"
     ],
 )
 def test_each_key_becomes_its_argument(document, words) -> None:
-    (found,) = parse.routes([{"dst": "10.0.0.0/24", **document}], "inet", LINKS)
+    (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
     assert (words, "") == (" ".join(found.attributes.words), found.attributes.inexpressible)
 
 
@@ -52,7 +55,7 @@ def test_each_key_becomes_its_argument(document, words) -> None:
     ],
 )
 def test_what_cannot_be_said_exactly_is_named(document, named) -> None:
-    (found,) = parse.routes([{"dst": "10.0.0.0/24", **document}], "inet", LINKS)
+    (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
     assert named in found.attributes.inexpressible
 
 
@@ -73,8 +76,8 @@ def test_on_link_is_scope_link_in_ipv4_and_no_gateway_in_ipv6(found, expected) -
 
 def test_a_route_that_names_only_its_nexthop_object_takes_the_objects_path() -> None:
     document = {"dst": "10.0.0.0/24", "nhid": 7, "scope": "link"}
-    assert parse.needs_nexthops([document])
-    (found,) = parse.routes([document], "inet", LINKS, {7: Nexthop(("eth0",), gatewayed=False)})
+    assert parse.needs_nexthops(parse.listed([document]))
+    (found,) = parse.routes(parse.listed([document]), "inet", LINKS, {7: Nexthop(("eth0",), gatewayed=False)})
     assert (("eth0",), True) == (found.attributes.devices, found.attributes.on_link)
 
 
@@ -101,7 +104,7 @@ def test_names_that_a_batch_line_or_a_terminal_would_misread_go_by_their_number(
 
 def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_number() -> None:
     links = parse.links([{"ifindex": 7, "ifname": "#x", "flags": []}, {"ifindex": 8, "ifname": "if7", "flags": []}, {}])
-    (found,) = parse.routes([{"dst": "10.0.0.0/24", "dev": "#x"}], "inet", links)
+    (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", "dev": "#x"}]), "inet", links)
     assert "'#x'" in found.attributes.inexpressible
 
 
@@ -155,4 +158,64 @@ def test_a_rule_whose_table_has_a_name_wants_another_reading() -> None:
 @pytest.mark.parametrize("document", [{}, {"dst": None}, {"dst": "10.0.0.0/24; rm"}, {"dst": "1", "metrics": 3}])
 def test_documents_of_another_shape_are_an_error(document) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
-        parse.routes([document], "inet", LINKS)
+        parse.routes(parse.listed([document]), "inet", LINKS)
+
+
+# Listings
+
+NAMES = st.sampled_from(["eth0", 'a"dst":"b', "},{", '"', "\\", "}]", "[{", "\n", "\udc80", "x'", "dst", "{}"])
+ROUTES = st.fixed_dictionaries(
+    {"dst": st.sampled_from(["default", "10.0.0.0/24", "10.0.1.0/24", "fd00::/64", "", "\\", '"'])},
+    optional={
+        "dev": NAMES,
+        "protocol": NAMES,
+        "metric": st.integers(0, 9),
+        "metrics": st.just([{"mtu": 1400}, {"advmss": 7}]),
+        "nexthops": st.lists(st.fixed_dictionaries({"dev": NAMES, "dst": NAMES}), max_size=3),
+        "flags": st.lists(NAMES, max_size=2),
+        "cache": st.none(),
+    },
+)
+
+
+@given(st.lists(st.tuples(ROUTES, st.sampled_from(["", "unreachable", "},{", 'x"dst":"']))), st.booleans())
+def test_a_listing_is_read_as_the_json_that_it_is(found: list[tuple[dict[str, Any], str]], spaced: bool) -> None:
+    """Also where names look like the ends of documents, and however it is spaced."""
+    # The type stands in front.
+    documents = [{"type": kind, **document} if kind else document for document, kind in found]
+    text = json.dumps(documents, separators=None if spaced else (",", ":"), ensure_ascii=False)
+    octets = text.encode("utf-8", "surrogateescape")
+    assert documents == [{"dst": dst, **rest} for dst, rest in parse.listing_of(octets)]
+
+
+def test_routes_of_one_shape_share_it() -> None:
+    same = '"dev":"eth0","metrics":[{"mtu":1400}],"flags":[]'
+    first, second, third = (f'"dst":"10.0.{n}.0/24",{same}' for n in range(3))
+    text = f'[{{{first}}},{{{second}}},{{"type":"throw",{third}}}]'
+    *unicast, throw = (rest for _, rest in parse.listing_of(text.encode()))
+    assert {"type": "throw", **unicast[0]} == throw
+
+    one, other = (rest for _, rest in parse.listing_of(f"[{{{first}}},{{{second}}}]".encode()))
+    assert one is other
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[", "[]]", "{}", "[1]", '"x"', "[{]", "[{}", '[{"dst":"10.0.0.0/24"}', '[{"dst":"10.0.0.0/24"},]',
+        '[{"dst":"10.0.0.0/24"}{"dst":"10.0.1.0/24"}]', '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24"},{"dst":"10.0.',
+        '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24",}]', '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24"}],{',
+        '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24"},{}', "[{}]", '[{"dst":"10.0.0.0/24"},{"dev":"eth0"}]',
+    ],
+)  # fmt: skip
+def test_what_is_no_whole_listing_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse.listing_of(text.encode())
+
+
+def test_of_two_destinations_the_first_is_the_routes() -> None:
+    """`encap ip` prints that of its own header, too."""
+    text = (
+        '[{"dst":"10.0.0.0/24","encap":"ip","id":0,"dst":"192.0.2.1","dev":"eth0"},{"dst":"10.0.1.0/24","dev":"eth0"}]'
+    )
+    assert ["10.0.0.0/24", "10.0.1.0/24"] == [dst for dst, _ in parse.listing_of(text.encode())]
