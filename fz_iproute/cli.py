@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -26,6 +26,7 @@ from fz_iproute.errors import (
     UsageError,
 )
 from fz_iproute.kernel.config_file import default_path, load
+from fz_iproute.kernel.dialogue import TalkingIp
 from fz_iproute.kernel.ip import Ip, Source, Spelling
 from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.snapshot import Reader
@@ -132,11 +133,12 @@ def _change(
 def _machine(arguments: Arguments, log: Log) -> Iterator[tuple[Ip, Config]]:
     """The `ip` to drive and the configuration in force; no `ip` is left running behind the block."""
     config = load(arguments.config)
-    ip = Ip(arguments.netns, _trace(arguments, log))
+    ip = TalkingIp(arguments.netns, _trace(arguments, log))
     try:
         yield ip, config
     finally:
         ip.abandon()
+        ip.hang_up()
 
 
 def _trace(arguments: Arguments, log: Log) -> Callable[[str], None] | None:
@@ -204,10 +206,10 @@ _CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
 def _watch(arguments: Arguments, log: Log) -> int:
     # A daemon starts once and runs for months: what the others must not pay for, and what they do without.
     from fz_iproute.app.watch import Watch  # noqa: PLC0415
-    from fz_iproute.kernel.dialogue import TalkingIp  # noqa: PLC0415
+    from fz_iproute.kernel.monitor import die_with_parent  # noqa: PLC0415
 
     gc.enable()
-    ip = TalkingIp(arguments.netns, _trace(arguments, log))
+    ip = TalkingIp(arguments.netns, _trace(arguments, log), partial(die_with_parent, os.getpid()))
     place = arguments.config or default_path()
     Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()
     return DONE

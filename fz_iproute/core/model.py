@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Literal, NamedTuple
 
 from fz_iproute.core.prefix import Family, Prefix
@@ -68,12 +67,22 @@ class Route(NamedTuple):
 
 
 def in_rows(routes: Iterable[Route]) -> Iterator[list[Route]]:
-    """The routes, cut where one differs from the next in more than its destination, or is a default route.
+    """The routes, cut where one differs from the next in more than its destination; a default route stands alone.
 
     Thousands of routes share a handful of attributes: what follows from these is asked once for each row.
     """
-    for _, row in groupby(routes, key=lambda route: (id(route.attributes), route.dst == "default")):
-        yield list(row)
+    row: list[Route] = []
+    shape: Attributes | None = None
+    for route in routes:
+        dst, attributes = route
+        if attributes is not shape or dst == "default":
+            if row:
+                yield row
+            row = []
+            shape = attributes if dst != "default" else None
+        row.append(route)
+    if row:
+        yield row
 
 
 class Link(NamedTuple):
@@ -190,6 +199,7 @@ class Command(NamedTuple):
     line: str
     reason: str
     independent: bool = False  # of all others: an on-link route where there is none
+    table: int | None = None  # of a route of the VPN's tables
 
     @classmethod
     def of(cls, family: Family, words: Sequence[str], reason: str = "") -> "Command":
@@ -203,12 +213,6 @@ class Command(NamedTuple):
     def words(self) -> tuple[str, ...]:
         """Of the line."""
         return tuple(self.line.split(" "))
-
-    @property
-    def table(self) -> int | None:
-        """The table that it writes to; None for a rule."""
-        kind, _, _, table, *_ = self.line.split(" ", 4)
-        return int(table) if kind == "route" else None
 
 
 class Outcome(NamedTuple):

@@ -90,7 +90,7 @@ def _commands(table: int, step: Step, why: str) -> list[Command]:
         start += f" {attributes.type}"
     rest = " ".join(attributes.words)
     independent = step.verb == "add" and step.phase is Phase.ADD
-    return [Command(attributes.family, f"{start} {dst} {rest}", why, independent) for dst, _ in step.routes]
+    return [Command(attributes.family, f"{start} {dst} {rest}", why, independent, table) for dst, _ in step.routes]
 
 
 def _order(step: Step, rank: tuple[int, int]) -> _Order:

@@ -47,30 +47,37 @@ class Policy:
         its own keeps the LAN out of its way.
         """
         found = []
-        paths: set[tuple[str, int, tuple[str, ...]]] = set()
+        known: set[_Place] = set()
         for row in in_rows(main):
             dst, attributes = row[0]
             if dst == "default" or attributes.type != "unicast" or not attributes.devices or attributes.expired:
                 continue
-            family, on_link = attributes.family, attributes.on_link
-            refusal = self._refusal_by_attributes(attributes)
-            for route in row:
-                prefix = Prefix.of_route(route.dst, family)
-                if not on_link and not self._allow.covers(prefix):
-                    continue
-                doubled = False
-                if family == "inet6":
-                    path = route.dst, attributes.metric, attributes.path
-                    doubled = path in paths
-                    paths.add(path)
-                if doubled or refusal:
-                    found.append(Verdict(route, _DOUBLED if doubled else refusal, attributes.inexpressible and refusal))
-                else:
-                    found.append(self._verdict(route, prefix, claimed))
+            about = [(route, Prefix.of_route(route.dst, attributes.family)) for route in row]
+            if not attributes.on_link:
+                about = [(route, prefix) for route, prefix in about if self._allow.covers(prefix)]
+            doubled: list[Route] = []
+            if attributes.family == "inet6":
+                about, doubled = _without_doubles(about, known)
+            if refusal := self._refusal_by_attributes(attributes):
+                found += [Verdict(route, refusal, attributes.inexpressible and refusal) for route, _ in about]
+            elif about and self._is_all_welcome(Prefix.around(prefix for _, prefix in about), claimed):
+                found += [Verdict(route, "", "") for route, _ in about]
+            else:
+                found += [self._verdict(route, prefix, claimed) for route, prefix in about]
+            found += [Verdict(route, _DOUBLED, "") for route in doubled]
         return found
 
+    def _is_all_welcome(self, around: Prefix, claimed: PrefixSet) -> bool:
+        """True if everything inside this prefix is mirrored, and without a warning: most rows lie in such a corner."""
+        return (
+            PRIVATE.covers(around)
+            and around.length >= self._lan.min_prefixlen[around.family]
+            and not self._deny.overlapping(around)
+            and not claimed.overlapping(around)
+        )
+
     def _verdict(self, route: Route, prefix: Prefix, claimed: PrefixSet) -> Verdict:
-        if self._deny and (denied := self._deny.covering(prefix) or next(self._deny.inside(prefix), None)):
+        if denied := self._deny.overlapping(prefix):
             return Verdict(route, f"lan.deny has {denied}", "")
         if prefix.length < (least := self._lan.min_prefixlen[prefix.family]):
             return Verdict(route, f"wider than lan.min_prefixlen.{prefix.family} = {least}", "")
@@ -136,10 +143,11 @@ class Policy:
         for row in in_rows(table):
             dst, attributes = row[0]
             possible = dst != "default" and self._is_ours_by_attributes(attributes)
+            if possible and attributes.on_link:
+                ours += row
+                continue
             for route in row:
-                is_copy = possible and (
-                    attributes.on_link or self._allow.covers(Prefix.of_route(route.dst, attributes.family))
-                )
+                is_copy = possible and self._allow.covers(Prefix.of_route(route.dst, attributes.family))
                 (ours if is_copy or also(route) else others).append(route)
         return tuple(ours), tuple(others)
 
@@ -153,6 +161,25 @@ class Policy:
 
     def _is_loopback(self, device: str) -> bool:
         return device in self._links and self._links[device].loopback
+
+
+_Pair = tuple[Route, Prefix]
+# Where IPv6 has room for one route.
+_Place = tuple[str, int, tuple[str, ...]]
+
+
+def _without_doubles(about: Iterable[_Pair], known: set[_Place]) -> tuple[list[_Pair], list[Route]]:
+    """Those whose place nobody has taken before, and the others; `known` remembers."""
+    first: list[_Pair] = []
+    doubled: list[Route] = []
+    for route, prefix in about:
+        place = route.dst, route.attributes.metric, route.attributes.path
+        if place in known:
+            doubled.append(route)
+        else:
+            known.add(place)
+            first.append((route, prefix))
+    return first, doubled
 
 
 # Somebody has replaced another route by this one in main: it is never used, and no other command could add it.

@@ -52,6 +52,18 @@ class Prefix(NamedTuple):
         """A single address."""
         return cls(family, address, _BITS[family])
 
+    @classmethod
+    def around(cls, prefixes: Iterable["Prefix"]) -> "Prefix":
+        """The narrowest prefix that all of these, which are of one family, are inside."""
+        first, *others = prefixes
+        family, low, length = first
+        high = low
+        for _, address, own in others:
+            low, high, length = min(low, address), max(high, address), min(length, own)
+        bits = _BITS[family]
+        length = min(length, bits - (low ^ high).bit_length())
+        return cls(family, low >> bits - length << bits - length, length)
+
     def covers(self, other: "Prefix") -> bool:
         """True if `other` is equal to or inside this prefix."""
         return (
@@ -95,6 +107,10 @@ class PrefixSet:
     def covers(self, prefix: Prefix) -> bool:
         """True if some member is equal to `prefix` or contains it."""
         return self.covering(prefix) is not None
+
+    def overlapping(self, prefix: Prefix) -> Prefix | None:
+        """The widest member that contains `prefix`, or else some member inside it."""
+        return self.covering(prefix) or next(self.inside(prefix), None)
 
     def inside(self, prefix: Prefix) -> Iterator[Prefix]:
         """The members that are strictly inside `prefix`."""

@@ -15,6 +15,7 @@ MOST_LINES = 10_000
 # For independent commands, two processes need two thirds of the time of one (10,000: 67 of 108 ms), but a start costs
 # what some 2,000 lines do. The kernel changes routes one by one, so more of them would only wait.
 _WORTH_TWO = 5_000
+_HEAD_START = 1_000  # what the first of two has done when the second begins
 
 NO_PERMISSION = "Operation not permitted"
 
@@ -67,7 +68,9 @@ class Work:
                 for chunk, asked in self._working:
                     outcome = self._ip.outcome(asked)
                     refusals += [Refusal(chunk.commands[line], words) for line, words in outcome.failures.items()]
-                    if outcome.doubt:
+                    if outcome.interrupted:
+                        answers = None
+                    elif outcome.doubt:
                         answers = None
                         refusals += _lost(chunk, set(outcome.failures), outcome.doubt)
                         # What comes later may delete what the lost ones were to replace.
@@ -95,7 +98,7 @@ def _waves(family: Family, commands: Sequence[Command], questions: Sequence[str]
         waves = [[_Chunk(family, piece)] for piece in pieces]
     else:
         free = free if free >= _WORTH_TWO else 0
-        half = max(1, min(-(-free // 2), MOST_LINES))
+        half = max(1, min(-(-(free + _HEAD_START) // 2), MOST_LINES))
         halves = [_Chunk(family, piece) for piece in _pieces(commands[:free], half)]
         waves = [halves[place : place + 2] for place in range(0, len(halves), 2)]
         waves += [[_Chunk(family, piece)] for piece in _pieces(commands[free:], MOST_LINES)]

@@ -1,31 +1,33 @@
-"""A long-lived `ip` for each family, that answers without a fork: the daily bread of `watch`.
+"""A conversation with one `ip` for each family, that answers question after question without a fork.
 
 It is not trusted for long: it keeps the names of interfaces it has once seen, and its batch mode leaks.
 """
 
+import fcntl
 import os
 import re
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 
 from fz_iproute.core.prefix import FAMILIES, Family
-from fz_iproute.kernel.apply import has_numbers
+from fz_iproute.kernel.apply import MOST_LINES, has_numbers
 from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Asked, Ip, Process
-from fz_iproute.kernel.monitor import die_with_parent
 
-# `ip -batch` leaks about 4 KB a line: 8 MB.
-_MOST_LINES = 2_000
-# More than this is for a process of its own, which has no pipe to fill.
-_MOST_WRITES = 100
+# `ip -batch` leaks about 4 KB a line: 8 MB, for one that is to be kept.
+_WORN_OUT = 2_000
 # In a batch the kernel does not filter a dump. Where answers take longer than this, in seconds, a fork costs less.
 _SLOW = 0.1
+# Of each pipe, as much as the kernel gives to anybody: ten thousand lines fit, and whoever writes them need not wait.
+_PIPE_BYTES = 1 << 20
+
+# How often a silent one is looked at, in seconds: a question that has failed is not answered.
+_GLANCE = 0.05
 
 # Asked behind the lines that write: its answer says that they are done.
 _MARKER = "rule show table 253"
-_LINE_NUMBER = re.compile(r"(?<=Command failed -:)\d+")
+_FAILED = re.compile(r"(?<=Command failed -:)\d+")
 
 
 class Dialogue:
@@ -35,49 +37,76 @@ class Dialogue:
         self.lines = 0
         self.open = True
         self.code: int | None = None  # how it ended; None if it did not, and was silent
-        self._heard = bytearray()
-        self._argv = ("ip", "-json", OPTION[family], "-force", "-batch", "-")
-        (stdin, self._stdin), (self._stdout, stdout), (self._stderr, stderr) = os.pipe(), os.pipe(), os.pipe()
-        self._process = ip.spawn(self._argv[1:], (stdin, stdout, stderr))
-        for fd in (stdin, stdout, stderr):
-            os.close(fd)
-        for fd in (self._stdin, self._stderr):
-            os.set_blocking(fd, False)
+        self._heard = b""
+        words = ("-json", OPTION[family], "-force", "-batch", "-")
+        self._argv = ("ip", *words)
+        (stdin, self._stdin), (self._stdout, stdout) = os.pipe(), os.pipe()
+        # A file, and no pipe: it does not wait for us with its complaints while we wait for it to read on.
+        self._stderr = os.memfd_create("stderr")
+        self._complaints = 0  # how much of it is known
+        try:
+            self._process = ip.spawn(words, (stdin, stdout, self._stderr))
+        except BaseException:
+            for fd in (self._stdin, self._stdout, self._stderr):
+                os.close(fd)
+            raise
+        finally:
+            for fd in (stdin, stdout):
+                os.close(fd)
+        for fd in (self._stdin, self._stdout):
+            with suppress(OSError):
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        os.set_blocking(self._stdin, False)
 
     def say(self, lines: Sequence[str], answers: int) -> "_Turn":
         """Send the lines, of which `answers` are questions."""
         first, self.lines = self.lines, self.lines + len(lines)
-        try:
-            text = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-            if os.write(self._stdin, text) < len(text):
-                self.close()
-        except OSError:  # it has gone, or does not read
-            self.close()
-        return _Turn(self, self._argv, first, answers)
+        text = memoryview("".join([f"{line}\n" for line in lines]).encode("utf-8", "surrogateescape"))
+        while text and self.open:
+            try:
+                text = text[os.write(self._stdin, text) :]
+            except BlockingIOError:
+                if not _is_ready(self._stdin, select.POLLOUT, TIMEOUT):
+                    self.close()
+            except OSError:
+                break  # it has ended, which is heard soon
+        return _Turn(self, self._argv, first, range(self.lines - answers, self.lines))
 
-    def hear(self, answers: int) -> tuple[bytes, str, bool]:
-        """The next so many lines of stdout, what stderr holds by then, and whether that is all of it."""
+    def hear(self, questions: range) -> tuple[bytes, str, bool]:
+        """The answers to these lines, counted from 0; what stderr holds by then; and whether that is all of it."""
         deadline = time.monotonic() + TIMEOUT
-        while (missing := answers - self._heard.count(b"\n")) > 0:
-            if not self.open or not select.select([self._stdout], [], [], max(0, deadline - time.monotonic()))[0]:
-                break
-            if not (part := os.read(self._stdout, 1 << 20)):
+        parts, stderr = [self._heard], ""
+        missing = len(questions) - self._heard.count(b"\n")
+        while missing > 0 and self.open and time.monotonic() < deadline:
+            if not _is_ready(self._stdout, select.POLLIN, _GLANCE):
+                stderr += self._new_complaints()
+                if any(int(line) - 1 in questions for line in _FAILED.findall(stderr)):
+                    self.code = 1
+                    break
+            elif part := os.read(self._stdout, _PIPE_BYTES):
+                parts.append(part)
+                missing -= part.count(b"\n")
+            else:
                 self.code = self._process.wait()  # it has ended by itself
                 break
-            self._heard += part
+        heard = b"".join(parts)
+        # What failed before an answer was written before it.
+        stderr += self._new_complaints()
         if missing > 0:
             self.close()
-            return bytes(self._heard), "", False
+            return heard, stderr, False
         # The rest answers the turns that follow.
-        end = 0
-        for _ in range(answers):
-            end = self._heard.index(b"\n", end) + 1
-        stdout, self._heard = bytes(self._heard[:end]), self._heard[end:]
-        # What failed before an answer was written before it.
-        try:
-            return stdout, os.read(self._stderr, 1 << 16).decode("utf-8", "backslashreplace"), True
-        except BlockingIOError:
-            return stdout, "", True
+        end = len(heard) if missing == 0 and heard.endswith(b"\n") else _end_of_lines(heard, len(questions))
+        self._heard = heard[end:]
+        return heard[:end], stderr, True
+
+    def _new_complaints(self) -> str:
+        if not self.open:
+            return ""
+        size = os.fstat(self._stderr).st_size
+        found = os.pread(self._stderr, size - self._complaints, self._complaints)
+        self._complaints = size
+        return found.decode("utf-8", "backslashreplace")
 
     def close(self) -> None:
         """End it. It is not asked to finish: what it says is not wanted any more."""
@@ -89,54 +118,77 @@ class Dialogue:
                 os.close(fd)
 
 
+def _is_ready(fd: int, event: int, seconds: float) -> bool:
+    waiting = select.poll()
+    waiting.register(fd, event)
+    return bool(waiting.poll(seconds * 1000))
+
+
+def _end_of_lines(text: bytes, count: int) -> int:
+    end = 0
+    for _ in range(count):
+        end = text.index(b"\n", end) + 1
+    return end
+
+
 class _Turn:
     """Lines that a dialogue works on."""
 
-    def __init__(self, dialogue: Dialogue, argv: tuple[str, ...], first: int, answers: int) -> None:
+    def __init__(self, dialogue: Dialogue, argv: tuple[str, ...], first: int, questions: range) -> None:
         self.heard = False
         self.dialogue = dialogue
         self._argv = argv
         self._first = first
-        self._answers = answers
+        self._questions = questions
 
     def answer(self) -> Answer:
         """As if an `ip` of its own had worked on these lines."""
         self.heard = True
-        stdout, stderr, whole = self.dialogue.hear(self._answers)
+        stdout, stderr, whole = self.dialogue.hear(self._questions)
         # It counts the lines of all turns.
-        stderr = _LINE_NUMBER.sub(lambda number: str(int(number[0]) - self._first), stderr)
-        code = self.dialogue.code if not whole else 1 if stderr else 0
+        stderr, failures = _FAILED.subn(lambda number: str(int(number[0]) - self._first), stderr)
+        code = self.dialogue.code if not whole else 1 if failures else 0
         return Answer(self._argv, code, stdout, stderr)
 
 
 class TalkingIp(Ip):
-    """An `ip` that keeps a dialogue with each family, from `warm` until `hang_up`; without one, it is a plain Ip."""
+    """An `ip` that keeps a dialogue with each family, from the first question or `warm` on, until `hang_up`.
 
-    def __init__(self, netns: str | None = None, trace: Callable[[str], None] | None = None) -> None:
+    What has no dialogue gets a process of its own. `in_child` runs in each child before it becomes `ip`.
+    """
+
+    def __init__(
+        self,
+        netns: str | None = None,
+        trace: Callable[[str], None] | None = None,
+        in_child: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(netns, trace)
+        self._in_child = in_child
         self._dialogues: dict[Family, Dialogue] = {}
         self._turns: list[_Turn] = []
         self._slow: set[Family] = set()
         self._silent = False
+        self._is_new = True  # nobody has hung up yet
 
     def spawn(
         self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
     ) -> Process:
-        """Start `ip`; whatever it is doing, it does not outlive the daemon."""
-        return super().spawn(words, fds, in_child or partial(die_with_parent, os.getpid()))
+        """Start `ip` on these descriptors for stdin, stdout and stderr."""
+        return super().spawn(words, fds, in_child or self._in_child)
 
     def warm(self) -> None:
         """Start what is missing, so that the next questions find it ready."""
         for family in FAMILIES:
             dialogue = self._dialogues.get(family)
-            if dialogue and (not dialogue.open or dialogue.lines > _MOST_LINES):
+            if dialogue and dialogue.lines > _WORN_OUT:
                 dialogue.close()
-                dialogue = None
-            if dialogue is None and family not in self._slow:
+            if family not in self._slow and not (dialogue and dialogue.open):
                 self._dialogues[family] = Dialogue(self, family)
 
     def hang_up(self) -> None:
-        """End the dialogues: they may know too much."""
+        """End the dialogues: they may know too much. Only `warm` begins others."""
+        self._is_new = False
         for dialogue in self._dialogues.values():
             dialogue.close()
         self._dialogues.clear()
@@ -154,25 +206,40 @@ class TalkingIp(Ip):
     def talks(self, family: Family) -> bool:
         """True if a question costs no process."""
         dialogue = self._dialogues.get(family)
-        return not self._silent and dialogue is not None and dialogue.open
+        return not self._silent and family not in self._slow and dialogue is not None and dialogue.open
 
     def reconsider(self) -> None:
         """Give families another try whose tables were too large for a dialogue."""
         self._slow.clear()
 
     def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
-        """In the dialogue, if there is one, and the lines are few and not such that confuse it for later."""
-        has_options = any(question.startswith("-") for question in questions)
-        if family is None or not self.talks(family) or has_options or len(first) > _MOST_WRITES or has_numbers(first):
+        """In the dialogue, if there is one for these lines."""
+        dialogue = self._partner(family, questions, first)
+        if family is None or dialogue is None:
             return super().ask(family, *questions, first=first)
-        dialogue = self._dialogues[family]
         for line in (*first, *questions):
             self.trace(f"ip {OPTION[family]} {line}")
         asked = questions or (_MARKER,)
         started = time.monotonic()
         turn = dialogue.say([*first, *asked], len(asked))
         self._turns.append(turn)
-        return Asked(family, len(first), asked, _Timed(turn, lambda: self._judge(family, time.monotonic() - started)))
+        if first:
+            return Asked(family, len(first), asked, turn)
+        return Asked(family, 0, asked, _Timed(turn, lambda: self._judge(family, time.monotonic() - started)))
+
+    def _partner(self, family: Family | None, questions: Sequence[str], first: Sequence[str]) -> Dialogue | None:
+        """The dialogue for these lines, unless it is slow, has work to do, or would be confused by them for later."""
+        if family is None or family in self._slow or self._silent:
+            return None
+        if has_numbers(first) or any(question.startswith("-") for question in questions):
+            return None
+        if self._is_new and family not in self._dialogues:
+            self._dialogues[family] = Dialogue(self, family)
+        dialogue = self._dialogues.get(family)
+        if dialogue is None or not dialogue.open:
+            return None
+        is_busy = any(turn.dialogue is dialogue and not turn.heard for turn in self._turns)
+        return None if first and (is_busy or dialogue.lines + len(first) > MOST_LINES) else dialogue
 
     def abandon(self) -> None:
         """A question that nobody heard the answer to would answer the next."""

@@ -32,6 +32,10 @@ _NO_FAMILY = "RTNETLINK answers: Address family not supported"
 _PLAIN = re.compile(r"[\w.:/ -]+", re.ASCII)  # nothing that a shell would read otherwise
 _FAILED = re.compile(r"Command failed -:(\d+)")
 _NO_TABLE = "FIB table does not exist"
+# Something came or went while the kernel listed it: what was there all the time may be missing.
+_INTERRUPTED = "Dump was interrupted"
+# Where interfaces come and go all the time, one dump in ten is; how often it is asked for again.
+_MOST_TRIES = 8
 
 
 # For each question, what parse.answer_of() makes of its answer.
@@ -213,6 +217,7 @@ class Outcome(NamedTuple):
     failures: dict[int, str]  # the writing lines that failed, counted from 0, with `ip`'s words
     answers: list[list[Any]]  # one for each question
     doubt: str  # why the rest of this is not to be trusted, or ""
+    interrupted: bool = False  # only the answers are in doubt: what was to be done is done
 
 
 class Source(Protocol):
@@ -306,6 +311,11 @@ class Ip:
         The same bytes as last time give the same objects.
         """
         outcome = self.outcome(asked)
+        for _ in range(_MOST_TRIES):
+            if not outcome.interrupted:
+                break
+            # By a process of its own: a dialogue may have other questions to answer first.
+            outcome = self.outcome(Ip.ask(self, asked.family, *asked.questions))
         if outcome.doubt:
             raise ReadFailed(outcome.doubt)
         return outcome.answers
@@ -325,6 +335,8 @@ class Ip:
         # In a batch, 1 says that lines have failed. Without one, or with any other code, it has ended early.
         if answer.code != (1 if failures else 0) or any(line >= asked.writes for line in failures):
             return Outcome(failures, [], answer.failure(answer.words))
+        if asked.questions and _INTERRUPTED in answer.stderr:
+            return Outcome(failures, [], answer.failure(f"{_INTERRUPTED}, again and again"), interrupted=True)
         try:
             return Outcome(failures, self._parsed(asked, answer.stdout), "")
         except ValueError as error:
@@ -369,8 +381,11 @@ class Ip:
 
     def text(self, family: Family, question: str) -> list[str]:
         """What `ip` says to a question in words, a line each. ReadFailed if there is any doubt."""
-        answer = self.start("-oneline", OPTION[family], *question.split()).answer()
-        if answer.code != 0:
+        for _ in range(_MOST_TRIES):
+            answer = self.start("-oneline", OPTION[family], *question.split()).answer()
+            if _INTERRUPTED not in answer.stderr:
+                break
+        if answer.code != 0 or _INTERRUPTED in answer.stderr:
             raise ReadFailed(answer.failure(answer.words))
         *lines, rest = answer.stdout.decode("utf-8", "surrogateescape").split("\n")
         if rest or not lines:

@@ -5,12 +5,14 @@ and a test starts it many times: so it imports little. The tests write and read 
 
 A fault is a dictionary in the state. It strikes where the regular expression `match` is found in a line: the
 arguments of a process or, in a batch, its options and one of its lines, as in `-json -6 route show table main`.
-`number` confines it to this line of a batch, `times` says how often it strikes. What it does:
+`number` confines it to this one of the lines that a process writes with, `times` says how often it strikes. What it
+does:
 
     exit, stdout, stderr      answer so, without looking at the state; with `ends`, a batch ends there too
     cut                       print only this part of the answer
+    interrupted               leave out the last document, and admit that it was interrupted
     hang                      write PID.pid and sleep for a minute
-    signal                    end by this signal, after what was printed before
+    signal                    end by this signal, in the middle of the answer
     words                     refuse the line in these words
     forget                    say that it worked, and change nothing
     beaten                    change the state, and complain as if somebody else had done so just before
@@ -47,18 +49,40 @@ class Failed(Exception):
 
 def main(folder, argv):
     """Be `ip` for once. Returns the exit code."""
-    with open(f"{folder}/state.lock", "w") as turn:  # noqa: PTH123
-        try:
-            options, words = _options(argv)
-            lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").splitlines() if "-batch" in argv else []
-            fcntl.flock(turn, fcntl.LOCK_EX if _writes(words, lines) else fcntl.LOCK_SH)
+    try:
+        options, words = _options(argv)
+        if "-batch" in options:
+            return _converse(folder, options)
+        with open(f"{folder}/state.lock", "w") as turn:  # noqa: PTH123
+            fcntl.flock(turn, fcntl.LOCK_EX if _writes(words) else fcntl.LOCK_SH)
             machine = _Machine(folder, turn, options)
-            code = machine.batch(lines) if "-batch" in argv else machine.one(" ".join(argv), words)
+            code = machine.one(" ".join(argv), words)
             machine.store()
-        except Failed as failed:
-            print(failed, file=sys.stderr)
-            return failed.code
-        return code
+    except Failed as failed:
+        print(failed, file=sys.stderr)
+        return failed.code
+    return code
+
+
+def _converse(folder, options):
+    """Be `ip -force -batch -`: carry out what there is to read, and wait for more until there is an end."""
+    code, number, writes, text = 0, 0, 0, b""
+    with open(f"{folder}/state.lock", "w") as turn:  # noqa: PTH123
+        while part := os.read(0, 1 << 20):
+            *lines, text = (text + part).split(b"\n")
+            lines = [line.decode("utf-8", "surrogateescape") for line in lines]
+            if not lines:
+                continue
+            fcntl.flock(turn, fcntl.LOCK_EX if any(map(_writes, map(str.split, lines))) else fcntl.LOCK_SH)
+            machine = _Machine(folder, turn, options)
+            try:
+                code = machine.batch(lines, number, writes) or code
+            finally:
+                machine.store()
+                fcntl.flock(turn, fcntl.LOCK_UN)
+            number += len(lines)
+            writes += sum(map(_writes, map(str.split, lines)))
+    return code
 
 
 def _options(argv):
@@ -74,8 +98,8 @@ def _options(argv):
     return options, words
 
 
-def _writes(words, lines):
-    return any(" show" not in line for line in lines or [" ".join(words)])
+def _writes(words):
+    return "show" not in words
 
 
 class _Machine:
@@ -99,6 +123,7 @@ class _Machine:
             with open(new, "wb") as file:  # noqa: PTH123
                 marshal.dump(self._state, file)
             os.replace(new, f"{self._folder}/state")  # noqa: PTH105
+            self._changed = False
 
     def one(self, line, words):
         """Run a single command."""
@@ -110,20 +135,21 @@ class _Machine:
             return failed.code
         return 0
 
-    def batch(self, lines):
-        """Run many, as `-force -batch -` does. Where some write, their number is noted."""
-        if writes := sum(_writes([], [line]) for line in lines):
+    def batch(self, lines, before, written):
+        """Run some more lines. Where some write, their number is noted. Returns the exit code that they deserve."""
+        if writes := sum(map(_writes, map(str.split, lines))):
             self._state["batches"].append(writes)
             self._changed = True
         options = " ".join(option for option in self._options if option not in ("-force", "-batch"))
         code = 0
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines, start=before + 1):
+            written += _writes(line.split())
             try:
-                self._run(f"{options} {line}", _words(line), number)
+                self._run(f"{options} {line}", _words(line), written)
             except Failed as failed:
-                print(failed, file=sys.stderr, flush=True)
                 if failed.ends:
-                    return failed.code
+                    raise
+                print(failed, file=sys.stderr, flush=True)
                 print(f"Command failed -:{number}", file=sys.stderr, flush=True)
                 code = 1
         return code
@@ -134,8 +160,9 @@ class _Machine:
             self._hang()
         if "exit" in fault:
             self._print(fault.get("stdout", "").encode("utf-8", "surrogateescape"))
-            if fault["exit"]:
-                raise Failed(fault.get("stderr", ""), fault["exit"], ends="ends" in fault)
+            if fault["exit"] or not fault.get("stdout", "").endswith("\n"):
+                # Who goes on ends its line.
+                raise Failed(fault.get("stderr", ""), fault["exit"], ends="ends" in fault or not fault["exit"])
             print(fault.get("stderr", ""), file=sys.stderr)
             return
         if "-n" in self._options and (name := self._options["-n"]) not in self._state["netns"]:
@@ -145,8 +172,11 @@ class _Machine:
         elif words[:1] == ["route"] and words[1] != "show":
             self._write(words, fault)
         else:
-            data = self._answer(words)
-            self._print(data[: int(len(data) * fault.get("cut", 1))])
+            data = self._answer(words, "interrupted" in fault)
+            self.store()  # who has the answer may end this process
+            self._print(data[: int(len(data) * fault.get("cut", 0.9 if "signal" in fault else 1))])
+            if "cut" in fault and "signal" not in fault:
+                raise Failed("", 0, ends=True)
         if "signal" in fault:
             self.store()
             os.kill(os.getpid(), fault["signal"])
@@ -192,8 +222,11 @@ class _Machine:
                 "RTNETLINK answers: No such process" if "del" in words else "RTNETLINK answers: File exists", 2
             )
 
-    def _answer(self, words):
+    def _answer(self, words, interrupted):
         documents = self._show(words)
+        if interrupted:
+            documents = documents[:-1]
+            print("Dump was interrupted and may be inconsistent.", file=sys.stderr, flush=True)
         if "-json" in self._options:
             shown = [
                 {key: value for key, value in document.items() if not key.startswith("_")} for document in documents

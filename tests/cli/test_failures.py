@@ -125,6 +125,25 @@ def test_a_text_that_does_not_show_every_route_is_no_proof_that_none_is_locked(w
     assert "10.30.0.0/24" not in world.copies("inet")
 
 
+@pytest.mark.parametrize("read", ["links", "main4", "main6", "mirror4", "mirror6", "nexthops"])
+def test_an_interrupted_dump_is_asked_for_again(world: World, read: str) -> None:
+    options = everything(world)
+    expected = world.run("plan", *options)
+    world.fails(READS[read], interrupted=True, times=2)
+    assert expected == world.run("plan", *options)
+
+
+@pytest.mark.parametrize("read", ["links", "main4", "mirror6"])
+def test_a_dump_that_is_always_interrupted_is_none(world: World, read: str) -> None:
+    options = everything(world)
+    world.fails(READS[read], interrupted=True)
+    before = world.tables()
+    done = world.run("sync", *options)
+    assert (3, 1) == (done.code, len(done.lines)), done
+    assert "Dump was interrupted" in done.errors[0]
+    assert before == world.tables()
+
+
 @pytest.mark.parametrize("verb", ["plan", "status", "down"])
 @pytest.mark.parametrize("fault", ["a dump that the kernel breaks off", "half an answer", "BusyBox"])
 def test_every_verb_says_so_when_a_read_fails(world: World, verb: str, fault: str) -> None:

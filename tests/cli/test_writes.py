@@ -185,6 +185,15 @@ def test_twelve_thousand_routes_take_several_batches(world: World) -> None:
     assert [] == world.copies("inet")
 
 
+def test_six_thousand_refusals_are_all_listed(world: World) -> None:
+    """Their words fill any pipe."""
+    world.main("inet", *(lan(f"10.{index // 250}.{index % 250}.0/24") for index in range(6_000)))
+    world.fails(r"-4 .*route add", words="Error: Nexthop has invalid gateway. This is said at some length.")
+    done = world.run("sync", "-q")
+    assert (3, 6_000) == (done.code, len(done.lines))
+    assert all("Nexthop has invalid gateway" in line for line in done.lines)
+
+
 @pytest.mark.parametrize("verb", ["sync", "down"])
 def test_without_permission_one_line_says_so(world: World, verb: str) -> None:
     words = "RTNETLINK answers: Operation not permitted"

@@ -186,7 +186,7 @@ def read(land: Namespace, family: Family) -> World:
     dumps = ask(land, family, [f"route show table {table}" for table in tables])
     return World(
         parse.rules(found, family),
-        [(table, parse.routes(dump, family, links)) for table, dump in zip(tables, dumps, strict=True)],
+        [(table, parse.routes(parse.listed(dump), family, links)) for table, dump in zip(tables, dumps, strict=True)],
         links,
     )
 

@@ -245,9 +245,10 @@ def test_a_sync_that_waits_in_vain_for_another_exits_5(namespace: Namespace, tmp
 MEDDLER = """\
 #!/bin/sh
 case " $* " in *" -batch "*) ;; *) exec {ip} "$@" ;; esac
-lines=$(cat)
-case $lines in *"route add"*|*"route append"*|*"route replace"*|*"route del"*) {ip} {words} 2>&- ;; esac
-printf '%s\\n' "$lines" | {ip} "$@"
+while IFS= read -r line; do
+    case $line in "route show"*) ;; "route "*) [ "$done" ] || {ip} {words} 2>&-; done=1 ;; esac
+    printf '%s\\n' "$line"
+done | {ip} "$@"
 """
 
 

@@ -106,3 +106,12 @@ def test_nothing_is_run_behind_a_batch_that_was_lost() -> None:
     assert 1 == len(ip.log)
     assert (MOST_LINES + 5, None) == (len(refusals), answers)
     assert [False] + [True] * (MOST_LINES + 4) == [refusal.lost for refusal in refusals]
+
+
+def test_where_only_the_answers_are_in_doubt_nothing_was_refused() -> None:
+    class InterruptedIp(RecordingIp):
+        def outcome(self, asked: tuple[int, int]) -> Outcome:
+            return Outcome({}, [], "Dump was interrupted", interrupted=True)
+
+    work = Work(InterruptedIp(), commands(3), {"inet": ["link show"]})  # type: ignore[arg-type]
+    assert ([], None) == work.finish()
