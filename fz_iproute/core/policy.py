@@ -1,6 +1,6 @@
 """What is mirrored: for each route of main a verdict, with the setting that made it."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -30,6 +30,10 @@ class Verdict(NamedTuple):
     claim: Prefix | None = None  # what the VPN routes explicitly, if that is the refusal
 
 
+# Where IPv6 has room for one route: destination, metric and path.
+_Place = tuple[str, int, tuple[str, ...]]
+
+
 class Policy:
     """The [lan] section, applied to one machine. `tunnels` are the devices that carry the VPN."""
 
@@ -46,35 +50,48 @@ class Policy:
         `claimed` is what the VPN routes explicitly in the table that gets the copies; empty where a table of
         its own keeps the LAN out of its way.
         """
-        found = []
+        found: list[Verdict] = []
         known: set[_Place] = set()
         for row in in_rows(main):
             dst, attributes = row[0]
             if dst == "default" or attributes.type != "unicast" or not attributes.devices or attributes.expired:
                 continue
-            about = [(route, Prefix.of_route(route.dst, attributes.family)) for route in row]
-            if not attributes.on_link:
-                about = [(route, prefix) for route, prefix in about if self._allow.covers(prefix)]
-            doubled: list[Route] = []
-            if attributes.family == "inet6":
-                about, doubled = _without_doubles(about, known)
-            if refusal := self._refusal_by_attributes(attributes):
-                found += [Verdict(route, refusal, attributes.inexpressible and refusal) for route, _ in about]
-            elif about and self._is_all_welcome(Prefix.around(prefix for _, prefix in about), claimed):
-                found += [Verdict(route, "", "") for route, _ in about]
+            refusal = self._refusal_by_attributes(attributes)
+            if not refusal and attributes.on_link and self._is_all_welcome(row, claimed):
+                found += [Verdict(route, "", "") for route in row]
             else:
-                found += [self._verdict(route, prefix, claimed) for route, prefix in about]
-            found += [Verdict(route, _DOUBLED, "") for route in doubled]
+                found += self._one_by_one(row, refusal, claimed, known)
         return found
 
-    def _is_all_welcome(self, around: Prefix, claimed: PrefixSet) -> bool:
-        """True if everything inside this prefix is mirrored, and without a warning: most rows lie in such a corner."""
+    def _is_all_welcome(self, row: Sequence[Route], claimed: PrefixSet) -> bool:
+        """True if the corner of the address space in which they all lie is mirrored, and without a warning."""
+        family = row[0].attributes.family
+        if family == "inet6":
+            return False  # which may have doubles
+        around = Prefix.around((dst for dst, _ in row), family)
         return (
             PRIVATE.covers(around)
-            and around.length >= self._lan.min_prefixlen[around.family]
+            and around.length >= self._lan.min_prefixlen[family]
             and not self._deny.overlapping(around)
             and not claimed.overlapping(around)
         )
+
+    def _one_by_one(
+        self, row: Iterable[Route], refusal: str, claimed: PrefixSet, known: set[_Place]
+    ) -> Iterator[Verdict]:
+        for route in row:
+            dst, attributes = route
+            prefix = Prefix.of_route(dst, attributes.family)
+            if not attributes.on_link and not self._allow.covers(prefix):
+                continue
+            place = dst, attributes.metric, attributes.path
+            if attributes.family == "inet6" and place in known:
+                yield Verdict(route, _DOUBLED, "")
+            elif refusal:
+                yield Verdict(route, refusal, attributes.inexpressible and refusal)
+            else:
+                yield self._verdict(route, prefix, claimed)
+            known.add(place)
 
     def _verdict(self, route: Route, prefix: Prefix, claimed: PrefixSet) -> Verdict:
         if denied := self._deny.overlapping(prefix):
@@ -161,25 +178,6 @@ class Policy:
 
     def _is_loopback(self, device: str) -> bool:
         return device in self._links and self._links[device].loopback
-
-
-_Pair = tuple[Route, Prefix]
-# Where IPv6 has room for one route.
-_Place = tuple[str, int, tuple[str, ...]]
-
-
-def _without_doubles(about: Iterable[_Pair], known: set[_Place]) -> tuple[list[_Pair], list[Route]]:
-    """Those whose place nobody has taken before, and the others; `known` remembers."""
-    first: list[_Pair] = []
-    doubled: list[Route] = []
-    for route, prefix in about:
-        place = route.dst, route.attributes.metric, route.attributes.path
-        if place in known:
-            doubled.append(route)
-        else:
-            known.add(place)
-            first.append((route, prefix))
-    return first, doubled
 
 
 # Somebody has replaced another route by this one in main: it is never used, and no other command could add it.

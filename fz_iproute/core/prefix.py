@@ -26,12 +26,7 @@ class Prefix(NamedTuple):
         if dst == "default":
             return cls(family, 0, 0)
         host, _, length = dst.partition("/")
-        try:
-            # `ipaddress` would take most of the time of a pass over a large LAN.
-            address = int.from_bytes(inet_pton(_AF[family], host))
-        except OSError:
-            raise ValueError(f"{dst!r} is not a prefix of {family}") from None
-        return cls(family, address, int(length) if length else _BITS[family])
+        return cls(family, int.from_bytes(_octets(host, family)), int(length) if length else _BITS[family])
 
     @classmethod
     def parse(cls, text: str) -> "Prefix":
@@ -53,16 +48,18 @@ class Prefix(NamedTuple):
         return cls(family, address, _BITS[family])
 
     @classmethod
-    def around(cls, prefixes: Iterable["Prefix"]) -> "Prefix":
-        """The narrowest prefix that all of these, which are of one family, are inside."""
-        first, *others = prefixes
-        family, low, length = first
-        high = low
-        for _, address, own in others:
-            low, high, length = min(low, address), max(high, address), min(length, own)
+    def around(cls, destinations: Iterable[str], family: Family) -> "Prefix":
+        """The narrowest prefix that these destinations of routes are inside; the default route is not among them."""
+        hosts, lengths = [], set()
+        for dst in destinations:
+            host, _, length = dst.partition("/")
+            hosts.append(_octets(host, family))
+            lengths.add(length)
         bits = _BITS[family]
-        length = min(length, bits - (low ^ high).bit_length())
-        return cls(family, low >> bits - length << bits - length, length)
+        low, high = int.from_bytes(min(hosts)), int.from_bytes(max(hosts))
+        common = bits - (low ^ high).bit_length()
+        around = min(common, *(int(length) if length else bits for length in lengths))
+        return cls(family, low >> bits - around << bits - around, around)
 
     def covers(self, other: "Prefix") -> bool:
         """True if `other` is equal to or inside this prefix."""
@@ -78,6 +75,14 @@ class Prefix(NamedTuple):
     def __str__(self) -> str:
         host = IPv4Address(self.address) if self.family == "inet" else IPv6Address(self.address)
         return f"{host}/{self.length}"
+
+
+def _octets(host: str, family: Family) -> bytes:
+    try:
+        # `ipaddress` would take most of the time of a pass over a large LAN.
+        return inet_pton(_AF[family], host)
+    except OSError:
+        raise ValueError(f"{host!r} is not an address of {family}") from None
 
 
 class PrefixSet:

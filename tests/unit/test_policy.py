@@ -1,11 +1,15 @@
 """Every setting of [lan] refuses what it says, and names itself."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fz_iproute.core import parse
 from fz_iproute.core.config import Config, replace
 from fz_iproute.core.desired import desired, layout
 from fz_iproute.core.model import Link, Route
-from fz_iproute.core.prefix import Prefix
+from fz_iproute.core.policy import Policy
+from fz_iproute.core.prefix import Prefix, PrefixSet
 from tests.unit.routes import LINKS, gatewayed, lookup, route, snapshot, tunnel
 
 
@@ -133,3 +137,33 @@ def test_a_wrong_interface_name_does_not_make_the_vpns_routes_ours() -> None:
 def test_the_layout_follows_the_rules_unless_it_is_set(setting, tables, expected) -> None:
     rules = [lookup(table, family="inet6") for table in tables]
     assert expected == layout(replace(Config(), tables={"layout": setting}), rules)[:3:2]
+
+
+# In corners of their own, side by side, and around each other.
+PREFIXES = st.sampled_from(
+    [
+        "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.7", "10.2.0.0/15", "172.16.0.0/12", "192.168.0.0/16",
+        "192.168.1.0/24", "192.0.0.0/7", "203.0.113.0/24", "203.0.113.9", "8.0.0.0/6", "0.0.0.0/1",
+    ]
+)  # fmt: skip
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "deny": st.lists(PREFIXES, max_size=1).map(lambda texts: prefixes(*texts)),
+        "allow": st.lists(PREFIXES, max_size=1).map(lambda texts: prefixes(*texts)),
+        "trust": st.sampled_from(["any", "private"]),
+        "min_prefixlen": st.sampled_from([{"inet": 8}, {"inet": 16}]),
+    }
+)
+
+
+@settings(max_examples=1000)
+@given(st.lists(PREFIXES, min_size=1, max_size=6), st.lists(PREFIXES, max_size=1), SETTINGS)
+def test_among_others_of_its_shape_a_route_gets_the_verdict_that_it_would_get_alone(destinations, claimed, lan) -> None:
+    policy = Policy(replace(Config(), lan=lan).lan, LINKS, ["tun-firezone"])
+    claims = PrefixSet(prefixes(*claimed))
+    rest = {"dev": "eth0", "protocol": "kernel", "scope": "link"}
+    row = parse.routes([(dst, rest) for dst in destinations], "inet", LINKS)
+    alone = [verdict for dst in destinations for verdict in policy.verdicts([route(dst)], claims)]
+    assert alone == policy.verdicts(row, claims)

@@ -66,3 +66,20 @@ def test_destinations_as_ip_prints_them(dst, family, expected) -> None:
 def test_host_bits_are_an_error_that_names_the_network() -> None:
     with pytest.raises(ValueError, match=r"the network is 192\.168\.1\.0/24"):
         Prefix.parse("192.168.1.7/24")
+
+
+@given(st.lists(NETWORKS, min_size=1, max_size=8))
+def test_what_is_around_is_the_narrowest_supernet(networks) -> None:
+    networks = [network for network in networks if network.version == networks[0].version]
+    texts = [str(network).removesuffix("/32").removesuffix("/128") for network in networks]
+    family = "inet" if networks[0].version == 4 else "inet6"
+    expected = networks[0]
+    while not all(network.subnet_of(expected) for network in networks):
+        expected = expected.supernet()
+    assert str(expected) == str(Prefix.around(texts, family))
+
+
+@given(st.lists(NETWORKS, max_size=8), NETWORKS)
+def test_a_set_overlaps_a_prefix_that_a_member_overlaps(members, asked) -> None:
+    found = PrefixSet(Prefix.parse(str(member)) for member in members).overlapping(Prefix.parse(str(asked)))
+    assert any(member.version == asked.version and member.overlaps(asked) for member in members) == (found is not None)
