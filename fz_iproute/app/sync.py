@@ -17,6 +17,8 @@ from fz_iproute.log import Log
 
 # Somebody else may change the tables in the middle of a pass; who keeps doing so is not to be outrun.
 _MOST_ROUNDS = 3
+# A move may have two legs, one into a spare table and one out of it, and in each what waits takes another reading.
+_MORE_WHERE_SOMETHING_WAITS = 2
 
 
 class Pass(NamedTuple):
@@ -126,22 +128,22 @@ class Passes(Plans):
         """
         run: list[Command] = []
         refusals: list[Refusal] = []
-        for _ in range(_MOST_ROUNDS):
-            if not due:
-                break
-            table = _only_table(due)
-            work = Work(self._ip, due, self._reader.questions(table) if table else {})
-            refusals, answers = self._finish(work, due)
-            run += due
+        more = _MORE_WHERE_SOMETHING_WAITS if any(command.waits for command in due) else 0
+        for _ in range(_MOST_ROUNDS + more):
+            ready = [command for command in due if not command.waits]
+            if set(ready) <= {refusal.command for refusal in refusals if not refusal.lost}:
+                break  # nothing, or refused just now: at once, the answer would be the same
+            table = _only_table(ready)
+            work = Work(self._ip, ready, self._reader.questions(table) if table else {})
+            refusals, answers = self._finish(work, ready)
+            run += ready
             # A refusal may tell of a change of main, or of an interface: then all of it is read again.
             if table and answers and not refusals:
                 due = planner(self._judge(self._reader.read_again(table, answers)))
             else:
                 due = planner(self.look())
-            if due and set(due) <= {refusal.command for refusal in refusals if not refusal.lost}:
-                break  # refused just now: at once, the answer would be the same
         said = {refusal.command: refusal.words for refusal in refusals}
-        return Pass(run, [Refusal(command, said.get(command, _UNDONE)) for command in due])
+        return Pass(run, [Refusal(command, said.get(command, _HELD if command.waits else _UNDONE)) for command in due])
 
 
 def _only_table(commands: Sequence[Command]) -> int | None:
@@ -151,3 +153,4 @@ def _only_table(commands: Sequence[Command]) -> int | None:
 
 
 _UNDONE = "it does not last: somebody undoes it"
+_HELD = "not run, since what is to take its place is not there"

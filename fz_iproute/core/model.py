@@ -190,6 +190,7 @@ class Command(NamedTuple):
     line: str
     reason: str
     independent: bool = False  # of all others: an on-link route where there is none
+    waits: bool = False  # until a reading shows what takes the place of what it deletes
 
     @classmethod
     def of(cls, family: Family, words: Sequence[str], reason: str = "") -> "Command":

@@ -99,11 +99,16 @@ def is_tunnel_route(route: Route) -> bool:
     attributes = route.attributes
     if not _is_static(attributes.words) or attributes.inexpressible:
         return False
-    if attributes.type == "unreachable":
-        return route.dst == "default" and attributes.metric == BACKSTOP_METRIC
+    if is_backstop(route):
+        return route.dst == "default"
     # A copy of a LAN route has scope link, where there are scopes.
     is_plain = attributes.type == "unicast" and bool(attributes.devices) and not attributes.gatewayed
     return is_plain and attributes.scope == "global"
+
+
+def is_backstop(route: Route) -> bool:
+    """Stands behind all other routes to its destination, and stops what none of them takes."""
+    return route.attributes.type == "unreachable" and route.attributes.metric == BACKSTOP_METRIC
 
 
 def _is_static(words: Sequence[str]) -> bool:
