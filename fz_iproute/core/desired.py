@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fz_iproute.core import tunnel
 from fz_iproute.core.config import Config
-from fz_iproute.core.model import Route, Rule, Snapshot
+from fz_iproute.core.model import KERNEL_TABLES, Route, Rule, Snapshot
 from fz_iproute.core.policy import Policy, Verdict
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.core.tunnel import Layout
@@ -84,9 +84,13 @@ def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
 
 
 def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
-    """The tables that may hold something of ours: those of the layout, and those that rules of ours still lead to."""
+    """The tables that may hold something of ours: those of the layout, and those that rules of ours still lead to.
+
+    Only to these is anything written. Whatever else may go wrong, the kernel's own are never among them.
+    """
     former = (rule.table for rule in own_rules(config, rules))
-    return tuple(dict.fromkeys((*_configured(config, rules).tables, *layout(config, rules).tables, *former)))
+    found = dict.fromkeys((*_configured(config, rules).tables, *layout(config, rules).tables, *former))
+    return tuple(table for table in found if table not in KERNEL_TABLES)
 
 
 class Judged(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.core import parse
 from fz_iproute.core.config import Config
-from fz_iproute.core.model import Mark, Route, Rule, Snapshot
+from fz_iproute.core.model import KERNEL_TABLES, Mark, Route, Rule, Snapshot
 from fz_iproute.core.prefix import FAMILIES, Family
 
 # Behind every other route to the same destination: the kernel turns to it in the moment in which the last of them goes.
@@ -130,7 +130,8 @@ def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
     plain = Rule(
         rule.family, rule.priority, "lookup", rule.table, inverted=True, mark=rule.mark, protocol=rule.protocol
     )
-    if rule != plain or rule.mark is None:
+    # Whoever sends packets on to one of the kernel's tables has not made that table ours.
+    if rule != plain or rule.mark is None or rule.table in (0, *KERNEL_TABLES):
         return False
     ours = (rule.mark == mark, rule.table in tables)
     return any(ours) if rule.protocol == "kernel" else all(ours)
