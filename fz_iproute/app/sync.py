@@ -9,9 +9,10 @@ from fz_iproute.core.model import Command, Snapshot
 from fz_iproute.core.plan import plan, take_out
 from fz_iproute.core.policy import Verdict
 from fz_iproute.core.tunnel import Layout
-from fz_iproute.errors import NotPermitted
+from fz_iproute.errors import NotPermitted, UsageError
 from fz_iproute.kernel.apply import NO_PERMISSION, Refusal, Work
 from fz_iproute.kernel.ip import Answers, Ip, Source
+from fz_iproute.kernel.rt_tables import misleading
 from fz_iproute.kernel.snapshot import Reader
 from fz_iproute.log import Log
 
@@ -38,6 +39,8 @@ class Plans:
         self._config = config
         self._log = log
         self._reader = Reader(source, config)
+        # A snapshot is of another machine, with names of its own.
+        self._misleading = misleading() if isinstance(source, Ip) else {}
         self._last: Desired | None = None
         self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
@@ -81,6 +84,8 @@ class Plans:
         self._reader.forget_rules()
 
     def _judge(self, snapshot: Snapshot) -> Desired:
+        if misled := self._misleading.keys() & snapshot.tables.keys():
+            raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
         self._last = desired(self._config, snapshot, self._last)
         return self._last
