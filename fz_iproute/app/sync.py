@@ -148,7 +148,8 @@ class Passes(Plans):
             else:
                 due = planner(self.look())
         said = {refusal.command: refusal.words for refusal in refusals}
-        return Pass(run, [Refusal(command, said.get(command, _HELD if command.waits else _UNDONE)) for command in due])
+        left = [Refusal(command, said.get(command, _HELD if command.waits else _UNDONE)) for command in due]
+        return Pass(run, [refusal for refusal in left if _IPV6_IS_OFF not in refusal.words])
 
 
 def _only_table(commands: Sequence[Command]) -> int | None:
@@ -158,4 +159,6 @@ def _only_table(commands: Sequence[Command]) -> int | None:
 
 
 _UNDONE = "it does not last: somebody undoes it"
+# Of a tunnel without addresses, only the kernel knows whether it carries IPv6. If not, `internet_leak` has decided.
+_IPV6_IS_OFF = "IPv6 is disabled on nexthop device"
 _HELD = "not run, since what is to take its place is not there"

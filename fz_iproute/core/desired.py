@@ -173,12 +173,14 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
             verdicts = policy.verdicts(main, PrefixSet(claimed))
             wanted = tuple(verdict.route for verdict in verdicts if not verdict.refusal)
             judged[family] = Judged(main, grounds, verdicts, wanted)
-        copies = (*judged[family].wanted, *policy.multicast(main, judged[family].wanted))
+        mirrored = judged[family].wanted
+        copies = (*mirrored, *policy.multicast(main, mirrored, claimed))
         placed: dict[int, tuple[Route, ...]] = {plane.mirror: copies}
         if config.manages:
-            placed[plane.user] = (*placed.get(plane.user, ()), *into_tunnel)
             internet = tunnel.internet_routes(config, snapshot, family)
-            placed[plane.internet] = (*placed.get(plane.internet, ()), *internet)
+            for table, routes in (plane.user, into_tunnel), (plane.internet, internet):
+                _, others = parted.get(table, ((), ()))
+                placed[table] = (*placed.get(table, ()), *tunnel.unmet(routes, others))
         contents[family] = {table: Contents(placed.get(table, ()), *found) for table, found in parted.items()}
     return Desired(plane, judged, contents, _rules(config, plane, snapshot), carriers)
 

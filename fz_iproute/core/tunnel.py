@@ -78,6 +78,17 @@ def internet_routes(config: Config, snapshot: Snapshot, family: Family) -> tuple
     return _routes(snapshot, family, documents)
 
 
+def unmet(routes: Sequence[Route], others: Sequence[Route]) -> tuple[Route, ...]:
+    """Without those that somebody else's route of the same metric and path stands for: IPv6 takes no second one."""
+    there = {_way(route) for route in others if route.attributes.family == "inet6"}
+    return tuple(route for route in routes if _way(route) not in there)
+
+
+def _way(route: Route) -> tuple[object, ...]:
+    attributes = route.attributes
+    return route.dst, attributes.type, attributes.metric, attributes.path
+
+
 def is_backstop_wanted(config: Config, snapshot: Snapshot, family: Family) -> bool:
     """With the Internet Resource active, packets of this family must not find a way around the tunnel.
 

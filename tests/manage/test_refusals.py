@@ -2,12 +2,14 @@
 
 import re
 
+import pytest
+
 from fz_iproute.app.sync import Pass, Passes
 from fz_iproute.core.config import parse
 from fz_iproute.kernel.ip import Ip
 from fz_iproute.log import Log
 from tests.manage.conftest import Watch
-from tests.manage.laptop import LAN, MARK, MIRROR, TUNNEL, Laptop, manage
+from tests.manage.laptop import LAN, MARK, MIRROR, TIER_INTERNET, TUNNEL, Laptop, manage
 from tests.netns.namespace import wait_until
 
 SINGLE = manage()
@@ -60,3 +62,44 @@ def test_watch_keeps_the_rule_too(laptop: Laptop, watch: Watch) -> None:
         "the rule has moved",
     )
     assert TUNNEL == laptop.way("8.8.8.8")
+
+
+# Others' routes by the same path
+
+
+@pytest.mark.parametrize("layout", ["single", "tiered"])
+def test_where_somebody_elses_route_of_ipv6_does_what_ours_would_nothing_is_due(layout: str, laptop: Laptop) -> None:
+    """IPv6 takes no second route of the same metric by the same path, whoever has made it."""
+    config = manage(layout=layout, on_down="closed")
+    internet = MIRROR if layout == "single" else TIER_INTERNET
+    laptop.batch(
+        [
+            f"-6 route add default dev {TUNNEL} table {internet}",
+            f"-6 route add fd00:2021:1111::/48 dev {TUNNEL} proto bird mtu 1300 table {MIRROR}",
+            f"-6 route add unreachable default metric 4294967295 table {internet}",
+        ]
+    )
+    before = laptop.state()
+    laptop.sync(config)
+    assert [] == laptop.planned(config)
+    assert [TUNNEL, TUNNEL] == [laptop.way(host) for host in ("2001:db8::1", "fd00:2021:1111::77")]
+    laptop.down(config)
+    assert before == laptop.state()
+
+
+def test_when_somebody_elses_route_goes_ours_comes(laptop: Laptop, watch: Watch) -> None:
+    laptop.batch([f"-6 route add default dev {TUNNEL} table {MIRROR}"])
+    daemon = watch(SINGLE)
+    laptop.batch([f"-6 route del default dev {TUNNEL} table {MIRROR}"])
+    wait_until(lambda: TUNNEL == laptop.way("2001:db8::1"), "our default route is there")
+    assert [] == daemon.complaints
+
+
+def test_a_tunnel_of_which_ipv6_is_off_is_no_failure(laptop: Laptop) -> None:
+    laptop.exec("sysctl", "-q", "-w", f"net.ipv6.conf.{TUNNEL}.disable_ipv6=1")
+    laptop.batch([f"addr del 100.64.0.5/32 dev {TUNNEL}"])
+    for config in (SINGLE, manage(layout="tiered"), manage(layout="tiered", rules={"tiered": [5, 6, 7]})):
+        assert [] == lines(synced(laptop, config))
+        expected = {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable", "192.168.188.1": LAN}
+        assert expected == laptop.leads(expected)
+    assert [[5, 6, 7]] * 2 == [[rule.priority for rule in laptop.added_rules(family)] for family in ("inet", "inet6")]
