@@ -202,8 +202,10 @@ def _parted(
     ours, others = policy.parted(existing)
     if is_mirror or not ours:
         return ours, others
-    # A table of the layout that is not in force: only what is a copy beyond doubt may be left of ours.
+    # A table that gets no copies, but may have got some in another layout. Ours beyond doubt is what main has, and what
+    # the kernel makes for an address, the stale one too: nobody but us puts such a route into the VPN's tables.
     copies = set(ours).intersection(main)
+    copies.update(route for route in ours if route.attributes.on_link and route.attributes.is_of("kernel"))
     return tuple(route for route in ours if route in copies), tuple(route for route in existing if route not in copies)
 
 

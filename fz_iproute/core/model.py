@@ -32,6 +32,10 @@ class Attributes(NamedTuple):
     expired: bool  # inet6: timed out, still listed for up to 30 s, no longer matched
     inexpressible: str  # why no `ip` command can recreate it, or ""
 
+    def is_of(self, protocol: str) -> bool:
+        """Made by it, as `ip` calls it: kernel, static, …"""
+        return ("proto", protocol) in zip(self.words, self.words[1:], strict=False)
+
     @property
     def on_link(self) -> bool:
         """Reaches its destination without a router. IPv4 says so by its scope; IPv6 has none."""

@@ -108,7 +108,7 @@ def is_backstop_wanted(config: Config, snapshot: Snapshot, family: Family) -> bo
 def is_tunnel_route(route: Route) -> bool:
     """In a table of ours, what only manage mode can have put there, whatever the tunnel was called at that time."""
     attributes = route.attributes
-    if not _is_static(attributes.words) or attributes.inexpressible:
+    if not attributes.is_of("static") or attributes.inexpressible:
         return False
     if is_backstop(route):
         return route.dst == "default"
@@ -120,10 +120,6 @@ def is_tunnel_route(route: Route) -> bool:
 def is_backstop(route: Route) -> bool:
     """Stands behind all other routes to its destination, and stops what none of them takes."""
     return route.attributes.type == "unreachable" and route.attributes.metric == BACKSTOP_METRIC
-
-
-def _is_static(words: Sequence[str]) -> bool:
-    return "proto" in words and words[words.index("proto") + 1] == "static"
 
 
 def wanted_rules(config: Config, plane: Layout, snapshot: Snapshot) -> Iterator[Rule]:
