@@ -94,8 +94,9 @@ def _could_hit(route: Route, twins: Mapping[object, Iterable[Attributes]], objec
 
 
 def is_tunnels(route: Route, tunnels: Collection[str]) -> bool:
-    """Of ours, a route into the tunnel or the backstop: no copy, which a default route never is."""
-    return route.dst == "default" or any(device in tunnels for device in route.attributes.devices)
+    """Of ours, a route into the tunnel or a backstop: no copy, which a default route never is."""
+    dst, attributes = route
+    return dst == "default" or attributes.type != "unicast" or any(device in tunnels for device in attributes.devices)
 
 
 def _grouped(routes: Iterable[Route]) -> dict[_Key, list[Route]]:

@@ -132,7 +132,8 @@ def _order(step: Step, rank: tuple[int, int]) -> _Order:
     attributes = route.attributes
     match step.phase:
         case Phase.ADD:
-            return (not is_tunnel_route(route),)  # what the VPN has inside of a LAN stands before the LAN does
+            # What the VPN has inside of a LAN stands before the LAN does, and its backstop last.
+            return (not is_tunnel_route(route), attributes.type != "unicast")
         case Phase.ADD_DEFAULT:
             return (attributes.metric,)  # a backstop last
         case Phase.DELETE:

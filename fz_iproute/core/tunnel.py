@@ -58,24 +58,25 @@ def is_usable(config: Config, snapshot: Snapshot) -> bool:
 
 
 def explicit_routes(config: Config, snapshot: Snapshot, family: Family) -> tuple[Route, ...]:
-    """Those of `tunnel.routes`."""
-    if not carriage(config, snapshot, family).carried:
-        return ()
+    """Those of `tunnel.routes`. Where `on_down = "closed"`, no LAN of the same prefix gets their packets either."""
     prefixes = dict.fromkeys(prefix for prefix in config.tunnel.routes if prefix.family == family)
-    return _routes(snapshot, family, ({"dst": _printed(str(prefix), family), **_into(config)} for prefix in prefixes))
+    carried = carriage(config, snapshot, family).carried
+    is_closed = config.tunnel.internet and config.tunnel.on_down == "closed"
+    ways = [_into(config)] if carried else []
+    if is_closed and (carried or not is_usable(config, snapshot)):
+        ways.append(_backstop(family))
+    documents = ({"dst": _printed(str(prefix), family), **way} for way in ways for prefix in prefixes)
+    return _routes(snapshot, family, documents)
 
 
 def internet_routes(config: Config, snapshot: Snapshot, family: Family) -> tuple[Route, ...]:
     """The default route of the Internet Resource, and what stops packets that it does not take."""
     if not config.tunnel.internet:
         return ()
-    found = carriage(config, snapshot, family)
-    documents = [{"dst": "default", **_into(config)}] if found.carried else []
+    ways = [_into(config)] if carriage(config, snapshot, family).carried else []
     if is_backstop_wanted(config, snapshot, family):
-        documents.append({"type": "unreachable", "dst": "default", "metric": BACKSTOP_METRIC})
-        if family == "inet6":
-            documents[-1]["dev"] = "lo"  # where the kernel says that such a route leads
-    return _routes(snapshot, family, documents)
+        ways.append(_backstop(family))
+    return _routes(snapshot, family, ({"dst": "default", **way} for way in ways))
 
 
 def unmet(routes: Sequence[Route], others: Sequence[Route]) -> tuple[Route, ...]:
@@ -111,7 +112,7 @@ def is_tunnel_route(route: Route) -> bool:
     if not attributes.is_of("static") or attributes.inexpressible:
         return False
     if is_backstop(route):
-        return route.dst == "default"
+        return True
     # A copy of a LAN route has scope link, where there are scopes.
     is_plain = attributes.type == "unicast" and bool(attributes.devices) and not attributes.gatewayed
     return is_plain and attributes.scope == "global"
@@ -146,6 +147,12 @@ def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
 
 def _into(config: Config) -> parse.Document:
     return {"dev": config.tunnel.interface}
+
+
+def _backstop(family: Family) -> parse.Document:
+    document: parse.Document = {"type": "unreachable", "metric": BACKSTOP_METRIC}
+    # In IPv6, the kernel says that such a route leads there.
+    return {**document, "dev": "lo"} if family == "inet6" else document
 
 
 def _printed(prefix: str, family: Family) -> str:
