@@ -149,7 +149,11 @@ class Passes(Plans):
                 due = planner(self.look())
         said = {refusal.command: refusal.words for refusal in refusals}
         left = [Refusal(command, said.get(command, _HELD if command.waits else _UNDONE)) for command in due]
-        return Pass(run, [refusal for refusal in left if _IPV6_IS_OFF not in refusal.words])
+        return Pass(run, [refusal for refusal in left if not self._is_settled(refusal)])
+
+    def _is_settled(self, refusal: Refusal) -> bool:
+        """Of a tunnel without addresses, only the kernel knows whether it carries IPv6: `internet_leak` has decided."""
+        return _IPV6_IS_OFF in refusal.words and f" dev {self._config.tunnel.interface} " in refusal.command.line
 
 
 def _only_table(commands: Sequence[Command]) -> int | None:
@@ -159,6 +163,5 @@ def _only_table(commands: Sequence[Command]) -> int | None:
 
 
 _UNDONE = "it does not last: somebody undoes it"
-# Of a tunnel without addresses, only the kernel knows whether it carries IPv6. If not, `internet_leak` has decided.
 _IPV6_IS_OFF = "IPv6 is disabled on nexthop device"
 _HELD = "not run, since what is to take its place is not there"
