@@ -44,14 +44,16 @@ def take_out(desired: Desired) -> list[Command]:
 def leftovers(old: Desired, new: Desired) -> list[Command] | None:
     """The commands that remove what one configuration has put in place and its successor does not want.
 
-    None while rules or tunnel routes of the successor are to come: until then, packets go by what looks left over.
+    None, or those of the other family, while rules or tunnel routes of the successor are to come: until then, packets
+    go by what looks left over.
     """
-    if any(_is_exposed(family, new) for family in FAMILIES):
-        return None
-    commands = plan(old.wanting(new))
-    return [
-        command._replace(reason="no longer wanted", waits=False) for command in commands if command.words[1] == "del"
+    settled = [family for family in FAMILIES if not _is_exposed(family, new)]
+    commands = [
+        command._replace(reason="no longer wanted", waits=False)
+        for command in plan(old.wanting(new))
+        if command.words[1] == "del" and command.family in settled
     ]
+    return commands if commands or len(settled) == len(FAMILIES) else None
 
 
 def _is_exposed(family: Family, desired: Desired) -> bool:

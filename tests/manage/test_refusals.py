@@ -103,3 +103,13 @@ def test_a_tunnel_of_which_ipv6_is_off_is_no_failure(laptop: Laptop) -> None:
         expected = {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable", "192.168.188.1": LAN}
         assert expected == laptop.leads(expected)
     assert [[5, 6, 7]] * 2 == [[rule.priority for rule in laptop.added_rules(family)] for family in ("inet", "inet6")]
+
+
+def test_a_family_that_never_comes_keeps_nothing_of_the_other(laptop: Laptop, watch: Watch) -> None:
+    laptop.exec("sysctl", "-q", "-w", f"net.ipv6.conf.{TUNNEL}.disable_ipv6=1")
+    laptop.batch([f"addr del 100.64.0.5/32 dev {TUNNEL}"])
+    daemon = watch(manage(internet=False))
+    # With another mark and another table, only the former configuration tells whose the old rules are.
+    daemon.config.write_text(manage(internet=False, fwmark=77, tables={"single": 1001}))
+    daemon.send(1)
+    wait_until(lambda: [1001] == [rule.table for rule in laptop.added_rules("inet")], "the old rule has gone")
