@@ -9,14 +9,17 @@ from fz_iproute.core.model import Command, Snapshot
 from fz_iproute.core.plan import plan, take_out
 from fz_iproute.core.policy import Verdict
 from fz_iproute.core.tunnel import Layout
-from fz_iproute.errors import NotPermitted
+from fz_iproute.errors import NotPermitted, UsageError
 from fz_iproute.kernel.apply import NO_PERMISSION, Refusal, Work
 from fz_iproute.kernel.ip import Answers, Ip, Source
+from fz_iproute.kernel.rt_tables import misleading
 from fz_iproute.kernel.snapshot import Reader
 from fz_iproute.log import Log
 
 # Somebody else may change the tables in the middle of a pass; who keeps doing so is not to be outrun.
 _MOST_ROUNDS = 3
+# A move may have two legs, one into a spare table and one out of it, and in each what waits takes another reading.
+_MORE_WHERE_SOMETHING_WAITS = 2
 
 
 class Pass(NamedTuple):
@@ -36,6 +39,8 @@ class Plans:
         self._config = config
         self._log = log
         self._reader = Reader(source, config)
+        # A snapshot is of another machine, with names of its own.
+        self._misleading = misleading() if isinstance(source, Ip) else {}
         self._last: Desired | None = None
         self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
@@ -79,6 +84,8 @@ class Plans:
         self._reader.forget_rules()
 
     def _judge(self, snapshot: Snapshot) -> Desired:
+        if misled := self._misleading.keys() & snapshot.tables.keys():
+            raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
         self._last = desired(self._config, snapshot, self._last)
         return self._last
@@ -126,22 +133,28 @@ class Passes(Plans):
         """
         run: list[Command] = []
         refusals: list[Refusal] = []
-        for _ in range(_MOST_ROUNDS):
-            if not due:
-                break
-            table = _only_table(due)
-            work = Work(self._ip, due, self._reader.questions(table) if table else {})
-            refusals, answers = self._finish(work, due)
-            run += due
+        more = _MORE_WHERE_SOMETHING_WAITS if any(command.waits for command in due) else 0
+        for _ in range(_MOST_ROUNDS + more):
+            ready = [command for command in due if not command.waits]
+            refused = {refusal.command for refusal in refusals if not refusal.lost}
+            if all(command in refused for command in ready):
+                break  # nothing, or refused just now: at once, the answer would be the same
+            table = _only_table(ready)
+            work = Work(self._ip, ready, self._reader.questions(table) if table else {})
+            refusals, answers = self._finish(work, ready)
+            run += ready
             # A refusal may tell of a change of main, or of an interface: then all of it is read again.
             if table and answers and not refusals:
                 due = planner(self._judge(self._reader.read_again(table, answers)))
             else:
                 due = planner(self.look())
-            if due and set(due) <= {refusal.command for refusal in refusals if not refusal.lost}:
-                break  # refused just now: at once, the answer would be the same
         said = {refusal.command: refusal.words for refusal in refusals}
-        return Pass(run, [Refusal(command, said.get(command, _UNDONE)) for command in due])
+        left = [Refusal(command, said.get(command, _HELD if command.waits else _UNDONE)) for command in due]
+        return Pass(run, [refusal for refusal in left if not self._is_settled(refusal)])
+
+    def _is_settled(self, refusal: Refusal) -> bool:
+        """Of a tunnel without addresses, only the kernel knows whether it carries IPv6: `internet_leak` has decided."""
+        return _IPV6_IS_OFF in refusal.words and f" dev {self._config.tunnel.interface} " in refusal.command.line
 
 
 def _only_table(commands: Sequence[Command]) -> int | None:
@@ -151,3 +164,5 @@ def _only_table(commands: Sequence[Command]) -> int | None:
 
 
 _UNDONE = "it does not last: somebody undoes it"
+_IPV6_IS_OFF = "IPv6 is disabled on nexthop device"
+_HELD = "not run, since what is to take its place is not there"

@@ -273,7 +273,7 @@ class Watch:
     def _step(self, reason: str) -> bool:
         started = time.monotonic()
         before = self._passes.layout
-        due = self._passes.plan_sync()
+        due = [command for command in self._passes.plan_sync() if not command.waits]
         if before and before != self._passes.layout:
             config = config_with(self._config, tables={"layout": before.name})
             self._former.append(Passes(self._ip, config, self._log))

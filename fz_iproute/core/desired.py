@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fz_iproute.core import tunnel
 from fz_iproute.core.config import Config
-from fz_iproute.core.model import Route, Rule, Snapshot
+from fz_iproute.core.model import KERNEL_TABLES, Route, Rule, Snapshot
 from fz_iproute.core.policy import Policy, Verdict
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.core.tunnel import Layout
@@ -84,9 +84,13 @@ def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
 
 
 def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
-    """The tables that may hold something of ours: those of the layout, and those that rules of ours still lead to."""
+    """The tables that may hold something of ours: those of the layout, and those that rules of ours still lead to.
+
+    Only to these is anything written. Whatever else may go wrong, the kernel's own are never among them.
+    """
     former = (rule.table for rule in own_rules(config, rules))
-    return tuple(dict.fromkeys((*_configured(config, rules).tables, *layout(config, rules).tables, *former)))
+    found = dict.fromkeys((*_configured(config, rules).tables, *layout(config, rules).tables, *former))
+    return tuple(table for table in found if table not in KERNEL_TABLES)
 
 
 class Judged(NamedTuple):
@@ -169,12 +173,14 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
             verdicts = policy.verdicts(main, PrefixSet(claimed))
             wanted = tuple(verdict.route for verdict in verdicts if not verdict.refusal)
             judged[family] = Judged(main, grounds, verdicts, wanted)
-        copies = (*judged[family].wanted, *policy.multicast(main, judged[family].wanted))
+        mirrored = judged[family].wanted
+        copies = (*mirrored, *policy.multicast(main, mirrored, claimed))
         placed: dict[int, tuple[Route, ...]] = {plane.mirror: copies}
         if config.manages:
-            placed[plane.user] = (*placed.get(plane.user, ()), *into_tunnel)
             internet = tunnel.internet_routes(config, snapshot, family)
-            placed[plane.internet] = (*placed.get(plane.internet, ()), *internet)
+            for table, routes in (plane.user, into_tunnel), (plane.internet, internet):
+                _, others = parted.get(table, ((), ()))
+                placed[table] = (*placed.get(table, ()), *tunnel.unmet(routes, others))
         contents[family] = {table: Contents(placed.get(table, ()), *found) for table, found in parted.items()}
     return Desired(plane, judged, contents, _rules(config, plane, snapshot), carriers)
 
@@ -196,8 +202,10 @@ def _parted(
     ours, others = policy.parted(existing)
     if is_mirror or not ours:
         return ours, others
-    # A table of the layout that is not in force: only what is a copy beyond doubt may be left of ours.
+    # A table that gets no copies, but may have got some in another layout. Ours beyond doubt is what main has, and what
+    # the kernel makes for an address, the stale one too: nobody but us puts such a route into the VPN's tables.
     copies = set(ours).intersection(main)
+    copies.update(route for route in ours if route.attributes.on_link and route.attributes.is_of("kernel"))
     return tuple(route for route in ours if route in copies), tuple(route for route in existing if route not in copies)
 
 

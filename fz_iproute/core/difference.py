@@ -66,7 +66,7 @@ def steps(family: Family, contents: Contents, prune: bool, tunnels: Collection[s
             if step.verb == "del" and _could_hit(route, at_risk, objects):
                 continue
             # Without pruning, of the copies only those may go that another one of the same destination supersedes.
-            if prune or step.verb != "del" or route.dst in reached or _is_tunnels(route, tunnels):
+            if prune or step.verb != "del" or route.dst in reached or is_tunnels(route, tunnels):
                 yield step
 
 
@@ -93,9 +93,10 @@ def _could_hit(route: Route, twins: Mapping[object, Iterable[Attributes]], objec
     return attributes.path[:1] != ("nhid",) and (dst, attributes.metric) in objects
 
 
-def _is_tunnels(route: Route, tunnels: Collection[str]) -> bool:
-    """Of ours, a route into the tunnel or the backstop: no copy, which a default route never is."""
-    return route.dst == "default" or any(device in tunnels for device in route.attributes.devices)
+def is_tunnels(route: Route, tunnels: Collection[str]) -> bool:
+    """Of ours, a route into the tunnel or a backstop: no copy, which a default route never is."""
+    dst, attributes = route
+    return dst == "default" or attributes.type != "unicast" or any(device in tunnels for device in attributes.devices)
 
 
 def _grouped(routes: Iterable[Route]) -> dict[_Key, list[Route]]:

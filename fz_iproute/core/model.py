@@ -31,6 +31,10 @@ class Attributes(NamedTuple):
     expired: bool  # inet6: timed out, still listed for up to 30 s, no longer matched
     inexpressible: str  # why no `ip` command can recreate it, or ""
 
+    def is_of(self, protocol: str) -> bool:
+        """Made by it, as `ip` calls it: kernel, static, …"""
+        return ("proto", protocol) in zip(self.words, self.words[1:], strict=False)
+
     @property
     def on_link(self) -> bool:
         """Reaches its destination without a router. IPv4 says so by its scope; IPv6 has none."""
@@ -200,6 +204,7 @@ class Command(NamedTuple):
     reason: str
     independent: bool = False  # of all others: an on-link route where there is none
     table: int | None = None  # of a route of the VPN's tables
+    waits: bool = False  # until a reading shows what takes the place of what it deletes
 
     @classmethod
     def of(cls, family: Family, words: Sequence[str], reason: str = "") -> "Command":

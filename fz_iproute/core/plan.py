@@ -2,16 +2,19 @@
 
 Every step keeps the LAN reachable, and what goes into the tunnel in there: what is added stands before what it
 replaces goes, and a table has what the tunnel and the LAN need before a rule leads to it.
+
+`ip` may refuse what is added. So a deletion that would open a way around the tunnel `waits` until a reading has shown
+that all is there which keeps packets in: a shell runs the plan from top to bottom, we read again before those.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from fz_iproute.core.desired import Desired, Rules
-from fz_iproute.core.difference import Phase, Step, steps
+from fz_iproute.core.difference import Phase, Step, is_tunnels, steps
 from fz_iproute.core.model import Command, Route, Rule
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.core.tunnel import is_tunnel_route
+from fz_iproute.core.tunnel import is_backstop, is_tunnel_route
 
 # Within a phase. What a table has lost is looked up in the next, so the one that is asked last is cleared first.
 _Order = tuple[int, ...]
@@ -23,7 +26,11 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
     commands: list[Command] = []
     for family in FAMILIES:
         due: dict[tuple[Phase, _Order], list[Command]] = defaultdict(list)
-        for phase, order, found in (*_route_commands(family, desired, prune), *_rule_commands(family, desired)):
+        exposed = _is_exposed(family, desired)
+        for phase, order, found in (
+            *_route_commands(family, desired, prune, exposed),
+            *_rule_commands(family, desired, exposed),
+        ):
             due[phase, order] += found
         commands += [command for place in sorted(due) for command in due[place]]
     return commands
@@ -37,18 +44,44 @@ def take_out(desired: Desired) -> list[Command]:
 def leftovers(old: Desired, new: Desired) -> list[Command] | None:
     """The commands that remove what one configuration has put in place and its successor does not want.
 
-    None while rules of the successor are still to come: until then, packets go by what looks left over.
+    None, or those of the other family, while rules or tunnel routes of the successor are to come: until then, packets
+    go by what looks left over.
     """
-    if not set(new.rules.wanted) <= set(new.rules.ours):
-        return None
-    commands = plan(old.wanting(new))
-    return [command._replace(reason="no longer wanted") for command in commands if command.words[1] == "del"]
+    settled = [family for family in FAMILIES if not _is_exposed(family, new)]
+    commands = [
+        command._replace(reason="no longer wanted", waits=False)
+        for command in plan(old.wanting(new))
+        if command.words[1] == "del" and command.family in settled
+    ]
+    return commands if commands or len(settled) == len(FAMILIES) else None
+
+
+def _is_exposed(family: Family, desired: Desired) -> bool:
+    """Some of what is to keep packets from going around the tunnel is not there: a rule, or a route.
+
+    The backstop makes up for routes: for one that the tunnel never takes, as IPv6 where it is off, nothing waits.
+    """
+    rules = {rule for rule in desired.rules.wanted if rule.family == family}
+    if not rules <= set(desired.rules.ours):
+        return True
+    tables = desired.contents[family].values() if rules else ()
+    is_missing = any(
+        is_tunnels(route, desired.tunnels) and route not in found.ours
+        for found in tables
+        if found.wanted != found.ours
+        for route in found.wanted
+    )
+    return is_missing and not any(
+        route.dst == "default" and is_backstop(route) and route in found.wanted
+        for found in tables
+        for route in found.ours
+    )
 
 
 _Due = tuple[Phase, _Order, list[Command]]
 
 
-def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[_Due]:
+def _route_commands(family: Family, desired: Desired, prune: bool, exposed: bool) -> Iterator[_Due]:
     refused: dict[Route, str] = {}
     mirror = desired.layout.mirror
     ranks = _ranks(family, desired.rules)
@@ -65,8 +98,10 @@ def _route_commands(family: Family, desired: Desired, prune: bool) -> Iterator[_
             if not why:
                 (route,) = step.routes
                 why = f"stale: {refused.get(route) or _staleness(route, table, desired)}"
+            opens = not step.reason and (table != mirror or is_tunnel_route(step.routes[0]))
             for part in _in_time(step, waiting):
-                yield part.phase, order, _commands(table, part, why)
+                waits = exposed and (opens or part.phase is not step.phase)
+                yield part.phase, order, _commands(table, part, why, waits)
 
 
 def _in_time(step: Step, waiting: PrefixSet) -> Iterator[Step]:
@@ -82,7 +117,7 @@ def _in_time(step: Step, waiting: PrefixSet) -> Iterator[Step]:
             yield step._replace(phase=phase, routes=routes)
 
 
-def _commands(table: int, step: Step, why: str) -> list[Command]:
+def _commands(table: int, step: Step, why: str, waits: bool) -> list[Command]:
     """One for each route of the step."""
     attributes = step.routes[0].attributes
     start = f"route {step.verb} table {table}"
@@ -90,7 +125,9 @@ def _commands(table: int, step: Step, why: str) -> list[Command]:
         start += f" {attributes.type}"
     rest = " ".join(attributes.words)
     independent = step.verb == "add" and step.phase is Phase.ADD
-    return [Command(attributes.family, f"{start} {dst} {rest}", why, independent, table) for dst, _ in step.routes]
+    return [
+        Command(attributes.family, f"{start} {dst} {rest}", why, independent, table, waits) for dst, _ in step.routes
+    ]
 
 
 def _order(step: Step, rank: tuple[int, int]) -> _Order:
@@ -99,7 +136,8 @@ def _order(step: Step, rank: tuple[int, int]) -> _Order:
     attributes = route.attributes
     match step.phase:
         case Phase.ADD:
-            return (not is_tunnel_route(route),)  # what the VPN has inside of a LAN stands before the LAN does
+            # What the VPN has inside of a LAN stands before the LAN does, and its backstop last.
+            return (not is_tunnel_route(route), attributes.type != "unicast")
         case Phase.ADD_DEFAULT:
             return (attributes.metric,)  # a backstop last
         case Phase.DELETE:
@@ -141,7 +179,7 @@ def _ranks(family: Family, rules: Rules) -> Mapping[int, tuple[int, int]]:
     return ranks
 
 
-def _rule_commands(family: Family, desired: Desired) -> Iterator[_Due]:
+def _rule_commands(family: Family, desired: Desired, exposed: bool) -> Iterator[_Due]:
     wanted = [rule for rule in desired.rules.wanted if rule.family == family]
     surplus = Counter(rule for rule in desired.rules.ours if rule.family == family)
     for rule in wanted:
@@ -152,7 +190,8 @@ def _rule_commands(family: Family, desired: Desired) -> Iterator[_Due]:
             yield Phase.ADD_RULE, (rule.priority,), [Command.of(family, _rule_words("add", rule), "missing")]
     for rule in surplus.elements():
         why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
-        yield Phase.DELETE, (-rule.priority, 1), [Command.of(family, _rule_words("del", rule), why)]
+        gone = Command.of(family, _rule_words("del", rule), why)._replace(waits=exposed)
+        yield Phase.DELETE, (-rule.priority, 1), [gone]
 
 
 def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:

@@ -122,10 +122,13 @@ class Policy:
                 return f"lan.exclude_interfaces has {device}"
         return ""
 
-    def multicast(self, main: Iterable[Route], mirrored: Iterable[Route]) -> tuple[Route, ...]:
+    def multicast(
+        self, main: Iterable[Route], mirrored: Collection[Route], claimed: Iterable[Prefix]
+    ) -> tuple[Route, ...]:
         """With `lan.multicast`, the routes by which multicast and the broadcast of IPv4 leave.
 
-        They take the device of main's best default route if that is a mirrored LAN, else every mirrored one.
+        They take the device of main's best default route if that is a mirrored LAN, else every mirrored one. Without
+        those that main has itself, and those that the VPN has, as in `verdicts`.
         """
         if not self._lan.multicast:
             return ()
@@ -141,12 +144,15 @@ class Policy:
             if route.attributes.devices[0] in shared:
                 shared = [route.attributes.devices[0]]
                 break
+        claims = PrefixSet(claimed)
         documents = [
             {"dst": dst, "dev": device, "protocol": "static", "scope": "link", "flags": []}
             for dst in _TO_ALL
+            if not claims.covers(Prefix.of_route(dst, "inet"))
             for device in dict.fromkeys(shared)
         ]
-        return parse.routes(parse.listed(documents), "inet", self._links)
+        routes = parse.routes(parse.listed(documents), "inet", self._links)
+        return tuple(route for route in routes if route not in mirrored)
 
     def parted(
         self, table: Iterable[Route], also: Callable[[Route], bool] = lambda route: False

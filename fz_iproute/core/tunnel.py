@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.core import parse
 from fz_iproute.core.config import Config
-from fz_iproute.core.model import Mark, Route, Rule, Snapshot
+from fz_iproute.core.model import KERNEL_TABLES, Mark, Route, Rule, Snapshot
 from fz_iproute.core.prefix import FAMILIES, Family
 
 # Behind every other route to the same destination: the kernel turns to it in the moment in which the last of them goes.
@@ -58,24 +58,36 @@ def is_usable(config: Config, snapshot: Snapshot) -> bool:
 
 
 def explicit_routes(config: Config, snapshot: Snapshot, family: Family) -> tuple[Route, ...]:
-    """Those of `tunnel.routes`."""
-    if not carriage(config, snapshot, family).carried:
-        return ()
+    """Those of `tunnel.routes`. Where `on_down = "closed"`, no LAN of the same prefix gets their packets either."""
     prefixes = dict.fromkeys(prefix for prefix in config.tunnel.routes if prefix.family == family)
-    return _routes(snapshot, family, ({"dst": _printed(str(prefix), family), **_into(config)} for prefix in prefixes))
+    carried = carriage(config, snapshot, family).carried
+    is_closed = config.tunnel.internet and config.tunnel.on_down == "closed"
+    ways = [_into(config)] if carried else []
+    if is_closed and (carried or not is_usable(config, snapshot)):
+        ways.append(_backstop(family))
+    documents = ({"dst": _printed(str(prefix), family), **way} for way in ways for prefix in prefixes)
+    return _routes(snapshot, family, documents)
 
 
 def internet_routes(config: Config, snapshot: Snapshot, family: Family) -> tuple[Route, ...]:
     """The default route of the Internet Resource, and what stops packets that it does not take."""
     if not config.tunnel.internet:
         return ()
-    found = carriage(config, snapshot, family)
-    documents = [{"dst": "default", **_into(config)}] if found.carried else []
+    ways = [_into(config)] if carriage(config, snapshot, family).carried else []
     if is_backstop_wanted(config, snapshot, family):
-        documents.append({"type": "unreachable", "dst": "default", "metric": BACKSTOP_METRIC})
-        if family == "inet6":
-            documents[-1]["dev"] = "lo"  # where the kernel says that such a route leads
-    return _routes(snapshot, family, documents)
+        ways.append(_backstop(family))
+    return _routes(snapshot, family, ({"dst": "default", **way} for way in ways))
+
+
+def unmet(routes: Sequence[Route], others: Sequence[Route]) -> tuple[Route, ...]:
+    """Without those that somebody else's route of the same metric and path stands for: IPv6 takes no second one."""
+    there = {_way(route) for route in others if route.attributes.family == "inet6"}
+    return tuple(route for route in routes if _way(route) not in there)
+
+
+def _way(route: Route) -> tuple[object, ...]:
+    attributes = route.attributes
+    return route.dst, attributes.type, attributes.metric, attributes.path
 
 
 def is_backstop_wanted(config: Config, snapshot: Snapshot, family: Family) -> bool:
@@ -97,17 +109,18 @@ def is_backstop_wanted(config: Config, snapshot: Snapshot, family: Family) -> bo
 def is_tunnel_route(route: Route) -> bool:
     """In a table of ours, what only manage mode can have put there, whatever the tunnel was called at that time."""
     attributes = route.attributes
-    if not _is_static(attributes.words) or attributes.inexpressible:
+    if not attributes.is_of("static") or attributes.inexpressible:
         return False
-    if attributes.type == "unreachable":
-        return route.dst == "default" and attributes.metric == BACKSTOP_METRIC
+    if is_backstop(route):
+        return True
     # A copy of a LAN route has scope link, where there are scopes.
     is_plain = attributes.type == "unicast" and bool(attributes.devices) and not attributes.gatewayed
     return is_plain and attributes.scope == "global"
 
 
-def _is_static(words: Sequence[str]) -> bool:
-    return "proto" in words and words[words.index("proto") + 1] == "static"
+def is_backstop(route: Route) -> bool:
+    """Stands behind all other routes to its destination, and stops what none of them takes."""
+    return route.attributes.type == "unreachable" and route.attributes.metric == BACKSTOP_METRIC
 
 
 def wanted_rules(config: Config, plane: Layout, snapshot: Snapshot) -> Iterator[Rule]:
@@ -125,7 +138,8 @@ def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
     plain = Rule(
         rule.family, rule.priority, "lookup", rule.table, inverted=True, mark=rule.mark, protocol=rule.protocol
     )
-    if rule != plain or rule.mark is None:
+    # Whoever sends packets on to one of the kernel's tables has not made that table ours.
+    if rule != plain or rule.mark is None or rule.table in (0, *KERNEL_TABLES):
         return False
     ours = (rule.mark == mark, rule.table in tables)
     return any(ours) if rule.protocol == "kernel" else all(ours)
@@ -133,6 +147,12 @@ def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
 
 def _into(config: Config) -> parse.Document:
     return {"dev": config.tunnel.interface}
+
+
+def _backstop(family: Family) -> parse.Document:
+    document: parse.Document = {"type": "unreachable", "metric": BACKSTOP_METRIC}
+    # In IPv6, the kernel says that such a route leads there.
+    return {**document, "dev": "lo"} if family == "inet6" else document
 
 
 def _printed(prefix: str, family: Family) -> str:

@@ -12,14 +12,25 @@ _FOLDERS = ("usr/share/iproute2", "usr/lib/iproute2", "etc/iproute2")
 
 def table_ids() -> dict[str, int]:
     """The ids of tables by name. What cannot be read names nothing."""
-    ids = {name: number for number, name in KERNEL_TABLES.items()}
+    return {name: number for number, name in KERNEL_TABLES.items()} | {name: number for _, name, number in _named()}
+
+
+def misleading() -> dict[int, str]:
+    """Tables that `ip` does not take for themselves, since another one has their number for a name; and who says so."""
+    return {
+        int(name): f"{path}: the name {name} stands for table {number}, and ip reads names first; take that line out"
+        for path, name, number in _named()
+        if name.isdecimal() and int(name) != number
+    }
+
+
+def _named() -> Iterator[tuple[Path, str, int]]:
     for path in table_files():
         try:
             text = path.read_text("utf-8", "surrogateescape")
         except OSError:
             continue
-        ids.update(parsed(text))
-    return ids
+        yield from ((path, name, number) for name, number in parsed(text))
 
 
 def table_files(root: Path = Path("/")) -> Iterator[Path]:

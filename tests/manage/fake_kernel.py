@@ -1,6 +1,6 @@
 """A kernel without a kernel: rules, tables and the way a packet takes, for more moves than a real one has time for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -79,6 +79,16 @@ class FakeKernel:
         assert [] == plan(self.look(config))
         return done
 
+    def syncing(self, config: Config, refuses: Callable[[Command], bool]) -> Iterator[Command]:
+        """Each command of a sync, when it has been run or refused: what waits is left to the next reading."""
+        for _ in range(5):
+            goal = self.look(config)
+            for command in plan(goal):
+                if not command.waits:
+                    if not refuses(command):
+                        self._run(command, self._spelled(goal))
+                    yield command
+
     def down(self, config: Config) -> list[Command]:
         goal = self.look(config)
         due = take_out(goal)
@@ -88,19 +98,26 @@ class FakeKernel:
 
     def run(self, commands: Iterable[Command], goal: Desired) -> None:
         """Carry out commands that were planned for this goal; none may be refused."""
-        spelled = {
+        spelled = self._spelled(goal)
+        for command in commands:
+            assert "" == self._run(command, spelled), command
+
+    @staticmethod
+    def _spelled(goal: Desired) -> dict[tuple[Family, tuple[str, ...]], Route]:
+        return {
             (family, line.words): line
             for family, tables in goal.contents.items()
             for found in tables.values()
             for line in (*found.wanted, *found.ours)
         }
-        for command in commands:
-            if command.words[0] == "rule":
-                self._run_rule(command)
-                continue
-            table = self.tables.setdefault((command.family, int(command.words[3])), FakeTable([]))
-            routes = {words: line for (family, words), line in spelled.items() if family == command.family}
-            assert "" == table.run(command, routes), command
+
+    def _run(self, command: Command, spelled: Mapping[tuple[Family, tuple[str, ...]], Route]) -> str:
+        if command.words[0] == "rule":
+            self._run_rule(command)
+            return ""
+        table = self.tables.setdefault((command.family, int(command.words[3])), FakeTable([]))
+        routes = {words: line for (family, words), line in spelled.items() if family == command.family}
+        return table.run(command, routes)
 
     def _run_rule(self, command: Command) -> None:
         _, verb, *words = command.words

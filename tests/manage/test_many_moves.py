@@ -20,6 +20,7 @@ PREFIXES = [
     "100.64.0.0/10", "100.64.0.0/11", "100.64.3.0/24", "100.64.3.9/32", "100.100.111.0/24", "192.168.188.50/32",
     "192.168.188.0/24", "192.168.0.0/16", "192.168.188.0/25", "fd00:2021:1111::/48", "fd00:188::50/128", "fd00::/16",
 ]  # fmt: skip
+OUTSIDE = ["100.64.0.9", "100.100.111.7", "8.8.8.8", "fd00:2021:1111::77", "2001:db8::1"]  # of every LAN
 PRIORITIES = [100, 200, 300, 400, 32765]
 
 
@@ -153,3 +154,35 @@ def test_the_first_sync_can_be_interrupted_anywhere(one: Config) -> None:
     fresh.sync(one)
     allowed = {probe: {start.way(probe), fresh.way(probe)} for probe in PROBES}
     assert_interruptible(start, plan(start.look(one)), [fresh.state()], allowed, one, "sync")
+
+
+@MANY
+@given(one=configurations(), other=configurations(), data=st.data())
+def test_whatever_is_refused_nothing_leaks_and_what_is_missing_comes_later(
+    one: Config, other: Config, data: st.DataObject
+) -> None:
+    start, fresh = FakeKernel(), FakeKernel()
+    start.sync(one)
+    before, after = roles(one, start), roles(other, start)
+    assume(one.tunnel.fwmark == other.tunnel.fwmark or next(iter(before)) in after)
+    fresh.sync(other)
+    if other.tables.layout == "auto":
+        fresh = start.copy()
+        fresh.sync(other)
+    kept_in = {one.tunnel.interface, other.tunnel.interface, "unreachable"}
+    # A part of a LAN is the LAN's as long as its own route into the tunnel is refused.
+    guarded = [probe for probe in OUTSIDE if {start.way(probe), fresh.way(probe)} <= kept_in]
+    refused: dict[object, bool] = {}
+
+    def refuses(command: Command) -> bool:
+        key = command.family, command.line
+        if command.words[1] != "del" and key not in refused:
+            refused[key] = data.draw(st.sampled_from([False, False, True]), label=command.line)
+        return refused.get(key, False)
+
+    kernel = start.copy()
+    for command in kernel.syncing(other, refuses):
+        note(command.line)
+        assert {} == {probe: way for probe in guarded if (way := kernel.way(probe)) not in kept_in}
+    kernel.sync(other)
+    assert fresh.state() == kernel.state()

@@ -106,6 +106,23 @@ def test_in_observe_mode_too(laptop: Laptop) -> None:
     assert before == laptop.state()
 
 
+@LAYOUTS
+def test_main_may_have_the_same_route_itself(layout: str, laptop: Laptop) -> None:
+    laptop.batch([f"route add 255.255.255.255 dev {UPLINK} proto static scope link"])
+    text = manage(layout=layout, lan=ON)
+    laptop.sync(text)
+    assert {UPLINK} == ways(laptop)
+    assert [] == laptop.sync(text)
+
+
+@LAYOUTS
+def test_what_the_vpn_routes_explicitly_stays_the_vpns(layout: str, laptop: Laptop) -> None:
+    text = manage(layout=layout, lan=ON, routes=["224.0.0.0/4"])
+    laptop.sync(text)
+    assert [TUNNEL, TUNNEL, UPLINK] == [laptop.way(group) for group in GROUPS]
+    assert [] == laptop.sync(text)
+
+
 def test_status_knows_it(laptop: Laptop) -> None:
     text = manage(lan=ON)
     laptop.sync(text)

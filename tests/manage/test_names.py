@@ -1,10 +1,11 @@
 """Names of tables: the drop-in that we print, and whatever others call our numbers."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.manage.laptop import Laptop, manage
+from tests.manage.laptop import LAN, Laptop, manage
 
 SINGLE, TIERED = manage(), manage(layout="tiered")
 
@@ -22,6 +23,11 @@ class Names:
         argv = self._inside(*self.laptop.fz_argv(*words, config=config, netns=False))
         done = self.laptop.exec(*argv, **self.laptop.fz_options())
         return done.stdout
+
+    def fz_done(self, *words: str, config: str) -> subprocess.CompletedProcess[str]:
+        """The same, whatever becomes of it."""
+        argv = self._inside(*self.laptop.fz_argv(*words, config=config, netns=False))
+        return self.laptop.exec(*argv, check=False, **self.laptop.fz_options())
 
     def ip(self, *words: str) -> str:
         return self.laptop.exec(*self._inside("ip", *words)).stdout
@@ -115,3 +121,25 @@ def test_a_table_that_nobody_has_named_is_one_line_of_error(laptop: Laptop) -> N
     done = laptop.fz_done("sync", config=manage(tables={"single": "nobodys"}))
     assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
     assert "tables.single: no table has the name 'nobodys' in iproute2's rt_tables" in done.stderr
+
+
+@pytest.mark.parametrize("table", [539098368, 539098370, 553647872], ids=["in use", "of a tier", "spare"])
+def test_a_name_that_is_the_number_of_a_table_of_ours_stops_everything(table: int, names: Names) -> None:
+    """`ip` reads names first: what is said of this table would be done to another."""
+    laptop = names.laptop
+    laptop.sync(SINGLE)
+    laptop.batch([f"route add 172.31.0.0/24 dev {LAN} scope link table 105"])
+    before = laptop.state()
+    (names.folder / "others.conf").write_text(f"105 {table}\n")
+    # The parts of the tables change, so the way leads through a spare one.
+    text = manage(layout="tiered", tables={"single": 9, "user": 1002, "lan": 539098368, "internet": 539098370})
+    for words in (["sync"], ["plan"], ["down"], ["sync", "--dry-run"]):
+        done = names.fz_done(*words, config=text)
+        assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done
+        assert f"/etc/iproute2/rt_tables.d/others.conf: the name {table} stands for table 105" in done.stderr
+        assert before == laptop.state()
+
+
+def test_a_name_that_is_the_number_of_a_table_of_nobody_is_no_matter(names: Names) -> None:
+    (names.folder / "others.conf").write_text("105 106\n")
+    names.fz("sync", config=SINGLE)

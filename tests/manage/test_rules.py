@@ -11,10 +11,11 @@ from tests.manage.laptop import (
     TIER_LAN,
     TIERS,
     Laptop,
+    State,
     manage,
     our_rule,
 )
-from tests.netns.rtnetlink import FAMILIES
+from tests.netns.rtnetlink import FAMILIES, RawRoute
 
 SINGLE, TIERED = manage(), manage(layout="tiered")
 OURS = f"not fwmark {MARK:#x} lookup {MIRROR}"
@@ -96,7 +97,15 @@ OTHERS = [
     "lookup main suppress_prefixlength 0 pref 57",
     "fwmark 0x80000/0xff0000 lookup 52 pref 5230 protocol kernel",  # tailscale
     "goto 32766 pref 58",
+    f"not fwmark {MARK:#x} lookup main pref 59 protocol kernel",  # the form of ours, but not a table of ours
+    f"not fwmark {MARK:#x} lookup default pref 60 protocol kernel",
+    f"not fwmark {MARK:#x} lookup local pref 61 protocol kernel",
 ]  # fmt: skip
+
+
+def kernels(state: State) -> dict[tuple[str, int], list[RawRoute]]:
+    """Its main and default tables; `local` is always left out."""
+    return {place: routes for place, routes in state.tables.items() if place[1] in (253, 254)}
 
 
 @pytest.mark.parametrize("config", [SINGLE, TIERED])
@@ -105,6 +114,7 @@ def test_the_rules_of_others_stay_as_they_are(config: str, laptop: Laptop) -> No
     laptop.batch(f"-6 rule add {line.replace('10.0.0.0/8', 'fd00::/8')}" for line in OTHERS)
     before = laptop.state()
     laptop.sync(config)
+    assert kernels(before) == kernels(laptop.state())
     for family in FAMILIES:
         ours = set(expected(family, *((PRIORITIES, TIERS) if config is TIERED else ([32765], [MIRROR]))))
         assert before.rules[family] == [rule for rule in laptop.rules(family) if rule not in ours]

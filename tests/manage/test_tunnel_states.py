@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.manage.laptop import LAN, MIRROR, TIER_INTERNET, TUNNEL, UPLINK, Laptop, manage
+from tests.manage.laptop import LAN, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
 from tests.netns.rtnetlink import FAMILIES
 
 INTERNET = ["8.8.8.8", "2001:db8::1"]
@@ -84,6 +84,30 @@ def test_closed_the_backstop_stands_behind_the_default_route(layout: str, laptop
         f"default dev {TUNNEL} proto static metric 1024 pref medium",
         "unreachable default dev lo proto static metric 4294967295 pref medium",
     ] == [line for line in laptop.contents(table) if "default" in line]
+
+
+@LOSSES
+@LAYOUTS
+@pytest.mark.parametrize("prefixes", [["192.168.188.0/24", "fd00:188::/64"], ["192.168.188.7/32", "fd00:188::7/128"]])
+def test_closed_a_lan_gets_nothing_of_what_the_vpn_routes_explicitly(  # type: ignore[no-untyped-def]
+    prefixes, layout, loss, laptop: Laptop
+) -> None:
+    """An access point chooses its prefix: it must not get what was meant for the VPN, when the tunnel goes."""
+    text = manage(layout=layout, on_down="closed", routes=prefixes)
+    hosts = ["192.168.188.7", "fd00:188::7"]
+    laptop.sync(text)
+    assert dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts)
+    assert [] == laptop.sync(text)
+    loss(laptop)
+    assert dict.fromkeys(hosts, "unreachable") == laptop.leads(hosts)
+    laptop.sync(text)
+    assert dict.fromkeys(hosts, "unreachable") == laptop.leads(hosts)
+    assert [] == laptop.sync(text)
+    laptop.sync(manage(layout=layout, routes=prefixes))
+    assert dict.fromkeys(hosts, LAN) == laptop.leads(hosts)
+    assert [] == backstops(laptop)
+    laptop.down(text)
+    assert [] == [line for table in (MIRROR, TIER_LAN, TIER_INTERNET) for line in laptop.contents(table)]
 
 
 def test_closed_without_the_internet_resource_nothing_is_stopped(laptop: Laptop) -> None:

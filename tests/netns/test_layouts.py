@@ -138,6 +138,26 @@ def test_without_the_internet_resource_the_lan_is_copied_all_the_same(machine: M
     assert (LAN, "uplink0") == (machine.way("192.168.188.1"), machine.way("8.8.8.8"))
 
 
+def test_a_stale_copy_is_ours_though_the_layout_has_changed_since(machine: Machine) -> None:
+    """In front of the good copy it would make the LAN unreachable: its source is gone, and main knows nothing of it."""
+    machine.fz("sync")
+    copies = [
+        f"{option}route add {line} table {MIRROR}"
+        for option, prefix in (("", "192.168.188.0/24"), ("-6 ", "fd00:188::/64"))
+        for line in machine.route(prefix)
+    ]
+    machine.tiers()
+    machine.batch(copies)  # the client has left them where they were
+    machine.address(LAN, "192.168.77.5/24")  # the device keeps an address, so the kernel keeps the copies
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    machine.address(LAN, "192.168.188.50/24")
+    machine.ip("-6", "addr", "del", "fd00:188::112/64", "dev", LAN)
+    machine.fz("sync")
+    assert ([], []) == (machine.route("192.168.188.0/24"), machine.route("fd00:188::/64"))
+    assert machine.reaches("192.168.188.1")
+    assert "" == machine.fz("plan")
+
+
 # Single against tiered
 
 PREFIXES = {

@@ -1,0 +1,115 @@
+"""What `ip` refuses: nothing that keeps packets in the tunnel goes before what takes its place has come."""
+
+import re
+
+import pytest
+
+from fz_iproute.app.sync import Pass, Passes
+from fz_iproute.core.config import parse
+from fz_iproute.kernel.ip import Ip
+from fz_iproute.log import Log
+from tests.manage.conftest import Watch
+from tests.manage.laptop import LAN, MARK, MIRROR, TIER_INTERNET, TUNNEL, Laptop, manage
+from tests.netns.namespace import wait_until
+
+SINGLE = manage()
+ELSEWHERE = manage(rules={"single": 32000})
+# `ip` passes over `not` when it looks for duplicates: with this one, ours is refused.
+IN_THE_WAY = f"priority 32000 fwmark {MARK:#x} lookup {MIRROR} protocol kernel"
+
+
+def synced(laptop: Laptop, config: str) -> Pass:
+    return Passes(Ip(laptop.name), parse(config, "test"), Log("CRITICAL")).sync()
+
+
+def lines(done: Pass) -> list[str]:
+    return [f"{failure.command.line}: {failure.words}" for failure in done.failures]
+
+
+def test_a_refused_rule_keeps_the_one_that_it_was_to_replace(laptop: Laptop) -> None:
+    laptop.sync(SINGLE)
+    laptop.batch([f"rule add {IN_THE_WAY}"])
+    done = synced(laptop, ELSEWHERE)
+    assert [TUNNEL, TUNNEL, LAN] == [laptop.way(host) for host in ("8.8.8.8", "2001:db8::1", "192.168.188.1")]
+    assert [
+        f"rule add priority 32000 not fwmark {MARK:#x} lookup {MIRROR} protocol kernel: RTNETLINK answers: File exists",
+        f"rule del priority 32765 not fwmark {MARK:#x} lookup {MIRROR} protocol kernel: "
+        "not run, since what is to take its place is not there",
+    ] == [re.sub(r"Error: .*", "RTNETLINK answers: File exists", line) for line in lines(done)]
+
+
+def test_when_nothing_is_in_the_way_any_more_the_move_goes_on(laptop: Laptop) -> None:
+    laptop.sync(SINGLE)
+    laptop.batch([f"rule add {IN_THE_WAY}"])
+    synced(laptop, ELSEWHERE)
+    laptop.batch([f"rule del {IN_THE_WAY}"])
+    laptop.sync(ELSEWHERE)
+    for family in ("inet", "inet6"):
+        assert [32000] == [rule.priority for rule in laptop.added_rules(family)]
+    assert [] == laptop.planned(ELSEWHERE)
+
+
+def test_watch_keeps_the_rule_too(laptop: Laptop, watch: Watch) -> None:
+    daemon = watch(SINGLE)
+    laptop.batch([f"rule add {IN_THE_WAY}"])
+    daemon.config.write_text(ELSEWHERE)
+    daemon.send(1)
+    wait_until(lambda: any("File exists" in line for line in daemon.complaints), "it complains")
+    assert [TUNNEL, TUNNEL] == [laptop.way(host) for host in ("8.8.8.8", "2001:db8::1")]
+    laptop.batch([f"rule del {IN_THE_WAY}"])
+    wait_until(
+        lambda: all([32000] == [rule.priority for rule in laptop.added_rules(family)] for family in ("inet", "inet6")),
+        "the rule has moved",
+    )
+    assert TUNNEL == laptop.way("8.8.8.8")
+
+
+# Others' routes by the same path
+
+
+@pytest.mark.parametrize("layout", ["single", "tiered"])
+def test_where_somebody_elses_route_of_ipv6_does_what_ours_would_nothing_is_due(layout: str, laptop: Laptop) -> None:
+    """IPv6 takes no second route of the same metric by the same path, whoever has made it."""
+    config = manage(layout=layout, on_down="closed")
+    internet = MIRROR if layout == "single" else TIER_INTERNET
+    laptop.batch(
+        [
+            f"-6 route add default dev {TUNNEL} table {internet}",
+            f"-6 route add fd00:2021:1111::/48 dev {TUNNEL} proto bird mtu 1300 table {MIRROR}",
+            f"-6 route add unreachable default metric 4294967295 table {internet}",
+        ]
+    )
+    before = laptop.state()
+    laptop.sync(config)
+    assert [] == laptop.planned(config)
+    assert [TUNNEL, TUNNEL] == [laptop.way(host) for host in ("2001:db8::1", "fd00:2021:1111::77")]
+    laptop.down(config)
+    assert before == laptop.state()
+
+
+def test_when_somebody_elses_route_goes_ours_comes(laptop: Laptop, watch: Watch) -> None:
+    laptop.batch([f"-6 route add default dev {TUNNEL} table {MIRROR}"])
+    daemon = watch(SINGLE)
+    laptop.batch([f"-6 route del default dev {TUNNEL} table {MIRROR}"])
+    wait_until(lambda: TUNNEL == laptop.way("2001:db8::1"), "our default route is there")
+    assert [] == daemon.complaints
+
+
+def test_a_tunnel_of_which_ipv6_is_off_is_no_failure(laptop: Laptop) -> None:
+    laptop.exec("sysctl", "-q", "-w", f"net.ipv6.conf.{TUNNEL}.disable_ipv6=1")
+    laptop.batch([f"addr del 100.64.0.5/32 dev {TUNNEL}"])
+    for config in (SINGLE, manage(layout="tiered"), manage(layout="tiered", rules={"tiered": [5, 6, 7]})):
+        assert [] == lines(synced(laptop, config))
+        expected = {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable", "192.168.188.1": LAN}
+        assert expected == laptop.leads(expected)
+    assert [[5, 6, 7]] * 2 == [[rule.priority for rule in laptop.added_rules(family)] for family in ("inet", "inet6")]
+
+
+def test_a_family_that_never_comes_keeps_nothing_of_the_other(laptop: Laptop, watch: Watch) -> None:
+    laptop.exec("sysctl", "-q", "-w", f"net.ipv6.conf.{TUNNEL}.disable_ipv6=1")
+    laptop.batch([f"addr del 100.64.0.5/32 dev {TUNNEL}"])
+    daemon = watch(manage(internet=False))
+    # With another mark and another table, only the former configuration tells whose the old rules are.
+    daemon.config.write_text(manage(internet=False, fwmark=77, tables={"single": 1001}))
+    daemon.send(1)
+    wait_until(lambda: [1001] == [rule.table for rule in laptop.added_rules("inet")], "the old rule has gone")
