@@ -25,7 +25,7 @@ from fz_iproute.errors import (
     ReadFailed,
     UsageError,
 )
-from fz_iproute.kernel.config_file import default_path, load
+from fz_iproute.kernel.config_file import ConfigFile, load
 from fz_iproute.kernel.ip import Ip, Source, Spelling
 from fz_iproute.kernel.lock import Lock
 from fz_iproute.kernel.snapshot import Reader
@@ -208,8 +208,8 @@ def _watch(arguments: Arguments, log: Log) -> int:
 
     gc.enable()
     ip = TalkingIp(arguments.netns, _trace(arguments, log))
-    place = arguments.config or default_path()
-    Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()
+    file = ConfigFile(arguments.config)
+    Watch(file.load, file.place, ip, arguments.netns, log).run()
     return DONE
 
 

@@ -360,8 +360,21 @@ def test_the_default_file_may_come_later(machine: Machine, at_home: Daemon) -> N
     wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
 
 
-def test_without_the_default_file_the_defaults_are_in_force_again(machine: Machine, at_home: Daemon) -> None:
+def test_a_default_file_that_has_gone_leaves_the_last_configuration_in_force(machine: Machine, at_home: Daemon) -> None:
     at_home.config.write_text(NO_UPLINK)
     wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
     at_home.config.unlink()
-    wait_until(copies_are(machine, ALL), "the uplink's copies are there")
+    at_home.wait_for("the last good configuration stays in force")
+    assert 1 == len(at_home.says("/etc/fz-iproute/config.toml: no such file"))
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    at_home.wait_in_step(copies_are(machine, sorted([*WITHOUT_UPLINK, "10.5.0.0/24"])))
+
+
+def test_a_restart_without_the_default_file_takes_the_defaults(machine: Machine, watch: Watch) -> None:
+    path = machine.config(NO_UPLINK)
+    daemon = watch(default_config=True, environment={"FZ_IPROUTE_CONFIG": str(path)})
+    assert WITHOUT_UPLINK == oracle.destinations(machine)
+    daemon.stop()
+    path.unlink()
+    daemon.start()
+    assert ALL == oracle.destinations(machine)
