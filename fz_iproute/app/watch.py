@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from fz_iproute.app.sync import Passes
 from fz_iproute.core.config import Config
@@ -62,6 +63,13 @@ class Counters:
         return " ".join(f"{name}={value}" for name, value in vars(self).items())
 
 
+class _Former(NamedTuple):
+    """A configuration, or a layout, of which something may still be there."""
+
+    config: Config
+    passes: Passes
+
+
 class Watch:
     """The daemon. `load` reads the configuration, which is in the file `place`; times are on the monotonic clock."""
 
@@ -90,7 +98,7 @@ class Watch:
         self._fight = Fight()
         self._again: float | None = None  # when to try what was held back, or could not be read
         self._expiry_due: float | None = None  # when a route of main times out
-        self._former: list[Passes] = []  # of configurations and layouts of which something may still be there
+        self._former: list[_Former] = []
         self._overdue = 0  # passes in a row after an expiry that found no lifetime
         self._known: frozenset[str] = frozenset()  # the destinations that are mirrored
         self._wrote = False  # the last pass has changed something, and is about to hear of it
@@ -175,7 +183,7 @@ class Watch:
             if is_about_links(line):
                 self._ip.hang_up()
             elif is_about_rules(line):
-                for passes in (self._passes, *self._former):
+                for passes in (self._passes, *(former.passes for former in self._former)):
                     passes.forget_rules()
             if self._pace.due is None and matters(line, self._table_names, routers=routers, known=self._known):
                 self._counters.wakes += 1
@@ -276,7 +284,7 @@ class Watch:
         due = self._passes.plan_sync()
         if before and before != self._passes.layout:
             config = config_with(self._config, tables={"layout": before.name})
-            self._former.append(Passes(self._ip, config, self._log))
+            self._former.append(_Former(config, Passes(self._ip, config, self._log)))
         # Printed in whole seconds, and over only when it has become negative.
         expiry = self._passes.expiry
         # At the very moment, no lifetime is printed at all: a second later, it has passed.
@@ -289,7 +297,8 @@ class Watch:
         all_due = set(due)
         for former in self._former.copy():
             # The new one first, so that nothing is missing in between.
-            stale = leftovers(former.look(), self._passes.look())
+            prune = former.config.lan.prune and self._config.lan.prune
+            stale = leftovers(former.passes.look(), self._passes.look(), prune=prune)
             if stale:
                 changed |= self._carry_out(stale, reason, time.monotonic())
                 all_due |= set(stale)
@@ -383,7 +392,7 @@ class Watch:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._counters.reloads += 1
         self._log.info(f"# {self._place}: there is a new configuration")
-        self._former.append(self._passes)
+        self._former.append(_Former(self._config, self._passes))
         self._lock.close()
         self._journal.reopen()
         self._adopt(config)

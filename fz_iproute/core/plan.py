@@ -6,6 +6,7 @@ replaces goes, and a table has what the tunnel and the LAN need before a rule le
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from fz_iproute.core.desired import Desired, Rules
 from fz_iproute.core.difference import Phase, Step, steps
@@ -34,15 +35,30 @@ def take_out(desired: Desired) -> list[Command]:
     return [command._replace(reason="ours") for command in plan(desired.wanting(None))]
 
 
-def leftovers(old: Desired, new: Desired) -> list[Command] | None:
+def leftovers(old: Desired, new: Desired, *, prune: bool = True) -> list[Command] | None:
     """The commands that remove what one configuration has put in place and its successor does not want.
 
     None while rules of the successor are still to come: until then, packets go by what looks left over.
     """
     if not set(new.rules.wanted) <= set(new.rules.ours):
         return None
-    commands = plan(old.wanting(new))
+    commands = plan((old if prune else _without_strays(old)).wanting(new))
     return [command._replace(reason="no longer wanted") for command in commands if command.words[1] == "del"]
+
+
+def _without_strays(goal: Desired) -> Desired:
+    """As if what only pruning would take out of the mirror table were others'."""
+    contents = {family: dict(tables) for family, tables in goal.contents.items()}
+    for tables in contents.values():
+        if found := tables.get(goal.layout.mirror):
+            wanted = set(found.wanted)
+            parts: tuple[list[Route], list[Route]] = [], []
+            for route in found.ours:
+                is_copy = route.dst != "default" and goal.tunnels.isdisjoint(route.attributes.devices)
+                parts[is_copy and route not in wanted].append(route)
+            ours, strays = parts
+            tables[goal.layout.mirror] = found._replace(ours=tuple(ours), others=(*found.others, *strays))
+    return replace(goal, contents=contents)
 
 
 _Due = tuple[Phase, _Order, list[Command]]

@@ -270,6 +270,21 @@ def test_without_prune_stale_routes_stay(machine: Machine, watch: Watch) -> None
     daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.5.0.0/24"])))
 
 
+def test_without_prune_a_reload_takes_out_nothing_but_copies(machine: Machine, watch: Watch) -> None:
+    daemon = watch("[lan]\nprune = false\n")
+    strays = ["10.6.0.0/24", "fd00:6::/64"]
+    machine.batch(
+        [f"route add 10.6.0.0/24 dev {LAN} table {MIRROR}", f"-6 route add fd00:6::/64 dev {LAN} table {MIRROR}"]
+    )
+    reloaded(daemon, "[lan]\nprune = false\n[watch]\nresync = 50\n")
+    assert sorted([*ALL, *strays]) == oracle.destinations(machine)
+    reloaded(daemon, f"{NO_UPLINK}prune = false\n")
+    daemon.wait_in_step(copies_are(machine, sorted([*WITHOUT_UPLINK, *strays])))
+    reloaded(daemon, "[tables]\nsingle = 1234\n")
+    daemon.wait_in_step(copies_are(machine, ALL, 1234))
+    assert strays == oracle.destinations(machine)
+
+
 def test_a_new_pace_takes_effect(machine: Machine, watch: Watch) -> None:
     daemon = watch("[watch]\nresync = 86400\n")
     reloaded(daemon, "[watch]\nresync = 1\n")
