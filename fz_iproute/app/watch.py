@@ -5,6 +5,7 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,8 +206,8 @@ class Watch:
         self._monitor_due = None
         try:
             self._monitor = Monitor(self._ip)
-        except IpUnusable as error:
-            self._postpone_monitor(str(error))
+        except (IpUnusable, OSError) as error:
+            self._postpone_monitor(_words(error))
             return
         self._monitor_started = time.monotonic()
         self._counters.monitors += 1
@@ -257,20 +258,21 @@ class Watch:
         try:
             with self._lock.held(_GRACE):
                 changed = self._step(reason)
-        except (ReadFailed, IpUnusable, Locked, NotPermitted) as error:
+        except (ReadFailed, IpUnusable, Locked, NotPermitted, OSError) as error:
             if not self._counters.passes and isinstance(error, IpUnusable | NotPermitted):
                 raise  # at the start, it is the user who can mend it
             self._ip.hang_up()
             self._again = time.monotonic() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)]
             self._failures += 1
             # What a long-lived `ip` could not answer, a fresh one mostly can: that is no news.
-            if str(error) != self._trouble and self._failures > 1:
-                self._trouble = str(error)
-                self._log.error(f"{error}; trying again")
+            if (words := _words(error)) != self._trouble and self._failures > 1:
+                self._trouble = words
+                self._log.error(f"{words}; trying again")
         else:
             self._failures = 0
             self._trouble = ""
-            self._ip.warm()
+            with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries it again
+                self._ip.warm()
         self._counters.passes += 1
         self._pace.ran(time.monotonic(), echo=self._wrote and not changed)
         if self._unfinished:
@@ -415,6 +417,11 @@ class Watch:
                 self._reload()
             return True
         return False
+
+
+def _words(error: Exception) -> str:
+    # What is no FzError is the machine's: no memory, no descriptors, no processes.
+    return f"the machine refuses: {error}" if isinstance(error, OSError) else str(error)
 
 
 def _clock_offset() -> float:

@@ -27,14 +27,20 @@ class Monitor:
     """A running `ip monitor`. Numbers, not names, for tables; each event on a line that starts with its kind."""
 
     def __init__(self, ip: Ip) -> None:
-        (self._stdout, stdout), (self._stderr, stderr) = os.pipe(), os.pipe()
         words = ("-N", "-oneline", "monitor", "label", "link", "address", "route", "rule", "nexthop")
-        nothing = os.open(os.devnull, os.O_RDONLY)
+        fds: list[int] = []
         try:
+            fds += os.pipe()
+            fds += os.pipe()
+            fds.append(os.open(os.devnull, os.O_RDONLY))
+            self._stdout, stdout, self._stderr, stderr, nothing = fds
             self._process = ip.spawn(words, (nothing, stdout, stderr), partial(die_with_parent, os.getpid()))
-        finally:
-            for fd in (nothing, stdout, stderr):
+        except BaseException:
+            for fd in fds:
                 os.close(fd)
+            raise
+        for fd in (nothing, stdout, stderr):
+            os.close(fd)
         for fd in self.fds:
             os.set_blocking(fd, False)
         self._rest = b""
