@@ -25,7 +25,7 @@ from fz_iproute.kernel.apply import Refusal
 from fz_iproute.kernel.dialogue import TalkingIp
 from fz_iproute.kernel.file_watch import CHANGED, FileWatch
 from fz_iproute.kernel.journal import Journal
-from fz_iproute.kernel.lock import Lock
+from fz_iproute.kernel.lock import Claim, Lock
 from fz_iproute.kernel.monitor import Monitor
 from fz_iproute.kernel.notify import notify, watchdog_interval
 from fz_iproute.kernel.signals import ENDING, GraceOver, no_more_grace, signal_pipe
@@ -72,7 +72,10 @@ class _Former(NamedTuple):
 
 
 class Watch:
-    """The daemon. `load` reads the configuration, which is in the file `place`; times are on the monotonic clock."""
+    """The daemon. `load` reads the configuration, which is in the file `place`; times are on the monotonic clock.
+
+    Locked if another is at work on the same table.
+    """
 
     def __init__(self, load: Callable[[], Config], place: Path, ip: TalkingIp, netns: str | None, log: Log) -> None:
         self._load = load
@@ -82,7 +85,9 @@ class Watch:
         self._log = log
         self._counters = Counters()
         self._selector = selectors.DefaultSelector()
-        self._adopt(load())
+        self._claim = Claim(netns)
+        config = load()
+        self._adopt(config, self._admission(config))
 
         self._monitor: Monitor | None = None
         self._monitor_due: float | None = None  # the next start of one that has ended
@@ -113,8 +118,8 @@ class Watch:
         self._watchdog_due = 0.0 if self._watchdog else None
 
     def run(self) -> None:
-        """Stay in step until SIGTERM or SIGINT. Locked if another watch is at work on the same table."""
-        with Lock(self._netns, self._tables, kind="watch").held(0), signal_pipe(_GRACE) as signals:
+        """Stay in step until SIGTERM or SIGINT."""
+        with signal_pipe(_GRACE) as signals:
             files = FileWatch(self._place, signals.writing)
             self._selector.register(signals.reading, selectors.EVENT_READ)
             try:
@@ -143,10 +148,6 @@ class Watch:
             with self._lock.held(_GRACE):
                 run, failures = self._passes.down()
             self._write_down("its end", time.monotonic() - started, run, failures)
-
-    @property
-    def _tables(self) -> frozenset[int]:
-        return self._config.tables.mirrors
 
     def _wait(self) -> None:
         """Until something happens or is due, and do it."""
@@ -308,6 +309,8 @@ class Watch:
                 self._former.remove(former)
             elif self._again is None:
                 self._unfinished = True
+        kept = (self._config, *(former.config for former in self._former))
+        self._claim.restrict({table for config in kept for table in config.tables.mirrors})
         self._refused = {command: refusal for command, refusal in self._refused.items() if command in all_due}
         if not self._refused:
             self._told.clear()
@@ -371,9 +374,14 @@ class Watch:
 
     # Configuration and signals
 
-    def _adopt(self, config: Config) -> None:
+    def _admission(self, config: Config) -> Lock:
+        """The lock for passes of this configuration. Locked or UsageError if there is none to be had."""
+        self._claim.extend(config.tables.mirrors)
+        return Lock(self._netns, config.tables.mirrors)
+
+    def _adopt(self, config: Config, lock: Lock) -> None:
         self._config = config
-        self._lock = Lock(self._netns, self._tables)
+        self._lock = lock
         self._passes = Passes(self._ip, config, self._log)
         self._pace = Pace(config.watch.settle, config.watch.max_wait)
         self._journal = Journal(config.watch.journal, self._log.warning)
@@ -382,14 +390,15 @@ class Watch:
     def _reload(self) -> None:
         try:
             config = self._load()
-        except UsageError as error:
+            lock = self._admission(config) if config != self._config else None
+        except (UsageError, Locked) as error:
             if str(error) != self._trouble:
                 self._log.error(str(error))
                 self._log.warning("the last good configuration stays in force")
             self._trouble = str(error)
             return
         self._trouble = ""
-        if config == self._config:
+        if lock is None:
             return
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._counters.reloads += 1
@@ -397,7 +406,7 @@ class Watch:
         self._former.append(_Former(self._config, self._passes))
         self._lock.close()
         self._journal.reopen()
-        self._adopt(config)
+        self._adopt(config, lock)
         self._full_reason = "new configuration"
         self._full_pass()
         notify("READY=1")

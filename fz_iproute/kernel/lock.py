@@ -4,7 +4,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -55,6 +55,31 @@ class Lock:
         for fd in self._files.values():
             os.close(fd)
         self._files.clear()
+
+
+class Claim:
+    """The tables of which a daemon is the only one, for days; which ones they are may change on the way."""
+
+    def __init__(self, netns: str | None) -> None:
+        self._netns = netns
+        self._held: dict[int, ExitStack] = {}
+
+    def extend(self, tables: Iterable[int]) -> None:
+        """Be the only one of these too. Locked if another is at work on one of them; then all is as before."""
+        with ExitStack() as undo:
+            taken = {}
+            for table in sorted(set(tables) - self._held.keys()):
+                taken[table] = undo.enter_context(ExitStack())
+                lock = Lock(self._netns, [table], kind="watch")
+                taken[table].callback(lock.close)
+                taken[table].enter_context(lock.held(0))
+            undo.pop_all()
+        self._held |= taken
+
+    def restrict(self, tables: Collection[int]) -> None:
+        """Leave all but these to others."""
+        for table in self._held.keys() - set(tables):
+            self._held.pop(table).close()
 
 
 def _opened(path: Path) -> int:
