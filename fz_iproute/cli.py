@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -54,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb named in `argv` and return the exit code. No FzError gets past it."""
     # One pass makes many objects and no garbage: looking for it would take a tenth of a large pass.
     gc.disable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Whatever the locale: a shell must get the name of an interface in the kernel's bytes, which may be any.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     log = _log(arguments)
     signal.signal(signal.SIGTERM, _terminate)
@@ -332,9 +337,8 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _print(text: str) -> None:
-    # The name of an interface may hold any byte.
     with _stdout() as stdout:
-        stdout.write(f"{text}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
+        stdout.write(f"{text}\n")
 
 
 def _print_raw(lines: Iterable[str]) -> None:
