@@ -266,11 +266,30 @@ def _snapshot(arguments: Arguments, log: Log) -> int:
     if arguments.output is None:
         _print(text)
     else:
-        try:
-            arguments.output.write_text(f"{text}\n", "utf-8")
-        except OSError as error:
-            raise UsageError(f"{arguments.output}: {error.strerror}") from None
+        _write(arguments.output, f"{text}\n")
     return DONE
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole text or nothing, for its owner alone: it tells what the network looks like."""
+    from tempfile import mkstemp  # noqa: PLC0415
+
+    try:
+        # Nothing may take the place of a pipe, or of a link, as /dev/stdout is one.
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        fd, new = mkstemp(prefix=".fz-iproute-", dir=path.parent)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(new).replace(path)
+        except BaseException:
+            Path(new).unlink()
+            raise
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 def _replay(arguments: Arguments, log: Log) -> int:
