@@ -195,9 +195,11 @@ def _status(arguments: Arguments, log: Log) -> int:
             _print_json(app_status.as_document(app_status.status(config, reader.read())))
         elif arguments.redraw and isinstance(source, Ip):
             from fz_iproute.kernel.monitor import changes  # noqa: PLC0415
+            from fz_iproute.kernel.signals import resizes  # noqa: PLC0415
 
-            for _ in changes(source):
-                _print(f"{_CLEAR}{picture()}")
+            with resizes() as resized:
+                for _ in changes(source, resized):
+                    _print(f"{_CLEAR}{picture()}")
         else:
             _print(picture())
     return DONE

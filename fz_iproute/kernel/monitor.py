@@ -6,6 +6,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
 from fz_iproute.errors import IpUnusable
@@ -82,13 +83,18 @@ class Monitor:
         return code
 
 
-def changes(ip: Ip) -> Iterator[None]:
-    """Once at the start, then whenever a burst of events has ended, or has lasted for a second."""
+def changes(ip: Ip, bell: int) -> Iterator[None]:
+    """Once at the start, then whenever a burst of events has ended, or has lasted for a second.
+
+    What comes from the descriptor `bell`, which does not block, is an event too.
+    """
     monitor = Monitor(ip)
     try:
         while not monitor.ended:
             yield
-            select.select(monitor.fds, [], [])
+            select.select([*monitor.fds, bell], [], [])
+            with suppress(BlockingIOError):
+                os.read(bell, 1 << 16)
             end = time.monotonic() + _LONGEST_BURST
             while monitor.lines() and not monitor.ended and time.monotonic() < end:
                 select.select(monitor.fds, [], [], _QUIET)
