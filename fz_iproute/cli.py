@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -25,7 +26,7 @@ from fz_iproute.errors import (
     ReadFailed,
     UsageError,
 )
-from fz_iproute.kernel.config_file import default_path, load
+from fz_iproute.kernel.config_file import ConfigFile, load
 from fz_iproute.kernel.dialogue import TalkingIp
 from fz_iproute.kernel.ip import Ip, Source, Spelling
 from fz_iproute.kernel.lock import Lock
@@ -55,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb named in `argv` and return the exit code. No FzError gets past it."""
     # One pass makes many objects and no garbage: looking for it would take a tenth of a large pass.
     gc.disable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Whatever the locale: a shell must get the name of an interface in the kernel's bytes, which may be any.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     log = _log(arguments)
     signal.signal(signal.SIGTERM, _terminate)
@@ -192,9 +197,11 @@ def _status(arguments: Arguments, log: Log) -> int:
             _print_json(app_status.as_document(app_status.status(config, reader.read())))
         elif arguments.redraw and isinstance(source, Ip):
             from fz_iproute.kernel.monitor import changes  # noqa: PLC0415
+            from fz_iproute.kernel.signals import resizes  # noqa: PLC0415
 
-            for _ in changes(source):
-                _print(f"{_CLEAR}{picture()}")
+            with resizes() as resized:
+                for _ in changes(source, resized):
+                    _print(f"{_CLEAR}{picture()}")
         else:
             _print(picture())
     return DONE
@@ -210,8 +217,8 @@ def _watch(arguments: Arguments, log: Log) -> int:
 
     gc.enable()
     ip = TalkingIp(arguments.netns, _trace(arguments, log), partial(die_with_parent, os.getpid()))
-    place = arguments.config or default_path()
-    Watch(lambda: load(arguments.config), place, ip, arguments.netns, log).run()
+    file = ConfigFile(arguments.config)
+    Watch(file.load, file.place, ip, arguments.netns, log).run()
     return DONE
 
 
@@ -263,11 +270,30 @@ def _snapshot(arguments: Arguments, log: Log) -> int:
     if arguments.output is None:
         _print(text)
     else:
-        try:
-            arguments.output.write_text(f"{text}\n", "utf-8")
-        except OSError as error:
-            raise UsageError(f"{arguments.output}: {error.strerror}") from None
+        _write(arguments.output, f"{text}\n")
     return DONE
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole text or nothing, for its owner alone: it tells what the network looks like."""
+    from tempfile import mkstemp  # noqa: PLC0415
+
+    try:
+        # Nothing may take the place of a pipe, or of a link, as /dev/stdout is one.
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        fd, new = mkstemp(prefix=".fz-iproute-", dir=path.parent)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(new).replace(path)
+        except BaseException:
+            Path(new).unlink()
+            raise
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 def _replay(arguments: Arguments, log: Log) -> int:
@@ -334,9 +360,8 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _print(text: str) -> None:
-    # The name of an interface may hold any byte.
     with _stdout() as stdout:
-        stdout.write(f"{text}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
+        stdout.write(f"{text}\n")
 
 
 def _print_raw(lines: Iterable[str]) -> None:

@@ -88,8 +88,7 @@ def _json(message: "loguru.Message") -> None:
 def _print(text: str) -> None:
     if sys.stderr is None:
         return
-    # The name of an interface may hold any byte; a log line is no reason to fail.
-    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    sys.stderr.write(text)
     sys.stderr.flush()
 
 

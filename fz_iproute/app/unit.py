@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fz_iproute.core.config import Config
+from fz_iproute.core.model import KERNEL_TABLES
 
 # What each is called on the command line, and which file of the package it is.
 UNITS = {"systemd": "fz-iproute.service", "timer": "fz-iproute-sync.timer", "cron": "fz-iproute.cron"}
@@ -26,8 +27,9 @@ def own_program() -> str:
 def rt_tables(config: Config) -> str:
     """A drop-in for iproute2's `rt_tables.d` that names the tables after the tunnel: `firezone` for `tun-firezone`."""
     name = re.sub(r"[^\w-]", "_", config.tunnel.interface.removeprefix("tun-"), flags=re.ASCII)
-    if not name[0].isalpha():  # `ip` would take a number for the id of a table
-        name = f"vpn-{name}"
+    # `ip` would take a number for the id of a table, and has names of its own.
+    if not name[:1].isalpha() or name in (*KERNEL_TABLES.values(), "all", "cache"):
+        name = f"vpn-{name}" if name else "vpn"
     tables = config.tables
     names = {tables.single: name}
     names.setdefault(tables.user, f"{name}-user")

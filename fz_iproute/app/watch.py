@@ -5,9 +5,11 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from fz_iproute.app.sync import Passes
 from fz_iproute.core.config import Config
@@ -23,7 +25,7 @@ from fz_iproute.kernel.apply import Refusal
 from fz_iproute.kernel.dialogue import TalkingIp
 from fz_iproute.kernel.file_watch import CHANGED, FileWatch
 from fz_iproute.kernel.journal import Journal
-from fz_iproute.kernel.lock import Lock
+from fz_iproute.kernel.lock import Claim, Lock
 from fz_iproute.kernel.monitor import Monitor
 from fz_iproute.kernel.notify import notify, watchdog_interval
 from fz_iproute.kernel.signals import ENDING, GraceOver, no_more_grace, signal_pipe
@@ -62,8 +64,18 @@ class Counters:
         return " ".join(f"{name}={value}" for name, value in vars(self).items())
 
 
+class _Former(NamedTuple):
+    """A configuration, or a layout, of which something may still be there."""
+
+    config: Config
+    passes: Passes
+
+
 class Watch:
-    """The daemon. `load` reads the configuration, which is in the file `place`; times are on the monotonic clock."""
+    """The daemon. `load` reads the configuration, which is in the file `place`; times are on the monotonic clock.
+
+    Locked if another is at work on the same table.
+    """
 
     def __init__(self, load: Callable[[], Config], place: Path, ip: TalkingIp, netns: str | None, log: Log) -> None:
         self._load = load
@@ -73,7 +85,9 @@ class Watch:
         self._log = log
         self._counters = Counters()
         self._selector = selectors.DefaultSelector()
-        self._adopt(load())
+        self._claim = Claim(netns)
+        config = load()
+        self._adopt(config, self._admission(config))
 
         self._monitor: Monitor | None = None
         self._monitor_due: float | None = None  # the next start of one that has ended
@@ -90,7 +104,7 @@ class Watch:
         self._fight = Fight()
         self._again: float | None = None  # when to try what was held back, or could not be read
         self._expiry_due: float | None = None  # when a route of main times out
-        self._former: list[Passes] = []  # of configurations and layouts of which something may still be there
+        self._former: list[_Former] = []
         self._overdue = 0  # passes in a row after an expiry that found no lifetime
         self._known: frozenset[str] = frozenset()  # the destinations that are mirrored
         self._wrote = False  # the last pass has changed something, and is about to hear of it
@@ -104,8 +118,8 @@ class Watch:
         self._watchdog_due = 0.0 if self._watchdog else None
 
     def run(self) -> None:
-        """Stay in step until SIGTERM or SIGINT. Locked if another watch is at work on the same table."""
-        with Lock(self._netns, self._tables, kind="watch").held(0), signal_pipe(_GRACE) as signals:
+        """Stay in step until SIGTERM or SIGINT."""
+        with signal_pipe(_GRACE) as signals:
             files = FileWatch(self._place, signals.writing)
             self._selector.register(signals.reading, selectors.EVENT_READ)
             try:
@@ -134,10 +148,6 @@ class Watch:
             with self._lock.held(_GRACE):
                 run, failures = self._passes.down()
             self._write_down("its end", time.monotonic() - started, run, failures)
-
-    @property
-    def _tables(self) -> frozenset[int]:
-        return self._config.tables.mirrors
 
     def _wait(self) -> None:
         """Until something happens or is due, and do it."""
@@ -175,7 +185,7 @@ class Watch:
             if is_about_links(line):
                 self._ip.hang_up()
             elif is_about_rules(line):
-                for passes in (self._passes, *self._former):
+                for passes in (self._passes, *(former.passes for former in self._former)):
                     passes.forget_rules()
             if self._pace.due is None and matters(line, self._table_names, routers=routers, known=self._known):
                 self._counters.wakes += 1
@@ -197,8 +207,8 @@ class Watch:
         self._monitor_due = None
         try:
             self._monitor = Monitor(self._ip)
-        except IpUnusable as error:
-            self._postpone_monitor(str(error))
+        except (IpUnusable, OSError) as error:
+            self._postpone_monitor(_words(error))
             return
         self._monitor_started = time.monotonic()
         self._counters.monitors += 1
@@ -249,20 +259,21 @@ class Watch:
         try:
             with self._lock.held(_GRACE):
                 changed = self._step(reason)
-        except (ReadFailed, IpUnusable, Locked, NotPermitted) as error:
+        except (ReadFailed, IpUnusable, Locked, NotPermitted, OSError) as error:
             if not self._counters.passes and isinstance(error, IpUnusable | NotPermitted):
                 raise  # at the start, it is the user who can mend it
             self._ip.hang_up()
             self._again = time.monotonic() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)]
             self._failures += 1
             # What a long-lived `ip` could not answer, a fresh one mostly can: that is no news.
-            if str(error) != self._trouble and self._failures > 1:
-                self._trouble = str(error)
-                self._log.error(f"{error}; trying again")
+            if (words := _words(error)) != self._trouble and self._failures > 1:
+                self._trouble = words
+                self._log.error(f"{words}; trying again")
         else:
             self._failures = 0
             self._trouble = ""
-            self._ip.warm()
+            with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries it again
+                self._ip.warm()
         self._counters.passes += 1
         self._pace.ran(time.monotonic(), echo=self._wrote and not changed)
         if self._unfinished:
@@ -276,7 +287,7 @@ class Watch:
         due = [command for command in self._passes.plan_sync() if not command.waits]
         if before and before != self._passes.layout:
             config = config_with(self._config, tables={"layout": before.name})
-            self._former.append(Passes(self._ip, config, self._log))
+            self._former.append(_Former(config, Passes(self._ip, config, self._log)))
         # Printed in whole seconds, and over only when it has become negative.
         expiry = self._passes.expiry
         # At the very moment, no lifetime is printed at all: a second later, it has passed.
@@ -289,7 +300,8 @@ class Watch:
         all_due = set(due)
         for former in self._former.copy():
             # The new one first, so that nothing is missing in between.
-            stale = leftovers(former.look(), self._passes.look())
+            prune = former.config.lan.prune and self._config.lan.prune
+            stale = leftovers(former.passes.look(), self._passes.look(), prune=prune)
             if stale:
                 changed |= self._carry_out(stale, reason, time.monotonic())
                 all_due |= set(stale)
@@ -297,6 +309,8 @@ class Watch:
                 self._former.remove(former)
             elif self._again is None:
                 self._unfinished = True
+        kept = (self._config, *(former.config for former in self._former))
+        self._claim.restrict({table for config in kept for table in config.tables.mirrors})
         self._refused = {command: refusal for command, refusal in self._refused.items() if command in all_due}
         if not self._refused:
             self._told.clear()
@@ -360,9 +374,14 @@ class Watch:
 
     # Configuration and signals
 
-    def _adopt(self, config: Config) -> None:
+    def _admission(self, config: Config) -> Lock:
+        """The lock for passes of this configuration. Locked or UsageError if there is none to be had."""
+        self._claim.extend(config.tables.mirrors)
+        return Lock(self._netns, config.tables.mirrors)
+
+    def _adopt(self, config: Config, lock: Lock) -> None:
         self._config = config
-        self._lock = Lock(self._netns, self._tables)
+        self._lock = lock
         self._passes = Passes(self._ip, config, self._log)
         self._pace = Pace(config.watch.settle, config.watch.max_wait)
         self._journal = Journal(config.watch.journal, self._log.warning)
@@ -371,22 +390,23 @@ class Watch:
     def _reload(self) -> None:
         try:
             config = self._load()
-        except UsageError as error:
+            lock = self._admission(config) if config != self._config else None
+        except (UsageError, Locked) as error:
             if str(error) != self._trouble:
                 self._log.error(str(error))
                 self._log.warning("the last good configuration stays in force")
             self._trouble = str(error)
             return
         self._trouble = ""
-        if config == self._config:
+        if lock is None:
             return
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._counters.reloads += 1
         self._log.info(f"# {self._place}: there is a new configuration")
-        self._former.append(self._passes)
+        self._former.append(_Former(self._config, self._passes))
         self._lock.close()
         self._journal.reopen()
-        self._adopt(config)
+        self._adopt(config, lock)
         self._full_reason = "new configuration"
         self._full_pass()
         notify("READY=1")
@@ -406,6 +426,11 @@ class Watch:
                 self._reload()
             return True
         return False
+
+
+def _words(error: Exception) -> str:
+    # What is no FzError is the machine's: no memory, no descriptors, no processes.
+    return f"the machine refuses: {error}" if isinstance(error, OSError) else str(error)
 
 
 def _clock_offset() -> float:

@@ -73,9 +73,15 @@ def _list(item: Check) -> Check:
 
 def _interface(value: Any) -> str:
     name = _text(value)
-    if not name or len(name.encode()) > 15 or any(sign.isspace() or sign in "/:" for sign in name):
+    if not name or len(name.encode()) > 15 or any(sign.isspace() or sign in "/:\0" for sign in name):
         raise ValueError(f"{_shown(value)} is not the name of an interface (1 to 15 bytes, no space, / or :)")
     return name
+
+
+def _path(value: Any) -> str:
+    if "\0" in _text(value):
+        raise ValueError(f"{_shown(value)} is not a path: no file has a NUL in its name")
+    return str(value)
 
 
 def _glob(value: Any) -> str:
@@ -213,7 +219,7 @@ class Watch:
     settle: float = _key(0.002, _seconds(0, 60))
     max_wait: float = _key(0.5, _seconds(0.001, 60))
     resync: float = _key(60, _seconds(1, 86400))
-    journal: str = _key("", _text)
+    journal: str = _key("", _path)
     cleanup_on_exit: bool = _key(False, _boolean)
 
 

@@ -9,6 +9,7 @@ that all is there which keeps packets in: a shell runs the plan from top to bott
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from fz_iproute.core.desired import Desired, Rules
 from fz_iproute.core.difference import Phase, Step, is_tunnels, steps
@@ -41,7 +42,7 @@ def take_out(desired: Desired) -> list[Command]:
     return [command._replace(reason="ours") for command in plan(desired.wanting(None))]
 
 
-def leftovers(old: Desired, new: Desired) -> list[Command] | None:
+def leftovers(old: Desired, new: Desired, *, prune: bool = True) -> list[Command] | None:
     """The commands that remove what one configuration has put in place and its successor does not want.
 
     None, or those of the other family, while rules or tunnel routes of the successor are to come: until then, packets
@@ -50,7 +51,7 @@ def leftovers(old: Desired, new: Desired) -> list[Command] | None:
     settled = [family for family in FAMILIES if not _is_exposed(family, new)]
     commands = [
         command._replace(reason="no longer wanted", waits=False)
-        for command in plan(old.wanting(new))
+        for command in plan((old if prune else _without_strays(old)).wanting(new))
         if command.words[1] == "del" and command.family in settled
     ]
     return commands if commands or len(settled) == len(FAMILIES) else None
@@ -76,6 +77,21 @@ def _is_exposed(family: Family, desired: Desired) -> bool:
         for found in tables
         for route in found.ours
     )
+
+
+def _without_strays(goal: Desired) -> Desired:
+    """As if what only pruning would take out of the mirror table were others'."""
+    contents = {family: dict(tables) for family, tables in goal.contents.items()}
+    for tables in contents.values():
+        if found := tables.get(goal.layout.mirror):
+            wanted = set(found.wanted)
+            parts: tuple[list[Route], list[Route]] = [], []
+            for route in found.ours:
+                is_copy = route.dst != "default" and goal.tunnels.isdisjoint(route.attributes.devices)
+                parts[is_copy and route not in wanted].append(route)
+            ours, strays = parts
+            tables[goal.layout.mirror] = found._replace(ours=tuple(ours), others=(*found.others, *strays))
+    return replace(goal, contents=contents)
 
 
 _Due = tuple[Phase, _Order, list[Command]]

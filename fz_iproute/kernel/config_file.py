@@ -17,24 +17,42 @@ VARIABLE = "FZ_IPROUTE_CONFIG"
 _MOST_BYTES = 1 << 16
 
 
-def default_path() -> Path:
-    """Where the configuration is if nobody says where."""
-    return Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
-
-
 def load(path: Path | None, *, suspicious: bool = False) -> Config:
     """The configuration in `path`. Without one, the default file if it exists, else the defaults.
 
     What everybody may write to is refused by root, unless it may be `suspicious`: to look at it does no harm.
     """
-    place = path or default_path()
-    try:
-        with open_trusted(place, suspicious=suspicious) as file:
+    return ConfigFile(path).load(suspicious=suspicious)
+
+
+class ConfigFile:
+    """The file in `place`, for those who read it again and again; `path` as for `load`."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.place = path or Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
+        self._may_be_missing = path is None
+
+    def load(self, *, suspicious: bool = False) -> Config:
+        """What it says now; UsageError if it was there before, and has gone.
+
+        Who replaces a file may take the old one away first: in that moment, nobody has asked for the defaults.
+        """
+        try:
+            config = _read(self.place, suspicious)
+        except FileNotFoundError:
+            if self._may_be_missing:
+                return Config()
+            raise UsageError(f"{self.place}: no such file") from None
+        self._may_be_missing = False
+        return config
+
+
+def _read(place: Path, suspicious: bool) -> Config:
+    with open_trusted(place, suspicious=suspicious) as file:
+        try:
             content = file.read(_MOST_BYTES + 1)
-    except FileNotFoundError:
-        if path is None:
-            return Config()
-        raise UsageError(f"{place}: no such file") from None
+        except OSError as error:
+            raise UsageError(f"{place}: {error.strerror}") from None
     if len(content) > _MOST_BYTES:
         raise UsageError(f"{place}: larger than 64 KiB, so hardly a configuration")
     try:

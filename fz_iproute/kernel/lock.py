@@ -4,8 +4,8 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fz_iproute.errors import Locked, UsageError
@@ -26,7 +26,7 @@ class Lock:
         for table in sorted(tables):  # in the same order by everybody, so that no two wait for each other
             path = folder / f"{namespace}-{table}.{kind}.lock"
             try:
-                self._files[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                self._files[path] = _opened(path)
             except OSError as error:
                 self.close()
                 raise UsageError(f"{path}: the lock cannot be opened: {error.strerror}") from None
@@ -57,6 +57,51 @@ class Lock:
         self._files.clear()
 
 
+class Claim:
+    """The tables of which a daemon is the only one, for days; which ones they are may change on the way."""
+
+    def __init__(self, netns: str | None) -> None:
+        self._netns = netns
+        self._held: dict[int, ExitStack] = {}
+
+    def extend(self, tables: Iterable[int]) -> None:
+        """Be the only one of these too. Locked if another is at work on one of them; then all is as before."""
+        with ExitStack() as undo:
+            taken = {}
+            for table in sorted(set(tables) - self._held.keys()):
+                taken[table] = undo.enter_context(ExitStack())
+                lock = Lock(self._netns, [table], kind="watch")
+                taken[table].callback(lock.close)
+                taken[table].enter_context(lock.held(0))
+            undo.pop_all()
+        self._held |= taken
+
+    def restrict(self, tables: Collection[int]) -> None:
+        """Leave all but these to others."""
+        for table in self._held.keys() - set(tables):
+            self._held.pop(table).close()
+
+
+def _opened(path: Path) -> int:
+    """The file of a lock, for its owner alone: who can open it could hold it for ever.
+
+    It belongs to whom the folder belongs to. That may be the user of the systemd unit, who is to open it later,
+    though root was the first to need it.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        with suppress(FileExistsError):
+            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            owner = path.parent.stat()
+            if owner.st_uid != os.geteuid():
+                # Only of a file that we have made: what is there already may be another one by a hard link.
+                with suppress(OSError):
+                    os.fchown(fd, owner.st_uid, owner.st_gid)
+            return fd
+        with suppress(FileNotFoundError):
+            return os.open(path, flags)
+
+
 def _taken(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +119,10 @@ def _namespace(netns: str | None) -> int:
 
 
 def _folder() -> Path:
-    """Where locks live: systemd's runtime folder, /run for root, else a folder that only this user can write."""
+    """Where locks live: systemd's runtime folder, /run for root, else a folder that only this user can write.
+
+    The first two are the same one: systemd gives /run/fz-iproute to the user of the unit.
+    """
     if given := os.environ.get("RUNTIME_DIRECTORY", ""):
         return Path(given.split(":")[0])
     candidates = [Path("/run/fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
@@ -86,6 +134,8 @@ def _folder() -> Path:
         except OSError:
             continue
         status = folder.lstat()  # not stat: in /tmp, somebody else may have left a link of this name
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and os.access(folder, os.W_OK):
+        # Nobody but root makes folders in /run, so root need not ask to whom it has given this one.
+        is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == Path("/run"))
+        if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
             return folder
     raise UsageError(f"no folder for the lock: none of {', '.join(map(str, candidates))} can be written")

@@ -6,6 +6,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
 from fz_iproute.errors import IpUnusable
@@ -27,14 +28,20 @@ class Monitor:
     """A running `ip monitor`. Numbers, not names, for tables; each event on a line that starts with its kind."""
 
     def __init__(self, ip: Ip) -> None:
-        (self._stdout, stdout), (self._stderr, stderr) = os.pipe(), os.pipe()
         words = ("-N", "-oneline", "monitor", "label", "link", "address", "route", "rule", "nexthop")
-        nothing = os.open(os.devnull, os.O_RDONLY)
+        fds: list[int] = []
         try:
+            fds += os.pipe()
+            fds += os.pipe()
+            fds.append(os.open(os.devnull, os.O_RDONLY))
+            self._stdout, stdout, self._stderr, stderr, nothing = fds
             self._process = ip.spawn(words, (nothing, stdout, stderr), partial(die_with_parent, os.getpid()))
-        finally:
-            for fd in (nothing, stdout, stderr):
+        except BaseException:
+            for fd in fds:
                 os.close(fd)
+            raise
+        for fd in (nothing, stdout, stderr):
+            os.close(fd)
         for fd in self.fds:
             os.set_blocking(fd, False)
         self._rest = b""
@@ -76,13 +83,18 @@ class Monitor:
         return code
 
 
-def changes(ip: Ip) -> Iterator[None]:
-    """Once at the start, then whenever a burst of events has ended, or has lasted for a second."""
+def changes(ip: Ip, bell: int) -> Iterator[None]:
+    """Once at the start, then whenever a burst of events has ended, or has lasted for a second.
+
+    What comes from the descriptor `bell`, which does not block, is an event too.
+    """
     monitor = Monitor(ip)
     try:
         while not monitor.ended:
             yield
-            select.select(monitor.fds, [], [])
+            select.select([*monitor.fds, bell], [], [])
+            with suppress(BlockingIOError):
+                os.read(bell, 1 << 16)
             end = time.monotonic() + _LONGEST_BURST
             while monitor.lines() and not monitor.ended and time.monotonic() < end:
                 select.select(monitor.fds, [], [], _QUIET)

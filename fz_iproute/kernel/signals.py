@@ -53,3 +53,20 @@ def signal_pipe(grace: float) -> Iterator[Pipe]:
             signal.signal(number, handler)
         for fd in pipe:
             os.close(fd)
+
+
+@contextmanager
+def resizes() -> Iterator[int]:
+    """A descriptor that there is something to read from whenever the terminal has got another size."""
+    reading, writing = os.pipe()
+    for fd in (reading, writing):
+        os.set_blocking(fd, False)
+    before = signal.signal(signal.SIGWINCH, lambda number, frame: None)
+    old_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(old_fd)
+        signal.signal(signal.SIGWINCH, before)
+        for fd in (reading, writing):
+            os.close(fd)

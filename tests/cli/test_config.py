@@ -179,6 +179,7 @@ WRONG_VALUES = [
     ("tunnel.interface", "'a-very-long-name'", "name of an interface"),
     ("tunnel.interface", "'a b'", "name of an interface"),
     ("tunnel.interface", "'a/b'", "name of an interface"),
+    ("tunnel.interface", r'"a\u0000b"', "name of an interface"),
     ("tunnel.fwmark", "0", "match every packet"),
     ("tunnel.fwmark", "-1", "not between"),
     ("tunnel.fwmark", "0x100000000", "not between"),
@@ -222,6 +223,7 @@ WRONG_VALUES = [
     ("watch.settle", "nan", "not between"),
     ("watch.max_wait", "inf", "not between"),
     ("watch.resync", "0", "not between"),
+    ("watch.journal", r'"a\u0000b"', "NUL"),
 ]
 
 

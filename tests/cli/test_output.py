@@ -168,6 +168,29 @@ def test_the_log_in_json_is_json_for_names_that_are_no_text(world: World) -> Non
     assert all(json.loads(line) for line in done.err.splitlines())
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+@pytest.mark.parametrize("argv", [("plan",), ("plan", "--json"), ("status",), ("sync", "-v")], ids=" ".join)
+def test_names_are_printed_in_the_kernels_bytes_whatever_the_locale(
+    world: World, argv: tuple[str, ...], encoding: str
+) -> None:
+    """What is printed is for a shell too."""
+    for index, name in enumerate(["größe", "a\udcff"], start=20):
+        world.state["links"].append({**world.state["links"][1], "ifindex": index, "ifname": name})
+    world.main("inet", lan("10.3.0.0/16", "größe"), lan("10.4.0.0/16", "a\udcff"))
+    world.environment["PYTHONIOENCODING"] = encoding
+    done = world.run(*argv)
+    assert 0 == done.code and "Traceback" not in done.err, done
+    assert ("gr\\u00f6\\u00dfe" if "--json" in argv else "größe") in done.out + done.err
+
+
+@pytest.mark.parametrize("option", ["-c", "--netns"])
+@pytest.mark.parametrize("verb", ["plan", "sync", "doctor", "watch"])
+def test_an_argument_may_hold_any_byte(world: World, option: str, verb: str) -> None:
+    done = world.run(verb, option, "n\udcff")
+    assert done.code in (1, 2), done
+    assert 1 >= len(done.lines) and "n\\udcff" in done.out + done.err, done
+
+
 @pytest.mark.parametrize(
     "argv",
     [("-q", "sync", "--json"), ("sync", "-q", "--json"), ("--log-format", "json", "sync", "-q", "--json")],

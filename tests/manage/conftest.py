@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.netns.conftest import _namespaces_are_possible, namespace, runtime  #
 from tests.netns.namespace import removing
 from tests.watch.daemon import Daemon
 
-Watch = Callable[[str], Daemon]
+Watch = Callable[..., Daemon]
 
 
 @pytest.fixture
@@ -26,8 +27,8 @@ def watch(laptop: Laptop) -> Iterator[Watch]:
     """Starts daemons on the laptop, and waits for their first pass; in the end they are ended."""
     with ExitStack() as stack:
 
-        def start(config: str) -> Daemon:
-            made = Daemon(laptop, config)
+        def start(config: str, **options: Any) -> Daemon:
+            made = Daemon(laptop, config, **options)
             stack.callback(made.end)
             return made.start()
 

@@ -62,6 +62,14 @@ def test_a_table_of_the_users_own_has_a_name_of_its_own(laptop: Laptop) -> None:
     ] == drop_in(text, laptop).splitlines()[1:]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("interface", "name"), [("tun-", "vpn"), ("tun-main", "vpn-main"), ("tun-all", "vpn-all"), ("größe", "gr__e")]
+)
+def test_a_table_has_a_name_that_means_nothing_else_to_ip(interface: str, name: str, laptop: Laptop) -> None:
+    """Whoever asked for the table main would get the VPN's."""
+    assert f"539098368\t{name}" == drop_in(manage(interface=interface), laptop).splitlines()[1]
+
+
 def test_ip_understands_the_drop_in(names: Names) -> None:
     (names.folder / "fz-iproute.conf").write_text(drop_in(SINGLE, names.laptop))
     names.fz("sync", config=SINGLE)

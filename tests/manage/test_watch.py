@@ -1,9 +1,11 @@
 """`watch` in manage mode: what somebody deletes comes back, what the tunnel does and what is configured is followed."""
 
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -162,6 +164,35 @@ def test_a_tunnel_that_loses_its_ipv6_address_blocks_ipv6(laptop: Laptop, watch:
 
 
 # A new configuration
+
+
+def moved_away(path: Path) -> None:
+    path.rename(path.with_suffix(".away"))
+
+
+def led_nowhere(path: Path) -> None:
+    path.rename(path.with_suffix(".away"))
+    path.symlink_to(path.with_suffix(".missing"))
+
+
+@pytest.mark.parametrize("goes", [moved_away, led_nowhere])
+def test_while_the_default_file_is_away_packets_do_not_leave_the_tunnel(
+    goes: Callable[[Path], None], laptop: Laptop, watch: Watch
+) -> None:
+    """As a package upgrade replaces it. The defaults only observe: they want nothing of all that is there."""
+    path = laptop.config(manage(on_down="closed"))
+    daemon = watch("", default_config=True, environment={"FZ_IPROUTE_CONFIG": str(path)})
+    whole = laptop.state()
+    goes(path)
+    daemon.wait_for("the last good configuration stays in force")
+    daemon.counters()
+    assert whole == laptop.state()
+    path.with_suffix(".away").rename(path)
+    daemon.send(signal.SIGHUP)
+    daemon.counters()
+    assert whole == laptop.state()
+    assert 2 == len(daemon.complaints), daemon.log
+
 
 ELSEWHERE = {"single": 1001, "user": 1002, "lan": 1003, "internet": 1004}
 # The table of each part is that of another one before.

@@ -18,7 +18,7 @@ from fz_iproute.core.config import parse
 from fz_iproute.core.recording import Recording
 from fz_iproute.core.redact import Redactor
 from fz_iproute.kernel.recorded import RecordedIp, load_recording
-from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, wait_until
+from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, run, wait_until
 from tests.netns.questions import Told, addresses, as_nobody, asker, everything
 from tests.netns.test_names import furnish as furnish_a_device
 
@@ -255,6 +255,7 @@ def test_the_answers_are_those_of_the_machine(
     scenario.then(machine)
     path = open_path / "snapshot"
     machine.fz("snapshot", "-o", str(path), config=scenario.config)
+    path.chmod(0o644)
     with asker(machine, ASKED) as ip:
         live = everything(ip, parse(scenario.config, "test"), ASKED)
 
@@ -356,6 +357,7 @@ def test_rules_whose_tables_have_names(machine: Machine, elsewhere: Namespace, o
     )
     path = open_path / "snapshot"
     machine.fz("snapshot", "-o", str(path), path=str(open_path))
+    path.chmod(0o644)
     verbs = [*VERBS, *(["explain", address] for address in ("192.0.2.9", "10.9.0.7", "8.8.8.8"))]
 
     def work() -> list[str]:
@@ -411,3 +413,55 @@ def test_who_asks_is_nobody_on_another_machine(machine: Machine, tmp_path: Path)
     assert "taken not to be for it: nothing tells whether the packet is of uid" in said
     assert "in doubt: rule 50: cannot tell whether the packet is of uid" in said
     assert "goes into the tunnel" in said
+
+
+# Where it is written
+
+
+def test_a_snapshot_is_for_its_owner_alone(machine: Machine, tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    path.write_text("another")
+    path.chmod(0o644)
+    machine.fz("snapshot", "-o", str(path))
+    assert 0o600 == path.stat().st_mode & 0o777
+    assert 1 == json.loads(path.read_text())["schema"]
+
+
+def test_a_link_stays_a_link(machine: Machine, tmp_path: Path) -> None:
+    path, link = tmp_path / "snapshot", tmp_path / "link"
+    link.symlink_to(path)
+    machine.fz("snapshot", "-o", str(link))
+    assert (0o600, path) == (path.stat().st_mode & 0o777, link.readlink())
+
+
+def test_what_is_no_file_is_written_to(machine: Machine) -> None:
+    assert 1 == json.loads(machine.fz("snapshot", "-o", "/proc/self/fd/1"))["schema"]
+    piped = run("sh", "-c", '"$@" | cat', "sh", *machine.fz_argv("snapshot", "-o", "/dev/stdout"))
+    assert 1 == json.loads(piped.stdout)["schema"]
+
+
+FULL = """\
+mount -t tmpfs -o size=4k tmpfs "$0"
+echo good >"$0/snapshot"
+"$@"
+echo $?
+ls -A "$0"
+cat "$0/snapshot"
+"""
+
+
+def test_on_a_full_disk_the_last_snapshot_stays(machine: Machine, tmp_path: Path) -> None:
+    words = machine.fz_argv("snapshot", "-o", str(tmp_path / "snapshot"))
+    done = run("unshare", "-m", "sh", "-c", FULL, str(tmp_path), *words, **machine.fz_options())
+    assert ["2", "snapshot", "good"] == done.stdout.splitlines()
+    assert f"error: {tmp_path}/snapshot: No space left on device\n" == done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("missing/snapshot", "No such file or directory"), (".", "Is a directory"), ("x" * 256, "File name too long")],
+)
+def test_where_it_cannot_be_written_nothing_is_left(name: str, words: str, machine: Machine, tmp_path: Path) -> None:
+    done = machine.fz_done("snapshot", "-o", str(tmp_path / name))
+    assert (2, f"error: {tmp_path / name}: {words}\n") == (done.returncode, done.stderr)
+    assert [] == list(tmp_path.iterdir())

@@ -49,6 +49,10 @@ class Terminal:
             self.shown += part.decode().replace("\r\n", "\n")
         return self.shown
 
+    def resize(self, columns: int) -> None:
+        """The program's process group hears of it from the kernel."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
     def press(self, keys: bytes) -> None:
         os.write(self._fd, keys)
 
@@ -163,6 +167,19 @@ def test_it_is_drawn_again_after_a_change_and_ends_on_ctrl_c(machine: Machine) -
         wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in left), "no child is left")
         assert made.process.stderr
         assert b"" == made.process.stderr.read()
+
+
+def test_it_is_drawn_again_when_the_window_gets_another_size(eventful: Machine) -> None:
+    def longest() -> int:
+        picture = COLOUR.sub("", made.read().rpartition(CLEAR)[2])
+        return max(map(len, picture.splitlines()), default=0)
+
+    with terminal(eventful, "status", "--watch", columns=200) as made:
+        wait_until(lambda: longest() > 60, "the first picture")
+        made.resize(60)
+        wait_until(lambda: 0 < longest() <= 60, "a narrow picture")
+        made.resize(200)
+        wait_until(lambda: longest() > 60, "a wide picture")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fz_iproute.core.config import Config, replace
 from fz_iproute.core.desired import desired
 from fz_iproute.core.model import Command, Route, Snapshot
-from fz_iproute.core.plan import plan, take_out
+from fz_iproute.core.plan import leftovers, plan, take_out
 from fz_iproute.core.prefix import Prefix
 from tests.unit.fake_table import FakeTable
 from tests.unit.routes import gatewayed, route, snapshot, tunnel
@@ -65,6 +65,23 @@ def test_without_pruning_no_copy_stays_in_a_table_of_another_layout() -> None:
     tiered = replace(Config(), tables={"layout": "tiered"})
     due = plan(desired(tiered, snapshot([copy], [copy])), prune=False)
     assert [(command.words[1], command.words[3]) for command in due] == [("add", "539098369"), ("del", "539098368")]
+
+
+UNPRUNED = replace(Config(), lan={"prune": False})
+DENIED = replace(Config(), lan={"prune": False, "deny": (Prefix.parse("10.0.0.0/8"),)})
+ELSEWHERE = replace(Config(), tables={"single": 1000}, lan={"prune": False})
+
+
+@pytest.mark.parametrize(
+    ("new", "gone"),
+    [(UNPRUNED, []), (DENIED, ["10.0.0.0/24"]), (ELSEWHERE, ["10.0.0.0/24", "fd00::/64"])],
+    ids=["the same", "denied", "elsewhere"],
+)
+def test_without_pruning_only_what_the_old_configuration_wanted_is_left_over(new: Config, gone: list[str]) -> None:
+    copies, strays = [route("10.0.0.0/24"), route("fd00::/64")], [route("10.9.0.0/24"), route("fd00:9::/64")]
+    seen = snapshot(copies, [*copies, *strays])
+    due = leftovers(desired(UNPRUNED, seen), desired(new, seen), prune=False)
+    assert gone == [command.words[4] for command in due or []]
 
 
 def test_the_backstop_goes_before_the_default_that_it_stands_behind() -> None:

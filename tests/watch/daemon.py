@@ -13,15 +13,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from fz_iproute.kernel.dialogue import _WORN_OUT
+from fz_iproute.kernel.ip import TIMEOUT
 from tests.netns.namespace import DEADLINE, Namespace, wait_until
 from tests.watch import oracle
 
 _COUNTERS = re.compile(r"# events=.*")
-# Runs the program with less patience for a silent `ip`: nobody wants to wait ten seconds in a test.
-_IMPATIENT = """
+# Runs the program with other constants: nobody wants to wait ten seconds for a silent `ip` in a test.
+_ALTERED = """
 import sys
 import fz_iproute.kernel.ip
-fz_iproute.kernel.ip.TIMEOUT = {seconds}
+fz_iproute.kernel.ip.TIMEOUT = {patience}
+import fz_iproute.kernel.dialogue
+fz_iproute.kernel.dialogue._WORN_OUT = {most_lines}
 from fz_iproute.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -40,11 +44,13 @@ class Daemon:
         options: Sequence[str] = (),
         inside: Sequence[str] = (),
         patience: float | None = None,
+        most_lines: int | None = None,
         default_config: bool = False,
     ) -> None:
         """`path` goes in front of PATH; `inside` is a command that runs the rest of its line, in the namespace.
 
-        `patience` replaces the ten seconds that an `ip` may take; with `default_config`, there is no `-c`.
+        `patience` replaces the ten seconds that an `ip` may take, `most_lines` the number after which a dialogue is
+        renewed; with `default_config`, there is no `-c`.
         """
         self.namespace = namespace
         self.config = namespace.config(config)
@@ -61,7 +67,8 @@ class Daemon:
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
 
-        code = ["-c", _IMPATIENT.format(seconds=patience)] if patience else ["-m", "fz_iproute"]
+        altered = _ALTERED.format(patience=patience or TIMEOUT, most_lines=most_lines or _WORN_OUT)
+        code = ["-c", altered] if patience or most_lines else ["-m", "fz_iproute"]
         where = [] if inside else ["--netns", namespace.name]
         config_words = [] if default_config else ["-c", str(self.config)]
         self.argv = [*inside, sys.executable, *code, *where, *config_words, *options, "watch"]

@@ -260,6 +260,46 @@ def test_with_another_table_a_second_watch_is_still_refused(machine: Machine, wa
     assert 5 == done.returncode
 
 
+HERE, ELSEWHERE = ('[tables]\nlayout = "single"\n', '[tables]\nlayout = "single"\nsingle = 1234\n')
+
+
+def test_the_new_table_is_its_own_and_the_old_one_is_free(machine: Machine, watch: Watch) -> None:
+    daemon = watch(HERE)
+    reloaded(daemon, ELSEWHERE)
+    assert 5 == machine.fz_done("watch", config=ELSEWHERE).returncode
+    other = watch(HERE)
+    daemon.wait_in_step(copies_are(machine, ALL, 1234))
+    other.wait_in_step(copies_are(machine, ALL))
+    assert [] == daemon.complaints + other.complaints
+
+
+def test_a_table_of_another_watch_is_not_taken_until_that_has_ended(machine: Machine, watch: Watch) -> None:
+    other, daemon = watch(ELSEWHERE), watch(HERE)
+    daemon.config.write_text(ELSEWHERE)
+    daemon.wait_for("the last good configuration stays in force")
+    assert 1 == len(daemon.says("another fz-iproute has held"))
+    assert 5 == machine.fz_done("watch", config=HERE).returncode
+    other.stop()
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("there is a new configuration")
+    daemon.wait_in_step(lambda: [] == oracle.destinations(machine))
+
+
+def test_a_lock_that_cannot_be_opened_leaves_the_last_configuration_in_force(machine: Machine, watch: Watch) -> None:
+    daemon = watch(HERE)
+    in_the_way = machine.runtime / f"{Path('/run/netns', machine.name).stat().st_ino}-1234.pass.lock"
+    in_the_way.unlink(missing_ok=True)  # of a former namespace with this number
+    in_the_way.mkdir()
+    daemon.config.write_text(ELSEWHERE)
+    daemon.wait_for("the last good configuration stays in force")
+    assert 1 == len(daemon.says(f"{in_the_way}: the lock cannot be opened"))
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.5.0.0/24"])))
+    in_the_way.rmdir()
+    daemon.send(signal.SIGHUP)
+    daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.5.0.0/24"]), 1234))
+
+
 def test_without_prune_stale_routes_stay(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     reloaded(daemon, "[lan]\nprune = false\n")
@@ -268,6 +308,21 @@ def test_without_prune_stale_routes_stay(machine: Machine, watch: Watch) -> None
     machine.ip("route", "del", "10.5.0.0/24")
     daemon.counters()
     daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.5.0.0/24"])))
+
+
+def test_without_prune_a_reload_takes_out_nothing_but_copies(machine: Machine, watch: Watch) -> None:
+    daemon = watch("[lan]\nprune = false\n")
+    strays = ["10.6.0.0/24", "fd00:6::/64"]
+    machine.batch(
+        [f"route add 10.6.0.0/24 dev {LAN} table {MIRROR}", f"-6 route add fd00:6::/64 dev {LAN} table {MIRROR}"]
+    )
+    reloaded(daemon, "[lan]\nprune = false\n[watch]\nresync = 50\n")
+    assert sorted([*ALL, *strays]) == oracle.destinations(machine)
+    reloaded(daemon, f"{NO_UPLINK}prune = false\n")
+    daemon.wait_in_step(copies_are(machine, sorted([*WITHOUT_UPLINK, *strays])))
+    reloaded(daemon, "[tables]\nsingle = 1234\n")
+    daemon.wait_in_step(copies_are(machine, ALL, 1234))
+    assert strays == oracle.destinations(machine)
 
 
 def test_a_new_pace_takes_effect(machine: Machine, watch: Watch) -> None:
@@ -360,8 +415,21 @@ def test_the_default_file_may_come_later(machine: Machine, at_home: Daemon) -> N
     wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
 
 
-def test_without_the_default_file_the_defaults_are_in_force_again(machine: Machine, at_home: Daemon) -> None:
+def test_a_default_file_that_has_gone_leaves_the_last_configuration_in_force(machine: Machine, at_home: Daemon) -> None:
     at_home.config.write_text(NO_UPLINK)
     wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
     at_home.config.unlink()
-    wait_until(copies_are(machine, ALL), "the uplink's copies are there")
+    at_home.wait_for("the last good configuration stays in force")
+    assert 1 == len(at_home.says("/etc/fz-iproute/config.toml: no such file"))
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    at_home.wait_in_step(copies_are(machine, sorted([*WITHOUT_UPLINK, "10.5.0.0/24"])))
+
+
+def test_a_restart_without_the_default_file_takes_the_defaults(machine: Machine, watch: Watch) -> None:
+    path = machine.config(NO_UPLINK)
+    daemon = watch(default_config=True, environment={"FZ_IPROUTE_CONFIG": str(path)})
+    assert WITHOUT_UPLINK == oracle.destinations(machine)
+    daemon.stop()
+    path.unlink()
+    daemon.start()
+    assert ALL == oracle.destinations(machine)

@@ -2,12 +2,19 @@
 
 import os
 import random
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import cycle
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from fz_iproute.errors import IpUnusable
+from fz_iproute.kernel.ip import Ip
+from fz_iproute.kernel.monitor import Monitor
 from tests.netns.namespace import LAN, MAIN, MIRROR, Machine, wait_until
 from tests.netns.rtnetlink import FAMILIES
 from tests.watch.broken_ip import BrokenIp
@@ -257,6 +264,21 @@ def test_a_monitor_that_cannot_be_started_is_tried_ever_more_rarely(
     ]
 
 
+def descriptors() -> list[Path]:
+    """Those of this process."""
+    return sorted(Path("/proc/self/fd").iterdir())
+
+
+def test_a_monitor_that_cannot_be_started_leaves_nothing_open() -> None:
+    """It is tried again and again, for as long as `ip` is away."""
+    ip = Ip()
+    ip.spawn = Mock(side_effect=IpUnusable("ip: cannot be started"))  # type: ignore[method-assign]
+    before = descriptors()
+    with pytest.raises(IpUnusable):
+        Monitor(ip)
+    assert before == descriptors()
+
+
 def test_a_silent_monitor_is_replaced(machine: Machine, broken_ip: BrokenIp, daemon: Watch) -> None:
     broken_ip.breaks("hang", "monitor")
     made = daemon(SOON, path=broken_ip.folder).start()
@@ -325,6 +347,50 @@ def test_dialogues_are_renewed(machine: Machine, watch: Watch) -> None:
 
     wait_until(renewed, "there are other dialogues")
     daemon.wait_in_step()
+
+
+def serve_their_time(machine: Machine, daemon: Daemon) -> None:
+    """Changes, each for a pass of its own, until a dialogue has ended for its age."""
+    first = set(daemon.dialogues())
+    protocols = cycle(["static", "kernel"])  # no number, and no mtu: it would take an `ip` of its own to tell them
+
+    def over() -> bool:
+        machine.ip("route", "replace", NEWCOMER, "dev", LAN, "proto", next(protocols))
+        daemon.counters()
+        return not first <= set(daemon.children())
+
+    wait_until(over, "a dialogue has ended")
+
+
+def test_while_dialogues_cannot_be_renewed_it_goes_on(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
+    daemon = watch(path=broken_ip.folder, most_lines=40)
+    daemon.wait_in_step()
+    away = broken_ip.program.rename(broken_ip.folder / "away")
+    with nothing_lost(machine):
+        serve_their_time(machine, daemon)
+        machine.ip("route", "add", "10.6.0.0/24", "dev", LAN)
+        daemon.wait_for("cannot be started")
+        away.rename(broken_ip.program)
+        daemon.wait_in_step()
+    assert 2 == len(daemon.dialogues())
+    assert 1 == len(daemon.complaints), daemon.complaints
+
+
+def test_without_a_free_descriptor_it_goes_on(machine: Machine, watch: Watch) -> None:
+    """What is at work needs none; whatever is started needs some."""
+    daemon = watch(most_lines=40)
+    daemon.wait_in_step()
+    _, most = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (3, most))
+    serve_their_time(machine, daemon)
+    kill(daemon.monitor(), signal.SIGKILL)
+    daemon.wait_for("ip monitor has ended")
+    daemon.wait_for("the machine refuses")
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (most, most))
+    daemon.wait_in_step()
+    wait_until(lambda: daemon.counters()["monitors"] == 2, "there is a second monitor")
+    assert 2 == len(daemon.dialogues())
+    assert 2 == len(daemon.complaints), daemon.complaints
 
 
 def test_a_link_event_ends_the_dialogues(machine: Machine, watch: Watch) -> None:

@@ -154,7 +154,8 @@ NOBODY = 65534
 _FENCED = """\
 set -e
 {openings}
-mount -t tmpfs -o mode=0755 tmpfs {runtime}
+mount -t tmpfs -o mode=0755 tmpfs /run
+mkdir {runtime}
 chown {nobody}:{nobody} {runtime}
 mount -o remount,bind,ro /
 exec setpriv --reuid {nobody} --regid {nobody} --clear-groups --inh-caps -all,+net_admin \
@@ -186,7 +187,7 @@ def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
     """A daemon as nobody, with one capability and a file system that it cannot write."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("NOT TRIED WITHOUT PRIVILEGES: it takes root and setpriv to give them up")
-    runtime = Path("/run/lock")
+    runtime = Path("/run/fz-iproute")
     script = _FENCED.format(openings="\n".join(openings()), nobody=NOBODY, runtime=runtime)
     try_it = run("unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", "import sh, loguru", check=False)
     if try_it.returncode:
@@ -240,6 +241,32 @@ def test_without_privileges_it_reloads(machine: Machine, fenced: Daemon) -> None
     fenced.config.write_text('[lan]\nexclude_interfaces = ["uplink0"]\n')
     wait_until(lambda: fenced.counters()["reloads"], "it has noticed the file by itself")
     fenced.wait_in_step(lambda: "10.77.0.0/24" not in oracle.destinations(machine))
+
+
+def as_root(fenced: Daemon, *words: str, config: str = "") -> int:
+    """The exit code of the program where the daemon is, run by somebody at the shell."""
+    environment = dict(fenced.namespace.fz_options()["env"])
+    del environment["RUNTIME_DIRECTORY"]
+    where = ("nsenter", "--mount", "--net", "--target", str(fenced.process.pid))
+    return run(
+        *where, *fenced.namespace.fz_argv(*words, config=config, netns=False), env=environment, cwd=PROJECT, check=False
+    ).returncode
+
+
+def test_without_privileges_it_shares_its_locks_with_root(fenced: Daemon) -> None:
+    fenced.start()
+    assert 5 == as_root(fenced, "watch")
+
+
+def test_without_privileges_it_takes_a_lock_that_root_has_made(machine: Machine, fenced: Daemon) -> None:
+    fenced.start()
+    config = "[tables]\nsingle = 1234\n"
+    assert 0 == as_root(fenced, "sync", config=config)
+    fenced.config.write_text(config)
+    fenced.send(signal.SIGHUP)
+    wait_until(lambda: fenced.counters()["reloads"], "it has reloaded")
+    assert [] == oracle.destinations(machine)
+    assert [] == fenced.complaints
 
 
 def test_without_privileges_a_killed_monitor_is_replaced(machine: Machine, fenced: Daemon) -> None:
