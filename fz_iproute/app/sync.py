@@ -84,6 +84,8 @@ class Plans:
         self._reader.forget_rules()
 
     def _judge(self, snapshot: Snapshot) -> Desired:
+        if self._misleading.keys() & snapshot.tables.keys():
+            self._misleading = misleading()  # somebody may have mended it since
         if misled := self._misleading.keys() & snapshot.tables.keys():
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry

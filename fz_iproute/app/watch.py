@@ -259,8 +259,8 @@ class Watch:
         try:
             with self._lock.held(_GRACE):
                 changed = self._step(reason)
-        except (ReadFailed, IpUnusable, Locked, NotPermitted, OSError) as error:
-            if not self._counters.passes and isinstance(error, IpUnusable | NotPermitted):
+        except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
+            if not self._counters.passes and isinstance(error, IpUnusable | NotPermitted | UsageError):
                 raise  # at the start, it is the user who can mend it
             self._ip.hang_up()
             self._again = time.monotonic() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)]

@@ -150,10 +150,16 @@ class Running:
         self.done = False
         self._argv = argv
         self._stdin, self._stdout, self._stderr = (os.memfd_create(name) for name in ("stdin", "stdout", "stderr"))
-        with os.fdopen(self._stdin, "wb", closefd=False) as file:
-            file.write(stdin)
-            file.seek(0)
-        self._process = start((self._stdin, self._stdout, self._stderr))
+        fds = self._stdin, self._stdout, self._stderr
+        try:
+            with os.fdopen(self._stdin, "wb", closefd=False) as file:
+                file.write(stdin)
+                file.seek(0)
+            self._process = start(fds)
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
         self._deadline = time.monotonic() + TIMEOUT
 
     def end(self) -> None:
