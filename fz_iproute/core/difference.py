@@ -72,13 +72,11 @@ def steps(family: Family, contents: Contents, prune: bool, tunnels: Collection[s
 
 def _parted(contents: Contents) -> tuple[list[Route], list[Route]]:
     """What is wanted: alone with its destination, as most are where many routes are new; and the rest."""
-    known = {route.dst for route in (*contents.ours, *contents.others)}
-    twins = Counter(route.dst for route in contents.wanted)
-    alone: list[Route] = []
-    rest: list[Route] = []
+    taken = Counter(route.dst for routes in contents for route in routes)
+    parts: tuple[list[Route], list[Route]] = [], []
     for route in contents.wanted:
-        (alone if twins[route.dst] == 1 and route.dst not in known else rest).append(route)
-    return alone, rest
+        parts[taken[route.dst] > 1].append(route)
+    return parts
 
 
 def _could_hit(route: Route, twins: Mapping[object, Iterable[Attributes]], objects: Container[object]) -> bool:

@@ -61,7 +61,7 @@ class Dialogue:
     def say(self, lines: Sequence[str], answers: int) -> "_Turn":
         """Send the lines, of which `answers` are questions."""
         first, self.lines = self.lines, self.lines + len(lines)
-        text = memoryview("".join([f"{line}\n" for line in lines]).encode("utf-8", "surrogateescape"))
+        text = memoryview("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
         while text and self.open:
             try:
                 text = text[os.write(self._stdin, text) :]
@@ -108,11 +108,16 @@ class Dialogue:
         self._complaints = size
         return found.decode("utf-8", "backslashreplace")
 
-    def close(self) -> None:
-        """End it. It is not asked to finish: what it says is not wanted any more."""
+    def kill(self) -> None:
+        """Have it end. It is not asked to finish: what it says is not wanted any more."""
         if self.open:
-            self.open = False
             self._process.kill()
+
+    def close(self) -> None:
+        """End it, and leave nothing of it."""
+        if self.open:
+            self.kill()
+            self.open = False
             self._process.wait()
             for fd in (self._stdin, self._stdout, self._stderr):
                 os.close(fd)
@@ -190,6 +195,8 @@ class TalkingIp(Ip):
         """End the dialogues: they may know too much. Only `warm` begins others."""
         self._is_new = False
         for dialogue in self._dialogues.values():
+            dialogue.kill()  # all of them first, so that they end side by side
+        for dialogue in self._dialogues.values():
             dialogue.close()
         self._dialogues.clear()
         self._turns.clear()
@@ -217,8 +224,9 @@ class TalkingIp(Ip):
         dialogue = self._partner(family, questions, first)
         if family is None or dialogue is None:
             return super().ask(family, *questions, first=first)
-        for line in (*first, *questions):
-            self.trace(f"ip {OPTION[family]} {line}")
+        if self.trace:
+            for line in (*first, *questions):
+                self.trace(f"ip {OPTION[family]} {line}")
         asked = questions or (_MARKER,)
         started = time.monotonic()
         turn = dialogue.say([*first, *asked], len(asked))

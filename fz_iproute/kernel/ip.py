@@ -261,15 +261,16 @@ class Ip:
         self.netns = netns
         self._netns = ("-n", netns) if netns else ()
         self.line = Spelling(netns).line
-        self.trace = trace or (lambda line: None)
+        self.trace = trace
         self._working: list[Running] = []
         self._answered: dict[tuple[Family | None, str], tuple[bytes, list[Any]]] = {}
 
     def start(self, *words: str, stdin: bytes = b"") -> Running:
         """Start `ip` with these arguments and leave it to its work."""
         argv = ("ip", *self._netns, *words)
-        text = stdin.decode("utf-8", "backslashreplace")
-        self.trace(f"{shlex.join(argv)} <<END\n{text}END" if text else shlex.join(argv))
+        if self.trace:
+            text = stdin.decode("utf-8", "backslashreplace")
+            self.trace(f"{shlex.join(argv)} <<END\n{text}END" if text else shlex.join(argv))
         with _undisturbed():
             running = Running(partial(self.spawn, words), argv, stdin)
             self._working.append(running)
