@@ -56,6 +56,8 @@ class Policy:
             dst, attributes = row[0]
             if dst == "default" or attributes.type != "unicast" or not attributes.devices or attributes.expired:
                 continue
+            if not attributes.on_link and not self._allow:
+                continue  # the routes of a router with a full table, which may be a million
             refusal = self._refusal_by_attributes(attributes)
             if not refusal and attributes.on_link and self._is_all_welcome(row, claimed):
                 found += [Verdict(route, "", "") for route in row]

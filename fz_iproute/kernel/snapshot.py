@@ -56,14 +56,14 @@ class Reader:
         """One reading of links, rules and the tables concerned. ReadFailed if any part of it is in doubt."""
         ip = self._ip
         try:
-            # In a batch, `ip` filters all routes of the family by itself, which may be a million. For main of IPv4
-            # that is no loss, as most are in there; each of the VPN's tables is better off with its own process.
-            at_once = self._tables if ip.talks("inet") else []
-            asked = [
-                ip.ask("inet", *self._questions["inet"], *at_once),
-                ip.ask("inet6", *self._questions["inet6"], *self._tables),
-            ]
-            found = self._answers(asked)
+            # In a batch, `ip` filters all routes of the family by itself, which may be a million. For main that is no
+            # loss, as most are in there; each of the VPN's tables waits for what it shows.
+            found = self._answers(
+                [
+                    ip.ask(family, *self._questions[family], *(self._tables if ip.talks(family) else ()))
+                    for family in FAMILIES
+                ]
+            )
             with shape_is_known():
                 rules = self._rules(found)
             missing = [
