@@ -153,10 +153,9 @@ def _recorded(line: str) -> Recorded:
         words = words[1:]
     if netns is not None and not (netns.isprintable() and _NETNS.fullmatch(netns)):
         raise ValueError("no network namespace has such a name")
-    command = Command(family, " ".join(words), "recorded")
-    if any(" " in word for word in words) or not _COMMANDS[family].fullmatch(command.line):
+    if any(" " in word for word in words) or not _COMMANDS[family].fullmatch(" ".join(words)):
         raise ValueError("it is not a command that fz-iproute writes")
-    return Recorded(line, netns, command)
+    return Recorded(line, netns, Command.of(family, words, "recorded"))
 
 
 def _shown(line: str) -> str:

@@ -1,5 +1,6 @@
 """What the planner knows of a machine: links, rules and routes, as `ip` names them."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -196,6 +197,14 @@ class Snapshot:
     expiry: int | None = None  # in how many seconds the next route of IPv6 main times out, which no event tells
 
 
+def has_numbers(text: str) -> bool:
+    """True if some line gives a number where others may give a name, which confuses the `ip` that reads both."""
+    return bool(_NUMBER.search(text))
+
+
+_NUMBER = re.compile(r" (?:proto(?:col)?|scope|tos|realms) \d")
+
+
 class Command(NamedTuple):
     """One `ip` command that writes. `line` is that of a batch, from `route` or `rule` on, with single spaces."""
 
@@ -205,6 +214,7 @@ class Command(NamedTuple):
     independent: bool = False  # of all others: an on-link route where there is none
     table: int | None = None  # of a route of the VPN's tables
     waits: bool = False  # until a reading shows what takes the place of what it deletes
+    numeric: bool = False  # see has_numbers
 
     @classmethod
     def of(cls, family: Family, words: Sequence[str], reason: str = "") -> "Command":
@@ -212,7 +222,7 @@ class Command(NamedTuple):
         line = " ".join(words)
         if line.count(" ") != len(words) - 1:
             raise ValueError(f"a word with a space: {line!r}")
-        return cls(family, line, reason)
+        return cls(family, line, reason, numeric=has_numbers(line))
 
     @property
     def words(self) -> tuple[str, ...]:

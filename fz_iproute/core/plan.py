@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from fz_iproute.core.desired import Desired, Rules
 from fz_iproute.core.difference import Phase, Step, is_tunnels, steps
-from fz_iproute.core.model import Command, Route, Rule
+from fz_iproute.core.model import Command, Route, Rule, has_numbers
 from fz_iproute.core.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.core.tunnel import is_backstop, is_tunnel_route
 
@@ -140,10 +140,8 @@ def _commands(table: int, step: Step, why: str, waits: bool) -> list[Command]:
     if attributes.type != "unicast":
         start += f" {attributes.type}"
     rest = " ".join(attributes.words)
-    independent = step.verb == "add" and step.phase is Phase.ADD
-    return [
-        Command(attributes.family, f"{start} {dst} {rest}", why, independent, table, waits) for dst, _ in step.routes
-    ]
+    flags = step.verb == "add" and step.phase is Phase.ADD, table, waits, has_numbers(f" {rest}")
+    return [Command(attributes.family, f"{start} {dst} {rest}", why, *flags) for dst, _ in step.routes]
 
 
 def _order(step: Step, rank: tuple[int, int]) -> _Order:

@@ -1,7 +1,7 @@
 """Carries out commands in batches, and says which of them `ip` refused, in its own words."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,7 +15,6 @@ MOST_LINES = 10_000
 # For independent commands, two processes need two thirds of the time of one (10,000: 67 of 108 ms), but a start costs
 # what some 2,000 lines do. The kernel changes routes one by one, so more of them would only wait.
 _WORTH_TWO = 5_000
-_HEAD_START = 1_000  # what the first of two has done when the second begins
 
 NO_PERMISSION = "Operation not permitted"
 
@@ -52,19 +51,24 @@ class Work:
     ) -> None:
         self._ip = ip
         self._waves = {
-            family: _waves(
-                family, [command for command in commands if command.family == family], questions.get(family, ())
+            family: list(
+                _waves(family, [command for command in commands if command.family == family], questions.get(family, ()))
             )
             for family in FAMILIES
         }
         self._working = self._start_next()
 
-    def finish(self) -> tuple[list[Refusal], Answers | None]:
-        """Wait for the end of it all; no answers where there is any doubt about them."""
+    def finish(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[list[Refusal], Answers | None]:
+        """Wait for the end of it all; no answers where there is any doubt about them.
+
+        `meanwhile` is called when the last `ip` is at work: two that write leave no processor to anybody else.
+        """
         refusals: list[Refusal] = []
         answers: Answers | None = {}
         try:
             while self._working:
+                if not any(self._waves.values()):
+                    meanwhile()
                 for chunk, asked in self._working:
                     outcome = self._ip.outcome(asked)
                     refusals += [Refusal(chunk.commands[line], words) for line, words in outcome.failures.items()]
@@ -76,6 +80,7 @@ class Work:
                         # What comes later may delete what the lost ones were to replace.
                         for later in chain.from_iterable(self._waves[chunk.family]):
                             refusals += _lost(later, set(), outcome.doubt)
+                        self._waves[chunk.family].clear()
                     elif answers is not None and chunk.questions:
                         answers[chunk.family] = outcome.answers
                 self._working = self._start_next()
@@ -84,7 +89,8 @@ class Work:
         return refusals, answers
 
     def _start_next(self) -> list[tuple[_Chunk, Asked]]:
-        return [(chunk, self._start(chunk)) for waves in self._waves.values() for chunk in next(waves, ())]
+        waves = [waves.pop(0) for waves in self._waves.values() if waves]
+        return [(chunk, self._start(chunk)) for wave in waves for chunk in wave]
 
     def _start(self, chunk: _Chunk) -> Asked:
         return self._ip.ask(chunk.family, *chunk.questions, first=[command.line for command in chunk.commands])
@@ -93,12 +99,12 @@ class Work:
 def _waves(family: Family, commands: Sequence[Command], questions: Sequence[str]) -> Iterator[Sequence[_Chunk]]:
     """The commands in pieces for one `ip` each. Those of one wave run side by side, and the next when all are done."""
     free = next((place for place, command in enumerate(commands) if not command.independent), len(commands))
-    if has_numbers(command.line for command in commands):
-        pieces = _unconfused([*sorted(commands[:free], key=_has_numbers), *commands[free:]])
+    if any(command.numeric for command in commands):
+        pieces = _unconfused([*sorted(commands[:free], key=lambda command: command.numeric), *commands[free:]])
         waves = [[_Chunk(family, piece)] for piece in pieces]
     else:
         free = free if free >= _WORTH_TWO else 0
-        half = max(1, min(-(-(free + _HEAD_START) // 2), MOST_LINES))
+        half = max(1, min(-(-free // 2), MOST_LINES))
         halves = [_Chunk(family, piece) for piece in _pieces(commands[:free], half)]
         waves = [halves[place : place + 2] for place in range(0, len(halves), 2)]
         waves += [[_Chunk(family, piece)] for piece in _pieces(commands[free:], MOST_LINES)]
@@ -129,16 +135,6 @@ def _unconfused(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
         yield piece
 
 
-def has_numbers(lines: Iterable[str]) -> bool:
-    """True if some line gives a number where others may give a name, which confuses the `ip` that reads both."""
-    return bool(_NUMBER.search("\n".join(lines)))
-
-
-def _has_numbers(command: Command) -> bool:
-    return has_numbers([command.line])
-
-
-_NUMBER = re.compile(r" (?:proto(?:col)?|scope|tos|realms) \d")
 _SPELLED = re.compile(r" (proto|scope|tos|realms)(?:col)? (\d?)")
 
 

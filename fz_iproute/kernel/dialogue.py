@@ -11,14 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from fz_iproute.core.model import has_numbers
 from fz_iproute.core.prefix import FAMILIES, Family
-from fz_iproute.kernel.apply import MOST_LINES, has_numbers
+from fz_iproute.kernel.apply import MOST_LINES
 from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Asked, Ip, Process
 
 # `ip -batch` leaks about 4 KB a line: 8 MB, for one that is to be kept.
 _WORN_OUT = 2_000
 # In a batch the kernel does not filter a dump. Where answers take longer than this, in seconds, a fork costs less.
 _SLOW = 0.1
+# An answer of so many bytes tells of thousands of routes: a second dialogue begins then, so that two can write. When
+# they have been read, a fork costs twice as much.
+_LARGE = 1 << 18
 # Of each pipe, as much as the kernel gives to anybody: ten thousand lines fit, and whoever writes them need not wait.
 _PIPE_BYTES = 1 << 20
 
@@ -159,7 +163,8 @@ class _Turn:
 class TalkingIp(Ip):
     """An `ip` that keeps a dialogue with each family, from the first question or `warm` on, until `hang_up`.
 
-    What has no dialogue gets a process of its own. `in_child` runs in each child before it becomes `ip`.
+    Where there are thousands of routes, a second one helps to write. What has no dialogue gets a process of its own.
+    `in_child` runs in each child before it becomes `ip`.
     """
 
     def __init__(
@@ -170,7 +175,7 @@ class TalkingIp(Ip):
     ) -> None:
         super().__init__(netns, trace)
         self._in_child = in_child
-        self._dialogues: dict[Family, Dialogue] = {}
+        self._dialogues: dict[Family, list[Dialogue]] = {family: [] for family in FAMILIES}
         self._turns: list[_Turn] = []
         self._slow: set[Family] = set()
         self._silent = False
@@ -184,21 +189,24 @@ class TalkingIp(Ip):
 
     def warm(self) -> None:
         """Start what is missing, so that the next questions find it ready."""
-        for family in FAMILIES:
-            dialogue = self._dialogues.get(family)
-            if dialogue and dialogue.lines > _WORN_OUT:
-                dialogue.close()
-            if family not in self._slow and not (dialogue and dialogue.open):
-                self._dialogues[family] = Dialogue(self, family)
+        for family, dialogues in self._dialogues.items():
+            for dialogue in dialogues:
+                if dialogue.lines > _WORN_OUT:
+                    dialogue.close()
+            dialogues[:] = [dialogue for dialogue in dialogues if dialogue.open]
+            if family not in self._slow and not dialogues:
+                dialogues.append(Dialogue(self, family))
 
     def hang_up(self) -> None:
         """End the dialogues: they may know too much. Only `warm` begins others."""
         self._is_new = False
-        for dialogue in self._dialogues.values():
+        dialogues = [dialogue for some in self._dialogues.values() for dialogue in some]
+        for dialogue in dialogues:
             dialogue.kill()  # all of them first, so that they end side by side
-        for dialogue in self._dialogues.values():
+        for dialogue in dialogues:
             dialogue.close()
-        self._dialogues.clear()
+        for some in self._dialogues.values():
+            some.clear()
         self._turns.clear()
 
     @contextmanager
@@ -212,8 +220,8 @@ class TalkingIp(Ip):
 
     def talks(self, family: Family) -> bool:
         """True if a question costs no process."""
-        dialogue = self._dialogues.get(family)
-        return not self._silent and family not in self._slow and dialogue is not None and dialogue.open
+        is_open = any(dialogue.open for dialogue in self._dialogues[family][:1])
+        return is_open and not self._silent and family not in self._slow
 
     def reconsider(self) -> None:
         """Give families another try whose tables were too large for a dialogue."""
@@ -233,21 +241,28 @@ class TalkingIp(Ip):
         self._turns.append(turn)
         if first:
             return Asked(family, len(first), asked, turn)
-        return Asked(family, 0, asked, _Timed(turn, lambda: self._judge(family, time.monotonic() - started)))
+        return Asked(family, 0, asked, _Timed(turn, lambda size: self._judge(family, time.monotonic() - started, size)))
 
     def _partner(self, family: Family | None, questions: Sequence[str], first: Sequence[str]) -> Dialogue | None:
-        """The dialogue for these lines, unless it is slow, has work to do, or would be confused by them for later."""
+        """A dialogue for these lines, unless they are slow, have work to do, or would be confused by them for later."""
         if family is None or family in self._slow or self._silent:
             return None
-        if has_numbers(first) or any(question.startswith("-") for question in questions):
+        if has_numbers("\n".join(first)) or any(question.startswith("-") for question in questions):
             return None
-        if self._is_new and family not in self._dialogues:
-            self._dialogues[family] = Dialogue(self, family)
-        dialogue = self._dialogues.get(family)
-        if dialogue is None or not dialogue.open:
-            return None
-        is_busy = any(turn.dialogue is dialogue and not turn.heard for turn in self._turns)
-        return None if first and (is_busy or dialogue.lines + len(first) > MOST_LINES) else dialogue
+        dialogues = self._dialogues[family]
+        if self._is_new and not dialogues:
+            dialogues.append(Dialogue(self, family))
+        if not first:
+            return next((dialogue for dialogue in dialogues[:1] if dialogue.open), None)
+        busy = [turn.dialogue for turn in self._turns if not turn.heard]
+        return next(
+            (
+                dialogue
+                for dialogue in dialogues
+                if dialogue.open and dialogue not in busy and dialogue.lines + len(first) <= MOST_LINES
+            ),
+            None,
+        )
 
     def abandon(self) -> None:
         """A question that nobody heard the answer to would answer the next."""
@@ -256,23 +271,27 @@ class TalkingIp(Ip):
             self.hang_up()
         self._turns.clear()
 
-    def _judge(self, family: Family, seconds: float) -> None:
+    def _judge(self, family: Family, seconds: float, size: int) -> None:
+        dialogues = self._dialogues[family]
         if seconds > _SLOW:
             self._slow.add(family)
-            dialogue = self._dialogues.get(family)
             # Not under the feet of another turn, which will have taken as long.
-            if dialogue and all(turn.heard for turn in self._turns if turn.dialogue is dialogue):
-                self._dialogues.pop(family).close()
+            busy = [turn.dialogue for turn in self._turns if not turn.heard]
+            for dialogue in dialogues:
+                if dialogue not in busy:
+                    dialogue.close()
+        elif self._is_new and size > _LARGE and len(dialogues) == 1:
+            dialogues.append(Dialogue(self, family))
 
 
 class _Timed:
     """An answer, and what is done when it has come."""
 
-    def __init__(self, turn: _Turn, done: Callable[[], None]) -> None:
+    def __init__(self, turn: _Turn, done: Callable[[int], None]) -> None:
         self._turn = turn
         self._done = done
 
     def answer(self) -> Answer:
         answer = self._turn.answer()
-        self._done()
+        self._done(len(answer.stdout))
         return answer

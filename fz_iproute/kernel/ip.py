@@ -29,7 +29,7 @@ _SBIN = "/usr/sbin:/sbin"
 _NOT_KNOWN = re.compile(r'Option "-[^"]*" is unknown|unrecognized option|invalid option|BusyBox', re.IGNORECASE)
 # The kernel's answer, for IPv6; that no netlink socket can be opened in a sandbox is said with similar words.
 _NO_FAMILY = "RTNETLINK answers: Address family not supported"
-_PLAIN = re.compile(r"[\w.:/ -]+", re.ASCII)  # nothing that a shell would read otherwise
+_PLAIN = re.compile(r"[\w.:/ \n-]+", re.ASCII)  # nothing that a shell would read otherwise
 _FAILED = re.compile(r"Command failed -:(\d+)")
 _NO_TABLE = "FIB table does not exist"
 # Something came or went while the kernel listed it: what was there all the time may be missing.
@@ -216,6 +216,11 @@ class Spelling:
         start = self._starts[command.family]
         return f"{start} {command.line}" if _PLAIN.fullmatch(command.line) else f"{start} {shlex.join(command.words)}"
 
+    def lines(self, commands: Sequence[Command]) -> str:
+        """Many of them, a line each."""
+        text = "\n".join([f"{self._starts[command.family]} {command.line}" for command in commands])
+        return text if _PLAIN.fullmatch(text) else "\n".join(map(self.line, commands))
+
 
 class Outcome(NamedTuple):
     """What became of the lines."""
@@ -260,7 +265,8 @@ class Ip:
         self._command = sh.Command(path)
         self.netns = netns
         self._netns = ("-n", netns) if netns else ()
-        self.line = Spelling(netns).line
+        spelling = Spelling(netns)
+        self.line, self.lines = spelling.line, spelling.lines
         self.trace = trace
         self._working: list[Running] = []
         self._answered: dict[tuple[Family | None, str], tuple[bytes, list[Any]]] = {}

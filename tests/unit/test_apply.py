@@ -81,7 +81,7 @@ def test_what_depends_on_others_waits_for_both_and_the_last_answers() -> None:
 def test_no_ip_reads_a_name_behind_a_number() -> None:
     """`ip -batch` 6.1 remembers the number of the last name, and a number in between overwrites it."""
     protos = ["boot", "5", "boot", "99", "static", "5", "boot"]
-    due = [Command("inet", f"route del proto {proto} dst {place}", "") for place, proto in enumerate(protos)]
+    due = [Command.of("inet", f"route del proto {proto} dst {place}".split()) for place, proto in enumerate(protos)]
     ip = RecordingIp()
     Work(ip, due).finish()  # type: ignore[arg-type]
     starts = [[line.split()[3] for line in what[1]] for kind, what in ip.log if kind == "start"]
@@ -90,7 +90,7 @@ def test_no_ip_reads_a_name_behind_a_number() -> None:
 
 def test_independent_commands_with_numbers_come_last_and_need_one_process() -> None:
     protos = ["5", "boot"] * 50
-    due = [Command("inet", f"route add proto {proto}", "", independent=True) for proto in protos]
+    due = [Command.of("inet", f"route add proto {proto}".split())._replace(independent=True) for proto in protos]
     ip = RecordingIp()
     Work(ip, due).finish()  # type: ignore[arg-type]
     assert 1 == len([kind for kind, _ in ip.log if kind == "start"])
