@@ -134,7 +134,7 @@ class _Asker(TalkingIp):
             self._lines[family, question] = super().text(family, question)
         return self._lines[family, question]
 
-    def _judge(self, family: Family, seconds: float) -> None:
+    def _judge(self, family: Family, seconds: float, size: int) -> None:
         """On a busy machine, a process costs still more than a slow answer."""
 
     def way(self, words: Sequence[str], family: str) -> dict[str, Any] | str:
