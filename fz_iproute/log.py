@@ -20,6 +20,7 @@ class Log:
 
     def __init__(self, level: str = "INFO", format: str = "text") -> None:
         self._level = level
+        self._silent = _LEVELS[: _LEVELS.index(level)]
         self._write = FORMATS[format]
 
     @cached_property
@@ -33,19 +34,26 @@ class Log:
 
     def debug(self, message: str) -> None:
         """For those who look into the tool itself."""
-        self._logger.debug(message)
+        self._say("DEBUG", message)
 
     def info(self, message: str) -> None:
         """A command, exactly as it is run."""
-        self._logger.info(message)
+        self._say("INFO", message)
 
     def warning(self, message: str) -> None:
         """Nothing failed, but somebody should know."""
-        self._logger.warning(message)
+        self._say("WARNING", message)
 
     def error(self, message: str) -> None:
         """Something was not done."""
-        self._logger.error(message)
+        self._say("ERROR", message)
+
+    def _say(self, level: str, message: str) -> None:
+        if level not in self._silent:
+            self._logger.log(level, message)
+
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 def _text(record: "loguru.Record") -> str:

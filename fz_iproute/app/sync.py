@@ -1,7 +1,6 @@
 """`sync`, `plan` and `down`: read, plan, apply, and read again until nothing differs."""
 
 from collections.abc import Callable, Collection, Sequence
-from functools import cache
 from typing import NamedTuple
 
 from fz_iproute.core.config import Config
@@ -117,15 +116,17 @@ class Passes(Plans):
         return self._finish(Work(self._ip, due), due)[0]
 
     def _finish(self, work: Work, due: Sequence[Command]) -> tuple[list[Refusal], Answers | None]:
-        @cache
+        untold = [due]
+
         def tell() -> None:
-            self._log.info(self._ip.lines(due))
+            if untold:
+                self._log.info(self._ip.lines(untold.pop()))
 
         try:
             # While they run: to print ten thousand lines takes a while too.
             refusals, answers = work.finish(tell)
         finally:
-            tell()  # once, whatever has happened to them
+            tell()  # if nobody has, whatever has happened to them
             self._ip.abandon()
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
             line, words = self._ip.line(due[0]), refusals[0].words

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from fz_iproute.core.model import has_numbers
 from fz_iproute.core.prefix import FAMILIES, Family
 from fz_iproute.kernel.apply import MOST_LINES
-from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Asked, Ip, Process
+from fz_iproute.kernel.ip import OPTION, TIMEOUT, Answer, Asked, Ip, Process, is_ready
 
 # `ip -batch` leaks about 4 KB a line: 8 MB, for one that is to be kept.
 _WORN_OUT = 2_000
@@ -70,7 +70,7 @@ class Dialogue:
             try:
                 text = text[os.write(self._stdin, text) :]
             except BlockingIOError:
-                if not _is_ready(self._stdin, select.POLLOUT, TIMEOUT):
+                if not is_ready(self._stdin, select.POLLOUT, TIMEOUT):
                     self.close()
             except OSError:
                 break  # it has ended, which is heard soon
@@ -82,7 +82,7 @@ class Dialogue:
         parts, stderr = [self._heard], ""
         missing = len(questions) - self._heard.count(b"\n")
         while missing > 0 and self.open and time.monotonic() < deadline:
-            if not _is_ready(self._stdout, select.POLLIN, _GLANCE):
+            if not is_ready(self._stdout, select.POLLIN, _GLANCE):
                 stderr += self._new_complaints()
                 if any(int(line) - 1 in questions for line in _FAILED.findall(stderr)):
                     self.code = 1
@@ -125,12 +125,6 @@ class Dialogue:
             self._process.wait()
             for fd in (self._stdin, self._stdout, self._stderr):
                 os.close(fd)
-
-
-def _is_ready(fd: int, event: int, seconds: float) -> bool:
-    waiting = select.poll()
-    waiting.register(fd, event)
-    return bool(waiting.poll(seconds * 1000))
 
 
 def _end_of_lines(text: bytes, count: int) -> int:

@@ -68,6 +68,21 @@ class Answer(NamedTuple):
         return f"{shlex.join(self.argv)}: {words}"
 
 
+# A signal that comes just before the kernel begins to wait is only heard when it has ended: the longest, in seconds.
+_DEAF = 0.25
+
+
+def is_ready(fd: int, event: int, seconds: float) -> bool:
+    """Wait for select.POLLIN or POLLOUT; False if it has not come within so many seconds."""
+    waiting = select.poll()
+    waiting.register(fd, event)
+    end = time.monotonic() + seconds
+    while not waiting.poll(1000 * max(0.0, min(_DEAF, end - time.monotonic()))):
+        if time.monotonic() >= end:
+            return False
+    return True
+
+
 # What may break a pass off.
 _BREAKS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
@@ -119,11 +134,7 @@ class Process:
 
     def ends(self, seconds: float) -> bool:
         """Wait for its end; False if it has not come within so many seconds."""
-        if self._end is None:
-            return True
-        waiting = select.poll()
-        waiting.register(self._end, select.POLLIN)
-        return bool(waiting.poll(seconds * 1000))
+        return self._end is None or is_ready(self._end, select.POLLIN, seconds)
 
     def kill(self) -> None:
         """End it, whatever it is doing."""

@@ -11,8 +11,8 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 HEARD = (*ENDING, signal.SIGHUP, signal.SIGUSR1)
 
 
-class GraceOver(Exception):
-    """Time was given to finish, and it is up."""
+class GraceOver(BaseException):
+    """Time was given to finish, and it is up. No Exception: no library is to catch it as a fault of its own."""
 
 
 class Pipe(NamedTuple):
