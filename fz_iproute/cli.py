@@ -195,13 +195,14 @@ def _status(arguments: Arguments, log: Log) -> int:
 
         if arguments.json:
             _print_json(app_status.as_document(app_status.status(config, reader.read())))
-        elif arguments.redraw and isinstance(source, Ip):
+        elif arguments.redraw and isinstance(source, TalkingIp):
             from fz_iproute.kernel.monitor import changes  # noqa: PLC0415
             from fz_iproute.kernel.signals import resizes  # noqa: PLC0415
 
             with resizes() as resized:
                 for _ in changes(source, resized):
                     _print(f"{_CLEAR}{picture()}")
+                    source.hang_up()  # it would know the interfaces by the names of this moment
         else:
             _print(picture())
     return DONE

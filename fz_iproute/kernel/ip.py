@@ -138,8 +138,9 @@ class Process:
 
     def kill(self) -> None:
         """End it, whatever it is doing."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        if self._end is not None:  # its number may be another's by now
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._end, signal.SIGKILL)
 
     def wait(self) -> int:
         """Wait for its end; the exit code, negative if a signal ended it."""

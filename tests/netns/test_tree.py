@@ -169,6 +169,14 @@ def test_it_is_drawn_again_after_a_change_and_ends_on_ctrl_c(machine: Machine) -
         assert b"" == made.process.stderr.read()
 
 
+def test_a_renamed_interface_is_shown_by_its_new_name(machine: Machine) -> None:
+    with terminal(machine, "status", "--watch", columns=200) as made:
+        wait_until(lambda: f"dev {LAN} " in made.read().rpartition(CLEAR)[2], "the first picture")
+        for words in (["down"], ["name", "other0"], ["up"]):
+            machine.ip("link", "set", "dev", "other0" if words == ["up"] else LAN, *words)
+        wait_until(lambda: "dev other0 " in made.read().rpartition(CLEAR)[2], "the new name")
+
+
 def test_it_is_drawn_again_when_the_window_gets_another_size(eventful: Machine) -> None:
     def longest() -> int:
         picture = COLOUR.sub("", made.read().rpartition(CLEAR)[2])
