@@ -19,7 +19,7 @@ IN_THE_WAY = f"priority 32000 fwmark {MARK:#x} lookup {MIRROR} protocol kernel"
 
 
 def synced(laptop: Laptop, config: str) -> Pass:
-    return Passes(Ip(laptop.name), parse(config, "test"), Log("CRITICAL")).sync()
+    return Passes(Ip(laptop.name), parse(config, "test"), Log("ERROR")).sync()
 
 
 def lines(done: Pass) -> list[str]:
