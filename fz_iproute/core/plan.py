@@ -87,8 +87,7 @@ def _without_strays(goal: Desired) -> Desired:
             wanted = set(found.wanted)
             parts: tuple[list[Route], list[Route]] = [], []
             for route in found.ours:
-                is_copy = route.dst != "default" and goal.tunnels.isdisjoint(route.attributes.devices)
-                parts[is_copy and route not in wanted].append(route)
+                parts[route not in wanted and not is_tunnels(route, goal.tunnels)].append(route)
             ours, strays = parts
             tables[goal.layout.mirror] = found._replace(ours=tuple(ours), others=(*found.others, *strays))
     return replace(goal, contents=contents)
