@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fz_iproute import __version__
-from fz_iproute.app.sync import Pass, Passes, Plans
-from fz_iproute.core.config import Config, dump, parse
-from fz_iproute.core.model import Command, printable
 from fz_iproute.errors import (
     ApplyFailed,
     FzError,
@@ -26,12 +23,15 @@ from fz_iproute.errors import (
     ReadFailed,
     UsageError,
 )
-from fz_iproute.kernel.config_file import ConfigFile, load
-from fz_iproute.kernel.dialogue import TalkingIp
-from fz_iproute.kernel.ip import Ip, Source, Spelling
-from fz_iproute.kernel.lock import Lock
-from fz_iproute.kernel.snapshot import Reader
+from fz_iproute.files.config_file import ConfigFile, load
+from fz_iproute.files.lock import Lock
+from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.ip import Ip, Source, Spelling
+from fz_iproute.ip.passes import Pass, Passes, Plans
+from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
+from fz_iproute.mirror.config import Config, dump, parse
+from fz_iproute.mirror.model import Command, printable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -158,7 +158,7 @@ def _source(arguments: Arguments, log: Log) -> Iterator[tuple[Source, Config]]:
         with _machine(arguments, log) as (ip, config):
             yield ip, config
         return
-    from fz_iproute.kernel.recorded import RecordedIp, blamed_on, load_recording  # noqa: PLC0415
+    from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording  # noqa: PLC0415
 
     recorded = load_recording(path)
     config = load(arguments.config) if arguments.config else parse(recorded.config, f"{path}: config")
@@ -181,8 +181,8 @@ def _print_plan(arguments: Arguments, due: Sequence[Command]) -> int:
 
 
 def _status(arguments: Arguments, log: Log) -> int:
-    from fz_iproute.app import status as app_status  # noqa: PLC0415
-    from fz_iproute.app.tree import draw  # noqa: PLC0415
+    from fz_iproute.diagnosis import status as app_status  # noqa: PLC0415
+    from fz_iproute.diagnosis.tree import draw  # noqa: PLC0415
 
     with _source(arguments, log) as (source, config):
         reader = Reader(source, config)
@@ -196,8 +196,8 @@ def _status(arguments: Arguments, log: Log) -> int:
         if arguments.json:
             _print_json(app_status.as_document(app_status.status(config, reader.read())))
         elif arguments.redraw and isinstance(source, TalkingIp):
-            from fz_iproute.kernel.monitor import changes  # noqa: PLC0415
-            from fz_iproute.kernel.signals import resizes  # noqa: PLC0415
+            from fz_iproute.daemon.signals import resizes  # noqa: PLC0415
+            from fz_iproute.ip.monitor import changes  # noqa: PLC0415
 
             with resizes() as resized:
                 for _ in changes(source, resized):
@@ -213,8 +213,8 @@ _CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
 
 def _watch(arguments: Arguments, log: Log) -> int:
     # A daemon starts once and runs for months: what the others must not pay for, and what they do without.
-    from fz_iproute.app.watch import Watch  # noqa: PLC0415
-    from fz_iproute.kernel.monitor import die_with_parent  # noqa: PLC0415
+    from fz_iproute.daemon.watch import Watch  # noqa: PLC0415
+    from fz_iproute.ip.monitor import die_with_parent  # noqa: PLC0415
 
     gc.enable()
     ip = TalkingIp(arguments.netns, _trace(arguments, log), partial(die_with_parent, os.getpid()))
@@ -224,7 +224,7 @@ def _watch(arguments: Arguments, log: Log) -> int:
 
 
 def _explain(arguments: Arguments, log: Log) -> int:
-    from fz_iproute.app import explain as app_explain  # noqa: PLC0415
+    from fz_iproute.verbs import explain as app_explain  # noqa: PLC0415
 
     question = app_explain.Question(
         arguments.address, arguments.src, arguments.mark, iif=arguments.iif, oif=arguments.oif
@@ -244,7 +244,7 @@ def _explain(arguments: Arguments, log: Log) -> int:
 
 
 def _doctor(arguments: Arguments, log: Log) -> int:
-    from fz_iproute.app import doctor  # noqa: PLC0415
+    from fz_iproute.verbs import doctor  # noqa: PLC0415
 
     if arguments.snapshot:
         findings = doctor.of_snapshot(arguments.snapshot, arguments.config)
@@ -258,13 +258,13 @@ def _doctor(arguments: Arguments, log: Log) -> int:
 
 
 def _snapshot(arguments: Arguments, log: Log) -> int:
-    from fz_iproute.app.snapshot import take  # noqa: PLC0415
-    from fz_iproute.core.recording import dump as dump_recording  # noqa: PLC0415
+    from fz_iproute.record.recording import dump as dump_recording  # noqa: PLC0415
+    from fz_iproute.record.take import take  # noqa: PLC0415
 
     with _machine(arguments, log) as (ip, config):
         recorded = take(ip, config, arguments.config, arguments.netns, local=arguments.local)
     if arguments.redact:
-        from fz_iproute.core.redact import Redactor  # noqa: PLC0415
+        from fz_iproute.record.redact import Redactor  # noqa: PLC0415
 
         recorded = Redactor(recorded, os.urandom(16)).redacted()
     text = dump_recording(recorded)
@@ -298,7 +298,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _replay(arguments: Arguments, log: Log) -> int:
-    from fz_iproute.app import replay as app  # noqa: PLC0415
+    from fz_iproute.verbs import replay as app  # noqa: PLC0415
 
     @cache
     def ip(netns: str | None) -> Ip:
@@ -323,7 +323,7 @@ def _replay(arguments: Arguments, log: Log) -> int:
 
 
 def _lab(arguments: Arguments, log: Log) -> int:
-    from fz_iproute.app.lab import Lab  # noqa: PLC0415
+    from fz_iproute.lab.lab import Lab  # noqa: PLC0415
 
     if arguments.netns is not None:
         raise UsageError("--netns: a lab is a network namespace of its own")
@@ -332,7 +332,7 @@ def _lab(arguments: Arguments, log: Log) -> int:
 
 
 def _unit(arguments: Arguments, log: Log) -> int:
-    from fz_iproute.app.unit import own_program, rt_tables, unit  # noqa: PLC0415
+    from fz_iproute.verbs.unit import own_program, rt_tables, unit  # noqa: PLC0415
 
     if arguments.name == "rt_tables":
         _print(rt_tables(load(arguments.config)))
@@ -516,7 +516,7 @@ def _seconds(text: str) -> float:
 
 
 def _time(text: str) -> "datetime":
-    from fz_iproute.core.journal import time  # noqa: PLC0415
+    from fz_iproute.mirror.journal import time  # noqa: PLC0415
 
     try:
         return time(text)

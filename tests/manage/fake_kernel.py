@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from fz_iproute.core.config import Config
-from fz_iproute.core.desired import Desired, desired, own_tables
-from fz_iproute.core.model import Command, Link, Mark, Route, Rule, Snapshot
-from fz_iproute.core.plan import plan, take_out
-from fz_iproute.core.prefix import FAMILIES, Family
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.desired import Desired, desired, own_tables
+from fz_iproute.mirror.model import Command, Link, Mark, Route, Rule, Snapshot
+from fz_iproute.mirror.plan import plan, take_out
+from fz_iproute.mirror.prefix import FAMILIES, Family
 from tests.unit.fake_table import FakeTable
 from tests.unit.routes import gatewayed, route
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fz_iproute.app.sync import Passes
-from fz_iproute.core.config import parse
-from fz_iproute.core.desired import Desired
-from fz_iproute.kernel.ip import Ip
+from fz_iproute.ip.ip import Ip
+from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
+from fz_iproute.mirror.config import parse
+from fz_iproute.mirror.desired import Desired
 from tests.netns import rtnetlink
 from tests.netns.namespace import (
     LAN,

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from hypothesis import Phase, assume, given, note, settings
 from hypothesis import strategies as st
 
-from fz_iproute.core.config import Config, Lan, Rules, Tables, Tunnel, replace
-from fz_iproute.core.desired import layout
-from fz_iproute.core.model import Command, Mark
-from fz_iproute.core.plan import leftovers, plan, take_out
-from fz_iproute.core.prefix import Prefix
+from fz_iproute.mirror.config import Config, Lan, Rules, Tables, Tunnel, replace
+from fz_iproute.mirror.desired import layout
+from fz_iproute.mirror.model import Command, Mark
+from fz_iproute.mirror.plan import leftovers, plan, take_out
+from fz_iproute.mirror.prefix import Prefix
 from tests.manage.fake_kernel import FakeKernel
 
 PROBES = [

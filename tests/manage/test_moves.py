@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import pytest
 
-from fz_iproute.app.sync import Passes
-from fz_iproute.core.config import parse
-from fz_iproute.core.model import Command
-from fz_iproute.kernel.dialogue import TalkingIp
+from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
+from fz_iproute.mirror.config import parse
+from fz_iproute.mirror.model import Command
 from tests.manage.laptop import LAN, ROUTES, ROUTES6, TUNNEL, UPLINK, Laptop, State, manage
 from tests.netns.namespace import removing
 from tests.netns.rtnetlink import FAMILIES

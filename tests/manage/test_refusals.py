@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from fz_iproute.app.sync import Pass, Passes
-from fz_iproute.core.config import parse
-from fz_iproute.kernel.ip import Ip
+from fz_iproute.ip.ip import Ip
+from fz_iproute.ip.passes import Pass, Passes
 from fz_iproute.log import Log
+from fz_iproute.mirror.config import parse
 from tests.manage.conftest import Watch
 from tests.manage.laptop import LAN, MARK, MIRROR, TIER_INTERNET, TUNNEL, Laptop, manage
 from tests.netns.namespace import wait_until

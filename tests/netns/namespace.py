@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fz_iproute.core.parse import documents_of
+from fz_iproute.mirror.parse import documents_of
 from tests.netns import rtnetlink
 from tests.netns.rtnetlink import RawRoute
 from tests.starter import starter

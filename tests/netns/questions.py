@@ -12,19 +12,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import loguru  # noqa: F401
 
-from fz_iproute.app import explain as app_explain
-from fz_iproute.app import status as app_status
-from fz_iproute.app.explain import Question
-from fz_iproute.app.sync import Plans
-from fz_iproute.app.tree import draw
-from fz_iproute.core.config import Config
-from fz_iproute.core.model import Command
-from fz_iproute.core.parse import Document
-from fz_iproute.core.prefix import Family
-from fz_iproute.kernel.dialogue import TalkingIp
-from fz_iproute.kernel.ip import Answer, Asked, Source, Spelling
-from fz_iproute.kernel.snapshot import Reader
+from fz_iproute.diagnosis import status as app_status
+from fz_iproute.diagnosis.tree import draw
+from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.ip import Answer, Asked, Source, Spelling
+from fz_iproute.ip.passes import Plans
+from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.parse import Document
+from fz_iproute.mirror.prefix import Family
+from fz_iproute.verbs import explain as app_explain
+from fz_iproute.verbs.explain import Question
 from tests.netns.namespace import MARK, Namespace, family_of
 from tests.netns.rtnetlink import CLONE_NEWNET
 from tests.netns.test_lookup import ask

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fz_iproute.app import explain as app_explain
-from fz_iproute.core import config as core_config
-from fz_iproute.core.parse import documents_of
-from fz_iproute.kernel.recorded import RecordedIp, load_recording
+from fz_iproute.mirror import config as core_config
+from fz_iproute.mirror.parse import documents_of
+from fz_iproute.record.recorded_ip import RecordedIp, load_recording
+from fz_iproute.verbs import explain as app_explain
 from tests.netns import terrain
 from tests.netns.namespace import (
     LAN,

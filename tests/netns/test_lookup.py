@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fz_iproute.core import lookup, parse
-from fz_iproute.core.lookup import Decision, Packet, Tables
-from fz_iproute.core.model import Link, Rule
-from fz_iproute.core.prefix import FAMILIES, Family
+from fz_iproute.diagnosis import lookup
+from fz_iproute.diagnosis.lookup import Decision, Packet, Tables
+from fz_iproute.mirror import parse
+from fz_iproute.mirror.model import Link, Rule
+from fz_iproute.mirror.prefix import FAMILIES, Family
 from tests.netns.namespace import MAIN, MARK, MIRROR, Namespace, run, wait_until
 
 LOCAL, DEFAULT = 255, 253

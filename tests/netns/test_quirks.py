@@ -2,7 +2,7 @@
 
 import pytest
 
-from fz_iproute.kernel.dialogue import TalkingIp
+from fz_iproute.ip.dialogue import TalkingIp
 from tests.netns.namespace import Machine, Namespace
 from tests.netns.test_policy import lan, mirrored
 
@@ -43,7 +43,7 @@ def test_a_slow_dialogue_is_closed_when_all_its_questions_are_answered(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two questions to one family may be on their way at once; from here on, every answer is a slow one."""
-    monkeypatch.setattr("fz_iproute.kernel.dialogue._SLOW", 0.0)
+    monkeypatch.setattr("fz_iproute.ip.dialogue._SLOW", 0.0)
     ip = TalkingIp(machine.name)
     ip.warm()
     asked = [ip.ask("inet", f"route show table {table}") for table in ("main", "local")]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.netns.namespace import LAN, MIRROR, Machine, Namespace, removing, run, wait_until
 from tests.netns.rtnetlink import FAMILIES
-from tests.unit.test_journal import BAD
+from tests.unit.mirror.test_journal import BAD
 from tests.watch.daemon import Daemon
 
 HEADING = "# 2026-01-31T12:{:02}:00.000Z 1.5 ms, 1 command, woken by: [ROUTE] whatever"

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from fz_iproute import cli
-from fz_iproute.core.config import parse
-from fz_iproute.core.recording import Recording
-from fz_iproute.core.redact import Redactor
-from fz_iproute.kernel.recorded import RecordedIp, load_recording
+from fz_iproute.mirror.config import parse
+from fz_iproute.record.recorded_ip import RecordedIp, load_recording
+from fz_iproute.record.recording import Recording
+from fz_iproute.record.redact import Redactor
 from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, run, wait_until
 from tests.netns.questions import Told, addresses, as_nobody, asker, everything
 from tests.netns.test_names import furnish as furnish_a_device

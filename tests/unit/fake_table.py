@@ -1,6 +1,6 @@
 """A routing table that takes commands as the kernel does: which route `add`, `append`, `replace` and `del` hit."""
 
-from fz_iproute.core.model import Command, Route
+from fz_iproute.mirror.model import Command, Route
 
 
 class FakeTable:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fz_iproute.core.recording import Recording
+from fz_iproute.record.recording import Recording
 
 CONFIG = """
 [tunnel]

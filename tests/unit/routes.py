@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fz_iproute.core import parse
-from fz_iproute.core.config import Config
-from fz_iproute.core.model import Link, Route, Rule, Snapshot
-from fz_iproute.core.prefix import Family
+from fz_iproute.mirror import parse
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
+from fz_iproute.mirror.prefix import Family
 
 LINKS = {
     name: Link(name, ifindex, up=True, loopback=name == "lo", word=name)

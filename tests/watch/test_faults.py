@@ -13,8 +13,8 @@ from unittest.mock import Mock
 import pytest
 
 from fz_iproute.errors import IpUnusable
-from fz_iproute.kernel.ip import Ip
-from fz_iproute.kernel.monitor import Monitor
+from fz_iproute.ip.ip import Ip
+from fz_iproute.ip.monitor import Monitor
 from tests.netns.namespace import LAN, MAIN, MIRROR, Machine, wait_until
 from tests.netns.rtnetlink import FAMILIES
 from tests.watch.broken_ip import BrokenIp

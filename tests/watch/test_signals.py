@@ -144,7 +144,7 @@ def test_after_sigkill_at_the_start_no_child_survives(daemon: Watch) -> None:
 
 _ORPHAN = """\
 import os, sys, time
-from fz_iproute.kernel.monitor import die_with_parent
+from fz_iproute.ip.monitor import die_with_parent
 parent = os.getpid()
 if os.fork():
     os._exit(0)

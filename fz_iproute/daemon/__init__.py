@@ -1,0 +1,1 @@
+"""`watch`: stays in step with every change."""

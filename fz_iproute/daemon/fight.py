@@ -1,0 +1,87 @@
+"""Notices that somebody keeps undoing what we do, and makes the next attempts rarer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.prefix import Family
+
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 30.0
+# The same command twice within this time is a dispute; a fight that has rested for twice its pause is over.
+_MEMORY = 5.0
+
+
+@dataclass
+class _Dispute:
+    command: Command
+    last: float
+    pause: float = 0.0
+    warned: bool = False
+
+
+class Verdict(NamedTuple):
+    """Which commands may run now, when the others may, and which are disputed since now."""
+
+    admitted: list[Command]
+    again: float | None
+    fresh: list[Command]
+
+
+class Fight:
+    """Remembers what was run, by route. Times are seconds on one clock, which the caller reads."""
+
+    def __init__(self) -> None:
+        self._disputes: dict[_Key, _Dispute] = {}
+
+    def admit(self, due: Sequence[Command], now: float) -> Verdict:
+        """Hold back what was run a moment ago and is due again."""
+        self._disputes = {
+            key: dispute
+            for key, dispute in self._disputes.items()
+            if now - dispute.last < max(_MEMORY, 2 * dispute.pause)
+        }
+        held: list[float] = []
+        admitted: list[Command] = []
+        fresh: list[Command] = []
+        for command in due:
+            dispute = self._disputes.get(_key(command))
+            if dispute is None:
+                admitted.append(command)
+            elif now < dispute.last + dispute.pause:
+                held.append(dispute.last + dispute.pause)
+            else:
+                admitted.append(command)
+                if dispute.pause and not dispute.warned:
+                    dispute.warned = True
+                    fresh.append(command)
+        return Verdict(admitted, min(held, default=None), fresh)
+
+    def ran(self, commands: Iterable[Command], now: float) -> None:
+        """These were run. Who now removes what it added before has changed its mind, which is no dispute."""
+        for command in commands:
+            family, deletes, words = key = _key(command)
+            self._disputes.pop((family, not deletes, words), None)
+            known = self._disputes.setdefault(key, _Dispute(command, now))
+            if known.last != now:
+                known.pause = min(LONGEST_PAUSE, 2 * known.pause or FIRST_PAUSE)
+                known.last = now
+
+    def forgive(self, line: str) -> None:
+        """The line of `ip monitor` tells of an interface: the kernel takes routes with it, nobody is to blame."""
+        if not self._disputes or not line.startswith(("[LINK", "[ADDR")):
+            return
+        words = set(line.replace(":", " ").replace("@", " ").split())
+        self._disputes = {
+            key: dispute for key, dispute in self._disputes.items() if not words & set(dispute.command.words[4:])
+        }
+
+
+# A rule of IPv4 and its twin of IPv6 are said with the same words.
+_Key = tuple[Family, bool, tuple[str, ...]]
+
+
+def _key(command: Command) -> _Key:
+    _, verb, *rest = command.words
+    return command.family, verb == "del", tuple(rest)

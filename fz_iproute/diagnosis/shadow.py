@@ -1,0 +1,33 @@
+"""Where a LAN and what the VPN routes explicitly are in each other's way."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fz_iproute.mirror.desired import Desired, explicit
+from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
+
+
+class Shadow(NamedTuple):
+    """What the VPN routes explicitly of a LAN: all of it, or a part."""
+
+    lan: Prefix
+    tunnel: Prefix
+    whole: bool
+
+
+def shadows(goal: Desired, family: Family) -> Iterator[Shadow]:
+    """Every LAN prefix that a route of the VPN covers, and every such route inside a LAN."""
+    here = goal.contents[family][goal.layout.user]
+    routes = [*here.others, *here.wanted, *here.ours]
+    copies = set(goal.judged[family].wanted)
+    claims = PrefixSet(explicit((route for route in routes if route not in copies), family))
+    lans = dict.fromkeys(
+        Prefix.of_route(verdict.route.dst, family)
+        for verdict in goal.judged[family].verdicts
+        if not verdict.refusal or verdict.claim
+    )
+    for lan in lans:
+        if claim := claims.covering(lan):
+            yield Shadow(lan, claim, whole=True)
+        for claim in sorted(claims.inside(lan)):
+            yield Shadow(lan, claim, whole=False)

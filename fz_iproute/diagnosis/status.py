@@ -1,0 +1,186 @@
+"""`status`: the tunnel, its rules, and every route with its verdict. It changes nothing."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from fz_iproute.diagnosis.shadow import Shadow, shadows
+from fz_iproute.mirror import tunnel
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.desired import Desired, desired
+from fz_iproute.mirror.model import Route, Rule, Snapshot
+from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.tunnel import Layout
+
+
+class Line(NamedTuple):
+    """A route and how it stands: in step, missing, changed, stale or skipped; theirs, if it is not ours."""
+
+    family: Family
+    verdict: str
+    table: int
+    route: Route
+    reason: str
+
+
+class RuleLine(NamedTuple):
+    """A rule and how it stands: in step, missing or stale; theirs, if it is not ours."""
+
+    rule: Rule
+    verdict: str
+
+
+class Status(NamedTuple):
+    """All that `status` shows."""
+
+    tunnel: str
+    tunnel_state: str  # up, down or missing
+    mode: str
+    layout: Layout
+    internet: dict[Family, str]  # active, blocked or off
+    obstacles: dict[Family, str]  # why the tunnel does not carry the family, where that matters
+    rules: list[RuleLine]  # all of them
+    waiting: list[str]  # manage: what the tunnel does not carry as it is, and why
+    vpn: list[Line]  # what else there is in the VPN's tables, and in manage mode what should be
+    lan: list[Line]
+    shadows: list[Shadow]
+
+
+def status(config: Config, snapshot: Snapshot) -> Status:
+    """Judge the snapshot."""
+    goal = desired(config, snapshot)
+    link = snapshot.links.get(config.tunnel.interface)
+    return Status(
+        tunnel=config.tunnel.interface,
+        tunnel_state="missing" if link is None else "up" if link.up else "down",
+        mode=config.tunnel.mode,
+        layout=goal.layout,
+        internet={family: _internet(snapshot, goal, family) for family in FAMILIES},
+        obstacles={family: tunnel.carriage(config, snapshot, family).obstacle for family in FAMILIES if config.manages},
+        waiting=[line for family in FAMILIES for line in _waiting(config, snapshot, family)],
+        rules=_rule_lines(snapshot, goal),
+        vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
+        lan=[line for family in FAMILIES for line in _lan_lines(family, goal)],
+        shadows=[shadow for family in FAMILIES for shadow in shadows(goal, family)],
+    )
+
+
+def _internet(snapshot: Snapshot, goal: Desired, family: Family) -> str:
+    """What the table with the default route does to a packet that nothing else takes."""
+    defaults = [
+        route for route in snapshot.tables[goal.layout.internet].get(family, ()) if route.dst == "default"
+    ]  # the kernel lists the best one first
+    if not defaults:
+        return "off"
+    return "blocked" if goal.tunnels.isdisjoint(defaults[0].attributes.devices) else "active"
+
+
+def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:
+    wanted, ours = goal.rules.wanted, goal.rules.ours
+    lines = [RuleLine(rule, "missing") for rule in wanted if rule not in ours]
+    seen: set[Rule] = set()
+    for rule in snapshot.rules:
+        verdict = "theirs" if rule not in ours else "in step" if rule in wanted and rule not in seen else "stale"
+        seen.add(rule)
+        lines.append(RuleLine(rule, verdict))
+    return sorted(lines, key=lambda line: line.rule.priority)
+
+
+def _waiting(config: Config, snapshot: Snapshot, family: Family) -> Iterator[str]:
+    obstacle = tunnel.carriage(config, snapshot, family).obstacle
+    if config.manages and obstacle:
+        routes = [str(prefix) for prefix in config.tunnel.routes if prefix.family == family]
+        if routes or config.tunnel.internet:
+            what = [*routes, "default"] if config.tunnel.internet else routes
+            yield f"{family}: {', '.join(what)}  # {obstacle}"
+
+
+def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
+    """What else there is in the tables, and what of it only manage mode puts there."""
+    for table, (wanted, ours, others) in goal.contents[family].items():
+        copies = set(goal.judged[family].wanted) if table == goal.layout.mirror else set()
+        present = set(ours)
+        for route in wanted:
+            if route not in copies:
+                yield Line(family, "in step" if route in present else "missing", table, route, "")
+        for route in ours:
+            if tunnel.is_tunnel_route(route) and route not in wanted:
+                yield Line(family, "stale", table, route, "the configuration has no such route here")
+        for route in others:
+            yield Line(family, "theirs", table, route, "")
+
+
+def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
+    mirror = goal.layout.mirror
+    here = goal.contents[family][mirror]
+    ours = set(here.ours)
+    wanted = set(here.wanted)
+    gone = [route for route in here.ours if route not in wanted and not tunnel.is_tunnel_route(route)]
+    superseded = {route.dst: route for route in gone}
+    refused = {}
+    for route, refusal, warning, _ in goal.judged[family].verdicts:
+        if refusal:
+            refused[route] = refusal
+            yield Line(family, "skipped", mirror, route, refusal)
+        elif route in ours:
+            yield Line(family, "in step", mirror, route, warning)
+        elif old := superseded.pop(route.dst, None):
+            yield Line(family, "changed", mirror, route, f"the copy has {route.changed_from(old)}")
+        else:
+            yield Line(family, "missing", mirror, route, warning)
+    for route in superseded.values():
+        yield Line(family, "stale", mirror, route, refused.get(route, "main has no such route"))
+    for table, found in goal.contents[family].items():
+        if table != mirror:
+            for route in found.ours:
+                if not tunnel.is_tunnel_route(route):
+                    yield Line(family, "stale", table, route, f"the copies are in table {mirror} now")
+
+
+def as_document(found: Status) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "tunnel": {
+            "interface": found.tunnel,
+            "state": found.tunnel_state,
+            "mode": found.mode,
+            "internet": found.internet,
+            "obstacles": {family: reason for family, reason in found.obstacles.items() if reason},
+        },
+        "tables": {
+            "layout": found.layout.name,
+            "user": found.layout.user,
+            "mirror": found.layout.mirror,
+            "internet": found.layout.internet,
+        },
+        "waiting": found.waiting,
+        "rules": [
+            {
+                "family": rule.family,
+                "priority": rule.priority,
+                "table": rule.table,
+                "rule": str(rule),
+                "verdict": verdict,
+            }
+            for rule, verdict in found.rules
+        ],
+        "vpn": _documents(found.vpn),
+        "lan": _documents(found.lan),
+        "shadows": [
+            {"lan": str(shadow.lan), "tunnel": str(shadow.tunnel), "whole": shadow.whole} for shadow in found.shadows
+        ],
+    }
+
+
+def _documents(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    return [
+        {
+            "family": line.family,
+            "verdict": line.verdict,
+            "table": line.table,
+            "dst": line.route.dst,
+            "dev": list(line.route.attributes.devices),
+            "route": str(line.route),
+            "reason": line.reason,
+        }
+        for line in lines
+    ]

@@ -1,0 +1,40 @@
+"""The names of tables, as iproute2 knows them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fz_iproute.mirror.model import KERNEL_TABLES
+from fz_iproute.mirror.rt_tables import parsed
+
+# Newer ones bring theirs in /usr; what is in /etc counts more. Both may have drop-ins.
+_FOLDERS = ("usr/share/iproute2", "usr/lib/iproute2", "etc/iproute2")
+
+
+def table_ids() -> dict[str, int]:
+    """The ids of tables by name. What cannot be read names nothing."""
+    return {name: number for number, name in KERNEL_TABLES.items()} | {name: number for _, name, number in _named()}
+
+
+def misleading() -> dict[int, str]:
+    """Tables that `ip` does not take for themselves, since another one has their number for a name; and who says so."""
+    return {
+        int(name): f"{path}: the name {name} stands for table {number}, and ip reads names first; take that line out"
+        for path, name, number in _named()
+        if name.isdecimal() and int(name) != number
+    }
+
+
+def _named() -> Iterator[tuple[Path, str, int]]:
+    for path in table_files():
+        try:
+            text = path.read_text("utf-8", "surrogateescape")
+        except OSError:
+            continue
+        yield from ((path, name, number) for name, number in parsed(text))
+
+
+def table_files(root: Path = Path("/")) -> Iterator[Path]:
+    """The files that may name tables, in the order in which they count ever more."""
+    for folder in _FOLDERS:
+        place = root / folder
+        yield from (place / "rt_tables", *sorted((place / "rt_tables.d").glob("*.conf")))

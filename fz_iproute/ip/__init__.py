@@ -1,0 +1,1 @@
+"""Everything that runs `ip`: the only wing that starts it."""

@@ -1,1 +1,0 @@
-"""The effects: everything that runs `ip` or touches the machine."""

@@ -1,0 +1,1 @@
+"""A machine rebuilt from a snapshot in a network namespace."""

@@ -1,0 +1,374 @@
+"""The configuration: its keys, their defaults, and a parser that reports every problem at once."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from reprlib import Repr
+from typing import Any
+
+from fz_iproute.errors import UsageError
+from fz_iproute.mirror.model import FULL_MASK, KERNEL_TABLES, Mark
+from fz_iproute.mirror.prefix import FAMILIES, Prefix
+
+# A check takes the value as TOML gives it and returns it as the program wants it, or raises ValueError.
+Check = Callable[[Any], Any]
+
+
+def _key(default: Any, check: Check) -> Any:
+    """A key of the file."""
+    return field(default=default, metadata={"check": check})
+
+
+def _one_of(*values: str) -> Check:
+    def check(value: Any) -> str:
+        if value not in values:
+            raise ValueError(f"{_shown(value)} is not one of {', '.join(values)}")
+        return str(value)
+
+    return check
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{_shown(value)} is not a string")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{_shown(value)} is neither true nor false")
+    return value
+
+
+def _integer(low: int, high: int) -> Check:
+    def check(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{_shown(value)} is not a whole number")
+        if not low <= value <= high:
+            raise ValueError(f"{value} is not between {low} and {high}")
+        return value
+
+    return check
+
+
+def _seconds(low: float, high: float) -> Check:
+    def check(value: Any) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{_shown(value)} is not a number of seconds")
+        if not low <= value <= high:  # also refuses nan
+            raise ValueError(f"{value} s is not between {low} and {high} s")
+        return value
+
+    return check
+
+
+def _list(item: Check) -> Check:
+    def check(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"{_shown(value)} is not a list")
+        return tuple(item(member) for member in value)
+
+    return check
+
+
+def _interface(value: Any) -> str:
+    name = _text(value)
+    if not name or len(name.encode()) > 15 or any(sign.isspace() or sign in "/:\0" for sign in name):
+        raise ValueError(f"{_shown(value)} is not the name of an interface (1 to 15 bytes, no space, / or :)")
+    return name
+
+
+def _path(value: Any) -> str:
+    if "\0" in _text(value):
+        raise ValueError(f"{_shown(value)} is not a path: no file has a NUL in its name")
+    return str(value)
+
+
+def _glob(value: Any) -> str:
+    if not _text(value):
+        raise ValueError("an empty pattern matches no interface")
+    return str(value)
+
+
+def _prefix(value: Any) -> Prefix:
+    return Prefix.parse(_text(value))
+
+
+def _network(default: str) -> Check:
+    """Any prefix but a default route; `default` says why not that one."""
+
+    def check(value: Any) -> Prefix:
+        prefix = _prefix(value)
+        if not prefix.length:
+            raise ValueError(f"{value!r} is a default route; {default}")
+        return prefix
+
+    return check
+
+
+def _fwmark(value: Any) -> Mark:
+    if isinstance(value, str):
+        try:
+            numbers = [int(part, 0) for part in value.split("/", 1)]
+        except ValueError:
+            raise ValueError(f"{_shown(value)} is not a mark such as 0x2021 or 0x2021/0xffff") from None
+    else:
+        numbers = [value]
+    mark = Mark(*map(_integer(0, 2**32 - 1), numbers))
+    if not mark.value or not mark.mask:
+        raise ValueError(f"{_shown(value)} as a mark would match every packet")
+    if mark.value & ~mark.mask:
+        raise ValueError(f"{mark} has bits outside its mask, so no packet would have it")
+    return mark
+
+
+def _table(value: Any) -> int:
+    if isinstance(value, str):
+        raise ValueError(f"no table has the name {_shown(value)} in iproute2's rt_tables")
+    table: int = _integer(1, 2**32 - 1)(value)
+    if table in KERNEL_TABLES:
+        raise ValueError(f"{table} is the kernel's table {KERNEL_TABLES[table]}")
+    return table
+
+
+_priority = _integer(1, 32765)  # main is looked up at 32766: behind it, no rule of ours would ever be asked
+
+
+def _tiers(value: Any) -> tuple[int, ...]:
+    priorities: tuple[int, ...] = _list(_priority)(value)
+    if len(priorities) != 3:
+        raise ValueError(f"{_shown(value)} is not three priorities: user, lan, internet")
+    if not priorities[0] < priorities[1] < priorities[2]:
+        raise ValueError(f"{_shown(value)} is not in ascending order: user, lan, internet")
+    return priorities
+
+
+def _prefixlens(value: Any) -> Mapping[str, int]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{_shown(value)} is not a table such as {{ inet = 8, inet6 = 48 }}")
+    if unknown := [key for key in value if key not in FAMILIES]:
+        raise ValueError(f"unknown family {_shown(unknown[0])}: there are inet and inet6")
+    checks = {"inet": _integer(1, 32), "inet6": _integer(1, 128)}
+    return {**MIN_PREFIXLEN, **{family: checks[family](length) for family, length in value.items()}}
+
+
+MIN_PREFIXLEN = {"inet": 8, "inet6": 48}
+FIREZONE_MARK = Mark(0xFD002021)
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """The VPN's device and its mark; from `routes` on, what `manage` puts in place."""
+
+    interface: str = _key("tun-firezone", _interface)
+    fwmark: Mark = field(default=FIREZONE_MARK, metadata={"check": _fwmark})
+    mode: str = _key("observe", _one_of("observe", "manage"))
+    routes: tuple[Prefix, ...] = _key((), _list(_network("tunnel.internet = true stands for it")))
+    internet: bool = _key(False, _boolean)
+    internet_leak: str = _key("block", _one_of("block", "allow"))
+    on_down: str = _key("open", _one_of("open", "closed"))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Which tables the layouts use."""
+
+    layout: str = _key("auto", _one_of("auto", "single", "tiered"))
+    single: int = _key(539098368, _table)
+    user: int = _key(539098368, _table)
+    lan: int = _key(539098369, _table)
+    internet: int = _key(539098370, _table)
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """All tables that some layout uses."""
+        return frozenset((self.single, self.user, self.lan, self.internet))
+
+    @property
+    def mirrors(self) -> frozenset[int]:
+        """Which tables may get the copies: both candidates, where it depends on the rules."""
+        return frozenset({"single": [self.single], "tiered": [self.lan], "auto": [self.single, self.lan]}[self.layout])
+
+
+@dataclass(frozen=True)
+class Rules:
+    """manage: the priorities of the rules."""
+
+    single: int = _key(32765, _priority)
+    tiered: tuple[int, ...] = _key((100, 200, 300), _tiers)
+
+
+@dataclass(frozen=True)
+class Lan:
+    """Which routes are mirrored."""
+
+    trust: str = _key("any", _one_of("any", "private"))
+    allow: tuple[Prefix, ...] = _key((), _list(_network("they are never mirrored")))
+    deny: tuple[Prefix, ...] = _key((), _list(_prefix))
+    interfaces: tuple[str, ...] = _key(("*",), _list(_glob))
+    exclude_interfaces: tuple[str, ...] = _key((), _list(_glob))
+    min_prefixlen: Mapping[str, int] = field(default_factory=lambda: MIN_PREFIXLEN, metadata={"check": _prefixlens})
+    multicast: bool = _key(False, _boolean)
+    prune: bool = _key(True, _boolean)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The pace and the record of the daemon."""
+
+    settle: float = _key(0.002, _seconds(0, 60))
+    max_wait: float = _key(0.5, _seconds(0.001, 60))
+    resync: float = _key(60, _seconds(1, 86400))
+    journal: str = _key("", _path)
+    cleanup_on_exit: bool = _key(False, _boolean)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration; `Config()` serves a machine that runs Firezone."""
+
+    tunnel: Tunnel = Tunnel()
+    tables: Tables = Tables()
+    rules: Rules = Rules()
+    lan: Lan = Lan()
+    watch: Watch = Watch()
+
+    @property
+    def manages(self) -> bool:
+        """True if the VPN's rules and routes are ours too."""
+        return self.tunnel.mode == "manage"
+
+
+def parse(text: str, place: str, table_ids: Callable[[], Mapping[str, int]] = dict) -> Config:
+    """The configuration in a TOML text. UsageError lists all problems, one a line, each after `place` and its key.
+
+    `table_ids` gives the ids of tables by their names; it is only asked if one is named.
+    """
+    import tomllib  # noqa: PLC0415  # most machines have no file, and every cold start would pay
+
+    try:
+        document = tomllib.loads(text)
+    except ValueError as error:  # a number of more than 4,300 digits is no TOMLDecodeError
+        raise UsageError(f"{place}: not TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{place}: not TOML: nested too deeply") from None
+    sections: dict[str, Any] = {}
+    problems: list[str] = []
+    known = {section.name: section.type for section in fields(Config)}
+    for name, values in document.items():
+        if name not in known:
+            problems.append(f"{_key_shown(name)}: unknown section{_nearest(name, known)}")
+        elif not isinstance(values, dict):
+            problems.append(f"{name}: is a section, written [{name}]")
+        else:
+            given = _numbered(values, table_ids) if name == "tables" else values
+            sections[name], found = _section(known[name], given)
+            problems += [f"{name}.{problem}" for problem in found]
+    config = Config(**sections)
+    problems += _contradictions(config)
+    if problems:
+        raise UsageError("\n".join(f"{place}: {problem}" for problem in problems))
+    return config
+
+
+def _section(kind: Any, values: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    known = {key.name: key for key in fields(kind)}
+    good: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in values.items():
+        if name not in known:
+            problems.append(f"{_key_shown(name)}: unknown key{_nearest(name, known)}")
+            continue
+        try:
+            good[name] = known[name].metadata["check"](value)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    return kind(**good), problems
+
+
+def _numbered(tables: Mapping[str, Any], table_ids: Callable[[], Mapping[str, int]]) -> dict[str, Any]:
+    """The section with the ids of the tables that it names."""
+    named = {key: value for key, value in tables.items() if isinstance(value, str) and key != "layout"}
+    if not named:
+        return dict(tables)
+    ids = table_ids()
+    return {**tables, **{key: ids.get(name, name) for key, name in named.items()}}
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """What each key alone may be, but not together."""
+    tables = config.tables
+    names: dict[int, str] = {}
+    for name in ("user", "lan", "internet"):
+        table = getattr(tables, name)
+        if table in names:
+            yield f"tables.{name}: {table} is also tables.{names[table]}; each needs a table of its own"
+        names.setdefault(table, name)
+    for name in ("lan", "internet"):
+        if getattr(tables, name) == tables.single and tables.single != tables.user:
+            yield f"tables.single: {tables.single} is also tables.{name}"
+    if config.tunnel.interface in config.lan.interfaces:
+        yield f"lan.interfaces: {config.tunnel.interface} is tunnel.interface; a tunnel is no LAN"
+    for prefix in set(config.lan.allow) & set(config.lan.deny):
+        yield f"lan.allow: {prefix} is also in lan.deny"
+    if config.watch.settle > config.watch.max_wait:
+        yield f"watch.settle: {config.watch.settle} s is longer than watch.max_wait, {config.watch.max_wait} s"
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  # only to word a problem
+
+    near = get_close_matches(name, known, n=1, cutoff=0)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _shown(value: Any) -> str:
+    return _SHORT.repr(value)
+
+
+def _key_shown(name: str) -> str:
+    """A key is anybody's text too: it must not break the line, nor talk to the terminal."""
+    return name if name.isprintable() and len(name) <= _SHORT.maxstring else _SHORT.repr(name)
+
+
+# For messages: a line at most, however long or deep the value.
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as TOML; `parse` makes the same of it again."""
+    lines = []
+    for section in fields(config):
+        values = getattr(config, section.name)
+        lines.append(f"[{section.name}]")
+        lines += [f"{key.name} = {_toml(key.name, getattr(values, key.name))}" for key in fields(values)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mark):
+        return str(value) if value.mask == FULL_MASK else f'"{value}"'
+    if isinstance(value, str | Prefix):
+        return '"' + "".join(_escaped(sign) for sign in str(value)) + '"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml('', member) for member in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_toml(key, member)}' for key, member in value.items())} }}"
+    return repr(value)
+
+
+def _escaped(sign: str) -> str:
+    if sign in '"\\':
+        return f"\\{sign}"
+    return sign if sign.isprintable() else f"\\U{ord(sign):08X}"
+
+
+def replace(config: Config, **sections: Mapping[str, Any]) -> Config:
+    """A copy with some keys changed: `replace(config, lan={"prune": False})`."""
+    return dataclasses.replace(
+        config, **{name: dataclasses.replace(getattr(config, name), **keys) for name, keys in sections.items()}
+    )

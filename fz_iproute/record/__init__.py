@@ -1,0 +1,1 @@
+"""Snapshots: a machine written down as one document, and asked again later."""

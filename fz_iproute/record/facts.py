@@ -1,0 +1,84 @@
+"""Gathers what `doctor` wants to know beside `ip`: files of others, the rights of this process, the record of `watch`.
+
+Nothing here fails: what cannot be read is left out.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from fz_iproute.files.config_file import DEFAULT_PATH
+from fz_iproute.files.rt_tables import table_files
+from fz_iproute.mirror.config import Config
+
+# Files of settings are pages; of the journal, this is some hundred passes.
+_MOST_BYTES = 1 << 16
+
+_SYSTEMD = ("etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd")
+# Written by networkd, and by nobody else, as soon as it looks after an interface.
+_NETWORKD_STATE = "run/systemd/netif/state"
+_RESOLVERS = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
+
+
+def facts(config: Config, path: Path | None, netns: str | None, root: Path = Path("/")) -> dict[str, str]:
+    """What there is below `root`, by name: files by their absolute path, and what the other functions here say."""
+    found = {f"/{file.relative_to(root)}": text for file in _files(root, netns) if (text := _text(file)) is not None}
+    found |= dict(_of_process(root)) | dict(_of_config(path or root / DEFAULT_PATH.relative_to("/")))
+    found["networkd"] = "in use" if (root / _NETWORKD_STATE).exists() else "not in use"
+    if netns:
+        found["netns"] = netns
+    if config.watch.journal and (tail := _tail(Path(config.watch.journal))) is not None:
+        found["journal"] = tail
+    return found
+
+
+def _files(root: Path, netns: str | None) -> Iterator[Path]:
+    for folder in _SYSTEMD:
+        yield root / folder / "networkd.conf"
+        yield from sorted((root / folder / "networkd.conf.d").glob("*.conf"))
+    yield from table_files(root)
+    yield from (root / path for path in _RESOLVERS)
+    if netns:
+        yield root / "etc/netns" / netns / "resolv.conf"  # `ip netns exec` puts it in the place of /etc/resolv.conf
+
+
+def _of_process(root: Path) -> Iterator[tuple[str, str]]:
+    yield "uid", str(os.geteuid())
+    for line in (_text(root / "proc/self/status") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            yield "capabilities", value.strip()
+
+
+def _of_config(path: Path) -> Iterator[tuple[str, str]]:
+    yield "config.path", str(path)
+    with suppress(OSError):
+        status = path.stat()
+        yield "config.mode", f"{status.st_mode & 0o7777:04o}"
+        yield "config.uid", str(status.st_uid)
+
+
+def _text(path: Path) -> str | None:
+    return _read(path, 0)
+
+
+def _tail(path: Path) -> str | None:
+    """The end of the file, from the beginning of a line on."""
+    try:
+        start = max(0, path.stat().st_size - _MOST_BYTES)
+    except OSError:
+        return None
+    text = _read(path, start)
+    return text.partition("\n")[2] if text and start else text
+
+
+def _read(path: Path, start: int) -> str | None:
+    try:
+        # Not blocking: a FIFO would wait for a writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if start:
+                file.seek(start)
+            return (file.read(_MOST_BYTES) or b"").decode("utf-8", "replace")
+    except OSError:
+        return None

@@ -1,0 +1,159 @@
+"""The record of a machine: what `ip` printed there, by command, and what it would have printed to other questions."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from fz_iproute.mirror.parse import Document, Listed
+from fz_iproute.mirror.prefix import Family, Prefix
+
+SCHEMA = 1
+
+_OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
+
+# Rules are recorded in detail only: with who has made them, and the numbers of their tables.
+_RULES_IN_DETAIL = "-details -Numeric rule show"
+
+
+class Unusable(ValueError):
+    """The record cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """`outputs` holds the text that `ip` printed, by its arguments: `-json -4 route show table main`."""
+
+    taken: str  # UTC, ISO 8601
+    versions: Mapping[str, str]
+    config: str  # the effective one, as TOML
+    sysctls: Mapping[str, str]
+    outputs: Mapping[str, str]
+    facts: Mapping[str, str] = field(default_factory=dict)  # what is beside `ip`, by name; see record/facts.py
+
+
+def question_key(family: Family | None, question: str, *options: str) -> str:
+    """The arguments of `ip` for a question."""
+    return " ".join([*options, *([_OPTION[family]] if family else []), question])
+
+
+def dump(recording: Recording) -> str:
+    """The record as a JSON document."""
+    document = {
+        "schema": SCHEMA,
+        "taken": recording.taken,
+        "versions": dict(recording.versions),
+        "config": recording.config,
+        "sysctls": dict(recording.sysctls),
+        "facts": dict(recording.facts),
+        "ip": dict(recording.outputs),
+    }
+    return json.dumps(document, indent=2)
+
+
+def load(text: str) -> Recording:
+    """The record in a JSON document. Unusable if it is anything else."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise Unusable(f"not JSON: {error}") from None
+    except RecursionError:
+        raise Unusable("not JSON: nested too deeply") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise Unusable(f'not a snapshot: it has no "schema": {SCHEMA}')
+    document.setdefault("facts", {})  # who has taken it may have had nothing to say beside `ip`
+    for key, kind in _PARTS.items():
+        part = document.get(key)
+        if not isinstance(part, kind):
+            raise Unusable(f'"{key}" is not {"a text" if kind is str else "an object"}')
+        if isinstance(part, dict) and not all(isinstance(value, str) for value in part.values()):
+            raise Unusable(f'a value in "{key}" is not a text')
+    return Recording(*(document[key] for key in _PARTS))
+
+
+# In the order of the fields.
+_PARTS = {"taken": str, "versions": dict, "config": str, "sysctls": dict, "ip": dict, "facts": dict}
+
+
+def narrowed(family: Family, question: str) -> tuple[str, list[str]]:
+    """The recorded question that a narrower one is a part of, and the words that narrow it."""
+    if question == "rule show":
+        return _RULES_IN_DETAIL, []
+    words = question.split()
+    if words[:3] == ["route", "show", "table"]:
+        return " ".join(words[:4]), words[4:]
+    return question, []
+
+
+def chosen(listing: list[Listed], family: Family, selector: list[str]) -> Iterator[Listed]:
+    """Of the routes of a table, those that `ip route show table T SELECTOR` prints."""
+    if not selector:
+        yield from listing
+        return
+    kind, value = selector
+    if kind == "scope":
+        for dst, rest in listing:
+            if rest.get("scope", "global") == value:
+                # A filter leaves its own key out.
+                yield (dst, {key: content for key, content in rest.items() if key != "scope"})
+        return
+    asked = Prefix.of_route(value, family)
+    for route in listing:
+        if _fits(kind, Prefix.of_route(route[0], family), asked):
+            yield route
+
+
+def local_documents(addresses: Iterable[Document], family: Family, *, forwards: bool = False) -> Iterator[Document]:
+    """The table `local` as the kernel makes it of the addresses, where it was not recorded.
+
+    A machine that `forwards` IPv6 is reached by the first address of each of its networks, too.
+    """
+    for link in addresses:
+        own = [address for address in link.get("addr_info", ()) if address.get("family") == family]
+        if family == "inet":
+            for address in own:
+                yield from _of_address(address, own, link)
+        elif "UP" in link.get("flags", ()):
+            common = {"dev": link["ifname"], "protocol": "kernel", "flags": [], "pref": "medium"}
+            if "MULTICAST" in link["flags"]:
+                yield {"type": "multicast", "dst": "ff00::/8", **common, "metric": 256}
+            for address in own:
+                yield {"type": "local", "dst": address["local"], **common, "metric": 0}
+                network = IPv6Network(f"{address['local']}/{address['prefixlen']}", strict=False)
+                if forwards and network.prefixlen < _POINT_TO_POINT[family]:
+                    yield {"type": "anycast", "dst": str(network.network_address), **common, "metric": 0}
+
+
+def _of_address(address: Document, siblings: list[Document], link: Document) -> Iterator[Document]:
+    """IPv4's part. An address stays this machine's when its link goes down, its broadcast address does not."""
+    network = _network(address)
+    # A secondary address speaks by its primary one.
+    primaries = [other for other in siblings if not other.get("secondary") and _network(other) == network]
+    source = (primaries or [address])[0]["local"]
+    common = {"dev": link["ifname"], "protocol": "kernel", "flags": [], "prefsrc": source}
+    yield {"type": "local", "dst": address["local"], **common, "scope": "host"}
+    if "UP" not in link.get("flags", ()):
+        return
+    if "LOOPBACK" in link["flags"] and network.prefixlen < _HOST and not address.get("noprefixroute"):
+        yield {"type": "local", "dst": str(network), **common, "scope": "host"}
+    last = str(network.broadcast_address)
+    given = [address["broadcast"]] if "broadcast" in address else []
+    for dst in dict.fromkeys([*given, last] if network.prefixlen < _POINT_TO_POINT["inet"] else given):
+        yield {"type": "broadcast", "dst": dst, **common, "scope": "link"}
+
+
+def _network(address: Document) -> IPv4Network:
+    # `address` is that of the other end, if there is one.
+    return IPv4Network(f"{address.get('address', address['local'])}/{address['prefixlen']}", strict=False)
+
+
+_HOST = 32
+_POINT_TO_POINT = {"inet": 31, "inet6": 127}
+
+
+def _fits(kind: str, found: Prefix, asked: Prefix) -> bool:
+    if kind == "root":
+        return asked.covers(found)
+    if kind == "match":
+        return found.covers(asked)
+    return found == asked  # exact

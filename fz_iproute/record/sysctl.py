@@ -1,0 +1,84 @@
+"""Reads the sysctls that decide what becomes of a packet beside rules and routes. Only a lab ever writes them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from fz_iproute.ip.ip import Ip
+
+_ROOT = Path("/proc/sys/net")
+_GLOBAL = ("ipv4/ip_forward", "ipv4/nexthop_compat_mode", "ipv6/conf/all/forwarding")
+_OF_DEVICE = (
+    "ipv4/conf/{}/rp_filter",
+    "ipv4/conf/{}/src_valid_mark",
+    "ipv4/conf/{}/forwarding",
+    "ipv4/conf/{}/ignore_routes_with_linkdown",
+    "ipv4/conf/{}/promote_secondaries",
+    "ipv6/conf/{}/disable_ipv6",
+)
+
+
+def sysctls(ip: Ip, netns: str | None, devices: Iterable[str]) -> dict[str, str]:
+    """Values by name, such as `ipv4/conf/all/rp_filter`. What cannot be read is left out."""
+    names = [*_names_of_all(), *_names_of(devices)]
+    if netns:
+        return _elsewhere(ip, netns, names)
+    found = {}
+    for name in names:
+        try:
+            found[name] = (_ROOT / name).read_text().strip()
+        except OSError:
+            continue
+    return found
+
+
+def _names_of_all() -> list[str]:
+    # In this order: to write one of these sets others of these, and those of all devices.
+    return [*_GLOBAL, *_names_of(("all", "default"))]
+
+
+def _names_of(devices: Iterable[str]) -> list[str]:
+    return [name.format(device) for device in devices for name in _OF_DEVICE]
+
+
+def prepare_lab(recorded: Mapping[str, str]) -> list[str]:
+    """Before there are links: what holds for all of them. The lines of what could not be set."""
+    for devices in ("all", "default"):
+        # Nothing is to happen by itself: no address that nobody has recorded, and none that has to wait.
+        for name, value in {"accept_dad": "0", "addr_gen_mode": "1", "accept_ra": "0"}.items():
+            with suppress(OSError):
+                (_ROOT / f"ipv6/conf/{devices}/{name}").write_text(value)
+    return _written(recorded, _names_of_all())
+
+
+def set_of_devices(recorded: Mapping[str, str], devices: Iterable[str]) -> list[str]:
+    """What is recorded of these links. The lines of what could not be set."""
+    return _written(recorded, _names_of(devices))
+
+
+def _written(recorded: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    failures = []
+    for name in names:
+        value = recorded.get(name, "")
+        try:
+            if _VALUE.fullmatch(value) and (_ROOT / name).read_text().strip() != value:
+                (_ROOT / name).write_text(value)
+        except OSError as error:
+            failures.append(f"sysctl {name} = {value}: {error.strerror}")
+    return failures
+
+
+_VALUE = re.compile(r"-?\d{1,10}", re.ASCII)
+
+
+def _elsewhere(ip: Ip, netns: str, names: Iterable[str]) -> dict[str, str]:
+    """In another network namespace only a process in there sees them."""
+    # No argument of a process can name a device that is no text.
+    paths = [f"{_ROOT}/{name}" for name in names if name == name.encode(errors="replace").decode()]
+    answer = ip.start("netns", "exec", netns, "grep", "-sH", "", *paths).answer()
+    found = {}
+    for line in answer.stdout.decode("utf-8", "surrogateescape").splitlines():
+        path, _, value = line.rpartition(":")
+        found[path.removeprefix(f"{_ROOT}/")] = value
+    return found

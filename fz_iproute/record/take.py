@@ -1,0 +1,66 @@
+"""`snapshot`: records all that the planner reads, and what else a question about this machine may need."""
+
+import platform
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fz_iproute import __version__
+from fz_iproute.ip.ip import Ip
+from fz_iproute.ip.reader import RULES_IN_DETAIL, lan_questions, of_table
+from fz_iproute.mirror import config as core_config
+from fz_iproute.mirror import parse
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.record.facts import facts
+from fz_iproute.record.recording import Recording, question_key
+from fz_iproute.record.sysctl import sysctls
+
+_MAIN, _LOCAL = 254, 255
+
+
+def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local: bool = False) -> Recording:
+    """Ask for everything. ReadFailed if any part of it is in doubt. The table `local` is left out unless asked for.
+
+    `path` is where the configuration was read, if that was named.
+    """
+    outputs: dict[str, str] = {}
+
+    def record(family: Family | None, *questions: str) -> None:
+        for asked in [ip.ask(family, question) for question in questions]:
+            ip.answers(asked)
+        for question in questions:
+            outputs[question_key(family, question, "-json")] = ip.printed(family, question)
+
+    record(None, "link show", "address show", "nexthop show")
+    for family in FAMILIES:
+        record(family, RULES_IN_DETAIL)
+        (rules,) = ip.answers(ip.ask(family, RULES_IN_DETAIL))
+        reached = {rule.table for rule in parse.rules(rules, family) if rule.table}
+        tables = (reached | {_MAIN} | config.tables.ids) - (set() if local else {_LOCAL})
+        record(family, *(of_table(table) for table in sorted(tables)))
+        if '"metrics"' in outputs[question_key(family, of_table(_MAIN), "-json")]:
+            # Whether a metric is locked, only words tell.
+            for question in lan_questions(config, family):
+                lines = ip.text(family, question)
+                outputs[question_key(family, question, "-oneline")] = "".join(f"{line}\n" for line in lines)
+    (links,) = ip.answers(ip.ask(None, "link show"))
+    found = take_without_ip(config, path, netns)
+    return replace(
+        found,
+        versions={**found.versions, "ip": ip.version()},
+        sysctls=sysctls(ip, netns, sorted(parse.links(links))),
+        outputs=outputs,
+    )
+
+
+def take_without_ip(config: Config, path: Path | None, netns: str | None) -> Recording:
+    """What can be recorded where `ip` is of no use."""
+    return Recording(
+        taken=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        versions={"fz-iproute": __version__, "kernel": platform.release()},
+        config=core_config.dump(config),
+        sysctls={},
+        outputs={},
+        facts=facts(config, path, netns),
+    )

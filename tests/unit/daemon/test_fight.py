@@ -1,0 +1,98 @@
+"""Who keeps undoing what we do is met ever more rarely; who changes its mind, or loses a link, is not a foe."""
+
+import itertools
+
+from fz_iproute.daemon.fight import FIRST_PAUSE, LONGEST_PAUSE, Fight
+from fz_iproute.mirror.model import Command
+
+
+def command(verb: str, dst: str = "10.0.0.0/24", dev: str = "eth0") -> Command:
+    return Command("inet", f"route {verb} table 7 {dst} dev {dev} proto kernel scope link", "")
+
+
+def attempts(fight: Fight, due: Command, seconds: float, step: float = 0.01, start: float = 0.0) -> list[float]:
+    """When the command is run, if somebody undoes it each time at once."""
+    ran, now = [], start
+    while now < start + seconds:
+        if fight.admit([due], now).admitted:
+            fight.ran([due], now)
+            ran.append(now)
+        now += step
+    return ran
+
+
+def test_attempts_grow_rarer_up_to_the_longest_pause() -> None:
+    ran = attempts(Fight(), command("add"), 200)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(ran)]
+    rounded = [round(pause, 1) for pause in pauses]
+    assert sorted(rounded) == rounded
+    assert FIRST_PAUSE <= pauses[1] < 2 * FIRST_PAUSE
+    assert LONGEST_PAUSE <= pauses[-1] < LONGEST_PAUSE + 0.1
+
+
+def test_the_first_repetition_is_not_held_back() -> None:
+    fight = Fight()
+    fight.ran([command("add")], 0.0)
+    assert [command("add")] == fight.admit([command("add")], 0.01).admitted
+
+
+def test_a_command_of_the_other_family_is_another_one() -> None:
+    line = "rule add priority 7 not fwmark 0x1 lookup 7 protocol kernel"
+    one, other = Command("inet", line, ""), Command("inet6", line, "")
+    fight = Fight()
+    fight.ran([one, other], 0.0)
+    fight.ran([other], 1.0)
+    assert [one] == fight.admit([one, other], 1.1).admitted
+
+
+def test_it_is_told_once() -> None:
+    fight, told, now = Fight(), 0, 0.0
+    while now < 100:
+        verdict = fight.admit([command("add")], now)
+        told += len(verdict.fresh)
+        fight.ran(verdict.admitted, now)
+        now += 0.05
+    assert 1 == told
+
+
+def test_a_fight_that_has_ended_is_forgotten() -> None:
+    fight = Fight()
+    attempts(fight, command("add"), 10)
+    assert 3 <= len(attempts(fight, command("add"), 1, start=200.0))
+
+
+def test_other_routes_are_not_held_back() -> None:
+    fight = Fight()
+    attempts(fight, command("add"), 10)
+    other = command("add", "10.1.0.0/24")
+    assert [other] == fight.admit([command("add"), other], 10.0).admitted
+
+
+def test_adding_and_removing_in_turn_is_following_not_fighting() -> None:
+    fight = Fight()
+    for number in range(100):
+        due = command("add" if number % 2 else "del")
+        assert [due] == fight.admit([due], number / 100).admitted
+        fight.ran([due], number / 100)
+
+
+def test_an_event_of_the_interface_excuses_what_happened_to_its_routes() -> None:
+    fight = Fight()
+    for number in range(50):
+        fight.forgive("[LINK]2: eth0@if3: <BROADCAST,MULTICAST,UP> mtu 1500")
+        assert [command("add")] == fight.admit([command("add")], number / 100).admitted
+        fight.ran([command("add")], number / 100)
+
+
+def test_an_event_of_another_interface_excuses_nothing() -> None:
+    fight = Fight()
+    attempts(fight, command("add"), 2)
+    fight.forgive("[LINK]2: eth1: <BROADCAST,MULTICAST,UP> mtu 1500")
+    assert [] == fight.admit([command("add")], 2.0).admitted
+
+
+def test_it_says_when_what_is_held_back_may_be_tried() -> None:
+    fight = Fight()
+    ran = attempts(fight, command("add"), 2)
+    verdict = fight.admit([command("add")], ran[-1] + 0.001)
+    assert verdict.again is not None and ran[-1] + FIRST_PAUSE <= verdict.again <= ran[-1] + LONGEST_PAUSE

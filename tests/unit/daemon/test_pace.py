@@ -1,0 +1,75 @@
+"""Events are served at once after quiet, ever more rarely in a storm, and never later than `max_wait`."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fz_iproute.daemon.pace import Pace
+
+SETTLE, MAX_WAIT, PASS = 0.002, 0.5, 0.001
+
+
+def passes(events: list[float]) -> list[float]:
+    """When the passes run that these events wake, each taking a millisecond."""
+    pace = Pace(SETTLE, MAX_WAIT)
+    ran: list[float] = []
+    for event in events:
+        while pace.due is not None and pace.due <= event:
+            ran.append(pace.due)
+            pace.ran(pace.due + PASS)
+        pace.wake(event)
+    if pace.due is not None:
+        ran.append(pace.due)
+    return ran
+
+
+def test_the_first_event_after_quiet_is_served_at_once() -> None:
+    assert [1.0, 9.0] == passes([1.0, 9.0])
+
+
+def test_the_pause_doubles_while_events_keep_coming_up_to_max_wait() -> None:
+    ran = passes([number / 1000 for number in range(5000)])
+    pauses = [later - earlier - PASS for earlier, later in itertools.pairwise(ran)]
+    assert [0.002, 0.004, 0.008, 0.016] == [round(pause, 3) for pause in pauses[:4]]
+    assert MAX_WAIT == pytest.approx(max(pauses), abs=0.002)
+
+
+def test_after_a_storm_quiet_brings_the_pace_back() -> None:
+    storm = [number / 1000 for number in range(3000)]
+    assert 9.0 == passes([*storm, 9.0])[-1]
+
+
+def test_after_a_storm_sparse_events_are_served_at_once() -> None:
+    storm = [number / 1000 for number in range(3000)]
+    sparse = [4 + number * 0.1 for number in range(50)]
+    assert sparse == passes([*storm, *sparse])[-50:]
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=300).map(sorted))
+def test_no_event_waits_longer_than_max_wait(events) -> None:
+    ran = passes(events)
+    for event in events:
+        served = min(moment for moment in ran if moment >= event)
+        assert served - event <= MAX_WAIT + PASS
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=300).map(sorted))
+def test_every_event_is_followed_by_a_pass_and_no_pass_runs_without_one(events) -> None:
+    ran = passes(events)
+    assert ran[-1] >= events[-1]
+    assert len(ran) <= len(events)
+
+
+def test_an_echo_of_our_own_commands_is_no_storm() -> None:
+    pace = Pace(0.002, 0.5)
+    now = 0.0
+    for _ in range(50):
+        now += 0.06  # quiet lies in between
+        pace.wake(now)
+        assert pace.due == now, "served at once"
+        pace.ran(now)
+        pace.wake(now + 0.001)
+        now = max(now + 0.001, pace.due or 0)
+        pace.ran(now, echo=True)

@@ -1,0 +1,190 @@
+"""The kernel's decision, told step by step. That it is the kernel's is judged by the kernel in tests/netns."""
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from fz_iproute.diagnosis.lookup import Decision, Packet, Tables, decide
+from fz_iproute.mirror.model import Mark, Route, Rule
+from fz_iproute.mirror.prefix import Family, Prefix
+from tests.unit.routes import LINKS, gatewayed, lookup, route, tunnel
+
+MARK = Mark(0xFD002021)
+VPN = lookup(100, 32765, inverted=True, mark=MARK)
+MAIN = lookup(254, 32766)
+SPLIT = {100: [tunnel("default"), route("192.168.5.0/24", "wlan0")], 254: [gatewayed("default", "192.168.5.1")]}
+
+
+def packet(dst: str, **fields: Any) -> Packet:
+    family: Family = "inet6" if ":" in dst else "inet"
+    fields = {key: int(ip_address(value)) if key == "src" else value for key, value in fields.items()}
+    return Packet(family, int(ip_address(dst)), **fields)
+
+
+def way(asked: Packet, rules: list[Rule], tables: dict[int, list[Route]], **down: bool) -> Decision:
+    links = LINKS | {name: LINKS[name]._replace(up=False) for name in down}
+    return decide(asked, rules, Tables({table: {asked.family: found} for table, found in tables.items()}), links)
+
+
+def verdicts(decision: Decision) -> list[str]:
+    return [step.verdict for step in decision.steps]
+
+
+def test_every_rule_is_told_until_one_decides() -> None:
+    decision = way(packet("192.168.5.7"), [lookup(7), VPN, MAIN], SPLIT)
+    assert ["no route", "decides"] == verdicts(decision)
+    assert ("unicast", 100, ("wlan0",), "") == (decision.outcome, decision.table, decision.devices, decision.error)
+    assert SPLIT[100][1] == decision.route
+
+
+@pytest.mark.parametrize(
+    ("mark", "device", "why"),
+    [(0, "tun-firezone", "is not marked 0xfd002021"), (MARK.value, "eth0", "is marked 0xfd002021")],
+)
+def test_a_rule_that_is_inverted_says_why_it_fits_and_why_not(mark: int, device: str, why: str) -> None:
+    decision = way(packet("203.0.113.1", mark=mark), [VPN, MAIN], SPLIT)
+    assert (device,) == decision.devices
+    assert why == decision.steps[0].why
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"src": Prefix("inet", 0x0A000000, 8)}, "is not from 10.0.0.0/8"),
+        ({"dst": Prefix("inet", 0x0A000000, 8)}, "is not to 10.0.0.0/8"),
+        ({"iif": "eth0"}, "is not received by eth0"),
+        ({"oif": "eth0"}, "is not bound to eth0"),
+        ({"options": (("tos", "0x10"),)}, "is not of tos 0x10"),
+        ({"options": (("ipproto", "ipproto-17"),)}, "is not of ipproto-17"),
+        ({"options": (("dport_start", "5"), ("dport_end", "7"))}, "is not of dport 5-7"),
+    ],
+)
+def test_a_selector_that_the_packet_does_not_meet_is_named(fields: dict[str, Any], why: str) -> None:
+    decision = way(packet("192.0.2.1", ipproto=6, dport=443), [lookup(254, **fields), MAIN], SPLIT)
+    assert ["does not fit", "decides"] == verdicts(decision)
+    assert why == decision.steps[0].why
+    assert [] == decision.doubts
+
+
+@pytest.mark.parametrize(
+    ("source", "verdict"), [("10.1.0.3", "decides"), ("10.2.0.3", "does not fit")], ids=["inside", "outside"]
+)
+def test_a_rule_that_has_kept_its_host_bits_fits_the_whole_prefix(source: str, verdict: str) -> None:
+    rule = lookup(254, src=Prefix("inet", int(ip_address("10.1.0.9")), 16))
+    asked = packet("192.0.2.1", src=source, iif="eth0")
+    assert [verdict] == verdicts(way(asked, [rule], SPLIT))
+
+
+@pytest.mark.parametrize(
+    ("rule", "doubt"),
+    [
+        (lookup(254, options=(("ipproto", "ipproto-6"),)), "whether the packet is of ipproto-6"),
+        (lookup(254, options=(("uid_start", "0"), ("uid_end", "9"))), "whether the packet is of uid 0-9"),
+        (lookup(254, options=(("flowlabel", "0x7"),)), "whether the packet is of flowlabel 0x7"),
+        (Rule("inet", 100, "l3mdev", 0), "whether the packet is of a VRF"),
+        (lookup(254, options=(("suppress_ifgroup", "default"),)), "the group of eth0 is not known"),
+        (Rule("inet", 100, "dance", 0), "an unknown action"),
+    ],
+)
+def test_what_cannot_be_judged_is_a_doubt(rule: Rule, doubt: str) -> None:
+    decision = way(packet("192.0.2.1"), [rule, MAIN], SPLIT)
+    (said,) = decision.doubts
+    assert said.startswith(f"rule 100: {'cannot tell ' if 'whether' in doubt else ''}{doubt}")
+    assert ("eth0",) == decision.devices
+
+
+def test_an_unknown_selector_is_no_doubt_if_another_does_not_fit() -> None:
+    rule = lookup(254, mark=MARK, options=(("ipproto", "ipproto-6"),))
+    assert [] == way(packet("192.0.2.1"), [rule, MAIN], SPLIT).doubts
+
+
+def test_throw_and_suppressed_routes_are_shown_and_passed_over() -> None:
+    tables = SPLIT | {7: [route("192.0.2.0/24", type="throw", dev=None)]}
+    suppressing = lookup(254, options=(("suppress_prefixlen", "0"),))
+    decision = way(packet("192.0.2.1"), [lookup(7), suppressing, VPN], tables)
+    assert ["throw", "suppressed", "decides"] == verdicts(decision)
+    assert [tables[7][0], tables[254][0], tables[100][0]] == [step.route for step in decision.steps]
+
+
+def test_goto_leads_to_the_first_rule_of_its_priority_or_nowhere() -> None:
+    jump = Rule("inet", 50, "goto", 0, options=(("goto", "32766"),))
+    lost = Rule("inet", 10, "goto", 0, options=(("goto", "20"), ("unresolved", "")))
+    decision = way(packet("192.0.2.1"), [lost, jump, VPN, MAIN], SPLIT)
+    assert [lost, jump, MAIN] == [step.rule for step in decision.steps]
+    assert ["unresolved", "goto", "decides"] == verdicts(decision)
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "error"),
+    [
+        ("blackhole", "blackhole", "Invalid argument"),
+        ("unreachable", "unreachable", "Network is unreachable"),
+        ("prohibit", "prohibit", "Permission denied"),
+    ],
+)
+def test_a_rule_can_refuse(action: str, outcome: str, error: str) -> None:
+    decision = way(packet("192.0.2.1"), [Rule("inet", 100, action, 0), MAIN], SPLIT)
+    assert (outcome, error, None) == (decision.outcome, decision.error, decision.route)
+
+
+def test_a_route_that_refuses_is_not_suppressed() -> None:
+    tables = {254: [route("default", type="unreachable", dev=None)]}
+    decision = way(packet("192.0.2.1"), [lookup(254, options=(("suppress_prefixlen", "0"),))], tables)
+    assert ("unreachable", "No route to host") == (decision.outcome, decision.error)
+
+
+def test_without_a_way_the_network_is_unreachable() -> None:
+    decision = way(packet("192.0.2.1"), [lookup(7)], SPLIT)
+    assert ("none", "Network is unreachable") == (decision.outcome, decision.error)
+
+
+def test_ipv4_guesses_that_a_destination_without_a_way_is_on_the_link() -> None:
+    decision = way(packet("192.0.2.1", oif="eth1"), [lookup(7)], SPLIT)
+    assert ("unicast", None, ("eth1",)) == (decision.outcome, decision.route, decision.devices)
+    assert "none" == way(packet("2001:db8::1", oif="eth1"), [lookup(7, family="inet6")], {}).outcome
+    assert "none" == way(packet("192.0.2.1", oif="eth1"), [lookup(7)], SPLIT, eth1=False).outcome
+
+
+def test_ipv4_sends_from_addresses_of_this_machine_only() -> None:
+    tables = SPLIT | {255: [route("192.168.5.2", type="local")]}
+    assert "foreign" == way(packet("192.0.2.1", src="10.0.0.1"), [MAIN], tables).outcome
+    assert "unicast" == way(packet("192.0.2.1", src="192.168.5.2"), [MAIN], tables).outcome
+
+
+def test_a_multipath_route_goes_by_the_devices_that_are_up() -> None:
+    hops = [{"gateway": "192.0.2.9", "dev": dev, "weight": 1, "flags": []} for dev in ("eth0", "eth1", "wlan0")]
+    tables = {254: [route("default", None, nexthops=hops)]}
+    assert ("eth0", "wlan0") == way(packet("203.0.113.1"), [MAIN], tables, eth1=False).devices
+
+
+def test_an_ipv6_route_that_has_expired_is_not_used() -> None:
+    tables = {254: [route("default", "eth0", metric=1, expires=-3), route("default", "eth1", metric=2)]}
+    assert ("eth1",) == way(packet("2001:db8::1"), [lookup(254, family="inet6")], tables).devices
+
+
+@pytest.mark.parametrize(("expired", "device"), [(False, "wlan0"), (True, "eth1")])
+def test_ipv6_ranks_all_metrics_but_the_lowest_by_preference_alone(expired: bool, device: str) -> None:
+    routes = [
+        route("default", "wlan0", metric=1, pref="low", expires=-1 if expired else 9),
+        route("default", "eth0", metric=2, pref="medium"),
+        route("default", "eth1", metric=3, pref="high"),
+    ]
+    assert (device,) == way(packet("2001:db8::1"), [lookup(254, family="inet6")], {254: routes}).devices
+
+
+def test_equal_defaults_through_routers_are_a_doubt() -> None:
+    tables = {254: [gatewayed("default", "192.0.2.1"), gatewayed("default", "192.0.2.2", "eth1")]}
+    (doubt,) = way(packet("203.0.113.1"), [MAIN], tables).doubts
+    assert "whose router answers" in doubt
+
+
+@pytest.mark.parametrize(("pref", "rivals", "doubts"), [("medium", 0, 0), ("medium", 1, 1), ("low", 0, 1)])
+def test_a_preference_that_ip_does_not_show_is_a_doubt(pref: str, rivals: int, doubts: int) -> None:
+    """Each nexthop of an IPv6 route has its own; it is printed for the first."""
+    one = route("2001:db8::/32", "eth0", metric=1024, pref=pref)
+    both = one._replace(attributes=one.attributes._replace(devices=("eth0", "eth1")))
+    others = [route("2001:db8::/32", "eth1", metric=1024)] * rivals
+    rule = Rule("inet6", 100, "lookup", 254)
+    decision = way(packet("2001:db8::1"), [rule], {254: [both, *others]})
+    assert doubts == len(decision.doubts)

@@ -1,0 +1,47 @@
+"""What a reader of a running machine remembers, and what it must not."""
+
+from typing import Any
+
+from fz_iproute.ip.ip import Asked
+from fz_iproute.ip.reader import RULES_IN_DETAIL, Reader
+from fz_iproute.mirror.config import Config, Tunnel
+
+PLAIN = [{"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "539098368"}]
+
+
+class Machine:
+    """One that talks. Its rules look the same all the time; `protocol` has made them."""
+
+    def __init__(self) -> None:
+        self.protocol = "2"
+        self._said = {"rule show": PLAIN}
+
+    def ask(self, family: Any, *questions: str) -> Asked:
+        return Asked(family, 0, questions, None)  # type: ignore[arg-type]
+
+    def answers(self, asked: Asked) -> list[list[dict[str, Any]]]:
+        detailed = [{**rule, "protocol": self.protocol} for rule in PLAIN]
+        return [
+            detailed if question == RULES_IN_DETAIL else self._said.setdefault(question, [])
+            for question in asked.questions
+        ]
+
+    def talks(self, family: Any) -> bool:
+        return True
+
+    def abandon(self) -> None:
+        pass
+
+
+def test_who_has_made_a_rule_is_asked_again_when_one_has_come_or_gone() -> None:
+    machine = Machine()
+    reader = Reader(machine, Config(tunnel=Tunnel(mode="manage")))  # type: ignore[arg-type]
+
+    def makers() -> set[str]:
+        return {rule.protocol for rule in reader.read().rules}
+
+    assert {"kernel"} == makers()
+    machine.protocol = "3"
+    assert {"kernel"} == makers()  # asking costs a process
+    reader.forget_rules()
+    assert {"boot"} == makers()

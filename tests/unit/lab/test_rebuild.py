@@ -1,0 +1,302 @@
+"""A record of a machine becomes commands; nothing of it becomes a word that could mean something else."""
+
+import copy
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fz_iproute.ip.ip import documents_of
+from fz_iproute.lab import rebuild
+from fz_iproute.lab.lab import demo
+from fz_iproute.lab.rebuild import Lost, Record
+from fz_iproute.mirror import parse
+from fz_iproute.mirror.model import Command, Link
+from fz_iproute.mirror.parse import listed
+from fz_iproute.record import recording
+
+CABLE = {"link_type": "ether", "flags": ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "mtu": 1500}
+LO = {"ifname": "lo", "ifindex": 1, "link_type": "loopback", "flags": ["LOOPBACK", "UP", "LOWER_UP"]}
+LINKS = {name: Link(name, index, True, False, name) for index, name in enumerate(("lo", "a0", "b0"), 1)}
+
+
+def link(name: str, ifindex: int, **rest: Any) -> dict[str, Any]:
+    return {"ifname": name, "ifindex": ifindex, **CABLE, **rest}
+
+
+def record(**parts: Any) -> Record:
+    return Record(**{"links": [], "addresses": [], "nexthops": [], "rules": {}, "routes": {}, "words": {}, **parts})
+
+
+def lines(found: Iterable[Command | Lost]) -> list[str]:
+    return [" ".join(part.words) if isinstance(part, Command) else f"lost: {part}" for part in found]
+
+
+def made(*documents: dict[str, Any]) -> list[str]:
+    """How these links are made."""
+    devices, lost = rebuild.devices([LO, *documents])
+    assert lost == []
+    return lines(command for _, command in rebuild.cables_and_bridges(devices, numbered=True))
+
+
+def test_a_link_is_a_cable_to_somewhere_else_with_its_index() -> None:
+    assert ["link add name a0 index 7 type veth peer name far7 netns neighbour"] == made(link("a0", 7))
+
+
+def test_two_ends_that_name_each_other_are_one_cable() -> None:
+    pair = link("a0", 7, link="b0"), link("b0", 9, link="a0")
+    assert ["link add name a0 index 7 type veth peer name b0 index 9"] == made(*pair)
+
+
+def test_a_vlan_is_no_end_of_its_device() -> None:
+    assert 2 == len(made(link("a0", 7), link("a0.5", 8, link="a0")))
+
+
+def test_what_has_members_is_a_bridge() -> None:
+    devices, _ = rebuild.devices([LO, link("br0", 7), link("a0", 8, master="br0")])
+    links = {device.name: Link(device.name, device.ifindex, True, False, device.name) for device in devices}
+    assert "link add name br0 index 7 type bridge" in made(link("br0", 7), link("a0", 8, master="br0"))
+    assert "link set dev a0 master br0" in lines(rebuild.link_states(devices, links))
+
+
+def test_what_has_no_hardware_address_is_a_tunnel() -> None:
+    devices, _ = rebuild.devices([LO, link("tun0", 7, link_type="none"), link("ppp0", 8, link_type="ppp")])
+    assert ["tun", "tun"] == [device.kind for device in devices if device.name != "lo"]
+
+
+def test_a_link_that_is_down_stays_down() -> None:
+    devices, _ = rebuild.devices([LO, link("a0", 2, flags=["BROADCAST"]), link("b0", 3)])
+    states = lines(rebuild.link_states(devices, LINKS))
+    assert ["link set dev lo up", "link set dev b0 up"] == [line for line in states if line.endswith(" up")]
+    assert "link set dev a0 mtu 1500 multicast off" in states
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "all", "default", "a b", "a/b", "a:b", "a%d", "a\0", "a\n", "x" * 16, "à", "\ud800", 7, None],
+)
+def test_impossible_names_are_refused(name: object) -> None:
+    assert not rebuild.is_name(name)
+
+
+@pytest.mark.parametrize("name", ["-x", "#x", "'q", "$(id)", "ü€", "\udcff", "\x01", "dev", "a\\", "x" * 15])
+def test_odd_names_are_possible(name: str) -> None:
+    assert rebuild.is_name(name)
+
+
+def routes(*documents: dict[str, Any], words: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    early, late = rebuild.routes(record(routes={("inet", 254): listed(documents)}, words={"inet": [*words]}), LINKS)
+    return lines(early), lines(late)
+
+
+def test_routes_by_routers_wait_for_the_others() -> None:
+    gatewayed = {"dst": "default", "gateway": "10.0.0.1", "dev": "a0", "flags": []}
+    on_link = {"dst": "10.0.0.0/24", "dev": "a0", "scope": "link", "protocol": "kernel"}
+    early, late = routes(gatewayed, on_link)
+    assert ["route append table 254 10.0.0.0/24 dev a0 proto 2 scope link"] == early
+    assert ["route append table 254 default via 10.0.0.1 dev a0 proto 3 scope global"] == late
+
+
+def test_twins_wait_together_and_keep_their_order() -> None:
+    twins = [{"dst": "10.0.0.0/24", "dev": "a0"}, {"dst": "10.0.0.0/24", "gateway": "10.1.0.1", "dev": "b0"}]
+    early, late = routes(*twins, {**twins[0], "metric": 5})
+    assert [True, False] == ["dev a0" in line for line in late]
+    assert 1 == len(early)
+
+
+def test_locked_metrics_are_locked() -> None:
+    document = {"dst": "10.0.0.0/24", "dev": "a0", "metrics": [{"mtu": 1400, "advmss": 1000}]}
+    early, _ = routes(document, words=["10.0.0.0/24 dev a0 scope link mtu lock 1400 advmss 1000 "])
+    assert [line for line in early if line.endswith("advmss 1000 mtu lock 1400")]
+
+
+def test_a_lock_that_may_be_of_several_routes_is_not_guessed() -> None:
+    document = {"dst": "10.0.0.0/24", "dev": "a0", "metrics": [{"mtu": 1400}]}
+    words = [f"10.0.0.0/24 dev a0 mtu {lock}1400 metric {lock}" for lock in ("lock ", "")]
+    early, _ = routes(document, {**document, "metric": 5}, {**document, "metric": 6}, words=words)
+    assert 3 == sum("locked" in line for line in early)
+
+
+def test_a_route_that_has_timed_out_is_not_revived() -> None:
+    early, _ = routes({"dst": "10.0.0.0/24", "dev": "a0", "expires": -3})
+    assert ["lost: route 10.0.0.0/24 dev a0 proto 3 scope global table 254: it has timed out"] == early
+
+
+def test_the_source_of_a_stale_copy_is_lent() -> None:
+    found = rebuild.lost_sources(
+        record(
+            addresses=[{"ifname": "a0", "addr_info": [{"family": "inet", "local": "10.0.0.7"}]}],
+            routes={("inet", 5): [("10.0.0.0/24", {"prefsrc": f"10.0.0.{last}"}) for last in (7, 8, 8)]},
+        )
+    )
+    assert ["address add 10.0.0.8/32 dev lo"] == lines(found)
+    assert ["address del 10.0.0.8/32 dev lo"] == lines(rebuild.undone(found))
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"table": "254", "protocol": "2"}, "from all lookup 254 protocol 2"),
+        ({"not": None, "fwmark": "0xfd002021", "table": "7"}, "not from all fwmark 0xfd002021/0xffffffff lookup 7"),
+        ({"src": "10.0.0.0", "srclen": 8, "dst": "1.2.3.4", "table": "7"}, "from 10.0.0.0/8 to 1.2.3.4/32 lookup 7"),
+        ({"iif": "a b", "table": "7"}, None),
+        ({"iif": "#x", "iif_detached": None, "table": "7"}, "from all iif #x lookup 7"),
+        (
+            {"uid_start": 1, "uid_end": 5, "ipproto": "ipproto-6", "table": "7"},
+            "from all ipproto 6 uidrange 1-5 lookup 7",
+        ),
+        ({"sport": 22, "dport_start": 5, "dport_end": 9, "table": "7"}, "from all sport 22 dport 5-9 lookup 7"),
+        ({"suppress_prefixlen": 0, "table": "254"}, "from all suppress_prefixlength 0 lookup 254"),
+        ({"flow_from": "4", "flow_to": "5", "table": "7"}, "from all realms 4/5 lookup 7"),
+        ({"goto": 99, "unresolved": None}, "from all goto 99"),
+        ({"action": "7", "protocol": "55"}, "from all unreachable protocol 55"),
+        ({"nop": None}, "from all nop"),
+        ({"l3mdev": None, "protocol": "0"}, "from all l3mdev"),
+        ({"action": "masquerade"}, None),
+        ({"surprise": 1, "table": "7"}, None),
+    ],
+    ids=str,
+)
+def test_rules_are_said_in_full_or_not_at_all(document: dict[str, Any], words: str | None) -> None:
+    found = rebuild.rules(record(rules={"inet": [{"priority": 5, "src": "all", **document}]}))
+    *born, line = lines(found)
+    assert ["rule del priority 0", "rule del priority 32766", "rule del priority 32767"] == born
+    assert line == f"rule add priority 5 {words}" if words else line.startswith("lost: rule 5: ")
+
+
+def test_nexthop_objects_have_a_family_and_come_before_their_groups() -> None:
+    found = list(
+        rebuild.nexthops(
+            record(
+                nexthops=[
+                    {"id": 1, "group": [{"id": 2, "weight": 3}, {"id": 3}], "flags": []},
+                    {"id": 2, "dev": "a0", "scope": "host", "flags": []},
+                    {"id": 3, "dev": "a0", "scope": "link", "flags": ["onlink"], "protocol": "zebra"},
+                    {"id": 4, "gateway": "fe80::1", "dev": "b0", "flags": []},
+                    {"id": 5, "blackhole": None},
+                    {"id": 6, "dev": "a0", "encap": "mpls"},
+                ],
+                routes={("inet6", 254): [("fd00::/64", {"nhid": 5})]},
+            ),
+            LINKS,
+        )
+    )
+    assert [
+        "nexthop add id 2 dev a0 proto 0",
+        "nexthop add id 3 dev a0 onlink proto 11",
+        "nexthop add id 4 via fe80::1 dev b0 proto 0",
+        "nexthop add id 5 blackhole proto 0",
+        "lost: nexthop 6: `ip` shows an attribute that is not known here: encap",
+        "nexthop add id 1 group 2,3/3 proto 0",
+    ] == lines(found)
+    assert ["inet", "inet6", "inet6", "inet6"] == [part.family for part in found[:4] if isinstance(part, Command)]
+    assert [False] * 4 + [True] == [rebuild.is_group(part) for part in found if isinstance(part, Command)]
+
+
+# Fuzzing
+
+
+def everything(found: Record) -> Iterator[Command | Lost]:
+    devices, lost = rebuild.devices(found.links)
+    yield from lost
+    links = parse.links({"ifname": device.name, "ifindex": device.ifindex, "flags": ["UP"]} for device in devices)
+    for numbered in (True, False):
+        yield from (command for _, command in rebuild.cables_and_bridges(devices, numbered))
+    yield from rebuild.link_states(devices, links)
+    yield from rebuild.far_states(devices)
+    yield from rebuild.routers(found, devices)
+    yield from rebuild.addresses(found.addresses, links)
+    sources = rebuild.lost_sources(found)
+    yield from (*sources, *rebuild.undone(sources))
+    early, late = rebuild.routes(found, links)
+    yield from (*early, *late, *rebuild.nexthops(found, links), *rebuild.rules(found))
+    ways = rebuild.lost_ways(part for part in late if isinstance(part, Command))
+    yield from (*ways, *rebuild.undone(ways))
+
+
+def demo_record() -> dict[str, Any]:
+    """The parts of the demo, and some of what it does not have."""
+    printed = {key: documents_of(text.encode()) for key, text in demo().outputs.items()}
+    return {
+        "links": [*printed["-json link show"], link("br0", 9), link("m0", 10, master="br0"), link("#x", 11)],
+        "addresses": printed["-json address show"],
+        "nexthops": [
+            {"id": 1, "gateway": "10.77.0.1", "dev": "enp1s0", "protocol": "99", "flags": []},
+            {"id": 2, "group": [{"id": 1, "weight": 2}]},
+        ],
+        "rules": {"inet": [{"priority": 5, "src": "1.2.3.0", "srclen": 24, "iif": "x", "tos": "0x10", "table": "7"}]},
+        "routes": {
+            ("inet", 254): [
+                [dst, rest]  # may be changed, as a tuple may not
+                for dst, rest in listed(
+                    [
+                        *printed["-json -4 route show table main"],
+                        {"type": "unreachable", "dst": "10.0.0.0/8", "metrics": [{"mtu": 1400}], "flow": {"to": "7"}},
+                        {"dst": "10.1.0.0/16", "nexthops": [{"gateway": "10.77.0.1", "dev": "enp1s0", "weight": 1}]},
+                    ]
+                )
+            ]
+        },
+        "words": {"inet": ["unreachable 10.0.0.0/8 mtu lock 1400 "]},
+    }
+
+
+HOSTILE = st.sampled_from(
+    [
+        "x\nlink set lo down", "x dev lo", "\\", "x\\", "#", "'", '"x', "", "-force", "\0", "\x1b[31m", "\ud800",
+        "x\u2028y", "../../x", "10.0.0.0/99", "::1", -1, 2**70, 1.5, True, None, [], ["x y"], {}, {"x y": "z\n"},
+        [[]], [None],
+    ]
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+PARTS = demo_record()
+PLACES = [path for path in places(PARTS) if len(path) > 2]
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=st.lists(st.tuples(st.sampled_from(PLACES), HOSTILE, st.booleans()), min_size=1, max_size=4))
+def test_no_word_of_a_hostile_record_means_anything_else(changes: list[tuple[tuple[Any, ...], Any, bool]]) -> None:
+    parts = copy.deepcopy(PARTS)
+    for (*path, last), hostile, as_key in changes:
+        target = parts
+        try:
+            for key in path:
+                target = target[key]
+            if as_key and isinstance(target, dict) and isinstance(hostile, str):
+                target[hostile] = target.pop(last)
+            else:
+                target[last] = hostile
+        except (KeyError, IndexError, TypeError):
+            continue  # an earlier change has taken it away
+    try:
+        found = list(everything(Record(**parts)))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return  # one clear line
+    for part in found:
+        if isinstance(part, Lost):
+            assert str(part).isprintable()
+            continue
+        assert re.fullmatch(r"(link|address|route|rule|nexthop) (add|set|append|del|flush)", " ".join(part.words[:2]))
+        if not rebuild.is_batchable(part.words):
+            # An argument of its own, where `ip` expects a name.
+            odd = [place for place, word in enumerate(part.words) if not rebuild.is_batchable([word])]
+            assert {part.words[place - 1] for place in odd} <= {"name", "dev", "master", "iif", "oif"}
+            assert all(rebuild.is_name(part.words[place]) for place in odd)
+
+
+def test_the_demo_is_rebuilt_whole() -> None:
+    outputs = {key: documents_of(text.encode()) for key, text in recording.load(recording.dump(demo())).outputs.items()}
+    tables = list(rebuild.recorded_tables(outputs))
+    assert [("inet", 254), ("inet", 539098368), ("inet6", 254), ("inet6", 539098368)] == [table[:2] for table in tables]

@@ -1,0 +1,130 @@
+"""The configuration is checked whole, and every problem has its place."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fz_iproute.errors import UsageError
+from fz_iproute.mirror.config import Config, dump, parse, replace
+from fz_iproute.mirror.model import Mark
+from fz_iproute.mirror.prefix import Prefix
+
+NAMES = {"main": 254, "default": 253, "local": 255}
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        parse(text, "F", lambda: NAMES)
+    return str(caught.value).splitlines()
+
+
+def test_an_empty_file_is_the_default() -> None:
+    assert Config() == parse("", "F")
+
+
+def test_what_is_shown_reads_back() -> None:
+    lan = {
+        "deny": (Prefix.parse("10.9.0.0/24"), Prefix.parse("fd00::/8")),
+        "interfaces": ('a"\\\x01ü*',),
+        "trust": "private",
+    }
+    config = replace(Config(), lan=lan, tunnel={"fwmark": Mark(0x2021, 0xFFFF), "interface": "wg0"})
+    assert config == parse(dump(config), "F")
+
+
+def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
+    text = """
+    [tunel]
+    [tunnel]
+    interface = 3
+    fwmark = 0
+    [lan]
+    alow = []
+    deny = ["10.0.0.1/8"]
+    [tables]
+    lan = 254
+    """
+    found = problems(text)
+    assert all(line.startswith("F: ") for line in found)
+    for part in (
+        "tunnel?",
+        "tunnel.interface",
+        "tunnel.fwmark",
+        "allow?",
+        "10.0.0.0/8",
+        "tables.lan: 254 is the kernel's table main",
+    ):
+        assert 1 == sum(part in line for line in found), part
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("tables = 3", "tables: is a section"),
+        ("[tables]\nlan = 539098368", "tables.lan: 539098368 is also tables.user"),
+        ("[tables]\nsingle = 539098369\n", "tables.single: 539098369 is also tables.lan"),
+        ("[rules]\ntiered = [300, 200, 100]", "ascending"),
+        ("[rules]\nsingle = 32766", "not between 1 and 32765"),
+        ("[lan]\nallow = ['0.0.0.0/0']", "default route"),
+        ("[lan]\nmin_prefixlen = { inet = 0 }", "lan.min_prefixlen: 0 is not between 1 and 32"),
+        ("[lan]\nmin_prefixlen = { ipv4 = 8 }", "unknown family 'ipv4'"),
+        ("[lan]\nprune = 1", "neither true nor false"),
+        ("[lan]\ninterfaces = '*'", "not a list"),
+        ("[lan]\nallow = ['10.0.0.0/8']\ndeny = ['10.0.0.0/8']", "also in lan.deny"),
+        ("[watch]\nsettle = nan", "watch.settle"),
+        ("[watch]\nresync = true", "not a number of seconds"),
+        ("[tunnel]\nmode = 'on'", "tunnel.mode: 'on' is not one of observe, manage"),
+        (
+            "[tunnel]\nroutes = ['10.1.2.3/8']",
+            "tunnel.routes: '10.1.2.3/8' has host bits set; the network is 10.0.0.0/8",
+        ),
+        (
+            "[tunnel]\nroutes = ['::/0']",
+            "tunnel.routes: '::/0' is a default route; tunnel.internet = true stands for it",
+        ),
+        ("[tunnel]\nfwmark = 0", "match every packet"),
+        ("[tunnel]\nfwmark = '0x2021/0'", "match every packet"),
+        ("[tunnel]\nfwmark = '0x12021/0xffff'", "0x12021/0xffff has bits outside its mask"),
+        ("[tunnel]\nfwmark = 'red'", "'red' is not a mark"),
+        ("[tunnel]\nfwmark = '1/2/3'", "is not a mark"),
+        ("[tables]\nsingle = 'green'", "tables.single: no table has the name 'green'"),
+        ("[tables]\nlan = 'main'", "tables.lan: 254 is the kernel's table main"),
+        ("[lan]\ninterfaces = ['eth*', 'tun-firezone']", "tun-firezone is tunnel.interface"),
+        ("[tunnel]\ninterface = 'a b'", "not the name of an interface"),
+        ("[tunnel]\nfwmark = 4294967296", "not between"),
+        ("x = " + "[" * 5000, "nested too deeply"),
+        ("= 3", "not TOML"),
+    ],
+)
+def test_a_problem_is_named(text, named) -> None:
+    assert any(named in line for line in problems(text))
+
+
+@pytest.mark.parametrize(
+    ("written", "mark", "shown"),
+    [
+        ("0x2021", Mark(0x2021), "0x2021"),
+        ("'0x2021'", Mark(0x2021), "0x2021"),
+        ("'0x2021/0xffff'", Mark(0x2021, 0xFFFF), '"0x2021/0xffff"'),
+        ("'0x2021/0xffffffff'", Mark(0x2021), "0x2021"),
+    ],
+)
+def test_a_mark_may_have_a_mask(written, mark, shown) -> None:
+    config = parse(f"[tunnel]\nfwmark = {written}", "F")
+    assert mark == config.tunnel.fwmark
+    assert f"fwmark = {shown}\n" in dump(config)
+
+
+def test_a_table_may_be_given_by_name() -> None:
+    config = parse("[tables]\nsingle = 'firezone'\nuser = 'firezone'", "F", lambda: {**NAMES, "firezone": 77})
+    assert (77, 77) == (config.tables.single, config.tables.user)
+
+
+@given(st.text(max_size=200))
+def test_no_text_makes_a_traceback(text) -> None:
+    try:
+        tomllib.loads(text)
+    except ValueError:
+        assert 1 == len(problems(text))

@@ -1,0 +1,356 @@
+"""A journal is read to the letter: what fz-iproute has written comes back, and anything else is refused."""
+
+import shlex
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fz_iproute.ip.ip import Spelling
+from fz_iproute.mirror import journal
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.desired import desired
+from fz_iproute.mirror.journal import Unreadable, parse
+from fz_iproute.mirror.model import WORKED, Outcome
+from fz_iproute.mirror.parse import listed
+from fz_iproute.mirror.parse import routes as parse_routes
+from fz_iproute.mirror.plan import plan
+from tests.unit.routes import LINKS, route, snapshot
+
+HEADING = "# 2026-01-31T12:00:00.000Z 1.5 ms, 1 command, woken by: start"
+ROUTE = "ip route add table 500 10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.1"
+ROUTE6 = "ip -6 route del table 500 fd00::/64 dev eth0 proto kernel metric 256 pref medium"
+RULE = "ip -6 rule add priority 32765 not fwmark 0xfd002021 lookup 500 protocol kernel"
+GOOD = [
+    ROUTE,
+    ROUTE6,
+    RULE,
+    f"ip -4 {ROUTE[3:]}",
+    f"ip -n lab {ROUTE[3:]}",
+    f"ip -n 'a lab' {ROUTE6[3:]}",
+    "ip rule del priority 100 not fwmark 0x1/0xff lookup 254",
+    "ip route replace table 4294967295 default dev -x proto 5 scope global",
+    "ip route append table 500 10.0.0.0/24 via 10.0.0.9 dev '$(id)' proto boot scope global onlink",
+    "ip route add table 500 10.0.0.0/24 via inet6 fe80::1 dev 'a'\"'\"'b' proto boot scope global",
+    "ip route add table 500 10.0.0.1 nhid 7 proto boot scope global",
+    "ip route add table 500 10.0.0.1 dev table proto boot scope link nexthop dev dev weight 1 nexthop dev via",
+    "ip -6 route del table 500 unreachable default dev lo proto static metric 4294967295",
+    "ip route add table 500 10.0.0.0/24 dev 'ü€' proto boot scope link mtu 1400 features ecn rtt 100ms",
+    "ip route add table 500 10.0.0.0/24 dev '\udcff\udcfe' proto boot scope link",
+]
+BAD = [
+    "rm -rf /",
+    "ip",
+    "ip -batch /tmp/x",
+    "ip netns exec lab id",
+    "ip netns add lab",
+    "ip link set dev eth0 down",
+    "ip addr add 10.0.0.1/24 dev eth0",
+    "ip route show table 500",
+    "ip route flush table 500",
+    "ip route change table 500 10.0.0.0/24 dev eth0",
+    "ip rule replace priority 100 not fwmark 0x1 lookup 500",
+    "ip rule add priority 100 from all lookup 500",
+    "ip -force route add table 500 10.0.0.0/24 dev eth0",
+    "ip -6 -batch - route add table 500 10.0.0.0/24 dev eth0",
+    "ip -n",
+    "ip -n '' route add table 500 10.0.0.0/24 dev eth0",
+    "ip -n ../../proc/1/ns/net route add table 500 10.0.0.0/24 dev eth0",
+    "ip -n '\udcff' route add table 500 10.0.0.0/24 dev eth0",
+    "ip -n lab -n lab route add table 500 10.0.0.0/24 dev eth0",
+    "ip -6 -n lab route add table 500 fd00::/64 dev eth0",
+    "ip route add 10.0.0.0/24 dev eth0",
+    "ip route del default",
+    "ip route add table main 10.0.0.0/24 dev eth0",
+    "ip route add table 254 10.0.0.0/24 dev eth0",
+    "ip route add table 255 10.0.0.0/24 dev eth0",
+    "ip route add table 0 10.0.0.0/24 dev eth0",
+    "ip route add table 0254 10.0.0.0/24 dev eth0",
+    "ip route add table 500 10.0.0.0/24 dev eth0 table 254",
+    "ip route add table 500 10.0.0.0/24 dev eth0 tab main",
+    "ip route add table 500 10.0.0.0/24 via inet6 dev eth0",
+    "ip route add table 500 10.0.0.0/24 encap mpls 5 dev eth0",
+    "ip route add table 500 fd00::/64 dev eth0",
+    "ip route add table 500 local 10.0.0.0/24 dev eth0",
+    f"{ROUTE}; id",
+    f"{ROUTE};",
+    f"{ROUTE} && id",
+    f"{ROUTE} | sh",
+    f"{ROUTE} > /etc/passwd",
+    f"{ROUTE} 2>&1",
+    f"{ROUTE} &",
+    f"{ROUTE}  # missing",
+    f"{ROUTE} $(id)",
+    f"{ROUTE} `id`",
+    f"{ROUTE} $IFS",
+    f"{ROUTE} \\",
+    f"{ROUTE} '",
+    f'{ROUTE} "',
+    f"{ROUTE} ",
+    f" {ROUTE}",
+    f"{ROUTE}\t",
+    f"{ROUTE}\r",
+    f"{ROUTE}\x00",
+    f"{ROUTE}\x1b[31m",
+    f"{ROUTE}\x0brm",
+    f"{ROUTE}\u2028rm",
+    f"{ROUTE}\u202e",
+    "\ufeffip route",
+    f"{ROUTE} ''",
+    "ip route  add table 500 10.0.0.0/24 dev eth0",
+    "ip 'route' add table 500 10.0.0.0/24 dev eth0",
+    "ip route add 'table 500 10.0.0.0/24 dev eth0'",
+    "ip route add table 500 10.0.0.0/24 dev 'eth0 table 254'",
+    "ip route add table 500 10.0.0.0/24 dev '#x'",
+    "ip route add table 500 10.0.0.0/24 dev 'a\x1b[2J'",
+    "ip route add table 500 10.0.0.0/24 dev 'a\x00'",
+    "ip route add table 500 10.0.0.0/24 dev 'a\u202eb'",
+    "ip route add table 500 10.0.0.0/24 dev 'a#x'",
+    "ip route add table 500 10.0.0.0/24 dev '\"x'",
+    "/sbin/ip route add table 500 10.0.0.0/24 dev eth0",
+    "PATH=/tmp ip route add table 500 10.0.0.0/24 dev eth0",
+    "  ",
+    "x" * 200_000,
+    "#" * 200_000,
+]
+
+
+def lines(*found: str) -> list[str]:
+    return [f"{line}\n" for line in found]
+
+
+@pytest.mark.parametrize("line", GOOD)
+def test_a_command_of_ours_is_read_with_what_ip_is_to_do(line: str) -> None:
+    (found,) = parse(lines(line))
+    (recorded,) = found.commands
+    words = shlex.split(line)
+    assert (line, WORKED, "inet6" if "-6" in words else "inet") == (
+        recorded.line,
+        recorded.outcome,
+        recorded.command.family,
+    )
+    assert words[-len(recorded.command.words) :] == list(recorded.command.words)
+    assert words[: -len(recorded.command.words)] == [
+        "ip",
+        *(["-n", recorded.netns] if recorded.netns else []),
+        *(word for word in words if word in ("-4", "-6")),
+    ]
+
+
+@pytest.mark.parametrize("line", BAD, ids=lambda line: ascii(line)[:60])
+def test_anything_else_is_refused_with_its_number(line: str) -> None:
+    with pytest.raises(Unreadable, match=r"^line 4: ") as caught:
+        parse(lines(HEADING, ROUTE, "", line, ROUTE))
+    assert 4 == caught.value.number
+    assert str(caught.value).isprintable()
+
+
+def test_half_a_command_at_the_end_is_refused() -> None:
+    with pytest.raises(Unreadable, match=r"^line 2"):
+        parse([f"{HEADING}\n", ROUTE])
+    assert [] == parse(["# half a comment"])
+
+
+# Whatever `parse` knows how to say of a route, with a value as `ip` prints it.
+SAYABLE = {
+    "dev": "eth0",
+    "protocol": "kernel",
+    "scope": "link",
+    "prefsrc": "10.0.0.1",
+    "metric": 600,
+    "tos": "0x10",
+    "flow": {"from": "2", "to": "3"},
+    "pref": "medium",
+    "flags": ["onlink"],
+    "metrics": [
+        {
+            **dict.fromkeys(["mtu", "window", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit"], 9),
+            **dict.fromkeys(["initcwnd", "initrwnd", "quickack", "fastopen_no_cookie"], 9),
+            **dict.fromkeys(["rtt", "rttvar", "rto_min"], 9),
+            "congestion": "reno",
+            "ecn": None,
+        }
+    ],
+}
+SHAPES = [
+    SAYABLE,
+    {"gateway": "10.0.0.9", "dev": "eth0"},
+    {"via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth0"},
+    {"nhid": 7, "dev": "eth0"},
+    {
+        "nexthops": [
+            {"dev": "eth0", "weight": 1, "flow": {"to": "9"}},
+            {"dev": "eth1", "weight": 2, "flags": ["onlink"]},
+        ]
+    },
+]
+
+
+@pytest.mark.parametrize("document", SHAPES, ids=lambda document: next(iter(document)))
+def test_every_word_that_a_copy_may_have_is_read(document: dict[str, object]) -> None:
+    (found,) = parse_routes(listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
+    assert not found.attributes.inexpressible
+    line = f"ip route add table 500 {found}"
+    assert [line] == [recorded.line for recorded in parse(lines(line))[0].commands]
+
+
+def test_a_plan_is_read() -> None:
+    main = [route("10.1.0.0/24"), route("fd00:1::/64"), route("10.2.0.0/24", src="10.2.0.1")]
+    commands = plan(desired(Config(), snapshot(main, [route("10.9.0.0/24"), route("fd00:9::/64")])))
+    assert commands
+    found = [Spelling().line(command) for command in commands]
+    recorded = [one.command for one in parse(lines(*found))[0].commands]
+    assert [(one.family, one.line) for one in commands] == [(one.family, one.line) for one in recorded]
+
+
+# What a comment can do
+
+
+def test_only_the_comment_behind_a_command_tells_of_its_outcome() -> None:
+    (found,) = parse(
+        lines(
+            "#   refused: of nothing",
+            HEADING,
+            "#   refused: of no command",
+            ROUTE,
+            ROUTE,
+            "#   refused: Error: Nexthop has invalid gateway.",
+            "#   refused: a second time",
+            ROUTE6,
+            "# a remark",
+            "#   refused: too late",
+            RULE,
+            "#   in doubt: no answer within 10 s",
+        )
+    )
+    assert [
+        WORKED,
+        Outcome("refused", "Error: Nexthop has invalid gateway."),
+        WORKED,
+        Outcome("in doubt", "no answer within 10 s"),
+    ] == [recorded.outcome for recorded in found.commands]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "#",
+        "#!/bin/sh",
+        f"#{ROUTE}",
+        "# 2026-02-31T12:00:00.000Z 1.5 ms, 1 command, woken by: no such day",
+        "# 2026-01-31T12:00:00Z 1.5 ms, 1 command, woken by: no milliseconds",
+        "# \x00\x1b[2J\x0c\r \u2028 \x85 \udcff ' \" $(id) `id` \\",
+    ],
+)
+def test_any_other_comment_means_nothing(comment: str) -> None:
+    assert parse(lines(HEADING, ROUTE)) == parse(lines(comment, HEADING, comment, comment, ROUTE, comment))
+
+
+# Times
+
+
+def times(*minutes: int) -> list[str]:
+    return [
+        line
+        for minute in minutes
+        for line in lines(f"# 2026-01-31T12:{minute:02}:00.500Z 1.0 ms, 1 command, woken by: {minute}", ROUTE)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("end", "reasons"),
+    [
+        ("2026-01-31T11:59:59Z", ""),
+        ("2026-01-31T12:01:00Z", ""),
+        ("2026-01-31T12:01:00.499Z", ""),
+        ("2026-01-31T12:01:00.5Z", "1"),
+        ("2026-01-31T12:01:00.500", "1"),
+        ("2026-01-31T14:01:00.5+02:00", "1"),
+        ("2026-01-31 12:02:01", "1 2"),
+        ("2026-01-31", ""),
+        ("2026-02-01", "1 2 3"),
+        ("0001-01-01", ""),
+        ("9999-12-31T23:59:59.999999Z", "1 2 3"),
+    ],
+)
+def test_until_ends_behind_the_last_pass_that_is_not_later(end: str, reasons: str) -> None:
+    found = journal.until(parse(times(1, 2, 3)), journal.time(end))
+    assert reasons.split() == [one.reason for one in found]
+
+
+def test_what_stands_before_it_belongs_to_it_even_if_the_clock_was_wrong() -> None:
+    found = journal.until(parse(times(1, 30, 2, 40)), journal.time("2026-01-31T12:10"))
+    assert ["1", "30", "2"] == [one.reason for one in found]
+
+
+def test_commands_without_a_time_have_no_place_before_or_behind_one() -> None:
+    with pytest.raises(ValueError, match="no time"):
+        journal.until(parse(lines(ROUTE, HEADING, ROUTE)), datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "now", "12:00", "2026-13-01", "2026-01-31T25:00", "0001-01-01T00:00+10:00", "1.5", "\udcff"]
+)
+def test_what_is_no_time_is_said_so(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time such as"):
+        journal.time(text)
+
+
+# Fuzz
+
+_words = st.text(st.characters(exclude_characters="\n"), min_size=1, max_size=60)
+_outcomes = st.just(WORKED) | st.builds(Outcome, st.sampled_from(["refused", "in doubt"]), _words)
+_passes = st.lists(
+    st.tuples(
+        st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9000, 1, 1)),
+        st.text(max_size=80),
+        st.lists(st.tuples(st.sampled_from(GOOD), _outcomes), max_size=6),
+    ),
+    max_size=5,
+)
+
+
+@given(_passes)
+def test_what_is_written_down_is_read_again(passes) -> None:
+    written: list[str] = []
+    for time, reason, commands in passes:
+        text = journal.summary(0.0123, len(commands), reason)
+        written += lines(*journal.record(time.replace(tzinfo=UTC), text, commands))
+    found = parse(written)
+    assert [
+        (time.replace(tzinfo=UTC, microsecond=time.microsecond // 1000 * 1000), reason.replace("\n", " "), commands)
+        for time, reason, commands in passes
+    ] == [(one.time, one.reason, [(recorded.line, recorded.outcome) for recorded in one.commands]) for one in found]
+
+
+_pieces = st.sampled_from(
+    [*GOOD, *BAD[:-2], HEADING, "#   refused: no", "'", '"', "\\", " ", "\n", "\x00", "#", "table 254"]
+)
+_mangled = st.builds(lambda line, at, piece: line[:at] + piece + line[at:], _pieces, st.integers(0, 90), _pieces)
+_any_lines = st.lists(_mangled | _pieces | st.text(max_size=40), max_size=8).map("\n".join)
+
+
+@given(_any_lines | st.binary(max_size=300).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
+@example("ip")
+@example("\n")
+def test_whatever_comes_it_is_passes_or_the_one_error(text: str) -> None:
+    given = text.splitlines(keepends=True) if "\n" not in text else [f"{line}\n" for line in text.split("\n")]
+    try:
+        found = parse(given)
+    except Unreadable as error:
+        assert 1 <= error.number <= len(given)
+        assert "\n" not in str(error)
+        return
+    for one in found:
+        assert one.time is None or one.time.utcoffset() == timedelta(0)
+        for recorded in one.commands:
+            assert f"{recorded.line}\n" in given
+            argv = shlex.split(recorded.line)
+            assert shlex.join(argv) == recorded.line
+            # Nothing of it is anything to a batch, where a line is split at blanks, and `#` begins a comment.
+            line = " ".join(recorded.command.words)
+            assert list(recorded.command.words) == line.split()
+            assert "#" not in line
+            if recorded.command.words[0] == "route":
+                assert recorded.command.table not in (0, 253, 254, 255)

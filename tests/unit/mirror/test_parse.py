@@ -1,0 +1,224 @@
+"""The model says of a route exactly what `ip` shows, or says that it cannot."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fz_iproute.mirror import parse
+from fz_iproute.mirror.model import Nexthop
+from tests.unit.routes import LINKS, route
+
+USUAL = "proto boot scope global"
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"dev": "eth0"}, f"dev eth0 {USUAL}"),
+        ({"dev": "eth0", "scope": "link", "protocol": "kernel"}, "dev eth0 proto kernel scope link"),
+        ({"dev": "eth0", "prefsrc": "10.0.0.1", "metric": 600}, f"dev eth0 {USUAL} src 10.0.0.1 metric 600"),
+        ({"dev": "eth0", "tos": "0x10"}, f"dev eth0 {USUAL} tos 0x10"),
+        ({"dev": "eth0", "flow": {"to": "3"}}, f"dev eth0 {USUAL} realms 3"),
+        ({"dev": "eth0", "flow": {"from": "2", "to": "3"}}, f"dev eth0 {USUAL} realms 2/3"),
+        (
+            {"dev": "eth0", "metrics": [{"mtu": 1400, "congestion": "reno", "ecn": None, "rtt": 100}]},
+            f"dev eth0 {USUAL} congctl reno features ecn mtu 1400 rtt 100ms",
+        ),
+        ({"gateway": "10.0.0.9", "dev": "eth0", "flags": ["onlink"]}, f"via 10.0.0.9 dev eth0 {USUAL} onlink"),
+        ({"via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth0"}, f"via inet6 fe80::1 dev eth0 {USUAL}"),
+        ({"nhid": 7, "dev": "eth0", "gateway": "10.0.0.1"}, f"nhid 7 {USUAL}"),
+        (
+            {"nexthops": [{"dev": "eth0", "weight": 1}, {"dev": "eth1", "weight": 2, "flags": ["linkdown"]}]},
+            f"{USUAL} nexthop dev eth0 weight 1 nexthop dev eth1 weight 2",
+        ),
+        ({"dev": "eth0", "flags": ["linkdown", "dead"], "expires": 9, "cache": []}, f"dev eth0 {USUAL}"),
+    ],
+)
+def test_each_key_becomes_its_argument(document, words) -> None:
+    (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
+    assert (words, "") == (" ".join(found.attributes.words), found.attributes.inexpressible)
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({"dev": "eth0", "encap": "seg6", "segs": []}, "encap, segs"),
+        ({"dev": "eth0", "metrics": [{"warp": 9}]}, "warp"),
+        ({"dev": "eth0", "metrics": [{"rtt": 0}]}, "rtt"),
+        ({"dev": "eth0", "protocol": "my proto"}, "my proto"),
+        ({"dev": "eth0", "metrics": [{"mtu": 1400}], "lock": None}, "lock"),
+        ({"nexthops": [{"dev": "eth0", "weight": 1, "encap": "mpls"}]}, "encap"),
+        ({"nexthops": [{"dev": "eth0", "weight": 1}] * 130}, "130 nexthops"),
+    ],
+)
+def test_what_cannot_be_said_exactly_is_named(document, named) -> None:
+    (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
+    assert named in found.attributes.inexpressible
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (route("10.0.0.0/24"), True),
+        (route("10.0.0.0/24", scope=None), False),
+        (route("10.0.0.0/24", type="broadcast"), False),
+        (route("fe80::/64"), True),
+        (route("fd00::/64", gateway="fe80::1"), False),
+        (route("fd00::/64", type="unreachable"), False),
+    ],
+)
+def test_on_link_is_scope_link_in_ipv4_and_no_gateway_in_ipv6(found, expected) -> None:
+    assert expected == found.attributes.on_link
+
+
+def test_a_route_that_names_only_its_nexthop_object_takes_the_objects_path() -> None:
+    document = {"dst": "10.0.0.0/24", "nhid": 7, "scope": "link"}
+    assert parse.needs_nexthops(parse.listed([document]))
+    (found,) = parse.routes(parse.listed([document]), "inet", LINKS, {7: Nexthop(("eth0",), gatewayed=False)})
+    assert (("eth0",), True) == (found.attributes.devices, found.attributes.on_link)
+
+
+def test_nexthop_groups_are_resolved_to_their_members() -> None:
+    objects = [
+        {"id": 1, "dev": "eth0"},
+        {"id": 2, "gateway": "10.0.0.1", "dev": "eth1"},
+        {"id": 3, "group": [{"id": 1}, {"id": 2}]},
+    ]
+    assert Nexthop(("eth0", "eth1"), gatewayed=True) == parse.nexthops(objects)[3]
+
+
+@pytest.mark.parametrize("name", ['a"b', "a'b", "$x", ";x", "-x", "dev", "ü€", "a@b", "*", "a\\"])
+def test_most_names_mean_themselves(name) -> None:
+    links = parse.links([{"ifindex": 7, "ifname": name, "flags": ["UP"]}])
+    assert name == links[name].word
+
+
+@pytest.mark.parametrize("name", ["#x", "a#b", "'q", '"q', "\x01", "a\x1b[31m", "\udcff"])
+def test_names_that_a_batch_line_or_a_terminal_would_misread_go_by_their_number(name) -> None:
+    links = parse.links([{"ifindex": 7, "ifname": name, "flags": ["UP"]}])
+    assert "if7" == links[name].word
+
+
+def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_number() -> None:
+    links = parse.links([{"ifindex": 7, "ifname": "#x", "flags": []}, {"ifindex": 8, "ifname": "if7", "flags": []}, {}])
+    (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", "dev": "#x"}]), "inet", links)
+    assert "'#x'" in found.attributes.inexpressible
+
+
+def test_rules_read_as_ip_prints_them() -> None:
+    document = {"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "539098368"}
+    (found,) = parse.rules([document], "inet")
+    assert (32765, 539098368) == (found.priority, found.table)
+    assert "not from all fwmark 0xfd002021 lookup 539098368" == str(found)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"uid_start": 5, "uid_end": 9, "table": "7"}, "from all uidrange 5-9 lookup 7"),
+        (
+            {"ipproto": "ipproto-6", "sport_start": 4, "sport_end": 5, "dport": 7, "table": "7"},
+            "ipproto 6 sport 4-5 dport 7",
+        ),
+        (
+            {"sport": 22, "sport_mask": "0xffff", "dport": 7, "dport_mask": "0xffff", "table": "7"},
+            "sport 22 dport 7 lo",
+        ),
+        ({"sport": 22, "sport_mask": "0xfff0", "table": "7"}, "sport 22 sport_mask 0xfff0 lookup 7"),
+        ({"flow_from": "3", "flow_to": "4", "table": "7"}, "from all realms 3/4 lookup 7"),
+        ({"iif": "eth9", "iif_detached": None, "table": "7"}, "from all iif eth9 [detached] lookup 7"),
+        ({"goto": 60}, "from all goto 60"),
+        ({"action": "7"}, "from all unreachable"),
+        ({"suppress_prefixlen": 0, "table": "254"}, "from all suppress_prefixlength 0 lookup main"),
+    ],
+)
+def test_a_rule_is_said_as_ip_says_it(keys, said) -> None:
+    (rule,) = parse.rules([{"priority": 7, "src": "all", **keys}], "inet")
+    assert said in str(rule)
+
+
+@pytest.mark.parametrize("name", ["a'b", "'", "\\'", "\\\\''\\", '"\'"'])
+def test_a_quote_that_is_escaped_as_old_versions_do_is_read(name: str) -> None:
+    new = json.dumps([{"ifname": name}])
+    old = "".join("\\'" if sign == "'" else json.dumps(sign)[1:-1] for sign in name)
+    assert [{"ifname": name}] == parse.documents_of(new.encode())
+    assert [{"ifname": name}] == parse.documents_of(f'[{{"ifname": "{old}"}}]'.encode())
+
+
+def test_a_rule_whose_table_has_a_name_wants_another_reading() -> None:
+    named = [{"priority": 7, "src": "all", "table": "firezone"}]
+    assert parse.needs_numbers(named)
+    with pytest.raises(parse.Unparsable):
+        parse.rules(named, "inet")
+
+
+@pytest.mark.parametrize("document", [{}, {"dst": None}, {"dst": "10.0.0.0/24; rm"}, {"dst": "1", "metrics": 3}])
+def test_documents_of_another_shape_are_an_error(document) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+        parse.routes(parse.listed([document]), "inet", LINKS)
+
+
+# Listings
+
+NAMES = st.sampled_from(["eth0", 'a"dst":"b', "},{", '"', "\\", "}]", "[{", "\n", "\udc80", "x'", "dst", "{}"])
+ROUTES = st.fixed_dictionaries(
+    {"dst": st.sampled_from(["default", "10.0.0.0/24", "10.0.1.0/24", "fd00::/64", "", "\\", '"'])},
+    optional={
+        "dev": NAMES,
+        "protocol": NAMES,
+        "metric": st.integers(0, 9),
+        "metrics": st.just([{"mtu": 1400}, {"advmss": 7}]),
+        "nexthops": st.lists(st.fixed_dictionaries({"dev": NAMES, "dst": NAMES}), max_size=3),
+        "flags": st.lists(NAMES, max_size=2),
+        "cache": st.none(),
+    },
+)
+
+
+@given(st.lists(st.tuples(ROUTES, st.sampled_from(["", "unreachable", "},{", 'x"dst":"']))), st.booleans())
+def test_a_listing_is_read_as_the_json_that_it_is(found: list[tuple[dict[str, Any], str]], spaced: bool) -> None:
+    """Also where names look like the ends of documents, and however it is spaced."""
+    # The type stands in front.
+    documents = [{"type": kind, **document} if kind else document for document, kind in found]
+    text = json.dumps(documents, separators=None if spaced else (",", ":"), ensure_ascii=False)
+    octets = text.encode("utf-8", "surrogateescape")
+    assert documents == [{"dst": dst, **rest} for dst, rest in parse.listing_of(octets)]
+
+
+def test_routes_of_one_shape_share_it() -> None:
+    same = '"dev":"eth0","metrics":[{"mtu":1400}],"flags":[]'
+    first, second, third = (f'"dst":"10.0.{n}.0/24",{same}' for n in range(3))
+    text = f'[{{{first}}},{{{second}}},{{"type":"throw",{third}}}]'
+    *unicast, throw = (rest for _, rest in parse.listing_of(text.encode()))
+    assert {"type": "throw", **unicast[0]} == throw
+
+    one, other = (rest for _, rest in parse.listing_of(f"[{{{first}}},{{{second}}}]".encode()))
+    assert one is other
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[", "[]]", "{}", "[1]", '"x"', "[{]", "[{}", '[{"dst":"10.0.0.0/24"}', '[{"dst":"10.0.0.0/24"},]',
+        '[{"dst":"10.0.0.0/24"}{"dst":"10.0.1.0/24"}]', '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24"},{"dst":"10.0.',
+        '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24",}]', '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24"}],{',
+        '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24"},{}', "[{}]", '[{"dst":"10.0.0.0/24"},{"dev":"eth0"}]',
+        '[{"dst":"10.0.0.0/24"},{"dev":"eth0","via":{"dst":"10.0.1.0/24"}}]',
+        '[{"dev":"a","via":{"dst":""}},{"dst":"default"}]',
+        '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24,"dst":"10.0.2.0/24"}]',
+    ],
+)  # fmt: skip
+def test_what_is_no_whole_listing_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse.listing_of(text.encode())
+
+
+def test_of_two_destinations_the_first_is_the_routes() -> None:
+    """`encap ip` prints that of its own header, too."""
+    text = (
+        '[{"dst":"10.0.0.0/24","encap":"ip","id":0,"dst":"192.0.2.1","dev":"eth0"},{"dst":"10.0.1.0/24","dev":"eth0"}]'
+    )
+    assert ["10.0.0.0/24", "10.0.1.0/24"] == [dst for dst, _ in parse.listing_of(text.encode())]

@@ -1,0 +1,169 @@
+"""Every setting of [lan] refuses what it says, and names itself."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fz_iproute.mirror import parse
+from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.desired import desired, layout
+from fz_iproute.mirror.model import Link, Route
+from fz_iproute.mirror.policy import Policy
+from fz_iproute.mirror.prefix import Prefix, PrefixSet
+from tests.unit.routes import LINKS, gatewayed, lookup, route, snapshot, tunnel
+
+
+def refusal(lan: Route, mirror: list[Route] | None = None, **settings) -> str:
+    (verdict,) = desired(replace(Config(), lan=settings), snapshot([lan], mirror)).verdicts
+    return verdict.refusal
+
+
+def prefixes(*texts: str) -> tuple[Prefix, ...]:
+    return tuple(Prefix.parse(text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("lan", "settings", "named"),
+    [
+        (route("10.0.0.0/24"), {"deny": prefixes("10.0.0.0/24")}, "lan.deny has 10.0.0.0/24"),
+        (route("10.0.0.0/24"), {"deny": prefixes("10.0.0.0/8")}, "lan.deny has 10.0.0.0/8"),
+        (route("10.0.0.0/8"), {"deny": prefixes("10.9.0.0/24")}, "lan.deny has 10.9.0.0/24"),
+        (route("0.0.0.0/1"), {}, "lan.min_prefixlen.inet = 8"),
+        (route("fd00::/40"), {}, "lan.min_prefixlen.inet6 = 48"),
+        (route("203.0.113.0/24"), {"trust": "private"}, 'lan.trust = "private"'),
+        (route("10.0.0.0/24"), {"interfaces": ("wl*",)}, "lan.interfaces"),
+        (route("10.0.0.0/24"), {"exclude_interfaces": ("eth?",)}, "lan.exclude_interfaces"),
+        (tunnel("100.64.0.1", scope="link"), {}, "tun-firezone is the tunnel"),
+        (route("::1", "lo"), {}, "lo is a loopback interface"),
+    ],
+)
+def test_a_refusal_names_the_setting(lan, settings, named) -> None:
+    assert named in refusal(lan, **settings)
+
+
+@pytest.mark.parametrize(
+    ("lan", "settings"),
+    [
+        (route("203.0.113.0/24"), {}),
+        (route("203.0.113.0/24"), {"trust": "private", "allow": prefixes("203.0.113.0/24")}),
+        (route("192.168.1.0/24"), {"trust": "private"}),
+        (route("169.254.0.0/16"), {"trust": "private"}),
+        (route("100.80.0.0/16"), {"trust": "private"}),
+        (route("fd00::/64"), {"trust": "private"}),
+        (route("fe80::/64"), {"trust": "private"}),
+        (route("0.0.0.0/1"), {"min_prefixlen": {"inet": 1, "inet6": 48}}),
+        (gatewayed("10.8.0.0/16", "10.0.0.1"), {"allow": prefixes("10.8.0.0/15")}),
+    ],
+)
+def test_what_no_setting_refuses_is_mirrored(lan, settings) -> None:
+    assert "" == refusal(lan, **settings)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        route("default"),
+        gatewayed("default", "10.0.0.1"),
+        gatewayed("10.8.0.0/16", "10.0.0.1"),
+        route("10.0.0.255", type="broadcast"),
+        route("fd00::/64", expires=-1),
+    ],
+)
+def test_what_is_no_lan_route_gets_no_verdict(other) -> None:
+    assert () == desired(Config(), snapshot([other])).verdicts
+
+
+@pytest.mark.parametrize(
+    "claim", [tunnel("10.0.0.0/24"), tunnel("10.0.0.0/8"), route("10.0.0.0/8", type="unreachable")]
+)
+def test_what_the_vpn_routes_explicitly_wins_in_a_single_table(claim) -> None:
+    assert f"the VPN routes {claim.dst} explicitly" == refusal(route("10.0.0.0/24"), [claim])
+
+
+@pytest.mark.parametrize("claim", [tunnel("default"), tunnel("10.0.0.0/25"), tunnel("10.1.0.0/24")])
+def test_a_lan_around_or_beside_a_tunnel_route_is_mirrored(claim) -> None:
+    assert "" == refusal(route("10.0.0.0/24"), [claim])
+
+
+def test_a_tier_of_its_own_needs_no_regard_for_the_vpns_routes() -> None:
+    config = replace(Config(), tables={"layout": "tiered"})
+    assert "" == desired(config, snapshot([route("10.0.0.0/24")], [tunnel("10.0.0.0/8")])).verdicts[0].refusal
+
+
+def test_a_link_that_is_down_is_not_mirrored() -> None:
+    links = {**LINKS, "eth0": Link("eth0", 2, up=False, loopback=False, word="eth0")}
+    (verdict,) = desired(Config(), snapshot([route("10.0.0.0/24")], links=links)).verdicts
+    assert "eth0 is down" == verdict.refusal
+
+
+@pytest.mark.parametrize("dst", ["203.0.113.0/24", "2001:db8::/64"])
+def test_a_public_prefix_is_mirrored_with_a_warning(dst) -> None:
+    (verdict,) = desired(Config(), snapshot([route(dst)])).verdicts
+    assert ("", True) == (verdict.refusal, "lan.trust" in verdict.warning)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        tunnel("default"),
+        tunnel("100.64.0.0/11"),
+        route("default", "eth0"),
+        gatewayed("10.9.0.0/24", "10.0.0.1"),
+        route("10.9.0.0/24", scope=None),
+        route("10.9.0.0/24", type="unreachable"),
+        route("10.9.0.0/24", encap="mpls"),
+    ],
+)
+def test_routes_that_we_cannot_have_put_there_are_not_ours(other) -> None:
+    assert () == desired(Config(), snapshot([], [other])).contents["inet"][Config().tables.single].ours
+
+
+def test_a_wrong_interface_name_does_not_make_the_vpns_routes_ours() -> None:
+    config = replace(Config(), tunnel={"interface": "tun9"})
+    routes = [route("default", "tun-firezone"), route("100.64.0.0/11", "tun-firezone")]
+    assert () == desired(config, snapshot([], routes)).contents["inet"][Config().tables.single].ours
+
+
+@pytest.mark.parametrize(
+    ("setting", "tables", "expected"),
+    [
+        ("auto", [], ("single", 539098368)),
+        ("auto", [539098368], ("single", 539098368)),
+        ("auto", [539098368, 539098369], ("tiered", 539098369)),
+        ("single", [539098369], ("single", 539098368)),
+        ("tiered", [], ("tiered", 539098369)),
+    ],
+)
+def test_the_layout_follows_the_rules_unless_it_is_set(setting, tables, expected) -> None:
+    rules = [lookup(table, family="inet6") for table in tables]
+    assert expected == layout(replace(Config(), tables={"layout": setting}), rules)[:3:2]
+
+
+# In corners of their own, side by side, and around each other.
+PREFIXES = st.sampled_from(
+    [
+        "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.7", "10.2.0.0/15", "172.16.0.0/12", "192.168.0.0/16",
+        "192.168.1.0/24", "192.0.0.0/7", "203.0.113.0/24", "203.0.113.9", "8.0.0.0/6", "0.0.0.0/1",
+    ]
+)  # fmt: skip
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "deny": st.lists(PREFIXES, max_size=1).map(lambda texts: prefixes(*texts)),
+        "allow": st.lists(PREFIXES, max_size=1).map(lambda texts: prefixes(*texts)),
+        "trust": st.sampled_from(["any", "private"]),
+        "min_prefixlen": st.sampled_from([{"inet": 8}, {"inet": 16}]),
+    }
+)
+
+
+@settings(max_examples=1000)
+@given(st.lists(PREFIXES, min_size=1, max_size=6), st.lists(PREFIXES, max_size=1), SETTINGS)
+def test_among_others_of_its_shape_a_route_gets_the_verdict_that_it_would_get_alone(destinations, claimed, lan) -> None:
+    policy = Policy(replace(Config(), lan=lan).lan, LINKS, ["tun-firezone"])
+    claims = PrefixSet(prefixes(*claimed))
+    rest = {"dev": "eth0", "protocol": "kernel", "scope": "link"}
+    row = parse.routes([(dst, rest) for dst in destinations], "inet", LINKS)
+    alone = [verdict for dst in destinations for verdict in policy.verdicts([route(dst)], claims)]
+    assert alone == policy.verdicts(row, claims)

@@ -1,0 +1,85 @@
+"""Prefixes as numbers agree with the standard library's networks."""
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fz_iproute.mirror.prefix import Prefix, PrefixSet
+
+NETWORKS = st.ip_addresses().flatmap(
+    lambda address: st.integers(0, address.max_prefixlen).map(
+        lambda length: (
+            ip_network((int(address), length), strict=False)
+            if address.version == 4
+            else ip_network(f"{address}/{length}", strict=False)
+        )
+    )
+)
+
+
+@given(NETWORKS)
+def test_text_and_prefix_are_the_same(network) -> None:
+    assert str(network) == str(Prefix.parse(str(network)))
+
+
+@given(NETWORKS, NETWORKS)
+def test_covers_is_supernet_of(one, other) -> None:
+    expected = one.version == other.version and other.subnet_of(one)
+    assert expected == Prefix.parse(str(one)).covers(Prefix.parse(str(other)))
+
+
+@given(st.lists(NETWORKS, max_size=8), NETWORKS)
+def test_a_set_names_its_widest_member_that_covers_a_prefix(members, asked) -> None:
+    found = PrefixSet(Prefix.parse(str(member)) for member in members).covering(Prefix.parse(str(asked)))
+    covers = [member for member in members if member.version == asked.version and asked.subnet_of(member)]
+    expected = min(covers, key=lambda member: member.prefixlen) if covers else None
+    assert str(expected) == str(found)
+
+
+@given(st.lists(NETWORKS, max_size=8), NETWORKS)
+def test_a_set_finds_the_members_strictly_inside_a_prefix(members, asked) -> None:
+    found = set(map(str, PrefixSet(Prefix.parse(str(member)) for member in members).inside(Prefix.parse(str(asked)))))
+    inside = {
+        str(member)
+        for member in members
+        if member.version == asked.version and member.subnet_of(asked) and member != asked
+    }
+    assert inside == found
+
+
+@pytest.mark.parametrize(
+    ("dst", "family", "expected"),
+    [
+        ("default", "inet", "0.0.0.0/0"),
+        ("default", "inet6", "::/0"),
+        ("192.0.2.1", "inet", "192.0.2.1/32"),
+        ("fd00::1", "inet6", "fd00::1/128"),
+        ("10.0.0.0/8", "inet", "10.0.0.0/8"),
+    ],
+)
+def test_destinations_as_ip_prints_them(dst, family, expected) -> None:
+    assert expected == str(Prefix.of_route(dst, family))
+
+
+def test_host_bits_are_an_error_that_names_the_network() -> None:
+    with pytest.raises(ValueError, match=r"the network is 192\.168\.1\.0/24"):
+        Prefix.parse("192.168.1.7/24")
+
+
+@given(st.lists(NETWORKS, min_size=1, max_size=8))
+def test_what_is_around_is_the_narrowest_supernet(networks) -> None:
+    networks = [network for network in networks if network.version == networks[0].version]
+    texts = [str(network).removesuffix("/32").removesuffix("/128") for network in networks]
+    family = "inet" if networks[0].version == 4 else "inet6"
+    expected = networks[0]
+    while not all(network.subnet_of(expected) for network in networks):
+        expected = expected.supernet()
+    assert str(expected) == str(Prefix.around(texts, family))
+
+
+@given(st.lists(NETWORKS, max_size=8), NETWORKS)
+def test_a_set_overlaps_a_prefix_that_a_member_overlaps(members, asked) -> None:
+    found = PrefixSet(Prefix.parse(str(member)) for member in members).overlapping(Prefix.parse(str(asked)))
+    assert any(member.version == asked.version and member.overlaps(asked) for member in members) == (found is not None)

@@ -1,0 +1,89 @@
+"""What is recorded beside `ip`: what can be read, and nothing else."""
+
+import os
+from pathlib import Path
+
+from fz_iproute.mirror.config import Config, replace
+from fz_iproute.record import recording
+from fz_iproute.record.facts import facts
+from fz_iproute.record.recording import Recording
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_on_a_bare_machine_there_is_little_to_record(tmp_path: Path) -> None:
+    assert {
+        "uid": str(os.geteuid()),
+        "config.path": f"{tmp_path}/etc/fz-iproute/config.toml",
+        "networkd": "not in use",
+    } == facts(Config(), None, None, tmp_path)
+
+
+def test_files_are_recorded_by_the_path_that_they_have_on_the_machine(tmp_path: Path) -> None:
+    for path in (
+        "etc/systemd/networkd.conf",
+        "usr/lib/systemd/networkd.conf.d/x.conf",
+        "usr/lib/systemd/networkd.conf.d/x.conf.bak",
+        "etc/iproute2/rt_tables",
+        "etc/iproute2/rt_tables.d/y.conf",
+        "etc/resolv.conf",
+        "etc/netns/n/resolv.conf",
+        "run/systemd/resolve/resolv.conf",
+        "run/systemd/netif/state",
+    ):
+        write(tmp_path / path, path)
+    found = facts(Config(), None, "n", tmp_path)
+    assert {
+        "/etc/systemd/networkd.conf",
+        "/usr/lib/systemd/networkd.conf.d/x.conf",
+        "/etc/iproute2/rt_tables",
+        "/etc/iproute2/rt_tables.d/y.conf",
+        "/etc/resolv.conf",
+        "/etc/netns/n/resolv.conf",
+        "/run/systemd/resolve/resolv.conf",
+    } == {name for name in found if name.startswith("/")}
+    assert "etc/resolv.conf" == found["/etc/resolv.conf"]
+    assert ("in use", "n") == (found["networkd"], found["netns"])
+
+
+def test_of_the_configuration_file_its_mode_and_its_owner_are_recorded(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.toml", "")
+    path.chmod(0o640)
+    found = facts(Config(), path, None, tmp_path)
+    assert (str(path), "0640", str(os.getuid())) == tuple(found[f"config.{key}"] for key in ("path", "mode", "uid"))
+
+
+def test_of_this_process_the_capabilities_are_recorded() -> None:
+    assert 0 <= int(facts(Config(), None, None)["capabilities"], 16)
+
+
+def test_of_the_journal_the_end_is_recorded_from_the_beginning_of_a_line(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "journal", "first\n" + "x" * (1 << 16) + "\nlast \udcff\n".encode("utf-8", "replace").decode()
+    )
+    config = replace(Config(), watch={"journal": str(path)})
+    assert "last ?\n" == facts(config, None, None, tmp_path)["journal"]
+    path.write_text("short\n")
+    assert "short\n" == facts(config, None, None, tmp_path)["journal"]
+
+
+def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "etc/resolv.conf").mkdir(parents=True)
+    (tmp_path / "etc/iproute2").mkdir()
+    os.mkfifo(tmp_path / "etc/iproute2/rt_tables")
+    config = replace(Config(), watch={"journal": str(tmp_path / "none")})
+    found = facts(config, None, None, tmp_path)
+    assert not {"/etc/resolv.conf", "journal"} & found.keys()
+    assert "" == found["/etc/iproute2/rt_tables"]
+
+
+def test_facts_are_a_part_of_the_record() -> None:
+    recorded = Recording("now", {"ip": "6"}, "", {}, {}, {"uid": "0", "/etc/resolv.conf": "é\n"})
+    assert recorded == recording.load(recording.dump(recorded))
+    assert (
+        {} == recording.load('{"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": {}}').facts
+    )

@@ -1,0 +1,153 @@
+"""A redacted record shows the same relations between other addresses and names, and nothing of the old ones."""
+
+import json
+import re
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fz_iproute.mirror.policy import PRIVATE
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.record import recording as core_recording
+from fz_iproute.record.redact import Redactor
+from tests.unit.recordings import machine, printed, recording
+
+RECORDED = recording()
+BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
+secrets = st.binary(min_size=1, max_size=16)
+
+
+@st.composite
+def prefixes(draw: st.DrawFn, family: Family) -> Prefix:
+    """Often near those that mean something."""
+    bits = BITS[family]
+    known = {
+        "inet": ["10.0.0.0/8", "192.168.188.0/24", "8.8.8.0/24", "172.16.0.0/12", "100.64.0.0/10", "169.254.0.0/16"]
+    }
+    known["inet6"] = ["fd00::/8", "2001:db8::/32", "fe80::/10", "fe80::/64", "fc00::/7", "2000::/3"]
+    near = Prefix.parse(draw(st.sampled_from(known[family])))
+    host = near.address | draw(st.integers(0, (1 << bits - near.length) - 1))
+    host = draw(st.sampled_from([host, host, draw(st.integers(0, (1 << bits) - 1))]))
+    length = draw(st.integers(0, bits) | st.just(bits) | st.just(near.length))
+    return Prefix(family, host >> bits - length << bits - length, length)
+
+
+pairs = st.sampled_from(FAMILIES).flatmap(lambda family: st.tuples(prefixes(family), prefixes(family)))
+
+
+@given(pairs, secrets)
+def test_what_was_inside_a_prefix_still_is(both: tuple[Prefix, Prefix], secret: bytes) -> None:
+    redactor = Redactor(RECORDED, secret)
+    one, other = both
+    new, new_other = redactor.prefix(one), redactor.prefix(other)
+    assert (one.length, one.family) == (new.length, new.family)
+    assert (one.covers(other), other.covers(one), one == other) == (
+        new.covers(new_other), new_other.covers(new), new == new_other,
+    )  # fmt: skip
+    assert (PRIVATE.covers(one), PRIVATE.covering(one) is None) == (PRIVATE.covers(new), PRIVATE.covering(new) is None)
+    assert PRIVATE.covering(one) == PRIVATE.covering(new)
+
+
+@given(pairs, secrets)
+def test_an_address_goes_with_its_prefix(both: tuple[Prefix, Prefix], secret: bytes) -> None:
+    redactor = Redactor(RECORDED, secret)
+    network, other = both
+    host = other._replace(length=BITS[other.family])
+    text = str(host).partition("/")[0]
+    new = redactor.address(text)
+    assert network.covers(host) == redactor.prefix(network).covers(Prefix.parse(new))
+    assert ip_address(text).is_private == ip_address(new).is_private or not PRIVATE.covers(host)
+    assert str(redactor.prefix(network)) == redactor.address(str(network))
+    # One that has kept its host bits is inside the same network.
+    length = network.length
+    assert redactor.address(f"{text}/{length}").endswith(f"/{length}")
+
+
+@given(
+    st.sampled_from(["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/8", "ff00::/8"]),
+    st.integers(0),
+    secrets,
+)
+def test_what_means_the_same_everywhere_stays(prefix: str, number: int, secret: bytes) -> None:
+    redactor = Redactor(RECORDED, secret)
+    network = ip_network(prefix)
+    host = str(network[number % network.num_addresses])
+    assert host == redactor.address(host)
+    for kept in (prefix, "default", "fe80::/64", "fe80::/10", "0.0.0.0/0", "::/0", "10.0.0.0/8", "all", ""):
+        assert kept == redactor.address(kept)
+
+
+@given(secrets)
+def test_the_first_and_last_address_of_a_network_stay_that(secret: bytes) -> None:
+    redactor = Redactor(RECORDED, secret)
+    for text in ("192.168.188.112/24", "203.0.113.9/28", "2001:db8:7::112/64"):
+        network = ip_network(text, strict=False)
+        new = ip_network(redactor.address(str(network)))
+        assert str(new[0]) == redactor.address(str(network[0]))
+        assert str(new[-1]) == redactor.address(str(network[-1]))
+
+
+TEXT = core_recording.dump(RECORDED)
+OLD = ["office0", "corp1", "corp9", "tun-corp", "alice", "Alice", "enp-", "02:5e:11:22:33:44"]
+PUBLIC = [
+    *("203.0.113.", "192.0.2.0", "198.51.100.", "198.18.0.0"),
+    *("192.168.188.", "10.99.", "10.66.", "172.16.5.", "100.64.0.5", "2001:db8:", "fd00:2021::5", "fe80::5e:11"),
+]
+
+
+@pytest.mark.parametrize("mode", ["observe", "manage"])
+def test_nothing_of_the_old_names_and_addresses_is_left(mode: str) -> None:
+    assert all(old in TEXT for old in [*OLD, *PUBLIC])
+    left: dict[str, int] = {}
+    for number in range(24):
+        text = core_recording.dump(Redactor(recording(mode), bytes([number])).redacted())
+        assert [] == [name for name in OLD if name in text]
+        for address in PUBLIC:
+            left[address] = left.get(address, 0) + (address in text)
+    # By chance, one of few bits may become itself.
+    assert [] == [address for address, times in left.items() if times > 4], left
+
+
+def test_names_are_replaced_wherever_they_stand() -> None:
+    redactor = Redactor(RECORDED, b"secret")
+    hidden = redactor.redacted()
+    assert "ipv4/conf/net3/rp_filter" in hidden.sysctls
+    lines = hidden.outputs["-oneline -4 route show table main"].splitlines()
+    assert re.fullmatch(
+        r"192\.168\.\d+\.0/24 dev net3 proto kernel scope link src 192\.168\.\d+\.\d+ metric 600", lines[0]
+    )
+    assert 'interface = "net1"\n' in hidden.config
+    assert 'interfaces = ["net2", "net3"]\n' in hidden.config
+
+
+@pytest.mark.parametrize("name", ["$x", "a@b", "-x", "ü€", "dev", "fd", "via", "1.2.3.4", "fe80", ";x", "'q", 'a"b'])
+def test_odd_names_are_replaced_too(name: str) -> None:
+    document = machine()
+    document = printed(json.loads(json.dumps(document).replace("office0", json.dumps(name)[1:-1])))
+    document["config"] = ""
+    found = replace(RECORDED, config=document["config"], sysctls=document["sysctls"], outputs=document["ip"])
+    redactor = Redactor(found, b"x")
+    hidden = redactor.redacted()
+    assert redactor.names[name].startswith("net")
+    links = json.loads(hidden.outputs["-json link show"])
+    assert name not in [link["ifname"] for link in links]
+    routes = json.loads(hidden.outputs["-json -4 route show table main"])
+    assert all(route.get("dev", "").startswith("net") or "dev" not in route for route in routes)
+    assert all(f"dev {name} " not in line for line in hidden.outputs["-oneline -4 route show table main"].splitlines())
+
+
+def test_another_secret_gives_other_addresses_and_the_same_one_the_same() -> None:
+    first, again, other = (core_recording.dump(Redactor(RECORDED, secret).redacted()) for secret in (b"1", b"1", b"2"))
+    assert first == again
+    assert first != other
+    addresses = {Redactor(RECORDED, bytes([number])).address("203.0.113.9") for number in range(32)}
+    assert len(addresses) > 24
+
+
+def test_a_redacted_record_is_one() -> None:
+    hidden = Redactor(RECORDED, b"x").redacted()
+    assert hidden == core_recording.load(core_recording.dump(hidden))
+    assert hidden.outputs.keys() >= {"-json link show", "-json address show", "-json -4 -details -Numeric rule show"}
