@@ -31,7 +31,8 @@ from fz_iproute.ip.passes import Pass, Passes, Plans
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config, dump, parse
-from fz_iproute.mirror.model import Command, printable
+from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.words import printable
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -21,6 +21,7 @@ from fz_iproute.mirror.model import Route, Rule
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN
 
 Level = Literal["ok", "info", "warning", "failure"]
 
@@ -260,12 +261,12 @@ def _culprit(machine: Machine, decision: Decision, table: int) -> Rule | None:
     jump = next((step.rule for step in decision.steps if step.verdict == "goto"), None)
     rule = jump or decision.steps[-1].rule
     # What is the machine's own, `local` takes, as it should; and one table of the VPN comes before the other.
-    return None if rule.table in (_LOCAL, *machine.goal.layout.tables) else rule
+    return None if rule.table in (LOCAL, *machine.goal.layout.tables) else rule
 
 
 def _free_way(machine: Machine, culprit: Rule, table: int) -> str:
     """How to have a table asked before this rule."""
-    if (culprit.priority, culprit.table) not in ((32766, _MAIN), (32767, _DEFAULT)):
+    if (culprit.priority, culprit.table) not in ((32766, MAIN), (32767, DEFAULT)):
         return machine.deletion(culprit)
     # Without the kernel's own rules there is no network: it is the VPN's that stands in the wrong place.
     late = next(rule for rule in machine.seen.rules if rule.family == culprit.family and rule.table == table)
@@ -280,9 +281,6 @@ def _host_in(route: Route, family: Family) -> int:
 def _some(names: Sequence[str]) -> str:
     names = list(dict.fromkeys(names))
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-_LOCAL, _MAIN, _DEFAULT = 255, 254, 253
 
 
 @_check("mark")
@@ -448,7 +446,7 @@ def _asymmetric(machine: Machine) -> Iterator[_Said]:
             seen = f"{device}, by which the VPN's client sends, has strict rp_filter"
             yield _Said("warning" if valid else "failure", seen, why, _loosened(machine, device))
     lost: dict[str, list[str]] = defaultdict(list)
-    for route in machine.tables.get(_MAIN, {}).get("inet", ()):
+    for route in machine.tables.get(MAIN, {}).get("inet", ()):
         for device in route.attributes.devices:
             if route.attributes.on_link and device not in machine.goal.tunnels | uplinks:
                 decision = machine.way("inet", _host_in(route, "inet"))
@@ -672,7 +670,7 @@ def _table_lines(facts: Mapping[str, str]) -> Iterator[_TableLine]:
 
 
 def _name_problems(machine: Machine, lines: Iterable[_TableLine]) -> Iterator[_Said]:
-    tables = machine.config.tables.ids | {_DEFAULT, _MAIN, _LOCAL}
+    tables = machine.config.tables.ids | {DEFAULT, MAIN, LOCAL}
     ids: dict[str, int] = {}
     names: dict[int, str] = {}
     for line in lines:

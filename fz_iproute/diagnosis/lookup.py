@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from fz_iproute.mirror.model import Link, Route, Rule
 from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.words import LOCAL, REFUSALS
 
 # "unresolved" is a goto to a rule that is not there.
 Verdict = Literal["decides", "does not fit", "no route", "throw", "suppressed", "goto", "unresolved", "nop"]
@@ -82,8 +83,6 @@ _ERRORS = {
     "blackhole": "Invalid argument",
     "prohibit": "Permission denied",
 }
-# `ip -Numeric` prints the actions as numbers.
-_REFUSALS = ("blackhole", "unreachable", "prohibit")
 
 
 class Tables:
@@ -155,7 +154,7 @@ def _without_rules(packet: Packet, tables: Tables, links: Mapping[str, Link]) ->
     return None
 
 
-_LOCAL = Rule("inet", 0, "lookup", 255)
+_LOCAL = Rule("inet", 0, "lookup", LOCAL)
 
 
 def _special(packet: Packet) -> str:
@@ -174,7 +173,7 @@ def _ask(rule: Rule, packet: Packet, tables: Tables, links: Mapping[str, Link]) 
         return Step(rule, "does not fit", why)
     if rule.action == "goto":
         return Step(rule, "goto", why)
-    if rule.action in _REFUSALS:
+    if rule.action in REFUSALS.values():
         return Step(rule, "decides", why)
     if rule.action != "lookup":
         return Step(rule, "nop", why, doubt="" if rule.action == "nop" else "an unknown action; taken for nop")

@@ -9,8 +9,7 @@ from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import Route, Snapshot
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.prefix import Prefix
-
-_LOCAL = 255
+from fz_iproute.mirror.words import LOCAL
 
 
 class Case(NamedTuple):
@@ -31,9 +30,9 @@ def sentence(case: Case) -> str:
     if decision.outcome not in ("unicast", "multicast", "broadcast"):
         return _refused(case)
     by = " or ".join(decision.devices)
-    if decision.outcome == "multicast" and decision.table == _LOCAL:
+    if decision.outcome == "multicast" and decision.table == LOCAL:
         return f"leaves by {by} to those who listen there, because IPv6 multicast belongs to an interface"
-    if decision.outcome == "broadcast" and decision.table == _LOCAL:
+    if decision.outcome == "broadcast" and decision.table == LOCAL:
         return f"leaves by {by} to everybody on the LAN, because it is its broadcast address"
     if decision.route is None:
         return f"leaves by {by}, to which the sender is bound: no route is asked"

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 
 from fz_iproute.diagnosis.status import Line, RuleLine, Status
-from fz_iproute.mirror.model import printable
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.tunnel import Layout
+from fz_iproute.mirror.words import printable
 
 _MARKS = {"in step": "=", "missing": "+", "stale": "-", "changed": "~", "skipped": "!", "theirs": " "}
 _COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yellow, red

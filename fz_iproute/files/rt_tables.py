@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from fz_iproute.mirror.model import KERNEL_TABLES
 from fz_iproute.mirror.rt_tables import parsed
+from fz_iproute.mirror.words import TABLE_NUMBERS
 
 # Newer ones bring theirs in /usr; what is in /etc counts more. Both may have drop-ins.
 _FOLDERS = ("usr/share/iproute2", "usr/lib/iproute2", "etc/iproute2")
@@ -12,7 +12,7 @@ _FOLDERS = ("usr/share/iproute2", "usr/lib/iproute2", "etc/iproute2")
 
 def table_ids() -> dict[str, int]:
     """The ids of tables by name. What cannot be read names nothing."""
-    return {name: number for number, name in KERNEL_TABLES.items()} | {name: number for _, name, number in _named()}
+    return TABLE_NUMBERS | {name: number for _, name, number in _named()}
 
 
 def misleading() -> dict[int, str]:

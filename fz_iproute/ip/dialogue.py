@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from fz_iproute.ip.apply import MOST_LINES
-from fz_iproute.ip.ip import OPTION, TIMEOUT, Answer, Asked, Ip, Process, is_ready
+from fz_iproute.ip.ip import TIMEOUT, Answer, Asked, Ip, Process, is_ready
 from fz_iproute.mirror.model import has_numbers
 from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import FAMILY_OPTION
 
 # `ip -batch` leaks about 4 KB a line: 8 MB, for one that is to be kept.
 _WORN_OUT = 2_000
@@ -42,7 +43,7 @@ class Dialogue:
         self.open = True
         self.code: int | None = None  # how it ended; None if it did not, and was silent
         self._heard = b""
-        words = ("-json", OPTION[family], "-force", "-batch", "-")
+        words = ("-json", FAMILY_OPTION[family], "-force", "-batch", "-")
         self._argv = ("ip", *words)
         (stdin, self._stdin), (self._stdout, stdout) = os.pipe(), os.pipe()
         # A file, and no pipe: it does not wait for us with its complaints while we wait for it to read on.
@@ -228,7 +229,7 @@ class TalkingIp(Ip):
             return super().ask(family, *questions, first=first)
         if self.trace:
             for line in (*first, *questions):
-                self.trace(f"ip {OPTION[family]} {line}")
+                self.trace(f"ip {FAMILY_OPTION[family]} {line}")
         asked = questions or (_MARKER,)
         started = time.monotonic()
         turn = dialogue.say([*first, *asked], len(asked))

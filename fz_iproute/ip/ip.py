@@ -19,6 +19,7 @@ from fz_iproute.ip.version import OLDEST, is_too_old
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.parse import Document, answer_of, documents_of
 from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.words import FAMILY_OPTION
 
 # The longest a single `ip` may take; a dump of a million routes needs about half a second.
 TIMEOUT = 10.0
@@ -40,9 +41,6 @@ _MOST_TRIES = 8
 
 # For each question, what parse.answer_of() makes of its answer.
 Answers = dict[Family, list[list[Any]]]
-
-# Families are an option of the process, not of a line.
-OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
 
 
 class Answer(NamedTuple):
@@ -221,7 +219,7 @@ class Spelling:
 
     def __init__(self, netns: str | None = None) -> None:
         ip = ("ip", "-n", netns) if netns else ("ip",)
-        self._starts = {"inet": shlex.join(ip), "inet6": shlex.join((*ip, OPTION["inet6"]))}
+        self._starts = {"inet": shlex.join(ip), "inet6": shlex.join((*ip, FAMILY_OPTION["inet6"]))}
 
     def line(self, command: Command) -> str:
         """The command as a line for a shell: what is printed is what is run."""
@@ -316,7 +314,7 @@ class Ip:
         several lines share, `ip` has to filter all routes of the family by itself. A line that fails does not
         stop the others.
         """
-        options = ("-json", OPTION[family]) if family else ("-json",)
+        options = ("-json", FAMILY_OPTION[family]) if family else ("-json",)
         if len(questions) == 1 and not first:
             running = self.start(*options, *questions[0].split())
         else:
@@ -389,7 +387,7 @@ class Ip:
 
     def way(self, words: Sequence[str], family: Family) -> Document | str:
         """The document of `ip route get`, or the kernel's refusal in its own words."""
-        answer = self.start("-json", OPTION[family], "route", "get", *words).answer()
+        answer = self.start("-json", FAMILY_OPTION[family], "route", "get", *words).answer()
         if answer.code == 2:
             return answer.words
         if answer.code != 0:
@@ -407,7 +405,7 @@ class Ip:
     def text(self, family: Family, question: str) -> list[str]:
         """What `ip` says to a question in words, a line each. ReadFailed if there is any doubt."""
         for _ in range(_MOST_TRIES):
-            answer = self.start("-oneline", OPTION[family], *question.split()).answer()
+            answer = self.start("-oneline", FAMILY_OPTION[family], *question.split()).answer()
             if _INTERRUPTED not in answer.stderr:
                 break
         if answer.code != 0 or _INTERRUPTED in answer.stderr:

@@ -11,24 +11,21 @@ from fz_iproute.ip.ip import Answers, Asked, Source
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
-from fz_iproute.mirror.model import KERNEL_TABLES, Link, Nexthop, Route, Rule, Snapshot
+from fz_iproute.mirror.model import Link, Nexthop, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Document, Listed
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.words import MAIN, RULES_IN_DETAIL, of_table
 
 # `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
 _LOCKED = re.compile(
     r" (?:mtu|window|rtt|rttvar|ssthresh|cwnd|advmss|reordering|hoplimit|initcwnd|initrwnd|quickack|congctl) lock "
 )
 
-_MAIN_TABLE = 254
 _DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # behind the type, if that is not unicast
 
-_MAIN = "route show table main"
+_MAIN = of_table(MAIN)
 _SCOPE_LINK = f"{_MAIN} scope link"
 _RULES = "rule show"
-# As a question of its own, never in a batch: it has options of the process. Names of tables are anybody's, and who
-# has made a rule is a detail.
-RULES_IN_DETAIL = "-details -Numeric rule show"
 
 _Found = dict[tuple[Family, str], list[Any]]
 
@@ -140,7 +137,7 @@ class Reader:
         return Snapshot(
             links=links,
             rules=rules,
-            main=routes(_MAIN_TABLE, main),
+            main=routes(MAIN, main),
             tables={number: routes(number, listings) for number, listings in tables.items()},
             numbered={family: parse.numbered(found.get((family, "address show"), ()), family) for family in FAMILIES},
             expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
@@ -234,11 +231,6 @@ def shape_is_known() -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
-
-
-def of_table(table: int) -> str:
-    """The question for all routes of a table. The kernel's own are asked for by name: a number may be one's name."""
-    return f"route show table {KERNEL_TABLES.get(table, table)}"
 
 
 class _Parsed(NamedTuple):

@@ -12,7 +12,6 @@ from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.files.config_file import VARIABLE
 from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.reader import RULES_IN_DETAIL, of_table
 from fz_iproute.lab import namespace, rebuild
 from fz_iproute.lab.rebuild import FAR, Lost, Record
 from fz_iproute.log import Log
@@ -22,6 +21,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Command, Link
 from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import MAIN, RULES_IN_DETAIL, of_table
 from fz_iproute.record import sysctl
 from fz_iproute.record.recorded_ip import RecordedIp, load_recording
 from fz_iproute.record.recording import Recording, question_key
@@ -267,7 +267,7 @@ def demo() -> Recording:
     for family in FAMILIES:
         printed |= {
             question_key(family, RULES_IN_DETAIL, "-json"): rules if family == "inet" else rules[:-1],
-            question_key(family, of_table(254), "-json"): main[family],
+            question_key(family, of_table(MAIN), "-json"): main[family],
             question_key(family, of_table(table), "-json"): [
                 {"dst": prefix, "dev": "tun-firezone", "protocol": "static"} for prefix in vpn[family]
             ],

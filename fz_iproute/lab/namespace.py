@@ -14,10 +14,11 @@ from pathlib import Path
 
 from fz_iproute.errors import NotPermitted
 from fz_iproute.ip.apply import Refusal, Work
-from fz_iproute.ip.ip import OPTION, Ip
+from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.monitor import die_with_parent
 from fz_iproute.lab.rebuild import is_batchable, is_group
 from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.words import FAMILY_OPTION
 
 _LIBC = ctypes.CDLL(None, use_errno=True)  # os.unshare came with Python 3.12, and mount never
 _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000000
@@ -155,7 +156,7 @@ _SAID_ALREADY = "RTNETLINK answers: File exists"
 
 def _alone(ip: Ip, command: Command) -> list[Refusal]:
     """With a process of its own, whose arguments may hold anything."""
-    family = () if is_group(command) else (OPTION[command.family],)
+    family = () if is_group(command) else (FAMILY_OPTION[command.family],)
     answer = ip.start(*family, *command.words).answer()
     return [] if answer.code == 0 or answer.words == _SAID_ALREADY else [Refusal(command, answer.words)]
 

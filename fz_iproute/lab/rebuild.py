@@ -14,12 +14,11 @@ from fz_iproute.mirror import parse
 from fz_iproute.mirror.model import Command, Link, Route, Rule
 from fz_iproute.mirror.parse import Document, Listed
 from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import LOCAL, MAIN, PROTOCOLS, TABLE_NUMBERS, is_word
 
 # The network namespace that holds the far ends of all cables.
 FAR = "neighbour"
 
-_MAIN, _LOCAL = 254, 255
-_TABLE_NAMES = {"default": 253, "main": _MAIN, "local": _LOCAL}
 _TABLE = re.compile(r"-json (-[46]) route show table (\w+)", re.ASCII)
 
 # Routers whom the far ends play. More than this is no network for people to look at.
@@ -76,18 +75,15 @@ def recorded_tables(keys: Iterable[str]) -> Iterator[tuple[Family, int, str]]:
         if match := _TABLE.fullmatch(key):
             family: Family = "inet" if match[1] == "-4" else "inet6"
             name = match[2]
-            number = _TABLE_NAMES.get(name, int(name) if name.isdecimal() else 0)
-            if number != _LOCAL:
+            number = TABLE_NUMBERS.get(name, int(name) if name.isdecimal() else 0)
+            if number != LOCAL:
                 yield family, number, f"route show table {name}"
 
 
 def is_batchable(words: Sequence[str]) -> bool:
     """True if a line of a batch says exactly these words."""
     # A backslash at the end of a line would join the next one to it.
-    return all(_WORD.fullmatch(word) and word.isprintable() for word in words) and not words[-1].endswith("\\")
-
-
-_WORD = re.compile(r"""[^\s#'"][^\s#]*""")
+    return all(is_word(word) for word in words) and not words[-1].endswith("\\")
 
 
 def is_name(name: object) -> bool:
@@ -261,7 +257,7 @@ def _address(address: Document, link: Link) -> Command | Lost:
     if not all(_VALUE.fullmatch(word) for word in words):
         return Lost(what, "it has a value that `ip` does not print")
     label = address.get("label", link.name)
-    if label != link.name and link.word == link.name and _WORD.fullmatch(label) and label.isprintable():
+    if label != link.name and link.word == link.name and is_word(label):
         words += ["label", label]
     return Command.of(family, ("address", "add", *words, "dev", link.word))
 
@@ -361,7 +357,7 @@ def routes(record: Record, links: Mapping[str, Link]) -> tuple[list[Command | Lo
         numbered = [(dst, {**rest, "protocol": _number_of(rest.get("protocol", "boot"))}) for dst, rest in listing]
         found = parse.routes(numbered, family, links)
         dependent = {_group(route) for route in found if _is_dependent(route)}
-        locks = _Locks(record.words.get(family, ()), found) if table == _MAIN else None
+        locks = _Locks(record.words.get(family, ()), found) if table == MAIN else None
         for route in found:
             (late if _group(route) in dependent else early).append(_route(family, table, route, locks))
     return early, late
@@ -574,15 +570,4 @@ _ACTIONS = {name: name for name in ("nop", "l3mdev", "blackhole", "unreachable",
 
 def _number_of(protocol: str) -> str:
     """A number if it is known: one `ip` that reads names after numbers mistakes the former for the latter."""
-    return _PROTOCOLS.get(protocol, protocol)
-
-
-# iproute2's rt_protos.
-_PROTOCOLS = {
-    name: str(number)
-    for number, name in {
-        0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 8: "gated", 9: "ra", 10: "mrt", 11: "zebra",
-        12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk", 16: "dhcp", 18: "keepalived", 42: "babel", 84: "ovn",
-        99: "openr", 186: "bgp", 187: "isis", 188: "ospf", 189: "rip", 192: "eigrp",
-    }.items()
-}  # fmt: skip
+    return PROTOCOLS.get(protocol, protocol)

@@ -7,8 +7,9 @@ from reprlib import Repr
 from typing import Any
 
 from fz_iproute.errors import UsageError
-from fz_iproute.mirror.model import FULL_MASK, KERNEL_TABLES, Mark
+from fz_iproute.mirror.model import FULL_MASK, Mark
 from fz_iproute.mirror.prefix import FAMILIES, Prefix
+from fz_iproute.mirror.words import KERNEL_TABLES
 
 # A check takes the value as TOML gives it and returns it as the program wants it, or raises ValueError.
 Check = Callable[[Any], Any]

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import KERNEL_TABLES, Route, Rule, Snapshot
+from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.policy import Policy, Verdict
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.tunnel import Layout
+from fz_iproute.mirror.words import KERNEL_TABLES
 
 
 def layout(config: Config, rules: Sequence[Rule]) -> Layout:

@@ -6,11 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from fz_iproute.mirror.prefix import Family, Prefix
-
-
-def printable(text: str) -> str:
-    """For a terminal: the name of an interface may hold any sign, which would talk to it."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+from fz_iproute.mirror.words import printable, table_name
 
 
 class Attributes(NamedTuple):
@@ -142,13 +138,10 @@ class Rule(NamedTuple):
                 words += [name, device]
         words += _spelled(dict(self.options))
         if self.action == "lookup":
-            words += ["lookup", KERNEL_TABLES.get(self.table, str(self.table))]
+            words += ["lookup", table_name(self.table)]
         elif self.action != "goto":
             words += [self.action]
         return printable(" ".join(words))
-
-
-KERNEL_TABLES = {253: "default", 254: "main", 255: "local"}
 
 
 def _spelled(options: dict[str, str]) -> Iterator[str]:
@@ -238,8 +231,7 @@ class Outcome(NamedTuple):
 
     def __str__(self) -> str:
         # The words may have come from anywhere: nothing in them is for the terminal.
-        words = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in self.words)
-        return f"{self.result}: {words}" if words else self.result
+        return f"{self.result}: {printable(self.words)}" if self.words else self.result
 
 
 WORKED = Outcome("worked")

@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fz_iproute.mirror.model import KERNEL_TABLES, Attributes, Link, Mark, Nexthop, Route, Rule, printable
+from fz_iproute.mirror.model import Attributes, Link, Mark, Nexthop, Route, Rule
 from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.words import PROTOCOLS, REFUSALS, TABLE_NUMBERS, is_word, printable
 
 Document = dict[str, Any]
 
@@ -14,9 +15,6 @@ Document = dict[str, Any]
 # shapes, so those that differ in nothing but their destination may share one rest.
 Listed = tuple[str, Document]
 
-# A batch line is split at white space, `#` starts a comment even inside quotes, a leading quote starts a
-# quoted word; the rest of the printable characters mean themselves.
-_DEVICE = re.compile(r"""[^\s#'"][^\s#]*""")
 _VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
 _NO_PART = re.compile(r"[^\w.:/+-]", re.ASCII)
 
@@ -162,7 +160,7 @@ def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
 
 
 def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | None:
-    if _DEVICE.fullmatch(name) and name.isprintable():
+    if is_word(name):
         return name
     # `ip` takes `if7` for the link with index 7, unless a link really bears that name.
     return None if f"if{index}" in others else f"if{index}"
@@ -203,7 +201,7 @@ def _rule(document: Document, family: Family) -> Rule:
 
 
 def _protocol(name: str) -> str:
-    return _PROTOCOLS.get(name, name)
+    return _PROTOCOL_NAMES.get(name, name)
 
 
 def table_number(name: str) -> int:
@@ -215,14 +213,14 @@ def table_number(name: str) -> int:
 
 
 def _table(name: str) -> int | None:
-    return int(name) if name.isdecimal() else _KERNEL_TABLES.get(name)
+    return int(name) if name.isdecimal() else TABLE_NUMBERS.get(name)
 
 
 def _action(document: Document) -> str:
     if "table" in document:
         return "lookup"
     if "action" in document:
-        return _REFUSALS.get(document["action"], str(document["action"]))
+        return REFUSALS.get(document["action"], str(document["action"]))
     return str(next((key for key in ("goto", "nop", "l3mdev") if key in document), "unknown"))
 
 
@@ -249,10 +247,7 @@ _RULE_KEYS = frozenset([
 # fmt: on
 # iproute2 6.15 prints the mask of a single port, even if it is all of it.
 _WHOLE_PORTS = (("sport_mask", "0xffff"), ("dport_mask", "0xffff"))
-_KERNEL_TABLES = {name: number for number, name in KERNEL_TABLES.items()}
-# What -Numeric makes of names: the types of routes, and the first of iproute2's rt_protos.
-_REFUSALS = {"6": "blackhole", "7": "unreachable", "8": "prohibit"}
-_PROTOCOLS = {"0": "unspec", "2": "kernel", "3": "boot", "4": "static"}
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
 def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:

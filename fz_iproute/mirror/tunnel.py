@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import KERNEL_TABLES, Mark, Route, Rule, Snapshot
+from fz_iproute.mirror.model import Mark, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import KERNEL_TABLES
 
 # Behind every other route to the same destination: the kernel turns to it in the moment in which the last of them goes.
 BACKSTOP_METRIC = 2**32 - 1

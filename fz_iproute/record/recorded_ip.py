@@ -9,9 +9,9 @@ from typing import Any
 
 from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.ip.ip import Answer, Asked
-from fz_iproute.ip.reader import of_table
 from fz_iproute.mirror.parse import answer_of, listed
 from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.words import LOCAL, of_table
 from fz_iproute.record import recording
 from fz_iproute.record.recording import Recording, Unusable, question_key
 
@@ -54,7 +54,6 @@ def blamed_on(path: Path) -> Iterator[None]:
 
 _SHORT = Repr()
 _SHORT.maxother = 200
-_LOCAL = 255
 
 
 class RecordedIp:
@@ -79,7 +78,7 @@ class RecordedIp:
             return self._recorded_answer(None, question)
         whole, selector = recording.narrowed(family, question)
         key = question_key(family, whole, "-json")
-        is_derived = whole == of_table(_LOCAL) and key not in self._recorded.outputs
+        is_derived = whole == of_table(LOCAL) and key not in self._recorded.outputs
         try:
             if is_derived:
                 addresses = self._recorded_answer(None, "address show")

@@ -7,13 +7,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 from fz_iproute.mirror.parse import Document, Listed
 from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.words import FAMILY_OPTION, RULES_IN_DETAIL
 
 SCHEMA = 1
-
-_OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
-
-# Rules are recorded in detail only: with who has made them, and the numbers of their tables.
-_RULES_IN_DETAIL = "-details -Numeric rule show"
 
 
 class Unusable(ValueError):
@@ -34,7 +30,7 @@ class Recording:
 
 def question_key(family: Family | None, question: str, *options: str) -> str:
     """The arguments of `ip` for a question."""
-    return " ".join([*options, *([_OPTION[family]] if family else []), question])
+    return " ".join([*options, *([FAMILY_OPTION[family]] if family else []), question])
 
 
 def dump(recording: Recording) -> str:
@@ -78,7 +74,7 @@ _PARTS = {"taken": str, "versions": dict, "config": str, "sysctls": dict, "ip": 
 def narrowed(family: Family, question: str) -> tuple[str, list[str]]:
     """The recorded question that a narrower one is a part of, and the words that narrow it."""
     if question == "rule show":
-        return _RULES_IN_DETAIL, []
+        return RULES_IN_DETAIL, []
     words = question.split()
     if words[:3] == ["route", "show", "table"]:
         return " ".join(words[:4]), words[4:]

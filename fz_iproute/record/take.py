@@ -7,16 +7,15 @@ from pathlib import Path
 
 from fz_iproute import __version__
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.reader import RULES_IN_DETAIL, lan_questions, of_table
+from fz_iproute.ip.reader import lan_questions
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import LOCAL, MAIN, RULES_IN_DETAIL, of_table
 from fz_iproute.record.facts import facts
 from fz_iproute.record.recording import Recording, question_key
 from fz_iproute.record.sysctl import sysctls
-
-_MAIN, _LOCAL = 254, 255
 
 
 def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local: bool = False) -> Recording:
@@ -37,9 +36,9 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
         record(family, RULES_IN_DETAIL)
         (rules,) = ip.answers(ip.ask(family, RULES_IN_DETAIL))
         reached = {rule.table for rule in parse.rules(rules, family) if rule.table}
-        tables = (reached | {_MAIN} | config.tables.ids) - (set() if local else {_LOCAL})
+        tables = (reached | {MAIN} | config.tables.ids) - (set() if local else {LOCAL})
         record(family, *(of_table(table) for table in sorted(tables)))
-        if '"metrics"' in outputs[question_key(family, of_table(_MAIN), "-json")]:
+        if '"metrics"' in outputs[question_key(family, of_table(MAIN), "-json")]:
             # Whether a metric is locked, only words tell.
             for question in lan_questions(config, family):
                 lines = ip.text(family, question)

@@ -12,17 +12,16 @@ from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.reader import Reader, of_table, shape_is_known
+from fz_iproute.ip.reader import Reader, shape_is_known
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import LOCAL, of_table
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
 from fz_iproute.record.recording import Recording, question_key
 from fz_iproute.record.take import take, take_without_ip
-
-_LOCAL = 255
 
 
 def of_machine(path: Path | None, netns: str | None, trace: Callable[[str], None] | None) -> list[Finding]:
@@ -86,8 +85,8 @@ def _tables(
     objects = parse.nexthops(nexthops)
     tables: dict[int, dict[Family, tuple[Route, ...]]] = defaultdict(dict)
     for family in FAMILIES:
-        (local,) = ip.answers(ip.ask(family, of_table(_LOCAL)))
-        tables[_LOCAL][family] = parse.routes(local, family, links)
+        (local,) = ip.answers(ip.ask(family, of_table(LOCAL)))
+        tables[LOCAL][family] = parse.routes(local, family, links)
         start = question_key(family, "route show table ", "-json")
         for key in recorded.outputs:
             name = key.removeprefix(start)

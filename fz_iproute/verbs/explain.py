@@ -12,8 +12,8 @@ from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import desired
-from fz_iproute.mirror.model import printable
 from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.words import printable
 
 
 class Question(NamedTuple):

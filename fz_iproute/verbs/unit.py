@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import KERNEL_TABLES
+from fz_iproute.mirror.words import KERNEL_TABLES
 
 # What each is called on the command line, and which file of the package it is.
 UNITS = {"systemd": "fz-iproute.service", "timer": "fz-iproute-sync.timer", "cron": "fz-iproute.cron"}

@@ -3,8 +3,9 @@
 from typing import Any
 
 from fz_iproute.ip.ip import Asked
-from fz_iproute.ip.reader import RULES_IN_DETAIL, Reader
+from fz_iproute.ip.reader import Reader
 from fz_iproute.mirror.config import Config, Tunnel
+from fz_iproute.mirror.words import RULES_IN_DETAIL
 
 PLAIN = [{"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "539098368"}]
 

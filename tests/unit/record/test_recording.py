@@ -18,7 +18,7 @@ from fz_iproute.ip.passes import Plans
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror.model import printable
+from fz_iproute.mirror.words import printable
 from fz_iproute.record import recording as core_recording
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on
 from fz_iproute.record.recording import Recording, Unusable
