@@ -6,7 +6,7 @@ from hypothesis import Phase, assume, given, note, settings
 from hypothesis import strategies as st
 
 from fz_iproute.mirror.config import Config, Lan, Rules, Tables, Tunnel, replace
-from fz_iproute.mirror.desired import layout
+from fz_iproute.mirror.desired import layout_of
 from fz_iproute.mirror.model import Command, Mark
 from fz_iproute.mirror.plan import leftovers, plan, take_out
 from fz_iproute.mirror.prefix import Prefix
@@ -104,7 +104,7 @@ def assert_moves(start: FakeKernel, one: Config, other: Config, *, watching: boo
 
 def roles(config: Config, kernel: FakeKernel) -> dict[int, str]:
     """What each table of the layout is for."""
-    plane = layout(config, kernel.rules)
+    plane = layout_of(config, kernel.rules)
     if plane.name == "single":
         return {plane.user: "single"}
     return {plane.user: "user", plane.mirror: "lan", plane.internet: "internet"}

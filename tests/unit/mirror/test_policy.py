@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config, replace
-from fz_iproute.mirror.desired import desired, layout
+from fz_iproute.mirror.desired import desired, layout_of
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.policy import Policy
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
@@ -136,7 +136,7 @@ def test_a_wrong_interface_name_does_not_make_the_vpns_routes_ours() -> None:
 )
 def test_the_layout_follows_the_rules_unless_it_is_set(setting, tables, expected) -> None:
     rules = [lookup(table, family="inet6") for table in tables]
-    assert expected == layout(replace(Config(), tables={"layout": setting}), rules)[:3:2]
+    assert expected == layout_of(replace(Config(), tables={"layout": setting}), rules)[:3:2]
 
 
 # In corners of their own, side by side, and around each other.
