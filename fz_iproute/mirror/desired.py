@@ -211,14 +211,10 @@ def _proof(
 
 
 def _source_is_gone(attributes: Attributes, main: Iterable[Route]) -> bool:
-    """The device has connected routes in main, but none with this source address."""
-    sources = {
-        _source(other)
-        for _, other in main
-        if other.devices == attributes.devices and other.on_link and other.is_of("kernel")
-    } - {""}
-    source = _source(attributes)
-    return bool(source and sources) and source not in sources
+    """The device has connected routes in main, but no connected route has this source address."""
+    connected = [other for _, other in main if other.on_link and other.is_of("kernel") and _source(other)]
+    has_some = any(other.devices == attributes.devices for other in connected)
+    return has_some and bool(source := _source(attributes)) and source not in map(_source, connected)
 
 
 def _source(attributes: Attributes) -> str:

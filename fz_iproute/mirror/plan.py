@@ -101,7 +101,7 @@ def check_parts(desired: Desired) -> None:
             least = sum(other not in settled for other in before)
             has_moved = table not in settled and not least <= part <= len(before)
             was_vpns = (layout.name, table) == ("tiered", layout.mirror) and any(
-                route.dst != "default" and not _is_copy(route, desired.tunnels)
+                route.dst != "default" and is_tunnel_route(route) and not _is_copy(route, desired.tunnels)
                 for route in desired.contents[family][table].ours
             )
             if has_moved or was_vpns:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, own_tables
 from fz_iproute.mirror.model import Command, Link, Mark, Route, Rule, Snapshot
-from fz_iproute.mirror.plan import plan, take_out
+from fz_iproute.mirror.plan import check_parts, plan, take_out
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from tests.unit.fake_table import FakeTable
 from tests.unit.routes import gatewayed, route
@@ -15,7 +15,7 @@ from tests.unit.routes import gatewayed, route
 MAIN = 254
 DEVICES = ["lo", "wlan0", "docker0", "uplink0", "tun-a", "tun-b"]
 LINKS = {
-    name: Link(name, ifindex, up=True, loopback=name == "lo", word=name)
+    name: Link(name, ifindex, up=True, loopback=name == "lo", word=name, may_be_tunnel=name.startswith("tun"))
     for ifindex, name in enumerate(DEVICES, start=1)
 }
 _LAN = [
@@ -68,20 +68,22 @@ class FakeKernel:
     def look(self, config: Config) -> Desired:
         return desired(config, self.snapshot(config))
 
+    def planned(self, config: Config) -> list[Command]:
+        """The plan. UsageError if a table would have to play another part."""
+        goal = self.look(config)
+        check_parts(goal)
+        return plan(goal)
+
     def sync(self, config: Config) -> list[Command]:
-        """Carry out the plan, and what is due then, if the way leads through a spare table."""
-        done: list[Command] = []
-        for _ in range(2):
-            goal = self.look(config)
-            due = plan(goal)
-            self.run(due, goal)
-            done += due
-        assert [] == plan(self.look(config))
-        return done
+        """Carry out the plan."""
+        due = self.planned(config)
+        self.run(due, self.look(config))
+        assert [] == self.planned(config)
+        return due
 
     def syncing(self, config: Config, refuses: Callable[[Command], bool]) -> Iterator[Command]:
-        """Each command of a sync, when it has been run or refused: what waits is left to the next reading."""
-        for _ in range(5):
+        """Each command of a sync, after it was run or refused. Commands that wait are left to the next reading."""
+        for _ in range(3):
             goal = self.look(config)
             for command in plan(goal):
                 if not command.waits:

@@ -190,9 +190,7 @@ PAIRS = [
         ("single", "tiered"),
         ("tiered", "single"),
         ("tiered", "single, another mark"),
-        ("single", "the LAN where single was"),
         ("single, closed", "tiered, other priorities"),
-        ("tiered", "tiered, parts swapped"),
     ]
 ]
 
@@ -210,3 +208,38 @@ def test_a_move_has_no_gap_and_no_leak_and_can_be_interrupted_anywhere(
         return mover.laptop.state()
 
     interrupted_everywhere(mover, one, due, other.ways, finish, goal)
+
+
+SWAPS = [
+    (BY_NAME[one], BY_NAME[other])
+    for one, other in [
+        ("single", "the LAN where single was"),
+        ("single", "the internet where single was"),
+        ("tiered", "single where the LAN was"),
+        ("tiered", "tiered, parts swapped"),
+    ]
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SWAPS, ids=lambda setting: setting.name)
+def test_tables_that_would_swap_their_parts_are_refused_until_down_has_run(
+    one: Setting, other: Setting, mover: Mover
+) -> None:
+    _, goal = mover.fresh(other)
+    mover.reset(mover.fresh(one)[0])
+    laptop = mover.laptop
+    before = laptop.state()
+    for words in (["sync"], ["sync", "--dry-run"], ["plan"], ["watch"]):
+        done = laptop.fz_done(*words, config=other.text)
+        assert (2, "") == (done.returncode, done.stdout)
+        (line,) = done.stderr.splitlines()
+        assert "run `fz-iproute down` first" in line
+    for words in (["status"], ["explain", "8.8.8.8"], ["doctor"]):
+        done = laptop.fz_done(*words, config=other.text)
+        assert done.returncode in (0, 1) and done.stdout
+    assert before == laptop.state()
+    assert one.ways == laptop.leads(PROBES)
+    laptop.fz("down", config=other.text)
+    assert mover.bare == laptop.state()
+    laptop.fz("sync", config=other.text)
+    assert goal == laptop.state()

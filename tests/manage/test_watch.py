@@ -195,15 +195,12 @@ def test_while_the_default_file_is_away_packets_do_not_leave_the_tunnel(
 
 
 ELSEWHERE = {"single": 1001, "user": 1002, "lan": 1003, "internet": 1004}
-# The table of each part is that of another one before.
-SWAPPED = {"single": 9, "user": TIERS[2], "lan": TIERS[0], "internet": TIERS[1]}
 CHANGES = {
     "internet": manage(internet=False),
     "routes": manage(routes=["100.96.0.0/11", "10.1.0.0/16", "fd00:1::/48"]),
     "layout": TIERED,
     "priority": manage(rules={"single": 50}),
     "tables": manage(tables=dict(ELSEWHERE)),
-    "parts": manage(layout="tiered", tables=dict(SWAPPED)),
     "mark": manage(fwmark="0x2021/0xffff"),
     "mark, tables and layout": manage(layout="tiered", fwmark=9, tables=dict(ELSEWHERE)),
     "all": manage(interface="tun-other", layout="tiered", fwmark=9, tables=dict(ELSEWHERE), internet=False, routes=[]),
@@ -223,6 +220,19 @@ def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(text: str, l
     reloaded(daemon, text)
     wait_until(lambda: expected == laptop.state(), "nothing of the former configuration is left")
     assert [] == daemon.complaints, daemon.log
+
+
+def test_a_configuration_that_swaps_tables_is_refused_and_the_last_good_one_stays(laptop: Laptop, watch: Watch) -> None:
+    daemon = watch(TIERED)
+    whole = laptop.state()
+    daemon.config.write_text(
+        manage(layout="tiered", tables={"single": 9, "user": TIERS[2], "lan": TIERS[0], "internet": TIERS[1]})
+    )
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("run `fz-iproute down` first")
+    daemon.wait_for("the last good configuration stays in force")
+    laptop.ip("rule", "del", "pref", str(PRIORITIES[1]))
+    wait_until(lambda: whole == laptop.state(), "the last good configuration is in force")
 
 
 def test_while_it_moves_the_lan_and_the_vpn_are_reached(laptop: Laptop, watch: Watch) -> None:
@@ -247,7 +257,6 @@ def test_while_it_moves_the_lan_and_the_vpn_are_reached(laptop: Laptop, watch: W
     try:
         for text in (
             TIERED,
-            manage(layout="tiered", tables=dict(SWAPPED)),
             manage(tables=dict(ELSEWHERE)),
             manage(layout="tiered", rules={"tiered": [5, 6, 7]}),
             SINGLE,

@@ -95,12 +95,27 @@ def test_sync_leaves_foreign_routes_of_the_table_alone(machine: Machine) -> None
         assert any(f" {dst} " in f" {line} " for line in lines), dst
 
 
-def test_a_wrong_name_of_the_tunnel_costs_the_vpn_no_route(machine: Machine) -> None:
+@pytest.mark.parametrize("internet", [True, False], ids=["with a default route", "without"])
+def test_a_wrong_name_of_the_tunnel_costs_the_vpn_no_route(internet: bool, machine: Machine) -> None:
     wrong = '[tunnel]\ninterface = "wg-somewhere"\n'
-    before = [line for family in FAMILIES for line in machine.routes(family) if TUNNEL in line]
+    machine.tunnel("corp", "100.70.0.1/24", "fd00:70::1/64")
+    for device, number in ((TUNNEL, 66), ("corp", 67)):
+        machine.batch(
+            [
+                f"route add 10.{number}.0.0/16 dev {device} table {MIRROR}",  # scope link, as a copy would have it
+                f"route add 10.{number}.7.0/24 dev {device} proto kernel scope link src 192.168.188.112 table {MIRROR}",
+                f"-6 route add fd00:{number}::/48 dev {device} proto kernel table {MIRROR}",
+            ]
+        )
+    if not internet:
+        machine.batch([f"{option}route del default dev {TUNNEL} table {MIRROR}" for option in ("", "-6 ")])
+    before = {family: machine.raw(family) for family in FAMILIES}
     machine.fz("sync", config=wrong)
+    assert LAN == machine.way("192.168.188.1")
+    for family in FAMILIES:
+        assert [] == [route for route in before[family] if route not in machine.raw(family)]
     machine.fz("down", config=wrong)
-    assert before == [line for family in FAMILIES for line in machine.routes(family) if TUNNEL in line]
+    assert before == {family: machine.raw(family) for family in FAMILIES}
 
 
 @pytest.mark.parametrize("failure", ['echo "["; exit 2', 'echo "[{"', "kill -9 $$", "exit 0"])

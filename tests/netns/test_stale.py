@@ -58,6 +58,19 @@ def test_a_dhcp_renewal_that_promotes_the_new_address(synced: Machine) -> None:
     assert "src 192.168.188.113" in synced.route(SUBNET)[0]
 
 
+def test_a_modem_that_gets_another_peer(synced: Machine) -> None:
+    synced.tunnel("ppp0")
+    synced.ip("addr", "add", "10.64.64.1", "peer", "10.64.64.64/32", "dev", "ppp0")
+    synced.fz("sync")
+    assert "ppp0" == synced.way("10.64.64.64")
+    synced.ip("addr", "add", "10.64.64.2", "peer", "10.64.64.65/32", "dev", "ppp0")
+    synced.ip("addr", "del", "10.64.64.1", "peer", "10.64.64.64/32", "dev", "ppp0")
+    assert 1 == len(synced.route("10.64.64.64")), "the copy outlives its original"
+    synced.fz("sync")
+    assert ([], 1) == (synced.route("10.64.64.64"), len(synced.route("10.64.64.65")))
+    assert synced.in_step()
+
+
 def test_an_ipv6_address_that_is_removed(synced: Machine) -> None:
     synced.ip("-6", "addr", "del", "fd00:188::112/64", "dev", LAN)
     assert [] == synced.route(SUBNET_V6, "main")

@@ -1,4 +1,6 @@
-"""Every setting of [lan] refuses what it says, and names itself."""
+"""Which LAN routes are copied, with the setting that decides; and which routes of the VPN's tables are copies."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import desired, layout_of
 from fz_iproute.mirror.model import Link, Route
+from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import Policy
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
 from tests.unit.routes import LINKS, gatewayed, lookup, route, snapshot, tunnel
@@ -118,10 +121,114 @@ def test_routes_that_we_cannot_have_put_there_are_not_ours(other) -> None:
     assert () == desired(Config(), snapshot([], [other])).contents["inet"][Config().tables.single].ours
 
 
-def test_a_wrong_interface_name_does_not_make_the_vpns_routes_ours() -> None:
-    config = replace(Config(), tunnel={"interface": "tun9"})
-    routes = [route("default", "tun-firezone"), route("100.64.0.0/11", "tun-firezone")]
-    assert () == desired(config, snapshot([], routes)).contents["inet"][Config().tables.single].ours
+# Routes by a device that may be a tunnel
+
+
+@pytest.mark.parametrize(
+    ("name", "link_type", "flags", "expected"),
+    [
+        ("wg0", "none", "POINTOPOINT NOARP", True),
+        ("tun0", "none", "POINTOPOINT MULTICAST NOARP", True),
+        ("tap0", "ether", "BROADCAST MULTICAST", True),
+        ("ppp0", "ppp", "POINTOPOINT MULTICAST NOARP", True),
+        ("wwan0", "rawip", "NOARP", True),
+        ("vpn", "gre", "NOARP", True),
+        ("vpn", "ipip", "NOARP", True),
+        ("vpn", "sit", "NOARP", True),
+        ("eth0", "ether", "BROADCAST MULTICAST", False),
+        ("docker0", "ether", "BROADCAST MULTICAST", False),
+        ("dummy0", "ether", "BROADCAST NOARP", False),
+        ("ib0", "infiniband", "BROADCAST MULTICAST", False),
+        ("lo", "loopback", "LOOPBACK", False),
+    ],
+)
+def test_a_link_that_is_no_ethernet_may_be_a_tunnel(name: str, link_type: str, flags: str, expected: bool) -> None:
+    document = {"ifname": name, "ifindex": 7, "link_type": link_type, "flags": ["UP", *flags.split()]}
+    assert expected == parse.links([document])[name].may_be_tunnel
+
+
+WITH_TUNNELS = LINKS | {
+    name: Link(name, ifindex, up=True, loopback=False, word=name, may_be_tunnel=True)
+    for ifindex, name in enumerate(["tun-corp", "wg0", "ppp0", "wwan0"], start=10)
+}
+WRONG = replace(Config(), tunnel={"interface": "tun9"})
+ALLOWING = replace(WRONG, lan={"allow": prefixes("10.8.0.0/16")})
+MODEM = route("10.64.64.64", "ppp0", prefsrc="10.64.64.1")
+REDIALLED = route("10.64.64.65", "ppp0", prefsrc="10.64.64.2")
+
+
+def is_ours(theirs: Route, main: list[Route], config: Config = WRONG, **fields: Any) -> bool:
+    goal = desired(config, snapshot(main, [theirs], **{"links": WITH_TUNNELS, **fields}))
+    contents = goal.contents[theirs.attributes.family][config.tables.single]
+    assert (theirs in contents.ours) != (theirs in contents.others)
+    return theirs in contents.ours
+
+
+@pytest.mark.parametrize("lan", [[], [route("192.168.1.0/24")]], ids=["no LAN", "a LAN"])
+@pytest.mark.parametrize(
+    ("theirs", "main"),
+    [
+        (route("100.64.0.0/11", "tun-corp", protocol="boot"), []),
+        (route("100.64.0.0/11", "tun-corp", protocol="static"), [route("fe80::/64", "tun-corp")]),
+        (route("fd00:2021:1111::/48", "tun-corp", protocol="static"), [route("fe80::/64", "tun-corp")]),
+        (route("fd00:2021:1111::/48", "wg0"), [route("fd00:6::/64", "wg0")]),
+        # NetworkManager puts the connected routes of a device into its `route-table`.
+        (route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), []),
+        (route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
+        (route("10.6.0.0/24", "wg0"), [REDIALLED, route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
+        (route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.6.0.0/24", prefsrc="10.6.0.3")]),
+        (route("10.6.0.0/24", "appeared-since"), []),
+        (route("10.64.0.0/24", "wwan0", protocol="static"), [route("default", "wwan0")]),
+    ],
+)
+def test_what_may_be_the_vpns_own_is_not_ours_without_proof(theirs: Route, main: list[Route], lan: list[Route]) -> None:
+    assert not is_ours(theirs, [*main, *lan])
+
+
+@pytest.mark.parametrize(
+    ("copy", "main"),
+    [
+        (MODEM, [MODEM]),
+        (route("fd00:6::/64", "wg0"), [route("fd00:6::/64", "wg0")]),
+        (route("10.9.0.0/24", "wg0", protocol="static"), [route("10.9.0.0/24", "wg0", protocol="static")]),
+        (MODEM, [REDIALLED]),  # stale: its source address is gone
+        (route("10.9.0.0/24", "eth0", protocol="static"), []),
+        (route("fd00:9::/64", "eth0", protocol="static"), []),
+    ],
+)
+def test_a_copy_that_is_proven_or_by_ethernet_is_ours(copy: Route, main: list[Route]) -> None:
+    assert is_ours(copy, main)
+
+
+def test_a_route_through_a_router_behind_a_tunnel_is_ours_only_if_main_has_it() -> None:
+    routed = gatewayed("10.8.1.0/24", "10.64.64.64", "ppp0")
+    assert [False, True] == [is_ours(routed, main, ALLOWING) for main in ([MODEM], [MODEM, routed])]
+
+
+@pytest.mark.parametrize("dst", ["10.6.0.0/24", "fd00:6::/64"])
+def test_a_copy_that_was_ours_at_the_last_look_is_ours_when_main_loses_it(dst: str) -> None:
+    copy = route(dst, "wwan0")
+    last = desired(WRONG, snapshot([copy], [], links=WITH_TUNNELS))
+    for _ in range(2):
+        last = desired(WRONG, snapshot([], [copy], links=WITH_TUNNELS), last)
+        assert ["del"] == [command.words[1] for command in plan(last)]
+
+
+@pytest.mark.parametrize("dst", ["100.64.0.0/11", "fd00:2021:1111::/48"])
+def test_once_the_vpns_default_used_a_device_it_stays_a_tunnel(dst: str) -> None:
+    """Even an Ethernet one, and also when the default route goes because the Internet Resource is switched off."""
+    default = route("default", "eth1", scope=None, protocol="static")
+    own = route(dst, "eth1")
+    last = desired(WRONG, snapshot([], [default, own]))
+    for main in ([], [own]):
+        last = desired(WRONG, snapshot(main, [own]), last)
+        assert [] == plan(last)
+
+
+def test_without_a_default_route_the_configured_tunnels_routes_are_the_vpns_and_the_copies_ours() -> None:
+    lan, own = route("10.0.0.0/24"), [tunnel("100.64.0.0/11", scope="link"), tunnel("fd00:2021:1111::/48")]
+    seen = snapshot([], [lan, *own])
+    assert ["10.0.0.0/24"] == [command.words[4] for command in plan(desired(Config(), seen))]
 
 
 @pytest.mark.parametrize(
