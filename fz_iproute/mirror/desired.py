@@ -103,16 +103,14 @@ class Desired:
         """What is there, next to what `other` wants; None wants nothing."""
         contents = {
             family: {
-                table: found._replace(wanted=other.contents[family][table].wanted)
-                if other and table in other.contents[family]
-                else found._replace(wanted=())
+                table: found._replace(
+                    wanted=other.contents[family][table].wanted if other and table in other.contents[family] else ()
+                )
                 for table, found in tables.items()
             }
             for family, tables in self.contents.items()
         }
-        judged = {family: judged._replace(verdicts=[], wanted=()) for family, judged in self.judged.items()}
-        rules = replace(self.rules, wanted=other.rules.wanted if other else ())
-        return replace(self, judged=judged, contents=contents, rules=rules)
+        return replace(self, contents=contents, rules=replace(self.rules, wanted=other.rules.wanted if other else ()))
 
 
 def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> Desired:
