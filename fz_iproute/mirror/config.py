@@ -66,7 +66,7 @@ def _list(item: Check) -> Check:
     return check
 
 
-def _interface(value: Any) -> str:
+def _interface(value: Any) -> Any:
     name = _text(value)
     if not name or len(name.encode()) > 15 or any(sign.isspace() or sign in "/:\0" for sign in name):
         raise ValueError(f"{_shown(value)} is not the name of an interface (1 to 15 bytes, no space, / or :)")

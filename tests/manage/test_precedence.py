@@ -1,4 +1,4 @@
-"""First what the VPN routes explicitly, then the LAN, then the Internet Resource: the same in both layouts."""
+"""In both layouts: first what the VPN routes explicitly, then the LAN, then the Internet Resource."""
 
 import json
 
@@ -15,26 +15,24 @@ def docker(laptop: Laptop) -> None:
 
 
 @LAYOUTS
-def test_a_lan_inside_of_what_the_vpn_has_is_the_vpns(layout: str, laptop: Laptop) -> None:
+@pytest.mark.parametrize(
+    ("routes", "ways"),
+    [
+        # a LAN inside of what the VPN routes
+        (["100.64.0.0/11", "fd00:2021:1111::/48"], {"100.64.3.9": TUNNEL, "fd00:2021:1111:3::9": TUNNEL}),
+        # a LAN that the VPN routes as a whole
+        (["192.168.188.0/24", "fd00:188::/64"], {"192.168.188.1": TUNNEL, "fd00:188::1": TUNNEL}),
+        # a resource inside a LAN
+        (["192.168.188.50/32", "fd00:188::50/128"], {"192.168.188.50": TUNNEL, "fd00:188::50": TUNNEL}),
+        (["192.168.188.50/32", "fd00:188::50/128"], {"192.168.188.51": LAN, "fd00:188::51": LAN}),
+    ],
+)
+def test_what_the_vpn_routes_explicitly_comes_before_the_lan(
+    routes: list[str], ways: dict[str, str], layout: str, laptop: Laptop
+) -> None:
     docker(laptop)
-    laptop.sync(manage(layout=layout))
-    hosts = ["100.64.3.9", "fd00:2021:1111:3::9"]
-    assert dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts)
-
-
-@LAYOUTS
-def test_a_lan_that_the_vpn_has_as_a_whole_is_the_vpns(layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout, routes=["192.168.188.0/24", "fd00:188::/64"]))
-    hosts = ["192.168.188.1", "fd00:188::1"]
-    assert dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts)
-
-
-@LAYOUTS
-def test_a_resource_inside_a_lan_is_the_vpns_and_the_rest_is_the_lans(layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout, routes=["192.168.188.50/32", "fd00:188::50/128"]))
-    assert {"192.168.188.50": TUNNEL, "192.168.188.51": LAN, "fd00:188::50": TUNNEL, "fd00:188::51": LAN} == (
-        laptop.leads(["192.168.188.50", "192.168.188.51", "fd00:188::50", "fd00:188::51"])
-    )
+    laptop.sync(manage(layout=layout, routes=routes))
+    assert ways == laptop.leads(ways)
 
 
 @LAYOUTS
@@ -55,7 +53,7 @@ def test_marked_packets_see_nothing_of_it(layout: str, laptop: Laptop) -> None:
 
 
 @LAYOUTS
-def test_a_lan_that_the_vpn_has_claimed_is_the_lans_when_the_claim_ends(layout: str, laptop: Laptop) -> None:
+def test_a_lan_is_reached_again_when_the_vpn_no_longer_routes_it(layout: str, laptop: Laptop) -> None:
     for routes, way in (([], LAN), (["192.168.0.0/16"], TUNNEL), ([], LAN)):
         laptop.sync(manage(layout=layout, routes=routes))
         assert way == laptop.way("192.168.188.1")
