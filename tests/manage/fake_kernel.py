@@ -1,4 +1,4 @@
-"""A kernel without a kernel: rules, tables and the way a packet takes, for more moves than a real one has time for."""
+"""A fake kernel for many moves: rules, tables and the way that a packet takes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
@@ -52,7 +52,7 @@ class FakeKernel:
         return twin
 
     def snapshot(self, config: Config) -> Snapshot:
-        """What a reader of this configuration gets to see."""
+        """What a reader with this configuration sees."""
         rules = tuple(sorted(self.rules, key=lambda rule: (rule.family, rule.priority)))
         return Snapshot(
             links=LINKS,
@@ -99,7 +99,7 @@ class FakeKernel:
         return due
 
     def run(self, commands: Iterable[Command], goal: Desired) -> None:
-        """Carry out commands that were planned for this goal; none may be refused."""
+        """Carry out commands that were planned for this goal. None may be refused."""
         spelled = self._spelled(goal)
         for command in commands:
             assert "" == self._run(command, spelled), command
@@ -148,7 +148,7 @@ class FakeKernel:
         return found.routes if found else []
 
     def state(self) -> tuple[object, object]:
-        """All of it, comparable: rules in their order, tables that have routes."""
+        """Everything, comparable: rules in their order, and tables that are not empty."""
         rules = sorted(self.rules, key=lambda rule: (rule.family, rule.priority))
         return rules, {key: sorted(map(str, table.routes)) for key, table in self.tables.items() if table.routes}
 
