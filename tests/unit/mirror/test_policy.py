@@ -31,6 +31,9 @@ def prefixes(*texts: str) -> tuple[Prefix, ...]:
         (route("10.0.0.0/24"), {"deny": prefixes("10.0.0.0/24")}, "lan.deny has 10.0.0.0/24"),
         (route("10.0.0.0/24"), {"deny": prefixes("10.0.0.0/8")}, "lan.deny has 10.0.0.0/8"),
         (route("10.0.0.0/8"), {"deny": prefixes("10.9.0.0/24")}, "lan.deny has 10.9.0.0/24"),
+        (route("10.0.0.0/24"), {"deny": prefixes("0.0.0.0/0")}, "lan.deny has 0.0.0.0/0"),
+        (route("fd00:1::/64"), {"deny": prefixes("fc00::/7")}, "lan.deny has fc00::/7"),
+        (route("fd00:1::/64"), {"deny": prefixes("fd00:1::9/128")}, "lan.deny has fd00:1::9/128"),
         (route("0.0.0.0/1"), {}, "lan.min_prefixlen.inet = 8"),
         (route("fd00::/40"), {}, "lan.min_prefixlen.inet6 = 48"),
         (route("203.0.113.0/24"), {"trust": "private"}, 'lan.trust = "private"'),
@@ -58,7 +61,7 @@ def test_a_refusal_names_the_setting(lan, settings, named) -> None:
         (gatewayed("10.8.0.0/16", "10.0.0.1"), {"allow": prefixes("10.8.0.0/15")}),
     ],
 )
-def test_what_no_setting_refuses_is_mirrored(lan, settings) -> None:
+def test_a_route_that_no_setting_refuses_is_mirrored(lan, settings) -> None:
     assert "" == refusal(lan, **settings)
 
 
@@ -72,7 +75,7 @@ def test_what_no_setting_refuses_is_mirrored(lan, settings) -> None:
         route("fd00::/64", expires=-1),
     ],
 )
-def test_what_is_no_lan_route_gets_no_verdict(other) -> None:
+def test_a_route_that_is_not_about_the_lan_gets_no_verdict(other) -> None:
     assert () == desired(Config(), snapshot([other])).verdicts
 
 
@@ -88,7 +91,7 @@ def test_a_lan_around_or_beside_a_tunnel_route_is_mirrored(claim) -> None:
     assert "" == refusal(route("10.0.0.0/24"), [claim])
 
 
-def test_a_tier_of_its_own_needs_no_regard_for_the_vpns_routes() -> None:
+def test_a_lan_table_of_its_own_gets_copies_inside_the_vpns_routes_too() -> None:
     config = replace(Config(), tables={"layout": "tiered"})
     assert "" == desired(config, snapshot([route("10.0.0.0/24")], [tunnel("10.0.0.0/8")])).verdicts[0].refusal
 
@@ -117,7 +120,7 @@ def test_a_public_prefix_is_mirrored_with_a_warning(dst) -> None:
         route("10.9.0.0/24", encap="mpls"),
     ],
 )
-def test_routes_that_we_cannot_have_put_there_are_not_ours(other) -> None:
+def test_routes_that_cannot_be_copies_are_not_ours(other) -> None:
     assert () == desired(Config(), snapshot([], [other])).contents["inet"][Config().tables.single].ours
 
 
@@ -246,7 +249,7 @@ def test_the_layout_follows_the_rules_unless_it_is_set(setting, tables, expected
     assert expected == layout_of(replace(Config(), tables={"layout": setting}), rules)[:3:2]
 
 
-# In corners of their own, side by side, and around each other.
+# Some are apart, some side by side, some inside of others.
 PREFIXES = st.sampled_from(
     [
         "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.7", "10.2.0.0/15", "172.16.0.0/12", "192.168.0.0/16",
@@ -267,7 +270,7 @@ SETTINGS = st.fixed_dictionaries(
 
 @settings(max_examples=1000)
 @given(st.lists(PREFIXES, min_size=1, max_size=6), st.lists(PREFIXES, max_size=1), SETTINGS)
-def test_among_others_of_its_shape_a_route_gets_the_verdict_that_it_would_get_alone(destinations, claimed, lan) -> None:
+def test_a_route_gets_the_same_verdict_among_others_and_alone(destinations, claimed, lan) -> None:
     policy = Policy(replace(Config(), lan=lan).lan, LINKS, ["tun-firezone"])
     claims = PrefixSet(prefixes(*claimed))
     rest = {"dev": "eth0", "protocol": "kernel", "scope": "link"}
