@@ -391,6 +391,8 @@ class Watch:
         try:
             config = self._load()
             lock = self._admission(config) if config != self._config else None
+            if lock:
+                Passes(self._ip, config, self._log).plan_sync()  # UsageError if tables would swap their parts
         except (UsageError, Locked) as error:
             if str(error) != self._trouble:
                 self._log.error(str(error))

@@ -64,9 +64,9 @@ def _refused(case: Case) -> str:
         step = decision.steps[-1]
         return f"is refused ({decision.outcome}) by rule {step.rule.priority}"
     if tunnel.is_tunnel_route(decision.route):
-        obstacle = tunnel.carriage(case.config, case.snapshot, case.packet.family).obstacle
-        setting = "on_down" if not tunnel.is_usable(case.config, case.snapshot) else "internet_leak"
-        return f"is refused, because the Internet Resource is active and {obstacle} (tunnel.{setting})"
+        state = case.goal.states[case.packet.family]
+        setting = "internet_leak" if state.usable else "on_down"
+        return f"is refused, because the Internet Resource is active and {state.obstacle} (tunnel.{setting})"
     return f"is refused by the route {decision.route} in table {decision.table}"
 
 
@@ -76,7 +76,7 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
     lan = _lan(case)
     if route.dst != "default":
         return f"the VPN routes {route.dst} explicitly" + (
-            f", which comes before the LAN {lan.route.dst}" if lan and lan.claim else ""
+            f", which comes before the LAN {lan.route.dst}" if lan and lan.explicit else ""
         )
     reason = "the Internet Resource is active"
     if lan is None:

@@ -24,7 +24,7 @@ def shadows(goal: Desired, family: Family) -> Iterator[Shadow]:
     lans = dict.fromkeys(
         Prefix.of_route(verdict.route.dst, family)
         for verdict in goal.judged[family].verdicts
-        if not verdict.refusal or verdict.claim
+        if not verdict.refusal or verdict.explicit
     )
     for lan in lans:
         if claim := claims.covering(lan):

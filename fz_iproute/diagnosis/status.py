@@ -55,8 +55,8 @@ def status(config: Config, snapshot: Snapshot) -> Status:
         mode=config.tunnel.mode,
         layout=goal.layout,
         internet={family: _internet(snapshot, goal, family) for family in FAMILIES},
-        obstacles={family: tunnel.carriage(config, snapshot, family).obstacle for family in FAMILIES if config.manages},
-        waiting=[line for family in FAMILIES for line in _waiting(config, snapshot, family)],
+        obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
+        waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
         lan=[line for family in FAMILIES for line in _lan_lines(family, goal)],
@@ -85,8 +85,8 @@ def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:
     return sorted(lines, key=lambda line: line.rule.priority)
 
 
-def _waiting(config: Config, snapshot: Snapshot, family: Family) -> Iterator[str]:
-    obstacle = tunnel.carriage(config, snapshot, family).obstacle
+def _waiting(config: Config, goal: Desired, family: Family) -> Iterator[str]:
+    obstacle = goal.states[family].obstacle
     if config.manages and obstacle:
         routes = [str(prefix) for prefix in config.tunnel.routes if prefix.family == family]
         if routes or config.tunnel.internet:

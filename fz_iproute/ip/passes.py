@@ -12,14 +12,12 @@ from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Command, Snapshot
-from fz_iproute.mirror.plan import plan, take_out
+from fz_iproute.mirror.plan import check_parts, plan, take_out
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.tunnel import Layout
 
 # Somebody else may change the tables in the middle of a pass; who keeps doing so is not to be outrun.
 _MOST_ROUNDS = 3
-# A move may have two legs, one into a spare table and one out of it, and in each what waits takes another reading.
-_MORE_WHERE_SOMETHING_WAITS = 2
 
 
 class Pass(NamedTuple):
@@ -46,8 +44,9 @@ class Plans:
         self.expiry: int | None = None  # see Snapshot
 
     def plan_sync(self) -> list[Command]:
-        """The commands that `sync` would run."""
+        """The commands that `sync` would run. UsageError if a table would have to play another part."""
         goal = self.look()
+        check_parts(goal)
         warnings = {verdict: None for verdict in goal.verdicts if verdict.warning}
         for verdict in warnings:
             if verdict not in self._warned:
@@ -141,8 +140,7 @@ class Passes(Plans):
         """
         run: list[Command] = []
         refusals: list[Refusal] = []
-        more = _MORE_WHERE_SOMETHING_WAITS if any(command.waits for command in due) else 0
-        for _ in range(_MOST_ROUNDS + more):
+        for _ in range(_MOST_ROUNDS):
             ready = [command for command in due if not command.waits]
             refused = {refusal.command for refusal in refusals if not refusal.lost}
             if all(command in refused for command in ready):

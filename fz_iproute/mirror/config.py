@@ -11,7 +11,7 @@ from fz_iproute.mirror.model import FULL_MASK, Mark
 from fz_iproute.mirror.prefix import FAMILIES, Prefix
 from fz_iproute.mirror.words import KERNEL_TABLES
 
-# A check takes the value as TOML gives it and returns it as the program wants it, or raises ValueError.
+# A check takes the value from the TOML document and returns what the program uses, or raises ValueError.
 Check = Callable[[Any], Any]
 
 
@@ -21,46 +21,40 @@ def _key(default: Any, check: Check) -> Any:
 
 
 def _one_of(*values: str) -> Check:
-    def check(value: Any) -> str:
+    def check(value: Any) -> Any:
         if value not in values:
             raise ValueError(f"{_shown(value)} is not one of {', '.join(values)}")
-        return str(value)
+        return value
 
     return check
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{_shown(value)} is not a string")
-    return value
+def _of_type(kind: type, otherwise: str) -> Check:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise ValueError(f"{_shown(value)} is {otherwise}")
+        return value
+
+    return check
 
 
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{_shown(value)} is neither true nor false")
-    return value
+_text = _of_type(str, "not a string")
+_boolean = _of_type(bool, "neither true nor false")
 
 
-def _integer(low: int, high: int) -> Check:
-    def check(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"{_shown(value)} is not a whole number")
-        if not low <= value <= high:
-            raise ValueError(f"{value} is not between {low} and {high}")
+def _between(low: float, high: float, kind: Any = int, name: str = "whole number", unit: str = "") -> Check:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{_shown(value)} is not a {name}")
+        if not low <= value <= high:  # also refuses nan
+            raise ValueError(f"{value}{unit} is not between {low} and {high}{unit}")
         return value
 
     return check
 
 
 def _seconds(low: float, high: float) -> Check:
-    def check(value: Any) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ValueError(f"{_shown(value)} is not a number of seconds")
-        if not low <= value <= high:  # also refuses nan
-            raise ValueError(f"{value} s is not between {low} and {high} s")
-        return value
-
-    return check
+    return _between(low, high, int | float, "number of seconds", " s")
 
 
 def _list(item: Check) -> Check:
@@ -72,23 +66,23 @@ def _list(item: Check) -> Check:
     return check
 
 
-def _interface(value: Any) -> str:
+def _interface(value: Any) -> Any:
     name = _text(value)
     if not name or len(name.encode()) > 15 or any(sign.isspace() or sign in "/:\0" for sign in name):
         raise ValueError(f"{_shown(value)} is not the name of an interface (1 to 15 bytes, no space, / or :)")
     return name
 
 
-def _path(value: Any) -> str:
+def _path(value: Any) -> Any:
     if "\0" in _text(value):
         raise ValueError(f"{_shown(value)} is not a path: no file has a NUL in its name")
-    return str(value)
+    return value
 
 
-def _glob(value: Any) -> str:
+def _glob(value: Any) -> Any:
     if not _text(value):
         raise ValueError("an empty pattern matches no interface")
-    return str(value)
+    return value
 
 
 def _prefix(value: Any) -> Prefix:
@@ -96,7 +90,7 @@ def _prefix(value: Any) -> Prefix:
 
 
 def _network(default: str) -> Check:
-    """Any prefix but a default route; `default` says why not that one."""
+    """Any prefix but that of a default route; `default` says why."""
 
     def check(value: Any) -> Prefix:
         prefix = _prefix(value)
@@ -115,7 +109,7 @@ def _fwmark(value: Any) -> Mark:
             raise ValueError(f"{_shown(value)} is not a mark such as 0x2021 or 0x2021/0xffff") from None
     else:
         numbers = [value]
-    mark = Mark(*map(_integer(0, 2**32 - 1), numbers))
+    mark = Mark(*map(_between(0, 2**32 - 1), numbers))
     if not mark.value or not mark.mask:
         raise ValueError(f"{_shown(value)} as a mark would match every packet")
     if mark.value & ~mark.mask:
@@ -126,13 +120,12 @@ def _fwmark(value: Any) -> Mark:
 def _table(value: Any) -> int:
     if isinstance(value, str):
         raise ValueError(f"no table has the name {_shown(value)} in iproute2's rt_tables")
-    table: int = _integer(1, 2**32 - 1)(value)
-    if table in KERNEL_TABLES:
-        raise ValueError(f"{table} is the kernel's table {KERNEL_TABLES[table]}")
-    return table
+    if _between(1, 2**32 - 1)(value) in KERNEL_TABLES:
+        raise ValueError(f"{value} is the kernel's table {KERNEL_TABLES[value]}")
+    return int(value)
 
 
-_priority = _integer(1, 32765)  # main is looked up at 32766: behind it, no rule of ours would ever be asked
+_priority = _between(1, 32765)  # main is looked up at 32766: a rule of ours behind it would have no effect
 
 
 def _tiers(value: Any) -> tuple[int, ...]:
@@ -149,7 +142,7 @@ def _prefixlens(value: Any) -> Mapping[str, int]:
         raise ValueError(f"{_shown(value)} is not a table such as {{ inet = 8, inet6 = 48 }}")
     if unknown := [key for key in value if key not in FAMILIES]:
         raise ValueError(f"unknown family {_shown(unknown[0])}: there are inet and inet6")
-    checks = {"inet": _integer(1, 32), "inet6": _integer(1, 128)}
+    checks = {"inet": _between(1, 32), "inet6": _between(1, 128)}
     return {**MIN_PREFIXLEN, **{family: checks[family](length) for family, length in value.items()}}
 
 
@@ -159,7 +152,7 @@ FIREZONE_MARK = Mark(0xFD002021)
 
 @dataclass(frozen=True)
 class Tunnel:
-    """The VPN's device and its mark; from `routes` on, what `manage` puts in place."""
+    """The VPN's device and its mark. From `routes` on, the keys are for manage mode."""
 
     interface: str = _key("tun-firezone", _interface)
     fwmark: Mark = field(default=FIREZONE_MARK, metadata={"check": _fwmark})
@@ -182,18 +175,18 @@ class Tables:
 
     @property
     def ids(self) -> frozenset[int]:
-        """All tables that some layout uses."""
+        """The tables of all layouts."""
         return frozenset((self.single, self.user, self.lan, self.internet))
 
     @property
     def mirrors(self) -> frozenset[int]:
-        """Which tables may get the copies: both candidates, where it depends on the rules."""
+        """The tables that may get the copies. With `auto` the rules decide, so there are two."""
         return frozenset({"single": [self.single], "tiered": [self.lan], "auto": [self.single, self.lan]}[self.layout])
 
 
 @dataclass(frozen=True)
 class Rules:
-    """manage: the priorities of the rules."""
+    """Manage mode: the priorities of the rules."""
 
     single: int = _key(32765, _priority)
     tiered: tuple[int, ...] = _key((100, 200, 300), _tiers)
@@ -236,16 +229,16 @@ class Config:
 
     @property
     def manages(self) -> bool:
-        """True if the VPN's rules and routes are ours too."""
+        """True if we also add the VPN's rules and routes."""
         return self.tunnel.mode == "manage"
 
 
 def parse(text: str, place: str, table_ids: Callable[[], Mapping[str, int]] = dict) -> Config:
     """The configuration in a TOML text. UsageError lists all problems, one a line, each after `place` and its key.
 
-    `table_ids` gives the ids of tables by their names; it is only asked if one is named.
+    `table_ids` returns the numbers of tables by name; it is only called if the text names a table.
     """
-    import tomllib  # noqa: PLC0415  # most machines have no file, and every cold start would pay
+    import tomllib  # noqa: PLC0415  # most machines have no file, and the import would slow every start
 
     try:
         document = tomllib.loads(text)
@@ -288,7 +281,7 @@ def _section(kind: Any, values: Mapping[str, Any]) -> tuple[Any, list[str]]:
 
 
 def _numbered(tables: Mapping[str, Any], table_ids: Callable[[], Mapping[str, int]]) -> dict[str, Any]:
-    """The section with the ids of the tables that it names."""
+    """The section with numbers in place of the names of tables."""
     named = {key: value for key, value in tables.items() if isinstance(value, str) and key != "layout"}
     if not named:
         return dict(tables)
@@ -297,7 +290,7 @@ def _numbered(tables: Mapping[str, Any], table_ids: Callable[[], Mapping[str, in
 
 
 def _contradictions(config: Config) -> Iterator[str]:
-    """What each key alone may be, but not together."""
+    """Problems of values that are good alone, but not together."""
     tables = config.tables
     names: dict[int, str] = {}
     for name in ("user", "lan", "internet"):
@@ -323,32 +316,29 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _shown(value: Any) -> str:
-    return _SHORT.repr(value)
+# For messages: at most a line, however long or deep the value.
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_shown = _SHORT.repr
 
 
 def _key_shown(name: str) -> str:
-    """A key is anybody's text too: it must not break the line, nor talk to the terminal."""
-    return name if name.isprintable() and len(name) <= _SHORT.maxstring else _SHORT.repr(name)
-
-
-# For messages: a line at most, however long or deep the value.
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+    """A key may be any text. It must not break the line or send control characters to the terminal."""
+    return name if name.isprintable() and len(name) <= _SHORT.maxstring else _shown(name)
 
 
 def dump(config: Config) -> str:
-    """The whole configuration as TOML; `parse` makes the same of it again."""
+    """The whole configuration as TOML; `parse` reads the same configuration from it."""
     lines = []
     for section in fields(config):
         values = getattr(config, section.name)
         lines.append(f"[{section.name}]")
-        lines += [f"{key.name} = {_toml(key.name, getattr(values, key.name))}" for key in fields(values)]
+        lines += [f"{key.name} = {_toml(getattr(values, key.name))}" for key in fields(values)]
         lines.append("")
     return "\n".join(lines)
 
 
-def _toml(name: str, value: Any) -> str:
+def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mark):
@@ -356,9 +346,9 @@ def _toml(name: str, value: Any) -> str:
     if isinstance(value, str | Prefix):
         return '"' + "".join(_escaped(sign) for sign in str(value)) + '"'
     if isinstance(value, tuple):
-        return f"[{', '.join(_toml('', member) for member in value)}]"
+        return f"[{', '.join(_toml(member) for member in value)}]"
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{key} = {_toml(key, member)}' for key, member in value.items())} }}"
+        return f"{{ {', '.join(f'{key} = {_toml(member)}' for key, member in value.items())} }}"
     return repr(value)
 
 

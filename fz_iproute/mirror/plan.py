@@ -1,36 +1,61 @@
-"""The commands that lead from what is in the VPN's tables to what should be there, in a safe order.
+"""The commands that turn what is in the VPN's tables into what should be there, in an order that is safe.
 
-Every step keeps the LAN reachable, and what goes into the tunnel in there: what is added stands before what it
-replaces goes, and a table has what the tunnel and the LAN need before a rule leads to it.
+At every step the LAN stays reachable and the VPN's packets stay in the tunnel. Additions come before deletions, and a
+table is filled before a rule leads to it.
 
-`ip` may refuse what is added. So a deletion that would open a way around the tunnel `waits` until a reading has shown
-that all is there which keeps packets in: a shell runs the plan from top to bottom, we read again before those.
+`ip` may refuse an addition. So a deletion that could open a way around the tunnel `waits` until a new reading shows
+that everything is there which keeps packets in. (A shell simply runs the printed plan from top to bottom.)
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from enum import IntEnum
+from typing import NamedTuple
 
-from fz_iproute.mirror.desired import Desired, Rules
-from fz_iproute.mirror.difference import Phase, Step, is_tunnels, steps
-from fz_iproute.mirror.model import Command, Route, Rule, has_numbers
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.errors import UsageError
+from fz_iproute.mirror.desired import Contents, Desired
+from fz_iproute.mirror.model import Attributes, Command, Route, Rule, has_numbers, in_rows
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import is_backstop, is_tunnel_route
 
-# Within a phase. What a table has lost is looked up in the next, so the one that is asked last is cleared first.
-_Order = tuple[int, ...]
-_UNASKED = (0, 0)
+_HIGHEST_METRIC = 2**32 - 1
+
+
+class Phase(IntEnum):
+    """When a command runs. The kernel accepts a route through a router only while the router is reachable."""
+
+    ADD = 0
+    ADD_GATEWAYED = 1
+    ADD_RULE = 2
+    ADD_DEFAULT = 3  # takes all that nothing else takes, so the LAN's routes and rules must be there
+    DELETE = 4
+    ADD_BACK = 5  # what could not be added before a deletion
+    CLEAN_UP = 6
+
+
+class Change(NamedTuple):
+    """One change of a table: add, append, replace or del, and why."""
+
+    phase: Phase
+    verb: str
+    routes: Sequence[Route]  # one; many only for new routes that differ in nothing but their destination
+    reason: str  # "" for a deletion that only the contents explain
+
+
+_Order = tuple[int, ...]  # sorts the commands of one phase
+_Due = tuple[Phase, _Order, list[Command]]
 
 
 def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
-    """The commands that lead from what is to what should be; none if nothing differs."""
+    """The commands that make what is there what should be there; none if nothing differs."""
     commands: list[Command] = []
     for family in FAMILIES:
         due: dict[tuple[Phase, _Order], list[Command]] = defaultdict(list)
-        exposed = _is_exposed(family, desired)
+        incomplete = _is_incomplete(family, desired)
         for phase, order, found in (
-            *_route_commands(family, desired, prune, exposed),
-            *_rule_commands(family, desired, exposed),
+            *_route_commands(family, desired, prune, incomplete),
+            *_rule_commands(family, desired, incomplete),
         ):
             due[phase, order] += found
         commands += [command for place in sorted(due) for command in due[place]]
@@ -38,36 +63,65 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
 
 
 def take_out(desired: Desired) -> list[Command]:
-    """The commands that remove all that is ours."""
+    """The commands that remove everything of ours."""
     return [command._replace(reason="ours") for command in plan(desired.wanting(None))]
 
 
 def leftovers(old: Desired, new: Desired, *, prune: bool = True) -> list[Command] | None:
-    """The commands that remove what one configuration has put in place and its successor does not want.
+    """The commands that remove what the old configuration added and the new one does not want.
 
-    None, or those of the other family, while rules or tunnel routes of the successor are to come: until then, packets
-    go by what looks left over.
+    While rules or tunnel routes of the new configuration are missing in a family, packets still need the old ones. So
+    that family is left out; the answer is None if there is nothing to do but wait.
     """
-    settled = [family for family in FAMILIES if not _is_exposed(family, new)]
+    complete = [family for family in FAMILIES if not _is_incomplete(family, new)]
     commands = [
         command._replace(reason="no longer wanted", waits=False)
         for command in plan((old if prune else _without_strays(old)).wanting(new))
-        if command.words[1] == "del" and command.family in settled
+        if command.words[1] == "del" and command.family in complete
     ]
-    return commands if commands or len(settled) == len(FAMILIES) else None
+    return commands if commands or len(complete) == len(FAMILIES) else None
 
 
-def _is_exposed(family: Family, desired: Desired) -> bool:
-    """Some of what is to keep packets from going around the tunnel is not there: a rule, or a route.
+def check_parts(desired: Desired) -> None:
+    """UsageError if a table that our rules lead to would have to play another part.
 
-    The backstop makes up for routes: for one that the tunnel never takes, as IPv6 where it is off, nothing waits.
+    Filled for its new part, it would send packets the wrong way while rules still use it for the old one.
+    """
+    wanted = set(desired.rules.wanted)
+    layout = desired.layout
+    for family in FAMILIES:
+        rules = [rule for rule in desired.rules.ours if rule.family == family]
+        in_use = list(dict.fromkeys(rule.table for rule in rules))
+        settled = {rule.table for rule in rules if rule in wanted}
+        for part, table in enumerate(layout.tables):
+            if table not in in_use:
+                continue
+            # An interrupted move leaves rules of both configurations, so the former part may be one of several.
+            before = in_use[: in_use.index(table)]
+            least = sum(other not in settled for other in before)
+            has_moved = table not in settled and not least <= part <= len(before)
+            was_vpns = (layout.name, table) == ("tiered", layout.mirror) and any(
+                route.dst != "default" and is_tunnel_route(route) and not _is_copy(route, desired.tunnels)
+                for route in desired.contents[family][table].ours
+            )
+            if has_moved or was_vpns:
+                raise UsageError(
+                    f"table {table} is in use for another part than the configuration now gives it; "
+                    "run `fz-iproute down` first"
+                )
+
+
+def _is_incomplete(family: Family, desired: Desired) -> bool:
+    """True if a rule or route is missing that keeps packets in the tunnel.
+
+    A backstop makes up for missing routes. IPv6 may be off on the tunnel, and then its routes never come.
     """
     rules = {rule for rule in desired.rules.wanted if rule.family == family}
     if not rules <= set(desired.rules.ours):
         return True
     tables = desired.contents[family].values() if rules else ()
     is_missing = any(
-        is_tunnels(route, desired.tunnels) and route not in found.ours
+        not _is_copy(route, desired.tunnels) and route not in found.ours
         for found in tables
         if found.wanted != found.ours
         for route in found.wanted
@@ -79,97 +133,74 @@ def _is_exposed(family: Family, desired: Desired) -> bool:
     )
 
 
-def _without_strays(goal: Desired) -> Desired:
-    """As if what only pruning would take out of the mirror table were others'."""
-    contents = {family: dict(tables) for family, tables in goal.contents.items()}
+def _without_strays(desired: Desired) -> Desired:
+    """As if the copies in the mirror table that only pruning would remove were somebody else's."""
+    contents = {family: dict(tables) for family, tables in desired.contents.items()}
     for tables in contents.values():
-        if found := tables.get(goal.layout.mirror):
-            wanted = set(found.wanted)
-            parts: tuple[list[Route], list[Route]] = [], []
-            for route in found.ours:
-                parts[route not in wanted and not is_tunnels(route, goal.tunnels)].append(route)
-            ours, strays = parts
-            tables[goal.layout.mirror] = found._replace(ours=tuple(ours), others=(*found.others, *strays))
-    return replace(goal, contents=contents)
+        if found := tables.get(desired.layout.mirror):
+            strays = {route for route in set(found.ours) - set(found.wanted) if _is_copy(route, desired.tunnels)}
+            tables[desired.layout.mirror] = found._replace(
+                ours=tuple(route for route in found.ours if route not in strays), others=(*found.others, *strays)
+            )
+    return replace(desired, contents=contents)
 
 
-_Due = tuple[Phase, _Order, list[Command]]
+def _is_copy(route: Route, tunnels: Collection[str]) -> bool:
+    """Of our routes: no default route, no backstop, and none into the tunnel."""
+    dst, attributes = route
+    is_unicast = dst != "default" and attributes.type == "unicast"
+    return is_unicast and not any(device in tunnels for device in attributes.devices)
 
 
-def _route_commands(family: Family, desired: Desired, prune: bool, exposed: bool) -> Iterator[_Due]:
+# Routes as commands
+
+
+def _route_commands(family: Family, desired: Desired, prune: bool, incomplete: bool) -> Iterator[_Due]:
     refused: dict[Route, str] = {}
     mirror = desired.layout.mirror
-    ranks = _ranks(family, desired.rules)
+    ranks = _ranks(family, desired)
     for table, contents in desired.contents[family].items():
         if contents.wanted == contents.ours:
             continue
         refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
-        waiting = PrefixSet(_still_claimed(family, desired) if table == mirror else ())
-        rank = ranks.get(table, _UNASKED)
-        # A copy that stays, stays where copies belong: in another table it could stand in front of the tunnel's routes.
-        for step in steps(family, contents, prune or table != mirror, desired.tunnels):
-            order = _order(step, rank)
-            why = step.reason
-            if not why:
-                (route,) = step.routes
-                why = f"stale: {refused.get(route) or _staleness(route, table, desired)}"
-            opens = not step.reason and (table != mirror or is_tunnel_route(step.routes[0]))
-            for part in _in_time(step, waiting):
-                waits = exposed and (opens or part.phase is not step.phase)
-                yield part.phase, order, _commands(table, part, why, waits)
+        # `prune = false` keeps copies in the mirror table only: in another one they could hide the tunnel's routes.
+        for change in _changes(family, contents, prune or table != mirror, desired.tunnels):
+            route = change.routes[0]
+            why = change.reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
+            opens = not change.reason and (table != mirror or is_tunnel_route(route))
+            commands = _commands(table, change, why, waits=incomplete and opens)
+            yield change.phase, _order(change, ranks.get(table, (0, 0))), commands
 
 
-def _in_time(step: Step, waiting: PrefixSet) -> Iterator[Step]:
-    """The step, without those new routes that must wait until others have gone; and then these."""
-    if step.phase is not Phase.ADD or not waiting:
-        yield step
-        return
-    parts: tuple[list[Route], list[Route]] = [], []
-    for route in step.routes:
-        parts[waiting.covers(Prefix.of_route(route.dst, route.attributes.family))].append(route)
-    for phase, routes in zip((Phase.ADD, Phase.ADD_BACK), parts, strict=True):
-        if routes:
-            yield step._replace(phase=phase, routes=routes)
-
-
-def _commands(table: int, step: Step, why: str, waits: bool) -> list[Command]:
-    """One for each route of the step."""
-    attributes = step.routes[0].attributes
-    start = f"route {step.verb} table {table}"
+def _commands(table: int, change: Change, why: str, *, waits: bool) -> list[Command]:
+    """One for each route of the change."""
+    attributes = change.routes[0].attributes
+    start = f"route {change.verb} table {table}"
     if attributes.type != "unicast":
         start += f" {attributes.type}"
     rest = " ".join(attributes.words)
-    flags = step.verb == "add" and step.phase is Phase.ADD, table, waits, has_numbers(f" {rest}")
-    return [Command(attributes.family, f"{start} {dst} {rest}", why, *flags) for dst, _ in step.routes]
+    numeric = has_numbers(f" {rest}")
+    return [
+        Command(attributes.family, f"{start} {dst} {rest}", why, table=table, waits=waits, numeric=numeric)
+        for dst, _ in change.routes
+    ]
 
 
-def _order(step: Step, rank: tuple[int, int]) -> _Order:
-    """The place of a step among those of its phase; `rank` is that of its table."""
-    route = step.routes[0]
+def _order(change: Change, rank: tuple[int, int]) -> _Order:
+    """The place of a change in its phase; `rank` is that of its table."""
+    route = change.routes[0]
     attributes = route.attributes
-    match step.phase:
+    match change.phase:
         case Phase.ADD:
-            # What the VPN has inside of a LAN stands before the LAN does, and its backstop last.
+            # What the VPN routes inside of a LAN comes before the LAN, and the backstop of that comes last.
             return (not is_tunnel_route(route), attributes.type != "unicast")
         case Phase.ADD_DEFAULT:
             return (attributes.metric,)  # a backstop last
         case Phase.DELETE:
-            # The widest route would otherwise take what the others leave; a backstop stops what others would take.
+            # The widest route goes first, or it would take the packets of the narrower ones. A backstop goes before
+            # the routes that it stands behind, or it would block what the next table takes.
             return (*rank, Prefix.of_route(route.dst, attributes.family).length, attributes.type == "unicast")
     return ()
-
-
-def _still_claimed(family: Family, desired: Desired) -> Iterator[Prefix]:
-    """In the tiered layout, what the VPN has explicitly, as long as the LAN's table holds routes of the VPN too.
-
-    It has been the VPN's table then: the longest prefix wins in there, and a copy must wait until they have gone.
-    """
-    contents = desired.contents[family]
-    here = contents[desired.layout.mirror]
-    stale = set(here.ours).difference(here.wanted)
-    if desired.layout.name == "tiered" and any(is_tunnel_route(route) and route.dst != "default" for route in stale):
-        for route in contents[desired.layout.user].wanted:
-            yield Prefix.of_route(route.dst, family)
 
 
 def _staleness(route: Route, table: int, desired: Desired) -> str:
@@ -178,36 +209,185 @@ def _staleness(route: Route, table: int, desired: Desired) -> str:
     return "the configuration has no such route here"
 
 
-def _ranks(family: Family, rules: Rules) -> Mapping[int, tuple[int, int]]:
-    """When each table is cleared, by the first rule of ours that leads there: behind those that are asked later.
+def _ranks(family: Family, desired: Desired) -> Mapping[int, tuple[int, int]]:
+    """When each table is cleared: the one that is looked up last goes first, since packets fall through to the next.
 
-    Its stale rule goes next, by which it is found again if we are interrupted; but before, if there will be another
-    one, for then the table has got another part to play.
+    A table's last rule goes after its routes: if we are interrupted, the rule shows that the table is ours. If another
+    rule leads to the table, the stale rule goes first.
     """
-    kept = {rule.table for rule in rules.wanted}
+    kept = {rule.table for rule in desired.rules.wanted}
     ranks: dict[int, tuple[int, int]] = {}
-    for rule in rules.ours:
+    for rule in desired.rules.ours:
         if rule.family == family:
             ranks.setdefault(rule.table, (-rule.priority, 2 if rule.table in kept else 0))
     return ranks
 
 
-def _rule_commands(family: Family, desired: Desired, exposed: bool) -> Iterator[_Due]:
+# What changes in one table
+
+
+# The kernel keeps routes of equal destination, tos and metric in a list, and uses the first.
+_Key = tuple[str, str, int]
+
+
+def _changes(family: Family, contents: Contents, prune: bool, tunnels: Collection[str]) -> Iterator[Change]:
+    """What makes the contents of a table the wanted ones. Without `prune`, copies stay."""
+    alone, wanted = _alone_and_grouped(contents)
+    yield from (_addition("add", *row) for row in in_rows(alone))
+    _, ours, others = contents
+    want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
+    reached = {route.dst for route in wanted}
+    taken: dict[str, set[int]] = defaultdict(set)  # the metrics of each destination
+    for dst, _, metric in (*want, *have, *alien):
+        taken[dst].add(metric)
+    # IPv4: `del` matches any route that has all given attributes, so it could delete a twin that has more of them.
+    at_risk: dict[object, list[Attributes]] = defaultdict(list)
+    for dst, attributes in others if family == "inet" else ():
+        at_risk[dst, attributes.tos, attributes.path].append(attributes)
+    # IPv6: `del` without nhid matches a route by a nexthop object, whatever its path.
+    objects = {(route.dst, route.attributes.metric) for route in others if route.attributes.path[:1] == ("nhid",)}
+    for key in want | have:
+        group = want.get(key, []), have.get(key, []), alien.get(key, [])
+        if group[0] == group[1]:
+            continue
+        if family == "inet":
+            found = _inet_group(*group)
+        else:
+            free = next(metric for metric in range(_HIGHEST_METRIC, 0, -1) if metric not in taken[key[0]])
+            found = _inet6_group(*group, free_metric=free)
+        for change in found:
+            (route,) = change.routes
+            if change.verb == "del" and _could_hit(route, at_risk, objects):
+                continue
+            # Without pruning, a copy goes only if another one of the same destination replaces it.
+            if prune or change.verb != "del" or route.dst in reached or not _is_copy(route, tunnels):
+                yield change
+
+
+def _alone_and_grouped(contents: Contents) -> tuple[list[Route], list[Route]]:
+    """The wanted routes: those alone with their destination, which need no comparison, and the rest."""
+    taken = Counter(route.dst for routes in contents for route in routes)
+    alone = [route for route in contents.wanted if taken[route.dst] == 1]
+    return alone, [route for route in contents.wanted if taken[route.dst] > 1]
+
+
+def _could_hit(route: Route, twins: Mapping[object, Iterable[Attributes]], objects: Container[object]) -> bool:
+    """True if the deletion of this route could delete somebody else's instead."""
+    dst, attributes = route
+    if attributes.family == "inet":
+        given = set(attributes.words)
+        return any(
+            twin.inexpressible or given.issubset(twin.words)
+            for twin in twins.get((dst, attributes.tos, attributes.path), ())
+        )
+    return attributes.path[:1] != ("nhid",) and (dst, attributes.metric) in objects
+
+
+def _grouped(routes: Iterable[Route]) -> dict[_Key, list[Route]]:
+    groups: dict[_Key, list[Route]] = defaultdict(list)
+    for route in routes:
+        groups[route.dst, route.attributes.tos, route.attributes.metric].append(route)
+    return groups
+
+
+def _inet_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[Route]) -> Iterator[Change]:
+    """IPv4: twins may differ in any attribute, and `append` puts one behind all others."""
+    if len(want) == len(have) == 1 and not alien:
+        yield _replacement(want[0], have[0])
+        return
+    kept = _kept_in_place(want, have)
+    blocked = False
+    for position, route in enumerate(want[kept:], start=kept):
+        # The kernel refuses an identical route. So one in the wrong place must go before it is added again, and the
+        # ones behind it are added after it.
+        blocked = blocked or route in have
+        verb = "append" if position or have or alien else "add"
+        yield Change(Phase.ADD_BACK, verb, [route], "out of order") if blocked else _addition(verb, route)
+    yield from (_deletion(route) for route in have if route not in want[:kept])
+
+
+def _kept_in_place(want: Sequence[Route], have: Sequence[Route]) -> int:
+    """How many routes at the head of `want` already stand in `have`, in this order."""
+    rest = iter(have)
+    for count, route in enumerate(want):
+        if route not in rest:  # consumes `rest` up to the route
+            return count
+    return len(want)
+
+
+def _inet6_group(
+    want: Sequence[Route], have: Sequence[Route], alien: Sequence[Route], free_metric: int
+) -> Iterator[Change]:
+    """IPv6: one route for each path, in the kernel's own order. `replace` hits the first one, whatever its device.
+
+    No route to this destination has `free_metric`.
+    """
+    if len(want) == len(have) == 1 and not alien:
+        yield _replacement(want[0], have[0])
+        return
+    replaced: list[Route] = []
+    for position, route in enumerate(route for route in want if route not in have):
+        rival = next((old for old in have if old.attributes.path == route.attributes.path and old not in want), None)
+        if rival is None:
+            yield _addition("append" if position or have or alien else "add", route)
+            continue
+        # The kernel refuses a second route with this path. A stand-in with another metric takes the packets while the
+        # old route is exchanged for the new one.
+        stand_in = _with_metric(route, free_metric)
+        replaced.append(rival)
+        yield Change(Phase.ADD, "append", [stand_in], "holds the place while its original changes")
+        yield Change(Phase.DELETE, "del", [rival], "changed")
+        yield Change(Phase.ADD_BACK, "append", [route], f"changed, was {route.changed_from(rival)}")
+        yield Change(Phase.CLEAN_UP, "del", [stand_in], "held the place")
+    yield from (_deletion(route) for route in have if route not in want and route not in replaced)
+
+
+def _with_metric(route: Route, metric: int) -> Route:
+    words = list(route.attributes.words)
+    # In IPv6, only pairs of words stand before the metric.
+    position = next(index for index in range(0, len(words), 2) if words[index] == "metric")
+    words[position + 1] = str(metric)
+    return Route(route.dst, route.attributes._replace(words=tuple(words), metric=metric))
+
+
+def _addition(verb: str, *row: Route) -> Change:
+    return Change(_phase(row[0]), verb, row, "missing")
+
+
+def _replacement(new: Route, old: Route) -> Change:
+    return Change(_phase(new), "replace", [new], f"changed, was {new.changed_from(old)}")
+
+
+def _phase(added: Route) -> Phase:
+    if added.dst == "default":
+        return Phase.ADD_DEFAULT
+    return Phase.ADD_GATEWAYED if added.attributes.gatewayed else Phase.ADD
+
+
+def _deletion(route: Route) -> Change:
+    return Change(Phase.DELETE, "del", [route], "")
+
+
+# Rules as commands
+
+
+def _rule_commands(family: Family, desired: Desired, incomplete: bool) -> Iterator[_Due]:
     wanted = [rule for rule in desired.rules.wanted if rule.family == family]
     surplus = Counter(rule for rule in desired.rules.ours if rule.family == family)
     for rule in wanted:
         if surplus[rule]:
             surplus[rule] -= 1
         else:
-            # The tunnel's own first, then the LAN, then the internet: at no time does the last stand alone.
-            yield Phase.ADD_RULE, (rule.priority,), [Command.of(family, _rule_words("add", rule), "missing")]
+            # The VPN's explicit routes first, then the LAN, then the internet, which must never stand alone.
+            yield Phase.ADD_RULE, (rule.priority,), [_rule_command("add", rule, "missing")]
     for rule in surplus.elements():
         why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
-        gone = Command.of(family, _rule_words("del", rule), why)._replace(waits=exposed)
+        gone = _rule_command("del", rule, why)._replace(waits=incomplete)
         yield Phase.DELETE, (-rule.priority, 1), [gone]
 
 
-def _rule_words(verb: str, rule: Rule) -> tuple[str, ...]:
-    """Of a rule of ours. `del` takes the first that fits, and every protocol if none is named."""
+def _rule_command(verb: str, rule: Rule, why: str) -> Command:
+    """For a rule of ours. `del` takes the first rule that matches, and any protocol if none is given."""
     words = ("rule", verb, "priority", str(rule.priority), "not", "fwmark", str(rule.mark), "lookup", str(rule.table))
-    return words if rule.protocol in ("", "unspec") else (*words, "protocol", rule.protocol)
+    protocol = () if rule.protocol in ("", "unspec") else ("protocol", rule.protocol)
+    return Command.of(rule.family, (*words, *protocol), why)

@@ -1,4 +1,4 @@
-"""What is mirrored: for each route of main a verdict, with the setting that made it."""
+"""Which routes of main are copied, and which setting decides. Which routes of the VPN's tables are our copies."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -9,7 +9,7 @@ from fz_iproute.mirror.config import Lan
 from fz_iproute.mirror.model import Attributes, Link, Route, in_rows
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
 
-# RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291: nobody on the internet can be reached there.
+# RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291: the internet does not use these addresses.
 PRIVATE = PrefixSet(
     map(
         Prefix.parse,
@@ -17,21 +17,23 @@ PRIVATE = PrefixSet(
     )
 )
 
-# Where discovery speaks to everybody on the link: mDNS, SSDP, and the broadcasts of older devices.
+# Destinations of discovery: mDNS, SSDP, and the broadcasts of older devices.
 _TO_ALL = ("224.0.0.0/4", "255.255.255.255")
 
 
 class Verdict(NamedTuple):
-    """A LAN route of main: copied if `refusal` is empty. `warning` is what its owner should know."""
+    """A LAN route of main: copied if `refusal` is empty. `warning` is for the owner of the machine."""
 
     route: Route
     refusal: str
     warning: str
-    claim: Prefix | None = None  # what the VPN routes explicitly, if that is the refusal
+    explicit: Prefix | None = None  # the prefix that the VPN routes explicitly, if that is why
 
 
-# Where IPv6 has room for one route: destination, metric and path.
-_Place = tuple[str, int, tuple[str, ...]]
+# IPv6 accepts one route of each: destination, metric and path.
+_Identity = tuple[str, int, tuple[str, ...]]
+
+_Test = Callable[[Route], bool]
 
 
 class Policy:
@@ -44,68 +46,68 @@ class Policy:
         self._allow = PrefixSet(lan.allow)
         self._deny = PrefixSet(lan.deny)
 
-    def verdicts(self, main: Iterable[Route], claimed: PrefixSet) -> list[Verdict]:
-        """One for each route that is about the LAN: on-link, or through a router that `lan.allow` covers.
+    def verdicts(self, main: Iterable[Route], explicit: PrefixSet) -> list[Verdict]:
+        """One verdict for each LAN route: on-link, or through a router if `lan.allow` covers it.
 
-        `claimed` is what the VPN routes explicitly in the table that gets the copies; empty where a table of
-        its own keeps the LAN out of its way.
+        `explicit` is what the VPN routes explicitly in the table that gets the copies. It is empty if the LAN has a
+        table of its own.
         """
         found: list[Verdict] = []
-        known: set[_Place] = set()
+        known: set[_Identity] = set()
         for row in in_rows(main):
             dst, attributes = row[0]
             if dst == "default" or attributes.type != "unicast" or not attributes.devices or attributes.expired:
                 continue
             if not attributes.on_link and not self._allow:
-                continue  # the routes of a router with a full table, which may be a million
+                continue  # a router with a full table has a million of these
             refusal = self._refusal_by_attributes(attributes)
-            if not refusal and attributes.on_link and self._is_all_welcome(row, claimed):
+            if not refusal and attributes.on_link and self._copies_all(row, explicit):
                 found += [Verdict(route, "", "") for route in row]
             else:
-                found += self._one_by_one(row, refusal, claimed, known)
+                found += self._one_by_one(row, refusal, explicit, known)
         return found
 
-    def _is_all_welcome(self, row: Sequence[Route], claimed: PrefixSet) -> bool:
-        """True if the corner of the address space in which they all lie is mirrored, and without a warning."""
+    def _copies_all(self, row: Sequence[Route], explicit: PrefixSet) -> bool:
+        """True if the narrowest prefix around all of them is copied without a warning. This saves judging each."""
         family = row[0].attributes.family
         if family == "inet6":
-            return False  # which may have doubles
+            return False  # there may be duplicates
         around = Prefix.around((dst for dst, _ in row), family)
         return (
             PRIVATE.covers(around)
             and around.length >= self._lan.min_prefixlen[family]
             and not self._deny.overlapping(around)
-            and not claimed.overlapping(around)
+            and not explicit.overlapping(around)
         )
 
     def _one_by_one(
-        self, row: Iterable[Route], refusal: str, claimed: PrefixSet, known: set[_Place]
+        self, row: Iterable[Route], refusal: str, explicit: PrefixSet, known: set[_Identity]
     ) -> Iterator[Verdict]:
         for route in row:
             dst, attributes = route
             prefix = Prefix.of_route(dst, attributes.family)
             if not attributes.on_link and not self._allow.covers(prefix):
                 continue
-            place = dst, attributes.metric, attributes.path
-            if attributes.family == "inet6" and place in known:
-                yield Verdict(route, _DOUBLED, "")
+            identity = dst, attributes.metric, attributes.path
+            if attributes.family == "inet6" and identity in known:
+                yield Verdict(route, _DUPLICATE, "")
             elif refusal:
                 yield Verdict(route, refusal, attributes.inexpressible and refusal)
             else:
-                yield self._verdict(route, prefix, claimed)
-            known.add(place)
+                yield self._verdict(route, prefix, explicit)
+            known.add(identity)
 
-    def _verdict(self, route: Route, prefix: Prefix, claimed: PrefixSet) -> Verdict:
+    def _verdict(self, route: Route, prefix: Prefix, explicit: PrefixSet) -> Verdict:
         if denied := self._deny.overlapping(prefix):
             return Verdict(route, f"lan.deny has {denied}", "")
         if prefix.length < (least := self._lan.min_prefixlen[prefix.family]):
             return Verdict(route, f"wider than lan.min_prefixlen.{prefix.family} = {least}", "")
-        suspect = not PRIVATE.covers(prefix) and not self._allow.covers(prefix)
-        if suspect and self._lan.trust == "private":
+        is_public = not PRIVATE.covers(prefix) and not self._allow.covers(prefix)
+        if is_public and self._lan.trust == "private":
             return Verdict(route, 'a public prefix: lan.trust = "private", and lan.allow does not have it', "")
-        if claim := claimed.covering(prefix):
-            return Verdict(route, f"the VPN routes {claim} explicitly", "", claim)
-        return Verdict(route, "", _SUSPICION if suspect else "")
+        if vpns := explicit.covering(prefix):
+            return Verdict(route, f"the VPN routes {vpns} explicitly", "", vpns)
+        return Verdict(route, "", _PUBLIC if is_public else "")
 
     def _refusal_by_attributes(self, attributes: Attributes) -> str:
         if attributes.inexpressible:
@@ -127,10 +129,10 @@ class Policy:
     def multicast(
         self, main: Iterable[Route], mirrored: Collection[Route], claimed: Iterable[Prefix]
     ) -> tuple[Route, ...]:
-        """With `lan.multicast`, the routes by which multicast and the broadcast of IPv4 leave.
+        """With `lan.multicast`, the routes for multicast and the broadcast of IPv4.
 
-        They take the device of main's best default route if that is a mirrored LAN, else every mirrored one. Without
-        those that main has itself, and those that the VPN has, as in `verdicts`.
+        They use the device of main's best default route if a LAN on it is mirrored, else each device with a mirrored
+        LAN. Routes that main has itself are left out, and those that the VPN routes explicitly.
         """
         if not self._lan.multicast:
             return ()
@@ -156,41 +158,62 @@ class Policy:
         routes = parse.routes(parse.listed(documents), "inet", self._links)
         return tuple(route for route in routes if route not in mirrored)
 
-    def parted(
-        self, table: Iterable[Route], also: Callable[[Route], bool] = lambda route: False
+    def ours_and_others(
+        self,
+        table: Iterable[Route],
+        is_copy: Callable[[Route], bool],
+        also: Callable[[Route], bool],
+        *,
+        is_mirror: bool,
     ) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
-        """The routes of a table: ours, which only this policy can have put there, and others'.
+        """The routes of a table, as two lists in the kernel's order: ours and somebody else's.
 
-        `also` tells what of the rest is ours.
+        In the table that gets the copies, an on-link route is ours. `is_copy` decides where the device may be a tunnel,
+        and in other tables. What `also` accepts is ours too.
         """
         ours: list[Route] = []
         others: list[Route] = []
         for row in in_rows(table):
             dst, attributes = row[0]
-            possible = dst != "default" and self._is_ours_by_attributes(attributes)
-            if possible and attributes.on_link:
+            possible = dst != "default" and self._can_be_a_copy(attributes)
+            certain = is_mirror and not self.may_be_by_tunnel(attributes)
+            if possible and certain and attributes.on_link:
                 ours += row
                 continue
             for route in row:
-                is_copy = possible and self._allow.covers(Prefix.of_route(route.dst, attributes.family))
-                (ours if is_copy or also(route) else others).append(route)
+                is_ours = also(route) or (
+                    possible
+                    and (attributes.on_link or self._allow.covers(Prefix.of_route(route.dst, attributes.family)))
+                    and (certain or is_copy(route))
+                )
+                (ours if is_ours else others).append(route)
         return tuple(ours), tuple(others)
 
-    def _is_ours_by_attributes(self, attributes: Attributes) -> bool:
+    def _can_be_a_copy(self, attributes: Attributes) -> bool:
         return (
             attributes.type == "unicast"
             and bool(attributes.devices)
             and not attributes.inexpressible
-            and not any(device in self._tunnels or self._is_loopback(device) for device in attributes.devices)
+            and not any(self._is_loopback(device) for device in attributes.devices)
+        )
+
+    def is_by_tunnel(self, attributes: Attributes) -> bool:
+        """True if the route uses a device that carries the VPN."""
+        return any(device in self._tunnels for device in attributes.devices)
+
+    def may_be_by_tunnel(self, attributes: Attributes) -> bool:
+        """True if the route uses a tunnel of any kind, or a device that was not there when the links were read."""
+        return self.is_by_tunnel(attributes) or any(
+            device not in self._links or self._links[device].may_be_tunnel for device in attributes.devices
         )
 
     def _is_loopback(self, device: str) -> bool:
         return device in self._links and self._links[device].loopback
 
 
-# Somebody has replaced another route by this one in main: it is never used, and no other command could add it.
-_DOUBLED = "IPv6 takes no second route of this metric by the same path"
-_SUSPICION = 'a public prefix: if this network is not yours, set lan.trust = "private"; if it is, add it to lan.allow'
+# The kernel shows such a route after somebody changed another one into it. It is never used, and cannot be added.
+_DUPLICATE = "IPv6 takes no second route of this metric by the same path"
+_PUBLIC = 'a public prefix: if this network is not yours, set lan.trust = "private"; if it is, add it to lan.allow'
 
 
 def _matches(device: str, globs: Iterable[str]) -> bool:

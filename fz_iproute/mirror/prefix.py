@@ -1,4 +1,4 @@
-"""Address prefixes as numbers, and sets of them that answer "who covers this?" in constant time."""
+"""Address prefixes as numbers, and sets of them that find the member around a prefix in constant time."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ class Prefix(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Prefix":
-        """A prefix as people write it; ValueError says what is wrong, and which network was meant."""
+        """A prefix in a configuration. ValueError says what is wrong, and the right network for host bits."""
         try:
             network = ip_network(text)
         except ValueError:
@@ -49,7 +49,7 @@ class Prefix(NamedTuple):
 
     @classmethod
     def around(cls, destinations: Iterable[str], family: Family) -> "Prefix":
-        """The narrowest prefix that these destinations of routes are inside; the default route is not among them."""
+        """The narrowest prefix that contains all these destinations of routes. None of them is `default`."""
         hosts, lengths = [], set()
         for dst in destinations:
             host, _, length = dst.partition("/")
@@ -79,25 +79,24 @@ class Prefix(NamedTuple):
 
 def _octets(host: str, family: Family) -> bytes:
     try:
-        # `ipaddress` would take most of the time of a pass over a large LAN.
+        # `ipaddress` is slow: with a large LAN, it would take most of the time of a pass.
         return inet_pton(_AF[family], host)
     except OSError:
         raise ValueError(f"{host!r} is not an address of {family}") from None
 
 
 class PrefixSet:
-    """A set of prefixes. A question costs one look-up per distinct length, however many there are."""
+    """A set of prefixes. A question costs one look-up for each length that occurs, however many members there are."""
 
     def __init__(self, prefixes: Iterable[Prefix] = ()) -> None:
         lengths: dict[Family, dict[int, dict[int, Prefix]]] = {family: defaultdict(dict) for family in FAMILIES}
         for prefix in prefixes:
             lengths[prefix.family][prefix.length][prefix.address] = prefix
-        # Widest first: the widest cover is the one worth naming to a person.
+        # Widest first, because a message should name the widest one.
         self._lengths = {
             family: [(length, _BITS[family] - length, found[length]) for length in sorted(found)]
             for family, found in lengths.items()
         }
-        self._has_members = any(self._lengths.values())
 
     def covering(self, prefix: Prefix) -> Prefix | None:
         """The widest member that is equal to `prefix` or contains it."""
@@ -127,4 +126,4 @@ class PrefixSet:
                 yield from networks.values()
 
     def __bool__(self) -> bool:
-        return self._has_members
+        return any(self._lengths.values())

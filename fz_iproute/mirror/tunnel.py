@@ -1,4 +1,4 @@
-"""The VPN's own side in manage mode: its rules, and the routes that lead into the tunnel or block the way around it."""
+"""What manage mode adds for the VPN: its rules, the routes into the tunnel, and those that block a way around it."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from fz_iproute.mirror.model import Mark, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import KERNEL_TABLES
 
-# Behind every other route to the same destination: the kernel turns to it in the moment in which the last of them goes.
+# The highest metric: the kernel uses this route as soon as there is no other one to the same destination.
 BACKSTOP_METRIC = 2**32 - 1
 
 
@@ -20,68 +20,79 @@ class Layout(NamedTuple):
     user: int
     mirror: int
     internet: int
-    priorities: tuple[int, ...]  # manage: of the rule for each table
+    priorities: tuple[int, ...]  # manage: the priority of the rule for each table
 
     @property
     def tables(self) -> tuple[int, ...]:
-        """Each once, in the order in which they are asked."""
+        """Each table once, in lookup order."""
         return tuple(dict.fromkeys((self.user, self.mirror, self.internet)))
 
 
-class Carriage(NamedTuple):
-    """Whether the tunnel takes packets of a family, and in words for a person why not."""
+class FamilyState(NamedTuple):
+    """Whether the tunnel takes packets of a family."""
 
+    usable: bool  # the tunnel exists and is up
     carried: bool
-    certain: bool  # its addresses say so
-    obstacle: str
+    certain: bool  # its addresses prove it
+    obstacle: str  # why it does not carry the family, in words for a person
 
 
-def carriage(config: Config, snapshot: Snapshot, family: Family) -> Carriage:
-    """A tunnel that has addresses of one family only does not carry the other; one without any may carry both."""
+def family_state(config: Config, snapshot: Snapshot, family: Family) -> FamilyState:
+    """A tunnel with addresses of one family only does not carry the other; one without addresses may carry both."""
     name = config.tunnel.interface
     link = snapshot.links.get(name)
     if link is None or not link.up:
-        return Carriage(False, True, f"{name} is {'down' if link else 'missing'}")
+        return FamilyState(False, False, True, f"{name} is {'down' if link else 'missing'}")
     numbered = [family for family in FAMILIES if name in snapshot.numbered.get(family, ())]
     if numbered and family not in numbered:
-        return Carriage(False, True, f"{name} has no {_SPOKEN[family]} address")
-    # IPv4 cannot be switched off; IPv6 can, which nothing but an address disproves.
-    return Carriage(True, family == "inet" or family in numbered, "")
+        return FamilyState(True, False, True, f"{name} has no {_SPOKEN[family]} address")
+    # IPv4 is always there. IPv6 may be switched off, and only an address proves that it is not.
+    return FamilyState(True, True, family == "inet" or family in numbered, "")
 
 
 _SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
 
 
-def is_usable(config: Config, snapshot: Snapshot) -> bool:
-    """The tunnel exists and is up."""
-    link = snapshot.links.get(config.tunnel.interface)
-    return link is not None and link.up
-
-
-def explicit_routes(config: Config, snapshot: Snapshot, family: Family) -> tuple[Route, ...]:
-    """Those of `tunnel.routes`. Where `on_down = "closed"`, no LAN of the same prefix gets their packets either."""
+def explicit_routes(config: Config, snapshot: Snapshot, family: Family, state: FamilyState) -> tuple[Route, ...]:
+    """The routes of `tunnel.routes`. `on_down = "closed"` also keeps their packets from a LAN with the same prefix."""
+    if not config.manages:
+        return ()
     prefixes = dict.fromkeys(prefix for prefix in config.tunnel.routes if prefix.family == family)
-    carried = carriage(config, snapshot, family).carried
     is_closed = config.tunnel.internet and config.tunnel.on_down == "closed"
-    ways = [_into(config)] if carried else []
-    if is_closed and (carried or not is_usable(config, snapshot)):
+    ways = [_into(config)] if state.carried else []
+    if is_closed and (state.carried or not state.usable):
         ways.append(_backstop(family))
     documents = ({"dst": _printed(str(prefix), family), **way} for way in ways for prefix in prefixes)
     return _routes(snapshot, family, documents)
 
 
-def internet_routes(config: Config, snapshot: Snapshot, family: Family) -> tuple[Route, ...]:
-    """The default route of the Internet Resource, and what stops packets that it does not take."""
-    if not config.tunnel.internet:
+def internet_routes(config: Config, snapshot: Snapshot, family: Family, state: FamilyState) -> tuple[Route, ...]:
+    """The default route of the Internet Resource, and the backstop that blocks packets which it does not take."""
+    if not config.manages or not config.tunnel.internet:
         return ()
-    ways = [_into(config)] if carriage(config, snapshot, family).carried else []
-    if is_backstop_wanted(config, snapshot, family):
+    ways = [_into(config)] if state.carried else []
+    if _needs_backstop(config, state):
         ways.append(_backstop(family))
     return _routes(snapshot, family, ({"dst": "default", **way} for way in ways))
 
 
+def _needs_backstop(config: Config, state: FamilyState) -> bool:
+    """With `on_down = "closed"` the backstop is always there.
+
+    The kernel removes the default route together with the device, long before we notice.
+    """
+    closed = config.tunnel.on_down == "closed"
+    blocked = config.tunnel.internet_leak == "block"
+    if state.carried:
+        return closed or (blocked and not state.certain)
+    return blocked if state.usable else closed
+
+
 def unmet(routes: Sequence[Route], others: Sequence[Route]) -> tuple[Route, ...]:
-    """Without those that somebody else's route of the same metric and path stands for: IPv6 takes no second one."""
+    """The routes, without those for which somebody else's route does the same.
+
+    IPv6 accepts no second route of the same metric and path.
+    """
     there = {_way(route) for route in others if route.attributes.family == "inet6"}
     return tuple(route for route in routes if _way(route) not in there)
 
@@ -91,55 +102,40 @@ def _way(route: Route) -> tuple[object, ...]:
     return route.dst, attributes.type, attributes.metric, attributes.path
 
 
-def is_backstop_wanted(config: Config, snapshot: Snapshot, family: Family) -> bool:
-    """With the Internet Resource active, packets of this family must not find a way around the tunnel.
-
-    With `on_down = "closed"` the unreachable route stands behind the default route all the time: the kernel takes the
-    latter out together with the device, long before we hear of it.
-    """
-    found = carriage(config, snapshot, family)
-    closed = config.tunnel.on_down == "closed"
-    blocked = config.tunnel.internet_leak == "block"
-    if not config.tunnel.internet:
-        return False
-    if found.carried:
-        return closed or (blocked and not found.certain)
-    return blocked if is_usable(config, snapshot) else closed
-
-
 def is_tunnel_route(route: Route) -> bool:
-    """In a table of ours, what only manage mode can have put there, whatever the tunnel was called at that time."""
+    """True for a route that only manage mode adds to a table of ours, whatever the tunnel's name was."""
     attributes = route.attributes
     if not attributes.is_of("static") or attributes.inexpressible:
         return False
     if is_backstop(route):
         return True
-    # A copy of a LAN route has scope link, where there are scopes.
+    # IPv4: a copy of a LAN route has scope link.
     is_plain = attributes.type == "unicast" and bool(attributes.devices) and not attributes.gatewayed
     return is_plain and attributes.scope == "global"
 
 
 def is_backstop(route: Route) -> bool:
-    """Stands behind all other routes to its destination, and stops what none of them takes."""
+    """True for the unreachable route behind all others to its destination. It blocks what none of them takes."""
     return route.attributes.type == "unreachable" and route.attributes.metric == BACKSTOP_METRIC
 
 
-def wanted_rules(config: Config, plane: Layout, snapshot: Snapshot) -> Iterator[Rule]:
-    """For each family that the kernel has, one for each table of the layout."""
-    for family in dict.fromkeys(rule.family for rule in snapshot.rules):
-        for priority, table in zip(plane.priorities, plane.tables, strict=True):
+def wanted_rules(config: Config, layout: Layout, snapshot: Snapshot) -> Iterator[Rule]:
+    """In manage mode, one rule for each table of the layout, in each family that the kernel has."""
+    for family in dict.fromkeys(rule.family for rule in snapshot.rules) if config.manages else ():
+        for priority, table in zip(layout.priorities, layout.tables, strict=True):
             yield Rule(family, priority, "lookup", table, inverted=True, mark=config.tunnel.fwmark, protocol="kernel")
 
 
 def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
-    """True for a rule of our form with our mark or a table of ours: a changed configuration leaves one of the two.
+    """True for a rule of our form with our mark or a table of ours: a new configuration may have changed one of them.
 
-    The protocol tells it from others' rules; but one that says exactly the same is a double, whoever has made it.
+    The protocol `kernel` tells our rule from others'. A rule with our mark and a table of ours is a duplicate, whoever
+    added it.
     """
     plain = Rule(
         rule.family, rule.priority, "lookup", rule.table, inverted=True, mark=rule.mark, protocol=rule.protocol
     )
-    # Whoever sends packets on to one of the kernel's tables has not made that table ours.
+    # A rule that leads to one of the kernel's tables is never ours.
     if rule != plain or rule.mark is None or rule.table in (0, *KERNEL_TABLES):
         return False
     ours = (rule.mark == mark, rule.table in tables)

@@ -1,4 +1,4 @@
-"""A kernel without a kernel: rules, tables and the way a packet takes, for more moves than a real one has time for."""
+"""A fake kernel for many moves: rules, tables and the way that a packet takes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, own_tables
 from fz_iproute.mirror.model import Command, Link, Mark, Route, Rule, Snapshot
-from fz_iproute.mirror.plan import plan, take_out
+from fz_iproute.mirror.plan import check_parts, plan, take_out
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from tests.unit.fake_table import FakeTable
 from tests.unit.routes import gatewayed, route
@@ -15,7 +15,7 @@ from tests.unit.routes import gatewayed, route
 MAIN = 254
 DEVICES = ["lo", "wlan0", "docker0", "uplink0", "tun-a", "tun-b"]
 LINKS = {
-    name: Link(name, ifindex, up=True, loopback=name == "lo", word=name)
+    name: Link(name, ifindex, up=True, loopback=name == "lo", word=name, may_be_tunnel=name.startswith("tun"))
     for ifindex, name in enumerate(DEVICES, start=1)
 }
 _LAN = [
@@ -52,7 +52,7 @@ class FakeKernel:
         return twin
 
     def snapshot(self, config: Config) -> Snapshot:
-        """What a reader of this configuration gets to see."""
+        """What a reader with this configuration sees."""
         rules = tuple(sorted(self.rules, key=lambda rule: (rule.family, rule.priority)))
         return Snapshot(
             links=LINKS,
@@ -68,20 +68,22 @@ class FakeKernel:
     def look(self, config: Config) -> Desired:
         return desired(config, self.snapshot(config))
 
+    def planned(self, config: Config) -> list[Command]:
+        """The plan. UsageError if a table would have to play another part."""
+        goal = self.look(config)
+        check_parts(goal)
+        return plan(goal)
+
     def sync(self, config: Config) -> list[Command]:
-        """Carry out the plan, and what is due then, if the way leads through a spare table."""
-        done: list[Command] = []
-        for _ in range(2):
-            goal = self.look(config)
-            due = plan(goal)
-            self.run(due, goal)
-            done += due
-        assert [] == plan(self.look(config))
-        return done
+        """Carry out the plan."""
+        due = self.planned(config)
+        self.run(due, self.look(config))
+        assert [] == self.planned(config)
+        return due
 
     def syncing(self, config: Config, refuses: Callable[[Command], bool]) -> Iterator[Command]:
-        """Each command of a sync, when it has been run or refused: what waits is left to the next reading."""
-        for _ in range(5):
+        """Each command of a sync, after it was run or refused. Commands that wait are left to the next reading."""
+        for _ in range(3):
             goal = self.look(config)
             for command in plan(goal):
                 if not command.waits:
@@ -97,7 +99,7 @@ class FakeKernel:
         return due
 
     def run(self, commands: Iterable[Command], goal: Desired) -> None:
-        """Carry out commands that were planned for this goal; none may be refused."""
+        """Carry out commands that were planned for this goal. None may be refused."""
         spelled = self._spelled(goal)
         for command in commands:
             assert "" == self._run(command, spelled), command
@@ -146,7 +148,7 @@ class FakeKernel:
         return found.routes if found else []
 
     def state(self) -> tuple[object, object]:
-        """All of it, comparable: rules in their order, tables that have routes."""
+        """Everything, comparable: rules in their order, and tables that are not empty."""
         rules = sorted(self.rules, key=lambda rule: (rule.family, rule.priority))
         return rules, {key: sorted(map(str, table.routes)) for key, table in self.tables.items() if table.routes}
 

@@ -1,4 +1,4 @@
-"""A laptop whose VPN is ours to manage: it has a LAN, an uplink and a tunnel, but no rule and no table of the VPN."""
+"""A laptop for manage mode: a LAN, an uplink and a tunnel, but no rules or routes of the VPN yet."""
 
 import re
 import shlex
@@ -31,7 +31,6 @@ from tests.netns.rtnetlink import FAMILIES, FR_ACT_TO_TBL, RTPROT_KERNEL, RawRou
 ROUTES = ["100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24"]
 ROUTES6 = ["fd00:2021:1111::/48"]
 UPLINK = "uplink0"
-CGNAT = "docker0"  # a LAN of which the VPN has a part, or all
 TIERS = (MIRROR, TIER_LAN, TIER_INTERNET)
 PRIORITIES = (100, 200, 300)
 
@@ -55,28 +54,28 @@ LOCAL = 255
 
 
 class State(NamedTuple):
-    """All rules and all routes, but those that the kernel makes by itself for its addresses."""
+    """All rules and all routes, without those of the table `local`."""
 
     rules: dict[str, list[RawRule]]
     tables: dict[tuple[str, int], list[RawRoute]]
 
 
 class Laptop(Namespace):
-    """LAN with metric 600, default routes by the uplink, and the tunnel's device with an address of each family."""
+    """A LAN with metric 600, default routes by the uplink, and a tunnel with an address of each family."""
 
     def __init__(self, runtime: Path) -> None:
         super().__init__(runtime)
         try:
             self.vpn = Tunnel(self.name, TUNNEL)
             self._tunnels.append(self.vpn)
-            self.batch(_FURNITURE)  # in one go: it is made for most tests anew
+            self.batch(_FURNITURE)  # one batch, because most tests make a new laptop
             self.wait_for_carrier(5)
         except BaseException:
             self.remove()
             raise
 
     def wait_for_carrier(self, count: int) -> None:
-        """So many devices have seen theirs, and have got the routes that the kernel gives them for it."""
+        """Wait until so many devices have the link-local route that the kernel adds when their carrier comes."""
         link_local = bytes.fromhex("fe80").ljust(16, b"\0").hex()
         wait_until(
             lambda: count <= len([route for route in self.raw("inet6", MAIN) if route.group[0] == link_local]),
@@ -86,10 +85,7 @@ class Laptop(Namespace):
     # Looking
 
     def state(self) -> State:
-        """The whole of it; IPv6 sorted, since the order of its equals is the kernel's own.
-
-        The table `local` is the kernel's own affair: it may be busy there with new addresses for a while.
-        """
+        """Everything. The kernel may still be changing the table `local`, so that is left out."""
         tables: dict[tuple[str, int], list[RawRoute]] = {}
         for family in FAMILIES:
             for table, route in rtnetlink.all_routes(self._netlink, family):
@@ -97,7 +93,7 @@ class Laptop(Namespace):
                     tables.setdefault((family, table), []).append(route)
             for (of, _), routes in tables.items():
                 if of == family:
-                    # IPv4 keeps the order of twins, which counts, but not that of tables or of their parts.
+                    # The order of IPv4 twins matters; all other order is the kernel's own.
                     routes.sort(key=(lambda route: route.group) if family == "inet" else None)
         return State({family: self.rules(family) for family in FAMILIES}, tables)
 
@@ -105,11 +101,11 @@ class Laptop(Namespace):
         return rtnetlink.rules(self._netlink, family)
 
     def added_rules(self, family: str) -> list[RawRule]:
-        """Those that are not the kernel's three."""
+        """The rules without the kernel's three."""
         return [rule for rule in self.rules(family) if rule.table not in (253, 254, 255)]
 
     def contents(self, table: int = MIRROR) -> list[str]:
-        """The routes of a table of both families, as `ip` prints them, without those that are about the link only."""
+        """The routes of a table as `ip` prints them, both families, without link-local and multicast ones."""
         return [
             line
             for family in FAMILIES
@@ -118,7 +114,7 @@ class Laptop(Namespace):
         ]
 
     def leads(self, addresses: Iterable[str], mark: int | None = None) -> dict[str, str]:
-        """By which device packets leave, or `unreachable`, asked all at once."""
+        """The device that packets to each address leave by, or `unreachable`."""
         found: dict[str, str] = {}
         marked = f" mark {mark:#x}" if mark is not None else ""
         for family in FAMILIES:
@@ -207,6 +203,6 @@ def our_rule(family: str, priority: int, table: int, mark: int = MARK, mask: int
 
 
 def pasted(lines: Iterable[str]) -> None:
-    """Run what a person has copied from the terminal."""
+    """Run lines as if somebody had pasted them into a shell."""
     for line in lines:
         run(*shlex.split(line, comments=True))

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from hypothesis import Phase, assume, given, note, settings
 from hypothesis import strategies as st
 
+from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config, Lan, Rules, Tables, Tunnel, replace
-from fz_iproute.mirror.desired import layout
+from fz_iproute.mirror.desired import layout_of
 from fz_iproute.mirror.model import Command, Mark
 from fz_iproute.mirror.plan import leftovers, plan, take_out
 from fz_iproute.mirror.prefix import Prefix
@@ -56,7 +57,10 @@ def assert_interruptible(  # noqa: PLR0917
     finish: str,
     former: Config | None = None,
 ) -> None:
-    """`former` is the configuration that `watch` has had; `sync` knows of none."""
+    """After each command, packets go where they may, and `finish` completes the work.
+
+    `former` is the configuration that `watch` had before; `sync` does not know it.
+    """
     planned = start.look(config)
     kernel = start.copy()
     steps = [None, *due]
@@ -65,16 +69,11 @@ def assert_interruptible(  # noqa: PLR0917
         if command:
             note(f"{k}: {' '.join(command.words)}")
             kernel.run([command], planned)
-        if finish == "sync" and k == len(steps) - 1:
-            planned = kernel.look(config)
-            if former and not cleaned:
-                planned = kernel.look(former)
-                stale = leftovers(planned, kernel.look(config))
-                cleaned = stale is not None
-                steps += stale or []
-            if k == len(steps) - 1:  # the next leg, if the way leads through a spare table
-                planned = kernel.look(config)
-                steps += plan(planned)
+        if former and not cleaned and k == len(steps) - 1:
+            planned = kernel.look(former)
+            stale = leftovers(planned, kernel.look(config))
+            cleaned = stale is not None
+            steps += stale or []
         wrong = {probe: way for probe in PROBES if (way := kernel.way(probe)) not in allowed[probe]}
         assert {} == wrong
         rest = kernel.copy()
@@ -82,32 +81,29 @@ def assert_interruptible(  # noqa: PLR0917
         assert rest.state() in goals
 
 
-def assert_moves(start: FakeKernel, one: Config, other: Config, *, watching: bool) -> None:
-    fresh = FakeKernel()
+def fresh_kernel(other: Config, start: FakeKernel) -> FakeKernel:
+    """What a sync leads to; with the layout `auto` that depends on what was there."""
+    fresh = start.copy() if other.tables.layout == "auto" else FakeKernel()
     fresh.sync(other)
-    if other.tables.layout == "auto":  # what it is depends on what there is
-        fresh = start.copy()
-        fresh.sync(other)
-    allowed = {probe: {start.way(probe), fresh.way(probe)} for probe in PROBES}
-    tunnels = {one.tunnel.interface, other.tunnel.interface}
-    for ways in allowed.values():
-        if ways & tunnels:  # whose default may take over before the LAN or another route does
-            ways.update(tunnels)
-    goals = [fresh.state()]
-    if other.tables.layout == "auto":  # where an interruption has left some rules, it may be the other one
-        for name in ("single", "tiered"):
-            either = start.copy()
-            either.sync(replace(other, tables={"layout": name}))
-            goals.append(either.state())
-    assert_interruptible(start, plan(start.look(other)), goals, allowed, other, "sync", one if watching else None)
+    return fresh
 
 
-def roles(config: Config, kernel: FakeKernel) -> dict[int, str]:
-    """What each table of the layout is for."""
-    plane = layout(config, kernel.rules)
-    if plane.name == "single":
-        return {plane.user: "single"}
-    return {plane.user: "user", plane.mirror: "lan", plane.internet: "internet"}
+def parts(config: Config, kernel: FakeKernel) -> dict[int, int]:
+    """Each table of the layout with its place in lookup order."""
+    return {table: part for part, table in enumerate(layout_of(config, kernel.rules).tables)}
+
+
+def is_refused(kernel: FakeKernel, config: Config) -> bool:
+    try:
+        kernel.planned(config)
+    except UsageError:
+        return True
+    return False
+
+
+def is_known(one: Config, other: Config, start: FakeKernel) -> bool:
+    """Another mark and another first table make another VPN, of which only `watch` knows the former rules."""
+    return one.tunnel.fwmark == other.tunnel.fwmark or layout_of(one, start.rules).user in parts(other, start)
 
 
 MOST = 60
@@ -122,19 +118,39 @@ def test_a_move_has_no_gap_and_no_leak_and_can_be_interrupted_anywhere(
 ) -> None:
     start = FakeKernel()
     start.sync(one)
-    before, after = roles(one, start), roles(other, start)
-    # Who gives his VPN another mark and another first table has another VPN: only `watch` knows the former one.
-    assume(one.tunnel.fwmark == other.tunnel.fwmark or next(iter(before)) in after)
-    assert_moves(start, one, other, watching=watching)
+    assume(is_known(one, other, start) and not is_refused(start, other))
+    fresh = fresh_kernel(other, start)
+    allowed = {probe: {start.way(probe), fresh.way(probe)} for probe in PROBES}
+    tunnels = {one.tunnel.interface, other.tunnel.interface}
+    for ways in allowed.values():
+        if ways & tunnels:  # the default of one may take over before the LAN or another route does
+            ways.update(tunnels)
+    goals = [fresh.state()]
+    if other.tables.layout == "auto":  # which rules an interruption leaves decides the layout
+        for name in ("single", "tiered"):
+            either = replace(other, tables={"layout": name})
+            if not is_refused(start, either):
+                goals.append(fresh_kernel(either, start).state())
+    assert_interruptible(start, start.planned(other), goals, allowed, other, "sync", one if watching else None)
 
 
 @MANY
 @given(one=configurations(), other=configurations())
-def test_where_each_table_keeps_its_part_no_spare_one_is_needed(one: Config, other: Config) -> None:
+def test_tables_that_would_swap_their_parts_are_refused_until_down_has_run(one: Config, other: Config) -> None:
     start = FakeKernel()
     start.sync(one)
-    due = plan(start.look(replace(other, tables=vars(one.tables))))
-    assert {command.table for command in due} <= {None, *one.tables.ids}
+    assume(is_known(one, other, start))
+    before, after = parts(one, start), parts(other, start)
+    swapped = any(after.get(table, part) != part for table, part in before.items())
+    kept = {rule for rule in start.look(other).rules.wanted if rule in start.rules}
+    if not kept:  # a rule that stays leaves it open which part its table had
+        assert swapped == is_refused(start, other)
+    if not swapped:
+        assert not is_refused(start, other)
+        assert {command.table for command in start.planned(other)} <= {None, *one.tables.ids, *other.tables.ids}
+    start.down(other)
+    start.sync(other)
+    assert {command.table for command in start.sync(other)} == set()
 
 
 @MANY
@@ -161,14 +177,10 @@ def test_the_first_sync_can_be_interrupted_anywhere(one: Config) -> None:
 def test_whatever_is_refused_nothing_leaks_and_what_is_missing_comes_later(
     one: Config, other: Config, data: st.DataObject
 ) -> None:
-    start, fresh = FakeKernel(), FakeKernel()
+    start = FakeKernel()
     start.sync(one)
-    before, after = roles(one, start), roles(other, start)
-    assume(one.tunnel.fwmark == other.tunnel.fwmark or next(iter(before)) in after)
-    fresh.sync(other)
-    if other.tables.layout == "auto":
-        fresh = start.copy()
-        fresh.sync(other)
+    assume(is_known(one, other, start) and not is_refused(start, other))
+    fresh = fresh_kernel(other, start)
     kept_in = {one.tunnel.interface, other.tunnel.interface, "unreachable"}
     # A part of a LAN is the LAN's as long as its own route into the tunnel is refused.
     guarded = [probe for probe in OUTSIDE if {start.way(probe), fresh.way(probe)} <= kept_in]

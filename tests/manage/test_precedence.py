@@ -1,4 +1,4 @@
-"""First what the VPN routes explicitly, then the LAN, then the Internet Resource: the same in both layouts."""
+"""In both layouts: first what the VPN routes explicitly, then the LAN, then the Internet Resource."""
 
 import json
 
@@ -7,55 +7,18 @@ import pytest
 from tests.manage.laptop import LAN, TUNNEL, UPLINK, Laptop, manage
 
 LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
-DOCKER = "docker0"
-
-
-def docker(laptop: Laptop) -> None:
-    laptop.bridge(DOCKER, "100.64.3.1/24", "fd00:2021:1111:3::1/64")
 
 
 @LAYOUTS
-def test_a_lan_inside_of_what_the_vpn_has_is_the_vpns(layout: str, laptop: Laptop) -> None:
-    docker(laptop)
-    laptop.sync(manage(layout=layout))
-    hosts = ["100.64.3.9", "fd00:2021:1111:3::9"]
-    assert dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts)
-
-
-@LAYOUTS
-def test_a_lan_that_the_vpn_has_as_a_whole_is_the_vpns(layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout, routes=["192.168.188.0/24", "fd00:188::/64"]))
-    hosts = ["192.168.188.1", "fd00:188::1"]
-    assert dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts)
-
-
-@LAYOUTS
-def test_a_resource_inside_a_lan_is_the_vpns_and_the_rest_is_the_lans(layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout, routes=["192.168.188.50/32", "fd00:188::50/128"]))
-    assert {"192.168.188.50": TUNNEL, "192.168.188.51": LAN, "fd00:188::50": TUNNEL, "fd00:188::51": LAN} == (
-        laptop.leads(["192.168.188.50", "192.168.188.51", "fd00:188::50", "fd00:188::51"])
-    )
-
-
-@LAYOUTS
-@pytest.mark.parametrize(("internet", "way"), [(True, TUNNEL), (False, UPLINK)])
-def test_the_rest_is_the_internets(way: str, internet: bool, layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout, internet=internet))
-    assert {"8.8.8.8": way, "2001:db8::1": way, "192.168.188.1": LAN} == (
-        laptop.leads(["8.8.8.8", "2001:db8::1", "192.168.188.1"])
-    )
-
-
-@LAYOUTS
-def test_marked_packets_see_nothing_of_it(layout: str, laptop: Laptop) -> None:
+def test_marked_packets_are_not_affected(layout: str, laptop: Laptop) -> None:
     before = laptop.leads(["8.8.8.8", "100.96.0.9", "192.168.188.1", "2001:db8::1"], mark=0xFD002021)
+    assert UPLINK == before["8.8.8.8"]
     laptop.sync(manage(layout=layout, on_down="closed"))
     assert before == laptop.leads(before, mark=0xFD002021)
-    assert UPLINK == before["8.8.8.8"]
 
 
 @LAYOUTS
-def test_a_lan_that_the_vpn_has_claimed_is_the_lans_when_the_claim_ends(layout: str, laptop: Laptop) -> None:
+def test_a_lan_is_reached_again_when_the_vpn_no_longer_routes_it(layout: str, laptop: Laptop) -> None:
     for routes, way in (([], LAN), (["192.168.0.0/16"], TUNNEL), ([], LAN)):
         laptop.sync(manage(layout=layout, routes=routes))
         assert way == laptop.way("192.168.188.1")
@@ -73,8 +36,9 @@ def shadows(laptop: Laptop, config: str) -> list[str]:
 def test_status_lists_each_lan_that_the_vpn_takes_and_each_route_inside_one(
     synced: bool, layout: str, laptop: Laptop
 ) -> None:
-    docker(laptop)
+    laptop.bridge("docker0", "100.64.3.1/24", "fd00:2021:1111:3::1/64")
     inside = ["192.168.188.50/32", "192.168.188.128/25", "fd00:188::50/128"]
+    assert [] == shadows(laptop, manage(layout=layout, routes=["203.0.113.0/24"]))
     text = manage(layout=layout, routes=["100.64.0.0/11", "10.77.0.0/24", *inside])
     if synced:
         laptop.sync(text)
@@ -85,13 +49,6 @@ def test_status_lists_each_lan_that_the_vpn_takes_and_each_route_inside_one(
         "shadow  192.168.188.50/32 of the VPN is inside the LAN 192.168.188.0/24",
         "shadow  fd00:188::50/128 of the VPN is inside the LAN fd00:188::/64",
     ] == sorted(shadows(laptop, text))
-
-
-@LAYOUTS
-def test_status_says_nothing_of_shadows_where_there_are_none(layout: str, laptop: Laptop) -> None:
-    text = manage(layout=layout, routes=["203.0.113.0/24"])
-    laptop.sync(text)
-    assert [] == shadows(laptop, text)
 
 
 def test_shadows_are_in_the_document_too(laptop: Laptop) -> None:

@@ -1,4 +1,4 @@
-"""What `ip` refuses: nothing that keeps packets in the tunnel goes before what takes its place has come."""
+"""When `ip` refuses a command, nothing that keeps packets in the tunnel is removed before its replacement is there."""
 
 import re
 
@@ -14,7 +14,7 @@ from tests.netns.namespace import wait_until
 
 SINGLE = manage()
 ELSEWHERE = manage(rules={"single": 32000})
-# `ip` passes over `not` when it looks for duplicates: with this one, ours is refused.
+# `ip` ignores `not` when it looks for duplicates, so it refuses our rule because of this one.
 IN_THE_WAY = f"priority 32000 fwmark {MARK:#x} lookup {MIRROR} protocol kernel"
 
 
@@ -38,7 +38,7 @@ def test_a_refused_rule_keeps_the_one_that_it_was_to_replace(laptop: Laptop) -> 
     ] == [re.sub(r"Error: .*", "RTNETLINK answers: File exists", line) for line in lines(done)]
 
 
-def test_when_nothing_is_in_the_way_any_more_the_move_goes_on(laptop: Laptop) -> None:
+def test_the_move_goes_on_when_nothing_is_in_the_way_any_more(laptop: Laptop) -> None:
     laptop.sync(SINGLE)
     laptop.batch([f"rule add {IN_THE_WAY}"])
     synced(laptop, ELSEWHERE)
@@ -68,8 +68,8 @@ def test_watch_keeps_the_rule_too(laptop: Laptop, watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("layout", ["single", "tiered"])
-def test_where_somebody_elses_route_of_ipv6_does_what_ours_would_nothing_is_due(layout: str, laptop: Laptop) -> None:
-    """IPv6 takes no second route of the same metric by the same path, whoever has made it."""
+def test_nothing_is_due_if_somebody_elses_ipv6_route_does_the_same(layout: str, laptop: Laptop) -> None:
+    """IPv6 accepts no second route of the same metric by the same path."""
     config = manage(layout=layout, on_down="closed")
     internet = MIRROR if layout == "single" else TIER_INTERNET
     laptop.batch(
@@ -105,7 +105,7 @@ def test_a_tunnel_of_which_ipv6_is_off_is_no_failure(laptop: Laptop) -> None:
     assert [[5, 6, 7]] * 2 == [[rule.priority for rule in laptop.added_rules(family)] for family in ("inet", "inet6")]
 
 
-def test_a_family_that_never_comes_keeps_nothing_of_the_other(laptop: Laptop, watch: Watch) -> None:
+def test_a_family_that_never_comes_does_not_hold_up_the_other(laptop: Laptop, watch: Watch) -> None:
     laptop.exec("sysctl", "-q", "-w", f"net.ipv6.conf.{TUNNEL}.disable_ipv6=1")
     laptop.batch([f"addr del 100.64.0.5/32 dev {TUNNEL}"])
     daemon = watch(manage(internet=False))

@@ -1,4 +1,4 @@
-"""The rules: ours in all their attributes, each once; those of others are never touched."""
+"""Our rules: all their attributes, and each of them once. The rules of others are never touched."""
 
 from collections.abc import Sequence
 
@@ -18,6 +18,7 @@ from tests.manage.laptop import (
 from tests.netns.rtnetlink import FAMILIES, RawRoute
 
 SINGLE, TIERED = manage(), manage(layout="tiered")
+PRIORITY = {SINGLE: 32765, TIERED: 100}
 OURS = f"not fwmark {MARK:#x} lookup {MIRROR}"
 
 
@@ -26,21 +27,21 @@ def expected(family: str, priorities: Sequence[int], tables: Sequence[int], **ma
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_in_the_single_layout_there_is_one_rule_with_exactly_these_attributes(family: str, laptop: Laptop) -> None:
-    laptop.sync(SINGLE)
-    assert expected(family, [32765], [MIRROR]) == laptop.added_rules(family)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_in_the_tiered_layout_there_are_three_rules(family: str, laptop: Laptop) -> None:
-    laptop.sync(TIERED)
-    assert expected(family, PRIORITIES, TIERS) == laptop.added_rules(family)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_priorities_are_those_of_the_configuration(family: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout="tiered", rules={"tiered": [7, 8, 32764]}))
-    assert expected(family, [7, 8, 32764], TIERS) == laptop.added_rules(family)
+@pytest.mark.parametrize(
+    ("config", "priorities", "tables"),
+    [
+        (SINGLE, [32765], [MIRROR]),
+        (manage(layout="auto"), [32765], [MIRROR]),
+        (TIERED, PRIORITIES, TIERS),
+        (manage(layout="tiered", rules={"tiered": [7, 8, 32764]}), [7, 8, 32764], TIERS),
+    ],
+    ids=["single", "auto", "tiered", "other priorities"],
+)
+def test_each_table_has_one_rule_with_exactly_these_attributes(
+    config: str, priorities: Sequence[int], tables: Sequence[int], family: str, laptop: Laptop
+) -> None:
+    laptop.sync(config)
+    assert expected(family, priorities, tables) == laptop.added_rules(family)
 
 
 def test_there_are_rules_without_any_route_to_lead_to(laptop: Laptop) -> None:
@@ -51,29 +52,27 @@ def test_there_are_rules_without_any_route_to_lead_to(laptop: Laptop) -> None:
 
 @pytest.mark.parametrize("protocol", ["", "protocol unspec", "protocol kernel", "protocol static"])
 @pytest.mark.parametrize("priority", [32765, 50])
-def test_a_double_of_ours_goes_whoever_has_made_it(priority: int, protocol: str, laptop: Laptop) -> None:
-    laptop.batch(f"{option}rule add {OURS} pref {priority} {protocol}" for option in ("", "-6 "))
+def test_a_duplicate_of_our_rule_goes_whoever_added_it(priority: int, protocol: str, laptop: Laptop) -> None:
+    for option in ("", "-6 "):
+        laptop.batch([f"{option}rule add {OURS} pref {priority} {protocol}"])
     laptop.sync(SINGLE)
     for family in FAMILIES:
         assert expected(family, [32765], [MIRROR]) == laptop.added_rules(family)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_double_that_comes_later_goes_and_ours_stays(family: str, laptop: Laptop) -> None:
-    laptop.sync(SINGLE)
-    option = "-6 " if family == "inet6" else ""
-    laptop.batch(f"{option}rule add {OURS} pref {priority}" for priority in (1, 32765, 32765 - 1))
-    laptop.sync(SINGLE)
-    assert expected(family, [32765], [MIRROR]) == laptop.added_rules(family)
-
-
 @pytest.mark.parametrize("config", [SINGLE, TIERED])
-def test_doubles_go_one_by_one_while_ours_stays_all_the_time(config: str, laptop: Laptop) -> None:
+def test_duplicates_that_come_later_go_one_by_one_and_our_rule_stays(config: str, laptop: Laptop) -> None:
     laptop.sync(config)
-    laptop.batch(f"rule add {OURS} pref {priority}" for priority in (50, 150, 250, 32764))
-    lines = [line for line in laptop.planned(config) if " rule " in line]
-    assert 4 == len(lines)
+    whole = laptop.state()
+    for option in ("", "-6 "):
+        laptop.batch(f"{option}rule add {OURS} pref {priority}" for priority in (1, 50, 150, 250, 32764))
+    lines = [line for line in laptop.sync(config) if " rule " in line]
+    assert 10 == len(lines)
     assert [] == [line for line in lines if " rule add " in line or "protocol kernel" in line]
+    assert whole == laptop.state()
+    laptop.batch(f"{option}rule add {OURS} pref {PRIORITY[config]}" for option in ("", "-6 "))
+    laptop.sync(config)
+    assert whole == laptop.state()
 
 
 OTHERS = [
@@ -134,25 +133,22 @@ def test_a_rule_of_the_same_words_but_without_not_does_not_hinder_ours(laptop: L
 
 def test_a_rule_of_ours_that_was_deleted_comes_back(laptop: Laptop) -> None:
     laptop.sync(TIERED)
-    laptop.ip("rule", "del", "pref", "200")
-    laptop.sync(TIERED)
-    assert expected("inet", PRIORITIES, TIERS) == laptop.added_rules("inet")
+    whole = laptop.state()
+    for priority in PRIORITIES:
+        laptop.ip("rule", "del", "pref", str(priority))
+        laptop.sync(TIERED)
+        assert whole == laptop.state()
 
 
-def test_rules_are_made_from_the_tunnels_own_to_the_internets(laptop: Laptop) -> None:
-    added = [line.split() for line in laptop.sync(TIERED) if " rule add " in line and " -6 " not in line]
-    assert list(map(str, TIERS)) == [words[words.index("lookup") + 1] for words in added]
+def looked_up(lines: list[str], verb: str) -> list[str]:
+    words = [line.split() for line in lines if f" rule {verb} " in line and " -6 " not in line]
+    return [each[each.index("lookup") + 1] for each in words]
 
 
-def test_rules_are_removed_from_the_internets_to_the_tunnels_own(laptop: Laptop) -> None:
-    laptop.sync(TIERED)
-    gone = [line.split() for line in laptop.down(TIERED) if " rule del " in line and " -6 " not in line]
-    assert list(map(str, TIERS[::-1])) == [words[words.index("lookup") + 1] for words in gone]
-
-
-def test_auto_is_single_where_no_rule_of_ours_looks_up_the_lan(laptop: Laptop) -> None:
-    laptop.sync(manage(layout="auto"))
-    assert expected("inet", [32765], [MIRROR]) == laptop.added_rules("inet")
+def test_rules_are_added_in_lookup_order_and_removed_in_reverse(laptop: Laptop) -> None:
+    tables = list(map(str, TIERS))
+    assert tables == looked_up(laptop.sync(TIERED), "add")
+    assert tables[::-1] == looked_up(laptop.down(TIERED), "del")
 
 
 def test_auto_stays_tiered_where_a_rule_of_ours_looks_up_the_lan(laptop: Laptop) -> None:

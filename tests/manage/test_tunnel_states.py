@@ -1,4 +1,4 @@
-"""The tunnel comes, goes, is renamed, goes down, or carries one family: nothing fails, and packets are not lost."""
+"""The tunnel comes, goes, is renamed, goes down, or carries only one family: packets still go where they should."""
 
 import pytest
 
@@ -41,36 +41,17 @@ LOSSES = pytest.mark.parametrize("loss", [gone, down, renamed], ids=lambda loss:
 
 @LOSSES
 @LAYOUTS
-def test_without_the_tunnel_the_rest_is_put_in_place(layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("synced", [False, True], ids=["at the first sync", "later"])
+def test_open_without_the_tunnel_packets_take_the_uplink(synced, layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+    text = manage(layout=layout, on_down="open")
+    if synced:
+        laptop.sync(text)
     loss(laptop)
-    laptop.fz("sync", config=manage(layout=layout))
+    laptop.sync(text)
     assert [] == by_tunnel(laptop)
     assert [1 if layout == "single" else 3] * 2 == [len(laptop.added_rules(family)) for family in FAMILIES]
-    assert [LAN, UPLINK] == [laptop.way("192.168.188.1"), laptop.way("8.8.8.8")]
-
-
-@LOSSES
-@LAYOUTS
-def test_open_without_the_tunnel_packets_take_the_uplink(layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
-    text = manage(layout=layout, on_down="open")
-    laptop.sync(text)
-    loss(laptop)
-    laptop.sync(text)
-    assert dict.fromkeys(INTERNET, UPLINK) == laptop.leads(INTERNET)
-    assert [] == laptop.sync(text)
-
-
-@LOSSES
-@LAYOUTS
-def test_closed_packets_are_stopped_at_once_when_the_tunnel_goes(layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
-    text = manage(layout=layout, on_down="closed")
-    laptop.sync(text)
-    loss(laptop)
-    # Nothing has run since.
-    assert dict.fromkeys(INTERNET, "unreachable") == laptop.leads(INTERNET)
-    assert {"192.168.188.1": LAN, "fd00:188::1": LAN} == laptop.leads(["192.168.188.1", "fd00:188::1"])
-    laptop.sync(text)
-    assert dict.fromkeys(INTERNET, "unreachable") == laptop.leads(INTERNET)
+    expected = {"192.168.188.1": LAN, **dict.fromkeys(INTERNET, UPLINK)}
+    assert expected == laptop.leads(expected)
     assert [] == laptop.sync(text)
 
 
@@ -89,19 +70,21 @@ def test_closed_the_backstop_stands_behind_the_default_route(layout: str, laptop
 @LOSSES
 @LAYOUTS
 @pytest.mark.parametrize("prefixes", [["192.168.188.0/24", "fd00:188::/64"], ["192.168.188.7/32", "fd00:188::7/128"]])
-def test_closed_a_lan_gets_nothing_of_what_the_vpn_routes_explicitly(  # type: ignore[no-untyped-def]
+def test_closed_packets_of_the_vpn_are_stopped_at_once_and_never_reach_a_lan(  # type: ignore[no-untyped-def]
     prefixes, layout, loss, laptop: Laptop
 ) -> None:
-    """An access point chooses its prefix: it must not get what was meant for the VPN, when the tunnel goes."""
+    """A hostile access point may choose the prefix of a VPN resource, and wait for the tunnel to go."""
     text = manage(layout=layout, on_down="closed", routes=prefixes)
     hosts = ["192.168.188.7", "fd00:188::7"]
     laptop.sync(text)
-    assert dict.fromkeys(hosts, TUNNEL) == laptop.leads(hosts)
+    assert dict.fromkeys([*hosts, *INTERNET], TUNNEL) == laptop.leads([*hosts, *INTERNET])
     assert [] == laptop.sync(text)
     loss(laptop)
-    assert dict.fromkeys(hosts, "unreachable") == laptop.leads(hosts)
+    # Nothing has run since.
+    assert dict.fromkeys([*hosts, *INTERNET], "unreachable") == laptop.leads([*hosts, *INTERNET])
+    assert UPLINK == laptop.way("10.77.0.1")
     laptop.sync(text)
-    assert dict.fromkeys(hosts, "unreachable") == laptop.leads(hosts)
+    assert dict.fromkeys([*hosts, *INTERNET], "unreachable") == laptop.leads([*hosts, *INTERNET])
     assert [] == laptop.sync(text)
     laptop.sync(manage(layout=layout, routes=prefixes))
     assert dict.fromkeys(hosts, LAN) == laptop.leads(hosts)
@@ -110,14 +93,11 @@ def test_closed_a_lan_gets_nothing_of_what_the_vpn_routes_explicitly(  # type: i
     assert [] == [line for table in (MIRROR, TIER_LAN, TIER_INTERNET) for line in laptop.contents(table)]
 
 
-def test_closed_without_the_internet_resource_nothing_is_stopped(laptop: Laptop) -> None:
-    laptop.sync(manage(on_down="closed", internet=False))
-    assert [] == backstops(laptop)
-
-
-def test_opened_again_the_backstop_goes(laptop: Laptop) -> None:
+@pytest.mark.parametrize("text", [manage(on_down="closed", internet=False), manage(on_down="open")])
+def test_without_a_closed_internet_resource_there_is_no_backstop(text: str, laptop: Laptop) -> None:
     laptop.sync(manage(on_down="closed"))
-    laptop.sync(manage(on_down="open"))
+    assert ["unreachable"] * 2 == backstops(laptop)
+    laptop.sync(text)
     assert [] == backstops(laptop)
 
 
@@ -143,30 +123,28 @@ def test_all_is_in_place_again_when_the_tunnel_is_back(on_down, layout, loss, la
     assert [] == laptop.sync(text)
 
 
-# A tunnel without IPv6
+# A tunnel without one family
 
 
 @LAYOUTS
-def test_a_family_that_the_tunnel_does_not_carry_is_blocked(layout: str, laptop: Laptop) -> None:
-    without_ipv6(laptop)
-    text = manage(layout=layout, leak="block")
+@pytest.mark.parametrize(
+    ("family", "leak", "internet", "ways"),
+    [
+        ("-6", "block", True, [TUNNEL, "unreachable"]),
+        ("-4", "block", True, ["unreachable", TUNNEL]),
+        ("-6", "allow", True, [TUNNEL, UPLINK]),
+        ("-6", "block", False, [UPLINK, UPLINK]),
+    ],
+)
+def test_what_becomes_of_a_family_that_the_tunnel_does_not_carry(  # noqa: PLR0917
+    family: str, leak: str, internet: bool, ways: list[str], layout: str, laptop: Laptop
+) -> None:
+    laptop.ip(family, "addr", "flush", "dev", TUNNEL)
+    text = manage(layout=layout, leak=leak, internet=internet)
     laptop.sync(text)
-    assert {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable"} == laptop.leads(INTERNET)
+    assert dict(zip(INTERNET, ways, strict=True)) == laptop.leads(INTERNET)
     assert LAN == laptop.way("fd00:188::1")
     assert [] == laptop.sync(text)
-
-
-@LAYOUTS
-def test_or_allowed_to_take_the_uplink(layout: str, laptop: Laptop) -> None:
-    without_ipv6(laptop)
-    laptop.sync(manage(layout=layout, leak="allow"))
-    assert {"8.8.8.8": TUNNEL, "2001:db8::1": UPLINK} == laptop.leads(INTERNET)
-
-
-def test_without_the_internet_resource_no_family_is_blocked(laptop: Laptop) -> None:
-    without_ipv6(laptop)
-    laptop.sync(manage(leak="block", internet=False))
-    assert dict.fromkeys(INTERNET, UPLINK) == laptop.leads(INTERNET)
 
 
 def test_the_routes_of_a_family_that_is_not_carried_wait(laptop: Laptop) -> None:
@@ -179,19 +157,13 @@ def test_the_routes_of_a_family_that_is_not_carried_wait(laptop: Laptop) -> None
     )
 
 
-def test_the_blockade_ends_when_the_tunnel_gets_an_address(laptop: Laptop) -> None:
+def test_the_block_ends_when_the_tunnel_gets_an_address(laptop: Laptop) -> None:
     without_ipv6(laptop)
     laptop.sync(manage())
     laptop.address(TUNNEL, "fd00:2021:1111::5/128")
     laptop.sync(manage())
     assert dict.fromkeys(INTERNET, TUNNEL) == laptop.leads(INTERNET)
     assert [] == backstops(laptop)
-
-
-def test_a_tunnel_without_ipv4_blocks_ipv4(laptop: Laptop) -> None:
-    laptop.ip("-4", "addr", "flush", "dev", TUNNEL)
-    laptop.sync(manage())
-    assert {"8.8.8.8": "unreachable", "2001:db8::1": TUNNEL} == laptop.leads(INTERNET)
 
 
 @pytest.mark.parametrize("leak", ["block", "allow"])
@@ -216,29 +188,23 @@ def test_a_tunnel_with_ipv6_switched_off_blocks_it(layout: str, laptop: Laptop) 
 
 
 def first_line(laptop: Laptop, config: str) -> str:
+    laptop.sync(config)
     return laptop.fz("status", config=config).splitlines()[0]
 
 
 def test_status_says_which_family_is_blocked_and_why(laptop: Laptop) -> None:
     without_ipv6(laptop)
-    laptop.sync(manage())
-    assert (
-        "tun-firezone is up; Internet Resource active (inet), blocked (inet6: tun-firezone has no IPv6 address)"
-    ) == first_line(laptop, manage())
+    reason = f"{TUNNEL} has no IPv6 address"
+    assert f"{TUNNEL} is up; Internet Resource active (inet), blocked (inet6: {reason})" == first_line(laptop, manage())
 
 
 @LOSSES
-def test_status_says_that_all_is_blocked_without_the_tunnel(loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+def test_status_says_that_both_families_are_blocked_without_the_tunnel(loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
     loss(laptop)
-    text = manage(on_down="closed")
-    laptop.sync(text)
-    state = "down" if loss is down else "missing"
-    assert (f"{TUNNEL} is {state}; Internet Resource blocked (inet, inet6: {TUNNEL} is {state})") == first_line(
-        laptop, text
-    )
+    reason = f"{TUNNEL} is {'down' if loss is down else 'missing'}"
+    line = first_line(laptop, manage(on_down="closed"))
+    assert f"{reason}; Internet Resource blocked (inet, inet6: {reason})" == line
 
 
 def test_status_says_that_there_is_no_default_route(laptop: Laptop) -> None:
-    text = manage(internet=False)
-    laptop.sync(text)
-    assert f"{TUNNEL} is up; no default route into it" == first_line(laptop, text)
+    assert f"{TUNNEL} is up; no default route into it" == first_line(laptop, manage(internet=False))

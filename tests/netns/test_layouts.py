@@ -1,4 +1,4 @@
-"""Which way packets go, as the kernel says: `ip route get`, with and without the mark, in every layout."""
+"""In every layout, the kernel (`ip route get`) sends packets the right way, with and without the mark."""
 
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -42,25 +42,12 @@ def laid_out(runtime: Path, request: pytest.FixtureRequest) -> Iterator[Machine]
         yield machine
 
 
-@pytest.mark.parametrize("address", IN_THE_LAN)
-def test_the_lan_is_reached_directly(address: str, laid_out: Machine) -> None:
-    assert (LAN, LAN) == (laid_out.way(address), laid_out.way(address, mark=MARK))
-
-
-def test_the_router_on_the_uplink_is_reached_directly(laid_out: Machine) -> None:
+def test_packets_go_where_they_should(laid_out: Machine) -> None:
+    for address in IN_THE_LAN:
+        assert (LAN, LAN) == (laid_out.way(address), laid_out.way(address, mark=MARK))
     assert ["uplink0"] * 2 == [laid_out.way(address) for address in ON_THE_UPLINK]
-
-
-def test_vpn_resources_are_reached_through_the_tunnel(laid_out: Machine) -> None:
-    assert [TUNNEL] * 4 == [laid_out.way(address) for address in IN_THE_VPN]
-
-
-def test_the_internet_is_reached_through_the_tunnel(laid_out: Machine) -> None:
-    assert [TUNNEL] * 3 == [laid_out.way(address) for address in ON_THE_INTERNET]
-
-
-def test_the_tunnels_own_packets_take_the_uplink(laid_out: Machine) -> None:
-    # The mark is of no help to addresses that main itself leads into the tunnel, which are the tunnel's own.
+    assert [TUNNEL] * 7 == [laid_out.way(address) for address in (*IN_THE_VPN, *ON_THE_INTERNET)]
+    # Main itself sends the tunnel's own addresses into the tunnel, marked or not.
     assert ["uplink0"] * 6 == [
         laid_out.way(address, mark=MARK) for address in (*ON_THE_INTERNET, *IN_THE_VPN[:2], IN_THE_VPN[3])
     ]
@@ -139,7 +126,7 @@ def test_without_the_internet_resource_the_lan_is_copied_all_the_same(machine: M
 
 
 def test_a_stale_copy_is_ours_though_the_layout_has_changed_since(machine: Machine) -> None:
-    """In front of the good copy it would make the LAN unreachable: its source is gone, and main knows nothing of it."""
+    """Its source address is gone, and it would be found before the good copy: the LAN would be unreachable."""
     machine.fz("sync")
     copies = [
         f"{option}route add {line} table {MIRROR}"
@@ -214,7 +201,6 @@ def test_single_and_tiered_send_every_packet_the_same_way(
     tunnel = data.draw(st.lists(PREFIXES[family], max_size=4, unique=True))
     internet = data.draw(st.booleans())
     addresses = data.draw(st.lists(inside([*lans, *tunnel]), min_size=1, max_size=12))
-    # A LAN around a tunnel route is the longest prefix's affair in one table, and so it is in tiers.
     single, tiered = twins
     option = "-6 " if family == "inet6" else ""
     link = "" if option else " scope link"

@@ -83,41 +83,25 @@ def changed(machine: Machine) -> None:
     )
 
 
-def test_pasted_lines_bring_changes_and_deletions(machine: Machine) -> None:
+def test_each_line_ends_in_its_reason_and_after_pasting_them_nothing_is_due(machine: Machine) -> None:
     changed(machine)
     assert not machine.in_step()
-    paste(machine.fz("plan"))
+    lines = machine.fz("plan", "--exit-code", code=1)
+    assert [] == [
+        line for line in lines.splitlines() if not line.startswith(f"ip -n {machine.name} ") or "  # " not in line
+    ]
+    paste(lines)
     assert machine.in_step()
-
-
-def test_after_pasting_the_plan_nothing_is_due(machine: Machine) -> None:
-    changed(machine)
-    paste(machine.fz("plan"))
     assert machine.fz("plan", "--exit-code") == ""
 
 
-def test_each_line_of_the_plan_ends_in_its_reason(machine: Machine) -> None:
-    changed(machine)
-    lines = machine.fz("plan").splitlines()
-    assert lines
-    assert [] == [line for line in lines if not line.startswith(f"ip -n {machine.name} ") or "  # " not in line]
-
-
-def test_plan_says_with_its_exit_code_that_something_is_due(machine: Machine) -> None:
-    machine.fz("plan", "--exit-code", code=1)
-
-
-def test_plan_and_a_dry_run_change_nothing(machine: Machine) -> None:
+def test_plan_and_a_dry_run_print_the_commands_and_change_nothing(machine: Machine) -> None:
     before = mirror(machine)
     machine.fz("plan")
-    machine.fz("sync", "--dry-run")
+    printed = machine.fz("sync", "--dry-run")
     machine.fz("down", "--dry-run")
     assert before == mirror(machine)
-
-
-def test_a_dry_run_prints_the_lines_that_sync_then_logs(machine: Machine) -> None:
-    printed = machine.fz("sync", "--dry-run")
-    assert printed == machine.fz_done("sync").stderr
+    assert printed == machine.fz_done("sync").stderr, "what a dry run prints is what sync logs"
 
 
 def test_without_a_namespace_the_lines_are_for_the_one_they_run_in(machine: Machine) -> None:

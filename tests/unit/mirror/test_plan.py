@@ -19,32 +19,38 @@ def commands(seen: Snapshot, *, prune: bool = True) -> list[str]:
     return [" ".join(command.words) for command in plan(desired(Config(), seen), prune=prune)]
 
 
-def test_a_missing_route_is_added_with_all_its_attributes() -> None:
-    lan = route("192.168.188.0/24", "wlan0", prefsrc="192.168.188.112", metric=600)
-    assert commands(snapshot([lan])) == [
-        "route add table 539098368 192.168.188.0/24 dev wlan0 proto kernel scope link src 192.168.188.112 metric 600"
-    ]
+COPY = route("10.0.0.0/24")
+LINK_LOCAL = [route("fe80::/64"), route("fe80::/64", "eth1")]
 
 
-def test_nothing_is_planned_where_nothing_differs() -> None:
-    lan = [route("10.0.0.0/24"), route("fe80::/64"), route("fe80::/64", "eth1")]
-    assert commands(snapshot(lan, [*lan, tunnel("default")])) == []
-
-
-def test_the_order_of_ipv6_twins_is_the_kernels_own() -> None:
-    lan = [route("fe80::/64"), route("fe80::/64", "eth1")]
-    assert commands(snapshot(lan, lan[::-1])) == []
-
-
-def test_a_changed_source_is_replaced_in_place() -> None:
-    assert commands(
-        snapshot([route("10.0.0.0/24", prefsrc="10.0.0.2")], [route("10.0.0.0/24", prefsrc="10.0.0.1")])
-    ) == ["route replace table 539098368 10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.2"]
-
-
-def test_a_changed_metric_is_added_before_the_old_one_goes() -> None:
-    verbs = [line.split()[1] for line in commands(snapshot([route("10.0.0.0/24", metric=600)], [route("10.0.0.0/24")]))]
-    assert verbs == ["add", "del"]
+@pytest.mark.parametrize(
+    ("main", "table", "planned"),
+    [
+        (
+            [route("192.168.188.0/24", "wlan0", prefsrc="192.168.188.112", metric=600)],
+            [],
+            ["add table T 192.168.188.0/24 dev wlan0 proto kernel scope link src 192.168.188.112 metric 600"],
+        ),
+        ([COPY, *LINK_LOCAL], [COPY, *LINK_LOCAL, tunnel("default")], []),
+        (LINK_LOCAL, LINK_LOCAL[::-1], []),  # the order of IPv6 twins is the kernel's own
+        (
+            [route("10.0.0.0/24", prefsrc="10.0.0.2")],
+            [route("10.0.0.0/24", prefsrc="10.0.0.1")],
+            ["replace table T 10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.2"],
+        ),
+        (
+            [route("10.0.0.0/24", metric=600)],
+            [COPY],
+            [
+                "add table T 10.0.0.0/24 dev eth0 proto kernel scope link metric 600",
+                "del table T 10.0.0.0/24 dev eth0 proto kernel scope link",
+            ],
+        ),
+    ],
+    ids=["missing", "in step", "another order", "another source", "another metric"],
+)
+def test_what_is_planned(main: list[Route], table: list[Route], planned: list[str]) -> None:
+    assert [f"route {line.replace('T', '539098368')}" for line in planned] == commands(snapshot(main, table))
 
 
 def test_a_stale_route_goes_and_says_why() -> None:

@@ -1,4 +1,6 @@
-"""Every setting of [lan] refuses what it says, and names itself."""
+"""Which LAN routes are copied, with the setting that decides; and which routes of the VPN's tables are copies."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -6,8 +8,9 @@ from hypothesis import strategies as st
 
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config, replace
-from fz_iproute.mirror.desired import desired, layout
+from fz_iproute.mirror.desired import desired, layout_of
 from fz_iproute.mirror.model import Link, Route
+from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import Policy
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
 from tests.unit.routes import LINKS, gatewayed, lookup, route, snapshot, tunnel
@@ -28,6 +31,9 @@ def prefixes(*texts: str) -> tuple[Prefix, ...]:
         (route("10.0.0.0/24"), {"deny": prefixes("10.0.0.0/24")}, "lan.deny has 10.0.0.0/24"),
         (route("10.0.0.0/24"), {"deny": prefixes("10.0.0.0/8")}, "lan.deny has 10.0.0.0/8"),
         (route("10.0.0.0/8"), {"deny": prefixes("10.9.0.0/24")}, "lan.deny has 10.9.0.0/24"),
+        (route("10.0.0.0/24"), {"deny": prefixes("0.0.0.0/0")}, "lan.deny has 0.0.0.0/0"),
+        (route("fd00:1::/64"), {"deny": prefixes("fc00::/7")}, "lan.deny has fc00::/7"),
+        (route("fd00:1::/64"), {"deny": prefixes("fd00:1::9/128")}, "lan.deny has fd00:1::9/128"),
         (route("0.0.0.0/1"), {}, "lan.min_prefixlen.inet = 8"),
         (route("fd00::/40"), {}, "lan.min_prefixlen.inet6 = 48"),
         (route("203.0.113.0/24"), {"trust": "private"}, 'lan.trust = "private"'),
@@ -55,7 +61,7 @@ def test_a_refusal_names_the_setting(lan, settings, named) -> None:
         (gatewayed("10.8.0.0/16", "10.0.0.1"), {"allow": prefixes("10.8.0.0/15")}),
     ],
 )
-def test_what_no_setting_refuses_is_mirrored(lan, settings) -> None:
+def test_a_route_that_no_setting_refuses_is_mirrored(lan, settings) -> None:
     assert "" == refusal(lan, **settings)
 
 
@@ -69,7 +75,7 @@ def test_what_no_setting_refuses_is_mirrored(lan, settings) -> None:
         route("fd00::/64", expires=-1),
     ],
 )
-def test_what_is_no_lan_route_gets_no_verdict(other) -> None:
+def test_a_route_that_is_not_about_the_lan_gets_no_verdict(other) -> None:
     assert () == desired(Config(), snapshot([other])).verdicts
 
 
@@ -85,7 +91,7 @@ def test_a_lan_around_or_beside_a_tunnel_route_is_mirrored(claim) -> None:
     assert "" == refusal(route("10.0.0.0/24"), [claim])
 
 
-def test_a_tier_of_its_own_needs_no_regard_for_the_vpns_routes() -> None:
+def test_a_lan_table_of_its_own_gets_copies_inside_the_vpns_routes_too() -> None:
     config = replace(Config(), tables={"layout": "tiered"})
     assert "" == desired(config, snapshot([route("10.0.0.0/24")], [tunnel("10.0.0.0/8")])).verdicts[0].refusal
 
@@ -114,14 +120,118 @@ def test_a_public_prefix_is_mirrored_with_a_warning(dst) -> None:
         route("10.9.0.0/24", encap="mpls"),
     ],
 )
-def test_routes_that_we_cannot_have_put_there_are_not_ours(other) -> None:
+def test_routes_that_cannot_be_copies_are_not_ours(other) -> None:
     assert () == desired(Config(), snapshot([], [other])).contents["inet"][Config().tables.single].ours
 
 
-def test_a_wrong_interface_name_does_not_make_the_vpns_routes_ours() -> None:
-    config = replace(Config(), tunnel={"interface": "tun9"})
-    routes = [route("default", "tun-firezone"), route("100.64.0.0/11", "tun-firezone")]
-    assert () == desired(config, snapshot([], routes)).contents["inet"][Config().tables.single].ours
+# Routes by a device that may be a tunnel
+
+
+@pytest.mark.parametrize(
+    ("name", "link_type", "flags", "expected"),
+    [
+        ("wg0", "none", "POINTOPOINT NOARP", True),
+        ("tun0", "none", "POINTOPOINT MULTICAST NOARP", True),
+        ("tap0", "ether", "BROADCAST MULTICAST", True),
+        ("ppp0", "ppp", "POINTOPOINT MULTICAST NOARP", True),
+        ("wwan0", "rawip", "NOARP", True),
+        ("vpn", "gre", "NOARP", True),
+        ("vpn", "ipip", "NOARP", True),
+        ("vpn", "sit", "NOARP", True),
+        ("eth0", "ether", "BROADCAST MULTICAST", False),
+        ("docker0", "ether", "BROADCAST MULTICAST", False),
+        ("dummy0", "ether", "BROADCAST NOARP", False),
+        ("ib0", "infiniband", "BROADCAST MULTICAST", False),
+        ("lo", "loopback", "LOOPBACK", False),
+    ],
+)
+def test_a_link_that_is_no_ethernet_may_be_a_tunnel(name: str, link_type: str, flags: str, expected: bool) -> None:
+    document = {"ifname": name, "ifindex": 7, "link_type": link_type, "flags": ["UP", *flags.split()]}
+    assert expected == parse.links([document])[name].may_be_tunnel
+
+
+WITH_TUNNELS = LINKS | {
+    name: Link(name, ifindex, up=True, loopback=False, word=name, may_be_tunnel=True)
+    for ifindex, name in enumerate(["tun-corp", "wg0", "ppp0", "wwan0"], start=10)
+}
+WRONG = replace(Config(), tunnel={"interface": "tun9"})
+ALLOWING = replace(WRONG, lan={"allow": prefixes("10.8.0.0/16")})
+MODEM = route("10.64.64.64", "ppp0", prefsrc="10.64.64.1")
+REDIALLED = route("10.64.64.65", "ppp0", prefsrc="10.64.64.2")
+
+
+def is_ours(theirs: Route, main: list[Route], config: Config = WRONG, **fields: Any) -> bool:
+    goal = desired(config, snapshot(main, [theirs], **{"links": WITH_TUNNELS, **fields}))
+    contents = goal.contents[theirs.attributes.family][config.tables.single]
+    assert (theirs in contents.ours) != (theirs in contents.others)
+    return theirs in contents.ours
+
+
+@pytest.mark.parametrize("lan", [[], [route("192.168.1.0/24")]], ids=["no LAN", "a LAN"])
+@pytest.mark.parametrize(
+    ("theirs", "main"),
+    [
+        (route("100.64.0.0/11", "tun-corp", protocol="boot"), []),
+        (route("100.64.0.0/11", "tun-corp", protocol="static"), [route("fe80::/64", "tun-corp")]),
+        (route("fd00:2021:1111::/48", "tun-corp", protocol="static"), [route("fe80::/64", "tun-corp")]),
+        (route("fd00:2021:1111::/48", "wg0"), [route("fd00:6::/64", "wg0")]),
+        # NetworkManager puts the connected routes of a device into its `route-table`.
+        (route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), []),
+        (route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
+        (route("10.6.0.0/24", "wg0"), [REDIALLED, route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
+        (route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.6.0.0/24", prefsrc="10.6.0.3")]),
+        (route("10.6.0.0/24", "appeared-since"), []),
+        (route("10.64.0.0/24", "wwan0", protocol="static"), [route("default", "wwan0")]),
+    ],
+)
+def test_what_may_be_the_vpns_own_is_not_ours_without_proof(theirs: Route, main: list[Route], lan: list[Route]) -> None:
+    assert not is_ours(theirs, [*main, *lan])
+
+
+@pytest.mark.parametrize(
+    ("copy", "main"),
+    [
+        (MODEM, [MODEM]),
+        (route("fd00:6::/64", "wg0"), [route("fd00:6::/64", "wg0")]),
+        (route("10.9.0.0/24", "wg0", protocol="static"), [route("10.9.0.0/24", "wg0", protocol="static")]),
+        (MODEM, [REDIALLED]),  # stale: its source address is gone
+        (route("10.9.0.0/24", "eth0", protocol="static"), []),
+        (route("fd00:9::/64", "eth0", protocol="static"), []),
+    ],
+)
+def test_a_copy_that_is_proven_or_by_ethernet_is_ours(copy: Route, main: list[Route]) -> None:
+    assert is_ours(copy, main)
+
+
+def test_a_route_through_a_router_behind_a_tunnel_is_ours_only_if_main_has_it() -> None:
+    routed = gatewayed("10.8.1.0/24", "10.64.64.64", "ppp0")
+    assert [False, True] == [is_ours(routed, main, ALLOWING) for main in ([MODEM], [MODEM, routed])]
+
+
+@pytest.mark.parametrize("dst", ["10.6.0.0/24", "fd00:6::/64"])
+def test_a_copy_that_was_ours_at_the_last_look_is_ours_when_main_loses_it(dst: str) -> None:
+    copy = route(dst, "wwan0")
+    last = desired(WRONG, snapshot([copy], [], links=WITH_TUNNELS))
+    for _ in range(2):
+        last = desired(WRONG, snapshot([], [copy], links=WITH_TUNNELS), last)
+        assert ["del"] == [command.words[1] for command in plan(last)]
+
+
+@pytest.mark.parametrize("dst", ["100.64.0.0/11", "fd00:2021:1111::/48"])
+def test_once_the_vpns_default_used_a_device_it_stays_a_tunnel(dst: str) -> None:
+    """Even an Ethernet one, and also when the default route goes because the Internet Resource is switched off."""
+    default = route("default", "eth1", scope=None, protocol="static")
+    own = route(dst, "eth1")
+    last = desired(WRONG, snapshot([], [default, own]))
+    for main in ([], [own]):
+        last = desired(WRONG, snapshot(main, [own]), last)
+        assert [] == plan(last)
+
+
+def test_without_a_default_route_the_configured_tunnels_routes_are_the_vpns_and_the_copies_ours() -> None:
+    lan, own = route("10.0.0.0/24"), [tunnel("100.64.0.0/11", scope="link"), tunnel("fd00:2021:1111::/48")]
+    seen = snapshot([], [lan, *own])
+    assert ["10.0.0.0/24"] == [command.words[4] for command in plan(desired(Config(), seen))]
 
 
 @pytest.mark.parametrize(
@@ -136,10 +246,10 @@ def test_a_wrong_interface_name_does_not_make_the_vpns_routes_ours() -> None:
 )
 def test_the_layout_follows_the_rules_unless_it_is_set(setting, tables, expected) -> None:
     rules = [lookup(table, family="inet6") for table in tables]
-    assert expected == layout(replace(Config(), tables={"layout": setting}), rules)[:3:2]
+    assert expected == layout_of(replace(Config(), tables={"layout": setting}), rules)[:3:2]
 
 
-# In corners of their own, side by side, and around each other.
+# Some are apart, some side by side, some inside of others.
 PREFIXES = st.sampled_from(
     [
         "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.7", "10.2.0.0/15", "172.16.0.0/12", "192.168.0.0/16",
@@ -160,7 +270,7 @@ SETTINGS = st.fixed_dictionaries(
 
 @settings(max_examples=1000)
 @given(st.lists(PREFIXES, min_size=1, max_size=6), st.lists(PREFIXES, max_size=1), SETTINGS)
-def test_among_others_of_its_shape_a_route_gets_the_verdict_that_it_would_get_alone(destinations, claimed, lan) -> None:
+def test_a_route_gets_the_same_verdict_among_others_and_alone(destinations, claimed, lan) -> None:
     policy = Policy(replace(Config(), lan=lan).lan, LINKS, ["tun-firezone"])
     claims = PrefixSet(prefixes(*claimed))
     rest = {"dev": "eth0", "protocol": "kernel", "scope": "link"}
