@@ -6,11 +6,12 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from fz_iproute.errors import IpUnusable
 from fz_iproute.ip.ip import Ip
+from fz_iproute.ip.process import pipe
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -29,19 +30,13 @@ class Monitor:
 
     def __init__(self, ip: Ip) -> None:
         words = ("-N", "-oneline", "monitor", "label", "link", "address", "route", "rule", "nexthop")
-        fds: list[int] = []
-        try:
-            fds += os.pipe()
-            fds += os.pipe()
-            fds.append(os.open(os.devnull, os.O_RDONLY))
-            self._stdout, stdout, self._stderr, stderr, nothing = fds
+        with ExitStack() as theirs, ExitStack() as ours:
+            self._stdout, stdout = pipe(ours, theirs)
+            self._stderr, stderr = pipe(ours, theirs)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            theirs.callback(os.close, nothing)
             self._process = ip.spawn(words, (nothing, stdout, stderr), partial(die_with_parent, os.getpid()))
-        except BaseException:
-            for fd in fds:
-                os.close(fd)
-            raise
-        for fd in (nothing, stdout, stderr):
-            os.close(fd)
+            self._descriptors = ours.pop_all()
         for fd in self.fds:
             os.set_blocking(fd, False)
         self._rest = b""
@@ -77,10 +72,8 @@ class Monitor:
     def close(self) -> int:
         """End it; the exit code, negative if a signal ended it."""
         self._process.kill()
-        code = self._process.wait()
-        for fd in self.fds:
-            os.close(fd)
-        return code
+        with self._descriptors:
+            return self._process.wait()
 
 
 def changes(ip: Ip, bell: int) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """`sync`, `plan` and `down`: read, plan, apply, and read again until nothing differs."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from fz_iproute.errors import NotPermitted, UsageError
@@ -14,6 +14,7 @@ from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Command, Snapshot
 from fz_iproute.mirror.plan import plan, take_out
 from fz_iproute.mirror.policy import Verdict
+from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.tunnel import Layout
 
 # Somebody else may change the tables in the middle of a pass; who keeps doing so is not to be outrun.
@@ -112,21 +113,17 @@ class Passes(Plans):
         return self._carry_out(self.plan_down(), take_out)
 
     def apply(self, due: Sequence[Command]) -> list[Refusal]:
-        """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel takes nothing from us."""
-        return self._finish(Work(self._ip, due), due)[0]
+        """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel allows us no change."""
+        return self._run(due, {})[0]
 
-    def _finish(self, work: Work, due: Sequence[Command]) -> tuple[list[Refusal], Answers | None]:
-        untold = [due]
-
-        def tell() -> None:
-            if untold:
-                self._log.info(self._ip.lines(untold.pop()))
-
+    def _run(
+        self, due: Sequence[Command], questions: Mapping[Family, Sequence[str]]
+    ) -> tuple[list[Refusal], Answers | None]:
+        work = Work(self._ip, due, questions)
         try:
-            # While they run: to print ten thousand lines takes a while too.
-            refusals, answers = work.finish(tell)
+            self._log.info(self._ip.lines(due))  # while `ip` works on them: ten thousand lines take a while
+            refusals, answers = work.finish()
         finally:
-            tell()  # if nobody has, whatever has happened to them
             self._ip.abandon()
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
             line, words = self._ip.line(due[0]), refusals[0].words
@@ -148,8 +145,7 @@ class Passes(Plans):
             if all(command in refused for command in ready):
                 break  # nothing, or refused just now: at once, the answer would be the same
             table = _only_table(ready)
-            work = Work(self._ip, ready, self._reader.questions(table) if table else {})
-            refusals, answers = self._finish(work, ready)
+            refusals, answers = self._run(ready, self._reader.questions(table) if table else {})
             run += ready
             # A refusal may tell of a change of main, or of an interface: then all of it is read again.
             if table and answers and not refusals:

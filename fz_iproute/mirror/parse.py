@@ -28,11 +28,6 @@ class Unparsable(ValueError):
     """The document is JSON, but not what `ip` prints."""
 
 
-def answer_of(question: str, text: bytes) -> list[Any]:
-    """What `ip -json` prints to a question: routes as Listed, anything else as documents. ValueError if neither."""
-    return listing_of(text) if question.startswith("route show") else documents_of(text)
-
-
 def documents_of(text: bytes) -> list[Document]:
     """A JSON list of objects; ValueError if it is anything else."""
     return _loaded(_decoded(text))
@@ -54,62 +49,41 @@ def listing_of(text: bytes) -> list[Listed]:
     """The JSON list of objects that `ip -json route show` prints; ValueError if it is anything else."""
     whole = _decoded(text)
     try:
-        return _shared(whole)
+        return _split(whole)
     except ValueError:
-        return listed(_loaded(whole))  # not as `ip` prints it, or not at all
+        return listed(_loaded(whole))
 
 
-def _shared(text: str) -> list[Listed]:
-    """The same at a fifth of the cost: what stands between two destinations is only parsed where it is a new one.
+def _split(text: str) -> list[Listed]:
+    """The same at a fifth of the cost: equal texts between two destinations are parsed once.
 
-    A list is what its members are, so it is read exactly if each of them can be read. ValueError if one cannot.
+    ValueError if the text is not a whole list, or is written in another way than `ip` writes it.
     """
     if not text.startswith("[{") or not text.endswith("}]"):
         raise ValueError("not a list of objects")
-    # Now all of them end alike, also the last one.
-    text = f"{text[1:-1]},{{{_DST}"
-    # Most routes of a table are of one shape. That of the middle one tells where to cut first.
-    start = text.index('"', text.rindex(_DST, 0, len(text) // 2) + len(_DST)) + 1
-    usual = text[start : text.index(_DST, start)]
-    rest, after = _shape("{", usual)
-    shapes = {("{", usual): (rest, after)}
-    repeats = "{" if after == "{" else None  # what stands before one that the same may follow
+    # With a separator at the end, the last route looks like all others.
+    head, *parts = _DST.split(f"{text[1:-1]},{{")
+    shapes: dict[tuple[str, str], tuple[Document, str]] = {}
     found: list[Listed] = []
-
-    def add(head: str, route: str) -> str:
-        dst, tail = route.split('"', 1)
-        shape = shapes.get((head, tail)) or shapes.setdefault((head, tail), _shape(head, tail))
-        found.append((dst, shape[0]))
-        return shape[1]
-
-    head, _, text = text.partition(_DST)
-    *chunks, last = text.split(f'"{usual}{_DST}')
-    for chunk in chunks:
-        if head == repeats and '"' not in chunk:
-            found.append((chunk, rest))
-        else:
-            *others, dst = chunk.split(_DST)
-            for other in others:
-                head = add(head, other)
-            head = add(head, f'{dst}"{usual}')
-    for other in last.split(_DST)[:-1]:
-        head = add(head, other)
-    destinations = "".join([dst for dst, _ in found])
-    if head != "{" or "\\" in destinations or '"' in destinations:
+    for dst, between in zip(parts[::2], parts[1::2], strict=True):
+        shape = shapes.get((head, between)) or shapes.setdefault((head, between), _shape(head, between))
+        rest, head = shape
+        found.append((dst, rest))
+    if head != "{" or not found:
         raise ValueError("not what `ip` prints")
     return found
 
 
-_DST = '"dst":"'
+_DST = re.compile(r'"dst":"([^"\\]*)"')
 
 
-def _shape(head: str, tail: str) -> tuple[Document, str]:
-    """Of a route, by what stands before and behind its destination; and the head of the next, with its type."""
-    end = tail.rindex("},{") + 1
-    (rest,) = _loaded(f'[{head}"dst":""{tail[:end]}]')
+def _shape(head: str, between: str) -> tuple[Document, str]:
+    """A route without its destination, and how the next route starts: usually `{`, but `type` precedes `dst`."""
+    end = between.rindex("},{") + 1
+    (rest,) = _loaded(f'[{head}"dst":""{between[:end]}]')
     if rest.pop("dst", None) != "":
-        raise ValueError("it is the destination of something in the route")
-    return rest, tail[end + 1 :]
+        raise ValueError("this is the destination of something inside the route")
+    return rest, between[end + 1 :]
 
 
 def _decoded(text: bytes) -> str:

@@ -139,7 +139,7 @@ def _commands(table: int, step: Step, why: str, waits: bool) -> list[Command]:
     if attributes.type != "unicast":
         start += f" {attributes.type}"
     rest = " ".join(attributes.words)
-    flags = step.verb == "add" and step.phase is Phase.ADD, table, waits, has_numbers(f" {rest}")
+    flags = table, waits, has_numbers(f" {rest}")
     return [Command(attributes.family, f"{start} {dst} {rest}", why, *flags) for dst, _ in step.routes]
 
 

@@ -225,7 +225,7 @@ def test_text_instead_of_json_is_put_down_to_the_age_of_ip(world: World, version
 def test_a_machine_without_ip_is_told_what_to_install(world: World, tmp_path: Path) -> None:
     # The program also looks into the administrator's folders; a test must not find the real one there.
     world.environment["PATH"] = str(tmp_path / "nowhere")
-    code = "import sys; from fz_iproute.ip import ip; ip._SBIN = '/nowhere'; from fz_iproute import cli; "
+    code = "import sys; from fz_iproute.ip import process; process._SBIN = '/nowhere'; from fz_iproute import cli; "
     done = world.run(program=[sys.executable, "-c", f"{code}sys.exit(cli.main(['sync']))"])
     assert (6, ["ip: not found in PATH; install iproute2"]) == (done.code, done.errors), done
 

@@ -15,13 +15,13 @@ import loguru  # noqa: F401
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.ip.dialogue import TalkingIp
-from fz_iproute.ip.ip import Answer, Asked, Source, Spelling
+from fz_iproute.ip.ip import Asked, Source, Spelling
 from fz_iproute.ip.passes import Plans
+from fz_iproute.ip.process import Answer
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Command
-from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.verbs import explain as app_explain
 from fz_iproute.verbs.explain import Question
@@ -117,13 +117,13 @@ class _Asker(TalkingIp):
             self._ways |= dict(zip(questions, answers, strict=True))
 
         self._lines: dict[tuple[Family, str], list[str]] = {}
-        self._known: dict[_Known, list[list[Document]]] = {}
+        self._known: dict[_Known, list[bytes]] = {}
 
     def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
         key = _Known(family, questions)
         return Asked(family, 0, questions, key) if key in self._known else super().ask(family, *questions)
 
-    def answers(self, asked: Asked) -> list[list[Document]]:
+    def answers(self, asked: Asked) -> list[bytes]:
         key = _Known(asked.family, asked.questions)
         if key not in self._known:
             self._known[key] = super().answers(asked)
@@ -134,7 +134,7 @@ class _Asker(TalkingIp):
             self._lines[family, question] = super().text(family, question)
         return self._lines[family, question]
 
-    def _judge(self, family: Family, seconds: float, size: int) -> None:
+    def _judge(self, family: Family, seconds: float) -> None:
         """On a busy machine, a process costs still more than a slow answer."""
 
     def way(self, words: Sequence[str], family: str) -> dict[str, Any] | str:

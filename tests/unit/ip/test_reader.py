@@ -1,5 +1,6 @@
 """What a reader of a running machine remembers, and what it must not."""
 
+import json
 from typing import Any
 
 from fz_iproute.ip.ip import Asked
@@ -15,17 +16,14 @@ class Machine:
 
     def __init__(self) -> None:
         self.protocol = "2"
-        self._said = {"rule show": PLAIN}
 
     def ask(self, family: Any, *questions: str) -> Asked:
         return Asked(family, 0, questions, None)  # type: ignore[arg-type]
 
-    def answers(self, asked: Asked) -> list[list[dict[str, Any]]]:
+    def answers(self, asked: Asked) -> list[bytes]:
         detailed = [{**rule, "protocol": self.protocol} for rule in PLAIN]
-        return [
-            detailed if question == RULES_IN_DETAIL else self._said.setdefault(question, [])
-            for question in asked.questions
-        ]
+        said = {"rule show": PLAIN, RULES_IN_DETAIL: detailed}
+        return [json.dumps(said.get(question, [])).encode() for question in asked.questions]
 
     def talks(self, family: Any) -> bool:
         return True
