@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from fz_iproute.ip import process
 from fz_iproute.ip.apply import MOST_LINES
-from fz_iproute.ip.ip import Asked, Ip
+from fz_iproute.ip.ip import Asked, Ip, Reply
 from fz_iproute.ip.process import Answer, Process, is_ready, pipe
 from fz_iproute.mirror.model import has_numbers
 from fz_iproute.mirror.prefix import FAMILIES, Family
@@ -43,7 +43,7 @@ class Dialogue:
         self.code: int | None = None  # how it ended; None if it did not, and was silent
         self._heard = b""
         words = ("-json", FAMILY_OPTION[family], "-force", "-batch", "-")
-        self._argv = ("ip", *words)
+        self.argv = ("ip", *words)
         self._complaints = 0  # how many bytes of stderr were read
         with ExitStack() as theirs, ExitStack() as ours:
             stdin, self._stdin = pipe(theirs, ours)
@@ -70,7 +70,7 @@ class Dialogue:
                     self.close()
             except OSError:
                 break  # it has ended, which hear() will notice
-        return _Turn(self, self._argv, first, range(self.lines - answers, self.lines))
+        return _Turn(self, first, range(self.lines - answers, self.lines))
 
     def hear(self, questions: range) -> tuple[bytes, str, bool]:
         """The answers to these lines, counted from 0; what stderr holds by then; and whether the answers are whole."""
@@ -95,10 +95,8 @@ class Dialogue:
         if missing > 0:
             self.close()
             return heard, stderr, False
-        # What follows belongs to later turns.
-        end = len(heard) if missing == 0 and heard.endswith(b"\n") else _end_of_lines(heard, len(questions))
-        self._heard = heard[end:]
-        return heard[:end], stderr, True
+        *answers, self._heard = heard.split(b"\n", len(questions))  # the rest answers later questions
+        return b"\n".join([*answers, b""]), stderr, True
 
     def _new_complaints(self) -> str:
         if not self.open:
@@ -122,20 +120,14 @@ class Dialogue:
                 self._process.wait()
 
 
-def _end_of_lines(text: bytes, count: int) -> int:
-    end = 0
-    for _ in range(count):
-        end = text.index(b"\n", end) + 1
-    return end
-
-
 class _Turn:
     """Lines that a dialogue works on."""
 
-    def __init__(self, dialogue: Dialogue, argv: tuple[str, ...], first: int, questions: range) -> None:
+    def __init__(self, dialogue: Dialogue, first: int, questions: range) -> None:
         self.heard = False
+        self.seconds = 0.0
+        self._started = time.monotonic()
         self._dialogue = dialogue
-        self._argv = argv
         self._first = first
         self._questions = questions
 
@@ -145,8 +137,8 @@ class _Turn:
         stdout, stderr, whole = self._dialogue.hear(self._questions)
         # `ip` counts the lines of all turns.
         stderr, failures = _FAILED.subn(lambda number: str(int(number[0]) - self._first), stderr)
-        code = self._dialogue.code if not whole else 1 if failures else 0
-        return Answer(self._argv, code, stdout, stderr)
+        self.seconds = time.monotonic() - self._started
+        return Answer(self._dialogue.argv, self._dialogue.code if not whole else 1 if failures else 0, stdout, stderr)
 
 
 class TalkingIp(Ip):
@@ -221,12 +213,17 @@ class TalkingIp(Ip):
             for line in (*first, *questions):
                 self.trace(f"ip {FAMILY_OPTION[family]} {line}")
         asked = questions or (_MARKER,)
-        started = time.monotonic()
         turn = dialogue.say([*first, *asked], len(asked))
         self._turns.append(turn)
-        if first:
-            return Asked(family, len(first), asked, turn)
-        return Asked(family, 0, asked, _Timed(turn, lambda: self._judge(family, time.monotonic() - started)))
+        return Asked(family, len(first), asked, turn)
+
+    def reply(self, asked: Asked) -> Reply:
+        """Wait for what was asked, and judge it."""
+        reply = super().reply(asked)
+        turn = asked.running
+        if isinstance(turn, _Turn) and asked.family and not asked.writes and turn.seconds > _SLOW:
+            self._slow.add(asked.family)
+        return reply
 
     def _partner(self, family: Family | None, questions: Sequence[str], first: Sequence[str]) -> Dialogue | None:
         """The dialogue for these lines, unless its answers are slow, or the lines would spoil it for later ones."""
@@ -249,20 +246,3 @@ class TalkingIp(Ip):
         self._turns.clear()
         for family in self._slow & self._dialogues.keys():
             self._dialogues.pop(family).close()
-
-    def _judge(self, family: Family, seconds: float) -> None:
-        if seconds > _SLOW:
-            self._slow.add(family)
-
-
-class _Timed:
-    """An answer, and what is to be called when it has come."""
-
-    def __init__(self, turn: _Turn, done: Callable[[], None]) -> None:
-        self._turn = turn
-        self._done = done
-
-    def answer(self) -> Answer:
-        answer = self._turn.answer()
-        self._done()
-        return answer

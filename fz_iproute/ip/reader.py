@@ -14,14 +14,12 @@ from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Link, Nexthop, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from fz_iproute.mirror.words import FAMILY_OPTION, MAIN, RULES_IN_DETAIL, of_table
+from fz_iproute.mirror.words import FAMILY_OPTION, MAIN, METRICS, RULES_IN_DETAIL, of_table
 
-# `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
-_LOCKED = re.compile(
-    r" (?:mtu|window|rtt|rttvar|ssthresh|cwnd|advmss|reordering|hoplimit|initcwnd|initrwnd|quickack|congctl) lock "
-)
+# `mtu lock 1400` is in the form for people, but not in the JSON. (rto_min is always locked.)
+_LOCKED = re.compile(f" (?:{'|'.join(METRICS)}) lock ")
 
-_DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # behind the type, if that is not unicast
+_DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # a type other than unicast precedes it
 
 _MAIN = of_table(MAIN)
 _SCOPE_LINK = f"{_MAIN} scope link"

@@ -7,7 +7,7 @@ from typing import Any
 
 from fz_iproute.mirror.model import Attributes, Link, Mark, Nexthop, Route, Rule
 from fz_iproute.mirror.prefix import Family, Prefix
-from fz_iproute.mirror.words import PROTOCOLS, REFUSALS, TABLE_NUMBERS, is_word, printable
+from fz_iproute.mirror.words import METRICS, PROTOCOLS, REFUSALS, TABLE_NUMBERS, is_word, printable
 
 Document = dict[str, Any]
 
@@ -363,15 +363,16 @@ def _metrics(metrics: list[Document], links: _Links) -> list[str]:
 
 def _metric(name: str, value: object) -> tuple[str, str]:
     if name in ("rtt", "rttvar", "rto_min"):
-        # Printed in ms, read in eighths and quarters of one unless the unit stands there; below one, as 0.
+        # `ip` prints them in ms, and 0 for less; without a unit it reads them in eighths or quarters of one.
         if not value:
             raise _Inexpressible(f"its {name} is below 1 ms, which `ip` cannot print")
         return (name, f"{_value(value)}ms")
     if name == "ecn" and value is None:
         return ("features", "ecn")
-    if name not in _METRICS:
+    word = "congctl" if name == "congestion" else name
+    if word not in METRICS:
         raise _Inexpressible(f"its metric {name} is not known here")
-    return ("congctl" if name == "congestion" else name, _value(value))
+    return (word, _value(value))
 
 
 def _flags(flags: list[str], links: _Links) -> list[str]:
@@ -415,12 +416,6 @@ _NEXTHOP_WORDS = {key: _WORDS[key] for key in ("gateway", "via", "dev")} | {
     "flow": _realms,
     "flags": _flags,
 }
-# fmt: off
-_METRICS = frozenset([
-    "mtu", "window", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "initrwnd", "quickack",
-    "fastopen_no_cookie", "congestion",
-])
-# fmt: on
 # What `ip` leaves out because it is usual. `route add` has other defaults (scope link without a gateway).
 _UNPRINTED: dict[Family, Document] = {
     "inet": {"protocol": "boot", "scope": "global"},

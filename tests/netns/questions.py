@@ -15,7 +15,7 @@ import loguru  # noqa: F401
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.ip.dialogue import TalkingIp
-from fz_iproute.ip.ip import Asked, Source, Spelling
+from fz_iproute.ip.ip import Asked, Reply, Source, Spelling
 from fz_iproute.ip.passes import Plans
 from fz_iproute.ip.process import Answer
 from fz_iproute.ip.reader import Reader
@@ -129,13 +129,15 @@ class _Asker(TalkingIp):
             self._known[key] = super().answers(asked)
         return self._known[key]
 
+    def reply(self, asked: Asked) -> Reply:
+        reply = super().reply(asked)
+        self.reconsider()  # on a busy machine, a process costs still more than a slow answer
+        return reply
+
     def text(self, family: Family, question: str) -> list[str]:
         if (family, question) not in self._lines:
             self._lines[family, question] = super().text(family, question)
         return self._lines[family, question]
-
-    def _judge(self, family: Family, seconds: float) -> None:
-        """On a busy machine, a process costs still more than a slow answer."""
 
     def way(self, words: Sequence[str], family: str) -> dict[str, Any] | str:
         said = self._ways[" ".join(words)]
