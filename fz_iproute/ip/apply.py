@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
-from fz_iproute.ip.ip import Answers, Asked, Ip
+from fz_iproute.ip.ip import Asked, Ip
 from fz_iproute.mirror.model import Command, Outcome
 from fz_iproute.mirror.prefix import FAMILIES, Family
 
@@ -29,55 +28,41 @@ class Refusal(NamedTuple):
 
 
 class Work:
-    """Commands on their way: those of a family in their order, the two families side by side.
+    """Commands on their way: those of a family in their order, the two families side by side."""
 
-    The `ip` that carries out the last command of a family also answers its `questions`.
-    """
-
-    def __init__(
-        self, ip: Ip, commands: Sequence[Command], questions: Mapping[Family, Sequence[str]] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, ip: Ip, commands: Sequence[Command]) -> None:
         self._ip = ip
-        self._questions = questions
         self._due = {
             family: list(_pieces([command for command in commands if command.family == family])) for family in FAMILIES
         }
         self._working = self._start_next()
 
-    def finish(self) -> tuple[list[Refusal], Answers | None]:
-        """Wait for the end. The answers are None if there is any doubt about them."""
+    def finish(self) -> list[Refusal]:
+        """Wait for the end; the commands that were not carried out."""
         refusals: list[Refusal] = []
-        answers: Answers | None = {}
         try:
             while self._working:
                 for family, piece, asked in self._working:
                     reply = self._ip.reply(asked)
                     refusals += [Refusal(piece[line], words) for line, words in reply.failures.items()]
-                    if reply.doubt and not reply.interrupted:
+                    if reply.doubt:
                         refusals += _lost(piece, reply.failures, reply.doubt)
                         # What follows may delete what the lost commands were to replace.
                         for later in self._due[family]:
                             refusals += _lost(later, {}, reply.doubt)
                         self._due[family].clear()
-                    if reply.doubt:
-                        answers = None
-                    elif answers is not None and family in self._questions and not self._due[family]:
-                        answers[family] = reply.answers
                 self._working = self._start_next()
         finally:
             self._ip.abandon()
-        return refusals, answers
+        return refusals
 
     def _start_next(self) -> list[tuple[Family, Sequence[Command], Asked]]:
         """Start the next piece of each family."""
-        started = []
-        for family, due in self._due.items():
-            if due:
-                piece = due.pop(0)
-                questions = () if due else self._questions.get(family, ())
-                asked = self._ip.ask(family, *questions, first=[command.line for command in piece])
-                started.append((family, piece, asked))
-        return started
+        return [
+            (family, piece, self._ip.ask(family, first=[command.line for command in piece]))
+            for family, due in self._due.items()
+            if due and (piece := due.pop(0))
+        ]
 
 
 def _pieces(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:

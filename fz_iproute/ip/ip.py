@@ -28,10 +28,6 @@ _FAILED = re.compile(r"Command failed -:(\d+)")
 _SAFE_IN_A_SHELL = re.compile(r"[\w.:/ \n-]+", re.ASCII)
 
 
-# What `ip` printed for each question.
-Answers = dict[Family, list[bytes]]
-
-
 class Answering(Protocol):
     """Whoever works on an answer."""
 
@@ -72,7 +68,7 @@ class Reply(NamedTuple):
     failures: dict[int, str]  # by the number of the writing line, counted from 0: `ip`'s words
     answers: list[bytes]  # to each question a JSON list, as it was printed
     doubt: str = ""  # why nothing else here is to be trusted
-    interrupted: bool = False  # the doubt is about the answers alone, not about the lines that write
+    interrupted: bool = False  # the kernel broke a dump off: the same question may be answered next time
 
 
 class Source(Protocol):

@@ -1,12 +1,12 @@
 """`sync`, `plan` and `down`: read, plan, apply, and read again until nothing differs."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from fz_iproute.errors import NotPermitted, UsageError
 from fz_iproute.files.rt_tables import misleading
 from fz_iproute.ip.apply import NO_PERMISSION, Refusal, Work
-from fz_iproute.ip.ip import Answers, Ip, Source
+from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
@@ -14,12 +14,11 @@ from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Command, Snapshot
 from fz_iproute.mirror.plan import plan, take_out
 from fz_iproute.mirror.policy import Verdict
-from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.tunnel import Layout
 
-# Somebody else may change the tables in the middle of a pass; who keeps doing so is not to be outrun.
+# Another program may change the tables during a pass. One that keeps doing so cannot be outrun.
 _MOST_ROUNDS = 3
-# A move may have two legs, one into a spare table and one out of it, and in each what waits takes another reading.
+# Commands that wait are run in later rounds than the others.
 _MORE_WHERE_SOMETHING_WAITS = 2
 
 
@@ -114,27 +113,22 @@ class Passes(Plans):
 
     def apply(self, due: Sequence[Command]) -> list[Refusal]:
         """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel allows us no change."""
-        return self._run(due, {})[0]
-
-    def _run(
-        self, due: Sequence[Command], questions: Mapping[Family, Sequence[str]]
-    ) -> tuple[list[Refusal], Answers | None]:
-        work = Work(self._ip, due, questions)
+        work = Work(self._ip, due)
         try:
             self._log.info(self._ip.lines(due))  # while `ip` works on them: ten thousand lines take a while
-            refusals, answers = work.finish()
+            refusals = work.finish()
         finally:
             self._ip.abandon()
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
             line, words = self._ip.line(due[0]), refusals[0].words
             raise NotPermitted(f"{line}: {words}; run as root or with CAP_NET_ADMIN")
-        return refusals, answers
+        return refusals
 
     def _carry_out(self, due: list[Command], planner: Planner) -> Pass:
         """Apply what is due, and read again, until `planner` finds nothing.
 
-        A refusal is a failure only if its command is still due afterwards: "File exists" for a route that somebody
-        else has just added leaves the right state behind.
+        A refusal is a failure only if its command is still due afterwards. "File exists" is none for a route that
+        another program has just added.
         """
         run: list[Command] = []
         refusals: list[Refusal] = []
@@ -143,30 +137,19 @@ class Passes(Plans):
             ready = [command for command in due if not command.waits]
             refused = {refusal.command for refusal in refusals if not refusal.lost}
             if all(command in refused for command in ready):
-                break  # nothing, or refused just now: at once, the answer would be the same
-            table = _only_table(ready)
-            refusals, answers = self._run(ready, self._reader.questions(table) if table else {})
+                break  # none is ready, or `ip` would refuse them again
+            refusals = self.apply(ready)
             run += ready
-            # A refusal may tell of a change of main, or of an interface: then all of it is read again.
-            if table and answers and not refusals:
-                due = planner(self._judge(self._reader.read_again(table, answers)))
-            else:
-                due = planner(self.look())
+            due = planner(self.look())
         said = {refusal.command: refusal.words for refusal in refusals}
         left = [Refusal(command, said.get(command, _HELD if command.waits else _UNDONE)) for command in due]
         return Pass(run, [refusal for refusal in left if not self._is_settled(refusal)])
 
     def _is_settled(self, refusal: Refusal) -> bool:
-        """Of a tunnel without addresses, only the kernel knows whether it carries IPv6: `internet_leak` has decided."""
+        """Only the kernel knows whether a tunnel without addresses takes IPv6; the plan covers both cases."""
         return _IPV6_IS_OFF in refusal.words and f" dev {self._config.tunnel.interface} " in refusal.command.line
 
 
-def _only_table(commands: Sequence[Command]) -> int | None:
-    """The table that they all write to, if it is one."""
-    tables = {command.table for command in commands}
-    return tables.pop() if len(tables) == 1 else None
-
-
-_UNDONE = "it does not last: somebody undoes it"
+_UNDONE = "it does not last: another program undoes it"
 _IPV6_IS_OFF = "IPv6 is disabled on nexthop device"
-_HELD = "not run, since what is to take its place is not there"
+_HELD = "not run, because its replacement is not there yet"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fz_iproute.errors import ReadFailed
-from fz_iproute.ip.ip import Answers, Asked, Source
+from fz_iproute.ip.ip import Asked, Source
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
@@ -44,8 +44,6 @@ class Reader:
             "inet": [_RULES, _LINKS, *addresses, *self._lan_questions["inet"]],
             "inet6": [_RULES, *addresses, *self._lan_questions["inet6"]],
         }
-        self._last: _Found = {}
-        self._last_rules: tuple[Rule, ...] = ()
         self._made: dict[object, tuple[object, Any]] = {}
         self._detailed: dict[Family, tuple[bytes, bytes]] = {}  # the rules in short, and the same in detail
 
@@ -70,18 +68,10 @@ class Reader:
                 if (family, question := of_table(table)) not in found
             ]
             found |= self._answers([ip.ask(family, question) for family, question in missing])
-            return self._remember(found, rules)
+            with shape_is_known():
+                return self._snapshot(found, rules)
         finally:
             ip.abandon()
-
-    def questions(self, table: int) -> dict[Family, list[str]]:
-        """What `read_again` needs to know. Ask the `ip` that has written to the table."""
-        return {family: [of_table(table)] for family in FAMILIES}
-
-    def read_again(self, table: int, answers: Answers) -> Snapshot:
-        """The last snapshot with what is in this table now: nothing else was written to."""
-        latest = {(family, of_table(table)): text for family, (text,) in answers.items()}
-        return self._remember({**self._last, **latest}, self._last_rules)
 
     def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
         """The routes to some addresses, from every table that a rule of their family leads to."""
@@ -118,12 +108,6 @@ class Reader:
             if part.family
             for question, answer in zip(part.questions, self._ip.answers(part), strict=True)
         }
-
-    def _remember(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
-        with shape_is_known():
-            snapshot = self._snapshot(found, rules)
-        self._last, self._last_rules = found, rules
-        return snapshot
 
     def _once(self, key: object, origin: object, make: Callable[[], _Made]) -> _Made:
         """What `make` returned when it was last called for this key with an equal origin, else what it returns now."""

@@ -240,7 +240,6 @@ class Command(NamedTuple):
     family: Family
     line: str
     reason: str
-    table: int | None = None  # of a route of the VPN's tables
     waits: bool = False  # until a reading shows what takes the place of what it deletes
     numeric: bool = False  # see has_numbers
 

@@ -139,8 +139,8 @@ def _commands(table: int, step: Step, why: str, waits: bool) -> list[Command]:
     if attributes.type != "unicast":
         start += f" {attributes.type}"
     rest = " ".join(attributes.words)
-    flags = table, waits, has_numbers(f" {rest}")
-    return [Command(attributes.family, f"{start} {dst} {rest}", why, *flags) for dst, _ in step.routes]
+    numeric = has_numbers(f" {rest}")
+    return [Command(attributes.family, f"{start} {dst} {rest}", why, waits, numeric) for dst, _ in step.routes]
 
 
 def _order(step: Step, rank: tuple[int, int]) -> _Order:

@@ -109,7 +109,7 @@ def _tables(steps: Sequence[Step]) -> dict[str | None, set[int]]:
 
 
 def _run(step: Step) -> Outcome:
-    refusals, _ = Work(step.ip, [step.recorded.command]).finish()
+    refusals = Work(step.ip, [step.recorded.command]).finish()
     if not refusals:
         return WORKED
     outcome = refusals[0].outcome
