@@ -144,7 +144,7 @@ class _Turn:
 class TalkingIp(Ip):
     """An `ip` that keeps one dialogue with each family, from the first question or `warm` on, until `hang_up`.
 
-    Lines that suit no dialogue get a process of their own. `in_child` runs in each child before it becomes `ip`.
+    Lines that suit no dialogue get a process of their own.
     """
 
     def __init__(
@@ -153,19 +153,12 @@ class TalkingIp(Ip):
         trace: Callable[[str], None] | None = None,
         in_child: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(netns, trace)
-        self._in_child = in_child
+        super().__init__(netns, trace, in_child)
         self._dialogues: dict[Family, Dialogue] = {}
         self._turns: list[_Turn] = []
         self._slow: set[Family] = set()
         self._silent = False
         self._is_new = True  # hang_up was not called yet
-
-    def spawn(
-        self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
-    ) -> Process:
-        """Start `ip` on these descriptors for stdin, stdout and stderr."""
-        return super().spawn(words, fds, in_child or self._in_child)
 
     def warm(self) -> None:
         """Start the dialogues that are missing, so that the next questions find them ready."""

@@ -1,14 +1,12 @@
 """Asks `ip`, and judges its answers: the only place that reads its exit codes and its words for a failure."""
 
 import re
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.ip.process import Answer, Starter
 from fz_iproute.ip.version import OLDEST, is_too_old
-from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.parse import Document, documents_of
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import FAMILY_OPTION
@@ -25,7 +23,6 @@ _INTERRUPTED = "Dump was interrupted"
 # Where interfaces come and go all the time, one dump in ten is interrupted.
 _MOST_TRIES = 8
 _FAILED = re.compile(r"Command failed -:(\d+)")
-_SAFE_IN_A_SHELL = re.compile(r"[\w.:/ \n-]+", re.ASCII)
 
 
 class Answering(Protocol):
@@ -42,24 +39,6 @@ class Asked(NamedTuple):
     writes: int
     questions: tuple[str, ...]
     running: Answering
-
-
-class Spelling:
-    """How commands are written for a shell; those of the network namespace `netns`, if one is named."""
-
-    def __init__(self, netns: str | None = None) -> None:
-        ip = ("ip", "-n", netns) if netns else ("ip",)
-        self._starts = {"inet": shlex.join(ip), "inet6": shlex.join((*ip, FAMILY_OPTION["inet6"]))}
-
-    def line(self, command: Command) -> str:
-        """The command as a line for a shell: what is printed is what is run."""
-        words = command.line if _SAFE_IN_A_SHELL.fullmatch(command.line) else shlex.join(command.words)
-        return f"{self._starts[command.family]} {words}"
-
-    def lines(self, commands: Sequence[Command]) -> str:
-        """Many of them, a line each."""
-        text = "\n".join([f"{self._starts[command.family]} {command.line}" for command in commands])
-        return text if _SAFE_IN_A_SHELL.fullmatch(text) else "\n".join(map(self.line, commands))
 
 
 class Reply(NamedTuple):
@@ -92,11 +71,6 @@ class Source(Protocol):
 
 class Ip(Starter):
     """The `ip` of this machine as something to ask."""
-
-    def __init__(self, netns: str | None = None, trace: Callable[[str], None] | None = None) -> None:
-        super().__init__(netns, trace)
-        spelling = Spelling(netns)
-        self.line, self.lines = spelling.line, spelling.lines
 
     def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
         """Start to carry out the lines `first`, such as `route add …`, then to answer questions, such as `link show`.

@@ -1,12 +1,13 @@
 """Starts `ip` and waits for it. The only module that imports sh."""
 
 import os
+import re
 import select
 import shlex
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 import sh
 
 from fz_iproute.errors import IpUnusable, UsageError
+from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.words import FAMILY_OPTION
 
 # The longest that a single `ip` may take, in seconds. A dump of a million routes needs about half a second.
 TIMEOUT = 10.0
@@ -23,6 +26,9 @@ _SBIN = "/usr/sbin:/sbin"
 
 # As many descriptors as sh opens for a child, and one for the pidfd.
 _DESCRIPTORS_OF_A_START = 8
+
+
+_SAFE_IN_A_SHELL = re.compile(r"[\w.:/ \n-]+", re.ASCII)
 
 
 class Answer(NamedTuple):
@@ -192,13 +198,37 @@ def _memory_file(name: str) -> Any:
     return os.fdopen(os.memfd_create(name), "w+b", buffering=0)
 
 
+class Spelling:
+    """How commands are written for a shell; those of the network namespace `netns`, if one is named."""
+
+    def __init__(self, netns: str | None = None) -> None:
+        ip = ("ip", "-n", netns) if netns else ("ip",)
+        self._starts = {"inet": shlex.join(ip), "inet6": shlex.join((*ip, FAMILY_OPTION["inet6"]))}
+
+    def line(self, command: Command) -> str:
+        """The command as a line for a shell: what is printed is what is run."""
+        words = command.line if _SAFE_IN_A_SHELL.fullmatch(command.line) else shlex.join(command.words)
+        return f"{self._starts[command.family]} {words}"
+
+    def lines(self, commands: Sequence[Command]) -> str:
+        """Many of them, a line each."""
+        text = "\n".join([f"{self._starts[command.family]} {command.line}" for command in commands])
+        return text if _SAFE_IN_A_SHELL.fullmatch(text) else "\n".join(map(self.line, commands))
+
+
 class Starter:
     """Starts the `ip` of this machine, in the network namespace `netns` if one is named.
 
-    `trace` is told each command that is started, as a line for a shell; the lines of a batch follow in it.
+    `trace` is told each command that is started, as a line for a shell; the lines of a batch follow in it. `in_child`
+    runs in each child before it becomes `ip`.
     """
 
-    def __init__(self, netns: str | None = None, trace: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        netns: str | None = None,
+        trace: Callable[[str], None] | None = None,
+        in_child: Callable[[], None] | None = None,
+    ) -> None:
         if netns == "":
             raise UsageError("--netns: the name is empty")
         path = shutil.which("ip", path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
@@ -207,7 +237,10 @@ class Starter:
         self._command = sh.Command(path)
         self.netns = netns
         self._netns = ("-n", netns) if netns else ()
+        spelling = Spelling(netns)
+        self.line, self.lines = spelling.line, spelling.lines
         self.trace = trace
+        self._in_child = in_child
         self._working: list[Running] = []
 
     def start(self, *words: str, stdin: bytes = b"") -> Running:
@@ -224,9 +257,9 @@ class Starter:
     def spawn(
         self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
     ) -> Process:
-        """Start `ip` on these descriptors for stdin, stdout and stderr; `in_child` runs in the child first."""
+        """Start `ip` on these descriptors for stdin, stdout and stderr, perhaps with an `in_child` of its own."""
         try:
-            return Process(self._command, ("ip", *self._netns, *words), fds, in_child)
+            return Process(self._command, ("ip", *self._netns, *words), fds, in_child or self._in_child)
         except (sh.ForkException, OSError) as error:
             raise IpUnusable(f"ip: cannot be started: {str(error).strip().splitlines()[-1]}") from None
 

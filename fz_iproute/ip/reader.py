@@ -78,21 +78,18 @@ class Reader:
         family = hosts[0].family
         tables = sorted({rule.table for rule in snapshot.rules if rule.family == family and rule.table})
         try:
-            asked = [[self._ip.ask(family, f"{of_table(table)} match {host}") for host in hosts] for table in tables]
-            dumps = [
-                [
-                    route
-                    for part in parts
-                    for text in self._ip.answers(part)
-                    for route in parsed(family, part.questions[0], text)
-                ]
-                for parts in asked
+            asked = [
+                (table, self._ip.ask(family, f"{of_table(table)} match {host}")) for table in tables for host in hosts
             ]
+            found: dict[int, list[Listed]] = {table: [] for table in tables}
+            for table, part in asked:
+                (text,) = self._ip.answers(part)
+                found[table] += parsed(family, part.questions[0], text)
             with shape_is_known():
-                nexthops = self._nexthops(dumps)
+                nexthops = self._nexthops(found.values())
                 return {
                     table: {family: tuple(dict.fromkeys(parse.routes(listing, family, snapshot.links, nexthops)))}
-                    for table, listing in zip(tables, dumps, strict=True)
+                    for table, listing in found.items()
                 }
         finally:
             self._ip.abandon()

@@ -15,9 +15,9 @@ import loguru  # noqa: F401
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.ip.dialogue import TalkingIp
-from fz_iproute.ip.ip import Asked, Reply, Source, Spelling
+from fz_iproute.ip.ip import Asked, Reply, Source
 from fz_iproute.ip.passes import Plans
-from fz_iproute.ip.process import Answer
+from fz_iproute.ip.process import Answer, Spelling
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config

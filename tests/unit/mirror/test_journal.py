@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fz_iproute.ip.ip import Spelling
+from fz_iproute.ip.process import Spelling
 from fz_iproute.mirror import journal
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import desired
