@@ -3,13 +3,12 @@
 No dialogue is kept for long: it remembers the names of interfaces, also outdated ones, and its batch mode leaks.
 """
 
-import fcntl
 import os
 import re
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 from fz_iproute.ip import process
 from fz_iproute.ip.apply import MOST_LINES
@@ -23,9 +22,6 @@ from fz_iproute.mirror.words import FAMILY_OPTION
 _WORN_OUT = 2_000
 # In a batch the kernel does not filter dumps. Where an answer takes longer than this, in seconds, a fork costs less.
 _SLOW = 0.1
-# The largest pipe that the kernel gives to everybody: ten thousand lines fit in.
-_PIPE_BYTES = 1 << 20
-
 # A question that failed gets no answer on stdout. How often to look at stderr meanwhile, in seconds.
 _GLANCE = 0.05
 
@@ -53,9 +49,6 @@ class Dialogue:
             ours.callback(os.close, self._stderr)
             self._process: Process = ip.spawn(words, (stdin, stdout, self._stderr))
             self._descriptors = ours.pop_all()
-        for fd in (self._stdin, self._stdout):
-            with suppress(OSError):
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         os.set_blocking(self._stdin, False)
 
     def say(self, lines: Sequence[str], answers: int) -> "_Turn":
@@ -83,7 +76,7 @@ class Dialogue:
                 if any(int(line) - 1 in questions for line in _FAILED.findall(stderr)):
                     self.code = 1
                     break
-            elif part := os.read(self._stdout, _PIPE_BYTES):
+            elif part := os.read(self._stdout, 1 << 20):
                 parts.append(part)
                 missing -= part.count(b"\n")
             else:

@@ -1,4 +1,4 @@
-"""Turns the JSON documents of `ip` into the model. It never guesses: what it does not know, it names."""
+"""Turns the JSON of `ip` into the model. It reports attributes that it does not know, and never guesses."""
 
 import json
 import re
@@ -11,8 +11,8 @@ from fz_iproute.mirror.words import METRICS, PROTOCOLS, REFUSALS, TABLE_NUMBERS,
 
 Document = dict[str, Any]
 
-# A route as `ip -json` lists it: its destination, and the rest of its document. A table has many routes but few
-# shapes, so those that differ in nothing but their destination may share one rest.
+# A route as `ip -json` lists it: its destination, and the rest of its document. Routes that differ in nothing but
+# their destination may share one rest.
 Listed = tuple[str, Document]
 
 _VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
@@ -20,7 +20,7 @@ _NO_PART = re.compile(r"[^\w.:/+-]", re.ASCII)
 
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
-# `ip -batch` stops at a line of more than 512 words; `route append table N DST` take their share.
+# `ip -batch` stops at a line of more than 512 words, and `route append table N DST` take some of them.
 _MOST_WORDS = 500
 
 
@@ -88,14 +88,14 @@ def _shape(head: str, between: str) -> tuple[Document, str]:
 
 def _decoded(text: bytes) -> str:
     if b"\\'" in text:
-        # iproute2 5.9 escapes it, which is no JSON.
+        # iproute2 5.9 escapes single quotes, which JSON does not allow.
         text = _ESCAPED.sub(lambda match: b"'" if match[0] == b"\\'" else match[0], text)
-    # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
+    # Interface names may hold bytes that are not UTF-8, and `ip` prints them raw.
     return text.decode("utf-8", "surrogateescape")
 
 
 def _loaded(text: str) -> list[Document]:
-    # `encap ip` prints a second `dst` into its route: the first is the route's. (For all, it would take too long.)
+    # `encap ip` prints a second `dst`; the first is the route's. (The hook is too slow for all routes.)
     hook = _first_of_each if '"encap"' in text else None
     documents = json.loads(text, strict=False, object_pairs_hook=hook)
     if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
@@ -108,7 +108,7 @@ def _first_of_each(pairs: list[tuple[str, Any]]) -> Document:
 
 
 def links(documents: Iterable[Document]) -> dict[str, Link]:
-    """`ip -json link show`, by name. Links that a filter took out are printed as `{}`."""
+    """`ip -json link show`, by name. `ip` prints `{}` for links that a filter excludes."""
     found = {document["ifname"]: document for document in documents if document}
     return {
         name: Link(
@@ -124,7 +124,7 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
 
 
 def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
-    """`ip -json address show`: the links that have an address which is valid beyond the link."""
+    """`ip -json address show`: the links that have an address with a scope wider than the link."""
     return frozenset(
         document["ifname"]
         for document in documents
@@ -136,17 +136,17 @@ def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
 def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | None:
     if is_word(name):
         return name
-    # `ip` takes `if7` for the link with index 7, unless a link really bears that name.
+    # `ip` understands `if7` as the link with index 7, unless a link has that name.
     return None if f"if{index}" in others else f"if{index}"
 
 
 def rules(documents: Iterable[Document], family: Family) -> list[Rule]:
-    """`ip -json rule show`, in the kernel's order; with `-details -Numeric`, also who has made each."""
+    """`ip -json rule show`, in the kernel's order; with their protocols if asked with `-details -Numeric`."""
     return [_rule(document, family) for document in documents]
 
 
 def needs_numbers(documents: Iterable[Document]) -> bool:
-    """True if something in a rule has a name that the files of this machine give to it: its table, its protocol, …"""
+    """True if a rule may use names from files of this machine, for example for its table."""
     return any(_table(document.get("table", "0")) is None or _NAMED & document.keys() for document in documents)
 
 
@@ -179,7 +179,7 @@ def _protocol(name: str) -> str:
 
 
 def table_number(name: str) -> int:
-    """Of a table with a number, or of the kernel's own."""
+    """The number of a table that is given by number, or by one of the kernel's names."""
     number = _table(name)
     if number is None:
         raise Unparsable(f"{name!r} is not the number of a table")
@@ -219,7 +219,7 @@ _RULE_KEYS = frozenset([
     "protocol", "nop", "l3mdev",
 ])
 # fmt: on
-# iproute2 6.15 prints the mask of a single port, even if it is all of it.
+# iproute2 6.15 prints the mask of a port even if it covers all bits.
 _WHOLE_PORTS = (("sport_mask", "0xffff"), ("dport_mask", "0xffff"))
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
@@ -247,7 +247,7 @@ def routes(
     nexthops: Mapping[int, Nexthop] | None = None,
 ) -> tuple[Route, ...]:
     """`ip -json route show table T`, in the kernel's order, without the duplicates of an IPv6 dump under churn."""
-    # Each beside its shape, which holds that in its place: no other may get its id.
+    # By the id of a rest. The rest itself is kept here too, so that no other object can get its id.
     shapes: dict[int, tuple[Document, Attributes]] = {}
     found: list[Route] = []
     for dst, rest in listing:
@@ -279,7 +279,7 @@ def _attributes(
     doubts = [key for key in document if key not in _WORDS and key not in _STATE]
     inexpressible = f"`ip` shows an attribute that is not known here: {', '.join(doubts)}" if doubts else ""
     for key, render in _WORDS.items():
-        # The rest of an object's path is for display: as arguments, nhid and dev exclude each other.
+        # With nhid, `ip` prints the path of the object too, but refuses it as arguments.
         if key in document and not (key in _PATH and "nhid" in document):
             try:
                 said = render(document[key], links)
@@ -306,7 +306,7 @@ def _attributes(
 
 
 def _path(document: Document, nexthops: Mapping[int, Nexthop]) -> Nexthop:
-    """Where the route leads: its devices, and whether a router stands in between."""
+    """The devices of the route, and whether it leads through a router."""
     hops = document.get("nexthops") or ([document] if "dev" in document else [])
     if not hops and "nhid" in document:
         return nexthops.get(document["nhid"], Nexthop((), False))
@@ -321,7 +321,7 @@ def _has_gateway(hop: Document) -> bool:
 
 
 class _Inexpressible(Exception):
-    """No words of `ip route add` say this exactly."""
+    """`ip route add` cannot express this exactly."""
 
 
 _Links = Mapping[str, Link]
@@ -340,7 +340,7 @@ def _option(name: str) -> _Render:
 
 
 def _device(name: str, links: _Links) -> tuple[str, str]:
-    # A link that came after the links were read is taken by its name: it goes through the same check.
+    # A link may have come after the links were read: then only its name is known.
     word = links[name].word if name in links else _device_word(name, 0, {"if0": None})
     if word is None:
         raise _Inexpressible(f"the name of its device, {name!r}, cannot be written on a line")
@@ -357,7 +357,7 @@ def _realms(flow: Document, links: _Links) -> tuple[str, str]:
 
 
 def _metrics(metrics: list[Document], links: _Links) -> list[str]:
-    # In an order of their own: theirs may depend on who has printed them.
+    # Sorted, because the order of the JSON may differ between versions of `ip`.
     return [word for group in metrics for name, value in sorted(group.items()) for word in _metric(name, value)]
 
 
@@ -376,7 +376,7 @@ def _metric(name: str, value: object) -> tuple[str, str]:
 
 
 def _flags(flags: list[str], links: _Links) -> list[str]:
-    # All others (linkdown, dead, offload, …) are state, which the kernel sets by itself.
+    # All others (linkdown, dead, offload, …) are state that the kernel sets.
     return [flag for flag in flags if flag == "onlink"]
 
 
@@ -392,8 +392,8 @@ def _nexthops(hops: list[Document], links: _Links) -> list[str]:
     return words
 
 
-# How each key of the JSON is said as arguments, in the order in which they are written: everything that
-# holds for the route must stand before the first `nexthop`. The type never needs a word: copies are unicast.
+# How to write each key of the JSON as arguments, in their order: options of the whole route must precede the first
+# `nexthop`. The type is missing because copies are unicast.
 _WORDS: dict[str, _Render] = {
     "nhid": _option("nhid"),
     "gateway": _option("via"),
@@ -416,10 +416,10 @@ _NEXTHOP_WORDS = {key: _WORDS[key] for key in ("gateway", "via", "dev")} | {
     "flow": _realms,
     "flags": _flags,
 }
-# What `ip` leaves out because it is usual. `route add` has other defaults (scope link without a gateway).
+# What an absent key means. `route add` has other defaults, such as scope link without a gateway.
 _UNPRINTED: dict[Family, Document] = {
     "inet": {"protocol": "boot", "scope": "global"},
     "inet6": {"protocol": "boot"},
 }
-# Printed, but no part of the route: counters, caches, timers that the copy must not inherit.
+# Printed, but not part of the route: counters, caches, and timers that a copy must not inherit.
 _STATE = frozenset({"type", "expires", "cache", "error", "uid", "mark", "used", "users", "age", "table"})
