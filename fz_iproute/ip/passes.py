@@ -23,7 +23,7 @@ _MORE_WHERE_SOMETHING_WAITS = 2
 
 
 class Pass(NamedTuple):
-    """What one pass did: the commands run, and those that are still due, with the reason."""
+    """What one pass did: the commands it ran, and those that are still due, with the reasons."""
 
     commands: list[Command]
     failures: list[Refusal]
@@ -33,13 +33,13 @@ Planner = Callable[[Desired], list[Command]]
 
 
 class Plans:
-    """What would be done on one machine, running or recorded."""
+    """The plans for one machine, running or recorded."""
 
     def __init__(self, source: Source, config: Config, log: Log) -> None:
         self._config = config
         self._log = log
         self._reader = Reader(source, config)
-        # A snapshot is of another machine, with names of its own.
+        # The names of tables on this machine say nothing about a recorded one.
         self._misleading = misleading() if isinstance(source, Ip) else {}
         self._last: Desired | None = None
         self._warned: Collection[Verdict] = ()
@@ -61,31 +61,31 @@ class Plans:
 
     @property
     def copies(self) -> int:
-        """How many there should be, by the last look."""
+        """How many copies there should be, by the last look."""
         return sum(len(judged.wanted) for judged in self._last.judged.values()) if self._last else 0
 
     @property
     def layout(self) -> Layout | None:
-        """That of the last look."""
+        """The layout at the last look."""
         return self._last.layout if self._last else None
 
     @property
     def destinations(self) -> frozenset[str]:
-        """What is mirrored, by the last look."""
+        """The destinations that are mirrored, by the last look."""
         wanted = (route for judged in self._last.judged.values() for route in judged.wanted) if self._last else ()
         return frozenset(route.dst for route in wanted)
 
     def look(self) -> Desired:
-        """What there is, beside what there should be."""
+        """Read what there is, and compute what there should be."""
         return self._judge(self._reader.read())
 
     def forget_rules(self) -> None:
-        """What the last reading knew of them: one has come or gone."""
+        """Read the rules in detail again: one has come or gone."""
         self._reader.forget_rules()
 
     def _judge(self, snapshot: Snapshot) -> Desired:
         if self._misleading.keys() & snapshot.tables.keys():
-            self._misleading = misleading()  # somebody may have mended it since
+            self._misleading = misleading()  # the file may have been corrected
         if misled := self._misleading.keys() & snapshot.tables.keys():
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
@@ -97,7 +97,7 @@ class Plans:
 
 
 class Passes(Plans):
-    """The passes of one run over a running machine."""
+    """The passes over a running machine."""
 
     def __init__(self, ip: Ip, config: Config, log: Log) -> None:
         super().__init__(ip, config, log)
@@ -108,7 +108,7 @@ class Passes(Plans):
         return self._carry_out(self.plan_sync(), self._difference)
 
     def down(self) -> Pass:
-        """Take out all that is ours."""
+        """Remove everything that is ours."""
         return self._carry_out(self.plan_down(), take_out)
 
     def apply(self, due: Sequence[Command]) -> list[Refusal]:

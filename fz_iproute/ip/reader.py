@@ -1,4 +1,4 @@
-"""Reads what the planner needs, with as few `ip` as the facts allow, side by side."""
+"""Reads what the planner needs, with as few processes as possible, side by side."""
 
 import re
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ from fz_iproute.ip.ip import Asked, Source
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
-from fz_iproute.mirror.model import Link, Nexthop, Route, Rule, Snapshot
+from fz_iproute.mirror.model import Nexthop, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, MAIN, METRICS, RULES_IN_DETAIL, of_table
@@ -36,7 +36,7 @@ class Reader:
     def __init__(self, ip: Source, config: Config) -> None:
         self._ip = ip
         self._config = config
-        # Whichever layout is in force, these are all the tables that may play a part.
+        # All tables that either layout may use.
         self._tables = [of_table(table) for table in sorted(config.tables.ids)]
         self._lan_questions = {family: lan_questions(config, family) for family in FAMILIES}
         addresses = [_ADDRESSES] if config.manages else []
@@ -123,17 +123,19 @@ class Reader:
         }
         nexthops = self._nexthops(part for table in (main, *tables.values()) for part in table.values())
 
-        def routes(number: int, listings: Mapping[Family, list[Listed]]) -> dict[Family, tuple[Route, ...]]:
-            return {
-                family: self._routes(family, number, listing, links, nexthops) for family, listing in listings.items()
-            }
+        def routes(family: Family, table: int, listing: list[Listed]) -> tuple[Route, ...]:
+            origin = (listing, links, nexthops)
+            return self._once((family, table), origin, lambda: parse.routes(listing, family, links, nexthops))
 
         lifetimes = [rest["expires"] for _, rest in main["inet6"] if "expires" in rest]
         return Snapshot(
             links=links,
             rules=rules,
-            main=routes(MAIN, main),
-            tables={number: routes(number, listings) for number, listings in tables.items()},
+            main={family: routes(family, MAIN, listing) for family, listing in main.items()},
+            tables={
+                number: {family: routes(family, number, listing) for family, listing in listings.items()}
+                for number, listings in tables.items()
+            },
             numbered={
                 family: parse.numbered(self._parsed(family, _ADDRESSES, found), family)
                 for family in FAMILIES
@@ -168,17 +170,6 @@ class Reader:
             detailed = self._detailed[family][1]
             shown[family] = self._parsed(family, RULES_IN_DETAIL, {(family, RULES_IN_DETAIL): detailed})
         return tuple(rule for family, rules in shown.items() for rule in parse.rules(rules, family))
-
-    def _routes(
-        self,
-        family: Family,
-        table: int,
-        listing: list[Listed],
-        links: Mapping[str, Link],
-        nexthops: Mapping[int, Nexthop],
-    ) -> tuple[Route, ...]:
-        origin = (listing, links, nexthops)
-        return self._once((family, table), origin, lambda: parse.routes(listing, family, links, nexthops))
 
     def _lan(self, family: Family, found: _Found) -> list[Listed]:
         """The routes of main that may be mirrored."""
