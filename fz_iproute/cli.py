@@ -26,8 +26,9 @@ from fz_iproute.errors import (
 from fz_iproute.files.config_file import ConfigFile, load
 from fz_iproute.files.lock import Lock
 from fz_iproute.ip.dialogue import TalkingIp
-from fz_iproute.ip.ip import Ip, Source, Spelling
+from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.passes import Pass, Passes, Plans
+from fz_iproute.ip.process import Spelling
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config, dump, parse

@@ -28,8 +28,8 @@ BATCH = Path("/run/bench.batch")
 TABLE = "539098368"
 
 # How much a row may take: this many times its yardstick and, but for the cold no-op itself, a cold no-op on top.
-COLD_LIMIT = 1.0
-COPY_LIMIT = {10_000: 1.5}  # by the number of routes
+COLD_LIMIT = 0.7
+COPY_LIMIT = {10_000: 1.75}  # by the number of routes
 DUMP_LIMIT = {1_000_000: 1.3}
 PEAK_LIMIT_MB = {1_000_000: 60.0}
 

@@ -1,42 +1,37 @@
-"""A conversation with one `ip` for each family, that answers question after question without a fork.
+"""A long-lived `ip` for each family that answers question after question without a fork.
 
-It is not trusted for long: it keeps the names of interfaces it has once seen, and its batch mode leaks.
+No dialogue is kept for long: it remembers the names of interfaces, also outdated ones, and its batch mode leaks.
 """
 
-import fcntl
 import os
 import re
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
+from fz_iproute.ip import process
 from fz_iproute.ip.apply import MOST_LINES
-from fz_iproute.ip.ip import TIMEOUT, Answer, Asked, Ip, Process, is_ready
+from fz_iproute.ip.ip import Asked, Ip, Reply
+from fz_iproute.ip.process import Answer, Process, is_ready, pipe
 from fz_iproute.mirror.model import has_numbers
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import FAMILY_OPTION
 
-# `ip -batch` leaks about 4 KB a line: 8 MB, for one that is to be kept.
+# `ip -batch` leaks about 4 KB a line. `watch` renews a dialogue after 2,000 lines, which are 8 MB.
 _WORN_OUT = 2_000
-# In a batch the kernel does not filter a dump. Where answers take longer than this, in seconds, a fork costs less.
+# In a batch the kernel does not filter dumps. Where an answer takes longer than this, in seconds, a fork costs less.
 _SLOW = 0.1
-# An answer of so many bytes tells of thousands of routes: a second dialogue begins then, so that two can write. When
-# they have been read, a fork costs twice as much.
-_LARGE = 1 << 18
-# Of each pipe, as much as the kernel gives to anybody: ten thousand lines fit, and whoever writes them need not wait.
-_PIPE_BYTES = 1 << 20
-
-# How often a silent one is looked at, in seconds: a question that has failed is not answered.
+# A question that failed gets no answer on stdout. How often to look at stderr meanwhile, in seconds.
 _GLANCE = 0.05
 
-# Asked behind the lines that write: its answer says that they are done.
+# A cheap question behind lines that write: its answer says that they are done.
 _MARKER = "rule show table 253"
 _FAILED = re.compile(r"(?<=Command failed -:)\d+")
 
 
 class Dialogue:
-    """One `ip -json -force -batch -`. Each question is answered with one line of JSON; failures go to stderr."""
+    """One `ip -json -force -batch -`. It answers each question with one line of JSON; failures go to stderr."""
 
     def __init__(self, ip: Ip, family: Family) -> None:
         self.lines = 0
@@ -44,42 +39,35 @@ class Dialogue:
         self.code: int | None = None  # how it ended; None if it did not, and was silent
         self._heard = b""
         words = ("-json", FAMILY_OPTION[family], "-force", "-batch", "-")
-        self._argv = ("ip", *words)
-        (stdin, self._stdin), (self._stdout, stdout) = os.pipe(), os.pipe()
-        # A file, and no pipe: it does not wait for us with its complaints while we wait for it to read on.
-        self._stderr = os.memfd_create("stderr")
-        self._complaints = 0  # how much of it is known
-        try:
-            self._process = ip.spawn(words, (stdin, stdout, self._stderr))
-        except BaseException:
-            for fd in (self._stdin, self._stdout, self._stderr):
-                os.close(fd)
-            raise
-        finally:
-            for fd in (stdin, stdout):
-                os.close(fd)
-        for fd in (self._stdin, self._stdout):
-            with suppress(OSError):
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self.argv = ("ip", *words)
+        self._complaints = 0  # how many bytes of stderr were read
+        with ExitStack() as theirs, ExitStack() as ours:
+            stdin, self._stdin = pipe(theirs, ours)
+            self._stdout, stdout = pipe(ours, theirs)
+            # A file instead of a pipe: writing to it never blocks `ip` while we wait for it to read on.
+            self._stderr = os.memfd_create("stderr")
+            ours.callback(os.close, self._stderr)
+            self._process: Process = ip.spawn(words, (stdin, stdout, self._stderr))
+            self._descriptors = ours.pop_all()
         os.set_blocking(self._stdin, False)
 
     def say(self, lines: Sequence[str], answers: int) -> "_Turn":
-        """Send the lines, of which `answers` are questions."""
+        """Send the lines, of which the last `answers` are questions."""
         first, self.lines = self.lines, self.lines + len(lines)
         text = memoryview("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
         while text and self.open:
             try:
                 text = text[os.write(self._stdin, text) :]
             except BlockingIOError:
-                if not is_ready(self._stdin, select.POLLOUT, TIMEOUT):
+                if not is_ready(self._stdin, select.POLLOUT, process.TIMEOUT):
                     self.close()
             except OSError:
-                break  # it has ended, which is heard soon
-        return _Turn(self, self._argv, first, range(self.lines - answers, self.lines))
+                break  # it has ended, which hear() will notice
+        return _Turn(self, first, range(self.lines - answers, self.lines))
 
     def hear(self, questions: range) -> tuple[bytes, str, bool]:
-        """The answers to these lines, counted from 0; what stderr holds by then; and whether that is all of it."""
-        deadline = time.monotonic() + TIMEOUT
+        """The answers to these lines, counted from 0; what stderr holds by then; and whether the answers are whole."""
+        deadline = time.monotonic() + process.TIMEOUT
         parts, stderr = [self._heard], ""
         missing = len(questions) - self._heard.count(b"\n")
         while missing > 0 and self.open and time.monotonic() < deadline:
@@ -88,22 +76,20 @@ class Dialogue:
                 if any(int(line) - 1 in questions for line in _FAILED.findall(stderr)):
                     self.code = 1
                     break
-            elif part := os.read(self._stdout, _PIPE_BYTES):
+            elif part := os.read(self._stdout, 1 << 20):
                 parts.append(part)
                 missing -= part.count(b"\n")
             else:
                 self.code = self._process.wait()  # it has ended by itself
                 break
         heard = b"".join(parts)
-        # What failed before an answer was written before it.
+        # `ip` wrote the failures that precede an answer before that answer.
         stderr += self._new_complaints()
         if missing > 0:
             self.close()
             return heard, stderr, False
-        # The rest answers the turns that follow.
-        end = len(heard) if missing == 0 and heard.endswith(b"\n") else _end_of_lines(heard, len(questions))
-        self._heard = heard[end:]
-        return heard[:end], stderr, True
+        *answers, self._heard = heard.split(b"\n", len(questions))  # the rest answers later questions
+        return b"\n".join([*answers, b""]), stderr, True
 
     def _new_complaints(self) -> str:
         if not self.open:
@@ -114,52 +100,44 @@ class Dialogue:
         return found.decode("utf-8", "backslashreplace")
 
     def kill(self) -> None:
-        """Have it end. It is not asked to finish: what it says is not wanted any more."""
+        """Kill it without waiting: nobody wants its answers any more."""
         if self.open:
             self._process.kill()
 
     def close(self) -> None:
-        """End it, and leave nothing of it."""
+        """Kill it, wait for its end, and close its descriptors."""
         if self.open:
             self.kill()
             self.open = False
-            self._process.wait()
-            for fd in (self._stdin, self._stdout, self._stderr):
-                os.close(fd)
-
-
-def _end_of_lines(text: bytes, count: int) -> int:
-    end = 0
-    for _ in range(count):
-        end = text.index(b"\n", end) + 1
-    return end
+            with self._descriptors:
+                self._process.wait()
 
 
 class _Turn:
     """Lines that a dialogue works on."""
 
-    def __init__(self, dialogue: Dialogue, argv: tuple[str, ...], first: int, questions: range) -> None:
+    def __init__(self, dialogue: Dialogue, first: int, questions: range) -> None:
         self.heard = False
-        self.dialogue = dialogue
-        self._argv = argv
+        self.seconds = 0.0
+        self._started = time.monotonic()
+        self._dialogue = dialogue
         self._first = first
         self._questions = questions
 
     def answer(self) -> Answer:
         """As if an `ip` of its own had worked on these lines."""
         self.heard = True
-        stdout, stderr, whole = self.dialogue.hear(self._questions)
-        # It counts the lines of all turns.
+        stdout, stderr, whole = self._dialogue.hear(self._questions)
+        # `ip` counts the lines of all turns.
         stderr, failures = _FAILED.subn(lambda number: str(int(number[0]) - self._first), stderr)
-        code = self.dialogue.code if not whole else 1 if failures else 0
-        return Answer(self._argv, code, stdout, stderr)
+        self.seconds = time.monotonic() - self._started
+        return Answer(self._dialogue.argv, self._dialogue.code if not whole else 1 if failures else 0, stdout, stderr)
 
 
 class TalkingIp(Ip):
-    """An `ip` that keeps a dialogue with each family, from the first question or `warm` on, until `hang_up`.
+    """An `ip` that keeps one dialogue with each family, from the first question or `warm` on, until `hang_up`.
 
-    Where there are thousands of routes, a second one helps to write. What has no dialogue gets a process of its own.
-    `in_child` runs in each child before it becomes `ip`.
+    Lines that suit no dialogue get a process of their own.
     """
 
     def __init__(
@@ -168,45 +146,35 @@ class TalkingIp(Ip):
         trace: Callable[[str], None] | None = None,
         in_child: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(netns, trace)
-        self._in_child = in_child
-        self._dialogues: dict[Family, list[Dialogue]] = {family: [] for family in FAMILIES}
+        super().__init__(netns, trace, in_child)
+        self._dialogues: dict[Family, Dialogue] = {}
         self._turns: list[_Turn] = []
         self._slow: set[Family] = set()
         self._silent = False
-        self._is_new = True  # nobody has hung up yet
-
-    def spawn(
-        self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
-    ) -> Process:
-        """Start `ip` on these descriptors for stdin, stdout and stderr."""
-        return super().spawn(words, fds, in_child or self._in_child)
+        self._is_new = True  # hang_up was not called yet
 
     def warm(self) -> None:
-        """Start what is missing, so that the next questions find it ready."""
-        for family, dialogues in self._dialogues.items():
-            for dialogue in dialogues:
-                if dialogue.lines > _WORN_OUT:
-                    dialogue.close()
-            dialogues[:] = [dialogue for dialogue in dialogues if dialogue.open]
-            if family not in self._slow and not dialogues:
-                dialogues.append(Dialogue(self, family))
+        """Start the dialogues that are missing, so that the next questions find them ready."""
+        for family in FAMILIES:
+            dialogue = self._dialogues.get(family)
+            if dialogue and dialogue.lines > _WORN_OUT:
+                dialogue.close()
+            if family not in self._slow and not (dialogue and dialogue.open):
+                self._dialogues[family] = Dialogue(self, family)
 
     def hang_up(self) -> None:
-        """End the dialogues: they may know too much. Only `warm` begins others."""
+        """End the dialogues, because what they remember may be outdated. Only `warm` starts others."""
         self._is_new = False
-        dialogues = [dialogue for some in self._dialogues.values() for dialogue in some]
-        for dialogue in dialogues:
-            dialogue.kill()  # all of them first, so that they end side by side
-        for dialogue in dialogues:
+        for dialogue in self._dialogues.values():
+            dialogue.kill()  # all before the first close(), which waits
+        for dialogue in self._dialogues.values():
             dialogue.close()
-        for some in self._dialogues.values():
-            some.clear()
+        self._dialogues.clear()
         self._turns.clear()
 
     @contextmanager
     def fresh(self) -> Iterator[None]:
-        """Without the dialogues while the block runs."""
+        """Use no dialogue while the block runs."""
         self._silent = True
         try:
             yield
@@ -215,15 +183,15 @@ class TalkingIp(Ip):
 
     def talks(self, family: Family) -> bool:
         """True if a question costs no process."""
-        is_open = any(dialogue.open for dialogue in self._dialogues[family][:1])
-        return is_open and not self._silent and family not in self._slow
+        dialogue = self._dialogues.get(family)
+        return dialogue is not None and dialogue.open and not self._silent and family not in self._slow
 
     def reconsider(self) -> None:
-        """Give families another try whose tables were too large for a dialogue."""
+        """Allow dialogues again for families whose answers were slow."""
         self._slow.clear()
 
     def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
-        """In the dialogue, if there is one for these lines."""
+        """Use the dialogue if it suits these lines."""
         dialogue = self._partner(family, questions, first)
         if family is None or dialogue is None:
             return super().ask(family, *questions, first=first)
@@ -231,62 +199,36 @@ class TalkingIp(Ip):
             for line in (*first, *questions):
                 self.trace(f"ip {FAMILY_OPTION[family]} {line}")
         asked = questions or (_MARKER,)
-        started = time.monotonic()
         turn = dialogue.say([*first, *asked], len(asked))
         self._turns.append(turn)
-        if first:
-            return Asked(family, len(first), asked, turn)
-        return Asked(family, 0, asked, _Timed(turn, lambda size: self._judge(family, time.monotonic() - started, size)))
+        return Asked(family, len(first), asked, turn)
+
+    def reply(self, asked: Asked) -> Reply:
+        """Wait for what was asked, and judge it."""
+        reply = super().reply(asked)
+        turn = asked.running
+        if isinstance(turn, _Turn) and asked.family and not asked.writes and turn.seconds > _SLOW:
+            self._slow.add(asked.family)
+        return reply
 
     def _partner(self, family: Family | None, questions: Sequence[str], first: Sequence[str]) -> Dialogue | None:
-        """A dialogue for these lines, unless they are slow, have work to do, or would be confused by them for later."""
+        """The dialogue for these lines, unless its answers are slow, or the lines would spoil it for later ones."""
         if family is None or family in self._slow or self._silent:
             return None
         if has_numbers("\n".join(first)) or any(question.startswith("-") for question in questions):
             return None
-        dialogues = self._dialogues[family]
-        if self._is_new and not dialogues:
-            dialogues.append(Dialogue(self, family))
-        if not first:
-            return next((dialogue for dialogue in dialogues[:1] if dialogue.open), None)
-        busy = [turn.dialogue for turn in self._turns if not turn.heard]
-        return next(
-            (
-                dialogue
-                for dialogue in dialogues
-                if dialogue.open and dialogue not in busy and dialogue.lines + len(first) <= MOST_LINES
-            ),
-            None,
-        )
+        if self._is_new and family not in self._dialogues:
+            self._dialogues[family] = Dialogue(self, family)
+        dialogue = self._dialogues.get(family)
+        if dialogue is None or not dialogue.open or (first and dialogue.lines + len(first) > MOST_LINES):
+            return None
+        return dialogue
 
     def abandon(self) -> None:
-        """A question that nobody heard the answer to would answer the next."""
+        """Drop what nobody has waited for. A dialogue would give the answer to the next question."""
         super().abandon()
         if not all(turn.heard for turn in self._turns):
             self.hang_up()
         self._turns.clear()
-
-    def _judge(self, family: Family, seconds: float, size: int) -> None:
-        dialogues = self._dialogues[family]
-        if seconds > _SLOW:
-            self._slow.add(family)
-            # Not under the feet of another turn, which will have taken as long.
-            busy = [turn.dialogue for turn in self._turns if not turn.heard]
-            for dialogue in dialogues:
-                if dialogue not in busy:
-                    dialogue.close()
-        elif self._is_new and size > _LARGE and len(dialogues) == 1:
-            dialogues.append(Dialogue(self, family))
-
-
-class _Timed:
-    """An answer, and what is done when it has come."""
-
-    def __init__(self, turn: _Turn, done: Callable[[int], None]) -> None:
-        self._turn = turn
-        self._done = done
-
-    def answer(self) -> Answer:
-        answer = self._turn.answer()
-        self._done(len(answer.stdout))
-        return answer
+        for family in self._slow & self._dialogues.keys():
+            self._dialogues.pop(family).close()

@@ -1,4 +1,4 @@
-"""Listens to `ip monitor`: a doorbell, whose lines say that something has changed, not what there is now."""
+"""Listens to `ip monitor`, whose events say that something has changed. The reader finds out what."""
 
 import ctypes
 import os
@@ -6,42 +6,37 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from fz_iproute.errors import IpUnusable
 from fz_iproute.ip.ip import Ip
+from fz_iproute.ip.process import pipe
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """To be called in a child, before it becomes what it is to be. `parent` is its parent, if it can see that."""
-    # It would notice our end only with the next event, and wait for that for ever in a quiet network.
+    """Ask the kernel to kill this child when its parent ends. `parent` is its pid, if this namespace has one."""
+    # Otherwise `ip monitor` would notice our end only at the next event, which may never come.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
-        os._exit(1)  # it had ended before we said that we want to follow it
+        os._exit(1)  # the parent ended before prctl()
 
 
 class Monitor:
-    """A running `ip monitor`. Numbers, not names, for tables; each event on a line that starts with its kind."""
+    """A running `ip monitor`. It prints each event on a line that starts with its kind, and tables by number."""
 
     def __init__(self, ip: Ip) -> None:
         words = ("-N", "-oneline", "monitor", "label", "link", "address", "route", "rule", "nexthop")
-        fds: list[int] = []
-        try:
-            fds += os.pipe()
-            fds += os.pipe()
-            fds.append(os.open(os.devnull, os.O_RDONLY))
-            self._stdout, stdout, self._stderr, stderr, nothing = fds
+        with ExitStack() as theirs, ExitStack() as ours:
+            self._stdout, stdout = pipe(ours, theirs)
+            self._stderr, stderr = pipe(ours, theirs)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            theirs.callback(os.close, nothing)
             self._process = ip.spawn(words, (nothing, stdout, stderr), partial(die_with_parent, os.getpid()))
-        except BaseException:
-            for fd in fds:
-                os.close(fd)
-            raise
-        for fd in (nothing, stdout, stderr):
-            os.close(fd)
+            self._descriptors = ours.pop_all()
         for fd in self.fds:
             os.set_blocking(fd, False)
         self._rest = b""
@@ -49,16 +44,16 @@ class Monitor:
 
     @property
     def fds(self) -> tuple[int, int]:
-        """To wait for."""
+        """The descriptors to wait for."""
         return self._stdout, self._stderr
 
     def lines(self) -> list[str]:
-        """The events that have come since."""
+        """The events since the last call."""
         *lines, self._rest = (self._rest + self._read(self._stdout)).split(b"\n")
         return [line.decode("utf-8", "surrogateescape") for line in lines]
 
     def complaint(self) -> str:
-        """What it has said on stderr since. A lost event is "netlink receive error No buffer space available"."""
+        """What it printed on stderr since the last call, for example "netlink receive error" if it lost events."""
         return self._read(self._stderr).decode("utf-8", "backslashreplace").strip()
 
     def _read(self, fd: int) -> bytes:
@@ -75,18 +70,16 @@ class Monitor:
         return b"".join(parts)
 
     def close(self) -> int:
-        """End it; the exit code, negative if a signal ended it."""
+        """Kill it; the exit code, negative if a signal ended it."""
         self._process.kill()
-        code = self._process.wait()
-        for fd in self.fds:
-            os.close(fd)
-        return code
+        with self._descriptors:
+            return self._process.wait()
 
 
 def changes(ip: Ip, bell: int) -> Iterator[None]:
-    """Once at the start, then whenever a burst of events has ended, or has lasted for a second.
+    """Yield once at the start, then whenever a burst of events has ended, or has lasted for a second.
 
-    What comes from the descriptor `bell`, which does not block, is an event too.
+    Input from the non-blocking descriptor `bell` is an event too.
     """
     monitor = Monitor(ip)
     try:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from fz_iproute.errors import NotPermitted, UsageError
 from fz_iproute.files.rt_tables import misleading
 from fz_iproute.ip.apply import NO_PERMISSION, Refusal, Work
-from fz_iproute.ip.ip import Answers, Ip, Source
+from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
@@ -16,12 +16,12 @@ from fz_iproute.mirror.plan import check_parts, plan, take_out
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.tunnel import Layout
 
-# Somebody else may change the tables in the middle of a pass; who keeps doing so is not to be outrun.
+# Another program may change the tables during a pass. One that keeps doing so cannot be outrun.
 _MOST_ROUNDS = 3
 
 
 class Pass(NamedTuple):
-    """What one pass did: the commands run, and those that are still due, with the reason."""
+    """What one pass did: the commands it ran, and those that are still due, with the reasons."""
 
     commands: list[Command]
     failures: list[Refusal]
@@ -31,13 +31,13 @@ Planner = Callable[[Desired], list[Command]]
 
 
 class Plans:
-    """What would be done on one machine, running or recorded."""
+    """The plans for one machine, running or recorded."""
 
     def __init__(self, source: Source, config: Config, log: Log) -> None:
         self._config = config
         self._log = log
         self._reader = Reader(source, config)
-        # A snapshot is of another machine, with names of its own.
+        # The names of tables on this machine say nothing about a recorded one.
         self._misleading = misleading() if isinstance(source, Ip) else {}
         self._last: Desired | None = None
         self._warned: Collection[Verdict] = ()
@@ -60,31 +60,31 @@ class Plans:
 
     @property
     def copies(self) -> int:
-        """How many there should be, by the last look."""
+        """How many copies there should be, by the last look."""
         return sum(len(judged.wanted) for judged in self._last.judged.values()) if self._last else 0
 
     @property
     def layout(self) -> Layout | None:
-        """That of the last look."""
+        """The layout at the last look."""
         return self._last.layout if self._last else None
 
     @property
     def destinations(self) -> frozenset[str]:
-        """What is mirrored, by the last look."""
+        """The destinations that are mirrored, by the last look."""
         wanted = (route for judged in self._last.judged.values() for route in judged.wanted) if self._last else ()
         return frozenset(route.dst for route in wanted)
 
     def look(self) -> Desired:
-        """What there is, beside what there should be."""
+        """Read what there is, and compute what there should be."""
         return self._judge(self._reader.read())
 
     def forget_rules(self) -> None:
-        """What the last reading knew of them: one has come or gone."""
+        """Read the rules in detail again: one has come or gone."""
         self._reader.forget_rules()
 
     def _judge(self, snapshot: Snapshot) -> Desired:
         if self._misleading.keys() & snapshot.tables.keys():
-            self._misleading = misleading()  # somebody may have mended it since
+            self._misleading = misleading()  # the file may have been corrected
         if misled := self._misleading.keys() & snapshot.tables.keys():
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
@@ -96,7 +96,7 @@ class Plans:
 
 
 class Passes(Plans):
-    """The passes of one run over a running machine."""
+    """The passes over a running machine."""
 
     def __init__(self, ip: Ip, config: Config, log: Log) -> None:
         super().__init__(ip, config, log)
@@ -107,36 +107,27 @@ class Passes(Plans):
         return self._carry_out(self.plan_sync(), self._difference)
 
     def down(self) -> Pass:
-        """Take out all that is ours."""
+        """Remove everything that is ours."""
         return self._carry_out(self.plan_down(), take_out)
 
     def apply(self, due: Sequence[Command]) -> list[Refusal]:
-        """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel takes nothing from us."""
-        return self._finish(Work(self._ip, due), due)[0]
-
-    def _finish(self, work: Work, due: Sequence[Command]) -> tuple[list[Refusal], Answers | None]:
-        untold = [due]
-
-        def tell() -> None:
-            if untold:
-                self._log.info(self._ip.lines(untold.pop()))
-
+        """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel allows us no change."""
+        work = Work(self._ip, due)
         try:
-            # While they run: to print ten thousand lines takes a while too.
-            refusals, answers = work.finish(tell)
+            self._log.info(self._ip.lines(due))  # while `ip` works on them: ten thousand lines take a while
+            refusals = work.finish()
         finally:
-            tell()  # if nobody has, whatever has happened to them
             self._ip.abandon()
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
             line, words = self._ip.line(due[0]), refusals[0].words
             raise NotPermitted(f"{line}: {words}; run as root or with CAP_NET_ADMIN")
-        return refusals, answers
+        return refusals
 
     def _carry_out(self, due: list[Command], planner: Planner) -> Pass:
         """Apply what is due, and read again, until `planner` finds nothing.
 
-        A refusal is a failure only if its command is still due afterwards: "File exists" for a route that somebody
-        else has just added leaves the right state behind.
+        A refusal is a failure only if its command is still due afterwards. "File exists" is none for a route that
+        another program has just added.
         """
         run: list[Command] = []
         refusals: list[Refusal] = []
@@ -144,31 +135,19 @@ class Passes(Plans):
             ready = [command for command in due if not command.waits]
             refused = {refusal.command for refusal in refusals if not refusal.lost}
             if all(command in refused for command in ready):
-                break  # nothing, or refused just now: at once, the answer would be the same
-            table = _only_table(ready)
-            work = Work(self._ip, ready, self._reader.questions(table) if table else {})
-            refusals, answers = self._finish(work, ready)
+                break  # none is ready, or `ip` would refuse them again
+            refusals = self.apply(ready)
             run += ready
-            # A refusal may tell of a change of main, or of an interface: then all of it is read again.
-            if table and answers and not refusals:
-                due = planner(self._judge(self._reader.read_again(table, answers)))
-            else:
-                due = planner(self.look())
+            due = planner(self.look())
         said = {refusal.command: refusal.words for refusal in refusals}
         left = [Refusal(command, said.get(command, _HELD if command.waits else _UNDONE)) for command in due]
         return Pass(run, [refusal for refusal in left if not self._is_settled(refusal)])
 
     def _is_settled(self, refusal: Refusal) -> bool:
-        """Of a tunnel without addresses, only the kernel knows whether it carries IPv6: `internet_leak` has decided."""
+        """Only the kernel knows whether a tunnel without addresses takes IPv6; the plan covers both cases."""
         return _IPV6_IS_OFF in refusal.words and f" dev {self._config.tunnel.interface} " in refusal.command.line
 
 
-def _only_table(commands: Sequence[Command]) -> int | None:
-    """The table that they all write to, if it is one."""
-    tables = {command.table for command in commands}
-    return tables.pop() if len(tables) == 1 else None
-
-
-_UNDONE = "it does not last: somebody undoes it"
+_UNDONE = "it does not last: another program undoes it"
 _IPV6_IS_OFF = "IPv6 is disabled on nexthop device"
-_HELD = "not run, since what is to take its place is not there"
+_HELD = "not run, because its replacement is not there yet"

@@ -1,60 +1,58 @@
-"""Reads what the planner needs, with as few `ip` as the facts allow, side by side."""
+"""Reads what the planner needs, with as few processes as possible, side by side."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from fz_iproute.errors import ReadFailed
-from fz_iproute.ip.ip import Answers, Asked, Source
+from fz_iproute.ip.ip import Asked, Source
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
-from fz_iproute.mirror.model import Link, Nexthop, Route, Rule, Snapshot
-from fz_iproute.mirror.parse import Document, Listed
+from fz_iproute.mirror.model import Nexthop, Route, Rule, Snapshot
+from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from fz_iproute.mirror.words import MAIN, RULES_IN_DETAIL, of_table
+from fz_iproute.mirror.words import FAMILY_OPTION, MAIN, METRICS, RULES_IN_DETAIL, of_table
 
-# `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
-_LOCKED = re.compile(
-    r" (?:mtu|window|rtt|rttvar|ssthresh|cwnd|advmss|reordering|hoplimit|initcwnd|initrwnd|quickack|congctl) lock "
-)
+# `mtu lock 1400` is in the form for people, but not in the JSON. (rto_min is always locked.)
+_LOCKED = re.compile(f" (?:{'|'.join(METRICS)}) lock ")
 
-_DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # behind the type, if that is not unicast
+_DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # a type other than unicast precedes it
 
 _MAIN = of_table(MAIN)
 _SCOPE_LINK = f"{_MAIN} scope link"
-_RULES = "rule show"
+_RULES, _LINKS, _ADDRESSES = "rule show", "link show", "address show"
 
-_Found = dict[tuple[Family, str], list[Any]]
+# What `ip` printed, by family and question.
+_Found = dict[tuple[Family, str], bytes]
+_Made = TypeVar("_Made")
 
 
 class Reader:
-    """Takes snapshots. An answer that is the same to the byte gives the same routes, without parsing it again."""
+    """Takes snapshots. What depends on unchanged bytes alone is not parsed again, and stays the same object."""
 
     def __init__(self, ip: Source, config: Config) -> None:
         self._ip = ip
         self._config = config
-        # Whichever layout is in force, these are all the tables that may play a part.
+        # All tables that either layout may use.
         self._tables = [of_table(table) for table in sorted(config.tables.ids)]
         self._lan_questions = {family: lan_questions(config, family) for family in FAMILIES}
-        addresses = ["address show"] if config.manages else []
+        addresses = [_ADDRESSES] if config.manages else []
         self._questions: dict[Family, list[str]] = {
-            "inet": [_RULES, "link show", *addresses, *self._lan_questions["inet"]],
+            "inet": [_RULES, _LINKS, *addresses, *self._lan_questions["inet"]],
             "inet6": [_RULES, *addresses, *self._lan_questions["inet6"]],
         }
-        self._last: _Found = {}
-        self._last_rules: tuple[Rule, ...] = ()
-        self._parsed: dict[tuple[Family, int], _Parsed] = {}
-        self._detailed: dict[Family, tuple[list[Document], list[Document]]] = {}
+        self._made: dict[object, tuple[object, Any]] = {}
+        self._detailed: dict[Family, tuple[bytes, bytes]] = {}  # the rules in short, and the same in detail
 
     def read(self) -> Snapshot:
         """One reading of links, rules and the tables concerned. ReadFailed if any part of it is in doubt."""
         ip = self._ip
         try:
-            # In a batch, `ip` filters all routes of the family by itself, which may be a million. For main that is no
-            # loss, as most are in there; each of the VPN's tables waits for what it shows.
+            # In a batch, `ip` has to filter all routes of the family itself, which may be a million. Most of them are
+            # in main, so its questions lose nothing; each of the VPN's tables would wait for a dump of main.
             found = self._answers(
                 [
                     ip.ask(family, *self._questions[family], *(self._tables if ip.talks(family) else ()))
@@ -70,39 +68,34 @@ class Reader:
                 if (family, question := of_table(table)) not in found
             ]
             found |= self._answers([ip.ask(family, question) for family, question in missing])
-            return self._remember(found, rules)
+            with shape_is_known():
+                return self._snapshot(found, rules)
         finally:
             ip.abandon()
 
-    def questions(self, table: int) -> dict[Family, list[str]]:
-        """What `read_again` wants to know, to be asked of the `ip` that has written to the table."""
-        return {family: [of_table(table)] for family in FAMILIES}
-
-    def read_again(self, table: int, answers: Answers) -> Snapshot:
-        """The last snapshot with what is now in this table: the rest was not written to."""
-        latest = {(family, of_table(table)): listing for family, (listing,) in answers.items()}
-        return self._remember({**self._last, **latest}, self._last_rules)
-
     def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
-        """Of every table that a rule of their family leads to, the routes to some addresses."""
+        """The routes to some addresses, from every table that a rule of their family leads to."""
         family = hosts[0].family
         tables = sorted({rule.table for rule in snapshot.rules if rule.family == family and rule.table})
         try:
-            asked = [[self._ip.ask(family, f"{of_table(table)} match {host}") for host in hosts] for table in tables]
-            dumps = [[route for part in parts for route in self._ip.answers(part)[0]] for parts in asked]
+            asked = [
+                (table, self._ip.ask(family, f"{of_table(table)} match {host}")) for table in tables for host in hosts
+            ]
+            found: dict[int, list[Listed]] = {table: [] for table in tables}
+            for table, part in asked:
+                (text,) = self._ip.answers(part)
+                found[table] += parsed(family, part.questions[0], text)
             with shape_is_known():
-                nexthops: Mapping[int, Nexthop] = {}
-                if any(parse.needs_nexthops(listing) for listing in dumps):
-                    nexthops = parse.nexthops(self._ip.answers(self._ip.ask(None, "nexthop show"))[0])
+                nexthops = self._nexthops(found.values())
                 return {
                     table: {family: tuple(dict.fromkeys(parse.routes(listing, family, snapshot.links, nexthops)))}
-                    for table, listing in zip(tables, dumps, strict=True)
+                    for table, listing in found.items()
                 }
         finally:
             self._ip.abandon()
 
     def forget_rules(self) -> None:
-        """One has come or gone: the details of the same rules may be others now, or belong to those in between."""
+        """Ask for the details of the rules again: one has come or gone, perhaps with no trace in the short form."""
         self._detailed.clear()
 
     def _answers(self, asked: Sequence[Asked]) -> _Found:
@@ -113,101 +106,104 @@ class Reader:
             for question, answer in zip(part.questions, self._ip.answers(part), strict=True)
         }
 
-    def _remember(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
-        with shape_is_known():
-            snapshot = self._snapshot(found, rules)
-        self._last, self._last_rules = found, rules
-        return snapshot
+    def _once(self, key: object, origin: object, make: Callable[[], _Made]) -> _Made:
+        """What `make` returned when it was last called for this key with an equal origin, else what it returns now."""
+        last = self._made.get(key)
+        if last is None or last[0] != origin:
+            last = self._made[key] = origin, make()
+        made: _Made = last[1]
+        return made
 
     def _snapshot(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
-        links = parse.links(found["inet", "link show"])
+        links = parse.links(self._parsed("inet", _LINKS, found))
         main = {family: self._lan(family, found) for family in FAMILIES}
-        numbers = own_tables(self._config, rules)
-        tables: dict[int, dict[Family, list[Listed]]] = {
-            number: {family: found[family, of_table(number)] for family in FAMILIES} for number in numbers
+        tables = {
+            number: {family: self._parsed(family, of_table(number), found) for family in FAMILIES}
+            for number in own_tables(self._config, rules)
         }
-        nexthops: Mapping[int, Nexthop] = {}
-        if any(parse.needs_nexthops(part) for table in (main, *tables.values()) for part in table.values()):
-            nexthops = parse.nexthops(self._ip.answers(self._ip.ask(None, "nexthop show"))[0])
+        nexthops = self._nexthops(part for table in (main, *tables.values()) for part in table.values())
 
-        def routes(number: int, listings: Mapping[Family, list[Listed]]) -> dict[Family, tuple[Route, ...]]:
-            return {family: self._routes(family, number, part, links, nexthops) for family, part in listings.items()}
+        def routes(family: Family, table: int, listing: list[Listed]) -> tuple[Route, ...]:
+            origin = (listing, links, nexthops)
+            return self._once((family, table), origin, lambda: parse.routes(listing, family, links, nexthops))
 
         lifetimes = [rest["expires"] for _, rest in main["inet6"] if "expires" in rest]
         return Snapshot(
             links=links,
             rules=rules,
-            main=routes(MAIN, main),
-            tables={number: routes(number, listings) for number, listings in tables.items()},
-            numbered={family: parse.numbered(found.get((family, "address show"), ()), family) for family in FAMILIES},
+            main={family: routes(family, MAIN, listing) for family, listing in main.items()},
+            tables={
+                number: {family: routes(family, number, listing) for family, listing in listings.items()}
+                for number, listings in tables.items()
+            },
+            numbered={
+                family: parse.numbered(self._parsed(family, _ADDRESSES, found), family)
+                for family in FAMILIES
+                if self._config.manages
+            },
             expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
         )
 
-    def _rules(self, found: _Found) -> tuple[Rule, ...]:
-        """All rules. Whose they are, and the numbers of tables with names, costs another question."""
-        plain = {family: found[family, _RULES] for family in FAMILIES}
-        doubtful = [
-            family for family, rules in plain.items() if rules and (self._config.manages or parse.needs_numbers(rules))
-        ]
-        asked = []
-        for family in doubtful:
-            last = self._detailed.get(family)
-            if last is None or last[0] is not plain[family] or not self._ip.talks(family):
-                asked.append(self._ip.ask(family, RULES_IN_DETAIL))
-        for (family, _), rules in self._answers(asked).items():
-            self._detailed[family] = plain[family], rules
-        return tuple(
-            rule
-            for family, rules in plain.items()
-            for rule in parse.rules(self._detailed[family][1] if family in doubtful else rules, family)
-        )
+    def _parsed(self, family: Family, question: str, found: _Found) -> list[Any]:
+        text = found[family, question]
+        return self._once((family, question), text, lambda: parsed(family, question, text))
 
-    def _routes(
-        self,
-        family: Family,
-        table: int,
-        listing: list[Listed],
-        links: Mapping[str, Link],
-        nexthops: Mapping[int, Nexthop],
-    ) -> tuple[Route, ...]:
-        last = self._parsed.get((family, table))
-        if last is None or last.listing is not listing or (links, nexthops) != (last.links, last.nexthops):
-            routes = parse.routes(listing, family, links, nexthops)
-            last = self._parsed[family, table] = _Parsed(listing, links, nexthops, routes)
-        return last.routes
+    def _nexthops(self, listings: Iterable[list[Listed]]) -> Mapping[int, Nexthop]:
+        if not any(map(parse.needs_nexthops, listings)):
+            return {}
+        return parse.nexthops(answer(self._ip, None, "nexthop show"))
+
+    def _rules(self, found: _Found) -> tuple[Rule, ...]:
+        """All rules. The numbers of tables that have names, and who has made a rule, cost another question."""
+        shown = {family: self._parsed(family, _RULES, found) for family in FAMILIES}
+        doubtful = [
+            family for family, rules in shown.items() if rules and (self._config.manages or parse.needs_numbers(rules))
+        ]
+        asked = [
+            self._ip.ask(family, RULES_IN_DETAIL)
+            for family in doubtful
+            if self._detailed.get(family, (b"", b""))[0] != found[family, _RULES] or not self._ip.talks(family)
+        ]
+        for (family, _), detailed in self._answers(asked).items():
+            self._detailed[family] = found[family, _RULES], detailed
+        for family in doubtful:
+            detailed = self._detailed[family][1]
+            shown[family] = self._parsed(family, RULES_IN_DETAIL, {(family, RULES_IN_DETAIL): detailed})
+        return tuple(rule for family, rules in shown.items() for rule in parse.rules(rules, family))
 
     def _lan(self, family: Family, found: _Found) -> list[Listed]:
-        """Of main, what may be mirrored."""
+        """The routes of main that may be mirrored."""
         parts = []
         for question in self._lan_questions[family]:
-            listing = found[family, question]
-            if question == _SCOPE_LINK:
-                for _, rest in listing:
-                    rest["scope"] = "link"  # a filter leaves its own key out
-            parts.append(self._with_locks_marked(family, listing, question))
+            listing = self._parsed(family, question, found)
+            if any("metrics" in rest for _, rest in listing):
+                listing = _with_locks_marked(listing, self._ip.text(family, question))
+            parts.append(listing)
         return parts[0] if len(parts) == 1 else _united(*parts)
 
-    def _with_locks_marked(self, family: Family, listing: list[Listed], question: str) -> list[Listed]:
-        """Give routes with a locked metric a key that is not known here: they are reported, and not copied."""
-        if not any("metrics" in rest for _, rest in listing):
-            return listing
-        # Both list twins in the kernel's order. Where main has changed in between, one lock is enough for all.
-        locks: dict[str, list[bool]] = defaultdict(list)
-        for line in self._ip.text(family, question):
-            if match := _DESTINATION.match(line):
-                locks[match[1]].append(bool(_LOCKED.search(line)))
-        twins = Counter(dst for dst, _ in listing)
-        found = []
-        for route in listing:
-            dst, rest = route
-            locked = locks[dst].pop(0) if len(locks[dst]) == twins[dst] else any(locks[dst])
-            twins[dst] -= 1
-            found.append((dst, {**rest, "lock": None}) if locked and "metrics" in rest else route)
-        return found
+
+def _with_locks_marked(listing: list[Listed], lines: Sequence[str]) -> list[Listed]:
+    """Give routes with a locked metric a key that the parser does not know: they are reported, and not copied.
+
+    `lines` are the same routes in the form for people, which shows locks.
+    """
+    # Both list routes to one destination in the same order. If main has changed in between, one lock counts for all.
+    locks: dict[str, list[bool]] = defaultdict(list)
+    for line in lines:
+        if match := _DESTINATION.match(line):
+            locks[match[1]].append(bool(_LOCKED.search(line)))
+    left = Counter(dst for dst, _ in listing)
+    found = []
+    for route in listing:
+        dst, rest = route
+        locked = locks[dst].pop(0) if len(locks[dst]) == left[dst] else any(locks[dst])
+        left[dst] -= 1
+        found.append((dst, {**rest, "lock": None}) if locked and "metrics" in rest else route)
+    return found
 
 
 def _united(scope_link: list[Listed], *allowed: list[Listed]) -> list[Listed]:
-    """Each destination from one answer alone, so that its twins keep their order; `root P` brings all of them."""
+    """The routes of several answers. All routes to one destination come from one answer, so they keep their order."""
     united: list[Listed] = []
     seen: set[str] = set()
     for part in (*allowed, scope_link):
@@ -217,26 +213,38 @@ def _united(scope_link: list[Listed], *allowed: list[Listed]) -> list[Listed]:
 
 
 def lan_questions(config: Config, family: Family) -> list[str]:
-    """What to ask for those routes of main that may be mirrored."""
+    """The questions for those routes of main that may be mirrored."""
     if family == "inet6":
         return [_MAIN]  # it has no scope to ask for
     questions = [_SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in config.lan.allow if prefix.family == family)]
     return [*questions, f"{_MAIN} exact default"] if config.lan.multicast else questions
 
 
+def answer(source: Source, family: Family | None, question: str) -> list[Any]:
+    """The parsed answer to one question. ReadFailed if there is any doubt."""
+    (text,) = source.answers(source.ask(family, question))
+    return parsed(family, question, text)
+
+
+def parsed(family: Family | None, question: str, text: bytes) -> list[Any]:
+    """What `ip -json` printed: routes as Listed, anything else as documents. ReadFailed if it is not JSON."""
+    try:
+        if not question.startswith("route show"):
+            return parse.documents_of(text)
+        listing = parse.listing_of(text)
+    except (ValueError, RecursionError) as error:
+        option = f"{FAMILY_OPTION[family]} " if family else ""
+        raise ReadFailed(f"ip -json {option}{question}: {error}") from None
+    if question == _SCOPE_LINK:
+        for _, rest in listing:
+            rest["scope"] = "link"  # `ip` does not print what the question filters by
+    return listing
+
+
 @contextmanager
 def shape_is_known() -> Iterator[None]:
-    """ReadFailed if what `ip` printed is not what it usually prints."""
+    """ReadFailed if `ip` printed something else than it usually prints."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
-
-
-class _Parsed(NamedTuple):
-    """Routes, and all that they were made of."""
-
-    listing: list[Listed]
-    links: Mapping[str, Link]
-    nexthops: Mapping[int, Nexthop]
-    routes: tuple[Route, ...]

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.files.config_file import VARIABLE
 from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.ip import Ip
+from fz_iproute.ip.reader import answer
 from fz_iproute.lab import namespace, rebuild
 from fz_iproute.lab.rebuild import FAR, Lost, Record
 from fz_iproute.log import Log
@@ -152,8 +152,7 @@ class _Site:
 
     def links(self) -> dict[str, Link]:
         """Those that exist."""
-        (documents,) = self._ip.answers(self._ip.ask(None, "link show"))
-        return parse.links(documents)
+        return parse.links(answer(self._ip, None, "link show"))
 
     def attempt(self, commands: Iterable[Command]) -> list[Refusal]:
         """Carry them out; those that were refused."""
@@ -190,17 +189,13 @@ class _Site:
 
 def _record(recorded: Recording) -> Record:
     source = RecordedIp(recorded)
-
-    def answer(family: Family | None, question: str) -> list[Any]:
-        return source.answers(source.ask(family, question))[0]
-
     return Record(
-        links=answer(None, "link show"),
-        addresses=answer(None, "address show"),
-        nexthops=answer(None, "nexthop show"),
-        rules={family: answer(family, RULES_IN_DETAIL) for family in FAMILIES},
+        links=answer(source, None, "link show"),
+        addresses=answer(source, None, "address show"),
+        nexthops=answer(source, None, "nexthop show"),
+        rules={family: answer(source, family, RULES_IN_DETAIL) for family in FAMILIES},
         routes={
-            (family, table): answer(family, question)
+            (family, table): answer(source, family, question)
             for family, table, question in rebuild.recorded_tables(recorded.outputs)
         },
         words={

@@ -134,7 +134,7 @@ def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
             refusals += [refusal for command in due.pop() for refusal in _alone(ip, command)]
         while due:
             part = due.pop()
-            found, _ = Work(ip, part).finish()
+            found = Work(ip, part).finish()
             lost = [refusal.command for refusal in found if refusal.lost]
             refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _SAID_ALREADY]
             if len(lost) == 1:

@@ -1,7 +1,7 @@
-"""The text of the journal: how a pass is written down, and how what was written is read again.
+"""The text of the journal: writes down a pass, and reads again what was written.
 
-It is a shell script all along, but never given to a shell: a line is either a comment, or exactly such a command as
-fz-iproute writes, spelled as it spells it. Anything else is refused.
+A journal is a shell script, but it is never given to a shell. A line is either a comment, or a command exactly as
+fz-iproute writes it. Anything else is refused.
 """
 
 import re
@@ -12,10 +12,11 @@ from typing import Literal, NamedTuple
 
 from fz_iproute.mirror.model import WORKED, Command, Outcome
 from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import FAMILY_OPTION, KERNEL_TABLES, METRICS, WORD
 
 
-class Recorded(NamedTuple):
-    """A command as it stands in the journal, and what became of it."""
+class JournalCommand(NamedTuple):
+    """A command as the journal has it, and what became of it."""
 
     line: str
     netns: str | None
@@ -23,16 +24,16 @@ class Recorded(NamedTuple):
     outcome: Outcome = WORKED
 
 
-class RecordedPass(NamedTuple):
-    """The commands of one pass. Without a time if no heading stands before them, as in the output of a dry-run."""
+class JournalPass(NamedTuple):
+    """The commands of one pass. `time` is None for those before the first heading, as in the output of a dry-run."""
 
     time: datetime | None
     reason: str
-    commands: list[Recorded]
+    commands: list[JournalCommand]
 
 
 class Unreadable(ValueError):
-    """The line `number`, counted from 1, is none of a journal."""
+    """The line `number`, counted from 1, does not belong in a journal."""
 
     def __init__(self, number: int, why: str) -> None:
         super().__init__(f"line {number}: {why}")
@@ -40,7 +41,7 @@ class Unreadable(ValueError):
 
 
 def summary(seconds: float, count: int, reason: str) -> str:
-    """What there is to say of a pass."""
+    """A pass in a few words."""
     return f"{seconds * 1e3:.1f} ms, {count} command{'' if count == 1 else 's'}, woken by: {reason}"
 
 
@@ -60,11 +61,11 @@ def stamp(time: datetime) -> str:
 
 
 def _comment(text: str) -> str:
-    # Whatever is quoted in it must not begin a line of its own.
+    # A line break in quoted words would start a line of its own.
     return f"# {text}".replace("\n", " ")
 
 
-# Twice as long as the longest that `ip monitor` gives as a reason.
+# Twice as long as the longest event of `ip monitor`, which a heading may quote.
 _LONGEST = 1 << 17
 
 _HEADING = re.compile(
@@ -73,44 +74,44 @@ _HEADING = re.compile(
 _OUTCOME = re.compile(r"#   (refused|in doubt): (.*)", re.DOTALL)
 
 
-def parse(lines: Iterable[str]) -> list[RecordedPass]:
-    """The passes of a journal, from its lines with their ends; Unreadable names the first that is wrong.
+def parse(lines: Iterable[str]) -> list[JournalPass]:
+    """The passes of a journal, from its lines with their ends. Unreadable names the first line that is wrong.
 
-    A line that `sh` takes for a comment is one here, whatever it holds. Only one that looks as `record` writes it
-    counts: as a heading, or as the outcome of the command on the line before.
+    Comments may hold anything. Only those that look as `record` writes them count: as a heading, or as the outcome of
+    the command on the line before.
     """
-    passes: list[RecordedPass] = []
-    behind_command = False
+    passes: list[JournalPass] = []
+    follows_command = False
     for number, ended in enumerate(lines, start=1):
         line = ended.removesuffix("\n")
         if len(line) > _LONGEST:
             raise Unreadable(number, f"it is longer than {_LONGEST} characters")
         if line.startswith("#"):
             if (heading := _HEADING.fullmatch(line)) and (time := _time_of_heading(heading[1])):
-                passes.append(RecordedPass(time, heading[2], []))
-            elif behind_command and (outcome := _OUTCOME.fullmatch(line)):
+                passes.append(JournalPass(time, heading[2], []))
+            elif follows_command and (outcome := _OUTCOME.fullmatch(line)):
                 commands = passes[-1].commands
                 result: Literal["refused", "in doubt"] = "refused" if outcome[1] == "refused" else "in doubt"
                 commands[-1] = commands[-1]._replace(outcome=Outcome(result, outcome[2]))
-            behind_command = False
+            follows_command = False
         elif line:
             if ended == line:
-                raise Unreadable(number, "it has no end: half a command does something else than the whole")
+                raise Unreadable(number, "it has no line end, so the command may have been cut off")
             try:
-                found = _recorded(line)
+                found = _command(line)
             except ValueError as error:
                 raise Unreadable(number, f"{error}: {_shown(line)}") from None
             if not passes:
-                passes.append(RecordedPass(None, "", []))
+                passes.append(JournalPass(None, "", []))
             passes[-1].commands.append(found)
-            behind_command = True
+            follows_command = True
     return passes
 
 
-def until(passes: list[RecordedPass], end: datetime) -> list[RecordedPass]:
-    """Up to the last pass that is not later than `end`; ValueError where there are commands without a time.
+def until(passes: list[JournalPass], end: datetime) -> list[JournalPass]:
+    """The passes up to the last one that is not later than `end`, even if an earlier one is: clocks are set back.
 
-    What stands before it belongs to it, even if the clock was wrong in between.
+    ValueError if there are commands without a time.
     """
     if passes and passes[0].time is None:
         raise ValueError("its first commands stand before any heading, so they have no time")
@@ -119,7 +120,7 @@ def until(passes: list[RecordedPass], end: datetime) -> list[RecordedPass]:
 
 
 def time(text: str) -> datetime:
-    """A date or a time as ISO 8601 writes it, UTC unless it says otherwise; ValueError if it is none."""
+    """A date or a time in ISO 8601, UTC unless it says otherwise; ValueError if the text is neither."""
     try:
         found = datetime.fromisoformat(text)
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
@@ -134,55 +135,53 @@ def _time_of_heading(text: str) -> datetime | None:
         return None  # 31 February: somebody else's comment
 
 
-def _recorded(line: str) -> Recorded:
-    # Bytes that are not UTF-8 come as surrogates, and go to `ip` as they came.
-    if not (line.isprintable() or _RAW.sub("", line).isprintable()):
+def _command(line: str) -> JournalCommand:
+    # Bytes that are not UTF-8 are surrogates here, and `ip` gets the same bytes again.
+    if not (line.isprintable() or _NOT_UTF8.sub("", line).isprintable()):
         raise ValueError("there is a control character in it")
     try:
-        argv = line.split(" ") if _PLAIN.fullmatch(line) else shlex.split(line)
+        argv = line.split(" ") if _SAFE_IN_A_SHELL.fullmatch(line) else shlex.split(line)
     except ValueError as error:
         raise ValueError(f"a shell could not read it, {str(error).lower()}") from None
     if argv[:1] != ["ip"]:
         raise ValueError("it is not a command of ip")
-    # With this, all that means something to a shell stands in quotes, and so means nothing.
+    # This ensures that everything with a meaning to a shell is quoted.
     if shlex.join(argv) != line:
         raise ValueError("it is not spelled as fz-iproute spells its commands")
     netns, words = (argv[2], argv[3:]) if argv[1:2] == ["-n"] and len(argv) > 2 else (None, argv[1:])
-    family: Family = "inet6" if words[:1] == ["-6"] else "inet"
-    if words[:1] in (["-4"], ["-6"]):
+    family: Family = "inet6" if words[:1] == [FAMILY_OPTION["inet6"]] else "inet"
+    if words[:1] == [FAMILY_OPTION[family]]:
         words = words[1:]
-    if netns is not None and not (netns.isprintable() and _NETNS.fullmatch(netns)):
+    if netns is not None and not (netns.isprintable() and "/" not in netns and netns):
         raise ValueError("no network namespace has such a name")
     if any(" " in word for word in words) or not _COMMANDS[family].fullmatch(" ".join(words)):
         raise ValueError("it is not a command that fz-iproute writes")
-    return Recorded(line, netns, Command.of(family, words, "recorded"))
+    return JournalCommand(line, netns, Command.of(family, words, "recorded"))
 
 
 def _shown(line: str) -> str:
     return repr(line) if len(line) <= 80 else f"{line[:80]!r} …"
 
 
-_RAW = re.compile("[\udc80-\udcff]")
-_NETNS = re.compile("[^/]+")
-_PLAIN = re.compile(r"[\w.:/ -]+", re.ASCII)  # nothing that a shell would read otherwise
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_SAFE_IN_A_SHELL = re.compile(r"[\w.:/ -]+", re.ASCII)
 
 
 def _commands(family: Family) -> re.Pattern[str]:
-    """What fz-iproute may write, in the words of a batch line: no other table, no abbreviation, nothing of main.
+    """The commands that fz-iproute may write, as lines of a batch: none about the kernel's tables, no abbreviations.
 
-    Each option takes one word, so that no value can pass for an option; but `via` may name a family, too.
+    Each option takes one word, so that no value can pass for an option; but `via` may also name a family.
     """
     address = r"[0-9.]+" if family == "inet" else r"[0-9A-Fa-f:.]+"
-    table = r"(?!25[345] )[1-9][0-9]{0,9}"
-    device = r"""[^\s#'"][^\s#]*"""
+    table = rf"(?!(?:{'|'.join(map(str, KERNEL_TABLES))}) )[1-9][0-9]{{0,9}}"
     value = r"[A-Za-z0-9_.:/+-]+"
     options = [
         "onlink",
         "nexthop",
         rf"(?:via|src) {address}",
         r"via inet6? [0-9A-Fa-f:.]+",
-        rf"dev {device}",
-        rf"(?:{'|'.join(_OPTIONS)}) {value}",
+        rf"dev {WORD}",
+        rf"(?:{'|'.join((*_OPTIONS, *METRICS))}) {value}",
     ]
     route = (
         rf"route (?:add|append|replace|del) table {table} "
@@ -193,11 +192,5 @@ def _commands(family: Family) -> re.Pattern[str]:
     return re.compile(f"{route}|{rule}")
 
 
-# fmt: off
-_OPTIONS = (
-    "nhid", "proto", "scope", "metric", "tos", "realms", "pref", "weight",
-    "mtu", "window", "rtt", "rttvar", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "features",
-    "quickack", "congctl", "rto_min", "initrwnd", "fastopen_no_cookie",
-)
-# fmt: on
+_OPTIONS = ("nhid", "proto", "scope", "metric", "tos", "realms", "pref", "weight", "features")
 _COMMANDS = {family: _commands(family) for family in FAMILIES}

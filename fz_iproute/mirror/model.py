@@ -9,11 +9,23 @@ from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import printable, table_name
 
 
-class Attributes(NamedTuple):
-    """All of a route but its destination and its state.
+class Link(NamedTuple):
+    """A network interface. `word` is how a command names it, None if no batch line can."""
 
-    Two routes are the same for the kernel exactly if they have the same destination and equal attributes.
-    A LAN has many routes but few shapes, so one instance serves all routes of a shape.
+    name: str
+    ifindex: int
+    up: bool  # administratively; carrier and operstate do not matter here
+    loopback: bool
+    word: str | None
+    multicast: bool = True
+    may_be_tunnel: bool = False  # no Ethernet (WireGuard, tun, ppp, ipip, a modem), or a tap by its name
+
+
+class Attributes(NamedTuple):
+    """A route without its destination and its state.
+
+    Two routes are the same for the kernel exactly if they have the same destination and equal attributes. Many routes
+    share one instance, because most routes of a table differ in nothing but their destination.
     """
 
     family: Family
@@ -21,15 +33,15 @@ class Attributes(NamedTuple):
     words: tuple[str, ...]  # the arguments that follow the destination in `ip route add`
     path: tuple[str, ...]  # those of the words that say where it leads: nhid, via, dev, nexthop
     devices: tuple[str, ...]  # by the names the kernel gives; one for each nexthop
-    gatewayed: bool  # some nexthop is a router
-    scope: str  # always "global" for inet6: the kernel knows no other
-    metric: int
-    tos: str
-    expired: bool  # inet6: timed out, still listed for up to 30 s, no longer matched
-    inexpressible: str  # why no `ip` command can recreate it, or ""
+    gatewayed: bool = False  # some nexthop is a router
+    scope: str = "global"  # always so for inet6: the kernel knows no other
+    metric: int = 0
+    tos: str = ""
+    expired: bool = False  # inet6: timed out, still listed for up to 30 s, no longer matched
+    inexpressible: str = ""  # why no `ip` command can recreate it
 
     def is_of(self, protocol: str) -> bool:
-        """Made by it, as `ip` calls it: kernel, static, …"""
+        """True if it has this protocol, in `ip`'s words: kernel, static, …"""
         return ("proto", protocol) in zip(self.words, self.words[1:], strict=False)
 
     @property
@@ -49,6 +61,29 @@ class Route(NamedTuple):
     dst: str
     attributes: Attributes
 
+    @classmethod
+    def make(cls, family: Family, dst: str, link: Link | None, *, scope: str = "global", metric: int = 0) -> "Route":
+        """A route of protocol static into the link, or an unreachable one where `link` is None.
+
+        It equals what the parser makes of it when the kernel has it and `ip` lists it. ValueError if no command can
+        name the link.
+        """
+        is_v4 = family == "inet"
+        device, word = (link.name, link.word) if link else ("", "") if is_v4 else ("lo", "lo")
+        if word is None:
+            raise ValueError(f"{device!r} cannot be written on a line")
+        if not is_v4:
+            scope, metric = "global", metric or 1024
+        path = ("dev", word) if device else ()
+        words = [*path, "proto", "static"]
+        words += ["scope", scope] if is_v4 else []
+        words += ["metric", str(metric)] if metric else []
+        words += [] if is_v4 else ["pref", "medium"]
+        kind = "unicast" if link else "unreachable"
+        devices = (device,) if device else ()
+        attributes = Attributes(family, kind, tuple(words), path, devices, scope=scope, metric=metric)
+        return cls(dst.removesuffix("/32" if is_v4 else "/128"), attributes)
+
     @property
     def words(self) -> tuple[str, ...]:
         """The arguments of `ip route add` but the table."""
@@ -59,7 +94,7 @@ class Route(NamedTuple):
         return " ".join(self.words)
 
     def changed_from(self, old: "Route") -> str:
-        """What of `old` is different here: `src 192.0.2.7`, or all of it if the two have not the same options."""
+        """The options of `old` that differ, such as `src 192.0.2.7`; all of them if the two have different options."""
         before, after = old.attributes.words, self.attributes.words
         if len(before) != len(after):
             return " ".join(before)
@@ -68,9 +103,9 @@ class Route(NamedTuple):
 
 
 def in_rows(routes: Iterable[Route]) -> Iterator[list[Route]]:
-    """The routes, cut where one differs from the next in more than its destination; a default route stands alone.
+    """Neighbours with the same attributes, in one list; a default route has a list of its own.
 
-    Thousands of routes share a handful of attributes: what follows from these is asked once for each row.
+    Thousands of routes share a handful of attributes, so a question about attributes is asked once for each row.
     """
     row: list[Route] = []
     shape: Attributes | None = None
@@ -84,18 +119,6 @@ def in_rows(routes: Iterable[Route]) -> Iterator[list[Route]]:
         row.append(route)
     if row:
         yield row
-
-
-class Link(NamedTuple):
-    """A network interface. `word` is how a command names it, None if no batch line can."""
-
-    name: str
-    ifindex: int
-    up: bool  # administratively; carrier and operstate do not matter here
-    loopback: bool
-    word: str | None
-    multicast: bool = True
-    may_be_tunnel: bool = False  # no Ethernet (WireGuard, tun, ppp, ipip, a modem), or a tap by its name
 
 
 FULL_MASK = 2**32 - 1
@@ -112,7 +135,7 @@ class Mark(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule. It fits a packet if all its selectors do, or, if it is `inverted`, if one of them does not."""
+    """A rule. It matches a packet if all its selectors do; an `inverted` one, if at least one of them does not."""
 
     family: Family
     priority: int
@@ -125,7 +148,7 @@ class Rule(NamedTuple):
     iif: str = ""
     oif: str = ""
     options: tuple[tuple[str, str], ...] = ()  # whatever else `ip -json` shows, by its keys: tos, ipproto, goto, …
-    protocol: str = ""  # who has made it: kernel, static, …; empty if `ip` was not asked for details
+    protocol: str = ""  # kernel, static, …; empty if `ip` was not asked for details
 
     def __str__(self) -> str:
         words = ["not"] if self.inverted else []
@@ -146,7 +169,7 @@ class Rule(NamedTuple):
 
 
 def _spelled(options: dict[str, str]) -> Iterator[str]:
-    """The rest of a rule, as `ip rule` says it: its JSON has other keys than its command line."""
+    """The rest of a rule in the words of `ip rule`: the keys of its JSON differ from the words of its command line."""
     for name, value in options.items():
         said, last, sign = _SAID.get(name, (name, "", ""))
         if said:
@@ -155,7 +178,8 @@ def _spelled(options: dict[str, str]) -> Iterator[str]:
             yield from filter(None, [f"{number}{sign}{options[last]}" if last in options else number])
 
 
-# Each with the key that has the other end, and what stands in between; that key is not said again.
+# For each key: its word on the command line, the key with the end of its range, and the sign between the two. Keys
+# without a word are ends of ranges.
 _SAID = {
     "uid_start": ("uidrange", "uid_end", "-"),
     "sport_start": ("sport", "sport_end", "-"),
@@ -181,18 +205,18 @@ class Nexthop(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that one pass has read. Routes stand in the kernel's order."""
+    """What one pass has read. Routes are in the kernel's order."""
 
     links: Mapping[str, Link] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
-    main: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)  # what may be mirrored, and more
+    main: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)  # at least what may be mirrored
     tables: Mapping[int, Mapping[Family, tuple[Route, ...]]] = field(default_factory=dict)  # all of the VPN's tables
     numbered: Mapping[Family, frozenset[str]] = field(default_factory=dict)  # links with an address beyond their link
-    expiry: int | None = None  # in how many seconds the next route of IPv6 main times out, which no event tells
+    expiry: int | None = None  # in so many seconds the next route of IPv6 main times out, without an event
 
 
 def has_numbers(text: str) -> bool:
-    """True if some line gives a number where others may give a name, which confuses the `ip` that reads both."""
+    """True if some line gives a number where others may give a name. `ip -batch` confuses the two."""
     return bool(_NUMBER.search(text))
 
 
@@ -205,14 +229,12 @@ class Command(NamedTuple):
     family: Family
     line: str
     reason: str
-    independent: bool = False  # of all others: an on-link route where there is none
-    table: int | None = None  # of a route of the VPN's tables
-    waits: bool = False  # until a reading shows what takes the place of what it deletes
+    waits: bool = False  # until a reading shows the replacement of what it deletes
     numeric: bool = False  # see has_numbers
 
     @classmethod
     def of(cls, family: Family, words: Sequence[str], reason: str = "") -> "Command":
-        """From words. ValueError if one has a space in it, which would make two of it."""
+        """From words. ValueError if one has a space in it, which would make it two."""
         line = " ".join(words)
         if line.count(" ") != len(words) - 1:
             raise ValueError(f"a word with a space: {line!r}")
@@ -225,13 +247,13 @@ class Command(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a command; `words` are those of `ip`. In doubt is what `ip` may or may not have done."""
+    """What became of a command, in `ip`'s words. In doubt: nobody knows whether `ip` has carried it out."""
 
     result: Literal["worked", "refused", "in doubt"]
     words: str = ""
 
     def __str__(self) -> str:
-        # The words may have come from anywhere: nothing in them is for the terminal.
+        # The words may quote anything, also control characters, which a terminal would obey.
         return f"{self.result}: {printable(self.words)}" if self.words else self.result
 
 

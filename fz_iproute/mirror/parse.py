@@ -1,4 +1,4 @@
-"""Turns the JSON documents of `ip` into the model. It never guesses: what it does not know, it names."""
+"""Turns the JSON of `ip` into the model. It reports attributes that it does not know, and never guesses."""
 
 import json
 import re
@@ -7,12 +7,12 @@ from typing import Any
 
 from fz_iproute.mirror.model import Attributes, Link, Mark, Nexthop, Route, Rule
 from fz_iproute.mirror.prefix import Family, Prefix
-from fz_iproute.mirror.words import PROTOCOLS, REFUSALS, TABLE_NUMBERS, is_word, printable
+from fz_iproute.mirror.words import METRICS, PROTOCOLS, REFUSALS, TABLE_NUMBERS, is_word, printable
 
 Document = dict[str, Any]
 
-# A route as `ip -json` lists it: its destination, and the rest of its document. A table has many routes but few
-# shapes, so those that differ in nothing but their destination may share one rest.
+# A route as `ip -json` lists it: its destination, and the rest of its document. Routes that differ in nothing but
+# their destination may share one rest.
 Listed = tuple[str, Document]
 
 _VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
@@ -20,17 +20,12 @@ _NO_PART = re.compile(r"[^\w.:/+-]", re.ASCII)
 
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
-# `ip -batch` stops at a line of more than 512 words; `route append table N DST` take their share.
+# `ip -batch` stops at a line of more than 512 words, and `route append table N DST` take some of them.
 _MOST_WORDS = 500
 
 
 class Unparsable(ValueError):
     """The document is JSON, but not what `ip` prints."""
-
-
-def answer_of(question: str, text: bytes) -> list[Any]:
-    """What `ip -json` prints to a question: routes as Listed, anything else as documents. ValueError if neither."""
-    return listing_of(text) if question.startswith("route show") else documents_of(text)
 
 
 def documents_of(text: bytes) -> list[Document]:
@@ -54,74 +49,53 @@ def listing_of(text: bytes) -> list[Listed]:
     """The JSON list of objects that `ip -json route show` prints; ValueError if it is anything else."""
     whole = _decoded(text)
     try:
-        return _shared(whole)
+        return _split(whole)
     except ValueError:
-        return listed(_loaded(whole))  # not as `ip` prints it, or not at all
+        return listed(_loaded(whole))
 
 
-def _shared(text: str) -> list[Listed]:
-    """The same at a fifth of the cost: what stands between two destinations is only parsed where it is a new one.
+def _split(text: str) -> list[Listed]:
+    """The same at a fifth of the cost: equal texts between two destinations are parsed once.
 
-    A list is what its members are, so it is read exactly if each of them can be read. ValueError if one cannot.
+    ValueError if the text is not a whole list, or is written in another way than `ip` writes it.
     """
     if not text.startswith("[{") or not text.endswith("}]"):
         raise ValueError("not a list of objects")
-    # Now all of them end alike, also the last one.
-    text = f"{text[1:-1]},{{{_DST}"
-    # Most routes of a table are of one shape. That of the middle one tells where to cut first.
-    start = text.index('"', text.rindex(_DST, 0, len(text) // 2) + len(_DST)) + 1
-    usual = text[start : text.index(_DST, start)]
-    rest, after = _shape("{", usual)
-    shapes = {("{", usual): (rest, after)}
-    repeats = "{" if after == "{" else None  # what stands before one that the same may follow
+    # With a separator at the end, the last route looks like all others.
+    head, *parts = _DST.split(f"{text[1:-1]},{{")
+    shapes: dict[tuple[str, str], tuple[Document, str]] = {}
     found: list[Listed] = []
-
-    def add(head: str, route: str) -> str:
-        dst, tail = route.split('"', 1)
-        shape = shapes.get((head, tail)) or shapes.setdefault((head, tail), _shape(head, tail))
-        found.append((dst, shape[0]))
-        return shape[1]
-
-    head, _, text = text.partition(_DST)
-    *chunks, last = text.split(f'"{usual}{_DST}')
-    for chunk in chunks:
-        if head == repeats and '"' not in chunk:
-            found.append((chunk, rest))
-        else:
-            *others, dst = chunk.split(_DST)
-            for other in others:
-                head = add(head, other)
-            head = add(head, f'{dst}"{usual}')
-    for other in last.split(_DST)[:-1]:
-        head = add(head, other)
-    destinations = "".join([dst for dst, _ in found])
-    if head != "{" or "\\" in destinations or '"' in destinations:
+    for dst, between in zip(parts[::2], parts[1::2], strict=True):
+        shape = shapes.get((head, between)) or shapes.setdefault((head, between), _shape(head, between))
+        rest, head = shape
+        found.append((dst, rest))
+    if head != "{" or not found:
         raise ValueError("not what `ip` prints")
     return found
 
 
-_DST = '"dst":"'
+_DST = re.compile(r'"dst":"([^"\\]*)"')
 
 
-def _shape(head: str, tail: str) -> tuple[Document, str]:
-    """Of a route, by what stands before and behind its destination; and the head of the next, with its type."""
-    end = tail.rindex("},{") + 1
-    (rest,) = _loaded(f'[{head}"dst":""{tail[:end]}]')
+def _shape(head: str, between: str) -> tuple[Document, str]:
+    """A route without its destination, and how the next route starts: usually `{`, but `type` precedes `dst`."""
+    end = between.rindex("},{") + 1
+    (rest,) = _loaded(f'[{head}"dst":""{between[:end]}]')
     if rest.pop("dst", None) != "":
-        raise ValueError("it is the destination of something in the route")
-    return rest, tail[end + 1 :]
+        raise ValueError("this is the destination of something inside the route")
+    return rest, between[end + 1 :]
 
 
 def _decoded(text: bytes) -> str:
     if b"\\'" in text:
-        # iproute2 5.9 escapes it, which is no JSON.
+        # iproute2 5.9 escapes single quotes, which JSON does not allow.
         text = _ESCAPED.sub(lambda match: b"'" if match[0] == b"\\'" else match[0], text)
-    # Interface names may hold control characters and bytes that are not UTF-8; `ip` prints them raw.
+    # Interface names may hold bytes that are not UTF-8, and `ip` prints them raw.
     return text.decode("utf-8", "surrogateescape")
 
 
 def _loaded(text: str) -> list[Document]:
-    # `encap ip` prints a second `dst` into its route: the first is the route's. (For all, it would take too long.)
+    # `encap ip` prints a second `dst`; the first is the route's. (The hook is too slow for all routes.)
     hook = _first_of_each if '"encap"' in text else None
     documents = json.loads(text, strict=False, object_pairs_hook=hook)
     if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
@@ -134,7 +108,7 @@ def _first_of_each(pairs: list[tuple[str, Any]]) -> Document:
 
 
 def links(documents: Iterable[Document]) -> dict[str, Link]:
-    """`ip -json link show`, by name. Links that a filter took out are printed as `{}`."""
+    """`ip -json link show`, by name. `ip` prints `{}` for links that a filter excludes."""
     found = {document["ifname"]: document for document in documents if document}
     return {
         name: Link(
@@ -157,7 +131,7 @@ def _may_be_tunnel(name: str, link: Document) -> bool:
 
 
 def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
-    """`ip -json address show`: the links that have an address which is valid beyond the link."""
+    """`ip -json address show`: the links that have an address with a scope wider than the link."""
     return frozenset(
         document["ifname"]
         for document in documents
@@ -169,17 +143,17 @@ def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
 def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | None:
     if is_word(name):
         return name
-    # `ip` takes `if7` for the link with index 7, unless a link really bears that name.
+    # `ip` understands `if7` as the link with index 7, unless a link has that name.
     return None if f"if{index}" in others else f"if{index}"
 
 
 def rules(documents: Iterable[Document], family: Family) -> list[Rule]:
-    """`ip -json rule show`, in the kernel's order; with `-details -Numeric`, also who has made each."""
+    """`ip -json rule show`, in the kernel's order; with their protocols if asked with `-details -Numeric`."""
     return [_rule(document, family) for document in documents]
 
 
 def needs_numbers(documents: Iterable[Document]) -> bool:
-    """True if something in a rule has a name that the files of this machine give to it: its table, its protocol, …"""
+    """True if a rule may use names from files of this machine, for example for its table."""
     return any(_table(document.get("table", "0")) is None or _NAMED & document.keys() for document in documents)
 
 
@@ -212,7 +186,7 @@ def _protocol(name: str) -> str:
 
 
 def table_number(name: str) -> int:
-    """Of a table with a number, or of the kernel's own."""
+    """The number of a table that is given by number, or by one of the kernel's names."""
     number = _table(name)
     if number is None:
         raise Unparsable(f"{name!r} is not the number of a table")
@@ -252,7 +226,7 @@ _RULE_KEYS = frozenset([
     "protocol", "nop", "l3mdev",
 ])
 # fmt: on
-# iproute2 6.15 prints the mask of a single port, even if it is all of it.
+# iproute2 6.15 prints the mask of a port even if it covers all bits.
 _WHOLE_PORTS = (("sport_mask", "0xffff"), ("dport_mask", "0xffff"))
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
@@ -280,7 +254,7 @@ def routes(
     nexthops: Mapping[int, Nexthop] | None = None,
 ) -> tuple[Route, ...]:
     """`ip -json route show table T`, in the kernel's order, without the duplicates of an IPv6 dump under churn."""
-    # Each beside its shape, which holds that in its place: no other may get its id.
+    # By the id of a rest. The rest itself is kept here too, so that no other object can get its id.
     shapes: dict[int, tuple[Document, Attributes]] = {}
     found: list[Route] = []
     for dst, rest in listing:
@@ -312,7 +286,7 @@ def _attributes(
     doubts = [key for key in document if key not in _WORDS and key not in _STATE]
     inexpressible = f"`ip` shows an attribute that is not known here: {', '.join(doubts)}" if doubts else ""
     for key, render in _WORDS.items():
-        # The rest of an object's path is for display: as arguments, nhid and dev exclude each other.
+        # With nhid, `ip` prints the path of the object too, but refuses it as arguments.
         if key in document and not (key in _PATH and "nhid" in document):
             try:
                 said = render(document[key], links)
@@ -339,7 +313,7 @@ def _attributes(
 
 
 def _path(document: Document, nexthops: Mapping[int, Nexthop]) -> Nexthop:
-    """Where the route leads: its devices, and whether a router stands in between."""
+    """The devices of the route, and whether it leads through a router."""
     hops = document.get("nexthops") or ([document] if "dev" in document else [])
     if not hops and "nhid" in document:
         return nexthops.get(document["nhid"], Nexthop((), False))
@@ -354,7 +328,7 @@ def _has_gateway(hop: Document) -> bool:
 
 
 class _Inexpressible(Exception):
-    """No words of `ip route add` say this exactly."""
+    """`ip route add` cannot express this exactly."""
 
 
 _Links = Mapping[str, Link]
@@ -373,7 +347,7 @@ def _option(name: str) -> _Render:
 
 
 def _device(name: str, links: _Links) -> tuple[str, str]:
-    # A link that came after the links were read is taken by its name: it goes through the same check.
+    # A link may have come after the links were read: then only its name is known.
     word = links[name].word if name in links else _device_word(name, 0, {"if0": None})
     if word is None:
         raise _Inexpressible(f"the name of its device, {name!r}, cannot be written on a line")
@@ -390,25 +364,26 @@ def _realms(flow: Document, links: _Links) -> tuple[str, str]:
 
 
 def _metrics(metrics: list[Document], links: _Links) -> list[str]:
-    # In an order of their own: theirs may depend on who has printed them.
+    # Sorted, because the order of the JSON may differ between versions of `ip`.
     return [word for group in metrics for name, value in sorted(group.items()) for word in _metric(name, value)]
 
 
 def _metric(name: str, value: object) -> tuple[str, str]:
     if name in ("rtt", "rttvar", "rto_min"):
-        # Printed in ms, read in eighths and quarters of one unless the unit stands there; below one, as 0.
+        # `ip` prints them in ms, and 0 for less; without a unit it reads them in eighths or quarters of one.
         if not value:
             raise _Inexpressible(f"its {name} is below 1 ms, which `ip` cannot print")
         return (name, f"{_value(value)}ms")
     if name == "ecn" and value is None:
         return ("features", "ecn")
-    if name not in _METRICS:
+    word = "congctl" if name == "congestion" else name
+    if word not in METRICS:
         raise _Inexpressible(f"its metric {name} is not known here")
-    return ("congctl" if name == "congestion" else name, _value(value))
+    return (word, _value(value))
 
 
 def _flags(flags: list[str], links: _Links) -> list[str]:
-    # All others (linkdown, dead, offload, …) are state, which the kernel sets by itself.
+    # All others (linkdown, dead, offload, …) are state that the kernel sets.
     return [flag for flag in flags if flag == "onlink"]
 
 
@@ -424,8 +399,8 @@ def _nexthops(hops: list[Document], links: _Links) -> list[str]:
     return words
 
 
-# How each key of the JSON is said as arguments, in the order in which they are written: everything that
-# holds for the route must stand before the first `nexthop`. The type never needs a word: copies are unicast.
+# How to write each key of the JSON as arguments, in their order: options of the whole route must precede the first
+# `nexthop`. The type is missing because copies are unicast.
 _WORDS: dict[str, _Render] = {
     "nhid": _option("nhid"),
     "gateway": _option("via"),
@@ -448,16 +423,10 @@ _NEXTHOP_WORDS = {key: _WORDS[key] for key in ("gateway", "via", "dev")} | {
     "flow": _realms,
     "flags": _flags,
 }
-# fmt: off
-_METRICS = frozenset([
-    "mtu", "window", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "initrwnd", "quickack",
-    "fastopen_no_cookie", "congestion",
-])
-# fmt: on
-# What `ip` leaves out because it is usual. `route add` has other defaults (scope link without a gateway).
+# What an absent key means. `route add` has other defaults, such as scope link without a gateway.
 _UNPRINTED: dict[Family, Document] = {
     "inet": {"protocol": "boot", "scope": "global"},
     "inet6": {"protocol": "boot"},
 }
-# Printed, but no part of the route: counters, caches, timers that the copy must not inherit.
+# Printed, but not part of the route: counters, caches, and timers that a copy must not inherit.
 _STATE = frozenset({"type", "expires", "cache", "error", "uid", "mark", "used", "users", "age", "table"})

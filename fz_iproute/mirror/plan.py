@@ -180,10 +180,7 @@ def _commands(table: int, change: Change, why: str, *, waits: bool) -> list[Comm
         start += f" {attributes.type}"
     rest = " ".join(attributes.words)
     numeric = has_numbers(f" {rest}")
-    return [
-        Command(attributes.family, f"{start} {dst} {rest}", why, table=table, waits=waits, numeric=numeric)
-        for dst, _ in change.routes
-    ]
+    return [Command(attributes.family, f"{start} {dst} {rest}", why, waits, numeric) for dst, _ in change.routes]
 
 
 def _order(change: Change, rank: tuple[int, int]) -> _Order:

@@ -1,11 +1,10 @@
 """What manage mode adds for the VPN: its rules, the routes into the tunnel, and those that block a way around it."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import Mark, Route, Rule, Snapshot
+from fz_iproute.mirror.model import Link, Mark, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import KERNEL_TABLES
 
@@ -59,21 +58,17 @@ def explicit_routes(config: Config, snapshot: Snapshot, family: Family, state: F
         return ()
     prefixes = dict.fromkeys(prefix for prefix in config.tunnel.routes if prefix.family == family)
     is_closed = config.tunnel.internet and config.tunnel.on_down == "closed"
-    ways = [_into(config)] if state.carried else []
-    if is_closed and (state.carried or not state.usable):
-        ways.append(_backstop(family))
-    documents = ({"dst": _printed(str(prefix), family), **way} for way in ways for prefix in prefixes)
-    return _routes(snapshot, family, documents)
+    stopped = is_closed and (state.carried or not state.usable)
+    into = snapshot.links[config.tunnel.interface] if state.carried else None
+    return _made(family, [str(prefix) for prefix in prefixes], into, stopped=stopped)
 
 
 def internet_routes(config: Config, snapshot: Snapshot, family: Family, state: FamilyState) -> tuple[Route, ...]:
     """The default route of the Internet Resource, and the backstop that blocks packets which it does not take."""
     if not config.manages or not config.tunnel.internet:
         return ()
-    ways = [_into(config)] if state.carried else []
-    if _needs_backstop(config, state):
-        ways.append(_backstop(family))
-    return _routes(snapshot, family, ({"dst": "default", **way} for way in ways))
+    into = snapshot.links[config.tunnel.interface] if state.carried else None
+    return _made(family, ["default"], into, stopped=_needs_backstop(config, state))
 
 
 def _needs_backstop(config: Config, state: FamilyState) -> bool:
@@ -142,26 +137,9 @@ def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
     return any(ours) if rule.protocol == "kernel" else all(ours)
 
 
-def _into(config: Config) -> parse.Document:
-    return {"dev": config.tunnel.interface}
-
-
-def _backstop(family: Family) -> parse.Document:
-    document: parse.Document = {"type": "unreachable", "metric": BACKSTOP_METRIC}
-    # In IPv6, the kernel says that such a route leads there.
-    return {**document, "dev": "lo"} if family == "inet6" else document
-
-
-def _printed(prefix: str, family: Family) -> str:
-    """As `ip` prints it: without the length of a single address."""
-    return prefix.removesuffix("/32" if family == "inet" else "/128")
-
-
-def _routes(snapshot: Snapshot, family: Family, documents: Any) -> tuple[Route, ...]:
-    """From the words that `ip` would print for them, so that they compare equal to what it does print."""
-    usual: parse.Document = {"protocol": "static", "flags": []}
-    if family == "inet6":
-        usual |= {"metric": 1024, "pref": "medium"}
-    listed = parse.listed({**usual, **document} for document in documents)
-    routes = parse.routes(listed, family, snapshot.links)
-    return tuple(route for route in routes if not route.attributes.inexpressible)
+def _made(family: Family, destinations: Sequence[str], into: Link | None, *, stopped: bool) -> tuple[Route, ...]:
+    """For each destination a route into the tunnel if that takes any, and a backstop if packets are to be stopped."""
+    # A name that cannot stand on a line of `ip -batch` leaves the tunnel without routes.
+    carried = [Route.make(family, dst, into) for dst in destinations] if into and into.word else []
+    behind = [Route.make(family, dst, None, metric=BACKSTOP_METRIC) for dst in destinations] if stopped else []
+    return (*carried, *behind)

@@ -25,6 +25,12 @@ PROTOCOLS = {
     }.items()
 }  # fmt: skip
 
+# The metrics of a route that take one value each, as a command spells them.
+METRICS = (
+    "mtu", "window", "rtt", "rttvar", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "quickack",
+    "congctl", "rto_min", "initrwnd", "fastopen_no_cookie",
+)  # fmt: skip
+
 # Rule actions that refuse a packet, by the number that `ip -Numeric` prints.
 REFUSALS = {"6": "blackhole", "7": "unreachable", "8": "prohibit"}
 

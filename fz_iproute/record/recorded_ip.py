@@ -1,15 +1,17 @@
 """A recorded machine that can be asked like a running one."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from reprlib import Repr
-from typing import Any
 
 from fz_iproute.errors import ReadFailed, UsageError
-from fz_iproute.ip.ip import Answer, Asked
-from fz_iproute.mirror.parse import answer_of, listed
+from fz_iproute.ip.ip import Asked
+from fz_iproute.ip.process import Answer
+from fz_iproute.ip.reader import answer, shape_is_known
+from fz_iproute.mirror.parse import listed
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import LOCAL, of_table
 from fz_iproute.record import recording
@@ -57,47 +59,39 @@ _SHORT.maxother = 200
 
 
 class RecordedIp:
-    """Answers from a record what `ip` would have answered on that machine."""
+    """Answers from a recording what `ip` would have answered on that machine."""
 
     def __init__(self, recorded: Recording) -> None:
         self._recorded = recorded
-        self._parsed: dict[str, list[Any]] = {}
 
     def ask(self, family: Family | None, *questions: str) -> Asked:
         """Note the questions."""
         return Asked(family, 0, questions, _Nobody())
 
-    def answers(self, asked: Asked) -> list[list[Any]]:
-        """The answers. ReadFailed if the record does not have them."""
+    def answers(self, asked: Asked) -> list[bytes]:
+        """What `ip` would have printed. ReadFailed if the recording does not have it."""
         return [self._answer(asked.family, question) for question in asked.questions]
 
-    def _answer(self, family: Family | None, question: str) -> list[Any]:
+    def _answer(self, family: Family | None, question: str) -> bytes:
         if question in ("address show", "link show"):
             family = None  # they are recorded for both
         if family is None:
-            return self._recorded_answer(None, question)
+            return self._text(None, question)
         whole, selector = recording.narrowed(family, question)
-        key = question_key(family, whole, "-json")
-        is_derived = whole == of_table(LOCAL) and key not in self._recorded.outputs
-        try:
-            if is_derived:
-                addresses = self._recorded_answer(None, "address show")
+        with shape_is_known():
+            if whole == of_table(LOCAL) and question_key(family, whole, "-json") not in self._recorded.outputs:
+                addresses = answer(self, None, "address show")
                 forwards = self._recorded.sysctls.get("ipv6/conf/all/forwarding", "0") != "0"
-                answer = listed(recording.local_documents(addresses, family, forwards=forwards))
+                routes = listed(recording.local_documents(addresses, family, forwards=forwards))
+            elif selector:
+                routes = answer(self, family, whole)
             else:
-                answer = self._recorded_answer(family, whole)
-            return list(recording.chosen(answer, family, selector))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
+                return self._text(family, whole)
+            chosen = recording.chosen(routes, family, selector)
+            return json.dumps([{"dst": dst, **rest} for dst, rest in chosen], separators=(",", ":")).encode()
 
-    def _recorded_answer(self, family: Family | None, question: str) -> list[Any]:
-        key = question_key(family, question, "-json")
-        if key not in self._parsed:
-            try:
-                self._parsed[key] = answer_of(question, self._output(key).encode("utf-8", "surrogateescape"))
-            except (ValueError, RecursionError) as error:
-                raise ReadFailed(f"ip {key}: {error}") from None
-        return self._parsed[key]
+    def _text(self, family: Family | None, question: str) -> bytes:
+        return self._output(question_key(family, question, "-json")).encode("utf-8", "surrogateescape")
 
     def _output(self, key: str) -> str:
         if key not in self._recorded.outputs:

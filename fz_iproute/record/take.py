@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fz_iproute import __version__
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.reader import lan_questions
+from fz_iproute.ip.reader import answer, lan_questions, parsed
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
@@ -27,14 +27,14 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
 
     def record(family: Family | None, *questions: str) -> None:
         for asked in [ip.ask(family, question) for question in questions]:
-            ip.answers(asked)
-        for question in questions:
-            outputs[question_key(family, question, "-json")] = ip.printed(family, question)
+            (text,) = ip.answers(asked)
+            parsed(family, asked.questions[0], text)  # what cannot be read again is not worth recording
+            outputs[question_key(family, *asked.questions, "-json")] = text.decode("utf-8", "surrogateescape")
 
     record(None, "link show", "address show", "nexthop show")
     for family in FAMILIES:
         record(family, RULES_IN_DETAIL)
-        (rules,) = ip.answers(ip.ask(family, RULES_IN_DETAIL))
+        rules = answer(ip, family, RULES_IN_DETAIL)
         reached = {rule.table for rule in parse.rules(rules, family) if rule.table}
         tables = (reached | {MAIN} | config.tables.ids) - (set() if local else {LOCAL})
         record(family, *(of_table(table) for table in sorted(tables)))
@@ -43,7 +43,7 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
             for question in lan_questions(config, family):
                 lines = ip.text(family, question)
                 outputs[question_key(family, question, "-oneline")] = "".join(f"{line}\n" for line in lines)
-    (links,) = ip.answers(ip.ask(None, "link show"))
+    links = answer(ip, None, "link show")
     found = take_without_ip(config, path, netns)
     return replace(
         found,

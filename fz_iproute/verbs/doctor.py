@@ -12,7 +12,7 @@ from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.reader import Reader, shape_is_known
+from fz_iproute.ip.reader import Reader, answer, shape_is_known
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
@@ -81,17 +81,15 @@ def _tables(
     ip: RecordedIp, recorded: Recording, links: Mapping[str, Link]
 ) -> dict[int, dict[Family, tuple[Route, ...]]]:
     """All tables on record, and `local`, which may not be among them."""
-    (nexthops,) = ip.answers(ip.ask(None, "nexthop show"))
-    objects = parse.nexthops(nexthops)
+    objects = parse.nexthops(answer(ip, None, "nexthop show"))
     tables: dict[int, dict[Family, tuple[Route, ...]]] = defaultdict(dict)
     for family in FAMILIES:
-        (local,) = ip.answers(ip.ask(family, of_table(LOCAL)))
-        tables[LOCAL][family] = parse.routes(local, family, links)
+        tables[LOCAL][family] = parse.routes(answer(ip, family, of_table(LOCAL)), family, links)
         start = question_key(family, "route show table ", "-json")
         for key in recorded.outputs:
             name = key.removeprefix(start)
             if key.startswith(start) and " " not in name:
-                (listing,) = ip.answers(ip.ask(family, f"route show table {name}"))
+                listing = answer(ip, family, f"route show table {name}")
                 tables[parse.table_number(name)][family] = parse.routes(listing, family, links, objects)
     return tables
 

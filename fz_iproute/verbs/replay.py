@@ -14,15 +14,15 @@ from fz_iproute.ip.apply import NO_PERMISSION, Work
 from fz_iproute.ip.ip import Ip
 from fz_iproute.log import Log
 from fz_iproute.mirror import journal
-from fz_iproute.mirror.journal import Recorded, RecordedPass
+from fz_iproute.mirror.journal import JournalCommand, JournalPass
 from fz_iproute.mirror.model import WORKED, Outcome
 
 
 class Step(NamedTuple):
     """A recorded command of the pass `origin`, and the `ip` that is to run it; `now` is what became of it today."""
 
-    origin: RecordedPass
-    recorded: Recorded
+    origin: JournalPass
+    recorded: JournalCommand
     ip: Ip
     now: Outcome | None = None
 
@@ -109,7 +109,7 @@ def _tables(steps: Sequence[Step]) -> dict[str | None, set[int]]:
 
 
 def _run(step: Step) -> Outcome:
-    refusals, _ = Work(step.ip, [step.recorded.command]).finish()
+    refusals = Work(step.ip, [step.recorded.command]).finish()
     if not refusals:
         return WORKED
     outcome = refusals[0].outcome

@@ -1,4 +1,4 @@
-"""Two of the program never work on the same table at the same time, and nobody waits without need."""
+"""No two fz-iproute change the same table at the same time, and none waits without need."""
 
 import fcntl
 import shutil
@@ -62,13 +62,13 @@ def test_a_lock_that_is_released_in_time_is_taken(world: World, lock: Path) -> N
 @pytest.mark.parametrize(
     "argv", [("plan",), ("status",), ("sync", "--dry-run"), ("down", "--dry-run"), ("config", "show")], ids=" ".join
 )
-def test_who_changes_nothing_does_not_ask_for_the_lock(world: World, lock: Path, argv: tuple[str, ...]) -> None:
+def test_a_verb_that_changes_nothing_needs_no_lock(world: World, lock: Path, argv: tuple[str, ...]) -> None:
     with held(lock):
         done = world.run(*argv, "--wait", "0")
     assert (0, []) == (done.code, done.lines), done
 
 
-def test_a_dry_run_does_not_even_make_a_lock(world: World) -> None:
+def test_a_dry_run_makes_no_lock_file(world: World) -> None:
     world.run("sync", "--dry-run")
     assert [] == list(world.locks.iterdir())
 
@@ -91,7 +91,7 @@ def test_the_same_table_has_the_same_lock_whatever_else_differs(world: World, lo
 def test_a_killed_holder_leaves_no_lock_behind(world: World) -> None:
     world.fails("link show", hang=True)
     process = world.start("sync")
-    wait_until(world.hanging, "the program is in the middle of it")
+    wait_until(world.hanging, "the program waits for ip")
     process.kill()
     finish(process)
     world.heals()

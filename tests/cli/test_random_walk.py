@@ -1,6 +1,6 @@
-"""Machines by chance: whatever main and the mirror table hold, an oracle agrees with what a sync makes of them.
+"""Random machines: whatever main and the mirror table hold, an oracle agrees with the result of a sync.
 
-The program is forked, not started, to try many machines; the oracle imports nothing of it.
+The oracle imports nothing of the program. The program is forked instead of started, which is faster.
 """
 
 import json
@@ -70,7 +70,7 @@ def a_route(draw: st.DrawFn, family: str) -> Document:
 
 
 def settled(family: str, routes: list[Document]) -> list[Document]:
-    """Those that a kernel can hold at the same time, twins in a row."""
+    """The routes that a kernel can hold at the same time, in the order of its dump."""
     kept: dict[tuple[object, ...], Document] = {}
     for route in routes:
         place = (route["dst"], route.get("tos", ""), route.get("metric", 0))
@@ -82,7 +82,7 @@ def settled(family: str, routes: list[Document]) -> list[Document]:
         kept.setdefault(place, route)
 
     def place_in_dump(route: Document) -> tuple[object, ...]:
-        # The last: twins of both kinds have a test of their own, test_writes.py.
+        # Gatewayed ones last: test_writes.py has a test of mixed twins.
         return route["dst"], route.get("tos", ""), route.get("metric", 0), "gateway" in route
 
     return sorted(kept.values(), key=place_in_dump)
@@ -166,7 +166,7 @@ def meaning(family: str, route: Document) -> str:
 
 
 class Oracle:
-    """What the mirror table must hold."""
+    """What the mirror table must hold after a sync."""
 
     def __init__(self, machine: dict[str, Any], family: str) -> None:
         self.family = family

@@ -34,7 +34,7 @@ def test_a_refused_rule_keeps_the_one_that_it_was_to_replace(laptop: Laptop) -> 
     assert [
         f"rule add priority 32000 not fwmark {MARK:#x} lookup {MIRROR} protocol kernel: RTNETLINK answers: File exists",
         f"rule del priority 32765 not fwmark {MARK:#x} lookup {MIRROR} protocol kernel: "
-        "not run, since what is to take its place is not there",
+        "not run, because its replacement is not there yet",
     ] == [re.sub(r"Error: .*", "RTNETLINK answers: File exists", line) for line in lines(done)]
 
 

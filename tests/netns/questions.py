@@ -15,13 +15,13 @@ import loguru  # noqa: F401
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.ip.dialogue import TalkingIp
-from fz_iproute.ip.ip import Answer, Asked, Source, Spelling
+from fz_iproute.ip.ip import Asked, Reply, Source
 from fz_iproute.ip.passes import Plans
+from fz_iproute.ip.process import Answer, Spelling
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Command
-from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.verbs import explain as app_explain
 from fz_iproute.verbs.explain import Question
@@ -43,18 +43,8 @@ def addresses() -> list[str]:
         *("192.168.188.112", "10.77.0.2", "100.64.0.5", "127.0.0.1", "127.8.9.10", "8.8.8.8", "1.1.1.1"),
         *("224.0.0.1", "224.0.0.251", "239.255.255.250", "255.255.255.255", "0.0.0.0", "169.254.7.7", "240.0.0.1"),
         *("10.1.0.5", "10.2.0.5", "10.3.0.5", "10.9.0.7", "192.0.2.9", "100.127.255.255", "172.31.0.1", "0.0.0.7"),
-        *(
-            "fd00:188::112",
-            "fd00:77::2",
-            "fd00:2021:1111::5",
-            "::1",
-            "::",
-            "fe80::1",
-            "fe80::",
-            "ff02::1",
-            "ff02::fb",
-            "ff05::2",
-        ),
+        *("fd00:188::112", "fd00:77::2", "fd00:2021:1111::5", "::1", "::"),
+        *("fe80::1", "fe80::", "ff02::1", "ff02::fb", "ff05::2"),
         *("2001:4860:4860::8888", "2600::1", "fd00:1::5", "fc00::9", "::ffff:1.2.3.4", "64:ff9b::1.2.3.4"),
     ]
     for network in map(ip_network, networks):
@@ -117,25 +107,27 @@ class _Asker(TalkingIp):
             self._ways |= dict(zip(questions, answers, strict=True))
 
         self._lines: dict[tuple[Family, str], list[str]] = {}
-        self._known: dict[_Known, list[list[Document]]] = {}
+        self._known: dict[_Known, list[bytes]] = {}
 
     def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
         key = _Known(family, questions)
         return Asked(family, 0, questions, key) if key in self._known else super().ask(family, *questions)
 
-    def answers(self, asked: Asked) -> list[list[Document]]:
+    def answers(self, asked: Asked) -> list[bytes]:
         key = _Known(asked.family, asked.questions)
         if key not in self._known:
             self._known[key] = super().answers(asked)
         return self._known[key]
 
+    def reply(self, asked: Asked) -> Reply:
+        reply = super().reply(asked)
+        self.reconsider()  # on a busy machine, a process costs still more than a slow answer
+        return reply
+
     def text(self, family: Family, question: str) -> list[str]:
         if (family, question) not in self._lines:
             self._lines[family, question] = super().text(family, question)
         return self._lines[family, question]
-
-    def _judge(self, family: Family, seconds: float, size: int) -> None:
-        """On a busy machine, a process costs still more than a slow answer."""
 
     def way(self, words: Sequence[str], family: str) -> dict[str, Any] | str:
         said = self._ways[" ".join(words)]

@@ -1,4 +1,4 @@
-"""An eye of its own on the kernel: raw rtnetlink dumps, without `ip` and without a line of the program under test."""
+"""Raw rtnetlink dumps: reads the kernel without `ip` and without the program under test."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x10, 0x300
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE, RTM_GETNEXTHOP = 18, 22, 26, 34, 106
 RTN_UNICAST, RT_SCOPE_LINK = 1, 253
-RTNH_F_ONLINK = 4  # the one flag that is asked for; all others are state
+RTNH_F_ONLINK = 4  # the only flag that is configuration; all others are state
 (RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH) = (1, 4, 5, 6, 7, 8, 9)
 (RTA_FLOW, RTA_CACHEINFO, RTA_TABLE, RTA_VIA, RTA_PREF, RTA_EXPIRES, RTA_NH_ID) = (11, 12, 15, 18, 20, 23, 30)
 (FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL) = (6, 10, 14, 15, 16, 21)
@@ -30,7 +30,7 @@ _Result = TypeVar("_Result")
 
 
 class RawRoute(NamedTuple):
-    """All that the kernel says about a route, as bytes in hex, but its table and its state."""
+    """A route as the kernel prints it, without its table and its state; values are bytes in hex."""
 
     family: int
     dst_len: int
@@ -44,13 +44,13 @@ class RawRoute(NamedTuple):
 
     @property
     def group(self) -> tuple[str, int, int, str]:
-        """Destination, tos and metric: routes with equal ones stand in a list, in which the first wins."""
+        """Destination, tos and metric: among routes with the same, the first wins."""
         said = dict(self.attributes)
         return said.get(RTA_DST, ""), self.dst_len, self.tos, said.get(RTA_PRIORITY, "")
 
     @property
     def path(self) -> tuple[object, ...]:
-        """What IPv6 has one of: a destination, a metric, and where it leads."""
+        """Destination, metric and path: IPv6 has no two routes with the same."""
         said = dict(self.attributes)
         return *self.group, said.get(RTA_OIF), said.get(RTA_GATEWAY), said.get(RTA_NH_ID)
 
@@ -63,14 +63,14 @@ class RawRoute(NamedTuple):
 
     @property
     def gatewayed(self) -> bool:
-        """Some nexthop is a router."""
+        """True if some nexthop is a router."""
         said = dict(self.attributes)
         inside = [kind for *_, rest in _nexthops(bytes.fromhex(said.get(RTA_MULTIPATH, ""))) for kind, _ in rest]
         return bool({RTA_GATEWAY, RTA_VIA} & {*said, *inside})
 
     @property
     def on_link(self) -> bool:
-        """Reaches more than nothing and less than everything, by a device alone; IPv4 says so by its scope too."""
+        """Unicast, not default, and without a router; in IPv4, of scope link too."""
         return (
             self.type == RTN_UNICAST
             and self.dst_len > 0
@@ -111,19 +111,19 @@ def connect(namespace: str) -> socket.socket:
 
 
 def routes(netlink: socket.socket, family: str, table: int) -> list[RawRoute]:
-    """The routes of a table, in the kernel's order. The cache of IPv6 exceptions is no part of it."""
+    """The routes of a table, in the kernel's order."""
     found = (_route(payload) for payload in dump(netlink, RTM_GETROUTE, family))
     return [route for number, route in found if number == table]
 
 
 def all_routes(netlink: socket.socket, family: str) -> list[tuple[int, RawRoute]]:
-    """The routes of every table, each with the number of its table; what the kernel only keeps in a cache aside."""
+    """The routes of every table, each with the number of its table, without the kernel's cache."""
     payloads = dump(netlink, RTM_GETROUTE, family)
     return [_route(payload) for payload in payloads if not _RTMSG.unpack_from(payload)[8] & RTM_F_CLONED]
 
 
 class RawRule(NamedTuple):
-    """All that the kernel says about a rule."""
+    """A rule as the kernel prints it."""
 
     family: str
     priority: int
@@ -142,7 +142,7 @@ def rules(netlink: socket.socket, family: str) -> list[RawRule]:
 
 
 def dump(netlink: socket.socket, question: int, family: str) -> list[bytes]:
-    """The answers to a question, undecoded; asked again if the kernel says that they changed underway."""
+    """The messages of a dump. It is repeated if the kernel reports that it was interrupted."""
     for _ in range(100):
         answers = _ask(netlink, question, FAMILIES[family])
         if answers is not None:
@@ -186,7 +186,7 @@ def _route(payload: bytes) -> tuple[int, RawRoute]:
 def _rule(family: str, payload: bytes) -> RawRule:
     _, dst_len, src_len, tos, table, _, _, action, flags = _RTMSG.unpack_from(payload)
     said = dict(_attributes(payload[_RTMSG.size :]))
-    # "Suppress no prefix length" is there even where nobody has asked for it.
+    # The kernel always prints a suppress_prefixlength, which is -1 for none.
     usual = {FRA_TABLE, FRA_PRIORITY, FRA_FWMARK, FRA_FWMASK, FRA_PROTOCOL}
     rest = [(kind, value.hex()) for kind, value in sorted(said.items()) if kind not in usual]
     header = [(-1, f"{dst_len} {src_len} {tos}")] if dst_len or src_len or tos else []

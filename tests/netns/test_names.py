@@ -1,4 +1,4 @@
-"""Names from the kernel are data: whatever bytes a device name holds, its routes are copied or refused by name."""
+"""Whatever bytes a device name holds, routes by that device are copied, or reported with its name."""
 
 import unicodedata
 
@@ -22,7 +22,7 @@ def furnish(namespace: Namespace, name: str) -> None:
     namespace.ip("link", "add", "name", "plain", "type", "veth", "peer", "name", "far")
     run("ip", "-n", namespace.name, "link", "set", "dev", "plain", "name", name)
     index = next(link["ifindex"] for link in namespace.ip_json("link") if link["ifname"] not in ("lo", "far"))
-    # By its index, so that nothing here depends on how `ip` reads names.
+    # By its index, because `ip` may misread the name.
     device = f"if{index}" if name != f"if{index}" else name
     for end in (device, "far"):
         namespace.ip("link", "set", "dev", end, "up")
@@ -90,7 +90,7 @@ def test_a_tunnel_with_a_strange_name_is_recognised(namespace: Namespace) -> Non
 
 
 def test_a_table_that_is_named_like_a_number_is_not_confused_with_it(namespace: Namespace) -> None:
-    """`ip` tries names first, so a table of the number 105 may be hijacked by one that bears it as a name."""
+    """`ip` tries names first, so a table that is named 105 would be taken for number 105."""
     namespace.veth("lan0", "10.1.0.5/24")
     namespace.fz("sync", config="[tables]\nlayout = 'single'\nsingle = 105\n")
     assert 1 == len(namespace.route("10.1.0.0/24", 105))

@@ -1,4 +1,4 @@
-"""Peculiarities of `ip` and of the kernel that once made a copy wrong."""
+"""Peculiarities of `ip` and of the kernel that can make a copy wrong."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_ipv6_nexthop_objects_and_groups_are_understood_in_both_modes(mode: int,
     assert ["10.9.0.0/16", "fd00:4::/64"] == mirrored(quiet)
 
 
-def test_a_batch_that_mixes_protocol_names_and_numbers_says_each_as_it_is(quiet: Namespace) -> None:
+def test_protocol_names_and_numbers_in_one_batch_are_not_confused(quiet: Namespace) -> None:
     """`ip -batch` 6.1: after `proto boot`, `proto 5`, the next `proto boot` is taken for 5."""
     for number, proto in ((1, "boot"), (2, "5"), (3, "boot")):
         quiet.batch([f"route add 10.{number}.0.0/16 dev lan0 scope link proto {proto} table 539098368"])
@@ -26,7 +26,7 @@ def test_a_batch_that_mixes_protocol_names_and_numbers_says_each_as_it_is(quiet:
     assert [] == quiet.routes("inet")
 
 
-def test_the_largest_metric_does_not_cost_the_other_changes(quiet: Namespace) -> None:
+def test_a_route_of_the_largest_metric_does_not_stop_other_changes(quiet: Namespace) -> None:
     quiet.veth("lan1")
     for dev in ("lan0", "lan1"):
         lan(quiet, "fd00:1::/64", device=dev, words="metric 1024") if dev == "lan0" else quiet.batch(
@@ -42,7 +42,7 @@ def test_the_largest_metric_does_not_cost_the_other_changes(quiet: Namespace) ->
 def test_a_slow_dialogue_is_closed_when_all_its_questions_are_answered(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two questions to one family may be on their way at once; from here on, every answer is a slow one."""
+    """Two questions to one family may be asked at once. Here every answer counts as slow."""
     monkeypatch.setattr("fz_iproute.ip.dialogue._SLOW", 0.0)
     ip = TalkingIp(machine.name)
     ip.warm()

@@ -1,4 +1,4 @@
-"""A copy and its source are the same for the kernel, but for their table; and a second sync has nothing to do."""
+"""For the kernel, a copy differs from its source in nothing but the table, and a second sync changes nothing."""
 
 import socket
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def assert_identical(land: Namespace, family: str) -> None:
 def assert_settled(land: Namespace, tap: Wiretap) -> None:
     tap.clear()
     land.fz("sync", path=tap.path)
-    assert tap.lines, "the tap heard nothing"
+    assert tap.lines, "the program ran no ip"
     assert [] == tap.writes
 
 
@@ -82,7 +82,7 @@ def test_copies_are_identical_to_their_sources_and_follow_every_change(
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(REAL_KERNEL, max_examples=15)
 @given(data=st.data())
-def test_a_mirror_that_somebody_else_has_tampered_with_is_put_right(
+def test_wrong_copies_in_the_mirror_table_are_corrected(
     family: str, data: st.DataObject, land: Namespace, tap: Wiretap
 ) -> None:
     flushed(land, family)
@@ -107,7 +107,7 @@ SINGLE_V6 = [
     *("pref low", "pref high", "src fd00:ffff::1", "expires 600"),
     *(words for words in SINGLE if words.split()[0] not in ("src", "tos", "realms")),
 ]
-# Each kind of route, to be given a destination of its own.
+# The kinds of routes; each gets a destination of its own.
 KINDS = {
     "inet": [
         *(f"dev v0 scope link {words}" for words in SINGLE),
@@ -172,7 +172,7 @@ def test_the_same_prefix_on_three_ipv6_devices_gets_three_copies(land: Namespace
     assert_identical(land, "inet6")
 
 
-def test_a_family_of_thousands_is_copied_with_the_order_of_its_twins(land: Namespace) -> None:
+def test_thousands_of_routes_are_copied_in_the_order_of_their_twins(land: Namespace) -> None:
     flushed(land, "inet").batch(
         f"route append 10.{i >> 8 & 255}.{i & 255}.0/24 dev {device} scope link proto {1 + i % 250}"
         for i in range(1500)

@@ -71,4 +71,4 @@ def _module_of(name: str) -> str:
 
 def test_sh_is_imported_in_one_module_only() -> None:
     users = [own_name(module) for module in MODULES if "sh" in {name.split(".")[0] for name in imported(module)}]
-    assert users == ["ip.ip"]
+    assert users == ["ip.process"]

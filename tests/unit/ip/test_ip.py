@@ -1,0 +1,41 @@
+"""A failure is put down to the right cause, whatever names `ip` quotes in its words."""
+
+import pytest
+
+from fz_iproute.errors import IpUnusable
+from fz_iproute.ip.ip import Asked, Ip
+from fz_iproute.ip.process import Answer
+
+BUSYBOX = "BusyBox v1.35.0 (Debian 1:1.35.0-4+deb12u1+b1) multi-call binary.\n\nUsage: ip [OPTIONS] address|route|link"
+OLD_BUSYBOX = "ip: invalid option -- 'j'\nBusyBox v1.22.1 (2014-09-13 22:07:32) multi-call binary.\n\nUsage: ip"
+# A device name can hold everything but white space and slashes; the name of a table, spaces too.
+QUOTED = [
+    'Cannot find device "busybox0"',
+    'Cannot find device "BusyBoxv1.35.0"',
+    'Cannot find device "unrecognized"',
+    'Error: argument "BusyBox v1.35.0 multi-call binary" is wrong: table id value is invalid',
+    'Error: argument "invalid option" is wrong: invalid table ID',
+    "Error: either \"to\" is duplicate, or \"Option\" is a garbage.",
+]  # fmt: skip
+
+
+class Printed:
+    """An `ip` that has ended with this on stderr."""
+
+    def __init__(self, stderr: str) -> None:
+        self._stderr = stderr
+
+    def answer(self) -> Answer:
+        return Answer(("ip", "route"), 1, b"", self._stderr)
+
+
+@pytest.mark.parametrize("words", QUOTED)
+def test_no_name_that_ip_quotes_makes_it_busyboxs_or_too_old(words: str) -> None:
+    reply = Ip().reply(Asked("inet", 1, (), Printed(f"{words}\nCommand failed -:1\n")))
+    assert ({0: words}, "") == (reply.failures, reply.doubt)
+
+
+@pytest.mark.parametrize("usage", [BUSYBOX, OLD_BUSYBOX])
+def test_busyboxs_ip_is_named_and_iproute2_advised(usage: str) -> None:
+    with pytest.raises(IpUnusable, match=r"this ip is BusyBox's.* install iproute2"):
+        Ip().reply(Asked("inet", 0, ("rule show",), Printed(usage)))

@@ -1,0 +1,72 @@
+"""A start that fails for want of descriptors leaves none behind."""
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from fz_iproute.errors import IpUnusable
+from fz_iproute.ip.dialogue import Dialogue
+from fz_iproute.ip.ip import Ip
+from fz_iproute.ip.monitor import Monitor
+
+MOST = 30  # no start needs so many
+
+
+def run(ip: Ip) -> object:
+    return ip.start("-V").answer()
+
+
+def talk(ip: Ip) -> object:
+    return Dialogue(ip, "inet").close()
+
+
+def listen(ip: Ip) -> object:
+    return Monitor(ip).close()
+
+
+@contextmanager
+def free_descriptors(count: int) -> Iterator[None]:
+    """Leave this process so many unused descriptors while the block runs."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(descriptors())
+    fillers = [os.dup(0)]
+    while fillers[-1] <= highest:
+        fillers.append(os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + count, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in fillers:
+            os.close(fd)
+
+
+def descriptors() -> dict[int, str]:
+    found = {}
+    for link in list(Path("/proc/self/fd").iterdir()):
+        with suppress(FileNotFoundError):  # the one that lists them
+            found[int(link.name)] = str(link.readlink())
+    return found
+
+
+@pytest.mark.parametrize("start", [run, talk, listen])
+def test_wherever_descriptors_run_out_none_is_left_open(start: Callable[[Ip], object]) -> None:
+    ip = Ip()
+    start(ip)
+    before = descriptors()
+    worked = []
+    for count in range(MOST + 1):
+        with free_descriptors(count):
+            try:
+                start(ip)
+                worked.append(count)
+            except (OSError, IpUnusable):
+                pass
+        ip.abandon()
+        assert before == descriptors(), f"with {count} free descriptors"
+    assert 0 not in worked
+    assert list(range(worked[0], MOST + 1)) == worked
