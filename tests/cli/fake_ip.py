@@ -24,6 +24,8 @@ import os
 import sys
 import time
 
+import kernel_table
+
 TABLES = {"default": "253", "main": "254", "local": "255"}
 NAMES = {number: name for name, number in TABLES.items()}
 TYPES = {"unicast", "broadcast", "multicast", "anycast", "local", "blackhole", "unreachable", "prohibit", "throw"}
@@ -35,7 +37,6 @@ METRICS = {
     "rto_min": lambda word: int(word.removesuffix("ms")),
 }  # fmt: skip
 OPTIONS = {"-4", "-6", "-Numeric", "-details", "-json", "-oneline", "-force", "-V"}
-PATH_KEYS = ("gateway", "via", "dev", "nexthops", "nhid")
 
 
 class Failed(Exception):
@@ -213,10 +214,12 @@ class _Machine:
         if "forget" in fault:
             return
         self._changed = True
-        if words[1] not in VERBS:
+        if words[1] not in kernel_table.VERBS:
             raise Failed(f'Command "{words[1]}" is unknown, try "ip route help".', 255, ends=True)
         table, route, given = _parsed(self._state["links"], self._family, words[2:])
-        VERBS[words[1]](self._index.group(table, route["dst"]), route, given, self._family)
+        group = self._index.group(table, route["dst"])
+        if refusal := kernel_table.VERBS[words[1]](group, route, given, self._family):
+            raise Failed(f"RTNETLINK answers: {refusal}", 2)
         if "beaten" in fault:
             raise Failed(
                 "RTNETLINK answers: No such process" if "del" in words else "RTNETLINK answers: File exists", 2
@@ -445,63 +448,3 @@ def _link(links, name):
     if "UP" not in found[0]["flags"]:
         raise Failed("Error: Device for nexthop is not up.", 2)
     return found[0]["ifname"]
-
-
-def _twins(group, route):
-    return [
-        place
-        for place, other in enumerate(group)
-        if (other.get("tos", ""), other.get("metric", 0)) == (route.get("tos", ""), route.get("metric", 0))
-    ]
-
-
-def _add(group, route, given, family):
-    if _twins(group, route):
-        raise Failed("RTNETLINK answers: File exists", 2)
-    group.append(route)
-
-
-def _append(group, route, given, family):
-    twins = _twins(group, route)
-    for place in twins:
-        if _same(group[place], route) or (family == "inet6" and _path(group[place]) == _path(route)):
-            raise Failed("RTNETLINK answers: File exists", 2)
-    group.insert(twins[-1] + 1 if twins else len(group), route)
-
-
-def _replace(group, route, given, family):
-    twins = _twins(group, route)
-    if not twins:
-        group.append(route)
-    elif any(_same(group[place], route) for place in twins[1:]):
-        raise Failed("RTNETLINK answers: File exists", 2)
-    else:
-        group[twins[0]] = route
-
-
-def _del(group, route, given, family):
-    """IPv4 takes a missing metric or src, and metric 0, as wildcards; the lowest metric goes first."""
-    for other in sorted(group, key=lambda other: other.get("metric", 0)):
-        theirs = {"protocol": "boot", **({"scope": "global"} if family == "inet" else {}), **other}
-        named = {key: value for key, value in given.items() if not (key == "metric" and not value)}
-        if family == "inet6":
-            named.pop("scope", None)
-        if all(theirs.get(key) == value for key, value in named.items()) and other.get("tos") == given.get("tos"):
-            group[:] = [kept for kept in group if kept is not other]
-            return
-    raise Failed("RTNETLINK answers: No such process", 2)
-
-
-def _same(one, other):
-    def meant(route):
-        flags = [flag for flag in route.get("flags", []) if flag == "onlink"]
-        return {**{key: value for key, value in route.items() if key not in ("expires", "cache")}, "flags": flags}
-
-    return meant(one) == meant(other)
-
-
-def _path(route):
-    return [route.get(key) for key in PATH_KEYS]
-
-
-VERBS = {"add": _add, "append": _append, "replace": _replace, "del": _del}

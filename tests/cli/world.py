@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 _STUB = f"""#!{sys.executable} -IS
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from fake_ip import main
 sys.exit(main({{folder!r}}, sys.argv[1:]))
 """
