@@ -41,8 +41,8 @@ class Server:
         self._mac = machine.ip_json("link", "show", LAN)[0]["address"]
         machine.neighbour.address("lan0", f"{OTHER_ROUTER}/24")
         argv = [
-            need("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
-            "--interface=lan0", "--bind-interfaces", "--user=root", "--log-facility=-", "--pid-file", "--no-ping",
+            need("dnsmasq", "dnsmasq-base"), "--no-daemon", "--conf-file=/dev/null", "--port=0",
+            "--interface=lan0", "--bind-interfaces", "--pid-file", "--no-ping",
             "--dhcp-authoritative", "--leasefile-ro", f"--dhcp-hostsfile={self._hosts}",
             "--dhcp-range=192.168.188.0,static,255.255.255.0", "--dhcp-range=10.20.30.0,static,255.255.255.0",
         ]  # fmt: skip
