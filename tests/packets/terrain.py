@@ -26,9 +26,11 @@ def manage(
     layout: str = "single",
     internet: bool = True,
     routes: tuple[str, ...] = ROUTES,
+    tables: tuple[int, int, int] = (MIRROR, TIER_LAN, TIER_INTERNET),
     more: str = "",
 ) -> str:
-    """A configuration with the default tables; `more` are keys of [tunnel]."""
+    """A configuration; `tables` are those of the tiers, `more` are keys of [tunnel]."""
+    user, lan, internet_table = tables
     return f"""\
 [tunnel]
 interface = "{TUNNEL}"
@@ -40,9 +42,9 @@ routes = [{", ".join(f'"{prefix}"' for prefix in routes)}]
 [tables]
 layout = "{layout}"
 single = {MIRROR}
-user = {MIRROR}
-lan = {TIER_LAN}
-internet = {TIER_INTERNET}
+user = {user}
+lan = {lan}
+internet = {internet_table}
 """
 
 
