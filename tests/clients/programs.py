@@ -22,10 +22,8 @@ def need(program: str, package: str) -> str:
     """The path of a program. Without it the test is skipped, or fails in CI."""
     if path := shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"):
         return path
-    words = f"NO TEST WITH A REAL CLIENT: {program} is missing here; apt-get install {package}"
-    if os.environ.get("CI"):
-        pytest.fail(words)
-    pytest.skip(words)
+    words = f"{program} is missing here; apt-get install {package}"
+    return pytest.fail(words) if os.environ.get("CI") else pytest.skip(words)
 
 
 class Program:
