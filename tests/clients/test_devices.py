@@ -90,7 +90,7 @@ def test_when_one_of_two_nics_on_a_subnet_disappears_the_other_takes_over(
 
     machine.ip("link", "set", LAN, "down")
     wait_until(lambda: not machine.route(SUBNET) and not machine.route(SUBNET_V6), "no copy is left")
-    assert machine.in_step()
+    wait_until(machine.in_step, "all copies are right")
     assert "tunnel" == witness.path(PRINTER)
     assert "tunnel" == witness.path(PRINTER_V6)
     assert TUNNEL == machine.way("8.8.8.8")

@@ -8,7 +8,7 @@ from tests.netns.namespace import DEADLINE, Machine, wait_until
 
 _PORT = 7777
 # A packet that has not arrived by then is lost. Even a busy machine resolves neighbours faster.
-_LOST = 1.0
+_LOST = 3.0
 
 
 class Witness:

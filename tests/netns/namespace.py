@@ -130,23 +130,24 @@ class Namespace:
         self.ip("link", "add", "name", name, "type", "veth", "peer", "name", peer, "netns", far.name)
         far.ip("link", "set", "dev", peer, "up")
         self.ip("link", "set", "dev", name, "up")
-        for address in addresses:
-            self.address(name, *address.split())
+        self._addresses(name, addresses)
 
     def bridge(self, name: str, *addresses: str) -> None:
         self.ip("link", "add", "name", name, "type", "bridge")
         self.ip("link", "set", "dev", name, "up")
-        for address in addresses:
-            self.address(name, *address.split())
+        self._addresses(name, addresses)
 
     def tunnel(self, name: str = TUNNEL, *addresses: str) -> "Tunnel":
         """Add a TUN device, held open by this process: it is up, and its operstate is UNKNOWN."""
         tunnel = Tunnel(self.name, name)
         self._tunnels.append(tunnel)
         self.ip("link", "set", "dev", name, "up")
-        for address in addresses:
-            self.address(name, *address.split())
+        self._addresses(name, addresses)
         return tunnel
+
+    def _addresses(self, device: str, addresses: Iterable[str]) -> None:
+        for address in addresses:
+            self.address(device, *address.split())
 
     def address(self, device: str, *words: str) -> None:
         self.ip("addr", "add", *words, "dev", device, *(["nodad"] if ":" in words[0] else []))

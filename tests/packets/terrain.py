@@ -18,7 +18,7 @@ ROUTES = (
 )  # fmt: skip
 
 # A packet that has not arrived by then is lost. Even a busy machine resolves neighbours faster.
-_LOST = 2.0
+_LOST = 3.0
 
 
 def manage(
