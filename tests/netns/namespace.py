@@ -213,7 +213,12 @@ class Namespace:
         for family in rtnetlink.FAMILIES:
             found[f"rules {family}"] = rtnetlink.dump(self._netlink, rtnetlink.RTM_GETRULE, family)
             for table in {MAIN, 255, 253, MIRROR, TIER_LAN, TIER_INTERNET} - {but}:
-                found[f"table {table} {family}"] = self.raw(family, table)
+                # The kernel's own local IPv6 routes follow a carrier, and appear a little after a device is up.
+                late = (family, table) == ("inet6", 255)
+                routes = self.raw(family, table)
+                found[f"table {table} {family}"] = [
+                    route for route in routes if not late or route.protocol != rtnetlink.RTPROT_KERNEL
+                ]
         return found
 
     def routes(self, family: str, table: int | str = MIRROR) -> list[str]:
