@@ -1,7 +1,6 @@
-"""Starts the program by fork: what a start costs is spent once, on the interpreter and its imports.
+"""Starts the program by fork, so that the interpreter starts and imports its modules only once.
 
-Nothing of it is left out but `python -m` and the end of the interpreter: tests/cli and tests/watch go through both,
-hundreds of times.
+`python -m` and the end of the interpreter are not run. tests/cli and tests/watch test both.
 """
 
 import functools
@@ -26,23 +25,23 @@ _MOST = 1 << 20
 
 @functools.cache
 def starter() -> "Starter":
-    """That of this process of tests."""
+    """The starter of this test process."""
     return Starter({"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}, Path(__file__).parents[1])
 
 
 class Starter:
-    """A process that has imported the program, and forks for each run of it."""
+    """A process that has imported the program, and forks for each run."""
 
     def __init__(self, env: dict[str, str], cwd: Path) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            # It ends when our end of the socket is closed, with us at the latest.
+            # The process ends when this end of the socket is closed.
             argv = [sys.executable, "-m", "tests.starter", str(theirs.fileno())]
             subprocess.Popen(argv, env=env, cwd=cwd, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
 
     def run(self, argv: Sequence[str], env: dict[str, str], seconds: float) -> subprocess.CompletedProcess[str]:
-        """Run the program to its end, with an empty stdin."""
+        """Run the program to its end, with empty stdin."""
         with self._lock, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             request = json.dumps([list(argv), env]).encode()
             socket.send_fds(self._socket, [request], [out.fileno(), err.fileno()])
@@ -55,11 +54,11 @@ class Starter:
                 self._socket.settimeout(None)
                 self._socket.recv(_MOST)
                 raise subprocess.TimeoutExpired(list(argv), seconds) from None
-            said = []
+            outputs = []
             for file in (out, err):
                 file.seek(0)
-                said.append(file.read().decode("utf-8", "surrogateescape"))
-        return subprocess.CompletedProcess(list(argv), code, *said)
+                outputs.append(file.read().decode("utf-8", "surrogateescape"))
+        return subprocess.CompletedProcess(list(argv), code, *outputs)
 
 
 def _serve(connection: socket.socket) -> list[str]:
@@ -88,7 +87,7 @@ def main() -> None:
     for module in pkgutil.walk_packages(fz_iproute.__path__, "fz_iproute."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
-    gc.freeze()  # whoever looked for garbage in it would copy it
+    gc.freeze()  # a collection in a child would write to, and so copy, the shared memory
     argv = _serve(socket.socket(fileno=int(sys.argv[1])))
     try:
         code = fz_iproute.cli.main(argv)
@@ -100,7 +99,7 @@ def main() -> None:
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # To tidy up the interpreter would touch, and so copy, all that it shares with its parent.
+    # A normal exit would write to, and so copy, the memory that is shared with the parent.
     os._exit(code)
 
 

@@ -1,21 +1,20 @@
-"""A stand-in for `ip`: a small kernel in a file, and on request everything that can go wrong with it.
+"""A fake `ip` that keeps rules and routes in a file, and can fail in many ways.
 
-It knows the reads and writes that the program uses, and says what iproute2 6.1 says. It runs as a program of its own,
-and a test starts it many times: so it imports little. The tests write and read its state through `world.py`.
+It knows the reads and writes that the program uses, and answers as iproute2 6.1 does. A test starts it many times, so
+it imports little. The tests write and read its state through `world.py`.
 
-A fault is a dictionary in the state. It strikes where the regular expression `match` is found in a line: the
-arguments of a process or, in a batch, its options and one of its lines, as in `-json -6 route show table main`.
-`number` confines it to this one of the lines that a process writes with, `times` says how often it strikes. What it
-does:
+A fault is a dictionary in the state. It applies if the regular expression `match` is found in the arguments or, in a
+batch, in the options and one line, for example `-json -6 route show table main`. `number` restricts it to the line with
+this number among those that write. `times` limits how often it applies. The other keys say what happens:
 
-    exit, stdout, stderr      answer so, without looking at the state; with `ends`, a batch ends there too
-    cut                       print only this part of the answer
-    interrupted               leave out the last document, and admit that it was interrupted
+    exit, stdout, stderr      print this and fail with this code, without looking at the state; `ends` ends a batch too
+    cut                       print only this fraction of the answer
+    interrupted               leave out the last document, and warn that the dump was interrupted
     hang                      write PID.pid and sleep for a minute
     signal                    end by this signal, in the middle of the answer
     words                     refuse the line in these words
-    forget                    say that it worked, and change nothing
-    beaten                    change the state, and complain as if somebody else had done so just before
+    forget                    succeed without changing anything
+    beaten                    change the state, but fail as if another program had made the same change first
 """
 
 import fcntl
@@ -24,22 +23,21 @@ import os
 import sys
 import time
 
+import kernel_table
+
 TABLES = {"default": "253", "main": "254", "local": "255"}
 NAMES = {number: name for name, number in TABLES.items()}
 TYPES = {"unicast", "broadcast", "multicast", "anycast", "local", "blackhole", "unreachable", "prohibit", "throw"}
 METRICS = {
     "mtu": int, "advmss": int, "window": int, "ssthresh": int, "cwnd": int, "reordering": int, "hoplimit": int,
     "initcwnd": int, "initrwnd": int, "quickack": int, "fastopen_no_cookie": int, "congctl": str, "features": str,
-    "rtt": lambda word: int(word.removesuffix("ms")),
-    "rttvar": lambda word: int(word.removesuffix("ms")),
-    "rto_min": lambda word: int(word.removesuffix("ms")),
+    **dict.fromkeys(["rtt", "rttvar", "rto_min"], lambda word: int(word.removesuffix("ms"))),
 }  # fmt: skip
 OPTIONS = {"-4", "-6", "-Numeric", "-details", "-json", "-oneline", "-force", "-V"}
-PATH_KEYS = ("gateway", "via", "dev", "nexthops", "nhid")
 
 
 class Failed(Exception):
-    """One command has failed: `ip`'s words and its exit code. With `ends`, no other line of the batch is read."""
+    """A command fails in these words, with this exit code. `ends` also ends the batch."""
 
     def __init__(self, words, code, *, ends=False):
         super().__init__(words)
@@ -48,7 +46,7 @@ class Failed(Exception):
 
 
 def main(folder, argv):
-    """Be `ip` for once. Returns the exit code."""
+    """Do what `ip` does with these arguments. Returns the exit code."""
     try:
         options, words = _options(argv)
         if "-batch" in options:
@@ -65,7 +63,7 @@ def main(folder, argv):
 
 
 def _converse(folder, options):
-    """Be `ip -force -batch -`: carry out what there is to read, and wait for more until there is an end."""
+    """Do what `ip -force -batch -` does: carry out lines as they arrive, until stdin ends."""
     code, number, writes, text = 0, 0, 0, b""
     with open(f"{folder}/state.lock", "w") as turn:  # noqa: PTH123
         while part := os.read(0, 1 << 20):
@@ -103,7 +101,7 @@ def _writes(words):
 
 
 class _Machine:
-    """The state, and one `ip` at work on it."""
+    """The state as one process of `ip` sees it."""
 
     def __init__(self, folder, turn, options):
         self._folder = folder
@@ -116,7 +114,7 @@ class _Machine:
         self._changed = False
 
     def store(self):
-        """Write the state back."""
+        """Write the state back if it has changed."""
         self._index.flatten()
         if self._changed:
             new = f"{self._folder}/state.{os.getpid()}"
@@ -136,7 +134,7 @@ class _Machine:
         return 0
 
     def batch(self, lines, before, written):
-        """Run some more lines. Where some write, their number is noted. Returns the exit code that they deserve."""
+        """Run some lines, and record how many of them write. Returns their exit code."""
         if writes := sum(map(_writes, map(str.split, lines))):
             self._state["batches"].append(writes)
             self._changed = True
@@ -161,7 +159,7 @@ class _Machine:
         if "exit" in fault:
             self._print(fault.get("stdout", "").encode("utf-8", "surrogateescape"))
             if fault["exit"] or not fault.get("stdout", "").endswith("\n"):
-                # Who goes on ends its line.
+                # A batch goes on only after a complete line.
                 raise Failed(fault.get("stderr", ""), fault["exit"], ends="ends" in fault or not fault["exit"])
             print(fault.get("stderr", ""), file=sys.stderr)
             return
@@ -173,7 +171,7 @@ class _Machine:
             self._write(words, fault)
         else:
             data = self._answer(words, "interrupted" in fault)
-            self.store()  # who has the answer may end this process
+            self.store()  # a reader may end this process as soon as it has the answer
             self._print(data[: int(len(data) * fault.get("cut", 0.9 if "signal" in fault else 1))])
             if "cut" in fault and "signal" not in fault:
                 raise Failed("", 0, ends=True)
@@ -213,10 +211,12 @@ class _Machine:
         if "forget" in fault:
             return
         self._changed = True
-        if words[1] not in VERBS:
+        if words[1] not in kernel_table.VERBS:
             raise Failed(f'Command "{words[1]}" is unknown, try "ip route help".', 255, ends=True)
         table, route, given = _parsed(self._state["links"], self._family, words[2:])
-        VERBS[words[1]](self._index.group(table, route["dst"]), route, given, self._family)
+        group = self._index.group(table, route["dst"])
+        if refusal := kernel_table.VERBS[words[1]](group, route, given, self._family):
+            raise Failed(f"RTNETLINK answers: {refusal}", 2)
         if "beaten" in fault:
             raise Failed(
                 "RTNETLINK answers: No such process" if "del" in words else "RTNETLINK answers: File exists", 2
@@ -265,12 +265,12 @@ class _Machine:
         if routes is None:
             if "-batch" in self._options:
                 return []
-            # The bracket is out before the answer comes.
+            # `ip` prints the bracket before the kernel answers.
             self._print(b"[")
             kind = "ipv4" if self._family == "inet" else "ipv6"
             raise Failed(f"Error: {kind}: FIB table does not exist.\nDump terminated", 2)
         if "scope" in filters:
-            # IPv6 has no scope, and what is asked for is not said again.
+            # IPv6 has no scope, and `ip` does not print a key that was a filter.
             scope = filters.pop("scope")
             routes = [
                 {key: value for key, value in route.items() if key != "scope"}
@@ -296,7 +296,7 @@ def _is_prefix(word):
 
 
 def _json(value):
-    """JSON as `ip` writes it: without spaces, and with control characters as they are."""
+    """JSON as `ip` prints it: without spaces, with raw control characters."""
     if isinstance(value, list):
         return f"[{','.join(map(_json, value))}]"
     if isinstance(value, dict):
@@ -323,7 +323,7 @@ def _text(route):
 
 
 def _words(line):
-    """Splits a line as `ip -batch` does: a `#` starts a comment anywhere, a quote only starts a word."""
+    """Split a line as `ip -batch` does: `#` starts a comment anywhere, a quote matters only at the start of a word."""
     rest = line.partition("#")[0].strip()
     words = []
     while rest:
@@ -339,7 +339,7 @@ def _words(line):
 
 
 class _Index:
-    """The tables of one family by destination: ten thousand lines must not search ten thousand routes each."""
+    """The routes of one family by destination, so that ten thousand lines do not search ten thousand routes each."""
 
     def __init__(self, tables):
         self._tables = tables
@@ -358,7 +358,7 @@ class _Index:
 
 
 def _parsed(links, family, words):  # noqa: PLR0912  # a grammar
-    """The table, the route as `ip -json` would show it, and the keys that the command names."""
+    """The table, the route as `ip -json` shows it, and the keys that the command names."""
     number, route, metrics = TABLES["main"], {}, {}
     words = list(words)
     while words:
@@ -406,7 +406,7 @@ KEYS = {
 
 
 def _completed(family, given):
-    """What the kernel adds, and what `ip` does not print because it is usual."""
+    """Add what the kernel adds, and drop the defaults that `ip` does not print."""
     route = {"flags": [], **given}
     if family == "inet6":
         route = {"pref": "medium", **route, "metric": route.get("metric") or 1024}
@@ -437,7 +437,7 @@ def _hops(links, words):
 
 
 def _link(links, name):
-    """The link of this name; failing that, `if7` is the one with index 7."""
+    """The link with this name. If there is none, `if7` is the link with index 7."""
     found = [link for link in links if link["ifname"] == name]
     found += [link for link in links if f"if{link['ifindex']}" == name]
     if not found:
@@ -445,63 +445,3 @@ def _link(links, name):
     if "UP" not in found[0]["flags"]:
         raise Failed("Error: Device for nexthop is not up.", 2)
     return found[0]["ifname"]
-
-
-def _twins(group, route):
-    return [
-        place
-        for place, other in enumerate(group)
-        if (other.get("tos", ""), other.get("metric", 0)) == (route.get("tos", ""), route.get("metric", 0))
-    ]
-
-
-def _add(group, route, given, family):
-    if _twins(group, route):
-        raise Failed("RTNETLINK answers: File exists", 2)
-    group.append(route)
-
-
-def _append(group, route, given, family):
-    twins = _twins(group, route)
-    for place in twins:
-        if _same(group[place], route) or (family == "inet6" and _path(group[place]) == _path(route)):
-            raise Failed("RTNETLINK answers: File exists", 2)
-    group.insert(twins[-1] + 1 if twins else len(group), route)
-
-
-def _replace(group, route, given, family):
-    twins = _twins(group, route)
-    if not twins:
-        group.append(route)
-    elif any(_same(group[place], route) for place in twins[1:]):
-        raise Failed("RTNETLINK answers: File exists", 2)
-    else:
-        group[twins[0]] = route
-
-
-def _del(group, route, given, family):
-    """IPv4 takes a missing metric or src, and metric 0, as wildcards; the lowest metric goes first."""
-    for other in sorted(group, key=lambda other: other.get("metric", 0)):
-        theirs = {"protocol": "boot", **({"scope": "global"} if family == "inet" else {}), **other}
-        named = {key: value for key, value in given.items() if not (key == "metric" and not value)}
-        if family == "inet6":
-            named.pop("scope", None)
-        if all(theirs.get(key) == value for key, value in named.items()) and other.get("tos") == given.get("tos"):
-            group[:] = [kept for kept in group if kept is not other]
-            return
-    raise Failed("RTNETLINK answers: No such process", 2)
-
-
-def _same(one, other):
-    def meant(route):
-        flags = [flag for flag in route.get("flags", []) if flag == "onlink"]
-        return {**{key: value for key, value in route.items() if key not in ("expires", "cache")}, "flags": flags}
-
-    return meant(one) == meant(other)
-
-
-def _path(route):
-    return [route.get(key) for key in PATH_KEYS]
-
-
-VERBS = {"add": _add, "append": _append, "replace": _replace, "del": _del}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.world import TABLE, Done, World, lan
+from tests.user_ids import need_user_ids
 
 DEFAULTS = """
 [tunnel]
@@ -409,6 +410,7 @@ sys.exit(cli.main())
 
 def as_ordinary_user(world: World, *argv: str) -> Done:
     """Run the program without the rights of root, even in a test that has them."""
+    need_user_ids()
     return world.run(*argv, program=[sys.executable, "-c", _DROP_RIGHTS])
 
 

@@ -1,4 +1,4 @@
-"""A machine for one test: a fake `ip` first in PATH, its state in a file, and the program run against it."""
+"""A machine for one test: a fake `ip` at the front of PATH, with its state in a file."""
 
 import marshal
 import os
@@ -13,21 +13,21 @@ MAIN, TABLE, LAN_TABLE, INTERNET_TABLE = 254, 539098368, 539098369, 539098370
 PROGRAM = [sys.executable, "-m", "fz_iproute"]
 REPOSITORY = Path(__file__).parents[2]
 
-# Generous: only a hang is to be caught.
+# Seconds. Only a program that hangs takes longer.
 DEADLINE = 60
 
 Document = dict[str, Any]
 
 _STUB = f"""#!{sys.executable} -IS
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from fake_ip import main
 sys.exit(main({{folder!r}}, sys.argv[1:]))
 """
 
 
 class Done(NamedTuple):
-    """What is left of a program that has ended."""
+    """The results of a program that has ended."""
 
     code: int
     out: str
@@ -35,7 +35,7 @@ class Done(NamedTuple):
 
     @property
     def lines(self) -> list[str]:
-        """Those of stderr; whatever happens, none belongs to a traceback."""
+        """The lines of stderr, which must not contain a traceback."""
         assert "Traceback" not in self.err, self.err
         return self.err.splitlines()
 
@@ -47,7 +47,7 @@ class Done(NamedTuple):
 class World:
     """A laptop with a LAN, Firezone's tunnel and an active Internet Resource.
 
-    In the mirror table stand the tunnel's routes, a copy that is right, and one that is stale.
+    The mirror table contains the tunnel's routes, a correct copy and a stale one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -105,56 +105,56 @@ class World:
         program.chmod(0o755)
 
     def save(self) -> None:
-        """Hand `state` to the fake, after the test has changed it."""
+        """Write `state` to the file that the fake `ip` reads."""
         (self.folder / "state").write_bytes(marshal.dumps(self.state))
 
     def load(self) -> None:
         self.state = marshal.loads((self.folder / "state").read_bytes())
 
     def fails(self, match: str, **fault: Any) -> None:
-        """From now on, an `ip` whose arguments match fails in this way."""
+        """Add a fault to the fake `ip`; see fake_ip.py."""
         if "signal" in fault:
             fault["signal"] = int(fault["signal"])
         self.state["faults"].append({"match": match, **fault})
         self.save()
 
     def heals(self) -> None:
-        """No more faults."""
+        """Remove all faults."""
         self.load()
         self.state["faults"] = []
         self.save()
 
     def main(self, family: str, *routes: Document) -> None:
-        """Let table main hold these routes."""
+        """Replace the routes of table main."""
         self.state["routes"][family][str(MAIN)] = list(routes)
         self.save()
 
     def mirror(self, family: str, *routes: Document) -> None:
-        """Let the mirror table hold these routes."""
+        """Replace the routes of the mirror table."""
         self.state["routes"][family][str(TABLE)] = list(routes)
         self.save()
 
     def table(self, family: str, number: int = TABLE) -> list[Document]:
-        """What the table holds now."""
+        """The present routes of a table."""
         self.load()
         return self.state["routes"][family].get(str(number), [])
 
     def tables(self) -> dict[str, dict[str, list[Document]]]:
-        """What all tables hold now."""
+        """The present routes of all tables."""
         self.load()
         return self.state["routes"]
 
     def copies(self, family: str) -> list[str]:
-        """The destinations in the mirror table that do not leave by the tunnel."""
+        """The destinations of the routes in the mirror table, except those by the tunnel."""
         return sorted(route["dst"] for route in self.table(family) if route.get("dev") != "tun-firezone")
 
     def batches(self) -> list[int]:
-        """The number of lines that write, for each batch with such lines so far."""
+        """For each batch so far that wrote, the number of lines that write."""
         self.load()
         return self.state["batches"]
 
     def config(self, text: str) -> str:
-        """The path of a new configuration file."""
+        """Write a configuration file. Returns its path."""
         path = self.folder / "config.toml"
         path.write_text(text)
         path.chmod(0o644)
@@ -168,22 +168,22 @@ class World:
         return finish(self.start(*argv, **options))
 
     def shell(self, line: str) -> None:
-        """Run a line as somebody would who has copied it from the log."""
+        """Run a line of the log in a shell."""
         subprocess.run(["sh", "-c", line], env=self.environment, cwd=self.folder, check=True, timeout=DEADLINE)
 
     def hanging(self) -> list[int]:
-        """The process numbers of all `ip` that were told to hang, dead or alive."""
+        """The process ids of all fake `ip` that were told to hang, also after their end."""
         return [int(path.stem) for path in self.folder.glob("*.pid")]
 
     def in_step(self) -> bool:
-        """True if a sync would have nothing to do."""
+        """True if `plan` prints nothing."""
         done = self.run("plan", "--exit-code")
         assert done.code in (0, 1), done
         return done.code == 0
 
 
 def finish(process: subprocess.Popen[str]) -> Done:
-    """Wait for the end of the program, and take what it has said."""
+    """Wait for the end of the program, and return its results."""
     try:
         out, err = process.communicate(timeout=DEADLINE)
     except subprocess.TimeoutExpired:
@@ -193,7 +193,7 @@ def finish(process: subprocess.Popen[str]) -> Done:
 
 
 def wait_until(true: Callable[[], Any], what: str, seconds: float = 30) -> None:
-    """Wait for a condition; fail after half a minute."""
+    """Wait for a condition; fail after `seconds`."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"waited in vain until {what}"
@@ -201,7 +201,7 @@ def wait_until(true: Callable[[], Any], what: str, seconds: float = 30) -> None:
 
 
 def alive(pid: int) -> bool:
-    """True for a process that runs; a zombie does not."""
+    """True if the process runs and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -213,7 +213,7 @@ def link(index: int, name: str, *flags: str) -> Document:
 
 
 def rules(*more: Document) -> list[Document]:
-    """Firezone's rule among the kernel's own, and `more`."""
+    """The kernel's rules, Firezone's rule, and `more`."""
     return [
         {"priority": 0, "src": "all", "table": "255"},
         *more,
@@ -224,7 +224,7 @@ def rules(*more: Document) -> list[Document]:
 
 
 def lan(dst: str, dev: str = "eth0", **keys: Any) -> Document:
-    """A connected route as the kernel adds it with an address; None takes a key out."""
+    """A connected route as the kernel adds it for an address. A key with the value None is left out."""
     usual: Document = {"dst": dst, "dev": dev, "protocol": "kernel", "flags": []}
     usual |= {"metric": 256, "pref": "medium"} if ":" in dst else {"scope": "link"}
     return {key: value for key, value in {**usual, **keys}.items() if value is not None}

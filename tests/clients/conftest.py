@@ -1,4 +1,4 @@
-"""A machine that a daemon keeps in step, and a witness of where its packets go."""
+"""A machine that a daemon keeps in step, and a witness that tells where its packets go."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ machine = netns.machine
 
 @pytest.fixture
 def watched(machine: Machine, tmp_path: Path) -> Iterator[Machine]:
-    """A machine in step, and `fz-iproute watch` at work on it, with the defaults; it must not end before the test."""
+    """A machine in step, with `fz-iproute watch` running; the daemon must survive the test."""
     argv = machine.fz_argv("watch")
     with Program(argv, tmp_path / "watch.log", **machine.fz_options()) as daemon:
         wait_until(lambda: daemon.ended or machine.in_step(), "the daemon has brought the machine in step")
@@ -28,7 +28,7 @@ def watched(machine: Machine, tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.fixture
 def witness(machine: Machine) -> Iterator[Witness]:
-    """Sees what arrives at the machine's neighbour and at its tunnel."""
+    """Sees what arrives at the neighbour and in the tunnel."""
     made = Witness(machine)
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""Programs that run beside a test: those of the network, and the daemon under test."""
+"""Runs programs beside a test: DHCP and router advertisement programs, and the daemon under test."""
 
 import os
 import shutil
@@ -14,22 +14,20 @@ import pytest
 from tests.netns.namespace import Namespace
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-# A daemon that is asked to end does so within a second; this is for a busy machine.
+# A program ends within a second of SIGTERM, but a busy machine may need longer.
 _GRACE = 10.0
 
 
 def need(program: str, package: str) -> str:
-    """The path of a program; where it is missing, skip loudly, and in CI fail."""
+    """The path of a program. Without it the test is skipped, or fails in CI."""
     if path := shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"):
         return path
-    words = f"NO TEST WITH A REAL CLIENT: {program} is missing here; apt-get install {package}"
-    if os.environ.get("CI"):
-        pytest.fail(words)
-    pytest.skip(words)
+    words = f"{program} is missing here; apt-get install {package}"
+    return pytest.fail(words) if os.environ.get("CI") else pytest.skip(words)
 
 
 class Program:
-    """Runs from `with` until its end; what it says goes to the file `log`."""
+    """Runs from the start of a `with` block to its end; its output goes to the file `log`."""
 
     def __init__(self, argv: Sequence[str], log: Path, **options: Any) -> None:
         self._argv = argv
@@ -38,7 +36,7 @@ class Program:
 
     @classmethod
     def inside(cls, namespace: Namespace, argv: Sequence[str], log: Path) -> "Program":
-        """One that lives in the namespace."""
+        """A program in the namespace."""
         return cls(["ip", "netns", "exec", namespace.name, *argv], log)
 
     def __enter__(self) -> "Program":
@@ -65,13 +63,13 @@ class Program:
 
     @property
     def words(self) -> str:
-        """All that it has said."""
+        """Its output so far."""
         return self._log.read_text(errors="replace")
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End it before it can say good-bye to anybody."""
+        """End it before it can withdraw anything."""
         self._process.kill()
         self._process.wait()

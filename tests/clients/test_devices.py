@@ -1,4 +1,4 @@
-"""Devices that come and go under a running daemon: a bridge with its veth, and two NICs on one subnet."""
+"""Devices that appear and disappear while the daemon runs: a bridge with its veth, and two NICs on one subnet."""
 
 import pytest
 
@@ -11,8 +11,8 @@ BRIDGED, CONTAINER = "172.17.0.0/16", "172.17.0.2"
 BRIDGED_V6, CONTAINER_V6 = "fd00:17::/64", "fd00:17::2"
 
 
-def test_a_bridge_and_its_veth_that_appear_and_go(watched: Machine, witness: Witness) -> None:
-    """A container's network is reached for as long as it is there, and then no copy of it stays."""
+def test_the_copies_of_a_bridge_appear_and_disappear_with_it(watched: Machine, witness: Witness) -> None:
+    """Packets reach a container's network while it exists. Afterwards no copy of its routes is left."""
     machine = watched
     for _ in range(2):
         assert "tunnel" == witness.path(CONTAINER)
@@ -26,21 +26,24 @@ def test_a_bridge_and_its_veth_that_appear_and_go(watched: Machine, witness: Wit
         expected = [f"{BRIDGED} dev br-c0 proto kernel scope link src 172.17.0.1"]
         wait_until(lambda: machine.route(BRIDGED, "main") == expected, "the bridge has its route")  # noqa: B023
         wait_until(lambda: machine.route(BRIDGED) == expected, "the bridge's route is copied")  # noqa: B023
-        wait_until(lambda: machine.route(BRIDGED_V6), "so is that of IPv6")
+        wait_until(lambda: machine.route(BRIDGED_V6), "the bridge's IPv6 route is copied")
         wait_until(machine.in_step, "all copies are right")
         assert witness.sees("neighbour, from 172.17.0.1", CONTAINER)
         assert witness.sees("neighbour, from fd00:17::1", CONTAINER_V6)
 
         machine.ip("link", "del", "veth-c0")
-        wait_until(lambda: "linkdown" in machine.route(BRIDGED, "main")[0], "the bridge has noticed")
-        wait_until(machine.in_step, "main keeps the route, and so do the copies")
+        wait_until(lambda: "linkdown" in machine.route(BRIDGED, "main")[0], "the bridge has lost its carrier")
+        wait_until(machine.in_step, "the copies are the same as in main, which keeps the route")
         assert 1 == len(machine.route(BRIDGED))
         assert "br-c0" == machine.way(CONTAINER)
         assert not witness.path(CONTAINER).startswith(("neighbour", "tunnel"))
 
         machine.ip("link", "del", "br-c0")
-        wait_until(lambda: not machine.route(BRIDGED) and not machine.route(BRIDGED_V6), "the copies have gone")
-        wait_until(machine.in_step, "and nothing else")
+        wait_until(
+            lambda: not machine.route(BRIDGED) and not machine.route(BRIDGED_V6),
+            "the copies are deleted",
+        )
+        wait_until(machine.in_step, "all other copies are right")
     assert "tunnel" == witness.path(CONTAINER)
     assert "tunnel" == witness.path(CONTAINER_V6)
     assert witness.sees("neighbour, from 192.168.188.112", PRINTER)
@@ -48,11 +51,11 @@ def test_a_bridge_and_its_veth_that_appear_and_go(watched: Machine, witness: Wit
 
 @pytest.fixture
 def two_nics(watched: Machine) -> Machine:
-    """A machine with both a cable and a radio to one switch, which the printer is at."""
+    """A machine with two NICs, both connected to the printer's switch."""
     neighbour = watched.neighbour
     neighbour.ip("addr", "flush", "dev", "lan0", "scope", "global")
     neighbour.bridge("switch0")
-    neighbour.ip("link", "set", "switch0", "address", "02:00:00:00:00:01")  # else it changes with the ports
+    neighbour.ip("link", "set", "switch0", "address", "02:00:00:00:00:01")  # it would change with the ports
     watched.veth("eth7", peer="lan7", to=neighbour)
     for port in ("lan0", "lan7"):
         neighbour.ip("link", "set", port, "master", "switch0")
@@ -63,10 +66,10 @@ def two_nics(watched: Machine) -> Machine:
 
 @pytest.mark.parametrize("going", ["set eth7 down", "del eth7"])
 @pytest.mark.parametrize("metric", ["100", "600"], ids=["better", "equal"])
-def test_two_nics_on_one_subnet_of_which_the_better_goes(
+def test_when_one_of_two_nics_on_a_subnet_disappears_the_other_takes_over(
     two_nics: Machine, witness: Witness, metric: str, going: str
 ) -> None:
-    """What is left serves the subnet; with equal metrics the kernel prefers the first, and so do the copies."""
+    """With equal metrics the kernel uses the route that was added first, and the copies are in the same order."""
     machine = two_nics
     machine.address("eth7", "192.168.188.113/24", "metric", metric)
     machine.address("eth7", "fd00:188::113/64", "metric", metric)
@@ -79,7 +82,7 @@ def test_two_nics_on_one_subnet_of_which_the_better_goes(
     assert witness.sees("neighbour, from fd00:188::11", PRINTER_V6)
 
     machine.ip("link", *going.split())
-    wait_until(lambda: machine.route(SUBNET) == [radio], "the copy of what went has gone")
+    wait_until(lambda: machine.route(SUBNET) == [radio], "only the copy of the other NIC's route is left")
     wait_until(machine.in_step, "all copies are right")
     assert 1 == len(machine.route(SUBNET_V6))
     assert witness.sees("neighbour, from 192.168.188.112", PRINTER)
@@ -87,7 +90,7 @@ def test_two_nics_on_one_subnet_of_which_the_better_goes(
 
     machine.ip("link", "set", LAN, "down")
     wait_until(lambda: not machine.route(SUBNET) and not machine.route(SUBNET_V6), "no copy is left")
-    assert machine.in_step()
+    wait_until(machine.in_step, "all copies are right")
     assert "tunnel" == witness.path(PRINTER)
     assert "tunnel" == witness.path(PRINTER_V6)
     assert TUNNEL == machine.way("8.8.8.8")

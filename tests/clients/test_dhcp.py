@@ -1,4 +1,4 @@
-"""A lease that moves: a real DHCP server and client, while the interface stays up."""
+"""A real DHCP server gives a real client other addresses, while the interface stays up."""
 
 import signal
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
 SUBNET, ROUTER = "192.168.188.0/24", "192.168.188.1"
 OTHER_SUBNET, OTHER_ROUTER = "10.20.30.0/24", "10.20.30.1"
 
-# What the client runs for each event. `new first` is what NetworkManager and systemd-networkd do.
+# The script that the client runs for each event. NetworkManager and systemd-networkd do `new first`.
 ORDERS = {
     "new first": """\
 case $1 in bound | renew)
@@ -34,26 +34,26 @@ esac
 
 
 class Server:
-    """dnsmasq at the machine's neighbour: it has one client, and says which address that one gets."""
+    """dnsmasq at the neighbour, with one client; the test chooses the client's address."""
 
     def __init__(self, machine: Machine, folder: Path) -> None:
         self._hosts = folder / "hosts"
         self._mac = machine.ip_json("link", "show", LAN)[0]["address"]
         machine.neighbour.address("lan0", f"{OTHER_ROUTER}/24")
         argv = [
-            need("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--conf-file=/dev/null", "--port=0",
-            "--interface=lan0", "--bind-interfaces", "--user=root", "--log-facility=-", "--pid-file", "--no-ping",
+            need("dnsmasq", "dnsmasq-base"), "--no-daemon", "--conf-file=/dev/null", "--port=0",
+            "--interface=lan0", "--bind-interfaces", "--pid-file", "--no-ping",
             "--dhcp-authoritative", "--leasefile-ro", f"--dhcp-hostsfile={self._hosts}",
             "--dhcp-range=192.168.188.0,static,255.255.255.0", "--dhcp-range=10.20.30.0,static,255.255.255.0",
         ]  # fmt: skip
         self.program = Program.inside(machine.neighbour, argv, folder / "dnsmasq.log")
 
     def lease(self, address: str) -> None:
-        """From the next request on."""
+        """Give this address from the next request on. For a server that does not run yet."""
         self._hosts.write_text(f"{self._mac},{address}\n")
 
     def change(self, address: str) -> None:
-        """The same for a server that is at work."""
+        """Give this address from the next request on."""
         known = self.program.words.count(str(self._hosts))
         self.lease(address)
         self.program.signal(signal.SIGHUP)
@@ -61,7 +61,7 @@ class Server:
 
 
 class Lan:
-    """The machine, with a client that has a lease."""
+    """The machine, with a DHCP client that has a lease."""
 
     def __init__(self, machine: Machine, server: Server, client: Program) -> None:
         self.machine = machine
@@ -69,21 +69,21 @@ class Lan:
         self._client = client
 
     def renew(self, address: str) -> None:
-        """The client asks for its address again, and is given this one. The interface stays up."""
+        """Make the client renew its lease and get this address."""
         self._server.change(address)
         self._client.signal(signal.SIGUSR1)
         wait_until(lambda: addresses(self.machine) == [f"{address}/24"], f"the client has got {address}")
 
 
 def addresses(machine: Machine) -> list[str]:
-    """Those of IPv4 on the LAN."""
+    """The IPv4 addresses on the LAN interface."""
     links = machine.ip_json("-4", "addr", "show", "dev", LAN)
     return [f"{found['local']}/{found['prefixlen']}" for link in links for found in link.get("addr_info", [])]
 
 
 @pytest.fixture(params=ORDERS)
 def lan(request: pytest.FixtureRequest, watched: Machine, tmp_path: Path) -> Iterator[Lan]:
-    """A client that has taken over the address that the machine had."""
+    """A client whose lease is the address that the machine already has."""
     script = tmp_path / "script"
     script.write_text(f"#!/bin/sh\nset -eu\n{ORDERS[request.param]}")
     script.chmod(0o755)
@@ -100,13 +100,13 @@ def lan(request: pytest.FixtureRequest, watched: Machine, tmp_path: Path) -> Ite
 
 
 def copy(subnet: str, source: str) -> str:
-    """As `ip` prints it."""
+    """The route as `ip` prints it."""
     return f"{subnet} dev {LAN} proto kernel scope link src {source} metric 600"
 
 
 @pytest.mark.long
-def test_a_lease_that_moves_within_its_subnet_and_then_to_another(lan: Lan, witness: Witness) -> None:
-    """Copies and packets follow the lease, and what is no longer local goes into the tunnel."""
+def test_copies_and_packets_follow_a_lease_to_another_address_and_subnet(lan: Lan, witness: Witness) -> None:
+    """Packets to a subnet that is no longer local go into the tunnel."""
     machine = lan.machine
     assert machine.in_step()
     assert witness.sees("neighbour, from 192.168.188.112", ROUTER)
@@ -120,14 +120,14 @@ def test_a_lease_that_moves_within_its_subnet_and_then_to_another(lan: Lan, witn
 
     lan.renew("10.20.30.40")
     wait_until(lambda: machine.route(OTHER_SUBNET) == [copy(OTHER_SUBNET, "10.20.30.40")], "the new subnet is copied")
-    wait_until(lambda: not machine.route(SUBNET), "the copy of the old subnet has gone")
+    wait_until(lambda: not machine.route(SUBNET), "the copy of the old subnet is deleted")
     wait_until(machine.in_step, "all copies are right")
     assert "neighbour, from 10.20.30.40" == witness.path(OTHER_ROUTER)
     assert "tunnel" == witness.path(ROUTER)
 
     lan.renew("192.168.188.112")
     wait_until(lambda: machine.route(SUBNET) == [copy(SUBNET, "192.168.188.112")], "the first subnet is copied again")
-    wait_until(machine.in_step, "nothing else is")
+    wait_until(machine.in_step, "all copies are right")
     assert "neighbour, from 192.168.188.112" == witness.path(ROUTER)
     assert "tunnel" == witness.path(OTHER_ROUTER)
     assert TUNNEL == machine.way("8.8.8.8")

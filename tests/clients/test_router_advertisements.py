@@ -1,4 +1,4 @@
-"""IPv6 prefixes that a real router advertises, withdraws, and lets expire without a word."""
+"""A real router advertises IPv6 prefixes, withdraws them, or disappears so that they expire."""
 
 import signal
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from tests.clients.programs import Program, need
 from tests.clients.witness import Witness
 from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
 
-# With an address of the machine's own making, and without one.
+# The machine makes itself an address in SLAAC, and none in BARE.
 SLAAC, SLAAC_HOST = "fd00:5::/64", "fd00:5::1"
 BARE, BARE_HOST = "fd00:6::/64", "fd00:6::1"
-# radvd speaks every 3 to 4 s, and no more often.
+# Seconds. radvd advertises every 3 to 4 s.
 LIFETIME = 6
 
 CONFIG = """\
@@ -42,7 +42,7 @@ class Router:
         self.program = Program.inside(neighbour, argv, folder / "radvd.log")
 
     def advertise(self, lifetime: int) -> None:
-        """From the next advertisement on."""
+        """Write a configuration with this lifetime."""
         self._config.write_text(CONFIG.format(slaac=SLAAC, bare=BARE, lifetime=lifetime))
         self._config.chmod(0o600)
 
@@ -56,27 +56,27 @@ def router(watched: Machine, tmp_path: Path) -> Iterator[Router]:
 
 
 def remaining(machine: Machine, prefix: str) -> int | None:
-    """How many seconds main gives the route; below zero if it has expired, None if there is none."""
+    """The seconds until main's route expires, negative if it has expired; None if there is no route."""
     routes = machine.ip_json("-6", "route", "show", "table", "main", "exact", prefix)
     return routes[0]["expires"] if routes else None
 
 
 def assert_comes(machine: Machine, prefix: str) -> None:
-    """The router advertises it, and it is copied."""
+    """Wait until the router has advertised the prefix and it is copied."""
     expected = [f"{prefix} dev {LAN} proto kernel metric 256 pref medium"]
     wait_until(lambda: machine.route(prefix, "main"), f"the router has advertised {prefix}")
     wait_until(lambda: machine.route(prefix) == expected, f"{prefix} is copied, without its lifetime")
 
 
 def assert_expires(machine: Machine, prefix: str) -> None:
-    """Main lists an expired route for up to 30 s more, but does not use it."""
+    """Wait until the route has expired and its copy is deleted. Main may list an expired route for 30 s."""
     wait_until(lambda: (remaining(machine, prefix) or -1) < 0, f"{prefix} has expired", 2 * LIFETIME)
-    wait_until(lambda: not machine.route(prefix), f"the copy of {prefix} has gone", 5)
+    wait_until(lambda: not machine.route(prefix), f"the copy of {prefix} is deleted", 15)
 
 
 @pytest.mark.long
 def test_prefixes_are_copied_while_advertised_and_no_longer(watched: Machine, router: Router, witness: Witness) -> None:
-    """A copy lives as long as its source: through every refreshment, and not beyond an expiry that no event tells."""
+    """Each advertisement renews the source. A source expires without an event, and then its copy is deleted."""
     machine = watched
     assert_comes(machine, SLAAC)
     assert_comes(machine, BARE)
@@ -84,10 +84,10 @@ def test_prefixes_are_copied_while_advertised_and_no_longer(watched: Machine, ro
     assert witness.sees("neighbour, from fd00:5::", SLAAC_HOST)
     assert witness.sees("neighbour", BARE_HOST)
 
-    # Two refreshments: by then, copies that had taken over the lifetime would be gone.
+    # After two more advertisements, a copy with the first lifetime would have expired.
     for _ in range(2):
-        wait_until(lambda: (remaining(machine, BARE) or 0) < LIFETIME - 2, "the lifetime goes down")
-        wait_until(lambda: (remaining(machine, BARE) or 0) >= LIFETIME - 1, "the router has refreshed it")
+        wait_until(lambda: (remaining(machine, BARE) or 0) < LIFETIME - 2, "part of the lifetime has passed")
+        wait_until(lambda: (remaining(machine, BARE) or 0) >= LIFETIME - 1, "the router has renewed the prefix")
     assert machine.in_step()
     assert 1 == len(machine.route(SLAAC)) and 1 == len(machine.route(BARE))
     assert witness.sees("neighbour", BARE_HOST)
@@ -100,16 +100,16 @@ def test_prefixes_are_copied_while_advertised_and_no_longer(watched: Machine, ro
     assert TUNNEL == machine.way("2001:db8::1")
 
 
-def test_a_prefix_that_the_router_takes_back(watched: Machine, router: Router, witness: Witness) -> None:
-    """A lifetime of zero ends the copies at once."""
+def test_a_withdrawn_prefix_is_no_longer_copied(watched: Machine, router: Router, witness: Witness) -> None:
+    """A router withdraws a prefix by advertising a lifetime of zero."""
     machine = watched
     assert_comes(machine, SLAAC)
     assert_comes(machine, BARE)
     assert witness.sees("neighbour", BARE_HOST)
     router.advertise(0)
     router.program.signal(signal.SIGHUP)
-    wait_until(lambda: not machine.route(BARE, "main"), "the router has taken it back")
-    wait_until(lambda: not machine.route(BARE), "its copy has gone", 5)
-    wait_until(machine.in_step, "so has every other that has no source")
+    wait_until(lambda: not machine.route(BARE, "main"), "the router has withdrawn the prefix")
+    wait_until(lambda: not machine.route(BARE), "its copy is deleted")
+    wait_until(machine.in_step, "all copies are right")
     assert "tunnel" == witness.path(BARE_HOST)
     assert TUNNEL == machine.way("2001:db8::1")

@@ -1,4 +1,4 @@
-"""Namespaces for the tests against the real kernel: each unique, each removed."""
+"""Namespaces for the tests with the real kernel. Each has a unique name and is removed at the end."""
 
 import os
 import secrets
@@ -15,26 +15,25 @@ from tests.netns.wiretap import Wiretap
 
 @pytest.fixture(scope="session", autouse=True)
 def _namespaces_are_possible() -> None:
-    """Skip loudly where no namespace can be made; in CI that is a failure."""
-    # A run that is told to stop still removes its namespaces.
+    """Skip the tests if namespaces cannot be made; in CI they fail."""
+    # SIGTERM must not prevent the removal of namespaces.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     name = f"fz-{os.getpid()}-try-{secrets.token_hex(2)}"
     try:
         done = run("ip", "netns", "add", name, check=False)
-        reason = done.stderr.strip() if done.returncode else ""
+        reason = done.stderr.strip().replace(name, "NAME") if done.returncode else ""
     except OSError as error:
         reason = str(error)
     if not reason:
         run("ip", "netns", "del", name)
-    elif os.environ.get("CI"):
-        pytest.fail(f"the kernel tests need network namespaces: {reason}")
-    else:
-        pytest.skip(f"NO KERNEL TESTS: network namespaces cannot be made here: {reason}; run as root")
+        return
+    words = f"network namespaces cannot be made here: {reason}; run scripts/test, or run as root"
+    pytest.fail(words) if os.environ.get("CI") else pytest.skip(words)
 
 
 @pytest.fixture(scope="session")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the program keeps its locks, and the tests their configuration files."""
+    """The folder for the program's locks and the tests' configuration files."""
     folder = tmp_path_factory.mktemp("run")
     folder.chmod(0o700)
     return folder
@@ -49,14 +48,14 @@ def namespace(runtime: Path) -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def long_lived(runtime: Path) -> Iterator[Callable[[], Namespace]]:
-    """Makes namespaces that serve a whole module, for tests of many examples."""
+    """Makes namespaces that exist until the end of the module."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(removing(Namespace(runtime)))
 
 
 @pytest.fixture
 def machine(runtime: Path) -> Iterator[Machine]:
-    """A laptop with a LAN, an uplink, and a full tunnel."""
+    """A laptop with a LAN, an uplink and a full tunnel."""
     made = Machine(runtime)
     with removing(made):
         yield made
@@ -64,13 +63,13 @@ def machine(runtime: Path) -> Iterator[Machine]:
 
 @pytest.fixture
 def wiretap(tmp_path: Path) -> Wiretap:
-    """An `ip` for the front of PATH that notes what it is told."""
+    """An `ip` for the front of PATH that logs its arguments."""
     return Wiretap(tmp_path)
 
 
 @pytest.fixture
 def quiet(namespace: Namespace) -> Namespace:
-    """A namespace with the device lan0, whose only LAN routes are those that the test adds."""
+    """A namespace with the device lan0, and no LAN routes but those that the test adds."""
     namespace.sysctl("net.ipv6.conf.default.addr_gen_mode", 1)
     namespace.veth("lan0")
     namespace.address("lan0", "192.168.5.2/32")

@@ -1,4 +1,4 @@
-"""Network namespaces to test in, and what stands in them: devices, neighbours, a tunnel."""
+"""Network namespaces for tests, with devices, neighbours and a tunnel. Nothing here uses the program's own parser."""
 
 import fcntl
 import itertools
@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fz_iproute.mirror.parse import documents_of
 from tests.netns import rtnetlink
 from tests.netns.rtnetlink import RawRoute
 from tests.starter import starter
@@ -29,12 +28,13 @@ TUNNEL = "tun-firezone"
 LAN = "wlp192s0"
 TUNNEL_ROUTES = ["100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24", "fd00:2021:1111::/48"]
 
-# An idle machine answers in milliseconds; this is for one that is busy with something else.
+# An idle machine needs milliseconds. A busy one may need much longer.
 DEADLINE = 30.0
 
-# Only a hang takes longer.
+# Only a program that hangs takes longer.
 _PATIENCE = 120.0
 
+_SO_RCVBUFFORCE = 33
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _Result = TypeVar("_Result")
 _Removable = TypeVar("_Removable", bound="Namespace")
@@ -42,7 +42,7 @@ _numbers = itertools.count(1)
 
 
 def wait_until(condition: Callable[[], _Result], what: str, deadline: float = DEADLINE) -> _Result:
-    """The first true answer of `condition`; AssertionError with `what` if there is none in time."""
+    """Return the first true answer of `condition`; AssertionError with `what` if there is none before the deadline."""
     end = time.monotonic() + deadline
     while True:
         if result := condition():
@@ -52,7 +52,7 @@ def wait_until(condition: Callable[[], _Result], what: str, deadline: float = DE
 
 
 def run(*argv: str, stdin: str | None = None, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Names of interfaces may hold any byte, so text is surrogateescaped."""
+    """Run a command to its end. Text is surrogateescaped, because interface names may contain any byte."""
     done = subprocess.run(
         argv, input=stdin, capture_output=True, encoding="utf-8", errors="surrogateescape",
         timeout=_PATIENCE, check=False, **options,
@@ -61,16 +61,24 @@ def run(*argv: str, stdin: str | None = None, check: bool = True, **options: Any
     return done
 
 
+def enlarge(receiver: socket.socket, size: int) -> None:
+    """Give a socket a receive buffer of `size` bytes, or the largest that is allowed without root."""
+    try:
+        receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+    except PermissionError:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
 def family_of(text: str) -> str:
-    """`inet6` for an address or prefix with a colon."""
+    """The family of an address or prefix."""
     return "inet6" if ":" in text else "inet"
 
 
 class Namespace:
-    """A network namespace with loopback up and without duplicate address detection; `remove` takes it away."""
+    """A network namespace with loopback up and duplicate address detection off; `remove` deletes it."""
 
     def __init__(self, runtime: Path) -> None:
-        """`runtime` takes the locks of the program and the configuration files."""
+        """`runtime` is the folder for the program's locks and configuration files."""
         self.name = f"fz-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(2)}"
         self.runtime = runtime
         run("ip", "netns", "add", self.name)
@@ -90,15 +98,15 @@ class Namespace:
         self._netlink.close()
         run("ip", "netns", "del", self.name)
 
-    # Doing something
+    # Methods that change something
 
     def ip(self, *words: str, check: bool = True) -> str:
-        """What `ip` prints, on stdout if it succeeds, on stderr if it may fail and does."""
+        """Run `ip`. Returns its stdout; with check=False its stderr if it fails."""
         done = run("ip", "-n", self.name, *words, check=check)
         return done.stderr if done.returncode else done.stdout
 
     def batch(self, lines: Iterable[str], *, force: bool = False) -> None:
-        """Run lines of `ip`, those of IPv6 with -6 in front; with `force`, refused ones are passed over."""
+        """Run lines of `ip`; IPv6 lines start with -6. With `force`, `ip` goes on after a refused line."""
         chunks: dict[str, list[str]] = {}
         for line in lines:
             words = line.split()
@@ -116,35 +124,36 @@ class Namespace:
         return run("ip", "netns", "exec", self.name, *argv, check=check, **options)
 
     def veth(self, name: str, *addresses: str, peer: str = "", to: "Namespace | None" = None) -> None:
-        """A cable with both ends up; the far one is `peer`, here or in the namespace `to`."""
+        """Add a veth pair and set both ends up. The far end is `peer`, in the namespace `to` if given."""
         peer = peer or f"peer{next(_numbers)}"
         far = to or self
         self.ip("link", "add", "name", name, "type", "veth", "peer", "name", peer, "netns", far.name)
         far.ip("link", "set", "dev", peer, "up")
         self.ip("link", "set", "dev", name, "up")
-        for address in addresses:
-            self.address(name, *address.split())
+        self._addresses(name, addresses)
 
     def bridge(self, name: str, *addresses: str) -> None:
         self.ip("link", "add", "name", name, "type", "bridge")
         self.ip("link", "set", "dev", name, "up")
-        for address in addresses:
-            self.address(name, *address.split())
+        self._addresses(name, addresses)
 
     def tunnel(self, name: str = TUNNEL, *addresses: str) -> "Tunnel":
-        """A TUN device with a program behind it, us: it is up, and its operstate is UNKNOWN."""
+        """Add a TUN device, held open by this process: it is up, and its operstate is UNKNOWN."""
         tunnel = Tunnel(self.name, name)
         self._tunnels.append(tunnel)
         self.ip("link", "set", "dev", name, "up")
-        for address in addresses:
-            self.address(name, *address.split())
+        self._addresses(name, addresses)
         return tunnel
+
+    def _addresses(self, device: str, addresses: Iterable[str]) -> None:
+        for address in addresses:
+            self.address(device, *address.split())
 
     def address(self, device: str, *words: str) -> None:
         self.ip("addr", "add", *words, "dev", device, *(["nodad"] if ":" in words[0] else []))
 
     def config(self, text: str = "") -> Path:
-        """A configuration file: never the one that this machine may have."""
+        """Write a configuration file, so that no test reads the one of this machine."""
         path = self.runtime / f"{self.name}-{next(_numbers)}.toml"
         path.write_text(text or f'[tunnel]\ninterface = "{TUNNEL}"\n')
         path.chmod(0o600)
@@ -158,7 +167,7 @@ class Namespace:
         return [*where, "-c", str(self.config(config)), *args]
 
     def fz_options(self, path: str | None = None) -> dict[str, Any]:
-        """The environment of the program: clean, with `path` in front of PATH."""
+        """A clean environment for the program, with `path` in front of PATH."""
         inherited = os.environ.get("PATH", os.defpath)
         env = {
             "PATH": f"{path}:{inherited}" if path else inherited,
@@ -168,26 +177,28 @@ class Namespace:
         return {"env": env, "cwd": PROJECT}
 
     def fz(self, *args: str, config: str = "", code: int = 0, path: str | None = None) -> str:
-        """Run the program on this namespace; its stdout. It must exit with `code` and never with a traceback."""
+        """Run the program on this namespace and return its stdout. It must exit with `code`, without a traceback."""
         done = self.fz_done(*args, config=config, path=path)
         assert code == done.returncode, f"{args} gave {done.returncode}: {done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout
 
     def fz_done(self, *args: str, config: str = "", path: str | None = None) -> subprocess.CompletedProcess[str]:
-        """The same for those who want to see stderr or do not know the exit code."""
+        """Run the program on this namespace, with any exit code."""
         options = self.fz_options(path)
         return starter().run(self._fz_words(*args, config=config), options["env"], _PATIENCE)
 
-    # Looking
+    # Methods that only look
 
     def status(self, config: str = "") -> dict[str, Any]:
-        """What `status` says of it."""
+        """The document that `status --json` prints."""
         document: dict[str, Any] = json.loads(self.fz("status", "--json", config=config))
         return document
 
     def ip_json(self, *words: str) -> list[dict[str, Any]]:
-        return documents_of(self.ip("-json", *words).encode("utf-8", "surrogateescape") or b"[]")
+        # `ip` prints control characters in interface names as they are.
+        found: list[dict[str, Any]] = json.loads(self.ip("-json", *words) or "[]", strict=False)
+        return found
 
     def index(self, device: str) -> int:
         return int(next(link["ifindex"] for link in self.ip_json("link") if link.get("ifname") == device))
@@ -197,16 +208,21 @@ class Namespace:
         return rtnetlink.routes(self._netlink, family, table)
 
     def raw_everything(self, *, but: int) -> dict[str, list[bytes] | list[RawRoute]]:
-        """Rules, addresses, nexthop objects, and the routes of all tables but one: what a mirror must not touch."""
+        """The rules, and the routes of all tables except one: what fz-iproute must not touch in observe mode."""
         found: dict[str, list[bytes] | list[RawRoute]] = {}
         for family in rtnetlink.FAMILIES:
             found[f"rules {family}"] = rtnetlink.dump(self._netlink, rtnetlink.RTM_GETRULE, family)
             for table in {MAIN, 255, 253, MIRROR, TIER_LAN, TIER_INTERNET} - {but}:
-                found[f"table {table} {family}"] = self.raw(family, table)
+                # The kernel's own local IPv6 routes follow a carrier, and appear a little after a device is up.
+                late = (family, table) == ("inet6", 255)
+                routes = self.raw(family, table)
+                found[f"table {table} {family}"] = [
+                    route for route in routes if not late or route.protocol != rtnetlink.RTPROT_KERNEL
+                ]
         return found
 
     def routes(self, family: str, table: int | str = MIRROR) -> list[str]:
-        """The routes of a table as `ip` prints them, without padding; none if there is no such table."""
+        """The routes of a table as `ip` prints them, with single spaces; [] if there is no such table."""
         option = "-6" if family == "inet6" else "-4"
         done = run("ip", "-n", self.name, "-oneline", option, "route", "show", "table", str(table), check=False)
         assert done.returncode == 0 or "FIB table does not exist" in done.stderr, done.stderr
@@ -217,28 +233,22 @@ class Namespace:
         return [line for line in self.routes(family_of(dst), table) if line.split()[0] == dst]
 
     def way(self, address: str, *, mark: int | None = None) -> str:
-        """The device by which a packet to `address` leaves, or the kernel's words if there is none."""
+        """The device by which a packet to `address` leaves, or the kernel's refusal."""
         marked = ["mark", hex(mark)] if mark is not None else []
         done = run("ip", "-n", self.name, "-json", "route", "get", address, *marked, check=False)
         return json.loads(done.stdout, strict=False)[0]["dev"] if done.returncode == 0 else done.stderr.strip()
 
     def ways(self, family: str, questions: Sequence[str]) -> list[str]:
-        """The devices for many `ADDRESS [mark MARK]` at once; each must have one."""
+        """The devices for many questions `ADDRESS [mark MARK]`; each must have a route."""
         option = "-6" if family == "inet6" else "-4"
         lines = "".join(f"route get {question}\n" for question in questions)
         printed = run("ip", "-n", self.name, option, "-json", "-batch", "-", stdin=lines).stdout.strip()
-        devices: list[str] = []
-        position = 0
-        while position < len(printed):
-            answer, position = json.JSONDecoder().raw_decode(printed, position)
-            devices.append(answer[0]["dev"])
-            position += len(printed[position:]) - len(printed[position:].lstrip())
-        return devices
+        # A batch prints the answer to each line on a line.
+        return [json.loads(answer, strict=False)[0]["dev"] for answer in printed.splitlines()]
 
     def reaches(self, address: str) -> bool:
-        """True if the host `address` answers: it refuses a connection to a port where nobody listens."""
-        kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with rtnetlink.inside(self.name, lambda: socket.socket(kind, socket.SOCK_STREAM)) as probe:
+        """True if the host answers: it refuses a connection to a port where nobody listens."""
+        with self._socket(address, socket.SOCK_STREAM) as probe:
             probe.settimeout(2)
             try:
                 probe.connect((address, 9))
@@ -248,8 +258,28 @@ class Namespace:
                 return False
             return False
 
+    def _socket(self, address: str, kind: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return rtnetlink.inside(self.name, lambda: socket.socket(family, kind))
+
+    def sender(self, address: str, mark: int = 0) -> socket.socket:
+        """An unconnected UDP socket that can send to `address`, with this firewall mark."""
+        made = self._socket(address, socket.SOCK_DGRAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
+        return made
+
+    def listener(self, port: int, buffer: int = 0) -> socket.socket:
+        """A non-blocking UDP socket for both families; `buffer` bytes wait for a slow reader."""
+        made = self._socket("::", socket.SOCK_DGRAM)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if buffer:
+            enlarge(made, buffer)
+        made.bind(("::", port))
+        made.setblocking(False)
+        return made
+
     def in_step(self, *, without: Iterable[str] = (TUNNEL,)) -> bool:
-        """True if the mirror table holds exactly the on-link routes of main, but those by devices in `without`."""
+        """True if the mirror table has exactly the on-link routes of main, except those by the devices `without`."""
         indexes = {1, *(self.index(device) for device in without)}
         return all(
             comparable(mirrored(self.raw(family, MAIN), indexes))
@@ -259,9 +289,10 @@ class Namespace:
 
 
 def mirrored(routes: Iterable[RawRoute], without: Iterable[int] = (1,)) -> list[RawRoute]:
-    """Those routes that a policy without wishes copies; `without` are the devices that do not count.
+    """The routes that the default policy copies, except those by the devices `without`.
 
-    Of IPv6 routes by the same path with the same metric, which only `replace` can bring about, the first.
+    IPv6 routes with the same path and metric are copied once, because the kernel refuses to add the second. Only
+    `replace` makes such duplicates.
     """
     excluded = set(without)
     first: dict[object, RawRoute] = {}
@@ -272,14 +303,14 @@ def mirrored(routes: Iterable[RawRoute], without: Iterable[int] = (1,)) -> list[
 
 
 def comparable(routes: Sequence[RawRoute]) -> list[RawRoute]:
-    """IPv4: sorted by destination, tos and metric, in the kernel's order among equals. IPv6: sorted."""
+    """In an order that can be compared. IPv4 twins stay in the kernel's order, because the first one is used."""
     if any(route.family == socket.AF_INET6 for route in routes):
         return sorted(routes)
     return sorted(routes, key=lambda route: route.group)
 
 
 class Tunnel:
-    """A TUN device and the packets that went into it."""
+    """A TUN device, and the packets that were sent into it."""
 
     def __init__(self, namespace: str, name: str) -> None:
         self.name = name
@@ -296,13 +327,13 @@ class Tunnel:
         return fd
 
     def packets(self) -> Iterator[bytes]:
-        """Those that came since the last question, from the IP header on."""
+        """The packets since the last call, each from its IP header on."""
         with suppress(BlockingIOError):
             while self._fd >= 0 and (packet := os.read(self._fd, 65536)):
                 yield packet
 
     def destinations(self) -> Iterator[str]:
-        """Where they wanted to go."""
+        """The destinations of the packets since the last call."""
         for packet in self.packets():
             if packet[0] >> 4 == 4:
                 yield socket.inet_ntop(socket.AF_INET, packet[16:20])
@@ -310,14 +341,14 @@ class Tunnel:
                 yield socket.inet_ntop(socket.AF_INET6, packet[24:40])
 
     def close(self) -> None:
-        """End the program behind it; the device goes with it."""
+        """Close the device, which deletes it."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 class Machine(Namespace):
-    """A laptop with a LAN, an uplink, and a Firezone tunnel with its rule, its table and the Internet Resource."""
+    """A laptop with a LAN, an uplink, and Firezone's tunnel, rule and table, with the Internet Resource active."""
 
     def __init__(self, runtime: Path) -> None:
         super().__init__(runtime)
@@ -353,7 +384,7 @@ class Machine(Namespace):
         self.batch([f"{option}route add {prefix} dev {TUNNEL} proto static{scope} table {table}"])
 
     def tiers(self) -> None:
-        """Rebuild rules and tables in the tiered layout: what the user asked for, the LAN, the internet."""
+        """Change rules and tables to the tiered layout: a table each for the user, the LAN and the internet."""
         for option in ("", "-6 "):
             self.batch([f"{option}rule del pref 32765", f"{option}route flush table {MIRROR}"])
             self.batch(
@@ -372,7 +403,7 @@ class Machine(Namespace):
 
 @contextmanager
 def removing(namespace: _Removable) -> Iterator[_Removable]:
-    """Remove the namespace in the end, whatever happened."""
+    """Remove the namespace at the end, also after a failure."""
     try:
         yield namespace
     finally:

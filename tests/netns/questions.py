@@ -28,6 +28,7 @@ from fz_iproute.verbs.explain import Question
 from tests.netns.namespace import MARK, Namespace, family_of
 from tests.netns.rtnetlink import CLONE_NEWNET
 from tests.netns.test_lookup import ask
+from tests.user_ids import need_user_ids
 
 _Result = TypeVar("_Result")
 
@@ -148,6 +149,7 @@ def asker(namespace: Namespace, asked: Sequence[str]) -> Iterator[TalkingIp]:
 
 def as_nobody(namespace: Namespace, work: Callable[[], _Result]) -> _Result:
     """What the work results in for an ordinary user in this namespace, who has no `ip` and no capability."""
+    need_user_ids()
     readable, writable = os.pipe()
     pid = os.fork()
     if not pid:

@@ -1,4 +1,4 @@
-"""On-link routes of every kind that `ip` can say, for property tests: strategies for the lines that add them."""
+"""Strategies for property tests: lines that add and change on-link routes of every kind that `ip` knows."""
 
 from hypothesis import strategies as st
 
@@ -13,7 +13,7 @@ Line = tuple[str, str]
 
 
 def furnish(namespace: Namespace) -> None:
-    """Devices, source addresses and nexthop objects that the routes refer to."""
+    """Add the devices, source addresses and nexthop objects that the routes use."""
     for device in DEVICES:
         namespace.veth(device)
     for addresses in SOURCES.values():
@@ -29,7 +29,7 @@ def _add_nexthops(namespace: Namespace) -> None:
 
 
 def flush(namespace: Namespace, family: str, *tables: int) -> None:
-    """Empty the tables. `route flush` cannot delete the routes of nexthop objects; they go with the objects."""
+    """Empty the tables. Routes by a nexthop object are deleted with the object, since `route flush` does not."""
     namespace.ip("nexthop", "flush")
     namespace.batch((spelled(family, "flush", "", table) for table in tables), force=True)
     _add_nexthops(namespace)
@@ -77,7 +77,7 @@ _PATH_METRICS = {
 
 
 def _maybe(pairs: dict[str, list[str]], rarely: int = 1) -> st.SearchStrategy[str]:
-    """Some of the pairs of words; each is left out `rarely` times as often as it is there."""
+    """Some of the pairs of words. Each is absent `rarely` times as often as present."""
     options = [
         st.sampled_from([""] * (rarely * len(values)) + [f"{name} {value}" for value in values])
         for name, values in pairs.items()
@@ -85,7 +85,7 @@ def _maybe(pairs: dict[str, list[str]], rarely: int = 1) -> st.SearchStrategy[st
     return st.tuples(*options).map(lambda words: " ".join(filter(None, words)))
 
 
-# Few destinations, so that twins, rivals and neighbours in the trie are common.
+# Few destinations, so that twins, nested prefixes and adjacent prefixes are common.
 _DESTINATIONS = {
     "inet": st.sampled_from([f"10.{a}.{b}.0/24" for a in range(2) for b in range(2)])
     | st.sampled_from(["10.0.0.0/16", "10.0.0.0/8", "10.1.1.1/32", "10.1.1.2/31", "10.1.0.128/25", "203.0.113.0/24"]),
@@ -104,7 +104,7 @@ def _nexthops(draw: st.DrawFn) -> str:
 
 @st.composite
 def routes(draw: st.DrawFn, family: str) -> str:
-    """The words after `ip route add` for one on-link route; some of them the kernel will refuse."""
+    """The words after `ip route add` for one on-link route. The kernel refuses some of them."""
     words = [draw(_DESTINATIONS[family])]
     kinds = ["device"] * 4 + ["object"] + (["nexthops"] if family == "inet" else [])
     kind = draw(st.sampled_from(kinds))
@@ -118,11 +118,11 @@ def routes(draw: st.DrawFn, family: str) -> str:
         words.append("scope link")
     if kind != "object" and draw(st.integers(0, 3)) == 0:
         words.append(f"src {draw(st.sampled_from(SOURCES[family]))}")
-    # Beside a route by an object, `ip -6 route del` cannot be told to take another one of that metric.
+    # `ip -6 route del` cannot choose between a route by an object and another one with the same metric.
     words.append("metric 7777" if (family, kind) == ("inet6", "object") else draw(_METRICS[family]))
     if draw(st.integers(0, 1)):
         words.append(draw(_maybe(_PAIRS[family], 2)))
-    # The kernel gives a route by a nexthop object the metrics of another one by the same object.
+    # Routes by the same nexthop object share their metrics.
     if kind != "object" and draw(st.integers(0, 2)) == 0:
         words.append(draw(_maybe(_PATH_METRICS, 3)))
     if kind == "nexthops":
@@ -131,7 +131,7 @@ def routes(draw: st.DrawFn, family: str) -> str:
 
 
 def others(family: str) -> st.SearchStrategy[str]:
-    """Routes that are none of the LAN's, to stand between those that are."""
+    """Routes that are not copied."""
     if family == "inet":
         return st.sampled_from(
             [
@@ -153,7 +153,7 @@ def others(family: str) -> st.SearchStrategy[str]:
 
 
 def additions(family: str, most: int = 14) -> st.SearchStrategy[list[Line]]:
-    """A table: `append` makes twins where `add` would be refused."""
+    """The lines that fill a table. `append` makes twins, which `add` cannot."""
     lines = st.tuples(st.sampled_from(["append", "append", "append", "prepend"]), routes(family))
     strangers = st.tuples(st.just("append"), others(family))
     return st.tuples(
@@ -164,7 +164,7 @@ def additions(family: str, most: int = 14) -> st.SearchStrategy[list[Line]]:
 
 @st.composite
 def changes(draw: st.DrawFn, family: str, present: list[Line]) -> list[Line]:
-    """What may happen to such a table: routes go, come, change, and swap places."""
+    """Lines that add, delete, change and reorder routes of such a table."""
     lines: list[Line] = []
     for _ in range(draw(st.integers(1, 6))):
         _, words = draw(st.sampled_from(present))

@@ -27,6 +27,7 @@ from tests.netns.namespace import (
     run,
     wait_until,
 )
+from tests.user_ids import need_user_ids
 
 Finding = dict[str, str]
 _SETTING = re.compile(r"in (/\S+): \[(\w+)\] (.+?)(?:; or.*|, then (.+))?$")
@@ -499,6 +500,7 @@ def test_a_fight_in_the_journal(patient: Patient, tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_others_may_write_to(patient: Patient) -> None:
+    need_user_ids()
     patient.config.chmod(0o666)
     os.chown(patient.config, 12345, 0)
     patient.is_cured_of("config", "failure", "warning", "warning")

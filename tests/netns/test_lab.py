@@ -33,6 +33,7 @@ from tests.netns.namespace import (
 from tests.netns.questions import addresses
 from tests.netns.test_names import NAMES
 from tests.netns.test_roundtrip import KINDS, destination
+from tests.user_ids import need_user_ids
 
 PROGRAM = [sys.executable, "-m", "fz_iproute"]
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
@@ -194,6 +195,7 @@ def odd_links(machine: Machine) -> str:
 
 
 def many_rules(machine: Machine) -> str:
+    need_user_ids()
     machine.batch(
         [
             f"rule add not from 10.0.0.0/8 to 1.2.3.4 fwmark 1/0xff iif {LAN} oif nobody tos 0x10 lookup 77 pref 5",

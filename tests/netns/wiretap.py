@@ -1,4 +1,4 @@
-"""A program `ip` that notes what it is told, and then does it with the real one."""
+"""An `ip` that logs its arguments and batch lines, and passes them to the real `ip`."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ esac
 
 
 class Wiretap:
-    """`path` goes to the front of PATH; `lines` are the arguments and the batch lines since `clear`."""
+    """`path` belongs at the front of PATH; `lines` are the arguments and batch lines since `clear`."""
 
     def __init__(self, folder: Path) -> None:
         ip = shutil.which("ip")
@@ -35,6 +35,6 @@ class Wiretap:
 
     @property
     def writes(self) -> list[str]:
-        """The lines that change something, of a batch or as arguments."""
+        """The lines that change something."""
         verbs = {"add", "append", "prepend", "replace", "change", "del", "delete", "flush", "set"}
         return [line for line in self.lines if verbs & set(line.split())]

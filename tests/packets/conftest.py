@@ -1,4 +1,4 @@
-"""The crossroads that serve a whole module, and those who watch them."""
+"""One machine for each module, and a witness that tells where its packets go."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def crossroads(runtime: Path) -> Iterator[Crossroads]:
 
 @pytest.fixture(scope="module")
 def witness(crossroads: Crossroads) -> Iterator[Witness]:
-    """Sees what comes out where."""
+    """Tells where packets arrive."""
     made = Witness(crossroads)
     yield made
     made.close()

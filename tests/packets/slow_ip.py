@@ -1,6 +1,6 @@
-"""An `ip` for the front of PATH that takes its time between two lines that write, so that others see what lies between.
+"""An `ip` for the front of PATH that waits after each line that writes, so that packets meet every state in between.
 
-It is the real one: only the lines reach it slowly.
+The lines go to the real `ip`.
 """
 
 import os
@@ -11,7 +11,7 @@ _SCRIPT = """\
 #!{bash}
 case " $* " in
 *" -batch "*)
-    # The real one takes the place of this process, as whoever ends it expects.
+    # The real one replaces this process, so that signals reach it.
     exec {real} "$@" < <(
         while IFS= read -r line; do
             printf '%s\\n' "$line"
@@ -27,7 +27,7 @@ esac
 
 
 def slow_ip(folder: Path, pause: float) -> Path:
-    """The folder to go in front of PATH."""
+    """Make the program; returns its folder."""
     made = folder / "slow"
     made.mkdir()
     program = made / "ip"

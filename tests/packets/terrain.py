@@ -1,25 +1,24 @@
-"""A machine between two LANs, the internet and a tunnel, and what arrives at each of them."""
+"""A machine with two LANs, the internet and a tunnel, and a witness that tells where its packets arrive."""
 
 import secrets
 import socket
-import struct
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from tests.netns import rtnetlink
 from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Namespace, Tunnel
 
 PORT = 7777
 TUNNEL_ADDRESSES = ("100.64.0.5/32", "fd00:2021:1111::5/128")
-# Resources of the VPN: networks of their own, one host inside the LAN, and a network that has the second LAN inside.
+# Resources of the VPN: some networks, one host of the LAN, and a network that contains the second LAN.
 ROUTES = (
     "100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24", "192.168.188.77/32", "10.200.0.0/16",
     "fd00:2021:1111::/48", "fd00:188::77/128", "fd00:200::/48",
 )  # fmt: skip
 
-# Until a packet counts as lost: neighbours are resolved in less, even on a busy machine.
-_LOST = 2.0
+# A packet that has not arrived by then is lost. Even a busy machine resolves neighbours faster.
+_LOST = 3.0
 
 
 def manage(
@@ -27,9 +26,11 @@ def manage(
     layout: str = "single",
     internet: bool = True,
     routes: tuple[str, ...] = ROUTES,
+    tables: tuple[int, int, int] = (MIRROR, TIER_LAN, TIER_INTERNET),
     more: str = "",
 ) -> str:
-    """A configuration, with the default tables; `more` are keys of [tunnel]."""
+    """A configuration; `tables` are those of the tiers, `more` are keys of [tunnel]."""
+    user, lan, internet_table = tables
     return f"""\
 [tunnel]
 interface = "{TUNNEL}"
@@ -41,14 +42,14 @@ routes = [{", ".join(f'"{prefix}"' for prefix in routes)}]
 [tables]
 layout = "{layout}"
 single = {MIRROR}
-user = {MIRROR}
-lan = {TIER_LAN}
-internet = {TIER_INTERNET}
+user = {user}
+lan = {lan}
+internet = {internet_table}
 """
 
 
 class Crossroads(Namespace):
-    """A machine with the LANs lan0 and lan1, an uplink to a router, and a tunnel; its rules are the kernel's."""
+    """A machine with the LANs lan0 and lan1, an uplink to a router, a tunnel, and only the kernel's rules."""
 
     def __init__(self, runtime: Path) -> None:
         super().__init__(runtime)
@@ -64,7 +65,7 @@ class Crossroads(Namespace):
         made = Namespace(runtime)
         self._stack.callback(made.remove)
         for scope in ("all", "default"):
-            made.sysctl(f"net.ipv4.conf.{scope}.rp_filter", 0)  # a packet counts wherever it comes from
+            made.sysctl(f"net.ipv4.conf.{scope}.rp_filter", 0)  # accept packets from any source
         return made
 
     def _furnish(self) -> None:
@@ -86,23 +87,16 @@ class Crossroads(Namespace):
         self.router.sysctl("net.ipv6.conf.all.forwarding", 1)
         self.batch(["route add default via 10.77.0.1", "-6 route add default via fd00:77::1"])
         self.router.batch(["route add default via 203.0.113.2", "-6 route add default via 2001:db8:113::2"])
-        # The host there stands for all of the internet: every address is its own.
+        # One host plays the internet: it accepts packets to every address.
         self.internet.batch(["route add local default dev lo", "-6 route add local default dev lo"])
-        self.internet.sysctl("net.ipv4.conf.eth0.accept_local", 1)  # that of whoever sends too
+        self.internet.sysctl("net.ipv4.conf.eth0.accept_local", 1)  # even from addresses that are its own
         self.vpn = self.tunnel(TUNNEL, *TUNNEL_ADDRESSES)
 
     def renew_tunnel(self, *addresses: str) -> Tunnel:
-        """Another tunnel in place of the last one."""
+        """Replace the tunnel with a new one."""
         self.vpn.close()
         self.vpn = self.tunnel(TUNNEL, *addresses)
         return self.vpn
-
-    def mouth(self, address: str, mark: int = 0) -> socket.socket:
-        """For datagrams to this address, with a mark or without."""
-        kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-        made = rtnetlink.inside(self.name, lambda: socket.socket(kind, socket.SOCK_DGRAM))
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
-        return made
 
     def remove(self) -> None:
         self._stack.close()
@@ -110,7 +104,7 @@ class Crossroads(Namespace):
 
 
 class Witness:
-    """Sends datagrams from a machine, and tells where they come out."""
+    """Sends datagrams from a machine, and tells where they arrive."""
 
     def __init__(self, crossroads: Crossroads) -> None:
         self._crossroads = crossroads
@@ -119,48 +113,38 @@ class Witness:
             "second LAN": crossroads.second,
             "uplink": crossroads.internet,
         }
-        self._ears = {name: rtnetlink.inside(place.name, _listen) for name, place in places.items()}
+        self._listeners = {name: place.listener(PORT) for name, place in places.items()}
 
     def way(self, address: str, *, mark: int = 0) -> str:
-        """Send one datagram: `LAN`, `second LAN`, `uplink`, `tunnel`, `refused` if it cannot even be sent, `lost`."""
+        """Send one datagram. Returns `LAN`, `second LAN`, `uplink`, `tunnel`, `refused` (by the kernel) or `lost`."""
         token = secrets.token_bytes(16)
-        with self._crossroads.mouth(address, mark) as mouth:
+        with self._crossroads.sender(address, mark) as sender:
             try:
-                mouth.sendto(token, (address, PORT))
+                sender.sendto(token, (address, PORT))
             except OSError:
                 return "refused"
         end = time.monotonic() + _LOST
         while time.monotonic() < end:
             if found := [name for name, seen in self._seen().items() if token in seen]:
-                assert 1 == len(found), f"a packet to {address} came out twice: {found}"
+                assert 1 == len(found), f"a packet to {address} arrived twice: {found}"
                 return found[0]
             time.sleep(0.001)
         return "lost"
 
     def _seen(self) -> dict[str, list[bytes]]:
-        """What has come since the last question."""
+        """The contents of the packets since the last call."""
         seen = {"tunnel": [packet[-16:] for packet in self._crossroads.vpn.packets()]}
-        for name, ear in self._ears.items():
-            seen[name] = list(_heard(ear))
+        for name, listener in self._listeners.items():
+            seen[name] = list(waiting(listener))
         return seen
 
     def close(self) -> None:
-        for ear in self._ears.values():
-            ear.close()
+        for listener in self._listeners.values():
+            listener.close()
 
 
-def _listen() -> socket.socket:
-    ear = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    ear.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    ear.bind(("::", PORT))
-    ear.setblocking(False)
-    return ear
-
-
-def _heard(ear: socket.socket) -> list[bytes]:
-    heard = []
-    while True:
-        try:
-            heard.append(ear.recv(64))
-        except BlockingIOError:
-            return heard
+def waiting(listener: socket.socket) -> Iterator[bytes]:
+    """The packets that a non-blocking socket has received."""
+    with suppress(BlockingIOError):
+        while True:
+            yield listener.recv(2048)

@@ -1,4 +1,4 @@
-"""Streams of numbered packets, and an account of where each of them came out."""
+"""Sends streams of numbered packets, and records where each packet arrives."""
 
 import json
 import secrets
@@ -7,23 +7,22 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.netns import rtnetlink
-from tests.netns.namespace import Namespace, wait_until
+from tests.netns.namespace import Namespace, enlarge, wait_until
 from tests.packets.sender import PAYLOAD
-from tests.packets.terrain import PORT, Crossroads
+from tests.packets.terrain import PORT, Crossroads, waiting
 
 _SCRIPT = Path(__file__).with_name("sender.py")
-_SO_RCVBUFFORCE, _ETH_P_ALL = 33, 0x0003
-_BUFFER = 64 << 20  # for as long as the test looks elsewhere
+_ETH_P_ALL = 0x0003
+_BUFFER = 64 << 20  # bytes; the test does not read all the time
 _NAMES = {"LAN": "the LAN", "tunnel": "the tunnel", "uplink": "the uplink"}
 
 
 class Sighting(NamedTuple):
-    """A packet that came out where it must not, or did not come out at all."""
+    """A packet that arrived at the wrong place, or did not arrive."""
 
     address: str
     number: int
@@ -34,7 +33,7 @@ class Sighting(NamedTuple):
 
 
 class Sender:
-    """A process in a namespace that sends a packet to each address, again and again."""
+    """A process in a namespace that keeps sending packets to each address."""
 
     def __init__(self, namespace: Namespace, addresses: Sequence[str], pause: float) -> None:
         self.addresses = tuple(addresses)
@@ -47,62 +46,53 @@ class Sender:
         )
 
     def stop(self) -> None:
-        """Let it end, and hear what it has sent."""
+        """Stop the process, and read what it has sent."""
         if self._process.returncode is not None:
             return
-        said, _ = self._process.communicate(timeout=30)
+        printed, _ = self._process.communicate(timeout=30)
         assert 0 == self._process.returncode
-        report = json.loads(said)
+        report = json.loads(printed)
         self.sent = report["sent"]
         self.failures = [Sighting(self.addresses[stream], number, why) for stream, number, why in report["failures"]]
 
     def kill(self) -> None:
-        """However the test has ended."""
+        """End the process, also after a failure."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
 
 
 class Traffic:
-    """What the senders of a crossroads send, and where it comes out. `account` is to be called often."""
+    """What the senders of a machine send, and where it arrives. Call `account` often."""
 
     def __init__(self, crossroads: Crossroads, pause: float, lan: Sequence[str], internet: Sequence[str]) -> None:
         self._crossroads = crossroads
         crossroads.ip("link", "set", "dev", crossroads.vpn.name, "txqueuelen", "100000")
-        self._ear = rtnetlink.inside(crossroads.neighbour.name, self._listen)
-        self._eye = rtnetlink.inside(crossroads.router.name, self._look)
+        self._lan = crossroads.neighbour.listener(PORT, _BUFFER)
+        self._uplink = rtnetlink.inside(crossroads.router.name, self._capture)
         self.now = "at the start"
-        self.strays: list[Sighting] = []  # came out at the wrong place
-        self.leaks: list[Sighting] = []  # … which was the uplink
+        self.strays: list[Sighting] = []  # packets that arrived at the wrong place
+        self.leaks: list[Sighting] = []  # packets that left by the uplink
         self.arrived: Counter[str] = Counter()
         self._next: dict[str, int] = {}
         self._missing: dict[tuple[str, int], str] = {}
         self._senders = {"LAN": Sender(crossroads, lan, pause), "tunnel": Sender(crossroads, internet, pause)}
 
     @staticmethod
-    def _listen() -> socket.socket:
-        ear = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        ear.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        ear.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        ear.bind(("::", PORT))
-        ear.setblocking(False)
-        return ear
-
-    @staticmethod
-    def _look() -> socket.socket:
-        """Sees every packet that comes over the uplink, whoever it is for."""
-        eye = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-        eye.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        eye.bind(("up0", _ETH_P_ALL))
-        eye.setblocking(False)
-        return eye
+    def _capture() -> socket.socket:
+        """A socket that receives every packet on the uplink, to any address."""
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+        enlarge(made, _BUFFER)
+        made.bind(("up0", _ETH_P_ALL))
+        made.setblocking(False)
+        return made
 
     def prove_that_leaks_are_seen(self, mark: int) -> None:
-        """Send one packet with the mark: it leaks, and is forgiven."""
+        """Make one packet of each family leak, and check that it is seen. These packets are not counted."""
         sender = self._senders["tunnel"]
         for stream, address in enumerate(sender.addresses[:2]):
-            with self._crossroads.mouth(address, mark) as mouth:
-                mouth.sendto(PAYLOAD.pack(sender.token, stream, 2**40), (address, PORT))
+            with self._crossroads.sender(address, mark) as marked:
+                marked.sendto(PAYLOAD.pack(sender.token, stream, 2**40), (address, PORT))
 
         def both_are_seen() -> bool:
             self.account()
@@ -113,17 +103,17 @@ class Traffic:
 
     @property
     def sent(self) -> int:
-        """How many packets, after the end."""
+        """The number of packets sent. Valid after `end`, as the next four are."""
         return sum(sender.sent * len(sender.addresses) for sender in self._senders.values())
 
     @property
     def refused(self) -> list[Sighting]:
-        """Those that could not even be sent, after the end."""
+        """The packets that the kernel refused to send."""
         return [failure for sender in self._senders.values() for failure in sender.failures]
 
     @property
     def lost(self) -> list[Sighting]:
-        """Those that later ones have overtaken, and after the end all that did not arrive."""
+        """The packets that did not arrive."""
         found = [Sighting(*packet, when) for packet, when in self._missing.items()]
         for sender in self._senders.values():
             for address in sender.addresses:
@@ -133,12 +123,12 @@ class Traffic:
 
     @property
     def is_faultless(self) -> bool:
-        """All came out where it should, and nowhere else."""
+        """True if every packet arrived where it should, and nowhere else."""
         return not (self.leaks or self.strays or self.refused or self.lost)
 
     @property
     def report(self) -> str:
-        """What went wrong, after the end."""
+        """A summary of what went wrong."""
         faults = {"leaked": self.leaks, "astray": self.strays, "refused": self.refused, "lost": self.lost}
         lines = [f"{self.sent} packets sent"]
         for fault, packets in faults.items():
@@ -149,7 +139,7 @@ class Traffic:
         return self._next.get(address, 0)
 
     def account(self, now: str = "") -> None:
-        """Take note of all that has come out; `now` says what is being done from here on."""
+        """Record the packets that have arrived; `now` says what the test does next."""
         for where, packet in self._seen():
             for destined, sender in self._senders.items():
                 if len(packet) < PAYLOAD.size or not packet[-PAYLOAD.size :].startswith(sender.token):
@@ -159,7 +149,7 @@ class Traffic:
                 if where == destined:
                     self._arrive(address, number)
                 else:
-                    sighting = Sighting(address, number, f"{self.now}, came out at {_NAMES[where]}")
+                    sighting = Sighting(address, number, f"{self.now}, arrived at {_NAMES[where]}")
                     (self.leaks if where == "uplink" else self.strays).append(sighting)
         self.now = now or self.now
 
@@ -173,18 +163,16 @@ class Traffic:
 
     def _seen(self) -> Iterator[tuple[str, bytes]]:
         yield from (("tunnel", packet) for packet in self._crossroads.vpn.packets())
-        for where, ear in (("LAN", self._ear), ("uplink", self._eye)):
-            with suppress(BlockingIOError):
-                while True:
-                    yield where, ear.recv(2048)
+        for where, receiver in (("LAN", self._lan), ("uplink", self._uplink)):
+            yield from ((where, packet) for packet in waiting(receiver))
 
     def end(self) -> None:
-        """No more of it."""
+        """Stop all senders."""
         for sender in self._senders.values():
             sender.stop()
 
     def close(self) -> None:
         for sender in self._senders.values():
             sender.kill()
-        self._ear.close()
-        self._eye.close()
+        self._lan.close()
+        self._uplink.close()
