@@ -1,4 +1,4 @@
-"""Where a LAN and what the VPN routes explicitly are in each other's way."""
+"""Finds overlaps of LANs with the prefixes that the VPN routes explicitly. The VPN wins there."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 
 
 class Shadow(NamedTuple):
-    """What the VPN routes explicitly of a LAN: all of it, or a part."""
+    """A LAN, and a prefix of the VPN that takes all of it or a part."""
 
     lan: Prefix
     tunnel: Prefix
@@ -16,7 +16,7 @@ class Shadow(NamedTuple):
 
 
 def shadows(goal: Desired, family: Family) -> Iterator[Shadow]:
-    """Every LAN prefix that a route of the VPN covers, and every such route inside a LAN."""
+    """Every LAN inside a prefix of the VPN, and every prefix of the VPN inside a LAN."""
     here = goal.contents[family][goal.layout.user]
     routes = [*here.others, *here.wanted, *here.ours]
     copies = set(goal.judged[family].wanted)

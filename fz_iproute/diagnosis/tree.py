@@ -1,4 +1,4 @@
-"""Draws the status for people who look rather than read: the rules in their order, below each its table."""
+"""Draws the status: the rules in the kernel's order, and below each rule its table."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,7 +15,7 @@ _Paint = Callable[[str, str], str]
 
 
 def draw(found: Status, *, width: int | None = None, colour: bool = False) -> str:
-    """As text; no line is longer than `width` columns if that is given."""
+    """The status as text. With `width`, no line is longer than that many columns."""
     title = f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
     lines = [_cut(title, width), _cut(_tables(found.layout, found.mode), width), ""]
     for family in FAMILIES:

@@ -399,7 +399,7 @@ def open_folder() -> Iterator[Path]:
 
 # Imports come first: an ordinary user may not be able to read this Python.
 _DROP_RIGHTS = """
-import os, sys, loguru, tomllib
+import os, sys, loguru, tomllib, fz_iproute.verbs.config
 from fz_iproute import cli
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)

@@ -28,7 +28,7 @@ def test_commands_go_to_stderr_and_the_summary_to_stdout(world: World) -> None:
 
 def test_quiet_says_only_what_is_different(world: World) -> None:
     done = world.run("-q", "replay", journal(world, HEADING, ADD, ADD))
-    assert (3, ["1 of 2 commands had worked, and did not work now"]) == (done.code, done.errors)
+    assert (3, ["1 of 2 commands worked then, and did not work now"]) == (done.code, done.errors)
     assert [f"{ADD}  # then worked; now refused: RTNETLINK answers: File exists"] == done.out.splitlines()[:-1]
 
 

@@ -12,6 +12,7 @@ from tests.netns.namespace import LAN, MARK, MIRROR, TUNNEL, Machine, wait_until
 
 ACTIVE = "goes into the tunnel, because the Internet Resource is active"
 MARKED = "because the packet is marked 0xfd002021, so the VPN's tables are not asked"
+NOTHING = "because the VPN's tables have no route to the address"
 MIRRORED = "leaves by wlp192s0 to the LAN, because {} is mirrored into the VPN's table"
 
 
@@ -75,7 +76,7 @@ def test_what_cannot_be_copied_is_said_to_be(machine: Machine) -> None:
 def test_what_the_vpn_routes_explicitly_comes_first(machine: Machine) -> None:
     machine.batch([f"route add 100.96.7.0/24 dev {LAN} scope link", f"route add 100.64.0.0/10 dev {LAN} scope link"])
     machine.fz("sync")
-    said = "goes into the tunnel, because the VPN routes 100.96.0.0/11 explicitly, which comes before the LAN {}"
+    said = "goes into the tunnel, because the VPN routes 100.96.0.0/11 explicitly, which wins over the LAN {}"
     assert said.format("100.96.7.0/24") == sentence(machine, "100.96.7.9")
     # Inside a LAN, the longer prefix of the VPN wins by itself.
     assert "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly" == sentence(machine, "100.64.0.9")
@@ -83,10 +84,9 @@ def test_what_the_vpn_routes_explicitly_comes_first(machine: Machine) -> None:
 
 def test_without_the_internet_resource_the_rest_takes_the_uplink(machine: Machine) -> None:
     machine.batch([f"{option}route del default dev {TUNNEL} table {MIRROR}" for option in ("", "-6 ")])
-    nothing = "because the VPN's tables have no route to it"
-    assert f"leaves by uplink0 through the router 10.77.0.1, {nothing}" == sentence(machine, "8.8.8.8")
-    assert f"leaves by uplink0 through the router fd00:77::1, {nothing}" == sentence(machine, "2600::1")
-    assert f"leaves by {LAN} to the LAN, {nothing}" == sentence(machine, "192.168.188.7")
+    assert f"leaves by uplink0 through the router 10.77.0.1, {NOTHING}" == sentence(machine, "8.8.8.8")
+    assert f"leaves by uplink0 through the router fd00:77::1, {NOTHING}" == sentence(machine, "2600::1")
+    assert f"leaves by {LAN} to the LAN, {NOTHING}" == sentence(machine, "192.168.188.7")
 
 
 def test_addresses_of_this_machine_and_of_everybody(machine: Machine) -> None:
@@ -95,7 +95,7 @@ def test_addresses_of_this_machine_and_of_everybody(machine: Machine) -> None:
     assert [own] * 5 == [
         sentence(machine, address) for address in ("10.5.0.5", "127.0.0.1", "::1", "fd00:188::112", "0.0.0.0")
     ]
-    said = f"leaves by {LAN} to everybody on the LAN, because it is its broadcast address"
+    said = f"leaves by {LAN} to everybody on the LAN, because it is the broadcast address there"
     assert [said] * 2 == [sentence(machine, "10.5.0.255"), sentence(machine, "192.168.188.255")]
     assert [ACTIVE] * 2 == [sentence(machine, address) for address in ("224.0.0.251", "255.255.255.255")]
     multicast = '[lan]\nmulticast = true\nexclude_interfaces = ["uplink0"]\n'
@@ -125,13 +125,13 @@ def test_routes_and_rules_of_others(machine: Machine) -> None:
     )
     refused = f"is refused by the route {{}} in table {MIRROR}"
     assert {
-        "203.0.113.7": "leaves by uplink0 through the router 10.77.0.1, because the VPN's tables have no route to it",
+        "203.0.113.7": f"leaves by uplink0 through the router 10.77.0.1, {NOTHING}",
         "198.51.100.7": refused.format("unreachable 198.51.100.0/24 proto boot scope global"),
         "198.51.101.7": refused.format("blackhole 198.51.101.0/24 proto boot scope global"),
         "198.51.102.7": refused.format("prohibit 198.51.102.0/24 proto boot scope global"),
         "2001:db8::7": refused.format("unreachable 2001:db8::/32 dev lo proto boot metric 1024 pref medium"),
         "198.18.0.7": f"leaves by {LAN} through the router 192.168.188.1, because table {MIRROR} has 198.18.0.0/15, "
-        "which is not ours",
+        "which fz-iproute did not add",
         "192.0.2.7": f"leaves by {LAN} to the LAN, because no rule before 50 leads to the VPN's tables",
         "10.99.0.7": f"goes into the tunnel, because table 77 has 10.99.0.0/16 dev {TUNNEL} proto boot scope link",
         "192.0.3.7": "is refused (prohibit) by rule 60",
@@ -152,20 +152,20 @@ def test_routes_and_rules_of_others(machine: Machine) -> None:
 
 def test_where_no_rule_leads_to_a_route_there_is_no_way(machine: Machine) -> None:
     machine.batch([f"{option}rule del pref 32766" for option in ("", "-6 ")])
-    assert "has no way: no rule leads to a route" == sentence(machine, "8.8.8.8", "--mark", hex(MARK))
-    assert "has no way: no rule leads to a route" == sentence(machine, "2600::1", "--mark", hex(MARK))
+    assert "cannot be sent: no rule leads to a route" == sentence(machine, "8.8.8.8", "--mark", hex(MARK))
+    assert "cannot be sent: no rule leads to a route" == sentence(machine, "2600::1", "--mark", hex(MARK))
 
 
 def test_packets_with_a_source_and_a_device(machine: Machine) -> None:
     machine.sysctl("net.ipv4.ip_forward", 1)
     machine.sysctl("net.ipv4.conf.all.rp_filter", 0)
     machine.sysctl(f"net.ipv4.conf.{LAN}.rp_filter", 0)
-    assert "cannot be sent: its source is no address of this machine" == sentence(
+    assert "cannot be sent: its source is not an address of this machine" == sentence(
         machine, "8.8.8.8", "--from", "9.9.9.9"
     )
     assert ACTIVE == sentence(machine, "8.8.8.8", "--from", "192.168.188.112")
     assert ACTIVE == sentence(machine, "8.8.8.8", "--from", "192.168.188.50", "--iif", LAN)
-    bound = f"leaves by {LAN}, to which the sender is bound: no route is asked"
+    bound = f"leaves by {LAN}, because the sender is bound to it: no route is used"
     assert bound == sentence(machine, "224.0.0.251", "--oif", LAN)
     assert "leaves by uplink0 through the router 10.77.0.1" in sentence(machine, "8.8.8.8", "--oif", "uplink0")
 

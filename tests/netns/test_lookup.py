@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fz_iproute.diagnosis import lookup
-from fz_iproute.diagnosis.lookup import Decision, Packet, Tables
+from fz_iproute.diagnosis.lookup import Decision, Fib, Packet
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.model import Link, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family
@@ -260,10 +260,10 @@ def compare(land: Namespace, family: Family) -> int:
         answers = ask(land, family, lines)
         if world == read(land, family):  # the multicast routes of a device come when it has a carrier
             break
-    tables = Tables({table: {family: found} for table, found in world.routes})
+    fib = Fib({table: {family: found} for table, found in world.routes})
     compared = 0
     for number, (words, packet) in enumerate(asked):
-        decision = lookup.decide(packet, world.rules, tables, world.links)
+        decision = lookup.decide(packet, world.rules, fib, world.links)
         way, match = answers[2 * number : 2 * number + 2]
         if decision.doubts:
             continue

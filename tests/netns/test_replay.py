@@ -165,9 +165,9 @@ def test_a_command_that_had_worked_and_is_refused_is_told_of_and_the_rest_is_don
         f"{here[0]}  # then worked; now refused: RTNETLINK answers: File exists",
         f'{here[1]}  # then worked; now refused: Cannot find device "gone"',
         f"{here[2]}  # then refused: other words; now refused: RTNETLINK answers: No such process",
-        "# 5 commands: 2 as recorded, 2 had worked and did not work now, 1 different in another way",
+        "# 5 commands: 2 as recorded, 2 worked then and did not work now, 1 different in another way",
     ] == done.stdout.splitlines()
-    assert [*here[:1], *here, "error: 2 of 5 commands had worked, and did not work now"] == done.stderr.splitlines()
+    assert [*here[:1], *here, "error: 2 of 5 commands worked then, and did not work now"] == done.stderr.splitlines()
     assert ["10.1.0.0/24", "10.4.0.0/24"] == [line.split()[0] for line in lab.routes("inet")]
 
 

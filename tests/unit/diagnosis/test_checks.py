@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from fz_iproute.diagnosis.checks import CHECKS, Finding, examine
+from fz_iproute.diagnosis.checks import CHECKS, examine
+from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.mirror.config import FIREZONE_MARK, Config, replace
 from fz_iproute.mirror.model import Mark, Route, Rule
@@ -94,13 +95,13 @@ def only(name: str, subject: Machine) -> list[Finding]:
 def test_a_healthy_machine_has_no_troubles() -> None:
     found = examine(machine())
     assert {} == troubles(found)
-    assert list(CHECKS) == [each.name for each in found]
+    assert [check.name for check in CHECKS] == [each.name for each in found]
 
 
 def test_whatever_is_not_well_says_why_and_every_name_is_a_check() -> None:
     found = examine(machine(rules=rules(lookup(254, 10)), sysctls={"ipv4/conf/eth0/rp_filter": "1"}))
     for each in found:
-        assert each.name in CHECKS
+        assert each.name in {check.name for check in CHECKS}
         if each.level in ("warning", "failure"):
             assert each.why
             assert each.remedy
@@ -250,10 +251,10 @@ def test_without_ip_the_rest_is_looked_at() -> None:
     recording = Recording("2026-01-02T03:04:05Z", {}, "", {}, {}, whole.facts)
     found = examine(Machine(recording, Config(), None, {}))
     levels = {each.name: each.level for each in found}
-    assert list(CHECKS) == list(levels)
+    assert [check.name for check in CHECKS] == list(levels)
     assert "failure" == levels["ip"]
     assert {"ok"} == {levels[name] for name in ("permission", "config", "rt_tables")}
-    assert {"info"} == {level for name, level in levels.items() if CHECKS[name].needs_ip and name != "ip"}
+    assert {"info"} == {levels[check.name] for check in CHECKS if check.needs_ip}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fz_iproute.diagnosis.lookup import Decision, Packet, Tables, decide
+from fz_iproute.diagnosis.lookup import Decision, Fib, Packet, decide
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import Family, Prefix
 from tests.unit.routes import LINKS, gatewayed, lookup, route, tunnel
@@ -24,11 +24,11 @@ def packet(dst: str, **fields: Any) -> Packet:
 
 def way(asked: Packet, rules: list[Rule], tables: dict[int, list[Route]], **down: bool) -> Decision:
     links = LINKS | {name: LINKS[name]._replace(up=False) for name in down}
-    return decide(asked, rules, Tables({table: {asked.family: found} for table, found in tables.items()}), links)
+    return decide(asked, rules, Fib({table: {asked.family: found} for table, found in tables.items()}), links)
 
 
 def verdicts(decision: Decision) -> list[str]:
-    return [step.verdict for step in decision.steps]
+    return [step.result for step in decision.steps]
 
 
 def test_every_rule_is_told_until_one_decides() -> None:
