@@ -3,17 +3,15 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from collections.abc import Iterable
+from typing import Any
 
 from fz_iproute.errors import UsageError
 
 
-def write(text: str) -> None:
-    """Print the text and a newline."""
-    with _stdout() as stdout:
-        stdout.write(f"{text}\n")
+def write(text: str) -> bool:
+    """Print the text and a newline. False if nobody reads it, which is no error (`plan | head`)."""
+    return _send(f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def write_json(document: dict[str, Any]) -> None:
@@ -22,21 +20,20 @@ def write_json(document: dict[str, Any]) -> None:
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Print lines for a shell: every byte as it is."""
-    with _stdout() as stdout:
-        stdout.buffer.writelines(f"{line}\n".encode("utf-8", "surrogateescape") for line in lines)
+    """Print lines for a shell, with every byte as it is."""
+    _send("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
 
 
-@contextmanager
-def _stdout() -> Iterator[TextIO]:
-    """UsageError if stdout cannot be written to. A reader that has stopped reading (`plan | head`) is no error."""
+def _send(data: bytes) -> bool:
     if sys.stdout is None:
-        raise UsageError("stdout is closed, and this has something to print")
+        raise UsageError("stdout is closed, but this verb prints something; give it a stdout such as /dev/null")
     try:
-        yield sys.stdout
-        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
     except OSError as error:
         # Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise UsageError(f"stdout: {error.strerror}") from None
+        return False
+    return True

@@ -17,6 +17,7 @@ from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.source import chosen_source
 
+_STDOUT = 1
 _CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
 
 
@@ -43,8 +44,9 @@ def run(arguments: Namespace, log: Log) -> int:
 def _watch(ip: TalkingIp, reader: Reader, config: Config) -> None:
     gc.enable()
     with resizes() as resized:
-        for _ in changes(ip, resized):
-            write(f"{_CLEAR}{_picture(reader, config)}")
+        for _ in changes(ip, resized, _STDOUT):
+            if not write(f"{_CLEAR}{_picture(reader, config)}"):
+                return
             ip.hang_up()  # a running `ip` keeps the old name of a renamed interface
 
 

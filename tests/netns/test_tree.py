@@ -5,10 +5,12 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import DEADLINE, LAN, MIRROR, Machine, wait_until
+from tests.netns.namespace import DEADLINE, LAN, MIRROR, PROGRAM, Machine, wait_until
 
 COLOUR = re.compile(r"\x1b\[\d*m")
 CLEAR = "\x1b[H\x1b[2J"
@@ -40,8 +42,10 @@ class Terminal:
         self.shown = ""
 
     def read(self, seconds: float = 0.0) -> str:
-        """All that it has shown so far."""
-        while select.select([self._fd], [], [], seconds)[0]:
+        """All that it has shown so far. Ends even if the program never stops drawing."""
+        for _ in range(100):
+            if not select.select([self._fd], [], [], seconds)[0]:
+                break
             try:
                 part = os.read(self._fd, 1 << 16)
             except OSError:  # nobody has it open any more
@@ -206,12 +210,55 @@ def test_it_is_drawn_once_from_a_snapshot(machine: Machine, tmp_path: Path) -> N
     assert machine.fz("status") == machine.fz("status", "--watch", "--snapshot", str(path))
 
 
-def test_a_monitor_that_ends_is_told(machine: Machine, tmp_path: Path) -> None:
-    """Not a picture that never changes again."""
-    fake = tmp_path / "ip"
+def with_monitor(folder: Path, script: str) -> str:
+    """A folder for PATH, with an `ip` that runs the script instead of `ip monitor`; $real is the real `ip`."""
+    fake = folder / "ip"
     real = shutil.which("ip")
-    fake.write_text(f'#!/bin/sh\ncase "$*" in *monitor*) echo oops >&2; exit 1 ;; esac\nexec {real} "$@"\n')
+    fake.write_text(f'#!/bin/sh\nreal={real}\ncase "$*" in *monitor*) {script} ;; esac\nexec $real "$@"\n')
     fake.chmod(0o755)
-    done = machine.fz_done("status", "--watch", path=str(tmp_path))
+    return str(folder)
+
+
+def test_the_end_of_the_monitor_ends_it_with_an_error(machine: Machine, tmp_path: Path) -> None:
+    """Otherwise the picture would never change again."""
+    done = machine.fz_done("status", "--watch", path=with_monitor(tmp_path, "echo oops >&2; exit 1"))
     assert 6 == done.returncode
     assert "error: ip monitor has ended: oops\n" == done.stderr
+
+
+def test_an_error_of_the_monitor_is_one_event(machine: Machine, tmp_path: Path) -> None:
+    """Left unread on stderr, it would wake the program for ever."""
+    words = "netlink receive error No buffer space available (105)"
+    folder = with_monitor(tmp_path, f"echo {shlex.quote(words)} >&2")
+    path = f"{folder}:{os.environ['PATH']}"
+    with terminal(machine, "status", "--watch", columns=200, PATH=path) as made:
+        wait_until(lambda: "= in step" in made.read(), "the first picture")
+        wait_until(lambda: made.read() == made.read(0.5), "it draws nothing while nothing changes", 10)
+        machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link"])
+        wait_until(lambda: "+ 10.50.0.0/16" in made.read().rpartition(CLEAR)[2], "the picture after a change")
+
+
+# As the program itself, and then what is left of its state.
+REPORT_COLLECTOR = """
+import gc, sys
+from fz_iproute.cli import main
+code = main(sys.argv[1:])
+print("collects garbage" if gc.isenabled() else "collects none", file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_it_ends_when_nobody_reads_it_and_collects_its_garbage_until_then(machine: Machine) -> None:
+    """As in `status --watch | head -1`, in a network where nothing changes."""
+    argv = [sys.executable, "-c", REPORT_COLLECTOR, *machine.fz_argv("status", "--watch")[len(PROGRAM) :]]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(argv, **pipes, **machine.fz_options())
+    assert process.stdout and process.stderr
+    with process.stderr as stderr:
+        with process.stdout as stdout:
+            assert stdout.readline()
+        try:
+            assert 0 == process.wait(DEADLINE)
+        finally:
+            process.kill()
+        assert b"collects garbage\n" == stderr.read()
