@@ -1,6 +1,8 @@
 """`status`: the tunnel, its rules, and every route with its verdict. It changes nothing."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.shadow import Shadow, shadows
@@ -114,8 +116,10 @@ def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
     here = goal.contents[family][mirror]
     ours = set(here.ours)
     wanted = set(here.wanted)
-    gone = [route for route in here.ours if route not in wanted and not tunnel.is_tunnel_route(route)]
-    superseded = {route.dst: route for route in gone}
+    stale: dict[str, list[Route]] = defaultdict(list)
+    for route in here.ours:
+        if route not in wanted and not tunnel.is_tunnel_route(route):
+            stale[route.dst].append(route)
     refused = {}
     for route, refusal, warning, _ in goal.judged[family].verdicts:
         if refusal:
@@ -123,11 +127,12 @@ def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
             yield Line(family, "skipped", mirror, route, refusal)
         elif route in ours:
             yield Line(family, "in step", mirror, route, warning)
-        elif old := superseded.pop(route.dst, None):
+        elif stale[route.dst]:
+            old = stale[route.dst].pop(0)
             yield Line(family, "changed", mirror, route, f"the copy has {route.changed_from(old)}")
         else:
             yield Line(family, "missing", mirror, route, warning)
-    for route in superseded.values():
+    for route in chain.from_iterable(stale.values()):
         yield Line(family, "stale", mirror, route, refused.get(route, "main has no such route"))
     for table, found in goal.contents[family].items():
         if table != mirror:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,9 @@ def test_root_does_not_trust_a_journal_that_everybody_may_write(world: World) ->
 def test_a_pipe_is_no_journal(world: World) -> None:
     os.mkfifo(world.folder / "fifo")
     assert 2 == world.run("replay", str(world.folder / "fifo")).code
+
+
+def test_a_long_replay_collects_its_garbage(world: World) -> None:
+    code = "import gc, sys; from fz_iproute.cli import main; main(sys.argv[1:]); print(gc.isenabled())"
+    done = world.run("replay", journal(world, HEADING, ADD), program=[sys.executable, "-c", code])
+    assert "True" == done.out.splitlines()[-1]
