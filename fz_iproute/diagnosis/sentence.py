@@ -102,15 +102,10 @@ def _why_out(case: Case, route: Route) -> str:
 
 def _lan(case: Case) -> Verdict | None:
     """The verdict on the LAN route with the longest prefix that covers the destination."""
-    packet = case.packet
-    host = Prefix.of_host(packet.family, packet.dst)
-    found = None
-    longest = -1
-    for verdict in case.goal.judged[packet.family].verdicts:
-        prefix = Prefix.of_route(verdict.route.dst, packet.family)
-        if prefix.length > longest and prefix.covers(host):
-            found, longest = verdict, prefix.length
-    return found
+    family, host = case.packet.family, Prefix.of_host(case.packet.family, case.packet.dst)
+    verdicts = [(Prefix.of_route(each.route.dst, family), each) for each in case.goal.judged[family].verdicts]
+    covering = [(prefix.length, verdict) for prefix, verdict in verdicts if prefix.covers(host)]
+    return max(covering, key=lambda both: both[0])[1] if covering else None
 
 
 def step_text(step: Step) -> str:

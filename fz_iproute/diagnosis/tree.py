@@ -49,13 +49,13 @@ def _family(found: Status, family: Family, width: int | None, colour: bool) -> I
 
 
 def _rule(line: RuleLine, width: int | None, colour: bool) -> Iterator[str]:
-    mark = _MARKS[line.verdict]
+    mark = _MARKS[line.state]
     yield _painted(f"{mark} {line.rule.priority:<5}  {line.rule}", mark, width, colour)
 
 
 def _routes(lines: list[Line], width: int | None, colour: bool) -> Iterator[str]:
     for line in lines:
-        mark = _MARKS[line.verdict]
+        mark = _MARKS[line.state]
         text = f"         {mark} {line.route}"
         reason = f"  # {printable(line.reason)}" if line.reason else ""
         if reason and width and len(text) + len(reason) > width:

@@ -3,7 +3,6 @@
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,18 +49,27 @@ def run(arguments: Namespace, log: Log) -> int:
 
 def _of_this_machine(path: Path | None, netns: str | None, trace: Callable[[str], None] | None) -> list[Finding]:
     """What cannot be read is a finding, not an error."""
-    error = ""
+    config, errors = Config(), {}
     try:
         config = load(path, suspicious=True)
-    except UsageError as refused:
-        config, error = Config(), str(refused)
-    recorded = _recorded(config, path, netns, trace)
-    if error:
-        recorded = _with_fact(recorded, "config.error", error)
+    except UsageError as error:
+        errors["config.error"] = str(error)
+    recorded = take_without_ip(config, path, netns)
     try:
-        return examine(_machine(recorded, config))
-    except ReadFailed as failed:
-        return examine(Machine(_with_fact(recorded, "ip.error", str(failed)), config, None, {}))
+        ip = Ip(netns, trace)
+        try:
+            recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version()})
+            recorded = take(ip, config, path, netns)
+        finally:
+            ip.abandon()
+        return examine(_machine(_with(errors, recorded), config))
+    except (IpUnusable, ReadFailed) as error:
+        errors["ip.error"] = str(error)
+        return examine(Machine(_with(errors, recorded), config, None, {}))
+
+
+def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:
+    return replace(recorded, facts={**recorded.facts, **errors})
 
 
 def _of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
@@ -71,29 +79,7 @@ def _of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
         return examine(_machine(recorded, config))
 
 
-def _recorded(config: Config, path: Path | None, netns: str | None, trace: Callable[[str], None] | None) -> Recording:
-    ip = None
-    try:
-        ip = Ip(netns, trace)
-        return take(ip, config, path, netns)
-    except (IpUnusable, ReadFailed) as error:
-        found = take_without_ip(config, path, netns)
-        with suppress(IpUnusable):
-            if ip:
-                found = replace(found, versions={**found.versions, "ip": ip.version()})
-        return _with_fact(found, "ip.error", str(error))
-    finally:
-        if ip:
-            ip.abandon()
-
-
-def _with_fact(recorded: Recording, name: str, value: str) -> Recording:
-    return replace(recorded, facts={**recorded.facts, name: value})
-
-
 def _machine(recorded: Recording, config: Config) -> Machine:
-    if "ip.error" in recorded.facts:
-        return Machine(recorded, config, None, {})
     ip = RecordedIp(recorded)
     snapshot = Reader(ip, config).read()
     with shape_is_known():

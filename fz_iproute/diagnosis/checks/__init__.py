@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.checks import lan, leaks, others, tool, vpn
-from fz_iproute.diagnosis.checks.finding import Finding, Found
+from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.machine import Machine
 
 
@@ -12,7 +12,7 @@ class Check(NamedTuple):
     """`look` yields at least one finding: that all is well, if so."""
 
     name: str
-    look: Callable[[Machine], Iterator[Found]]
+    look: Callable[[Machine], Iterator[Finding]]
     needs_ip: bool = True
 
 
@@ -40,13 +40,13 @@ CHECKS = (
 
 def examine(machine: Machine) -> list[Finding]:
     """Run every check."""
-    return [Finding(check.name, *found) for check in CHECKS for found in _findings(check, machine)]
+    return [found._replace(name=check.name) for check in CHECKS for found in _findings(check, machine)]
 
 
-def _findings(check: Check, machine: Machine) -> list[Found]:
+def _findings(check: Check, machine: Machine) -> list[Finding]:
     if check.needs_ip and machine.snapshot is None:
-        return [Found("info", "could not look: ip does not answer")]
+        return [Finding("info", "could not look: ip does not answer")]
     try:
         return list(check.look(machine))
     except (ValueError, TypeError) as error:  # somebody may have edited the snapshot
-        return [Found("info", f"could not look: {error}")]
+        return [Finding("info", f"could not look: {error}")]

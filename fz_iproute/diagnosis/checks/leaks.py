@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
+from fz_iproute.diagnosis.checks.finding import Finding, or_ok, some
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, way_past
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, host_in, shown
@@ -13,20 +13,20 @@ from fz_iproute.mirror.prefix import Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN
 
 
-def ipv6_leak(machine: Machine) -> Iterator[Found]:
+def ipv6_leak(machine: Machine) -> Iterator[Finding]:
     """If the tunnel takes all IPv4, IPv6 does not leave around it."""
     if "inet" not in machine.families or not machine.has_internet("inet"):
-        yield Found("ok", "the Internet Resource is not active for IPv4")
+        yield Finding("ok", "the Internet Resource is not active for IPv4")
         return
     decision = machine.way("inet6") if "inet6" in machine.families else None
     if not decision or machine.is_tunnelled(decision) or decision.outcome != "unicast":
-        yield Found("ok", "no IPv6 gets around the tunnel")
+        yield Finding("ok", "no IPv6 gets around the tunnel")
         return
     devices = " ".join(decision.devices)
     seen = f"IPv4 goes into the tunnel, but {shown(decision.steps[-1].rule)} sends IPv6 out of {devices}"
     why = "every site that has IPv6 sees the machine's own address, and the network sees the traffic"
     is_wanted = machine.config.manages and machine.config.tunnel.internet_leak == "allow"
-    yield Found("info" if is_wanted else "failure", seen, why, _leak_remedy(machine, decision))
+    yield Finding("info" if is_wanted else "failure", seen, why, _leak_remedy(machine, decision))
 
 
 def _leak_remedy(machine: Machine, decision: Decision) -> str:
@@ -46,10 +46,10 @@ def _leak_remedy(machine: Machine, decision: Decision) -> str:
     return " && ".join(steps)
 
 
-def rp_filter(machine: Machine) -> Iterator[Found]:
+def rp_filter(machine: Machine) -> Iterator[Finding]:
     """Strict rp_filter drops no packet whose answer takes another way."""
     if not any(name.endswith("/rp_filter") for name in machine.recording.sysctls):
-        yield Found("info", "could not look: the sysctls cannot be read")
+        yield Finding("info", "could not look: the sysctls cannot be read")
         return
     found = [*_cut_off_client(machine), *_cut_off_lans(machine)] if "inet" in machine.families else ()
     yield from or_ok(found, "no interface drops packets because their answers take another way")
@@ -61,20 +61,20 @@ def _uplinks(machine: Machine) -> set[str]:
     return set(marked.devices) - machine.goal.tunnels if machine.has_internet("inet") else set()
 
 
-def _cut_off_client(machine: Machine) -> Iterator[Found]:
+def _cut_off_client(machine: Machine) -> Iterator[Finding]:
     for device in sorted(_uplinks(machine)):
         if not _is_strict(machine, device):
             continue
         seen = f"{device}, by which the VPN's client sends, has strict rp_filter"
         if max(_sysctls(machine, device, "src_valid_mark")):
             why = "src_valid_mark = 1 helps only if a firewall restores the mark of packets that arrive"
-            yield Found("warning", seen, why, _loosened(machine, device))
+            yield Finding("warning", seen, why, _loosened(machine, device))
         else:
             why = "it drops the answers of the VPN's servers: unmarked packets to them would go into the tunnel"
-            yield Found("failure", seen, why, _loosened(machine, device))
+            yield Finding("failure", seen, why, _loosened(machine, device))
 
 
-def _cut_off_lans(machine: Machine) -> Iterator[Found]:
+def _cut_off_lans(machine: Machine) -> Iterator[Finding]:
     lost: dict[str, list[str]] = defaultdict(list)
     others = machine.goal.tunnels | _uplinks(machine)
     for route in machine.tables.get(MAIN, {}).get("inet", ()):
@@ -85,7 +85,7 @@ def _cut_off_lans(machine: Machine) -> Iterator[Found]:
     for device, destinations in lost.items():
         why = "the answers to hosts there go into the tunnel, so the kernel drops what these hosts send"
         seen = f"{device} has strict rp_filter, and {some(destinations)} is not mirrored"
-        yield Found("warning", seen, why, _loosened(machine, device))
+        yield Finding("warning", seen, why, _loosened(machine, device))
 
 
 def _is_strict(machine: Machine, device: str) -> bool:
@@ -104,11 +104,11 @@ def _loosened(machine: Machine, device: str) -> str:
     return machine.inside(f"sysctl -w {shlex.quote(f'{name}=2')}")
 
 
-def dns(machine: Machine) -> Iterator[Found]:
+def dns(machine: Machine) -> Iterator[Finding]:
     """Questions for names go into the tunnel like everything else."""
     path, servers = _resolvers(machine)
     if not path:
-        yield Found("info", "could not look: /etc/resolv.conf cannot be read")
+        yield Finding("info", "could not look: /etc/resolv.conf cannot be read")
         return
     seen = f"{path}: {', '.join(servers) or 'no server'}"
     yield from or_ok(_servers_in_lan(machine, path, servers), seen)
@@ -131,7 +131,7 @@ def _nameservers(text: str) -> list[str]:
     return [words[1].partition("%")[0] for words in lines if len(words) > 1 and words[0] == "nameserver"]
 
 
-def _servers_in_lan(machine: Machine, path: str, servers: Sequence[str]) -> Iterator[Found]:
+def _servers_in_lan(machine: Machine, path: str, servers: Sequence[str]) -> Iterator[Finding]:
     for server in servers:
         try:
             host = Prefix.parse(str(ip_address(server)))
@@ -149,4 +149,4 @@ def _servers_in_lan(machine: Machine, path: str, servers: Sequence[str]) -> Iter
                 remedy = f"resolvectl dns {' '.join(decision.devices)} ADDRESS, with a server behind the tunnel"
             else:
                 remedy = f"in {path}: nameserver ADDRESS, with a server behind the tunnel, instead of {server}"
-            yield Found("warning", f"{path}: {server} is in the mirrored LAN {lan}", why, remedy)
+            yield Finding("warning", f"{path}: {server} is in the mirrored LAN {lan}", why, remedy)

@@ -4,7 +4,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
+from fz_iproute.diagnosis.checks.finding import Finding, or_ok, some
 from fz_iproute.diagnosis.checks.others import KNOWN_VPNS
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, host_in, shown
@@ -13,37 +13,37 @@ from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN
 
 
-def tunnel(machine: Machine) -> Iterator[Found]:
+def tunnel(machine: Machine) -> Iterator[Finding]:
     """The configured interface exists and is up."""
     name = machine.config.tunnel.interface
     link = machine.seen.links.get(name)
     if link and link.up:
-        yield Found("ok", f"{name} is up")
+        yield Finding("ok", f"{name} is up")
     elif link:
         why = "the kernel has removed its routes: packets for the VPN go elsewhere or nowhere"
-        yield Found("failure", f"{name} is down", why, machine.ip("inet", f"link set {shlex.quote(name)} up"))
+        yield Finding("failure", f"{name} is down", why, machine.ip("inet", f"link set {shlex.quote(name)} up"))
     elif others := sorted(machine.goal.tunnels & machine.seen.links.keys()):
         why = "the VPN's table leads into another interface than the configured one"
         remedy = machine.setting("tunnel", f'interface = "{others[0]}"')
-        yield Found("failure", f"there is no {name}, but {others[0]} carries the VPN", why, remedy)
+        yield Finding("failure", f"there is no {name}, but {others[0]} carries the VPN", why, remedy)
     else:
         why = "the VPN is not running, or its interface has another name"
         setting = machine.setting("tunnel", 'interface = "NAME"')
         remedy = f"start the VPN's client, or {setting}"
-        yield Found("failure", f"there is no {name}", why, remedy)
+        yield Finding("failure", f"there is no {name}", why, remedy)
 
 
-def rules(machine: Machine) -> Iterator[Found]:
+def rules(machine: Machine) -> Iterator[Finding]:
     """Each table of the VPN has one rule, in the right order, and no other rule takes its packets."""
     leading = [rule for rule in machine.seen.rules if rule.table in machine.goal.layout.tables]
     if not leading and machine.config.tunnel.interface not in machine.seen.links:
-        yield Found("info", "no rule leads to the VPN's table, and there is no tunnel")
+        yield Finding("info", "no rule leads to the VPN's table, and there is no tunnel")
         return
     found = (each for family in machine.families for each in _rule_problems(machine, family))
     yield from or_ok(found, ", ".join(f"{rule.family} {shown(rule)}" for rule in leading))
 
 
-def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
+def _rule_problems(machine: Machine, family: Family) -> Iterator[Finding]:
     tables = machine.goal.layout.tables
     rules = [rule for rule in machine.seen.rules if rule.family == family]
     first = {rule.table: rule for rule in reversed(rules) if rule.table in tables}
@@ -58,10 +58,10 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
         if is_needed and table not in first:
             remedy = machine.fz_iproute("sync") if machine.config.manages else machine.addition(family, table)
             why = "no packet uses the routes in there"
-            yield Found("failure", f"no rule looks up table {table} ({family})", why, remedy)
+            yield Finding("failure", f"no rule looks up table {table} ({family})", why, remedy)
     for rule in _repeated(rules, tables):
         why = "if somebody deletes one of them, the other one stays in force"
-        yield Found("warning", f"{shown(rule)} ({family}) is there twice", why, machine.deletion(rule))
+        yield Finding("warning", f"{shown(rule)} ({family}) is there twice", why, machine.deletion(rule))
     yield from _wrong_order(machine, family, [first[table] for table in tables if table in first])
     for table in tables:
         if table in first:
@@ -78,7 +78,7 @@ def _repeated(rules: Iterable[Rule], tables: Iterable[int]) -> Iterator[Rule]:
         known.add(content)
 
 
-def _wrong_order(machine: Machine, family: Family, leading: list[Rule]) -> Iterator[Found]:
+def _wrong_order(machine: Machine, family: Family, leading: list[Rule]) -> Iterator[Finding]:
     """`leading` is the first rule to each table of the VPN, in the order that the layout wants."""
     if [rule.priority for rule in leading] == sorted(rule.priority for rule in leading):
         return
@@ -89,13 +89,13 @@ def _wrong_order(machine: Machine, family: Family, leading: list[Rule]) -> Itera
     ]
     remedy = machine.fz_iproute("sync") if machine.config.manages else " && ".join(moves)
     why = "the kernel must ask the VPN's own routes first, then the LAN, then the default route into the tunnel"
-    yield Found("failure", f"out of order ({family}): {', '.join(map(shown, leading))}", why, remedy)
+    yield Finding("failure", f"out of order ({family}): {', '.join(map(shown, leading))}", why, remedy)
 
 
 _LINK_LOCAL = Prefix.parse("fe80::/10")
 
 
-def _taken_before(machine: Machine, family: Family, table: int) -> Iterator[Found]:
+def _taken_before(machine: Machine, family: Family, table: int) -> Iterator[Finding]:
     """Routes in a table of the VPN whose packets an earlier rule takes."""
     taken: dict[Rule, list[str]] = defaultdict(list)
     for route in machine.routes(table, family):
@@ -112,7 +112,7 @@ def _taken_before(machine: Machine, family: Family, table: int) -> Iterator[Foun
         takes_all = "default" in destinations or not (rule.dst or rule.mark or rule.src)
         seen = f"{shown(rule)} ({family}) takes packets to {some(destinations)}, which table {table} has routes for"
         why = "the kernel asks this rule before the VPN's, so the packets never get there"
-        yield Found("failure" if takes_all else "warning", seen, why, way_past(machine, rule, table))
+        yield Finding("failure" if takes_all else "warning", seen, why, way_past(machine, rule, table))
 
 
 def rule_in_front(machine: Machine, decision: Decision, table: int) -> Rule | None:
@@ -134,7 +134,7 @@ def way_past(machine: Machine, rule: Rule, table: int) -> str:
     return f"{machine.addition(rule.family, table)} && {machine.deletion(late)}"
 
 
-def mark(machine: Machine) -> Iterator[Found]:
+def mark(machine: Machine) -> Iterator[Finding]:
     """Packets with the VPN's mark do not go into the tunnel."""
     found = (each for family in machine.families for each in _mark_problems(machine, family))
     yield from or_ok(
@@ -142,7 +142,7 @@ def mark(machine: Machine) -> Iterator[Found]:
     )
 
 
-def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
+def _mark_problems(machine: Machine, family: Family) -> Iterator[Finding]:
     mark = machine.config.tunnel.fwmark
     decision = machine.way(family, mark=mark.value)
     if not decision.steps or decision.steps[-1].result != "decides":
@@ -157,9 +157,9 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
             remedy = machine.setting("tunnel", f'fwmark = "{rule.mark}"')
         else:
             remedy = machine.deletion(rule)
-        yield Found("failure", f"{shown(rule)} sends packets marked {mark} into the tunnel", why, remedy)
+        yield Finding("failure", f"{shown(rule)} sends packets marked {mark} into the tunnel", why, remedy)
     elif rule.mark and not rule.inverted and rule.table in KNOWN_VPNS:
         why = "the bits of the two marks overlap, so the other VPN takes the packets of this one"
         other = KNOWN_VPNS[rule.table]
         seen = f"{shown(rule)} ({family}) of {other.name} takes packets marked {mark}"
-        yield Found("warning", seen, why, other.end(machine))
+        yield Finding("warning", seen, why, other.end(machine))

@@ -9,7 +9,7 @@ from tests.unit.routes import route, snapshot
 
 
 @pytest.mark.parametrize(
-    ("main", "verdicts"),
+    ("main", "states"),
     [
         ([], ["stale", "stale"]),
         ([route("10.1.0.0/16", "wlan0")], ["changed", "stale"]),
@@ -17,8 +17,8 @@ from tests.unit.routes import route, snapshot
     ],
     ids=["none is left", "one is left", "both have changed"],
 )
-def test_each_of_two_stale_copies_of_one_prefix_is_shown(main: list[Route], verdicts: list[str]) -> None:
+def test_each_of_two_stale_copies_of_one_prefix_is_shown(main: list[Route], states: list[str]) -> None:
     copies = [route("10.1.0.0/16", "eth0"), route("10.1.0.0/16", "eth1", metric=5)]
     lines = status(Config(), snapshot(main, copies)).lan
-    assert verdicts == [line.verdict for line in lines]
+    assert states == [line.state for line in lines]
     assert len({line.route for line in lines}) == 2
