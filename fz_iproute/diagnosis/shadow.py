@@ -20,14 +20,14 @@ def shadows(goal: Desired, family: Family) -> Iterator[Shadow]:
     here = goal.contents[family][goal.layout.user]
     routes = [*here.others, *here.wanted, *here.ours]
     copies = set(goal.judged[family].wanted)
-    claims = PrefixSet(explicit((route for route in routes if route not in copies), family))
+    prefixes = PrefixSet(explicit((route for route in routes if route not in copies), family))
     lans = dict.fromkeys(
         Prefix.of_route(verdict.route.dst, family)
         for verdict in goal.judged[family].verdicts
         if not verdict.refusal or verdict.claim
     )
     for lan in lans:
-        if claim := claims.covering(lan):
-            yield Shadow(lan, claim, whole=True)
-        for claim in sorted(claims.inside(lan)):
-            yield Shadow(lan, claim, whole=False)
+        if around := prefixes.covering(lan):
+            yield Shadow(lan, around, whole=True)
+        for inside in sorted(prefixes.inside(lan)):
+            yield Shadow(lan, inside, whole=False)

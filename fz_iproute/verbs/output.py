@@ -3,15 +3,15 @@
 import json
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
 
 from fz_iproute.errors import UsageError
 
 
 def write(text: str) -> bool:
     """Print the text and a newline. False if nobody reads it, which is no error (`plan | head`)."""
-    return _send(f"{text}\n".encode("utf-8", "backslashreplace"))
+    return _sent(lambda stdout: stdout.write(f"{text}\n"))
 
 
 def write_json(document: dict[str, Any]) -> None:
@@ -21,15 +21,16 @@ def write_json(document: dict[str, Any]) -> None:
 
 def write_lines(lines: Iterable[str]) -> None:
     """Print lines for a shell, with every byte as it is."""
-    _send("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    _sent(lambda stdout: stdout.buffer.write(data))
 
 
-def _send(data: bytes) -> bool:
+def _sent(send: Callable[[TextIO], object]) -> bool:
     if sys.stdout is None:
         raise UsageError("stdout is closed, but this verb prints something; give it a stdout such as /dev/null")
     try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        send(sys.stdout)
+        sys.stdout.flush()
     except OSError as error:
         # Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
