@@ -79,8 +79,9 @@ def _cut_off_lans(machine: Machine) -> Iterator[Finding]:
     others = machine.goal.tunnels | _uplinks(machine)
     for route in machine.tables.get(MAIN, {}).get("inet", ()):
         for device in route.attributes.devices if route.attributes.on_link else ():
-            is_lost = device not in others and machine.is_tunnelled(machine.way("inet", host_in(route, "inet")))
-            if is_lost and _is_strict(machine, device):
+            if device in others or not _is_strict(machine, device):
+                continue
+            if machine.is_tunnelled(machine.way("inet", host_in(route, "inet"))):
                 lost[device].append(route.dst)
     for device, destinations in lost.items():
         why = "the answers to hosts there go into the tunnel, so the kernel drops what these hosts send"
