@@ -8,12 +8,12 @@ from fz_iproute.cli import main
 
 
 def run() -> None:
-    """Run the command line, and end."""
+    """Run the command line and exit with its code."""
     code = main()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError):  # closed by whoever has started us
+        with suppress(AttributeError, OSError):  # the stream may be closed
             stream.flush()
-    # Python would take itself apart object by object, a sixth of a short run; the kernel takes it all at once.
+    # Python would free every object first, which takes a sixth of a short run.
     os._exit(code)
 
 

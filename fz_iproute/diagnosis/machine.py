@@ -1,4 +1,4 @@
-"""The record of a machine, as the checks of `doctor` look at it: where its packets go, and how a remedy is spelled."""
+"""A recorded machine as the checks of `doctor` see it: the ways of its packets, and the words of a remedy."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from fz_iproute.diagnosis.lookup import Decision, Packet, Tables, decide
+from fz_iproute.diagnosis.lookup import Decision, Fib, Packet, decide
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
@@ -14,7 +14,7 @@ from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.record.recording import Recording
 
 DEFAULT_CONFIG = "/etc/fz-iproute/config.toml"
-# Addresses for documentation first: nobody has a route to just them, save against spoofing.
+# Addresses for documentation first: hardly anybody has a route to one of them.
 _INTERNET: dict[Family, list[str]] = {
     "inet": ["198.51.100.1", "203.0.113.1", "192.0.2.1", "1.1.1.1", "9.9.9.9"],
     "inet6": ["2001:db8:ffff::1", "2606:4700:4700::1111", "2620:fe::9", "2a00::1"],
@@ -23,41 +23,41 @@ _INTERNET: dict[Family, list[str]] = {
 
 @dataclass(frozen=True)
 class Machine:
-    """The record of a machine, and what has been made of it. There is no `snapshot` if `ip` did not answer."""
+    """A recording and what follows from it. `snapshot` is None if `ip` did not answer."""
 
     recording: Recording
     config: Config
     snapshot: Snapshot | None
-    tables: Mapping[int, Mapping[Family, Sequence[Route]]]  # main, local and all that rules look up
+    tables: Mapping[int, Mapping[Family, Sequence[Route]]]  # main, local and all other tables that rules look up
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What was recorded beside `ip`."""
+        """What was recorded besides the output of `ip`."""
         return self.recording.facts
 
     @property
     def seen(self) -> Snapshot:
-        """The snapshot, for checks that are only asked if there is one."""
+        """The snapshot, for checks that run only if there is one."""
         assert self.snapshot
         return self.snapshot
 
     @cached_property
     def goal(self) -> Desired:
-        """What there should be beside what there is."""
+        """What the VPN's tables should hold."""
         return desired(self.config, self.seen)
 
     @cached_property
     def families(self) -> tuple[Family, ...]:
-        """Those that the kernel has."""
+        """The families that the kernel has."""
         return tuple(family for family in FAMILIES if any(rule.family == family for rule in self.seen.rules))
 
     @cached_property
-    def _lookup(self) -> Tables:
-        return Tables(self.tables)
+    def _fib(self) -> Fib:
+        return Fib(self.tables)
 
     @cached_property
-    def _elsewhere(self) -> Mapping[Family, int]:
-        """In each family an address that only a very wide route covers: somebody on the internet."""
+    def _on_internet(self) -> Mapping[Family, int]:
+        """In each family an address on the internet: only very wide routes cover it."""
         found: dict[Family, int] = {}
         for family, addresses in _INTERNET.items():
             prefixes = (
@@ -72,46 +72,46 @@ class Machine:
         return found
 
     def way(self, family: Family, address: int | None = None, mark: int = 0) -> Decision:
-        """What becomes of a packet of this machine; without an address, of one to the internet."""
-        dst = self._elsewhere[family] if address is None else address
-        return decide(Packet(family, dst, mark=mark), self.seen.rules, self._lookup, self.seen.links)
+        """The way of a packet that this machine sends; without an address, of one to the internet."""
+        dst = self._on_internet[family] if address is None else address
+        return decide(Packet(family, dst, mark=mark), self.seen.rules, self._fib, self.seen.links)
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""
         return not self.goal.tunnels.isdisjoint(decision.devices)
 
     def has_internet(self, family: Family) -> bool:
-        """True if the Internet Resource is active: the VPN takes what nobody else takes."""
+        """True if the Internet Resource is active: packets that match nothing else go into the VPN."""
         return self.is_tunnelled(self.way(family))
 
     def routes(self, table: int, family: Family) -> Sequence[Route]:
-        """Those of a table of the VPN."""
+        """The routes of a table of the VPN."""
         return self.seen.tables.get(table, {}).get(family, ())
 
-    # How a remedy is spelled
+    # The words of remedies
 
     @property
     def netns(self) -> str:
-        """The network namespace, "" if it is the one that we live in."""
+        """The network namespace, "" for the current one."""
         return self.facts.get("netns", "")
 
     def ip(self, family: Family, words: str) -> str:
-        """An `ip` command."""
+        """An `ip` command in the network namespace."""
         start = ["ip", *(["-n", self.netns] if self.netns else []), *(["-6"] if family == "inet6" else [])]
         return f"{shlex.join(start)} {words}"
 
     def inside(self, command: str) -> str:
-        """A command that works on the network which it runs in."""
+        """A command that must run inside the network namespace."""
         return f"ip netns exec {shlex.quote(self.netns)} {command}" if self.netns else command
 
     def fz_iproute(self, verb: str) -> str:
-        """Ourselves, once more."""
+        """A run of fz-iproute with the same configuration."""
         path = self.facts.get("config.path", DEFAULT_CONFIG)
         options = [*(["-c", path] if path != DEFAULT_CONFIG else []), *(["--netns", self.netns] if self.netns else [])]
         return shlex.join(["fz-iproute", *options, verb])
 
     def setting(self, section: str, line: str) -> str:
-        """A line of the configuration file."""
+        """A line for the configuration file."""
         return f"in {self.facts.get('config.path', DEFAULT_CONFIG)}: [{section}] {line}"
 
     def lan_setting(self, key: Literal["allow", "deny"], prefix: Prefix) -> str:
@@ -121,24 +121,36 @@ class Machine:
         return self.setting("lan", f"{key} = [{quoted}]")
 
     def deletion(self, rule: Rule) -> str:
-        """The command that deletes this rule: by its priority, if no other has that."""
+        """The command that deletes this rule: by its priority alone if no other rule has that."""
         twins = [other for other in self.seen.rules if other[:2] == rule[:2]]
         protocol = f" protocol {rule.protocol}" if rule.protocol not in ("", "unspec") else ""
-        words = f" {words_of(rule)}{protocol}" if len(twins) > 1 else ""
+        words = f" {_words(rule)}{protocol}" if len(twins) > 1 else ""
         return self.ip(rule.family, f"rule del priority {rule.priority}{words}")
 
     def addition(self, family: Family, table: int) -> str:
-        """The command that adds the rule which leads to a table of the VPN."""
+        """The command that adds a rule to a table of the VPN."""
         layout = self.goal.layout
         priority = layout.priorities[layout.tables.index(table)]
         return self.ip(family, f"rule add not fwmark {self.config.tunnel.fwmark} lookup {table} priority {priority}")
 
 
-def words_of(rule: Rule) -> str:
-    """The rule as `ip` takes it: without what it only prints, `[detached]` for example."""
+def _words(rule: Rule) -> str:
+    """The rule as `ip` accepts it. `ip` also prints states that it does not accept, such as `[detached]`."""
     return " ".join(word for word in str(rule).split() if not word.startswith("["))
 
 
 def shown(rule: Rule) -> str:
-    """The rule with its place."""
+    """The rule with its priority."""
     return f"{rule.priority}: {rule}"
+
+
+def host_in(route: Route, family: Family) -> int:
+    """The address of a host inside the route's prefix."""
+    prefix = Prefix.of_route(route.dst, family)
+    return prefix.address + (prefix.length < (32 if family == "inet" else 128))
+
+
+def protocol_of(route: Route) -> str:
+    """Who made the route: kernel, dhcp, …"""
+    words = route.attributes.words
+    return words[words.index("proto") + 1] if "proto" in words else ""

@@ -1,4 +1,4 @@
-"""Why a packet goes where it goes, in words for a person."""
+"""Says in one sentence where a packet goes and why."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from fz_iproute.mirror.words import LOCAL
 
 
 class Case(NamedTuple):
-    """What the answer is about: a machine, what there should be on it, and where the packet goes."""
+    """All that a sentence is made of: the machine, what should be on it, and the decision about the packet."""
 
     config: Config
     snapshot: Snapshot
@@ -23,7 +23,7 @@ class Case(NamedTuple):
 
 
 def sentence(case: Case) -> str:
-    """The outcome: `leaves by wlp192s0 to the LAN, because …`."""
+    """The whole sentence: `leaves by wlp192s0 to the LAN, because …`."""
     decision = case.decision
     if decision.outcome in _PLAIN:
         return _PLAIN[decision.outcome]
@@ -31,11 +31,11 @@ def sentence(case: Case) -> str:
         return _refused(case)
     by = " or ".join(decision.devices)
     if decision.outcome == "multicast" and decision.table == LOCAL:
-        return f"leaves by {by} to those who listen there, because IPv6 multicast belongs to an interface"
+        return f"leaves by {by} to all listeners there, because IPv6 multicast is sent by one interface"
     if decision.outcome == "broadcast" and decision.table == LOCAL:
-        return f"leaves by {by} to everybody on the LAN, because it is its broadcast address"
+        return f"leaves by {by} to everybody on the LAN, because it is the broadcast address there"
     if decision.route is None:
-        return f"leaves by {by}, to which the sender is bound: no route is asked"
+        return f"leaves by {by}, because the sender is bound to it: no route is used"
     if not case.goal.tunnels.isdisjoint(decision.devices):
         return f"goes into the tunnel, because {_why_into_the_tunnel(case, decision.route)}"
     return f"leaves by {by} {_to_whom(decision.route)}, because {_why_out(case, decision.route)}"
@@ -44,8 +44,8 @@ def sentence(case: Case) -> str:
 _PLAIN = {
     "local": "stays on this machine, because the address is its own",
     "anycast": "stays on this machine, because the address is its own (anycast)",
-    "none": "has no way: no rule leads to a route",
-    "foreign": "cannot be sent: its source is no address of this machine",
+    "none": "cannot be sent: no rule leads to a route",
+    "foreign": "cannot be sent: its source is not an address of this machine",
 }
 
 
@@ -76,7 +76,7 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
     lan = _lan(case)
     if route.dst != "default":
         return f"the VPN routes {route.dst} explicitly" + (
-            f", which comes before the LAN {lan.route.dst}" if lan and lan.explicit else ""
+            f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
         )
     reason = "the Internet Resource is active"
     if lan is None:
@@ -91,37 +91,32 @@ def _why_out(case: Case, route: Route) -> str:
     if decision.table == layout.mirror and route in case.goal.contents[case.packet.family][layout.mirror].ours:
         return f"{route.dst} is mirrored into the VPN's table"
     if decision.table in layout.tables:
-        return f"table {decision.table} has {route.dst}, which is not ours"
+        return f"table {decision.table} has {route.dst}, which fz-iproute did not add"
     asked = [step for step in decision.steps if step.rule.table in layout.tables]
     if not asked:
         return f"no rule before {decision.steps[-1].rule.priority} leads to the VPN's tables"
-    if all(step.verdict == "does not fit" for step in asked):
+    if all(step.result == "does not fit" for step in asked):
         return f"the packet {asked[0].why}, so the VPN's tables are not asked"
-    return "the VPN's tables have no route to it"
+    return "the VPN's tables have no route to the address"
 
 
 def _lan(case: Case) -> Verdict | None:
-    """The verdict on the LAN of the address: the longest prefix of those that cover it."""
-    packet = case.packet
-    host = Prefix.of_host(packet.family, packet.dst)
-    found = None
-    longest = -1
-    for verdict in case.goal.judged[packet.family].verdicts:
-        prefix = Prefix.of_route(verdict.route.dst, packet.family)
-        if prefix.length > longest and prefix.covers(host):
-            found, longest = verdict, prefix.length
-    return found
+    """The verdict on the LAN route with the longest prefix that covers the destination."""
+    family, host = case.packet.family, Prefix.of_host(case.packet.family, case.packet.dst)
+    verdicts = [(Prefix.of_route(each.route.dst, family), each) for each in case.goal.judged[family].verdicts]
+    covering = [(prefix.length, verdict) for prefix, verdict in verdicts if prefix.covers(host)]
+    return max(covering, key=lambda both: both[0])[1] if covering else None
 
 
 def step_text(step: Step) -> str:
-    """What became of a rule."""
-    match step.verdict:
+    """The result of a rule."""
+    match step.result:
         case "does not fit" if step.doubt:
-            return f"taken not to be for it: nothing tells whether the packet {step.why}"
+            return f"assumed not to match: unknown whether the packet {step.why}"
         case "does not fit":
-            return f"not for it: the packet {step.why}"
+            return f"does not match: the packet {step.why}"
         case "no route":
-            return "no route to it"
+            return "no route to the address"
         case "decides":
             return str(step.route) if step.route else step.rule.action
         case "throw":
@@ -129,6 +124,6 @@ def step_text(step: Step) -> str:
         case "suppressed":
             return f"{step.route}: suppressed"
         case "unresolved":
-            return "goto a rule that is not there"
+            return "goto a rule that does not exist"
         case _:
-            return step.verdict
+            return step.result

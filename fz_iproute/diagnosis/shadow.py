@@ -1,4 +1,4 @@
-"""Where a LAN and what the VPN routes explicitly are in each other's way."""
+"""Finds overlaps of LANs with the prefixes that the VPN routes explicitly. The VPN wins there."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 
 
 class Shadow(NamedTuple):
-    """What the VPN routes explicitly of a LAN: all of it, or a part."""
+    """A LAN, and a prefix of the VPN that takes all of it or a part."""
 
     lan: Prefix
     tunnel: Prefix
@@ -16,18 +16,18 @@ class Shadow(NamedTuple):
 
 
 def shadows(goal: Desired, family: Family) -> Iterator[Shadow]:
-    """Every LAN prefix that a route of the VPN covers, and every such route inside a LAN."""
+    """Every LAN inside a prefix of the VPN, and every prefix of the VPN inside a LAN."""
     here = goal.contents[family][goal.layout.user]
     routes = [*here.others, *here.wanted, *here.ours]
     copies = set(goal.judged[family].wanted)
-    claims = PrefixSet(explicit((route for route in routes if route not in copies), family))
+    prefixes = PrefixSet(explicit((route for route in routes if route not in copies), family))
     lans = dict.fromkeys(
         Prefix.of_route(verdict.route.dst, family)
         for verdict in goal.judged[family].verdicts
         if not verdict.refusal or verdict.explicit
     )
     for lan in lans:
-        if claim := claims.covering(lan):
-            yield Shadow(lan, claim, whole=True)
-        for claim in sorted(claims.inside(lan)):
-            yield Shadow(lan, claim, whole=False)
+        if around := prefixes.covering(lan):
+            yield Shadow(lan, around, whole=True)
+        for inside in sorted(prefixes.inside(lan)):
+            yield Shadow(lan, inside, whole=False)

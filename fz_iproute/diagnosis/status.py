@@ -1,6 +1,8 @@
-"""`status`: the tunnel, its rules, and every route with its verdict. It changes nothing."""
+"""What `status` shows: the tunnel, the rules, and the state of every route."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.shadow import Shadow, shadows
@@ -13,20 +15,20 @@ from fz_iproute.mirror.tunnel import Layout
 
 
 class Line(NamedTuple):
-    """A route and how it stands: in step, missing, changed, stale or skipped; theirs, if it is not ours."""
+    """A route. Its state is in step, missing, changed, stale, skipped, or theirs if fz-iproute did not add it."""
 
     family: Family
-    verdict: str
+    state: str
     table: int
     route: Route
     reason: str
 
 
 class RuleLine(NamedTuple):
-    """A rule and how it stands: in step, missing or stale; theirs, if it is not ours."""
+    """A rule. Its state is in step, missing, stale, or theirs if fz-iproute did not add it."""
 
     rule: Rule
-    verdict: str
+    state: str
 
 
 class Status(NamedTuple):
@@ -37,10 +39,10 @@ class Status(NamedTuple):
     mode: str
     layout: Layout
     internet: dict[Family, str]  # active, blocked or off
-    obstacles: dict[Family, str]  # why the tunnel does not carry the family, where that matters
-    rules: list[RuleLine]  # all of them
-    waiting: list[str]  # manage: what the tunnel does not carry as it is, and why
-    vpn: list[Line]  # what else there is in the VPN's tables, and in manage mode what should be
+    obstacles: dict[Family, str]  # manage: why the tunnel does not carry the family
+    rules: list[RuleLine]  # all rules
+    waiting: list[str]  # manage: routes that the tunnel cannot carry now, and why
+    vpn: list[Line]  # other routes in the VPN's tables; manage: also those that should be there
     lan: list[Line]
     shadows: list[Shadow]
 
@@ -65,13 +67,12 @@ def status(config: Config, snapshot: Snapshot) -> Status:
 
 
 def _internet(snapshot: Snapshot, goal: Desired, family: Family) -> str:
-    """What the table with the default route does to a packet that nothing else takes."""
-    defaults = [
-        route for route in snapshot.tables[goal.layout.internet].get(family, ()) if route.dst == "default"
-    ]  # the kernel lists the best one first
-    if not defaults:
+    """What the table with the default route does with packets that match nothing else."""
+    routes = snapshot.tables[goal.layout.internet].get(family, ())
+    best = next((route for route in routes if route.dst == "default"), None)  # the kernel lists the best one first
+    if best is None:
         return "off"
-    return "blocked" if goal.tunnels.isdisjoint(defaults[0].attributes.devices) else "active"
+    return "blocked" if goal.tunnels.isdisjoint(best.attributes.devices) else "active"
 
 
 def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:
@@ -79,9 +80,9 @@ def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:
     lines = [RuleLine(rule, "missing") for rule in wanted if rule not in ours]
     seen: set[Rule] = set()
     for rule in snapshot.rules:
-        verdict = "theirs" if rule not in ours else "in step" if rule in wanted and rule not in seen else "stale"
+        state = "theirs" if rule not in ours else "in step" if rule in wanted and rule not in seen else "stale"
         seen.add(rule)
-        lines.append(RuleLine(rule, verdict))
+        lines.append(RuleLine(rule, state))
     return sorted(lines, key=lambda line: line.rule.priority)
 
 
@@ -95,7 +96,7 @@ def _waiting(config: Config, goal: Desired, family: Family) -> Iterator[str]:
 
 
 def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
-    """What else there is in the tables, and what of it only manage mode puts there."""
+    """All routes of the VPN's tables except copies; in manage mode also those that should be there."""
     for table, (wanted, ours, others) in goal.contents[family].items():
         copies = set(goal.judged[family].wanted) if table == goal.layout.mirror else set()
         present = set(ours)
@@ -114,8 +115,10 @@ def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
     here = goal.contents[family][mirror]
     ours = set(here.ours)
     wanted = set(here.wanted)
-    gone = [route for route in here.ours if route not in wanted and not tunnel.is_tunnel_route(route)]
-    superseded = {route.dst: route for route in gone}
+    stale: dict[str, list[Route]] = defaultdict(list)
+    for route in here.ours:
+        if route not in wanted and not tunnel.is_tunnel_route(route):
+            stale[route.dst].append(route)
     refused = {}
     for route, refusal, warning, _ in goal.judged[family].verdicts:
         if refusal:
@@ -123,11 +126,12 @@ def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
             yield Line(family, "skipped", mirror, route, refusal)
         elif route in ours:
             yield Line(family, "in step", mirror, route, warning)
-        elif old := superseded.pop(route.dst, None):
+        elif stale[route.dst]:
+            old = stale[route.dst].pop(0)
             yield Line(family, "changed", mirror, route, f"the copy has {route.changed_from(old)}")
         else:
             yield Line(family, "missing", mirror, route, warning)
-    for route in superseded.values():
+    for route in chain.from_iterable(stale.values()):
         yield Line(family, "stale", mirror, route, refused.get(route, "main has no such route"))
     for table, found in goal.contents[family].items():
         if table != mirror:
@@ -159,9 +163,9 @@ def as_document(found: Status) -> dict[str, Any]:
                 "priority": rule.priority,
                 "table": rule.table,
                 "rule": str(rule),
-                "verdict": verdict,
+                "verdict": state,
             }
-            for rule, verdict in found.rules
+            for rule, state in found.rules
         ],
         "vpn": _documents(found.vpn),
         "lan": _documents(found.lan),
@@ -175,7 +179,7 @@ def _documents(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return [
         {
             "family": line.family,
-            "verdict": line.verdict,
+            "verdict": line.state,
             "table": line.table,
             "dst": line.route.dst,
             "dev": list(line.route.attributes.devices),

@@ -1,8 +1,9 @@
-"""Draws the status for people who look rather than read: the rules in their order, below each its table."""
+"""Draws the status: the rules in the kernel's order, and below each rule its table."""
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 
-from fz_iproute.diagnosis.status import Line, RuleLine, Status
+from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import printable
@@ -11,68 +12,61 @@ _MARKS = {"in step": "=", "missing": "+", "stale": "-", "changed": "~", "skipped
 _COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yellow, red
 LEGEND = "= in step   + missing   - stale   ~ changed   ! not copied"
 
-_Paint = Callable[[str, str], str]
+# The mark of a line, which gives it its colour, and its text.
+_Drawn = tuple[str, str]
 
 
 def draw(found: Status, *, width: int | None = None, colour: bool = False) -> str:
-    """As text; no line is longer than `width` columns if that is given."""
-    title = f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
-    lines = [_cut(title, width), _cut(_tables(found.layout, found.mode), width), ""]
+    """The status as text. With `width`, no line is longer than that many columns."""
+    lines = []
+    for mark, text in _lines(found, width):
+        cut = f"{text[: width - 1]}…" if width and len(text) > width else text
+        lines.append(f"\x1b[{_COLOURS[mark]}m{cut}\x1b[0m" if colour and mark in _COLOURS else cut)
+    return "\n".join(lines)
+
+
+def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
+    yield "", f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
+    yield "", _tables(found.layout, found.mode)
+    yield "", ""
     for family in FAMILIES:
-        lines += [family, *_family(found, family, width, colour), ""]
-    return "\n".join([*lines, *(_cut(line, width) for line in _below(found))])
-
-
-def _below(found: Status) -> Iterator[str]:
+        yield "", family
+        yield from _family(found, family, width)
+        yield "", ""
     if not found.lan:
-        yield "main has no link-scoped routes"
+        yield "", "main has no link-scoped routes"
     for wait in found.waiting:
-        yield f"waits   {printable(wait)}"
+        yield "", f"waits   {printable(wait)}"
     for shadow in found.shadows:
         what = f"takes all of the LAN {shadow.lan}" if shadow.whole else f"is inside the LAN {shadow.lan}"
-        yield f"shadow  {shadow.tunnel} of the VPN {what}"
-    yield LEGEND
+        yield "", f"shadow  {shadow.tunnel} of the VPN {what}"
+    yield "", LEGEND
 
 
-def _family(found: Status, family: Family, width: int | None, colour: bool) -> Iterator[str]:
-    rules = [line for line in found.rules if line.rule.family == family]
-    routes = [line for line in (*found.vpn, *found.lan) if line.family == family]
-    drawn: set[int] = set()
-    for line in rules:
-        yield from _rule(line, width, colour)
-        if (table := line.rule.table) not in drawn:
-            drawn.add(table)
-            yield from _routes([line for line in routes if line.table == table], width, colour)
-    for table in dict.fromkeys(line.table for line in routes if line.table not in drawn):
-        yield _cut(f"  no rule  leads to table {table}", width)
-        yield from _routes([line for line in routes if line.table == table], width, colour)
+def _family(found: Status, family: Family, width: int | None) -> Iterator[_Drawn]:
+    tables: dict[int, list[Line]] = defaultdict(list)
+    for line in (*found.vpn, *found.lan):
+        if line.family == family:
+            tables[line.table].append(line)
+    for rule, state in found.rules:
+        if rule.family == family:
+            yield _MARKS[state], f"{_MARKS[state]} {rule.priority:<5}  {rule}"
+            yield from _routes(tables.pop(rule.table, []), width)
+    for table, lines in tables.items():
+        yield "", f"  no rule  leads to table {table}"
+        yield from _routes(lines, width)
 
 
-def _rule(line: RuleLine, width: int | None, colour: bool) -> Iterator[str]:
-    mark = _MARKS[line.verdict]
-    yield _painted(f"{mark} {line.rule.priority:<5}  {line.rule}", mark, width, colour)
-
-
-def _routes(lines: list[Line], width: int | None, colour: bool) -> Iterator[str]:
+def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
     for line in lines:
-        mark = _MARKS[line.verdict]
+        mark = _MARKS[line.state]
         text = f"         {mark} {line.route}"
         reason = f"  # {printable(line.reason)}" if line.reason else ""
         if reason and width and len(text) + len(reason) > width:
-            yield _painted(text, mark, width, colour)
-            text = f"           {reason.strip()}"
+            yield mark, text
+            yield mark, f"           {reason.strip()}"
         else:
-            text += reason
-        yield _painted(text, mark, width, colour)
-
-
-def _painted(text: str, mark: str, width: int | None, colour: bool) -> str:
-    text = _cut(text, width)
-    return f"\x1b[{_COLOURS[mark]}m{text}\x1b[0m" if colour and mark in _COLOURS else text
-
-
-def _cut(text: str, width: int | None) -> str:
-    return f"{text[: width - 1]}…" if width and len(text) > width else text
+            yield mark, text + reason
 
 
 def _internet(found: Status) -> str:

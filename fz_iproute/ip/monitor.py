@@ -76,22 +76,33 @@ class Monitor:
             return self._process.wait()
 
 
-def changes(ip: Ip, bell: int) -> Iterator[None]:
-    """Yield once at the start, then whenever a burst of events has ended, or has lasted for a second.
+def changes(ip: Ip, bell: int, output: int) -> Iterator[None]:
+    """Yield once at the start, then after each burst of events, or after a second of one.
 
-    Input from the non-blocking descriptor `bell` is an event too.
+    Input from the non-blocking descriptor `bell` is an event too. The iterator ends when nobody reads what is written
+    to the descriptor `output`. IpUnusable if `ip monitor` ends.
     """
     monitor = Monitor(ip)
+    poll = select.poll()
+    for fd in (*monitor.fds, bell):
+        poll.register(fd, select.POLLIN)
+    poll.register(output, 0)  # reports only errors: the other end is closed
+    words = ""
     try:
         while not monitor.ended:
             yield
-            select.select([*monitor.fds, bell], [], [])
+            if output in (fd for fd, _ in poll.poll()):
+                return
             with suppress(BlockingIOError):
                 os.read(bell, 1 << 16)
             end = time.monotonic() + _LONGEST_BURST
-            while monitor.lines() and not monitor.ended and time.monotonic() < end:
-                select.select(monitor.fds, [], [], _QUIET)
-        raise IpUnusable(f"ip monitor has ended: {monitor.complaint() or 'without a word'}")
+            is_burst = True
+            while is_burst:
+                is_burst = bool(monitor.lines()) and not monitor.ended and time.monotonic() < end
+                words = monitor.complaint() or words  # unread, it would wake us again and again
+                if is_burst:
+                    select.select(monitor.fds, [], [], _QUIET)
+        raise IpUnusable(f"ip monitor has ended: {words or 'without a word'}")
     finally:
         monitor.close()
 

@@ -1,18 +1,19 @@
-"""`doctor`: takes the record of this machine, or a snapshot of any, and asks every check. It changes nothing."""
+"""`doctor`: run every check on this machine, or on the machine of a snapshot; changes nothing."""
 
+from argparse import ArgumentParser, Namespace
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from fz_iproute.diagnosis.checks import Finding, examine
+from fz_iproute.diagnosis.checks import examine
+from fz_iproute.diagnosis.checks.finding import Finding, as_document, as_text
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.reader import Reader, answer, shape_is_known
+from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
@@ -22,55 +23,63 @@ from fz_iproute.mirror.words import LOCAL, of_table
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
 from fz_iproute.record.recording import Recording, question_key
 from fz_iproute.record.take import take, take_without_ip
+from fz_iproute.verbs.options import add_json, add_snapshot
+from fz_iproute.verbs.output import write, write_json
+from fz_iproute.verbs.source import trace
 
 
-def of_machine(path: Path | None, netns: str | None, trace: Callable[[str], None] | None) -> list[Finding]:
-    """Of this one: what cannot be read is a finding too."""
-    error = ""
+def add(parser: ArgumentParser) -> None:
+    """Add the options of this verb."""
+    add_json(parser)
+    add_snapshot(parser)
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Print the findings; 1 if a check has failed."""
+    if arguments.snapshot:
+        findings = _of_snapshot(arguments.snapshot, arguments.config)
+    else:
+        findings = _of_this_machine(arguments.config, arguments.netns, trace(arguments, log))
+    if arguments.json:
+        write_json(as_document(findings))
+    else:
+        write(as_text(findings))
+    return int(any(finding.level == "failure" for finding in findings))
+
+
+def _of_this_machine(path: Path | None, netns: str | None, trace: Callable[[str], None] | None) -> list[Finding]:
+    """What cannot be read is a finding, not an error."""
+    config, errors = Config(), {}
     try:
         config = load(path, suspicious=True)
-    except UsageError as refused:
-        config, error = Config(), str(refused)
-    recorded = _taken(config, path, netns, trace)
-    if error:
-        recorded = _with_fact(recorded, "config.error", error)
+    except UsageError as error:
+        errors["config.error"] = str(error)
+    recorded = take_without_ip(config, path, netns)
     try:
-        return examine(_machine(recorded, config))
-    except ReadFailed as failed:
-        return examine(Machine(_with_fact(recorded, "ip.error", str(failed)), config, None, {}))
+        ip = Ip(netns, trace)
+        try:
+            recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version()})
+            recorded = take(ip, config, path, netns)
+        finally:
+            ip.abandon()
+        return examine(_machine(_with(errors, recorded), config))
+    except (IpUnusable, ReadFailed) as error:
+        errors["ip.error"] = str(error)
+        return examine(Machine(_with(errors, recorded), config, None, {}))
 
 
-def of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
-    """Of the machine that the snapshot was taken of."""
+def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:
+    return replace(recorded, facts={**recorded.facts, **errors})
+
+
+def _of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
     recorded = load_recording(snapshot)
     config = load(path) if path else core_config.parse(recorded.config, f"{snapshot}: config")
     with blamed_on(snapshot):
         return examine(_machine(recorded, config))
 
 
-def _with_fact(recorded: Recording, name: str, value: str) -> Recording:
-    return replace(recorded, facts={**recorded.facts, name: value})
-
-
-def _taken(config: Config, path: Path | None, netns: str | None, trace: Callable[[str], None] | None) -> Recording:
-    ip = None
-    try:
-        ip = Ip(netns, trace)
-        return take(ip, config, path, netns)
-    except (IpUnusable, ReadFailed) as error:
-        found = take_without_ip(config, path, netns)
-        with suppress(IpUnusable):
-            if ip:
-                found = replace(found, versions={**found.versions, "ip": ip.version()})
-        return _with_fact(found, "ip.error", str(error))
-    finally:
-        if ip:
-            ip.abandon()
-
-
 def _machine(recorded: Recording, config: Config) -> Machine:
-    if "ip.error" in recorded.facts:
-        return Machine(recorded, config, None, {})
     ip = RecordedIp(recorded)
     snapshot = Reader(ip, config).read()
     with shape_is_known():
@@ -80,7 +89,7 @@ def _machine(recorded: Recording, config: Config) -> Machine:
 def _tables(
     ip: RecordedIp, recorded: Recording, links: Mapping[str, Link]
 ) -> dict[int, dict[Family, tuple[Route, ...]]]:
-    """All tables on record, and `local`, which may not be among them."""
+    """All recorded tables, and `local`, which is derived from the addresses if it was not recorded."""
     objects = parse.nexthops(answer(ip, None, "nexthop show"))
     tables: dict[int, dict[Family, tuple[Route, ...]]] = defaultdict(dict)
     for family in FAMILIES:
@@ -92,20 +101,3 @@ def _tables(
                 listing = answer(ip, family, f"route show table {name}")
                 tables[parse.table_number(name)][family] = parse.routes(listing, family, links, objects)
     return tables
-
-
-_MARKS = {"ok": "ok  ", "info": "info", "warning": "warn", "failure": "FAIL"}
-
-
-def as_text(findings: Sequence[Finding]) -> str:
-    """For people: a line for each finding, and below those that are not well, why it matters and what to do."""
-    lines = []
-    for finding in findings:
-        lines.append(f"{_MARKS[finding.level]} {finding.name}: {finding.seen}")
-        lines += [f"     {word}: {text}" for word, text in (("why", finding.why), ("do", finding.remedy)) if text]
-    return "\n".join(lines)
-
-
-def as_document(findings: Sequence[Finding]) -> dict[str, Any]:
-    """For programs."""
-    return {"checks": [finding._asdict() for finding in findings]}

@@ -1,13 +1,16 @@
-"""`replay`: run the commands of a journal again, in their order, and see what becomes of each today."""
+"""`replay`: run the commands of a journal again, in their order, and compare each outcome with the recorded one."""
 
+import gc
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fz_iproute.errors import NotPermitted, UsageError
+from fz_iproute.errors import ApplyFailed, NotPermitted, UsageError
 from fz_iproute.files.journal import read
 from fz_iproute.files.lock import Lock
 from fz_iproute.ip.apply import NO_PERMISSION, Work
@@ -16,10 +19,13 @@ from fz_iproute.log import Log
 from fz_iproute.mirror import journal
 from fz_iproute.mirror.journal import JournalCommand, JournalPass
 from fz_iproute.mirror.model import WORKED, Outcome
+from fz_iproute.verbs.options import add_dry_run, add_json
+from fz_iproute.verbs.output import write, write_json, write_lines
+from fz_iproute.verbs.source import trace
 
 
-class Step(NamedTuple):
-    """A recorded command of the pass `origin`, and the `ip` that is to run it; `now` is what became of it today."""
+class Replayed(NamedTuple):
+    """A command of the recorded pass `origin`, the `ip` that runs it, and its outcome `now`, None before it has run."""
 
     origin: JournalPass
     recorded: JournalCommand
@@ -28,19 +34,19 @@ class Step(NamedTuple):
 
     @property
     def line(self) -> str:
-        """What is run: the very line of the journal, unless it is for another network namespace now."""
+        """What is run: the line of the journal, or the same command for another network namespace."""
         same = self.ip.netns == self.recorded.netns
         return self.recorded.line if same else self.ip.line(self.recorded.command)
 
     @property
     def differs(self) -> bool:
-        """Nobody knows what became of a command in doubt, so it cannot be different today."""
+        """The outcome is another one now. Nobody knows the outcome of a command in doubt, so that never differs."""
         then = self.recorded.outcome
         return then.result != "in doubt" and self.now not in (None, then)
 
     @property
     def fails(self) -> bool:
-        """It had worked, and does not work now."""
+        """It worked then, and does not work now."""
         return self.differs and self.recorded.outcome.result == "worked"
 
     def __str__(self) -> str:
@@ -59,10 +65,53 @@ class Step(NamedTuple):
         }
 
 
-def steps(path: Path, until: datetime | None, ip: Callable[[str | None], Ip]) -> list[Step]:
-    """The commands of a journal, up to a time. UsageError if any line of it is not what fz-iproute writes.
+def add(parser: ArgumentParser) -> None:
+    """Add the options of this verb."""
+    add_dry_run(parser)
+    add_json(parser)
+    parser.add_argument(
+        "--until", metavar="TIME", type=_time, help="stop after the last pass that is not later than this (UTC)"
+    )
+    parser.add_argument("journal", metavar="JOURNAL", type=Path, help="a file that watch.journal has recorded")
 
-    `ip` gives what runs the commands of a network namespace; None is the one that we are in.
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Replay and report. ApplyFailed if a command that worked then does not work now."""
+    gc.enable()
+
+    @cache
+    def ip(netns: str | None) -> Ip:
+        return Ip(netns if arguments.netns is None else arguments.netns, trace(arguments, log))
+
+    recorded = _commands(arguments.journal, arguments.until, ip)
+    if arguments.dry_run and not arguments.json:
+        write_lines(command.line for command in recorded)
+        return 0
+    replayed = []
+    for command in recorded if arguments.dry_run else _replay(recorded, log, arguments.wait):
+        replayed.append(command)
+        if command.differs and not arguments.json:
+            write(str(command))
+    if arguments.json:
+        write_json({"commands": [command.as_document() for command in replayed]})
+    else:
+        write(f"# {_summary(replayed)}")
+    if failing := sum(command.fails for command in replayed):
+        raise ApplyFailed(f"{failing} of {len(replayed)} commands worked then, and did not work now")
+    return 0
+
+
+def _time(text: str) -> datetime:
+    try:
+        return journal.time(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def _commands(path: Path, until: datetime | None, ip: Callable[[str | None], Ip]) -> list[Replayed]:
+    """The commands of a journal, up to a time. UsageError if any line is not one that fz-iproute writes.
+
+    `ip` returns what runs the commands of a network namespace; None means the current one.
     """
     try:
         passes = journal.parse(read(path))
@@ -70,49 +119,48 @@ def steps(path: Path, until: datetime | None, ip: Callable[[str | None], Ip]) ->
             passes = journal.until(passes, until)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
-    return [Step(origin, recorded, ip(recorded.netns)) for origin in passes for recorded in origin.commands]
+    return [Replayed(origin, recorded, ip(recorded.netns)) for origin in passes for recorded in origin.commands]
 
 
-def replay(steps: Sequence[Step], log: Log, wait: float) -> Iterator[Step]:
-    """Run the commands and log them, each by itself: as in a script, none is lost if `ip` cannot read another.
+def _replay(commands: Sequence[Replayed], log: Log, wait: float) -> Iterator[Replayed]:
+    """Run each command in an `ip` of its own and log it: a line that `ip` cannot parse must not lose the next ones.
 
-    `wait` is for how many seconds another fz-iproute may hold the tables. NotPermitted at the first command that
-    the kernel does not take from us.
+    `wait` is how many seconds to wait for another fz-iproute that holds the tables. NotPermitted at the first command
+    that the kernel does not allow.
     """
     with ExitStack() as stack:
-        for netns, tables in _tables(steps).items():
+        for netns, tables in _tables(commands).items():
             stack.enter_context(Lock(netns, tables).held(wait))
-        for step in steps:
-            log.info(step.line)
-            yield step._replace(now=_run(step))
+        for command in commands:
+            log.info(command.line)
+            yield command._replace(now=_outcome(command))
 
 
-def summary(replayed: Sequence[Step]) -> str:
-    """One line for a person."""
-    count, differing = len(replayed), sum(step.differs for step in replayed)
-    failing = sum(step.fails for step in replayed)
-    parts = [f"{count} command{'' if count == 1 else 's'}: {count - differing} as recorded"]
-    if failing:
-        parts.append(f"{failing} had worked and did not work now")
-    if differing > failing:
-        parts.append(f"{differing - failing} different in another way")
-    return ", ".join(parts)
-
-
-def _tables(steps: Sequence[Step]) -> dict[str | None, set[int]]:
-    """The tables of each network namespace that the commands are about."""
+def _tables(commands: Sequence[Replayed]) -> dict[str | None, set[int]]:
+    """The tables that the commands change, by network namespace."""
     tables: dict[str | None, set[int]] = defaultdict(set)
-    for step in steps:
-        words = step.recorded.command.words
-        tables[step.ip.netns].add(int(words[words.index("table" if words[0] == "route" else "lookup") + 1]))
+    for command in commands:
+        words = command.recorded.command.words
+        tables[command.ip.netns].add(int(words[words.index("table" if words[0] == "route" else "lookup") + 1]))
     return tables
 
 
-def _run(step: Step) -> Outcome:
-    refusals = Work(step.ip, [step.recorded.command]).finish()
+def _outcome(command: Replayed) -> Outcome:
+    refusals = Work(command.ip, [command.recorded.command]).finish()
     if not refusals:
         return WORKED
     outcome = refusals[0].outcome
     if NO_PERMISSION in outcome.words:
-        raise NotPermitted(f"{step.line}: {outcome.words}; run as root or with CAP_NET_ADMIN")
+        raise NotPermitted(f"{command.line}: {outcome.words}; run as root or with CAP_NET_ADMIN")
     return outcome
+
+
+def _summary(replayed: Sequence[Replayed]) -> str:
+    count, differing = len(replayed), sum(command.differs for command in replayed)
+    failing = sum(command.fails for command in replayed)
+    parts = [f"{count} command{'' if count == 1 else 's'}: {count - differing} as recorded"]
+    if failing:
+        parts.append(f"{failing} worked then and did not work now")
+    if differing > failing:
+        parts.append(f"{differing - failing} different in another way")
+    return ", ".join(parts)

@@ -1,33 +1,46 @@
-"""`unit`: prints what a service manager needs to run us, and iproute2 to name our tables."""
+"""`unit`: print what a service manager needs to run fz-iproute, or the names of its tables for iproute2."""
 
 import re
 import sys
+from argparse import ArgumentParser, Namespace
 from importlib.resources import files
 from pathlib import Path
 
+from fz_iproute.files.config_file import load
+from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.words import KERNEL_TABLES
+from fz_iproute.verbs.output import write
 
-# What each is called on the command line, and which file of the package it is.
-UNITS = {"systemd": "fz-iproute.service", "timer": "fz-iproute-sync.timer", "cron": "fz-iproute.cron"}
-
-
-def unit(name: str, program: str) -> str:
-    """The text of the unit, for this program."""
-    text = files("fz_iproute").joinpath("data", UNITS[name]).read_text("utf-8")
-    return text.replace("{program}", program)
+# The file of the package for each name on the command line.
+_UNITS = {"systemd": "fz-iproute.service", "timer": "fz-iproute-sync.timer", "cron": "fz-iproute.cron"}
 
 
-def own_program() -> str:
-    """How a service manager starts what runs now."""
+def add(parser: ArgumentParser) -> None:
+    """Add the argument of this verb."""
+    parser.add_argument("name", choices=(*_UNITS, "rt_tables"))
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Print the unit."""
+    if arguments.name == "rt_tables":
+        write(_rt_tables(load(arguments.config)))
+    else:
+        text = files("fz_iproute").joinpath("data", _UNITS[arguments.name]).read_text("utf-8")
+        write(text.replace("{program}", _program()).rstrip())
+    return 0
+
+
+def _program() -> str:
+    """How to start the program that runs now."""
     program = Path(sys.argv[0]).absolute()
     return str(program) if program.name == "fz-iproute" else f"{sys.executable} -m fz_iproute"
 
 
-def rt_tables(config: Config) -> str:
-    """A drop-in for iproute2's `rt_tables.d` that names the tables after the tunnel: `firezone` for `tun-firezone`."""
+def _rt_tables(config: Config) -> str:
+    """A file for iproute2's `rt_tables.d` that names the tables after the tunnel: `firezone` for `tun-firezone`."""
     name = re.sub(r"[^\w-]", "_", config.tunnel.interface.removeprefix("tun-"), flags=re.ASCII)
-    # `ip` would take a number for the id of a table, and has names of its own.
+    # `ip` would take a number for the id of a table, and the kernel's tables have these names.
     if not name[:1].isalpha() or name in (*KERNEL_TABLES.values(), "all", "cache"):
         name = f"vpn-{name}" if name else "vpn"
     tables = config.tables

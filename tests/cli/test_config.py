@@ -1,4 +1,4 @@
-"""The configuration file, as its author meets it: every problem at once, each with the file and the key."""
+"""The configuration file as its author sees it: all problems at once, each with the file and the key."""
 
 import os
 import random
@@ -51,7 +51,7 @@ cleanup_on_exit = false
 
 
 def check(world: World, text: str | bytes) -> list[str]:
-    """The problems of a configuration. Each is a line that begins with the file; that and the prefix are cut off."""
+    """The problems of a configuration, one a line, without the prefix and the name of the file."""
     path = Path(world.config(""))
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     done = world.run("config", "check", str(path))
@@ -61,26 +61,26 @@ def check(world: World, text: str | bytes) -> list[str]:
     return [error.removeprefix(f"{path}: ") for error in done.errors]
 
 
-def test_without_a_file_the_defaults_hold(world: World) -> None:
+def test_without_a_file_the_defaults_are_in_force(world: World) -> None:
     done = world.run("config", "show")
     assert (0, "") == (done.code, done.err)
     assert tomllib.loads(DEFAULTS) == tomllib.loads(done.out)
 
 
 @pytest.mark.parametrize("text", ["# nothing\n", "[lan]\n", DEFAULTS], ids=["comment", "section", "all"])
-def test_a_file_that_says_nothing_else_is_the_default(world: World, text: str) -> None:
+def test_a_file_without_settings_means_the_defaults(world: World, text: str) -> None:
     path = world.config(text)
     assert world.run("config", "show").out == world.run("config", "show", "-c", path).out
     assert 0 == world.run("config", "check", path).code
 
 
 @pytest.mark.parametrize("text", ["", "\n\n"], ids=["empty", "blank"])
-def test_an_empty_file_is_what_a_full_disk_leaves(world: World, text: str) -> None:
+def test_an_empty_file_is_refused(world: World, text: str) -> None:
     (line,) = check(world, text)
     assert "empty" in line
 
 
-def test_what_is_shown_is_a_file_that_shows_the_same(world: World) -> None:
+def test_the_shown_configuration_is_a_valid_file_with_the_same_content(world: World) -> None:
     path = world.config(
         """
         [tunnel]
@@ -111,13 +111,13 @@ def test_what_is_shown_is_a_file_that_shows_the_same(world: World) -> None:
     assert {"inet": 8, "inet6": 64} == document["lan"]["min_prefixlen"]
 
 
-def test_a_good_file_is_said_to_be_good(world: World) -> None:
+def test_check_approves_a_good_file(world: World) -> None:
     path = world.config("[lan]\n")
     assert (0, f"{path}: good\n", "") == world.run("config", "check", path)
 
 
 @pytest.mark.parametrize("argv", [("sync",), ("plan",), ("status",), ("down",), ("config", "show")], ids=" ".join)
-def test_every_verb_refuses_a_bad_file_before_it_reads_or_writes(world: World, argv: tuple[str, ...]) -> None:
+def test_every_verb_refuses_a_bad_file_before_it_starts_an_ip(world: World, argv: tuple[str, ...]) -> None:
     path = world.config("[lan]\ntrust = 3\n")
     world.fails("", exit=99, stderr="ip was started")
     before = world.tables()
@@ -129,7 +129,7 @@ def test_every_verb_refuses_a_bad_file_before_it_reads_or_writes(world: World, a
 
 @pytest.mark.parametrize("argv", [("sync", "-c"), ("config", "show", "-c"), ("config", "check")], ids=" ".join)
 @pytest.mark.parametrize("name", ["missing.toml", "no/such/folder.toml", "state/under-a-file.toml"])
-def test_a_file_that_is_named_must_exist(world: World, argv: tuple[str, ...], name: str) -> None:
+def test_a_named_file_must_exist(world: World, argv: tuple[str, ...], name: str) -> None:
     path = world.folder / name
     done = world.run(*argv, str(path))
     assert (2, 1) == (done.code, len(done.lines)), done
@@ -138,12 +138,9 @@ def test_a_file_that_is_named_must_exist(world: World, argv: tuple[str, ...], na
 
 WRONG_TYPES = [
     ("tunnel.interface", "3"),
-    ("tunnel.interface", "['tun0']"),
     ("tunnel.fwmark", "'red'"),
     ("tunnel.fwmark", "true"),
-    ("tunnel.fwmark", "1.0"),
     ("tunnel.mode", "1"),
-    ("tunnel.mode", "['observe']"),
     ("tunnel.routes", "'100.64.0.0/11'"),
     ("tunnel.routes", "[1]"),
     ("tunnel.internet", "'yes'"),
@@ -156,15 +153,12 @@ WRONG_TYPES = [
     ("tables.internet", "false"),
     ("rules.single", "'32765'"),
     ("rules.tiered", "100"),
-    ("rules.tiered", "['a', 'b', 'c']"),
     ("lan.trust", "true"),
     ("lan.allow", "'10.0.0.0/8'"),
     ("lan.allow", "[10]"),
     ("lan.deny", "{ inet = 8 }"),
     ("lan.interfaces", "'*'"),
-    ("lan.interfaces", "[[]]"),
     ("lan.exclude_interfaces", "1979-05-27"),
-    ("lan.min_prefixlen", "8"),
     ("lan.min_prefixlen", "{ inet = '8' }"),
     ("lan.multicast", "0"),
     ("lan.prune", "'true'"),
@@ -179,13 +173,10 @@ WRONG_VALUES = [
     ("tunnel.interface", "''", "name of an interface"),
     ("tunnel.interface", "'a-very-long-name'", "name of an interface"),
     ("tunnel.interface", "'a b'", "name of an interface"),
-    ("tunnel.interface", "'a/b'", "name of an interface"),
     ("tunnel.interface", r'"a\u0000b"', "name of an interface"),
     ("tunnel.fwmark", "0", "match every packet"),
-    ("tunnel.fwmark", "-1", "not between"),
     ("tunnel.fwmark", "0x100000000", "not between"),
     ("tunnel.fwmark", "'0x2021/0xff'", "outside its mask"),
-    ("tunnel.fwmark", "'0/0xff'", "match every packet"),
     ("tunnel.mode", "'mange'", "observe, manage"),
     ("tunnel.routes", "['100.64.0.1/11']", "100.64.0.0/11"),
     ("tunnel.routes", "['0.0.0.0/0']", "default route"),
@@ -198,29 +189,21 @@ WRONG_VALUES = [
     ("tables.single", "254", "main"),
     ("tables.user", "253", "default"),
     ("tables.lan", "255", "local"),
-    ("tables.lan", "0", "not between"),
     ("tables.internet", "4294967296", "not between"),
-    ("rules.single", "0", "not between"),
     ("rules.single", "32766", "not between"),
     ("rules.tiered", "[100, 200]", "three"),
     ("rules.tiered", "[200, 100, 300]", "ascending"),
-    ("rules.tiered", "[100, 100, 300]", "ascending"),
     ("rules.tiered", "[100, 200, 32767]", "not between"),
     ("lan.trust", "'none'", "any, private"),
     ("lan.allow", "['0.0.0.0/0']", "default route"),
-    ("lan.allow", "['::/0']", "default route"),
     ("lan.allow", "['10.0.0.1/8']", "10.0.0.0/8"),
     ("lan.allow", "['fd00::1/64']", "fd00::/64"),
     ("lan.allow", "['printer']", "not an IPv4 or IPv6 prefix"),
     ("lan.deny", "['10.0.0.0/33']", "not an IPv4 or IPv6 prefix"),
-    ("lan.deny", "['192.168.0.300/24']", "not an IPv4 or IPv6 prefix"),
-    ("lan.deny", "['10.1.2.3/16']", "10.1.0.0/16"),
     ("lan.interfaces", "['']", "empty pattern"),
-    ("lan.min_prefixlen", "{ inet = 0 }", "not between 1 and 32"),
     ("lan.min_prefixlen", "{ inet = 33 }", "not between 1 and 32"),
     ("lan.min_prefixlen", "{ inet6 = 129 }", "not between 1 and 128"),
     ("lan.min_prefixlen", "{ ipv4 = 8 }", "inet and inet6"),
-    ("watch.settle", "-1", "not between"),
     ("watch.settle", "nan", "not between"),
     ("watch.max_wait", "inf", "not between"),
     ("watch.resync", "0", "not between"),
@@ -229,7 +212,7 @@ WRONG_VALUES = [
 
 
 def in_rounds(problems: list[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
-    """Parts in which no key comes twice: many problems make one file, and one start of the program."""
+    """Parts in which each key occurs once, so that one file, and one run, has many problems."""
     rest = list(problems)
     while rest:
         taken = {key: (key, *more) for key, *more in reversed(rest)}
@@ -242,23 +225,17 @@ def as_toml(problems: list[tuple[str, ...]]) -> str:
 
 
 @pytest.mark.parametrize("problems", list(in_rounds(WRONG_TYPES)), ids=len)
-def test_each_value_of_a_wrong_type_is_a_line_with_its_key(world: World, problems: list[tuple[str, ...]]) -> None:
+def test_each_wrong_type_is_reported_with_its_key(world: World, problems: list[tuple[str, ...]]) -> None:
     found = check(world, as_toml(problems))
     assert sorted(key for key, _ in problems) == sorted(line.partition(":")[0] for line in found)
 
 
 @pytest.mark.parametrize("problems", [*in_rounds(WRONG_VALUES)], ids=len)
-def test_each_value_that_cannot_be_is_a_line_that_says_why(world: World, problems: list[tuple[str, ...]]) -> None:
+def test_each_impossible_value_is_reported_with_the_reason(world: World, problems: list[tuple[str, ...]]) -> None:
     found = check(world, as_toml(problems))
     assert len(problems) == len(found)
     for key, value, words in problems:
         assert 1 == sum(line.startswith(f"{key}: ") and words in line for line in found), (key, value, found)
-
-
-@pytest.mark.parametrize("key", ["settle", "max_wait", "resync", "journal", "cleanup_on_exit"])
-def test_the_keys_of_the_daemon_are_no_business_of_a_sync(world: World, key: str) -> None:
-    values = {"settle": "0.1", "max_wait": "2", "resync": "5", "journal": "'/nowhere/j'", "cleanup_on_exit": "true"}
-    assert 0 == world.run("sync", "-c", world.config(f"[watch]\n{key} = {values[key]}\n")).code
 
 
 @pytest.mark.parametrize(
@@ -282,13 +259,15 @@ def test_the_keys_of_the_daemon_are_no_business_of_a_sync(world: World, key: str
         ("[lan]\nprune = true\nprune = false\n", "", "line 3"),
     ],
 )
-def test_a_problem_of_the_whole_is_one_line_with_its_place(world: World, text: str, where: str, meant: str) -> None:
+def test_each_problem_of_the_structure_is_reported_with_its_place(
+    world: World, text: str, where: str, meant: str
+) -> None:
     (line,) = check(world, text)
     assert line.startswith(where)
     assert meant in line
 
 
-def test_all_problems_are_told_at_once(world: World) -> None:
+def test_all_problems_are_reported_at_once(world: World) -> None:
     found = check(
         world,
         """
@@ -318,14 +297,10 @@ def garbage() -> dict[str, bytes]:
         "random bytes": chance.randbytes(1_000_000),
         "random text": "".join(chance.choices("abc =[]{}\"'\\\n#.,0x1é", k=600_000)).encode()[:1_000_000],
         "brackets": b"x = " + b"[" * 1_000_000,
-        "braces": b"x = " + b"{a=" * 300_000,
         "a deep key": b"[tunnel]\ninterface" + b".a" * 5_000 + b" = 1",
-        "a deep unknown key": b"x" + b".a" * 5_000 + b" = 1",
         "a long number": b"[tunnel]\nfwmark = " + b"1" * 100_000,
-        "a long hexadecimal number": b"[tunnel]\nfwmark = 0x" + b"f" * 100_000,
         "a long name": b"[tunnel]\n" + b"a" * 1_000_000 + b" = 1",
         "a long value": b"[tunnel]\ninterface = '" + b"a" * 1_000_000 + b"'",
-        "zeros": bytes(1_000_000),
         "Latin-1": "# für\n".encode("latin-1"),
         "UTF-16": "[lan]\n".encode("utf-16"),
         "too large": b"#" * (mebibyte + 1),
@@ -333,47 +308,25 @@ def garbage() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", garbage())
-def test_garbage_is_one_line_and_no_traceback(world: World, kind: str) -> None:
+def test_garbage_is_refused_in_one_line(world: World, kind: str) -> None:
     assert 1 == len(check(world, garbage()[kind]))
 
 
-def test_64_kibibytes_of_comments_are_a_good_file(world: World) -> None:
-    assert 0 == world.run("config", "check", world.config("#" * (1 << 16))).code
-
-
 @pytest.mark.parametrize("sign", ["\\n", "\\r", "\\u001b", "\\u2028", "\\u0085"])
-def test_a_key_cannot_write_a_line_of_its_own(world: World, sign: str) -> None:
+def test_a_key_cannot_forge_a_line_of_the_log(world: World, sign: str) -> None:
     (line,) = check(world, f'[lan]\n"x{sign}error: forged" = 1\n')
     assert line.isprintable()
 
 
-def special(world: World, kind: str) -> Path:
-    path = world.folder / "special"
-    if kind == "directory":
-        path.mkdir()
-    elif kind == "FIFO":
-        os.mkfifo(path)
-    elif kind == "link in a circle":
-        path.symlink_to(path)
-    else:
-        path = Path("/dev/zero")
-    return path
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "directory",
-        "FIFO",
-        "device",
-        "link in a circle",
-    ],
-)
-def test_what_is_no_file_is_not_read(world: World, kind: str) -> None:
-    path = special(world, kind)
-    done = world.run("config", "check", str(path))
-    assert (2, 1) == (done.code, len(done.lines)), done
-    assert done.errors[0].startswith(f"{path}: ")
+def test_what_is_no_regular_file_is_not_read(world: World) -> None:
+    folder, fifo, circle = (world.folder / name for name in ("folder", "fifo", "circle"))
+    folder.mkdir()
+    os.mkfifo(fifo)
+    circle.symlink_to(circle)
+    for path in (folder, fifo, circle, Path("/dev/zero")):
+        done = world.run("config", "check", str(path))
+        assert (2, 1) == (done.code, len(done.lines)), done
+        assert done.errors[0].startswith(f"{path}: ")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root distrusts such a file")
@@ -391,16 +344,16 @@ def test_root_does_not_trust_a_file_that_everybody_may_write(world: World, verb:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter, unlike those of pytest."""
+    """A folder that every user can enter; those of pytest are private."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
 
 
-# Imports come first: an ordinary user may not be able to read this Python.
+# Import first: an ordinary user may not be able to read this Python.
 _DROP_RIGHTS = """
-import os, sys, loguru, tomllib
+import os, sys, loguru, tomllib, fz_iproute.verbs.config
 from fz_iproute import cli
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
@@ -409,13 +362,13 @@ sys.exit(cli.main())
 
 
 def as_ordinary_user(world: World, *argv: str) -> Done:
-    """Run the program without the rights of root, even in a test that has them."""
+    """Run the program as an ordinary user, even if the test runs as root."""
     need_user_ids()
     return world.run(*argv, program=[sys.executable, "-c", _DROP_RIGHTS])
 
 
 @pytest.mark.parametrize("mode", ["file", "folder"])
-def test_a_file_that_cannot_be_read_is_said_to_be_so(world: World, open_folder: Path, mode: str) -> None:
+def test_an_unreadable_file_is_reported(world: World, open_folder: Path, mode: str) -> None:
     path = open_folder / "inner" / "config.toml"
     path.parent.mkdir()
     path.touch()
@@ -445,14 +398,14 @@ def test_an_ordinary_user_may_look_at_a_file_that_everybody_may_write(world: Wor
         ("[tables]\nlayout = 'tiered'\n", {539098369: ["10.20.0.0/16", "192.168.1.0/24"]}),
     ],
 )
-def test_what_is_configured_is_done(world: World, text: str, expected: dict[int, list[str]]) -> None:
+def test_a_setting_takes_effect(world: World, text: str, expected: dict[int, list[str]]) -> None:
     assert 0 == world.run("sync", "-c", world.config(text)).code
     for table, copies in expected.items():
         found = [route["dst"] for route in world.table("inet", table) if route["dev"] != "tun-firezone"]
         assert copies == sorted(found)
 
 
-def test_only_private_networks_are_mirrored_where_nothing_else_is_trusted(world: World) -> None:
+def test_with_trust_private_only_private_networks_are_mirrored(world: World) -> None:
     world.main("inet", lan("203.0.113.0/24"), lan("198.51.100.0/24"), lan("172.16.0.0/16"), lan("100.64.0.0/24"))
     done = world.run("sync", "-c", world.config("[lan]\ntrust = 'private'\nallow = ['198.51.100.0/24']\n"))
     assert 0 == done.code, done

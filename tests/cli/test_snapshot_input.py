@@ -1,4 +1,4 @@
-"""A broken or hostile snapshot ends in one clear line and exit code 2; it is read anywhere, without `ip`."""
+"""A broken or hostile snapshot ends in one clear line and exit code 2. Reading one needs no `ip`."""
 
 import json
 import os
@@ -14,7 +14,7 @@ VERBS = [["plan"], ["status"], ["status", "--json"], ["explain", "192.168.188.7"
 
 
 def run(path: Path, *verb: str) -> tuple[int, str, str]:
-    """On a machine without `ip`."""
+    """Run a verb where there is no `ip`."""
     done = starter().run([*verb, "--snapshot", str(path)], {"PATH": "/nonexistent", "LC_ALL": "C.UTF-8"}, 60)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr
@@ -38,7 +38,7 @@ def assert_refused(path: Path, words: str = "", verbs: list[list[str]] = VERBS) 
 GOOD = printed(machine())
 
 
-def test_a_good_one_is_used_where_there_is_no_ip(tmp_path: Path) -> None:
+def test_a_good_snapshot_needs_no_ip(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD)
     for verb in VERBS:
         code, out, _ = run(path, *verb)
@@ -48,8 +48,8 @@ def test_a_good_one_is_used_where_there_is_no_ip(tmp_path: Path) -> None:
 TEXT = json.dumps(GOOD).encode()
 
 
-@pytest.mark.parametrize("end", [0, 1, 2, 100, len(TEXT) // 2, len(TEXT) - 2, len(TEXT) - 1])
-def test_one_that_was_cut_off_is_refused(tmp_path: Path, end: int) -> None:
+@pytest.mark.parametrize("end", [0, 1, 100, len(TEXT) // 2, len(TEXT) - 1])
+def test_a_truncated_snapshot_is_refused(tmp_path: Path, end: int) -> None:
     assert_refused(written(tmp_path, TEXT[:end]), "not JSON", VERBS[:1])
 
 
@@ -72,7 +72,7 @@ def test_one_that_was_cut_off_is_refused(tmp_path: Path, end: int) -> None:
     ],
     ids=lambda value: ascii(value)[:40],
 )
-def test_one_that_was_edited_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+def test_an_edited_snapshot_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     assert_refused(written(tmp_path, {**GOOD, **change}), words, [["explain", "10.9.9.9"]])
 
 
@@ -81,18 +81,18 @@ def test_one_that_was_edited_is_refused(tmp_path: Path, change: dict[str, Any], 
     [b"[]", b"null", b"\xff\xfe", b"\x00" * 100, b"[" * 100_000, b"{}", b'"' + b"a" * 100_000 + b'"', b"\x1b[2J"],
     ids=lambda value: ascii(value)[:20],
 )  # fmt: skip
-def test_what_is_no_snapshot_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_any_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
     assert_refused(written(tmp_path, content), "", VERBS[:1])
 
 
-def test_one_that_is_too_large_is_refused(tmp_path: Path) -> None:
+def test_a_large_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(50 << 20)
     assert_refused(path, "larger than 32 MiB", VERBS[:1])
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_directory_a_pipe_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "missing", tmp_path, tmp_path / "fifo"):
         assert_refused(path, "", VERBS[:2])
@@ -114,7 +114,7 @@ def test_hostile_names_do_not_reach_the_terminal_or_a_shell(tmp_path: Path, name
         assert line.startswith("ip ") and (";" not in line or "';" in line) and ("$" not in line or "'$" in line)
 
 
-def test_a_snapshot_is_of_a_machine_and_nothing_is_written_to_one(tmp_path: Path) -> None:
+def test_verbs_that_change_the_machine_take_no_snapshot(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD)
     for verb in ("sync", "watch", "down", "snapshot"):
         assert 2 == run(path, verb)[0]

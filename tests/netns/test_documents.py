@@ -41,7 +41,7 @@ def test_documents_follow_their_schema(machine: Machine, config: str) -> None:
     jsonschema.validate(json.loads(machine.fz("snapshot", "--local", config=config)), schema("snapshot"))
 
 
-def test_a_replay_follows_its_schema(machine: Machine, tmp_path: Path) -> None:
+def test_documents_of_replay_follow_their_schema(machine: Machine, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     lines = machine.fz("sync", "--dry-run").splitlines()
     journal.write_text("".join(f"{line}\n" for line in ["# 2026-01-01T00:00:00.000Z 1.0 ms, woken by: start", *lines]))
@@ -50,7 +50,7 @@ def test_a_replay_follows_its_schema(machine: Machine, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(files("fz_iproute").joinpath("data", "schema").iterdir()), ids=str)
-def test_a_schema_is_one_and_takes_no_other_document(path: Any) -> None:
+def test_a_schema_is_valid_and_refuses_another_version(path: Any) -> None:
     document = json.loads(path.read_text("utf-8"))
     jsonschema.Draft202012Validator.check_schema(document)
     with pytest.raises(jsonschema.ValidationError):

@@ -1,4 +1,4 @@
-"""`explain` says in a sentence where a packet goes and why, and the kernel sends it there."""
+"""`explain` says in a sentence where a packet goes and why, and the kernel agrees."""
 
 import json
 import shutil
@@ -12,24 +12,25 @@ from tests.netns.namespace import LAN, MARK, MIRROR, TUNNEL, Machine, wait_until
 
 ACTIVE = "goes into the tunnel, because the Internet Resource is active"
 MARKED = "because the packet is marked 0xfd002021, so the VPN's tables are not asked"
+NOTHING = "because the VPN's tables have no route to the address"
 MIRRORED = "leaves by wlp192s0 to the LAN, because {} is mirrored into the VPN's table"
 
 
 def answers(machine: Machine, *argv: str, config: str = "") -> list[dict[str, Any]]:
-    """Of `explain --json`; the kernel agrees with all of them."""
+    """The answers of `explain --json`. The kernel must agree with all of them."""
     found: list[dict[str, Any]] = json.loads(machine.fz("explain", *argv, "--json", config=config))["answers"]
     assert all(answer["kernel"] == {"agrees": True} and not answer["doubts"] for answer in found), found
     return found
 
 
 def sentence(machine: Machine, *argv: str, config: str = "") -> str:
-    """The first one: of a packet without a mark, unless it is said which."""
+    """The sentence of the first answer, which is about a packet without a mark unless --mark is given."""
     said = answers(machine, *argv, config=config)[0]["sentence"]
     assert said in machine.fz("explain", *argv, config=config)
     return str(said)
 
 
-def test_a_lan_and_the_internet_before_and_after_the_copy(machine: Machine) -> None:
+def test_the_lan_is_reached_after_the_copy_and_the_internet_by_the_tunnel(machine: Machine) -> None:
     machine.batch([f"route add 203.0.113.0/24 dev {LAN} scope link"])
     missing = "the copy of {} is missing; run `fz-iproute sync`"
     assert f"{ACTIVE} and {missing.format('192.168.188.0/24')}" == sentence(machine, "192.168.188.7")
@@ -60,42 +61,41 @@ def test_a_lan_and_the_internet_before_and_after_the_copy(machine: Machine) -> N
     ],
     ids=lambda value: value.split()[0],
 )
-def test_a_lan_that_a_setting_refuses_is_said_to_be(machine: Machine, lan: str, reason: str) -> None:
+def test_the_setting_that_refuses_a_lan_is_named(machine: Machine, lan: str, reason: str) -> None:
     machine.batch([f"route add 203.0.113.0/24 dev {LAN} scope link"])
     said = sentence(machine, "203.0.113.7", config=f"[lan]\n{lan}\n")
     assert f"{ACTIVE} and 203.0.113.0/24 is not mirrored: {reason}" == said
 
 
-def test_what_cannot_be_copied_is_said_to_be(machine: Machine) -> None:
+def test_a_route_that_cannot_be_copied_is_named(machine: Machine) -> None:
     machine.batch([f"route add 203.0.113.0/24 dev {LAN} scope link mtu lock 1400"])
     said = sentence(machine, "203.0.113.7")
     assert f"{ACTIVE} and 203.0.113.0/24 is not mirrored: cannot be copied exactly: " in said
 
 
-def test_what_the_vpn_routes_explicitly_comes_first(machine: Machine) -> None:
+def test_an_explicit_route_of_the_vpn_wins_over_a_lan(machine: Machine) -> None:
     machine.batch([f"route add 100.96.7.0/24 dev {LAN} scope link", f"route add 100.64.0.0/10 dev {LAN} scope link"])
     machine.fz("sync")
-    said = "goes into the tunnel, because the VPN routes 100.96.0.0/11 explicitly, which comes before the LAN {}"
+    said = "goes into the tunnel, because the VPN routes 100.96.0.0/11 explicitly, which wins over the LAN {}"
     assert said.format("100.96.7.0/24") == sentence(machine, "100.96.7.9")
-    # Inside a LAN, the longer prefix of the VPN wins by itself.
+    # Inside a LAN, a longer prefix of the VPN needs no precedence.
     assert "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly" == sentence(machine, "100.64.0.9")
 
 
-def test_without_the_internet_resource_the_rest_takes_the_uplink(machine: Machine) -> None:
+def test_without_the_internet_resource_other_packets_take_the_uplink(machine: Machine) -> None:
     machine.batch([f"{option}route del default dev {TUNNEL} table {MIRROR}" for option in ("", "-6 ")])
-    nothing = "because the VPN's tables have no route to it"
-    assert f"leaves by uplink0 through the router 10.77.0.1, {nothing}" == sentence(machine, "8.8.8.8")
-    assert f"leaves by uplink0 through the router fd00:77::1, {nothing}" == sentence(machine, "2600::1")
-    assert f"leaves by {LAN} to the LAN, {nothing}" == sentence(machine, "192.168.188.7")
+    assert f"leaves by uplink0 through the router 10.77.0.1, {NOTHING}" == sentence(machine, "8.8.8.8")
+    assert f"leaves by uplink0 through the router fd00:77::1, {NOTHING}" == sentence(machine, "2600::1")
+    assert f"leaves by {LAN} to the LAN, {NOTHING}" == sentence(machine, "192.168.188.7")
 
 
-def test_addresses_of_this_machine_and_of_everybody(machine: Machine) -> None:
+def test_own_broadcast_and_multicast_addresses_are_explained(machine: Machine) -> None:
     machine.ip("addr", "add", "10.5.0.5/24", "brd", "+", "dev", LAN)
     own = "stays on this machine, because the address is its own"
     assert [own] * 5 == [
         sentence(machine, address) for address in ("10.5.0.5", "127.0.0.1", "::1", "fd00:188::112", "0.0.0.0")
     ]
-    said = f"leaves by {LAN} to everybody on the LAN, because it is its broadcast address"
+    said = f"leaves by {LAN} to everybody on the LAN, because it is the broadcast address there"
     assert [said] * 2 == [sentence(machine, "10.5.0.255"), sentence(machine, "192.168.188.255")]
     assert [ACTIVE] * 2 == [sentence(machine, address) for address in ("224.0.0.251", "255.255.255.255")]
     multicast = '[lan]\nmulticast = true\nexclude_interfaces = ["uplink0"]\n'
@@ -105,7 +105,7 @@ def test_addresses_of_this_machine_and_of_everybody(machine: Machine) -> None:
     assert f"leaves by {LAN}" in sentence(machine, "ff02::fb", "--oif", LAN)
 
 
-def test_routes_and_rules_of_others(machine: Machine) -> None:
+def test_foreign_routes_and_rules_are_named(machine: Machine) -> None:
     machine.batch(
         [
             f"route add throw 203.0.113.0/24 table {MIRROR}",
@@ -125,13 +125,13 @@ def test_routes_and_rules_of_others(machine: Machine) -> None:
     )
     refused = f"is refused by the route {{}} in table {MIRROR}"
     assert {
-        "203.0.113.7": "leaves by uplink0 through the router 10.77.0.1, because the VPN's tables have no route to it",
+        "203.0.113.7": f"leaves by uplink0 through the router 10.77.0.1, {NOTHING}",
         "198.51.100.7": refused.format("unreachable 198.51.100.0/24 proto boot scope global"),
         "198.51.101.7": refused.format("blackhole 198.51.101.0/24 proto boot scope global"),
         "198.51.102.7": refused.format("prohibit 198.51.102.0/24 proto boot scope global"),
         "2001:db8::7": refused.format("unreachable 2001:db8::/32 dev lo proto boot metric 1024 pref medium"),
         "198.18.0.7": f"leaves by {LAN} through the router 192.168.188.1, because table {MIRROR} has 198.18.0.0/15, "
-        "which is not ours",
+        "which fz-iproute did not add",
         "192.0.2.7": f"leaves by {LAN} to the LAN, because no rule before 50 leads to the VPN's tables",
         "10.99.0.7": f"goes into the tunnel, because table 77 has 10.99.0.0/16 dev {TUNNEL} proto boot scope link",
         "192.0.3.7": "is refused (prohibit) by rule 60",
@@ -150,22 +150,22 @@ def test_routes_and_rules_of_others(machine: Machine) -> None:
     ]
 
 
-def test_where_no_rule_leads_to_a_route_there_is_no_way(machine: Machine) -> None:
+def test_without_a_matching_route_a_packet_cannot_be_sent(machine: Machine) -> None:
     machine.batch([f"{option}rule del pref 32766" for option in ("", "-6 ")])
-    assert "has no way: no rule leads to a route" == sentence(machine, "8.8.8.8", "--mark", hex(MARK))
-    assert "has no way: no rule leads to a route" == sentence(machine, "2600::1", "--mark", hex(MARK))
+    assert "cannot be sent: no rule leads to a route" == sentence(machine, "8.8.8.8", "--mark", hex(MARK))
+    assert "cannot be sent: no rule leads to a route" == sentence(machine, "2600::1", "--mark", hex(MARK))
 
 
-def test_packets_with_a_source_and_a_device(machine: Machine) -> None:
+def test_a_source_and_a_device_change_the_answer(machine: Machine) -> None:
     machine.sysctl("net.ipv4.ip_forward", 1)
     machine.sysctl("net.ipv4.conf.all.rp_filter", 0)
     machine.sysctl(f"net.ipv4.conf.{LAN}.rp_filter", 0)
-    assert "cannot be sent: its source is no address of this machine" == sentence(
+    assert "cannot be sent: its source is not an address of this machine" == sentence(
         machine, "8.8.8.8", "--from", "9.9.9.9"
     )
     assert ACTIVE == sentence(machine, "8.8.8.8", "--from", "192.168.188.112")
     assert ACTIVE == sentence(machine, "8.8.8.8", "--from", "192.168.188.50", "--iif", LAN)
-    bound = f"leaves by {LAN}, to which the sender is bound: no route is asked"
+    bound = f"leaves by {LAN}, because the sender is bound to it: no route is used"
     assert bound == sentence(machine, "224.0.0.251", "--oif", LAN)
     assert "leaves by uplink0 through the router 10.77.0.1" in sentence(machine, "8.8.8.8", "--oif", "uplink0")
 
@@ -182,7 +182,7 @@ layout = "{}"
 
 
 @pytest.mark.parametrize("layout", ["single", "tiered"])
-def test_what_manage_mode_blocks_is_told_with_its_setting(machine: Machine, layout: str) -> None:
+def test_the_setting_that_blocks_in_manage_mode_is_named(machine: Machine, layout: str) -> None:
     config = MANAGE.format(layout)
     for option in ("", "-6 "):
         machine.batch([f"{option}rule del pref 32765", f"{option}route flush table {MIRROR}"])
@@ -201,7 +201,7 @@ def test_what_manage_mode_blocks_is_told_with_its_setting(machine: Machine, layo
     assert MIRRORED.format("192.168.188.0/24") == sentence(machine, "192.168.188.7", config=config)
 
 
-def test_a_kernel_that_decides_otherwise_is_an_error(machine: Machine, tmp_path: Path) -> None:
+def test_a_kernel_that_disagrees_is_an_error(machine: Machine, tmp_path: Path) -> None:
     real = shutil.which("ip")
     liar = tmp_path / "liar"
     liar.mkdir()
@@ -241,7 +241,7 @@ def test_a_kernel_that_decides_otherwise_is_an_error(machine: Machine, tmp_path:
     ],
     ids=ascii,
 )
-def test_a_wrong_question_is_answered_with_one_line(machine: Machine, argv: Sequence[str]) -> None:
+def test_a_senseless_question_is_refused_in_one_line(machine: Machine, argv: Sequence[str]) -> None:
     done = machine.fz_done("explain", *argv)
     assert (2, "") == (done.returncode, done.stdout), done
     (line,) = done.stderr.splitlines()
@@ -249,7 +249,7 @@ def test_a_wrong_question_is_answered_with_one_line(machine: Machine, argv: Sequ
 
 
 @pytest.mark.parametrize("mark", ["x", "-1", "0x100000000", "1/2", ""])
-def test_a_mark_that_is_none_is_told(machine: Machine, mark: str) -> None:
+def test_a_wrong_mark_is_refused(machine: Machine, mark: str) -> None:
     done = machine.fz_done("explain", "8.8.8.8", f"--mark={mark}")
     assert 2 == done.returncode
     assert "is not a mark" in done.stderr.splitlines()[-1]

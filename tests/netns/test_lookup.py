@@ -1,4 +1,4 @@
-"""The kernel is asked for the way of many packets, and the simulation of its decision says the same."""
+"""For many packets, the simulated decision is that of the kernel."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fz_iproute.diagnosis import lookup
-from fz_iproute.diagnosis.lookup import Decision, Packet, Tables
+from fz_iproute.diagnosis.lookup import Decision, Fib, Packet
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.model import Link, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family
@@ -32,14 +32,14 @@ REAL_KERNEL = settings(
 
 
 class Land(NamedTuple):
-    """The addresses of a family, nested so that rules and routes collide."""
+    """The addresses of a family. They are nested, so that rules and routes compete."""
 
     own: tuple[str, str, str]  # with their lengths, of the three devices
     foreign: str  # a source that no route and no rule names
     prefixes: tuple[str, ...]
     gateway: str
     dsts: tuple[str, ...]
-    received: tuple[str, ...]  # those that make sense for a packet from elsewhere
+    received: tuple[str, ...]  # destinations of packets from another machine
 
 
 LANDS: dict[Family, Land] = {
@@ -73,7 +73,7 @@ LANDS: dict[Family, Land] = {
     ),
 }
 
-# Layouts that are in use: everything into the VPN, and in tiers.
+# No VPN, one table, tiers, and the rules of wg-quick.
 LAYOUTS = [
     [],
     [f"pref 32765 not fwmark {MARK:#x} lookup {MIRROR}"],
@@ -115,7 +115,7 @@ def rules(draw: st.DrawFn, family: Family, tables: Sequence[int]) -> str:
 
 @st.composite
 def routes(draw: st.DrawFn, family: Family, tables: Sequence[int], prefixes: Sequence[str]) -> str:
-    """The words after `ip route append`; a protocol that tells it from others is for the caller to add."""
+    """The words after `ip route append`. The caller adds a protocol that identifies the route."""
     prefix = draw(st.sampled_from(prefixes))
     table = draw(st.sampled_from([*tables] * 4 + [LOCAL]))
     devices = st.sampled_from([UP, UP, OTHER, FICKLE])
@@ -149,7 +149,7 @@ def routes(draw: st.DrawFn, family: Family, tables: Sequence[int], prefixes: Seq
 
 
 class World(NamedTuple):
-    """What is read of the namespace, as the program would."""
+    """The rules, routes and links of the namespace."""
 
     rules: list[Rule]
     routes: list[tuple[int, Any]]
@@ -157,7 +157,7 @@ class World(NamedTuple):
 
 
 def ask(land: Namespace, family: Family, lines: list[str], *options: str) -> list[Any]:
-    """The answers to the lines of a batch: a document or the words of the kernel."""
+    """The answers to the lines of a batch: each a document or an error message of the kernel."""
     option = "-6" if family == "inet6" else "-4"
     argv = ("ip", "-n", land.name, option, "-json", *options, "-force", "-batch", "-")
     done = run(*argv, stdin="".join(f"{line}\n" for line in lines), check=False)
@@ -193,10 +193,10 @@ def read(land: Namespace, family: Family) -> World:
 
 
 def questions(family: Family) -> Iterator[tuple[str, Packet]]:
-    """Everything that is worth asking: the arguments of `ip route get`, and the packet that they mean."""
+    """The arguments of `ip route get` and the packet that they describe."""
     land = LANDS[family]
     own = land.own[0].split("/")[0]
-    # Few of the combinations of what only rules look at.
+    # Only rules look at these, so a few combinations are enough.
     tcp, udp = ("tcp", 6, 1000, 443, 0), ("udp", 17, 2000, 53, 1000)
     shapes = [(0, 0, *tcp), (0, 0xB0, *udp), (1, 0x10, *tcp), (0x2F, 0, *udp), (MARK, 0x10, *udp)]
     for mark, tos, proto, ipproto, sport, dport, uid in shapes:
@@ -212,7 +212,7 @@ def questions(family: Family) -> Iterator[tuple[str, Packet]]:
                     yield " ".join(filter(None, words)), packet
         for dst in land.received:
             for iif in (UP, OTHER):
-                # The user of what is received is root; only `ip -6 route get` says nobody.
+                # A received packet counts as root's, but `ip -6 route get` without a uid assumes nobody.
                 words = [dst, f"from {land.foreign} iif {iif}", same, "uid 0"]
                 src = int(ip_address(land.foreign))
                 yield " ".join(words), base._replace(dst=int(ip_address(dst)), src=src, iif=iif)
@@ -224,7 +224,7 @@ NAMES = {"main": MAIN, "local": LOCAL, "default": DEFAULT}
 
 
 def disagreement(family: Family, decision: Decision, way: Any, match: Any) -> str:
-    """What the kernel says otherwise; `way` is the answer of `ip route get`, `match` of `ip route get fibmatch`."""
+    """How the kernel differs; `way` is the answer of `ip route get`, `match` that of `ip route get fibmatch`."""
     if isinstance(way, str):
         # Older kernels call a foreign source an invalid argument.
         possible = {decision.error} | ({"Invalid argument"} if decision.outcome == "foreign" else set())
@@ -232,7 +232,7 @@ def disagreement(family: Family, decision: Decision, way: Any, match: Any) -> st
     (leads,) = way
     if decision.outcome != leads.get("type", "unicast"):
         return "another type"
-    # What is for this machine is shown as going to lo.
+    # `ip` shows lo for packets to this machine.
     if leads["dev"] not in decision.devices and not (leads["dev"] == "lo" and decision.outcome in HERE):
         return "another device"
     if isinstance(match, str):
@@ -246,24 +246,24 @@ def disagreement(family: Family, decision: Decision, way: Any, match: Any) -> st
         return "another prefix or table"
     if chosen.attributes.metric != route.get("metric", 0):
         return "another metric"
-    # The members of a multipath route of IPv6 keep their protocols.
+    # In IPv6, each nexthop of a multipath route keeps its own protocol.
     proto = f"proto {route.get('protocol', 'boot')}"
     return "" if len(chosen.attributes.devices) > 1 or proto in " ".join(chosen.attributes.words) else "another twin"
 
 
 def compare(land: Namespace, family: Family) -> int:
-    """How many answers were compared; none of them may differ."""
+    """Compare all answers, which must not differ; return how many were compared."""
     asked = QUESTIONS[family]
     while True:
         world = read(land, family)
         lines = [f"route get {match}{words}" for words, _ in asked for match in ("", "fibmatch ")]
         answers = ask(land, family, lines)
-        if world == read(land, family):  # the multicast routes of a device come when it has a carrier
+        if world == read(land, family):  # the kernel adds the multicast routes of a device when it gets a carrier
             break
-    tables = Tables({table: {family: found} for table, found in world.routes})
+    fib = Fib({table: {family: found} for table, found in world.routes})
     compared = 0
     for number, (words, packet) in enumerate(asked):
-        decision = lookup.decide(packet, world.rules, tables, world.links)
+        decision = lookup.decide(packet, world.rules, fib, world.links)
         way, match = answers[2 * number : 2 * number + 2]
         if decision.doubts:
             continue
@@ -284,8 +284,8 @@ def land(long_lived: Callable[[], Namespace]) -> Namespace:
         "net.ipv4.ip_forward": 1,
         "net.ipv4.conf.all.rp_filter": 0,
         "net.ipv4.conf.default.rp_filter": 0,
-        "net.ipv4.conf.all.accept_local": 1,  # else the source of a received packet is looked up, too
-        "net.ipv6.conf.all.forwarding": 1,  # else a route whose router does not answer is avoided
+        "net.ipv4.conf.all.accept_local": 1,  # otherwise the kernel also looks up the source of a received packet
+        "net.ipv6.conf.all.forwarding": 1,  # otherwise the kernel avoids a route whose router does not answer
         "net.ipv6.conf.default.forwarding": 1,
     }.items():
         namespace.sysctl(key, value)
@@ -295,7 +295,7 @@ def land(long_lived: Callable[[], Namespace]) -> Namespace:
 
 
 def build(land: Namespace, family: Family, rules: Sequence[str], routes: Sequence[str], *, down: bool) -> None:
-    """Put exactly these rules and routes there; the local table keeps those of the kernel."""
+    """Make these the only rules and routes; table local keeps those of the kernel."""
     protocols = [99 if f"table {LOCAL}" in words else 20 + number for number, words in enumerate(routes)]
     lines = [
         f"link set dev {FICKLE} up",
@@ -327,7 +327,7 @@ def test_the_kernel_decides_the_same(family: Family, land: Namespace) -> None:
         nonlocal compared
         layout = data.draw(st.sampled_from(LAYOUTS), label="layout")
         usual = data.draw(st.sampled_from([USUAL, USUAL, []]), label="usual")
-        # Few of them, so that they collide.
+        # Few tables and prefixes, so that they compete.
         tables = data.draw(st.sampled_from(list(combinations(TABLES, 2))), label="tables")
         prefixes = data.draw(
             st.lists(st.sampled_from(LANDS[family].prefixes), min_size=1, max_size=3), label="prefixes"
@@ -341,7 +341,7 @@ def test_the_kernel_decides_the_same(family: Family, land: Namespace) -> None:
     assert compared > 2000
 
 
-# What chance seldom builds: rules, routes.
+# Rules and routes that random choice seldom makes.
 SUBTLE: dict[str, tuple[Family, list[str], list[str]]] = {
     "a rule keeps its host bits": (
         "inet",
@@ -399,14 +399,14 @@ SUBTLE: dict[str, tuple[Family, list[str], list[str]]] = {
 
 @pytest.mark.parametrize("down", [False, True], ids=["up", "down"])
 @pytest.mark.parametrize(("family", "rules", "routes"), SUBTLE.values(), ids=list(SUBTLE))
-def test_the_kernel_decides_the_same_where_it_is_subtle(
+def test_the_kernel_decides_the_same_in_subtle_cases(
     family: Family, rules: list[str], routes: list[str], down: bool, land: Namespace
 ) -> None:
     build(land, family, rules + USUAL, routes, down=down)
     assert compare(land, family)
 
 
-def test_an_expired_route_is_not_taken(land: Namespace) -> None:
+def test_an_expired_route_is_not_used(land: Namespace) -> None:
     build(
         land,
         "inet6",

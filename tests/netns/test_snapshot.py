@@ -410,7 +410,7 @@ def test_who_asks_is_nobody_on_another_machine(machine: Machine, tmp_path: Path)
     machine.fz("snapshot", "-o", str(path))
     assert "is refused (prohibit) by rule 50" in machine.fz("explain", "8.8.8.8")
     said = machine.fz("explain", "8.8.8.8", "--snapshot", str(path))
-    assert "taken not to be for it: nothing tells whether the packet is of uid" in said
+    assert "assumed not to match: unknown whether the packet is of uid" in said
     assert "in doubt: rule 50: cannot tell whether the packet is of uid" in said
     assert "goes into the tunnel" in said
 

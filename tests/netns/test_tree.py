@@ -1,14 +1,16 @@
-"""`status` for a terminal: as wide as that, coloured only there, and drawn again on each change with --watch."""
+"""`status` on a terminal: it fits the width, has colours, and with --watch is drawn again after each change."""
 
 import fcntl
 import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -17,14 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import DEADLINE, LAN, MIRROR, Machine, wait_until
+from tests.netns.namespace import DEADLINE, LAN, MIRROR, PROGRAM, Machine, wait_until
 
 COLOUR = re.compile(r"\x1b\[\d*m")
 CLEAR = "\x1b[H\x1b[2J"
 
 
 class Terminal:
-    """The program behind a terminal of some width."""
+    """The program on a terminal of some width."""
 
     def __init__(self, machine: Machine, *argv: str, columns: int = 80, **environment: str) -> None:
         self._fd, theirs = pty.openpty()
@@ -40,8 +42,10 @@ class Terminal:
         self.shown = ""
 
     def read(self, seconds: float = 0.0) -> str:
-        """All that it has shown so far."""
-        while select.select([self._fd], [], [], seconds)[0]:
+        """All that it has shown so far. Ends even if the program never stops drawing."""
+        for _ in range(100):
+            if not select.select([self._fd], [], [], seconds)[0]:
+                break
             try:
                 part = os.read(self._fd, 1 << 16)
             except OSError:  # nobody has it open any more
@@ -50,14 +54,14 @@ class Terminal:
         return self.shown
 
     def resize(self, columns: int) -> None:
-        """The program's process group hears of it from the kernel."""
+        """Change the width; the kernel signals that to the program."""
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def press(self, keys: bytes) -> None:
         os.write(self._fd, keys)
 
     def end(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait until the program ends; return its exit code."""
         wait_until(lambda: self.read() is None or self.process.poll() is not None, "it has ended")
         self.read(0.05)
         return self.process.wait(DEADLINE)
@@ -88,7 +92,7 @@ def shown(machine: Machine, *argv: str, columns: int = 80, **environment: str) -
 
 @pytest.fixture
 def eventful(machine: Machine) -> Machine:
-    """With a route for every mark."""
+    """A machine with at least one route for every mark of the picture."""
     machine.fz("sync")
     machine.ip("addr", "add", "192.168.188.77/24", "dev", LAN, "metric", "600")
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
@@ -102,7 +106,7 @@ def eventful(machine: Machine) -> Machine:
     return machine
 
 
-def test_no_line_is_longer_than_the_terminal_and_nothing_is_lost_on_a_wide_one(eventful: Machine) -> None:
+def test_no_line_is_longer_than_the_terminal(eventful: Machine) -> None:
     plain = eventful.fz("status")
     assert "\x1b" not in plain
     for columns in (400, 100, 60, 30, 12):
@@ -112,7 +116,7 @@ def test_no_line_is_longer_than_the_terminal_and_nothing_is_lost_on_a_wide_one(e
             assert plain.splitlines() == lines
         if columns == 60:
             assert any(line.endswith("…") for line in lines)
-            # A reason that has no room stands on a line of its own.
+            # A long reason gets a line of its own.
             assert any(line.lstrip().startswith("# the VPN routes") for line in lines)
 
 
@@ -127,7 +131,7 @@ def test_each_mark_has_its_colour(eventful: Machine) -> None:
     assert {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"} == seen
 
 
-def test_colours_are_for_a_terminal_and_for_who_wants_them(eventful: Machine) -> None:
+def test_only_a_terminal_gets_colours_and_only_without_no_color(eventful: Machine) -> None:
     assert not COLOUR.search(shown(eventful, "status", columns=200, NO_COLOR="1"))
     assert COLOUR.search(shown(eventful, "status", columns=200, NO_COLOR=""))
     assert "\x1b" not in shown(eventful, "status", "--json")
@@ -143,7 +147,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_it_is_drawn_again_after_a_change_and_ends_on_ctrl_c(machine: Machine) -> None:
+def test_watch_draws_again_after_a_change_and_ends_on_ctrl_c(machine: Machine) -> None:
     machine.fz("sync")
     with terminal(machine, "status", "--watch", columns=200) as made:
         wait_until(lambda: "= in step" in made.read().rpartition(CLEAR)[2], "the first picture")
@@ -153,7 +157,7 @@ def test_it_is_drawn_again_after_a_change_and_ends_on_ctrl_c(machine: Machine) -
         wait_until(lambda: "+ 10.50.0.0/16" in made.read().rpartition(CLEAR)[2], "the second picture")
         machine.ip("link", "set", "dev", LAN, "down")
         wait_until(lambda: "10.50.0.0/16" not in made.read().rpartition(CLEAR)[2], "the third picture")
-        # A burst is one picture or two, not one for each line.
+        # A burst of events leads to one or two pictures, not to one for each event.
         drawn = made.shown.count(CLEAR)
         assert drawn > first
         machine.batch([f"route add 10.51.{number}.0/24 dev uplink0 scope link" for number in range(200)])
@@ -177,7 +181,7 @@ def test_a_renamed_interface_is_shown_by_its_new_name(machine: Machine) -> None:
         wait_until(lambda: "dev other0 " in made.read().rpartition(CLEAR)[2], "the new name")
 
 
-def test_it_is_drawn_again_when_the_window_gets_another_size(eventful: Machine) -> None:
+def test_watch_draws_again_when_the_terminal_changes_its_size(eventful: Machine) -> None:
     def longest() -> int:
         picture = COLOUR.sub("", made.read().rpartition(CLEAR)[2])
         return max(map(len, picture.splitlines()), default=0)
@@ -191,7 +195,7 @@ def test_it_is_drawn_again_when_the_window_gets_another_size(eventful: Machine) 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_it_and_its_children(machine: Machine, number: int, code: int) -> None:
+def test_a_signal_ends_watch_and_its_children(machine: Machine, number: int, code: int) -> None:
     with terminal(machine, "status", "--watch") as made:
         wait_until(lambda: "= in step" in made.read(), "the first picture")
         left = children(made.process.pid)
@@ -200,18 +204,61 @@ def test_a_signal_ends_it_and_its_children(machine: Machine, number: int, code: 
         wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in left), "no child is left")
 
 
-def test_it_is_drawn_once_from_a_snapshot(machine: Machine, tmp_path: Path) -> None:
+def test_watch_draws_a_snapshot_once(machine: Machine, tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     machine.fz("snapshot", "-o", str(path))
     assert machine.fz("status") == machine.fz("status", "--watch", "--snapshot", str(path))
 
 
-def test_a_monitor_that_ends_is_told(machine: Machine, tmp_path: Path) -> None:
-    """Not a picture that never changes again."""
-    fake = tmp_path / "ip"
+def with_monitor(folder: Path, script: str) -> str:
+    """A folder for PATH, with an `ip` that runs the script instead of `ip monitor`; $real is the real `ip`."""
+    fake = folder / "ip"
     real = shutil.which("ip")
-    fake.write_text(f'#!/bin/sh\ncase "$*" in *monitor*) echo oops >&2; exit 1 ;; esac\nexec {real} "$@"\n')
+    fake.write_text(f'#!/bin/sh\nreal={real}\ncase "$*" in *monitor*) {script} ;; esac\nexec $real "$@"\n')
     fake.chmod(0o755)
-    done = machine.fz_done("status", "--watch", path=str(tmp_path))
+    return str(folder)
+
+
+def test_the_end_of_the_monitor_ends_watch_with_an_error(machine: Machine, tmp_path: Path) -> None:
+    """Otherwise the picture would never change again."""
+    done = machine.fz_done("status", "--watch", path=with_monitor(tmp_path, "echo oops >&2; exit 1"))
     assert 6 == done.returncode
     assert "error: ip monitor has ended: oops\n" == done.stderr
+
+
+def test_an_error_of_the_monitor_counts_as_one_event(machine: Machine, tmp_path: Path) -> None:
+    """Left unread on stderr, it would wake the program for ever."""
+    words = "netlink receive error No buffer space available (105)"
+    folder = with_monitor(tmp_path, f"echo {shlex.quote(words)} >&2")
+    path = f"{folder}:{os.environ['PATH']}"
+    with terminal(machine, "status", "--watch", columns=200, PATH=path) as made:
+        wait_until(lambda: "= in step" in made.read(), "the first picture")
+        wait_until(lambda: made.read() == made.read(0.5), "it draws nothing while nothing changes", 10)
+        machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link"])
+        wait_until(lambda: "+ 10.50.0.0/16" in made.read().rpartition(CLEAR)[2], "the picture after a change")
+
+
+# Runs the program and then reports the state of the garbage collector.
+REPORT_COLLECTOR = """
+import gc, sys
+from fz_iproute.cli import main
+code = main(sys.argv[1:])
+print("collects garbage" if gc.isenabled() else "collects none", file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_watch_ends_when_nobody_reads_it_and_collects_its_garbage_until_then(machine: Machine) -> None:
+    """As in `status --watch | head -1`, in a network where nothing changes."""
+    argv = [sys.executable, "-c", REPORT_COLLECTOR, *machine.fz_argv("status", "--watch")[len(PROGRAM) :]]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(argv, **pipes, **machine.fz_options())
+    assert process.stdout and process.stderr
+    with process.stderr as stderr:
+        with process.stdout as stdout:
+            assert stdout.readline()
+        try:
+            assert 0 == process.wait(DEADLINE)
+        finally:
+            process.kill()
+        assert b"collects garbage\n" == stderr.read()

@@ -1,6 +1,10 @@
-"""The house keeps its shape: imports point downward, the pure wings are pure, sh lives in one module."""
+"""The package keeps its shape: imports point downward, pure wings are pure, and everything stays small."""
 
 import ast
+import io
+import subprocess
+import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -8,14 +12,14 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "fz_iproute"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# From the top down; a module may import from its own wing, and from those below it.
+# From the top down. A module may import from its own wing and from those below it.
 WINGS = ["__main__", "cli", "verbs", "lab", "diagnosis", "daemon", "record", "ip", "files", "mirror", "log", "errors"]
-# A pure module decides, and touches nothing: what it imports of ours is pure too.
+# A pure module only computes. It imports none of the IMPURE modules, and of this package only pure ones.
 PURE_WINGS = ["mirror", "diagnosis"]
 PURE = {"errors", "ip.version", "record.recording", "record.redact", "daemon.events", "daemon.fight", "daemon.pace"}
 PURE |= {"lab.rebuild"}
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}
-READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # what of an impure module is pure
+READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # pure parts of an impure module
 
 
 def imported(module: Path) -> set[str]:
@@ -40,7 +44,7 @@ def floor(name: str) -> int:
 
 
 def is_pure(name: str) -> bool:
-    """Of a module or of something in it: `mirror.plan`."""
+    """True for a pure module or something in it: `mirror.plan`."""
     return name.startswith(tuple(f"{pure}." for pure in PURE_WINGS)) or name in PURE | set(PURE_WINGS)
 
 
@@ -62,7 +66,7 @@ def test_pure_modules_are_pure(module: Path) -> None:
 
 
 def _module_of(name: str) -> str:
-    """Of `fz_iproute.mirror.plan.plan`, the module `mirror.plan`."""
+    """The module `mirror.plan` of `fz_iproute.mirror.plan.plan`."""
     parts = name.split(".")[1:]
     while not (PACKAGE.joinpath(*parts).with_suffix(".py").exists() or PACKAGE.joinpath(*parts).is_dir()):
         parts = parts[:-1]
@@ -72,3 +76,62 @@ def _module_of(name: str) -> str:
 def test_sh_is_imported_in_one_module_only() -> None:
     users = [own_name(module) for module in MODULES if "sh" in {name.split(".")[0] for name in imported(module)}]
     assert users == ["ip.process"]
+
+
+def test_a_cold_sync_imports_only_what_it_needs() -> None:
+    """Imports are most of its time."""
+    code = """
+import sys
+from fz_iproute.cli import main
+try:
+    main(["sync", "--help"])
+except SystemExit:
+    print("", *sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert "fz_iproute.ip.passes" in modules
+    wings = {name.split(".")[1] for name in modules if name.startswith("fz_iproute.")}
+    assert not {"lab", "diagnosis", "daemon", "record"} & wings
+    assert not {"loguru", "watchfiles"} & modules
+
+
+# Limits
+
+
+def code_lines(source: str) -> set[int]:
+    """The numbers of the lines that hold code: no blank lines, comments or docstrings."""
+    docstrings: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            docstrings.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in silent:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return lines - docstrings
+
+
+def attributes(node: ast.ClassDef) -> set[str]:
+    """The attributes that the methods of a class assign to `self`."""
+    return {
+        each.attr
+        for each in ast.walk(node)
+        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) and isinstance(each.value, ast.Name)
+        if each.value.id == "self"
+    }
+
+
+@pytest.mark.parametrize("module", MODULES, ids=own_name)
+def test_modules_functions_and_classes_stay_small(module: Path) -> None:
+    source = module.read_text()
+    count = len(code_lines(source))
+    assert count <= (199 if own_name(module) == "cli" else 300), f"{count} lines of code"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 50, f"{node.name} has {length} lines"
+        if isinstance(node, ast.ClassDef):
+            count = len(attributes(node))
+            assert count <= 20, f"{node.name} has {count} attributes"

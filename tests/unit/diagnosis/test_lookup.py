@@ -1,11 +1,11 @@
-"""The kernel's decision, told step by step. That it is the kernel's is judged by the kernel in tests/netns."""
+"""The steps of a decision and their reasons. tests/netns/test_lookup.py compares decisions with the kernel's."""
 
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
-from fz_iproute.diagnosis.lookup import Decision, Packet, Tables, decide
+from fz_iproute.diagnosis.lookup import Decision, Fib, Packet, decide
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import Family, Prefix
 from tests.unit.routes import LINKS, gatewayed, lookup, route, tunnel
@@ -24,16 +24,16 @@ def packet(dst: str, **fields: Any) -> Packet:
 
 def way(asked: Packet, rules: list[Rule], tables: dict[int, list[Route]], **down: bool) -> Decision:
     links = LINKS | {name: LINKS[name]._replace(up=False) for name in down}
-    return decide(asked, rules, Tables({table: {asked.family: found} for table, found in tables.items()}), links)
+    return decide(asked, rules, Fib({table: {asked.family: found} for table, found in tables.items()}), links)
 
 
-def verdicts(decision: Decision) -> list[str]:
-    return [step.verdict for step in decision.steps]
+def results(decision: Decision) -> list[str]:
+    return [step.result for step in decision.steps]
 
 
-def test_every_rule_is_told_until_one_decides() -> None:
+def test_every_rule_is_a_step_until_one_decides() -> None:
     decision = way(packet("192.168.5.7"), [lookup(7), VPN, MAIN], SPLIT)
-    assert ["no route", "decides"] == verdicts(decision)
+    assert ["no route", "decides"] == results(decision)
     assert ("unicast", 100, ("wlan0",), "") == (decision.outcome, decision.table, decision.devices, decision.error)
     assert SPLIT[100][1] == decision.route
 
@@ -42,7 +42,7 @@ def test_every_rule_is_told_until_one_decides() -> None:
     ("mark", "device", "why"),
     [(0, "tun-firezone", "is not marked 0xfd002021"), (MARK.value, "eth0", "is marked 0xfd002021")],
 )
-def test_a_rule_that_is_inverted_says_why_it_fits_and_why_not(mark: int, device: str, why: str) -> None:
+def test_an_inverted_rule_says_why_it_fits_or_not(mark: int, device: str, why: str) -> None:
     decision = way(packet("203.0.113.1", mark=mark), [VPN, MAIN], SPLIT)
     assert (device,) == decision.devices
     assert why == decision.steps[0].why
@@ -62,18 +62,18 @@ def test_a_rule_that_is_inverted_says_why_it_fits_and_why_not(mark: int, device:
 )
 def test_a_selector_that_the_packet_does_not_meet_is_named(fields: dict[str, Any], why: str) -> None:
     decision = way(packet("192.0.2.1", ipproto=6, dport=443), [lookup(254, **fields), MAIN], SPLIT)
-    assert ["does not fit", "decides"] == verdicts(decision)
+    assert ["does not fit", "decides"] == results(decision)
     assert why == decision.steps[0].why
     assert [] == decision.doubts
 
 
 @pytest.mark.parametrize(
-    ("source", "verdict"), [("10.1.0.3", "decides"), ("10.2.0.3", "does not fit")], ids=["inside", "outside"]
+    ("source", "result"), [("10.1.0.3", "decides"), ("10.2.0.3", "does not fit")], ids=["inside", "outside"]
 )
-def test_a_rule_that_has_kept_its_host_bits_fits_the_whole_prefix(source: str, verdict: str) -> None:
+def test_a_rule_with_host_bits_fits_the_whole_prefix(source: str, result: str) -> None:
     rule = lookup(254, src=Prefix("inet", int(ip_address("10.1.0.9")), 16))
     asked = packet("192.0.2.1", src=source, iif="eth0")
-    assert [verdict] == verdicts(way(asked, [rule], SPLIT))
+    assert [result] == results(way(asked, [rule], SPLIT))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_throw_and_suppressed_routes_are_shown_and_passed_over() -> None:
     tables = SPLIT | {7: [route("192.0.2.0/24", type="throw", dev=None)]}
     suppressing = lookup(254, options=(("suppress_prefixlen", "0"),))
     decision = way(packet("192.0.2.1"), [lookup(7), suppressing, VPN], tables)
-    assert ["throw", "suppressed", "decides"] == verdicts(decision)
+    assert ["throw", "suppressed", "decides"] == results(decision)
     assert [tables[7][0], tables[254][0], tables[100][0]] == [step.route for step in decision.steps]
 
 
@@ -112,7 +112,7 @@ def test_goto_leads_to_the_first_rule_of_its_priority_or_nowhere() -> None:
     lost = Rule("inet", 10, "goto", 0, options=(("goto", "20"), ("unresolved", "")))
     decision = way(packet("192.0.2.1"), [lost, jump, VPN, MAIN], SPLIT)
     assert [lost, jump, MAIN] == [step.rule for step in decision.steps]
-    assert ["unresolved", "goto", "decides"] == verdicts(decision)
+    assert ["unresolved", "goto", "decides"] == results(decision)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_goto_leads_to_the_first_rule_of_its_priority_or_nowhere() -> None:
         ("prohibit", "prohibit", "Permission denied"),
     ],
 )
-def test_a_rule_can_refuse(action: str, outcome: str, error: str) -> None:
+def test_a_rule_can_refuse_a_packet(action: str, outcome: str, error: str) -> None:
     decision = way(packet("192.0.2.1"), [Rule("inet", 100, action, 0), MAIN], SPLIT)
     assert (outcome, error, None) == (decision.outcome, decision.error, decision.route)
 
@@ -134,12 +134,12 @@ def test_a_route_that_refuses_is_not_suppressed() -> None:
     assert ("unreachable", "No route to host") == (decision.outcome, decision.error)
 
 
-def test_without_a_way_the_network_is_unreachable() -> None:
+def test_without_a_route_the_network_is_unreachable() -> None:
     decision = way(packet("192.0.2.1"), [lookup(7)], SPLIT)
     assert ("none", "Network is unreachable") == (decision.outcome, decision.error)
 
 
-def test_ipv4_guesses_that_a_destination_without_a_way_is_on_the_link() -> None:
+def test_ipv4_assumes_that_a_destination_without_a_route_is_on_the_link() -> None:
     decision = way(packet("192.0.2.1", oif="eth1"), [lookup(7)], SPLIT)
     assert ("unicast", None, ("eth1",)) == (decision.outcome, decision.route, decision.devices)
     assert "none" == way(packet("2001:db8::1", oif="eth1"), [lookup(7, family="inet6")], {}).outcome
@@ -152,13 +152,13 @@ def test_ipv4_sends_from_addresses_of_this_machine_only() -> None:
     assert "unicast" == way(packet("192.0.2.1", src="192.168.5.2"), [MAIN], tables).outcome
 
 
-def test_a_multipath_route_goes_by_the_devices_that_are_up() -> None:
+def test_a_multipath_route_uses_the_devices_that_are_up() -> None:
     hops = [{"gateway": "192.0.2.9", "dev": dev, "weight": 1, "flags": []} for dev in ("eth0", "eth1", "wlan0")]
     tables = {254: [route("default", None, nexthops=hops)]}
     assert ("eth0", "wlan0") == way(packet("203.0.113.1"), [MAIN], tables, eth1=False).devices
 
 
-def test_an_ipv6_route_that_has_expired_is_not_used() -> None:
+def test_an_expired_ipv6_route_is_not_used() -> None:
     tables = {254: [route("default", "eth0", metric=1, expires=-3), route("default", "eth1", metric=2)]}
     assert ("eth1",) == way(packet("2001:db8::1"), [lookup(254, family="inet6")], tables).devices
 

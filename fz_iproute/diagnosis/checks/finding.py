@@ -1,0 +1,49 @@
+"""What a check of `doctor` finds, and how findings are shown."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+Level = Literal["ok", "info", "warning", "failure"]
+
+
+class Finding(NamedTuple):
+    """One result of a check. `why` says why it matters; `remedy` can be carried out as printed."""
+
+    level: Level
+    seen: str
+    why: str = ""
+    remedy: str = ""
+    name: str = ""  # of the check; `examine` adds it
+
+
+def or_ok(problems: Iterable[Finding], seen: str) -> Iterator[Finding]:
+    """The problems, each once; without any, `seen` with the level ok."""
+    yield from dict.fromkeys(problems) or [Finding("ok", seen)]
+
+
+def some(names: Iterable[str]) -> str:
+    """The first three names and the number of the others."""
+    different = list(dict.fromkeys(names))
+    return ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
+
+
+def count(number: int, one: str, many: str) -> str:
+    """`1 copy`, `2 copies`."""
+    return f"{number} {one if number == 1 else many}"
+
+
+_MARKS = {"ok": "ok  ", "info": "info", "warning": "warn", "failure": "FAIL"}
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """For people: a line for each finding; below a problem, why it matters and what to do."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{_MARKS[finding.level]} {finding.name}: {finding.seen}")
+        lines += [f"     {word}: {text}" for word, text in (("why", finding.why), ("do", finding.remedy)) if text]
+    return "\n".join(lines)
+
+
+def as_document(findings: Sequence[Finding]) -> dict[str, Any]:
+    """For programs."""
+    return {"checks": [{"name": finding.name, **finding._asdict()} for finding in findings]}

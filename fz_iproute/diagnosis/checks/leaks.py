@@ -1,0 +1,153 @@
+"""Checks for packets that get around the tunnel, or that the kernel drops on their way back."""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+
+from fz_iproute.diagnosis.checks.finding import Finding, or_ok, some
+from fz_iproute.diagnosis.checks.vpn import rule_in_front, way_past
+from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.machine import Machine, host_in, shown
+from fz_iproute.mirror.prefix import Prefix, PrefixSet
+from fz_iproute.mirror.words import MAIN
+
+
+def ipv6_leak(machine: Machine) -> Iterator[Finding]:
+    """If the tunnel takes all IPv4, IPv6 does not leave around it."""
+    if "inet" not in machine.families or not machine.has_internet("inet"):
+        yield Finding("ok", "the Internet Resource is not active for IPv4")
+        return
+    decision = machine.way("inet6") if "inet6" in machine.families else None
+    if not decision or machine.is_tunnelled(decision) or decision.outcome != "unicast":
+        yield Finding("ok", "no IPv6 gets around the tunnel")
+        return
+    devices = " ".join(decision.devices)
+    seen = f"IPv4 goes into the tunnel, but {shown(decision.steps[-1].rule)} sends IPv6 out of {devices}"
+    why = "every site that has IPv6 sees the machine's own address, and the network sees the traffic"
+    is_wanted = machine.config.manages and machine.config.tunnel.internet_leak == "allow"
+    yield Finding("info" if is_wanted else "failure", seen, why, _leak_remedy(machine, decision))
+
+
+def _leak_remedy(machine: Machine, decision: Decision) -> str:
+    table = machine.goal.layout.internet
+    has_rule = any(rule.family == "inet6" and rule.table == table for rule in machine.seen.rules)
+    if has_rule and (rule := rule_in_front(machine, decision, table)):
+        return way_past(machine, rule, table)
+    if machine.config.manages:
+        if machine.config.tunnel.internet_leak == "allow":
+            return machine.setting("tunnel", 'internet_leak = "block"')
+        return machine.fz_iproute("sync")
+    steps = []
+    if not any(route.dst == "default" for route in machine.routes(table, "inet6")):
+        steps.append(machine.ip("inet6", f"route add unreachable default metric 4294967295 table {table}"))
+    if not has_rule:
+        steps.append(machine.addition("inet6", table))
+    return " && ".join(steps)
+
+
+def rp_filter(machine: Machine) -> Iterator[Finding]:
+    """Strict rp_filter drops no packet whose answer takes another way."""
+    if not any(name.endswith("/rp_filter") for name in machine.recording.sysctls):
+        yield Finding("info", "could not look: the sysctls cannot be read")
+        return
+    found = [*_cut_off_client(machine), *_cut_off_lans(machine)] if "inet" in machine.families else ()
+    yield from or_ok(found, "no interface drops packets because their answers take another way")
+
+
+def _uplinks(machine: Machine) -> set[str]:
+    """The interfaces by which the VPN's client sends, if unmarked packets take the tunnel instead."""
+    marked = machine.way("inet", mark=machine.config.tunnel.fwmark.value)
+    return set(marked.devices) - machine.goal.tunnels if machine.has_internet("inet") else set()
+
+
+def _cut_off_client(machine: Machine) -> Iterator[Finding]:
+    for device in sorted(_uplinks(machine)):
+        if not _is_strict(machine, device):
+            continue
+        seen = f"{device}, by which the VPN's client sends, has strict rp_filter"
+        if max(_sysctls(machine, device, "src_valid_mark")):
+            why = "src_valid_mark = 1 helps only if a firewall restores the mark of packets that arrive"
+            yield Finding("warning", seen, why, _loosened(machine, device))
+        else:
+            why = "it drops the answers of the VPN's servers: unmarked packets to them would go into the tunnel"
+            yield Finding("failure", seen, why, _loosened(machine, device))
+
+
+def _cut_off_lans(machine: Machine) -> Iterator[Finding]:
+    lost: dict[str, list[str]] = defaultdict(list)
+    others = machine.goal.tunnels | _uplinks(machine)
+    for route in machine.tables.get(MAIN, {}).get("inet", ()):
+        for device in route.attributes.devices if route.attributes.on_link else ():
+            if device in others or not _is_strict(machine, device):
+                continue
+            if machine.is_tunnelled(machine.way("inet", host_in(route, "inet"))):
+                lost[device].append(route.dst)
+    for device, destinations in lost.items():
+        why = "the answers to hosts there go into the tunnel, so the kernel drops what these hosts send"
+        seen = f"{device} has strict rp_filter, and {some(destinations)} is not mirrored"
+        yield Finding("warning", seen, why, _loosened(machine, device))
+
+
+def _is_strict(machine: Machine, device: str) -> bool:
+    return max(_sysctls(machine, device, "rp_filter")) == 1
+
+
+def _sysctls(machine: Machine, device: str, name: str) -> list[int]:
+    """The values of `all` and of the device. The kernel uses the larger one."""
+    values = machine.recording.sysctls
+    return [int(values.get(f"ipv4/conf/{place}/{name}", "0")) for place in ("all", device)]
+
+
+def _loosened(machine: Machine, device: str) -> str:
+    # The value of the device is enough, because the larger one counts. For names with dots, sysctl wants slashes.
+    name = f"net/ipv4/conf/{device}/rp_filter" if "." in device else f"net.ipv4.conf.{device}.rp_filter"
+    return machine.inside(f"sysctl -w {shlex.quote(f'{name}=2')}")
+
+
+def dns(machine: Machine) -> Iterator[Finding]:
+    """Questions for names go into the tunnel like everything else."""
+    path, servers = _resolvers(machine)
+    if not path:
+        yield Finding("info", "could not look: /etc/resolv.conf cannot be read")
+        return
+    seen = f"{path}: {', '.join(servers) or 'no server'}"
+    yield from or_ok(_servers_in_lan(machine, path, servers), seen)
+
+
+def _resolvers(machine: Machine) -> tuple[str, list[str]]:
+    """The file in force and its servers; with systemd-resolved, the servers that it asks."""
+    facts = machine.facts
+    places = [f"/etc/netns/{machine.netns}/resolv.conf"] if machine.netns else []
+    path = next((place for place in (*places, "/etc/resolv.conf") if place in facts), "")
+    servers = _nameservers(facts.get(path, ""))
+    behind = "/run/systemd/resolve/resolv.conf"
+    if servers == ["127.0.0.53"] and behind in facts:
+        return behind, _nameservers(facts[behind])
+    return path, servers
+
+
+def _nameservers(text: str) -> list[str]:
+    lines = (line.split() for line in text.splitlines())
+    return [words[1].partition("%")[0] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+
+
+def _servers_in_lan(machine: Machine, path: str, servers: Sequence[str]) -> Iterator[Finding]:
+    for server in servers:
+        try:
+            host = Prefix.parse(str(ip_address(server)))
+        except ValueError:
+            continue
+        family = host.family
+        lans = PrefixSet(Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted)
+        lan = lans.covering(host)
+        if not lan or family not in machine.families or not machine.has_internet(family):
+            continue
+        decision = machine.way(family, host.address)
+        if not machine.is_tunnelled(decision):
+            why = "everything else goes into the tunnel, but the local network sees which names you look up"
+            if path.startswith("/run/"):
+                remedy = f"resolvectl dns {' '.join(decision.devices)} ADDRESS, with a server behind the tunnel"
+            else:
+                remedy = f"in {path}: nameserver ADDRESS, with a server behind the tunnel, instead of {server}"
+            yield Finding("warning", f"{path}: {server} is in the mirrored LAN {lan}", why, remedy)

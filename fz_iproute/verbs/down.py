@@ -1,0 +1,14 @@
+"""`down`: remove everything that fz-iproute added."""
+
+from argparse import Namespace
+
+from fz_iproute.ip.passes import Passes
+from fz_iproute.log import Log
+from fz_iproute.verbs.sync import add, change
+
+__all__ = ["add", "run"]
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Plan and apply. ApplyFailed lists what `ip` refused."""
+    return change(arguments, log, Passes.plan_down, Passes.down)

@@ -1,0 +1,28 @@
+"""`lab`: run a command or a shell in a disposable copy of a recorded machine."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from fz_iproute.errors import UsageError
+from fz_iproute.files.config_file import load
+from fz_iproute.lab.lab import Lab
+from fz_iproute.log import Log
+from fz_iproute.verbs.source import trace
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.usage = "fz-iproute lab [--snapshot FILE] [-- COMMAND ...]"
+    parser.add_argument(
+        "--snapshot", metavar="FILE", type=Path,
+        help="the machine to rebuild (default: a laptop with a LAN, an uplink and Firezone's tunnel)",
+    )  # fmt: skip
+    parser.add_argument("command", metavar="COMMAND", nargs="*", default=[], help="default: $SHELL, or /bin/sh")
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Return the exit code of the command."""
+    if arguments.netns is not None:
+        raise UsageError("--netns: a lab always makes a network namespace of its own; leave the option out")
+    config = load(arguments.config) if arguments.config else None
+    return Lab(arguments.snapshot, config, log, trace(arguments, log)).run(arguments.command)

@@ -1,0 +1,55 @@
+"""Options that several verbs share, each defined once."""
+
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
+from pathlib import Path
+
+
+def common_options() -> ArgumentParser:
+    """The options of every verb, for `parents`. They stand before or after the verb; the ones after it count."""
+    parser = ArgumentParser(add_help=False, argument_default=SUPPRESS)
+    add_common(parser)
+    return parser
+
+
+def add_common(parser: ArgumentParser) -> None:
+    """Add the options of every verb."""
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="instead of /etc/fz-iproute/config.toml")
+    parser.add_argument("--netns", metavar="NAME", help="work in this network namespace, as `ip -n NAME` does")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "-v", "--verbose", dest="level", action="store_const", const="DEBUG", help="also show every ip that only reads"
+    )
+    loudness.add_argument(
+        "-q", "--quiet", dest="level", action="store_const", const="WARNING", help="only warnings and errors on stderr"
+    )
+    parser.add_argument("--log-format", choices=("text", "json"), help="how to write messages (default: text)")
+    parser.add_argument(
+        "--wait", metavar="SECONDS", type=_seconds, help="how long to wait for another fz-iproute (default: 10)"
+    )
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print a JSON document")
+
+
+def add_dry_run(parser: ArgumentParser) -> None:
+    """Add --dry-run."""
+    parser.add_argument("-n", "--dry-run", action="store_true", help="print the commands and change nothing")
+
+
+def add_snapshot(parser: ArgumentParser) -> None:
+    """Add --snapshot."""
+    parser.add_argument(
+        "--snapshot", metavar="FILE", type=Path, help="look at the machine of this snapshot instead of the running one"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86400:  # false for nan too
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 86400")
+    return value

@@ -1,0 +1,40 @@
+"""Prints the data of a verb on stdout."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
+
+from fz_iproute.errors import UsageError
+
+
+def write(text: str) -> bool:
+    """Print the text and a newline. False if nobody reads it, which is no error (`plan | head`)."""
+    return _sent(lambda stdout: stdout.write(f"{text}\n"))
+
+
+def write_json(document: dict[str, Any]) -> None:
+    """Print the document, with the number of its schema."""
+    write(json.dumps({"schema": 1, **document}, indent=2))
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Print lines for a shell, with every byte as it is."""
+    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    _sent(lambda stdout: stdout.buffer.write(data))
+
+
+def _sent(send: Callable[[TextIO], object]) -> bool:
+    if sys.stdout is None:
+        raise UsageError("stdout is closed, but this verb prints something; give it a stdout such as /dev/null")
+    try:
+        send(sys.stdout)
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UsageError(f"stdout: {error.strerror}") from None
+        return False
+    return True

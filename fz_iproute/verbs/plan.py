@@ -1,0 +1,44 @@
+"""`plan`: print the commands that `sync` would run, each with its reason."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fz_iproute.ip.passes import Plans
+from fz_iproute.ip.process import Spelling
+from fz_iproute.log import Log
+from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.words import printable
+from fz_iproute.verbs.options import add_json, add_snapshot
+from fz_iproute.verbs.output import write, write_json
+from fz_iproute.verbs.source import chosen_source
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument("--exit-code", action="store_true", help="exit with 1 if there are commands to run")
+    add_json(parser)
+    add_snapshot(parser)
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Print the plan; 1 if --exit-code asks for it and there are commands."""
+    with chosen_source(arguments, log) as (source, config):
+        due = Plans(source, config, log).plan_sync()
+    print_plan(arguments, due, reasons=True)
+    return int(bool(due) and arguments.exit_code)
+
+
+def print_plan(arguments: Namespace, due: Sequence[Command], *, reasons: bool = False) -> None:
+    """Print commands as lines for a shell, with their reasons as comments if wanted, or as JSON."""
+    line = Spelling(arguments.netns).line
+    if arguments.json:
+        write_json({"commands": [command_document(line, command) for command in due]})
+    elif due:
+        # A reason may hold an interface name, and a newline in that would start a command.
+        write("\n".join(line(each) + (f"  # {printable(each.reason)}" if reasons else "") for each in due))
+
+
+def command_document(line: Callable[[Command], str], command: Command) -> dict[str, Any]:
+    """For JSON; `line` spells a command."""
+    return {"family": command.family, "command": line(command), "reason": command.reason}

@@ -1,0 +1,57 @@
+"""`snapshot`: write down all that the planner reads, as one JSON document."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from tempfile import mkstemp
+
+from fz_iproute.errors import UsageError
+from fz_iproute.log import Log
+from fz_iproute.record.recording import dump
+from fz_iproute.record.redact import Redactor
+from fz_iproute.record.take import take
+from fz_iproute.verbs.output import write
+from fz_iproute.verbs.source import running_machine
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write to this file, with mode 0600")
+    parser.add_argument(
+        "--redact", action="store_true", help="replace addresses and names consistently; prefixes keep their members"
+    )
+    parser.add_argument("--local", action="store_true", help="include table local")
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Take the snapshot, and print it or save it."""
+    with running_machine(arguments, log) as (ip, config):
+        recorded = take(ip, config, arguments.config, arguments.netns, local=arguments.local)
+    if arguments.redact:
+        recorded = Redactor(recorded, os.urandom(16)).redacted()
+    text = dump(recorded)
+    if arguments.output is None:
+        write(text)
+    else:
+        _save(arguments.output, f"{text}\n")
+    return 0
+
+
+def _save(path: Path, text: str) -> None:
+    """Write the whole text or nothing, readable by its owner alone: it describes the network."""
+    try:
+        # A rename would replace a pipe, or a link such as /dev/stdout, instead of writing to it.
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        fd, new = mkstemp(prefix=".fz-iproute-", dir=path.parent)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(new).replace(path)
+        except BaseException:
+            Path(new).unlink()
+            raise
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None

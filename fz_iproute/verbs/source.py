@@ -1,0 +1,44 @@
+"""Who answers the questions of a verb: the running machine, or a snapshot of one."""
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fz_iproute.files.config_file import load
+from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.ip import Ip, Source
+from fz_iproute.log import Log
+from fz_iproute.mirror.config import Config, parse
+
+
+@contextmanager
+def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config]]:
+    """The `ip` to drive and the configuration in force. Every `ip` has ended when the block ends."""
+    config = load(arguments.config)
+    ip = TalkingIp(arguments.netns, trace(arguments, log))
+    try:
+        yield ip, config
+    finally:
+        ip.abandon()
+        ip.hang_up()
+
+
+@contextmanager
+def chosen_source(arguments: Namespace, log: Log) -> Iterator[tuple[Source, Config]]:
+    """The machine of --snapshot and the configuration recorded there; without that option, the running machine."""
+    path = arguments.snapshot
+    if path is None:
+        with running_machine(arguments, log) as (ip, config):
+            yield ip, config
+        return
+    from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording  # noqa: PLC0415  # seldom needed
+
+    recorded = load_recording(path)
+    config = load(arguments.config) if arguments.config else parse(recorded.config, f"{path}: config")
+    with blamed_on(path):
+        yield RecordedIp(recorded), config
+
+
+def trace(arguments: Namespace, log: Log) -> Callable[[str], None] | None:
+    """Where to report each run of `ip`, if --verbose asks for that."""
+    return log.debug if arguments.level == "DEBUG" else None

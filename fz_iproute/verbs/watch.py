@@ -1,0 +1,26 @@
+"""`watch`: stay in step until SIGTERM or SIGINT."""
+
+import gc
+import os
+from argparse import ArgumentParser, Namespace
+from functools import partial
+
+from fz_iproute.daemon.watch import Watch
+from fz_iproute.files.config_file import ConfigFile
+from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.monitor import die_with_parent
+from fz_iproute.log import Log
+from fz_iproute.verbs.source import trace
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add nothing: the common options are all."""
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Run the daemon until a signal ends it."""
+    gc.enable()
+    ip = TalkingIp(arguments.netns, trace(arguments, log), partial(die_with_parent, os.getpid()))
+    file = ConfigFile(arguments.config)
+    Watch(file.load, file.place, ip, arguments.netns, log).run()
+    return 0
