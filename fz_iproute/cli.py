@@ -24,7 +24,7 @@ from fz_iproute.errors import (
     UsageError,
 )
 from fz_iproute.files.config_file import ConfigFile, load
-from fz_iproute.files.lock import Lock
+from fz_iproute.files.lock import locked
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Ip, Source, Spelling
 from fz_iproute.ip.passes import Pass, Passes, Plans
@@ -124,7 +124,7 @@ def _change(
         passes = Passes(ip, config, log)
         if arguments.dry_run:
             return _print_plan(arguments, plan(passes))
-        with Lock(arguments.netns, config.tables.mirrors).held(arguments.wait):
+        with locked(arguments.netns, config.tables.mirrors, arguments.wait):
             done = act(passes)
     line = Spelling(arguments.netns).line
     if arguments.json:
@@ -214,13 +214,13 @@ _CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
 
 def _watch(arguments: Arguments, log: Log) -> int:
     # A daemon starts once and runs for months: what the others must not pay for, and what they do without.
-    from fz_iproute.daemon.watch import Watch  # noqa: PLC0415
+    from fz_iproute.daemon.loop import Loop  # noqa: PLC0415
     from fz_iproute.ip.monitor import die_with_parent  # noqa: PLC0415
 
     gc.enable()
     ip = TalkingIp(arguments.netns, _trace(arguments, log), partial(die_with_parent, os.getpid()))
     file = ConfigFile(arguments.config)
-    Watch(file.load, file.place, ip, arguments.netns, log).run()
+    Loop(file.load, file.place, ip, arguments.wait, log).run()
     return DONE
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.errors import NotPermitted, UsageError
 from fz_iproute.files.journal import read
-from fz_iproute.files.lock import Lock
+from fz_iproute.files.lock import locked
 from fz_iproute.ip.apply import NO_PERMISSION, Work
 from fz_iproute.ip.ip import Ip
 from fz_iproute.log import Log
@@ -81,7 +81,7 @@ def replay(steps: Sequence[Step], log: Log, wait: float) -> Iterator[Step]:
     """
     with ExitStack() as stack:
         for netns, tables in _tables(steps).items():
-            stack.enter_context(Lock(netns, tables).held(wait))
+            stack.enter_context(locked(netns, tables, wait))
         for step in steps:
             log.info(step.line)
             yield step._replace(now=_run(step))

@@ -17,6 +17,7 @@ from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.monitor import Monitor
 from tests.netns.namespace import LAN, MAIN, MIRROR, Machine, wait_until
 from tests.netns.rtnetlink import FAMILIES
+from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
 from tests.watch.daemon import Daemon
@@ -288,6 +289,22 @@ def test_a_silent_monitor_is_replaced(machine: Machine, broken_ip: BrokenIp, dae
     wait_until(lambda: made.counters()["monitors"] == 2, "there is a second monitor")
 
 
+def test_a_monitor_that_is_late_is_not_replaced(machine: Machine, watch: Watch) -> None:
+    """The change comes during a resync, so to say: that sees it before the monitor can report it."""
+    daemon = watch(SOON)
+    # From then on the monitor has said all that it has to say about the start.
+    wait_until(lambda: daemon.counters()["passes"] >= 4, "it has looked again")
+    monitor = daemon.monitor()
+    os.kill(monitor, signal.SIGSTOP)
+    newcomer(machine)
+    wait_until(lambda: machine.route(NEWCOMER), "a resync has found the change")
+    os.kill(monitor, signal.SIGCONT)
+    passes = daemon.counters()["passes"]
+    wait_until(lambda: daemon.counters()["passes"] >= passes + 2, "it has looked again")
+    assert [] == daemon.complaints
+    assert monitor == daemon.monitor()
+
+
 def test_lost_events_are_made_up_for_by_a_full_pass(machine: Machine, broken_ip: BrokenIp, daemon: Watch) -> None:
     broken_ip.breaks("lossy", "monitor")
     made = daemon(path=broken_ip.folder).start()
@@ -391,6 +408,21 @@ def test_without_a_free_descriptor_it_goes_on(machine: Machine, watch: Watch) ->
     wait_until(lambda: daemon.counters()["monitors"] == 2, "there is a second monitor")
     assert 2 == len(daemon.dialogues())
     assert 2 == len(daemon.complaints), daemon.complaints
+
+
+def test_without_a_free_descriptor_a_changed_file_takes_effect_later(machine: Machine, watch: Watch) -> None:
+    daemon = watch(SOON)
+    most = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (3, most[1]))
+    assert "Too many open files" in daemon.wait_for("changes cannot be watched for now")
+    daemon.config.write_text(f'{SOON}[lan]\nexclude_interfaces = ["uplink0"]\n')
+    daemon.wait_for("the last good configuration stays in force")
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, most)
+    daemon.wait_in_step(lambda: "10.77.0.0/24" not in oracle.destinations(machine))
+    daemon.config.write_text(SOON)
+    daemon.wait_in_step(lambda: "10.77.0.0/24" in oracle.destinations(machine))
+    assert 1 == len(daemon.says("changes cannot be watched for now"))
+    assert 1 == len(daemon.says("the last good configuration stays in force"))
 
 
 def test_a_link_event_ends_the_dialogues(machine: Machine, watch: Watch) -> None:

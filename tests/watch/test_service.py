@@ -255,7 +255,7 @@ def as_root(fenced: Daemon, *words: str, config: str = "") -> int:
 
 def test_without_privileges_it_shares_its_locks_with_root(fenced: Daemon) -> None:
     fenced.start()
-    assert 5 == as_root(fenced, "watch")
+    assert 5 == as_root(fenced, "--wait", "0", "watch")
 
 
 def test_without_privileges_it_takes_a_lock_that_root_has_made(machine: Machine, fenced: Daemon) -> None:

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import DEADLINE, LAN, Machine, wait_until
+from tests.netns.namespace import DEADLINE, LAN, Machine, Namespace, removing, wait_until
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
@@ -182,19 +183,31 @@ def test_sigusr1_logs_the_counters(machine: Machine, watch: Watch) -> None:
     assert found["passes"] >= 2
 
 
-def test_a_second_watch_refuses_to_start(machine: Machine, watch: Watch) -> None:
-    watch()
-    done = machine.fz_done("watch")
+def test_a_second_watch_refuses_to_start_and_names_the_first(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    done = machine.fz_done("--wait", "0", "watch")
     assert 5 == done.returncode
     assert 1 == len(done.stderr.splitlines())
-
-
-def test_a_watch_that_was_refused_does_no_harm(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    machine.fz_done("watch")
+    assert f"(process {daemon.process.pid})" in done.stderr
+    assert "one `watch` for a table is enough" in done.stderr
     machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
     daemon.wait_in_step()
     assert [] == daemon.complaints
+
+
+def test_a_second_watch_waits_for_the_end_of_the_first(watch: Watch, daemon: Watch) -> None:
+    first = watch()
+    second = daemon(options=["--wait", "60"]).start(ready=False)
+
+    def waits() -> bool:
+        with suppress(FileNotFoundError):  # closed between two looks
+            fds = Path(f"/proc/{second.process.pid}/fd").iterdir()
+            return any(".watch.lock" in str(fd.readlink()) for fd in fds)
+        return False
+
+    wait_until(waits, "it waits for the lock")
+    first.stop()
+    wait_until(lambda: "READY=1" in second.told, "it is ready")
 
 
 def test_a_watch_may_start_when_the_other_was_killed(watch: Watch) -> None:
@@ -209,6 +222,20 @@ def test_watches_of_two_namespaces_do_not_meet(machine: Machine, watch: Watch) -
         assert other.start().alive
     finally:
         other.end()
+
+
+def test_namespaces_that_come_and_go_leave_no_locks_behind(tmp_path: Path) -> None:
+    for _ in range(10):
+        with removing(Namespace(tmp_path)) as namespace:
+            daemon = Daemon(namespace)
+            try:
+                daemon.start()
+                namespace.fz("sync")
+                assert [] != list(tmp_path.glob("*.lock"))
+                assert 0 == daemon.stop()
+            finally:
+                daemon.end()
+    assert [] == list(tmp_path.glob("*.lock"))
 
 
 @pytest.mark.long
