@@ -8,7 +8,6 @@ from types import FrameType
 from typing import NamedTuple
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
-HEARD = (*ENDING, signal.SIGHUP, signal.SIGUSR1)
 
 _Handler = Callable[[int, FrameType | None], None]
 
@@ -43,8 +42,8 @@ def signal_pipe(grace: float) -> Iterator[Pipe]:
     def break_off(number: int, frame: FrameType | None) -> None:
         raise GraceOver
 
-    handlers = dict.fromkeys(HEARD, _ignore) | dict.fromkeys(ENDING, begin_to_end)
-    with _pipe({**handlers, signal.SIGALRM: break_off}) as pipe:
+    heard = dict.fromkeys((signal.SIGHUP, signal.SIGUSR1), _ignore) | dict.fromkeys(ENDING, begin_to_end)
+    with _pipe({**heard, signal.SIGALRM: break_off}) as pipe:
         try:
             yield pipe
         finally:

@@ -3,11 +3,12 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 from fz_iproute.errors import UsageError
-from fz_iproute.files.trusted_file import open_trusted
+from fz_iproute.files.trusted_file import read_trusted
 
 # Half a million commands. A journal that logrotate looks after stays far below that.
 _MOST_BYTES = 64 << 20
@@ -63,15 +64,10 @@ def _opened(path: str) -> int:
     return fd
 
 
-def read(path: Path) -> Iterator[str]:
+def read(path: Path) -> list[str]:
     """The lines of a journal, split as `sh` splits them, with their ends. Bytes that are not UTF-8 are surrogates."""
     try:
-        with open_trusted(path) as file:
-            if os.fstat(file.fileno()).st_size > _MOST_BYTES:
-                raise UsageError(f"{path}: larger than {_MOST_BYTES >> 20} MiB, so hardly a journal")
-            for line in file:
-                yield line.decode("utf-8", "surrogateescape")
+        content = read_trusted(path, _MOST_BYTES, "a journal")
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+    return [line.decode("utf-8", "surrogateescape") for line in BytesIO(content)]

@@ -116,11 +116,10 @@ def _opened(path: Path) -> int:
         try:
             with suppress(FileExistsError):
                 fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-                owner = path.parent.stat()
-                if owner.st_uid != os.geteuid():
-                    # Only for a file that we have made: an existing one may be a hard link to something else.
-                    with suppress(OSError):
-                        os.fchown(fd, owner.st_uid, owner.st_gid)
+                # Only for a file that we have made: an existing one may be a hard link to something else.
+                with suppress(OSError):
+                    owner = path.parent.stat()
+                    os.fchown(fd, owner.st_uid, owner.st_gid)
                 return fd
             with suppress(FileNotFoundError):
                 return os.open(path, flags)

@@ -49,19 +49,14 @@ def test_each_rule_that_somebody_deletes_comes_back(family: str, config: str, la
     assert [] == daemon.complaints, daemon.log
 
 
-def test_all_rules_at_once_come_back(laptop: Laptop, watch: Watch) -> None:
+def test_rules_come_back_together_and_a_double_goes(laptop: Laptop, watch: Watch) -> None:
     daemon = watch(TIERED)
     whole = laptop.state()
     laptop.batch(f"{option}rule del pref {priority}" for option in ("", "-6 ") for priority in PRIORITIES)
     wait_until(lambda: whole == laptop.state(), "the rules are back")
-    assert [] == daemon.complaints, daemon.log
-
-
-def test_a_double_that_somebody_adds_goes(laptop: Laptop, watch: Watch) -> None:
-    watch(SINGLE)
-    whole = laptop.state()
     laptop.ip("rule", "add", "not", "fwmark", hex(MARK), "lookup", str(MIRROR), "pref", "77")
     wait_until(lambda: whole == laptop.state(), "the double is gone")
+    assert [] == daemon.complaints, daemon.log
 
 
 def test_a_rule_that_looks_the_same_but_is_somebody_elses_is_replaced(laptop: Laptop, watch: Watch) -> None:
@@ -195,7 +190,7 @@ def test_while_the_default_file_is_away_packets_do_not_leave_the_tunnel(
 
 
 ELSEWHERE = {"single": 1001, "user": 1002, "lan": 1003, "internet": 1004}
-# The table of each part is that of another one before.
+# The table of each part is the one that another part has had.
 SWAPPED = {"single": 9, "user": TIERS[2], "lan": TIERS[0], "internet": TIERS[1]}
 CHANGES = {
     "internet": manage(internet=False),
@@ -203,7 +198,6 @@ CHANGES = {
     "layout": TIERED,
     "priority": manage(rules={"single": 50}),
     "tables": manage(tables=dict(ELSEWHERE)),
-    "parts": manage(layout="tiered", tables=dict(SWAPPED)),
     "mark": manage(fwmark="0x2021/0xffff"),
     "mark, tables and layout": manage(layout="tiered", fwmark=9, tables=dict(ELSEWHERE)),
     "all": manage(interface="tun-other", layout="tiered", fwmark=9, tables=dict(ELSEWHERE), internet=False, routes=[]),
@@ -225,8 +219,22 @@ def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(text: str, l
     assert [] == daemon.complaints, daemon.log
 
 
+def test_a_configuration_in_which_tables_swap_their_parts_is_refused(laptop: Laptop, watch: Watch) -> None:
+    daemon = watch(TIERED)
+    whole = laptop.state()
+    daemon.config.write_text(manage(layout="tiered", tables=dict(SWAPPED)))
+    daemon.send(signal.SIGHUP)
+    daemon.wait_for("the last good configuration stays in force")
+    assert 0 == daemon.counters()["reloads"]
+    assert whole == laptop.state()
+    assert 2 == len(daemon.complaints), daemon.log
+    assert "down" in daemon.complaints[0]
+    assert 0 == daemon.stop()
+    assert whole == laptop.state()
+
+
 def test_while_it_moves_the_lan_and_the_vpn_are_reached(laptop: Laptop, watch: Watch) -> None:
-    """Asked all the time from beside; what a step leaves open shows."""
+    """Another thread looks all the time, and sees what a step leaves open."""
     daemon = watch(SINGLE)
     expected = {
         "192.168.188.1": LAN,
@@ -247,7 +255,6 @@ def test_while_it_moves_the_lan_and_the_vpn_are_reached(laptop: Laptop, watch: W
     try:
         for text in (
             TIERED,
-            manage(layout="tiered", tables=dict(SWAPPED)),
             manage(tables=dict(ELSEWHERE)),
             manage(layout="tiered", rules={"tiered": [5, 6, 7]}),
             SINGLE,

@@ -23,44 +23,27 @@ ENDINGS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids
 
 
 @ENDINGS
-def test_it_ends_with_0_and_without_a_word(number: signal.Signals, watch: Watch) -> None:
+def test_it_ends_soon_with_0_and_silently_and_its_copies_stay(
+    number: signal.Signals, machine: Machine, watch: Watch
+) -> None:
     daemon = watch()
     before = daemon.lines
-    assert 0 == daemon.stop(number)
-    assert before == daemon.lines
-
-
-@ENDINGS
-def test_it_ends_soon(number: signal.Signals, watch: Watch) -> None:
-    daemon = watch()
     started = time.monotonic()
-    daemon.stop(number)
+    assert 0 == daemon.stop(number)
     assert time.monotonic() - started < 5
-
-
-@ENDINGS
-def test_its_copies_stay(number: signal.Signals, machine: Machine, watch: Watch) -> None:
-    watch().stop(number)
+    assert before == daemon.lines
     assert COPIES == oracle.destinations(machine)
 
 
 @ENDINGS
-def test_with_cleanup_on_exit_its_copies_go(number: signal.Signals, machine: Machine, watch: Watch) -> None:
+def test_with_cleanup_on_exit_its_copies_go_and_nothing_else(
+    number: signal.Signals, machine: Machine, watch: Watch
+) -> None:
+    before = machine.routes("inet"), machine.routes("inet6")
     daemon = watch(CLEANUP)
     assert COPIES == oracle.destinations(machine)
     assert 0 == daemon.stop(number)
-    assert [] == oracle.destinations(machine)
-
-
-def test_cleanup_on_exit_takes_out_nothing_of_the_vpns(machine: Machine, watch: Watch) -> None:
-    before = machine.routes("inet"), machine.routes("inet6")
-    watch(CLEANUP).stop()
     assert before == (machine.routes("inet"), machine.routes("inet6"))
-
-
-def test_cleanup_on_exit_logs_what_it_runs(machine: Machine, watch: Watch) -> None:
-    daemon = watch(CLEANUP)
-    daemon.stop()
     assert len(COPIES) == len(daemon.says(" route del "))
 
 
@@ -129,13 +112,6 @@ def test_it_ends_with_0_at_any_moment(machine: Machine, watch: Watch) -> None:
     assert [] == daemon.complaints
 
 
-def test_after_sigkill_no_child_survives(watch: Watch) -> None:
-    daemon = watch()
-    children = [daemon.monitor(), *daemon.dialogues()]
-    daemon.kill()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its children have ended")
-
-
 def test_after_sigkill_at_the_start_no_child_survives(daemon: Watch) -> None:
     made = daemon()
     made.start(ready=False)
@@ -161,9 +137,11 @@ def test_a_child_whose_parent_is_gone_before_it_could_follow_it_ends() -> None:
     assert ("", "") == (done.stdout, done.stderr)  # all that it has held open is closed
 
 
-def test_after_sigkill_the_next_start_is_right(machine: Machine, watch: Watch) -> None:
+def test_after_sigkill_no_child_survives_and_the_next_start_is_right(machine: Machine, watch: Watch) -> None:
     daemon = watch()
+    children = [daemon.monitor(), *daemon.dialogues()]
     daemon.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its children have ended")
     machine.address(LAN, "192.168.188.113/24", "metric", "600")
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     machine.ip("addr", "del", "fd00:188::112/64", "dev", LAN)
@@ -208,11 +186,6 @@ def test_a_second_watch_waits_for_the_end_of_the_first(watch: Watch, daemon: Wat
     wait_until(waits, "it waits for the lock")
     first.stop()
     wait_until(lambda: "READY=1" in second.told, "it is ready")
-
-
-def test_a_watch_may_start_when_the_other_was_killed(watch: Watch) -> None:
-    watch().kill()
-    assert watch().alive
 
 
 def test_watches_of_two_namespaces_do_not_meet(machine: Machine, watch: Watch) -> None:

@@ -76,6 +76,14 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_on_a_new_file(folder: 
     assert [] == files(folder)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_a_file_that_root_makes_belongs_to_the_owner_of_the_folder(folder: Path) -> None:
+    """The daemon, as the user of its unit, has to open it later."""
+    os.chown(folder, 65534, 65534)
+    with locked(None, [TABLE], 0):
+        assert [65534] == [path.stat().st_uid for path in folder.iterdir()]
+
+
 def count_up(counter: Path, times: int) -> None:
     for _ in range(times):
         with locked(None, [TABLE, OTHER], 60):
