@@ -246,9 +246,7 @@ class Loop:
             self._refused.pop(command, None)
         self._refused |= {refusal.command: refusal for refusal in refusals}
         self._unfinished |= bool(refusals)
-        self._counters["changes"] += 1
-        self._counters["commands"] += len(admission.admitted)
-        self._counters["refused"] += len(refusals)
+        self._counters.update(changes=1, commands=len(admission.admitted), refused=len(refusals))
         self._write_down(reason, _now() - started, admission.admitted, refusals)
         return len(admission.admitted) > len(refusals)
 

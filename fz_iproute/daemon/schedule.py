@@ -7,8 +7,8 @@ from fz_iproute.mirror.config import Watch
 
 # Lost events and restarts of the monitor ask for a full pass, but there is at most one in this many seconds.
 _FULL_PAUSE = 5.0
-# `ip` prints the rest of a lifetime in whole seconds, cut off. In the second before the end and in the one after it,
-# that is 0, which `ip` does not print at all. So many seconds later than it says, a route has visibly expired.
+# `ip` prints the rest of a lifetime in whole seconds. During the last second before the end and the first one after it,
+# that is 0, and `ip` prints no lifetime. So many seconds after the printed time, it shows that the route has expired.
 _EXPIRY_DELAY = 2.5
 
 

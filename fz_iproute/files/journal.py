@@ -1,4 +1,4 @@
-"""The record of every command run: a shell script that grows at its end."""
+"""The record of every command that was run: a shell script that grows at its end."""
 
 import errno
 import os

@@ -51,10 +51,10 @@ class Lock:
         """Take the lock if it is free.
 
         Its last holder may have removed the file after we opened it. Another process may already lock a new file in
-        its place, so only a lock on the file that is there now counts.
+        its place, so only a lock on a file that is still there counts.
         """
         while _taken(fd := self._files[path]):
-            if _is_at(path, fd):
+            if os.fstat(fd).st_nlink:
                 return True
             self._files[path] = _opened(path)
             os.close(fd)
@@ -67,7 +67,7 @@ class Lock:
         that locks the same table removes them.
         """
         for path, fd in self._files.items():
-            if _taken(fd) and _is_at(path, fd):
+            if _taken(fd) and os.fstat(fd).st_nlink:
                 with suppress(OSError):
                     path.unlink()
             os.close(fd)
@@ -135,13 +135,6 @@ def _taken(fd: int) -> bool:
     return True
 
 
-def _is_at(path: Path, fd: int) -> bool:
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(fd))
-    except OSError:
-        return False
-
-
 def _holder(fd: int) -> str:
     """Which process holds the lock, as words for a message. The kernel does not tell a sandboxed daemon."""
     status = os.fstat(fd)
@@ -169,9 +162,8 @@ def _folder() -> Path:
     """
     if given := os.environ.get("RUNTIME_DIRECTORY", ""):
         return Path(given.split(":")[0])
-    candidates = [Path("/run/fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
-    if session := os.environ.get("XDG_RUNTIME_DIR", ""):
-        candidates.insert(1, Path(session) / "fz-iproute")
+    session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
+    candidates = [Path("/run/fz-iproute"), Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
     for folder in candidates:
         try:
             folder.mkdir(mode=0o700, exist_ok=True)

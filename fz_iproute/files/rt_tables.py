@@ -1,4 +1,4 @@
-"""The names of tables, as iproute2 knows them."""
+"""Reads the names that iproute2 has for tables."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A new configuration takes effect, however the file came by it; a broken one changes nothing."""
+"""A new configuration takes effect, however the file was changed. A broken one changes nothing."""
 
 import fcntl
 import os
@@ -49,7 +49,7 @@ def linked_elsewhere(path: Path, text: str) -> None:
 
 
 def copied_over(path: Path, text: str) -> None:
-    """As `cp -p` does with an older file of the same length: nothing but the content is another."""
+    """As `cp -p` does with an older file."""
     path.write_text(text)
     os.utime(path, (1, 1))
 
@@ -148,11 +148,11 @@ def test_a_file_that_everybody_may_write_is_refused(machine: Machine, watch: Wat
     assert ALL == oracle.destinations(machine)
 
 
-# What each setting does to what is there
+# What a change of each setting does
 
 
 def reloaded(daemon: Daemon, text: str) -> None:
-    """A new configuration, known to be in force."""
+    """Put a new configuration in force."""
     before = daemon.counters()["reloads"]
     daemon.config.write_text(text)
     daemon.send(signal.SIGHUP)

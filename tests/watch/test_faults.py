@@ -1,4 +1,4 @@
-"""Whatever becomes of `ip`: nothing is deleted for it, one line tells of it, and when it is over all is right again."""
+"""Whatever `ip` does wrong: no route is lost, one line reports it, and afterwards the mirror is in step again."""
 
 import os
 import random
@@ -35,7 +35,7 @@ def nothing_lost(machine: Machine) -> Iterator[None]:
 
 
 def stir(machine: Machine) -> None:
-    """A change of the links: who keeps a dialogue with `ip` has to begin a new one."""
+    """Change the links: the daemon then has to begin new dialogues."""
     machine.ip("link", "add", "name", f"stir{random.randrange(2**32):x}", "type", "bridge")
 
 
@@ -43,7 +43,7 @@ def newcomer(machine: Machine, device: str = LAN) -> None:
     machine.ip("route", "add", NEWCOMER, "dev", device)
 
 
-# How it is told of, for an `ip` that answers and ends.
+# Faults of an `ip` that answers and ends, and words of the message.
 WORDS = {
     "garbage": "",
     "half": "",
@@ -55,7 +55,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("fault", WORDS)
-def test_an_ip_that_does_not_answer_rightly_costs_no_route_and_one_line(
+def test_an_ip_with_wrong_answers_costs_no_route_and_one_line(
     fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder, patience=0.3)
@@ -71,7 +71,7 @@ def test_an_ip_that_does_not_answer_rightly_costs_no_route_and_one_line(
     assert daemon.complaints[0].startswith("error: ip ")
 
 
-def test_a_trouble_that_comes_back_is_told_again(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
+def test_a_failure_that_comes_back_is_reported_again(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
     daemon = watch(path=broken_ip.folder)
     for count in (1, 2):
         broken_ip.breaks("exit")
@@ -83,7 +83,7 @@ def test_a_trouble_that_comes_back_is_told_again(machine: Machine, broken_ip: Br
 
 
 @pytest.mark.parametrize("fault", ["garbage", "half-line", "nothing", "exit", "hang"])
-def test_a_dialogue_that_fails_is_made_up_for_by_an_ip_of_its_own(
+def test_a_dialogue_that_fails_is_replaced_by_single_processes(
     fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder, patience=0.3)
@@ -98,7 +98,7 @@ def test_a_dialogue_that_fails_is_made_up_for_by_an_ip_of_its_own(
     daemon.stop()
 
 
-def test_writes_that_are_refused_are_told_once_and_done_when_they_are_allowed(
+def test_refused_writes_are_reported_once_and_done_when_they_are_allowed(
     machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(SOON, path=broken_ip.folder)
@@ -120,7 +120,7 @@ def test_writes_that_are_refused_are_told_once_and_done_when_they_are_allowed(
 def test_a_batch_that_is_killed_is_finished_later(
     fault: str, machine: Machine, broken_ip: BrokenIp, daemon: Watch
 ) -> None:
-    """If it had no time to write anything, no event tells of it."""
+    """Even if it has written nothing, so that no event wakes the daemon."""
     broken_ip.breaks(fault, "oneshot")
     made = daemon(path=broken_ip.folder).start(ready=False)
     wait_until(lambda: broken_ip.failed("oneshot"), "an ip is killed")
@@ -174,7 +174,7 @@ def test_at_the_start_an_ip_that_fails_is_tried_again(machine: Machine, broken_i
     made.wait_in_step()
 
 
-def test_an_ip_that_is_away_for_a_while_is_missed_and_found_again(
+def test_while_ip_is_missing_it_says_so_once_and_goes_on_later(
     machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder)
@@ -195,7 +195,7 @@ def kill(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def test_what_happens_while_there_is_no_monitor_is_made_up_for(machine: Machine, watch: Watch) -> None:
+def test_a_change_while_there_is_no_monitor_is_found_later(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     for count in (2, 3):
         kill(daemon.monitor(), signal.SIGKILL)
@@ -221,12 +221,12 @@ def test_with_a_monitor_that_fails_resync_repairs(
 
 
 def descriptors() -> list[Path]:
-    """Those of this process."""
+    """The open descriptors of this process."""
     return sorted(Path("/proc/self/fd").iterdir())
 
 
 def test_a_monitor_that_cannot_be_started_leaves_nothing_open() -> None:
-    """It is tried again and again, for as long as `ip` is away."""
+    """It is tried again for as long as `ip` is missing."""
     ip = Ip()
     ip.spawn = Mock(side_effect=IpUnusable("ip: cannot be started"))  # type: ignore[method-assign]
     before = descriptors()
@@ -245,7 +245,7 @@ def test_a_silent_monitor_is_replaced(machine: Machine, broken_ip: BrokenIp, dae
 
 
 def test_a_monitor_that_is_late_is_not_replaced(machine: Machine, watch: Watch) -> None:
-    """The change comes during a resync, so to say: that sees it before the monitor can report it."""
+    """A resync may find a change before the monitor has reported it."""
     daemon = watch(SOON)
     # From then on the monitor has said all that it has to say about the start.
     wait_until(lambda: daemon.counters()["passes"] >= 4, "it has looked again")
@@ -261,7 +261,7 @@ def test_a_monitor_that_is_late_is_not_replaced(machine: Machine, watch: Watch) 
 
 
 @pytest.mark.long
-def test_an_overflow_of_the_receive_buffer_is_made_up_for(machine: Machine, watch: Watch) -> None:
+def test_after_an_overflow_of_the_receive_buffer_the_mirror_is_in_step(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     monitor = daemon.monitor()
     os.kill(monitor, signal.SIGSTOP)
@@ -278,7 +278,7 @@ def test_an_overflow_of_the_receive_buffer_is_made_up_for(machine: Machine, watc
 # The dialogues
 
 
-def test_dialogues_that_were_killed_are_no_news(machine: Machine, watch: Watch) -> None:
+def test_dialogues_that_were_killed_are_not_reported(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     for number in range(3):
         for pid in daemon.dialogues():
@@ -289,7 +289,7 @@ def test_dialogues_that_were_killed_are_no_news(machine: Machine, watch: Watch) 
     assert [] == daemon.complaints
 
 
-def test_a_dialogue_that_was_stopped_delays_no_more_than_its_patience(machine: Machine, watch: Watch) -> None:
+def test_a_dialogue_that_hangs_is_given_up(machine: Machine, watch: Watch) -> None:
     daemon = watch(patience=0.5)
     for pid in daemon.dialogues():
         os.kill(pid, signal.SIGSTOP)
@@ -300,7 +300,7 @@ def test_a_dialogue_that_was_stopped_delays_no_more_than_its_patience(machine: M
 
 @pytest.mark.long
 def test_dialogues_are_renewed(machine: Machine, watch: Watch) -> None:
-    """They leak: nobody may live for ever."""
+    """`ip -batch` leaks memory, so none may live for ever."""
     daemon = watch("[watch]\nsettle = 0\nmax_wait = 0.001\n")
     first = daemon.dialogues()
 
@@ -313,7 +313,7 @@ def test_dialogues_are_renewed(machine: Machine, watch: Watch) -> None:
 
 
 def serve_their_time(machine: Machine, daemon: Daemon) -> None:
-    """Changes, each for a pass of its own, until a dialogue has ended for its age."""
+    """Make changes, with a pass for each, until a dialogue has ended because of its age."""
     first = set(daemon.dialogues())
     protocols = cycle(["static", "kernel"])  # no number, and no mtu: it would take an `ip` of its own to tell them
 
@@ -340,7 +340,7 @@ def test_while_dialogues_cannot_be_renewed_it_goes_on(machine: Machine, broken_i
 
 
 def test_without_a_free_descriptor_it_goes_on(machine: Machine, watch: Watch) -> None:
-    """What is at work needs none; whatever is started needs some."""
+    """Only new processes need descriptors."""
     daemon = watch(most_lines=40)
     daemon.wait_in_step()
     _, most = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""Under systemd: what it tells, what its unit allows, and that it works with no more than that."""
+"""Under systemd: what it reports, what its unit allows, and that it works with these rights alone."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def test_a_reload_is_announced_with_its_time_and_ends_with_ready(machine: Machin
 
 @pytest.mark.parametrize("text", ["", "[lan]\nnonsense = 1\n"], ids=["unchanged", "broken"])
 def test_every_sighup_is_answered_with_ready(text: str, watch: Watch) -> None:
-    """A service manager that was told of a reload waits for its end."""
+    """A service manager that hears of a reload waits for its end."""
     daemon = watch()
     daemon.told.clear()
     daemon.config.write_text(text or daemon.config.read_text())
@@ -164,7 +164,7 @@ def openings() -> list[str]:
     for path in sorted(needed):
         closed = [parent for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001]
         if closed:
-            # An empty folder takes the place of the closed one, in which there is nothing but this.
+            # Replace the closed folder by an empty one that contains only this path.
             commands += [
                 "mount -t tmpfs tmpfs /mnt",
                 "mkdir /mnt/kept",
@@ -178,7 +178,7 @@ def openings() -> list[str]:
 
 @pytest.fixture
 def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
-    """A daemon as nobody, with one capability and a file system that it cannot write."""
+    """A daemon that runs as nobody, with one capability and a read-only file system."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("NOT TRIED WITHOUT PRIVILEGES: it takes root and setpriv to give them up")
     runtime = Path("/run/fz-iproute")
@@ -190,7 +190,7 @@ def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
         inside=["ip", "netns", "exec", machine.name, "unshare", "-m", "sh", "-c", script, "sh"],
         environment={"RUNTIME_DIRECTORY": str(runtime), "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    # The folders of pytest are its user's alone.
+    # pytest makes its folders for its own user only.
     for folder in [made.config.parent, *made.config.parent.parents]:
         if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
             folder.chmod(folder.stat().st_mode | 0o011)

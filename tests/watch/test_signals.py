@@ -1,4 +1,4 @@
-"""How it ends, what it leaves, and that it can share the machine with others of its kind."""
+"""How it ends, what it leaves behind, and how it shares the machine with other fz-iproute processes."""
 
 import random
 import signal
@@ -82,7 +82,7 @@ def test_sigterm_ends_it_while_its_first_ip_hangs(machine: Machine, broken_ip: B
 
 
 def storm(machine: Machine, dice: random.Random) -> subprocess.Popen[str]:
-    """Ten thousand changes of main, by an `ip` that runs beside us; they end in a state of their own."""
+    """Start an `ip` that makes ten thousand changes of main."""
     lines = []
     for number in range(5000):
         prefix = f"10.{dice.randrange(5, 8)}.{number % 50}.0/24"
@@ -134,7 +134,7 @@ print("survived")
 
 def test_a_child_whose_parent_is_gone_before_it_could_follow_it_ends() -> None:
     done = subprocess.run([sys.executable, "-c", _ORPHAN], capture_output=True, text=True, timeout=DEADLINE, check=True)
-    assert ("", "") == (done.stdout, done.stderr)  # all that it has held open is closed
+    assert ("", "") == (done.stdout, done.stderr)
 
 
 def test_after_sigkill_no_child_survives_and_the_next_start_is_right(machine: Machine, watch: Watch) -> None:
