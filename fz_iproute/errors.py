@@ -1,8 +1,8 @@
-"""Every failure that a user or a network can cause, each with the one line that says what to do."""
+"""The failures that a user or a network can cause. Each message says what happened and what to do."""
 
 
 class FzError(Exception):
-    """Base of them all; `str()` is the message for the user, one problem a line."""
+    """Base of all; `str()` is the message for the user, one line a problem."""
 
 
 class UsageError(FzError):
@@ -10,7 +10,7 @@ class UsageError(FzError):
 
 
 class ReadFailed(FzError):
-    """`ip` could not be read. Nothing may be concluded from it, least of all that a table is empty."""
+    """`ip` gave no answer that can be trusted. Nothing follows from that, least of all that a table is empty."""
 
 
 class ApplyFailed(FzError):
@@ -18,7 +18,7 @@ class ApplyFailed(FzError):
 
 
 class NotPermitted(FzError):
-    """The kernel wants CAP_NET_ADMIN."""
+    """The kernel requires CAP_NET_ADMIN."""
 
 
 class Locked(FzError):
@@ -27,3 +27,8 @@ class Locked(FzError):
 
 class IpUnusable(FzError):
     """`ip` is missing or too old."""
+
+
+def words_for(error: Exception) -> str:
+    """The message for a failure. An OSError that nobody has turned into an FzError is about memory or descriptors."""
+    return f"the machine refuses: {error}" if isinstance(error, OSError) else str(error)

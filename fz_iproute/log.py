@@ -1,4 +1,4 @@
-"""The program's voice on stderr. Says what it is told; knows nothing of what is going on."""
+"""Writes messages to stderr, in the format that fits the reader: a terminal, journald, or a program."""
 
 import json
 import sys
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Log:
     """Messages at `level` and above, one line each, in one of `FORMATS`.
 
-    A message of several lines (the commands of one batch) is written a line each: ten thousand calls of the
-    logger would take longer than the ten thousand routes.
+    A message may have several lines, such as the commands of one batch. Each line gets a prefix. To call the logger
+    for each of ten thousand commands would take longer than to run them.
     """
 
     def __init__(self, level: str = "INFO", format: str = "text") -> None:
@@ -25,7 +25,7 @@ class Log:
 
     @cached_property
     def _logger(self) -> "loguru.Logger":
-        # With the first message: most runs of a cron job have nothing to say, and the import takes 15 ms.
+        # Imported with the first message. Most runs of a cron job have none, and the import takes 15 ms.
         from loguru import logger  # noqa: PLC0415
 
         logger.remove()
@@ -33,19 +33,19 @@ class Log:
         return logger
 
     def debug(self, message: str) -> None:
-        """For those who look into the tool itself."""
+        """What a developer wants to know."""
         self._say("DEBUG", message)
 
     def info(self, message: str) -> None:
-        """A command, exactly as it is run."""
+        """A command, exactly as it is run, or a comment about commands."""
         self._say("INFO", message)
 
     def warning(self, message: str) -> None:
-        """Nothing failed, but somebody should know."""
+        """Nothing has failed, but a user should know."""
         self._say("WARNING", message)
 
     def error(self, message: str) -> None:
-        """Something was not done."""
+        """Something could not be done."""
         self._say("ERROR", message)
 
     def _say(self, level: str, message: str) -> None:
@@ -57,7 +57,7 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 def _text(record: "loguru.Record") -> str:
-    # Commands stand bare, so that they can be copied from the terminal.
+    # Commands have no prefix, so that they can be copied from the terminal.
     level = record["level"].name
     return "" if level == "INFO" else f"{level.lower()}: "
 
@@ -67,7 +67,7 @@ def _stamped(record: "loguru.Record") -> str:
 
 
 def _journal(record: "loguru.Record") -> str:
-    # journald knows the time, and takes the priority of syslog(3) from the head of the line.
+    # journald adds the time, and reads the priority of syslog(3) from the start of the line.
     return f"<{_PRIORITIES[record['level'].name]}>"
 
 

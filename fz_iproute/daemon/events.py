@@ -1,20 +1,23 @@
-"""Which lines of `ip monitor` are worth waking for. Where there is doubt, all are."""
+"""Which lines of `ip monitor` are worth a pass. If in doubt, a line is."""
 
-from collections.abc import Collection
+from typing import NamedTuple
 
-# Types of routes that `ip` prints in front, by name or by number: in main, none of them is a LAN.
+# Types of routes that `ip` prints before the destination, by name or by number. In main, none of them is a LAN.
 _NO_LAN = frozenset(
     ["local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw", *"23456789"]
 )
 
 
-def matters(line: str, tables: Collection[str], *, routers: bool, known: frozenset[str] = frozenset()) -> bool:
-    """False for a line that cannot change what a pass would do.
+class Interest(NamedTuple):
+    """What the next pass depends on."""
 
-    `tables` are the numbers of the tables in play, as text; main is always one, and has none in its lines.
-    `routers` is true where routes through a router may be mirrored too; `known` are the destinations that are
-    mirrored: a route that takes the place of one is announced without a word about the old one.
-    """
+    tables: frozenset[str] = frozenset()  # the numbers of the tables in play, as text; a line about main names none
+    routers: bool = False  # routes through a router may be mirrored too
+    known: frozenset[str] = frozenset()  # the destinations that are mirrored
+
+
+def matters(line: str, interest: Interest) -> bool:
+    """False for a line that cannot change what a pass would do."""
     kind, _, rest = line.partition("]")
     if kind != "[ROUTE":
         return True
@@ -23,19 +26,20 @@ def matters(line: str, tables: Collection[str], *, routers: bool, known: frozens
         del words[0]
     # An interface may be called `table` or `via`.
     if "table" in words and (place := words.index("table")) and words[place - 1] != "dev":
-        return words[place + 1] in tables
-    if not known.isdisjoint(words[:2]):
+        return words[place + 1] in interest.tables
+    # A route that replaces a mirrored one is announced without a word about the old one.
+    if not interest.known.isdisjoint(words[:2]):
         return True
     if words and words[0] in _NO_LAN:
         return False
-    return routers or "via" not in words or "nexthop" in words or words[words.index("via") - 1] == "dev"
+    return interest.routers or "via" not in words or "nexthop" in words or words[words.index("via") - 1] == "dev"
 
 
 def is_about_rules(line: str) -> bool:
-    """True for what the plain list of rules need not show: who has made one."""
+    """True if the details of a rule, which the plain list does not show, may have changed."""
     return line.startswith("[RULE")
 
 
 def is_about_links(line: str) -> bool:
-    """True for what a long-lived `ip` cannot know: it remembers the names of interfaces."""
+    """True if a long-lived `ip` may now have a wrong name for an interface: it looks each up only once."""
     return line.startswith("[LINK")

@@ -1,4 +1,4 @@
-"""Notices that somebody keeps undoing what we do, and makes the next attempts rarer."""
+"""Notices that somebody keeps undoing our changes, and makes the next attempts rarer."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from fz_iproute.mirror.prefix import Family
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
-# The same command twice within this time is a dispute; a fight that has rested for twice its pause is over.
+# The same command twice within this time is a dispute. A dispute that has rested for twice its pause is over.
 _MEMORY = 5.0
 
 
@@ -21,8 +21,8 @@ class _Dispute:
     warned: bool = False
 
 
-class Verdict(NamedTuple):
-    """Which commands may run now, when the others may, and which are disputed since now."""
+class Admission(NamedTuple):
+    """Which commands may run now, when the others may, and which have just turned out to be disputed."""
 
     admitted: list[Command]
     again: float | None
@@ -30,13 +30,13 @@ class Verdict(NamedTuple):
 
 
 class Fight:
-    """Remembers what was run, by route. Times are seconds on one clock, which the caller reads."""
+    """Remembers which commands were run. Times are seconds on one clock, which the caller reads."""
 
     def __init__(self) -> None:
         self._disputes: dict[_Key, _Dispute] = {}
 
-    def admit(self, due: Sequence[Command], now: float) -> Verdict:
-        """Hold back what was run a moment ago and is due again."""
+    def admit(self, due: Sequence[Command], now: float) -> Admission:
+        """Hold back commands that were run a moment ago and are due again."""
         self._disputes = {
             key: dispute
             for key, dispute in self._disputes.items()
@@ -56,10 +56,10 @@ class Fight:
                 if dispute.pause and not dispute.warned:
                     dispute.warned = True
                     fresh.append(command)
-        return Verdict(admitted, min(held, default=None), fresh)
+        return Admission(admitted, min(held, default=None), fresh)
 
     def ran(self, commands: Iterable[Command], now: float) -> None:
-        """These were run. Who now removes what it added before has changed its mind, which is no dispute."""
+        """These commands were run. One that reverses an earlier one ends the dispute about that."""
         for command in commands:
             family, deletes, words = key = _key(command)
             self._disputes.pop((family, not deletes, words), None)
@@ -69,7 +69,7 @@ class Fight:
                 known.last = now
 
     def forgive(self, line: str) -> None:
-        """The line of `ip monitor` tells of an interface: the kernel takes routes with it, nobody is to blame."""
+        """Forget disputes about the interface in this line of `ip monitor`: the kernel removes routes with it."""
         if not self._disputes or not line.startswith(("[LINK", "[ADDR")):
             return
         words = set(line.replace(":", " ").replace("@", " ").split())
@@ -78,7 +78,7 @@ class Fight:
         }
 
 
-# A rule of IPv4 and its twin of IPv6 are said with the same words.
+# The family belongs to the key, since a rule of IPv4 and its twin of IPv6 have the same words.
 _Key = tuple[Family, bool, tuple[str, ...]]
 
 

@@ -1,28 +1,33 @@
-"""Says when a file has changed, however it changed: written, replaced, deleted, created."""
+"""Tells when a file has changed, however it changed: written, replaced, deleted, created."""
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from watchfiles import watch
 
-# How often watchfiles looks up, in ms: it is a person who edits the file.
+# How often watchfiles looks for events, in ms. A person edits the file, so there is no hurry.
 _STEP = 500
-# What inotify does not see (a link in the path that leads elsewhere now) is found this often, in ms.
-_LOOK = 5000
-# While there is no file, there is nothing to hang a watch on: its folder may be /etc, where every program opens files.
-_ABSENT = 1.0
+# A file that is missing or cannot be watched is looked at this often, in seconds. We do not watch its folder instead:
+# that may be /etc, where every program opens files.
+_POLL = 1.0
 
-# The byte that stands for a change; no signal has this number.
+# The byte that stands for a change. No signal has this number.
 CHANGED = ord("c")
 
 
 class FileWatch:
-    """A thread that writes a byte to `wakeup` when the file at `path` is another than before."""
+    """A thread that writes a byte to `wakeup` whenever the file at `path` is another than before.
 
-    def __init__(self, path: Path, wakeup: int) -> None:
+    `warn` is told when the machine cannot watch the file, once until it can again.
+    """
+
+    def __init__(self, path: Path, wakeup: int, warn: Callable[[str], None]) -> None:
         self._path = path
         self._wakeup = wakeup
+        self._warn = warn
+        self._failing = False
         self._stop = threading.Event()
         self._seen = self._signature()
         self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
@@ -31,30 +36,30 @@ class FileWatch:
     def _run(self) -> None:
         while not self._stop.is_set():
             if self._seen is None or not self._wait_for_change():
-                self._stop.wait(_ABSENT)
+                self._stop.wait(_POLL)
             if (signature := self._signature()) != self._seen:
                 self._seen = signature
                 os.write(self._wakeup, bytes([CHANGED]))
 
     def _wait_for_change(self) -> bool:
-        """False if there is no waiting: the file has just gone, or the machine has no inotify watches left."""
+        """Wait for a change, or for the 5 s after which watchfiles gives up. False if the file cannot be watched.
+
+        It has to give up: inotify does not see that a link in the path now leads elsewhere.
+        """
         try:
-            next(
-                watch(
-                    self._path,
-                    watch_filter=None,
-                    step=_STEP,
-                    debounce=_STEP,
-                    stop_event=self._stop,
-                    rust_timeout=_LOOK,
-                    yield_on_timeout=True,
-                    recursive=False,
-                    raise_interrupt=False,
-                ),
-                None,
-            )
-        except OSError:
+            next(watch(self._path, watch_filter=None, step=_STEP, stop_event=self._stop, yield_on_timeout=True), None)
+        except FileNotFoundError:
+            return False  # it has just gone
+        # watchfiles raises a RuntimeError of its own where there are no descriptors or inotify instances left.
+        except (OSError, RuntimeError) as error:
+            if not self._failing:
+                self._warn(
+                    f"{self._path}: changes cannot be watched for now ({error}); "
+                    f"the file is looked at every {_POLL:g} s instead, and SIGHUP reads it at once"
+                )
+            self._failing = True
             return False
+        self._failing = False
         return True
 
     def _signature(self) -> tuple[int, ...] | None:

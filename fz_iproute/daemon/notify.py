@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 def notify(*words: str) -> None:
-    """Send assignments such as READY=1. Failure is silence: the message is a courtesy."""
+    """Send assignments such as READY=1. A failure is ignored: the daemon works without systemd too."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -16,10 +16,17 @@ def notify(*words: str) -> None:
         to_systemd.send("\n".join(words).encode("utf-8", "backslashreplace"))
 
 
-def watchdog_interval() -> float | None:
-    """How often systemd wants WATCHDOG=1, in seconds: half of its patience. None if it does not watch us."""
-    patience = os.environ.get("WATCHDOG_USEC", "")
-    owner = os.environ.get("WATCHDOG_PID", str(os.getpid()))
-    if not patience.isdigit() or owner != str(os.getpid()):
-        return None
-    return int(patience) / 2_000_000 or None
+class Watchdog:
+    """Feeds systemd's watchdog twice in each of its periods, if it watches this process."""
+
+    def __init__(self) -> None:
+        period = os.environ.get("WATCHDOG_USEC", "")
+        is_ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self._interval = int(period) / 2_000_000 if period.isdigit() and is_ours else 0.0
+        self.due = 0.0 if self._interval else None
+
+    def feed(self, now: float) -> None:
+        """Feed it if it is time."""
+        if self.due is not None and now >= self.due:
+            notify("WATCHDOG=1")
+            self.due = now + self._interval

@@ -1,7 +1,7 @@
-"""When to run the next pass: at once after quiet, and ever more rarely while events keep coming."""
+"""When to run the next pass: at once after a quiet time, ever more rarely while events keep coming."""
 
-# So many times `settle` without an event is quiet (50 ms by default). Events that are rarer than that are each served
-# at once, which costs less than a tenth of a core.
+# A time without events is quiet if it lasts for so many times `settle` (50 ms by default). Rarer events get a pass
+# each, which costs less than a tenth of a core.
 _QUIET = 25
 
 
@@ -25,9 +25,9 @@ class Pace:
             self.due = max(now, self._ended + self._pause)
 
     def ran(self, now: float, *, echo: bool = False) -> None:
-        """A pass has ended, which has seen all events until now.
+        """A pass has ended, and has seen all changes until now.
 
-        One that only the `echo` of our own commands has woken is no sign of a storm.
+        If only the `echo` of our own commands had woken it, that is no sign of a storm.
         """
         self.due = None
         if echo:

@@ -2,34 +2,39 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import NamedTuple
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
-HEARD = (*ENDING, signal.SIGHUP, signal.SIGUSR1)
+
+_Handler = Callable[[int, FrameType | None], None]
 
 
 class GraceOver(BaseException):
-    """Time was given to finish, and it is up. No Exception: no library is to catch it as a fault of its own."""
+    """The time to finish is over. It is no Exception, so that no library catches it as a fault of its own."""
 
 
 class Pipe(NamedTuple):
-    """`reading` gives the number of each signal as a byte; others may write bytes of their own into `writing`."""
+    """The number of each signal can be read as a byte from `reading`. Others may write their own into `writing`."""
 
     reading: int
     writing: int
 
 
 def no_more_grace() -> None:
-    """Let no GraceOver break off what comes now."""
+    """From now on, let no GraceOver interrupt anything."""
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """The byte in the pipe says all."""
 
 
 @contextmanager
 def signal_pipe(grace: float) -> Iterator[Pipe]:
-    """Hear the signals of a daemon. `grace` seconds after SIGTERM or SIGINT, GraceOver breaks whatever waits."""
+    """Catch the signals of a daemon. `grace` seconds after SIGTERM or SIGINT, GraceOver interrupts whatever waits."""
 
     def begin_to_end(number: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, grace)
@@ -37,36 +42,33 @@ def signal_pipe(grace: float) -> Iterator[Pipe]:
     def break_off(number: int, frame: FrameType | None) -> None:
         raise GraceOver
 
-    pipe = Pipe(*os.pipe())
-    for fd in pipe:
-        os.set_blocking(fd, False)
-    handlers = dict.fromkeys(HEARD, lambda number, frame: None) | dict.fromkeys(ENDING, begin_to_end)
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, break_off)
-    old_fd = signal.set_wakeup_fd(pipe.writing, warn_on_full_buffer=False)
-    try:
-        yield pipe
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.set_wakeup_fd(old_fd)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for fd in pipe:
-            os.close(fd)
+    heard = dict.fromkeys((signal.SIGHUP, signal.SIGUSR1), _ignore) | dict.fromkeys(ENDING, begin_to_end)
+    with _pipe({**heard, signal.SIGALRM: break_off}) as pipe:
+        try:
+            yield pipe
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
 def resizes() -> Iterator[int]:
-    """A descriptor that there is something to read from whenever the terminal has got another size."""
-    reading, writing = os.pipe()
-    for fd in (reading, writing):
+    """A descriptor with something to read whenever the size of the terminal has changed."""
+    with _pipe({signal.SIGWINCH: _ignore}) as pipe:
+        yield pipe.reading
+
+
+@contextmanager
+def _pipe(handlers: Mapping[signal.Signals, _Handler]) -> Iterator[Pipe]:
+    pipe = Pipe(*os.pipe())
+    for fd in pipe:
         os.set_blocking(fd, False)
-    before = signal.signal(signal.SIGWINCH, lambda number, frame: None)
-    old_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    old_fd = signal.set_wakeup_fd(pipe.writing, warn_on_full_buffer=False)
     try:
-        yield reading
+        yield pipe
     finally:
         signal.set_wakeup_fd(old_fd)
-        signal.signal(signal.SIGWINCH, before)
-        for fd in (reading, writing):
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for fd in pipe:
             os.close(fd)

@@ -1,13 +1,16 @@
-"""The record of every command run: a shell script that grows at its end."""
+"""The record of every command that was run: a shell script that grows at its end."""
 
+import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 from fz_iproute.errors import UsageError
-from fz_iproute.files.trusted_file import open_trusted
+from fz_iproute.files.trusted_file import read_trusted
 
-# Half a million commands: with logrotate beside it, no journal comes near.
+# Half a million commands. A journal that logrotate looks after stays far below that.
 _MOST_BYTES = 64 << 20
 
 
@@ -21,43 +24,50 @@ class Journal:
         self._failing = False
 
     def append(self, lines: Sequence[str]) -> None:
-        """All of these lines or none. What cannot be written is lost: routes matter more than their record."""
+        """Write all of these lines or none. A failure loses them: routes matter more than their record."""
         if not self._path:
             return
-        text = "".join(f"{line}\n" for line in lines)
+        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
         try:
             if self._fd is None:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            data = text.encode("utf-8", "surrogateescape")
+                self._fd = _opened(self._path)
             start = os.fstat(self._fd).st_size
             if os.write(self._fd, data) < len(data):
                 # Half a command is worse than none.
                 os.ftruncate(self._fd, start)
-                raise OSError(None, "no space for the whole of it")
+                raise OSError(errno.ENOSPC, "no space for the whole of it")
         except OSError as error:
             if not self._failing:
-                self._warn(f"watch.journal: {self._path}: {error.strerror}; going on without the record")
+                words = "not a regular file" if error.errno == errno.ENXIO else error.strerror
+                self._warn(f"watch.journal: {self._path}: {words}; going on without the record")
             self._failing = True
             self.reopen()
         else:
             self._failing = False
 
     def reopen(self) -> None:
-        """Let the next append open the path again: logrotate has moved the file away."""
+        """Close the file. The next append opens the path again, since logrotate may have moved the file away."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
-def read(path: Path) -> Iterator[str]:
-    """The lines of a journal with their ends, as `sh` tells them apart; bytes that are not UTF-8 are surrogates."""
+def _opened(path: str) -> int:
+    """Open the journal for appending. ENXIO if it is anything but a regular file.
+
+    Opening a FIFO would block until somebody reads it. O_NONBLOCK makes the kernel refuse that with ENXIO.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o640)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    return fd
+
+
+def read(path: Path) -> list[str]:
+    """The lines of a journal, split as `sh` splits them, with their ends. Bytes that are not UTF-8 are surrogates."""
     try:
-        with open_trusted(path) as file:
-            if os.fstat(file.fileno()).st_size > _MOST_BYTES:
-                raise UsageError(f"{path}: larger than {_MOST_BYTES >> 20} MiB, so hardly a journal")
-            for line in file:
-                yield line.decode("utf-8", "surrogateescape")
+        content = read_trusted(path, _MOST_BYTES, "a journal")
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+    return [line.decode("utf-8", "surrogateescape") for line in BytesIO(content)]

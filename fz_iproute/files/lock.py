@@ -5,101 +5,126 @@ import os
 import stat
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from fz_iproute.errors import Locked, UsageError
 
-# How often a held lock is tried again, in seconds: a pass takes a tenth of a second.
+# A held lock is tried again this often, in seconds. A pass takes a tenth of a second.
 _PAUSE = 0.05
 
 
 class Lock:
-    """The locks of some tables in a network namespace; an instance may be taken again and again.
+    """The locks of some tables in a network namespace. They may be taken again and again, until `close`.
 
-    There is one of each `kind`: who holds that of `watch` for days takes that of `pass` only for each pass.
+    There is one of each `kind`: a daemon holds that of `watch` for days, and that of `pass` only for each pass.
     """
 
     def __init__(self, netns: str | None, tables: Iterable[int], kind: str = "pass") -> None:
         namespace, folder = _namespace(netns), _folder()
         self._files: dict[Path, int] = {}
-        for table in sorted(tables):  # in the same order by everybody, so that no two wait for each other
-            path = folder / f"{namespace}-{table}.{kind}.lock"
-            try:
+        try:
+            for table in sorted(tables):  # everybody in the same order, so that no two wait for each other
+                path = folder / f"{namespace}-{table}.{kind}.lock"
                 self._files[path] = _opened(path)
-            except OSError as error:
-                self.close()
-                raise UsageError(f"{path}: the lock cannot be opened: {error.strerror}") from None
+        except UsageError:
+            self.close()
+            raise
 
     @contextmanager
-    def held(self, wait: float) -> Iterator[None]:
-        """Hold them while the block runs; Locked if another holds one for longer than `wait` seconds.
+    def held(self, wait: float, advice: str = "") -> Iterator[None]:
+        """Hold the locks while the block runs. Locked, with the `advice`, if one is still held after `wait` seconds.
 
         The kernel releases them when the process ends, however it ends.
         """
         deadline = time.monotonic() + wait
         with ExitStack() as stack:
-            for path, fd in self._files.items():
-                while not _taken(fd):
+            for path in self._files:
+                while not self._take(path):
                     if time.monotonic() >= deadline:
-                        raise Locked(
-                            f"another fz-iproute has held {path} for more than {wait:g} s; "
-                            f"see who with `fuser {path}`, or wait longer with --wait"
-                        )
+                        raise Locked(f"another fz-iproute{_holder(self._files[path])} holds {path}{advice}")
                     time.sleep(_PAUSE)
-                stack.callback(fcntl.flock, fd, fcntl.LOCK_UN)
+                stack.callback(fcntl.flock, self._files[path], fcntl.LOCK_UN)
             yield
 
+    def _take(self, path: Path) -> bool:
+        """Take the lock if it is free.
+
+        Its last holder may have removed the file after we opened it. Another process may already lock a new file in
+        its place, so only a lock on a file that is still there counts.
+        """
+        while _taken(fd := self._files[path]):
+            if os.fstat(fd).st_nlink:
+                return True
+            self._files[path] = _opened(path)
+            os.close(fd)
+        return False
+
     def close(self) -> None:
-        """Give up the files."""
-        for fd in self._files.values():
+        """Close the files, and remove those that nobody holds.
+
+        Only the holder of a lock removes its file. A process that was killed leaves its files behind; the next one
+        that locks the same table removes them.
+        """
+        for path, fd in self._files.items():
+            if _taken(fd) and os.fstat(fd).st_nlink:
+                with suppress(OSError):
+                    path.unlink()
             os.close(fd)
         self._files.clear()
 
 
-class Claim:
-    """The tables of which a daemon is the only one, for days; which ones they are may change on the way."""
+@contextmanager
+def locked(netns: str | None, tables: Iterable[int], wait: float) -> Iterator[None]:
+    """Hold the locks of a pass while the block runs, and leave no file behind. Locked if it takes too long."""
+    advice = f"; this one has waited for {wait:g} s, and --wait SECONDS waits longer"
+    with closing(Lock(netns, tables)) as lock, lock.held(wait, advice):
+        yield
+
+
+class WatchLocks:
+    """The tables that this daemon alone keeps in step. A new configuration may change which ones."""
 
     def __init__(self, netns: str | None) -> None:
         self._netns = netns
         self._held: dict[int, ExitStack] = {}
 
-    def extend(self, tables: Iterable[int]) -> None:
-        """Be the only one of these too. Locked if another is at work on one of them; then all is as before."""
+    def extend(self, tables: Iterable[int], wait: float = 0.0) -> None:
+        """Take these too. If another daemon still has one of them after `wait` seconds, Locked, and none is taken."""
         with ExitStack() as undo:
             taken = {}
             for table in sorted(set(tables) - self._held.keys()):
                 taken[table] = undo.enter_context(ExitStack())
-                lock = Lock(self._netns, [table], kind="watch")
-                taken[table].callback(lock.close)
-                taken[table].enter_context(lock.held(0))
+                lock = taken[table].enter_context(closing(Lock(self._netns, [table], kind="watch")))
+                taken[table].enter_context(lock.held(wait, "; one `watch` for a table is enough"))
             undo.pop_all()
         self._held |= taken
 
-    def restrict(self, tables: Collection[int]) -> None:
-        """Leave all but these to others."""
+    def restrict(self, tables: Collection[int] = ()) -> None:
+        """Give up all but these."""
         for table in self._held.keys() - set(tables):
             self._held.pop(table).close()
 
 
 def _opened(path: Path) -> int:
-    """The file of a lock, for its owner alone: who can open it could hold it for ever.
+    """Open the file of a lock. Nobody but its owner may, since whoever can open it can hold it for ever.
 
-    It belongs to whom the folder belongs to. That may be the user of the systemd unit, who is to open it later,
-    though root was the first to need it.
+    The owner of the folder owns it, too: root may be the first to need a lock that the systemd unit's user opens later.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
-        with suppress(FileExistsError):
-            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-            owner = path.parent.stat()
-            if owner.st_uid != os.geteuid():
-                # Only of a file that we have made: what is there already may be another one by a hard link.
+        try:
+            with suppress(FileExistsError):
+                fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+                # Only for a file that we have made: an existing one may be a hard link to something else.
                 with suppress(OSError):
+                    owner = path.parent.stat()
                     os.fchown(fd, owner.st_uid, owner.st_gid)
-            return fd
-        with suppress(FileNotFoundError):
-            return os.open(path, flags)
+                return fd
+            with suppress(FileNotFoundError):
+                return os.open(path, flags)
+        except OSError as error:
+            raise UsageError(f"{path}: the lock cannot be opened: {error.strerror}") from None
 
 
 def _taken(fd: int) -> bool:
@@ -108,6 +133,18 @@ def _taken(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _holder(fd: int) -> str:
+    """Which process holds the lock, as words for a message. The kernel does not tell a sandboxed daemon."""
+    status = os.fstat(fd)
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            match line.split():
+                case [_, "FLOCK", _, _, pid, place, *_] if place == file:
+                    return f" (process {pid})"
+    return ""
 
 
 def _namespace(netns: str | None) -> int:
@@ -119,22 +156,21 @@ def _namespace(netns: str | None) -> int:
 
 
 def _folder() -> Path:
-    """Where locks live: systemd's runtime folder, /run for root, else a folder that only this user can write.
+    """Where locks are: systemd's runtime folder, /run/fz-iproute for root, else a folder that only this user can write.
 
-    The first two are the same one: systemd gives /run/fz-iproute to the user of the unit.
+    The first two are the same folder: systemd gives /run/fz-iproute to the user of the unit.
     """
     if given := os.environ.get("RUNTIME_DIRECTORY", ""):
         return Path(given.split(":")[0])
-    candidates = [Path("/run/fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
-    if session := os.environ.get("XDG_RUNTIME_DIR", ""):
-        candidates.insert(1, Path(session) / "fz-iproute")
+    session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
+    candidates = [Path("/run/fz-iproute"), Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
     for folder in candidates:
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError:
             continue
         status = folder.lstat()  # not stat: in /tmp, somebody else may have left a link of this name
-        # Nobody but root makes folders in /run, so root need not ask to whom it has given this one.
+        # Only root makes folders in /run, so root trusts this one whoever owns it.
         is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == Path("/run"))
         if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
             return folder

@@ -1,4 +1,4 @@
-"""The names of tables, as iproute2 knows them."""
+"""Reads the names that iproute2 has for tables."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 from fz_iproute.mirror.rt_tables import parsed
 from fz_iproute.mirror.words import TABLE_NUMBERS
 
-# Newer ones bring theirs in /usr; what is in /etc counts more. Both may have drop-ins.
+# Newer versions of iproute2 have their files in /usr; those in /etc override them. Both may have drop-ins.
 _FOLDERS = ("usr/share/iproute2", "usr/lib/iproute2", "etc/iproute2")
 
 
 def table_ids() -> dict[str, int]:
-    """The ids of tables by name. What cannot be read names nothing."""
+    """The ids of tables by name. Files that cannot be read are ignored, as `ip` does."""
     return TABLE_NUMBERS | {name: number for _, name, number in _named()}
 
 
 def misleading() -> dict[int, str]:
-    """Tables that `ip` does not take for themselves, since another one has their number for a name; and who says so."""
+    """Tables whose number is the name of another table, which `ip` then takes instead; with the line that is to go."""
     return {
         int(name): f"{path}: the name {name} stands for table {number}, and ip reads names first; take that line out"
         for path, name, number in _named()
@@ -34,7 +34,7 @@ def _named() -> Iterator[tuple[Path, str, int]]:
 
 
 def table_files(root: Path = Path("/")) -> Iterator[Path]:
-    """The files that may name tables, in the order in which they count ever more."""
+    """The files that may name tables. A later one overrides earlier ones."""
     for folder in _FOLDERS:
         place = root / folder
         yield from (place / "rt_tables", *sorted((place / "rt_tables.d").glob("*.conf")))

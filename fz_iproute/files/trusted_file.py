@@ -1,30 +1,33 @@
-"""Opens files that decide what root does, and refuses those that somebody else could have written."""
+"""Reads files that decide what root does, and refuses those that somebody else could have written."""
 
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from fz_iproute.errors import UsageError
 
 
-def open_trusted(place: Path, *, suspicious: bool = False) -> BinaryIO:
-    """The regular file `place`, for reading. FileNotFoundError if there is none; else UsageError says what is wrong.
+def read_trusted(place: Path, most_bytes: int, what: str, *, suspicious: bool = False) -> bytes:
+    """The content of the regular file `place`, which is to be `what`. FileNotFoundError if there is none.
 
-    What everybody may write to is refused by root, unless it may be `suspicious`: to look at it does no harm.
+    UsageError says what else is wrong. Root refuses a file that everybody may write to. Only where the content merely
+    is looked at, it may be `suspicious`.
     """
     try:
-        # Not blocking: a FIFO would wait for a writer.
-        fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Not blocking: opening a FIFO would wait for a writer.
+        with os.fdopen(os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise UsageError(f"{place}: not a regular file")
+            if os.geteuid() == 0 and mode & stat.S_IWOTH and not suspicious:
+                raise UsageError(
+                    f"{place}: everybody may write to it, so root does not trust it; run `chmod o-w {place}`"
+                )
+            content = file.read(most_bytes + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UsageError(f"{place}: {error.strerror}") from None
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(fd)
-        raise UsageError(f"{place}: not a regular file")
-    if os.geteuid() == 0 and mode & stat.S_IWOTH and not suspicious:
-        os.close(fd)
-        raise UsageError(f"{place}: everybody may write to it, so root does not trust it; run `chmod o-w {place}`")
-    return os.fdopen(fd, "rb")
+    if len(content) > most_bytes:
+        raise UsageError(f"{place}: larger than {most_bytes >> 10} KiB, so hardly {what}")
+    return content

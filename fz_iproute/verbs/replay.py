@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.errors import ApplyFailed, NotPermitted, UsageError
 from fz_iproute.files.journal import read
-from fz_iproute.files.lock import Lock
+from fz_iproute.files.lock import locked
 from fz_iproute.ip.apply import NO_PERMISSION, Work
 from fz_iproute.ip.ip import Ip
 from fz_iproute.log import Log
@@ -130,7 +130,7 @@ def _replay(commands: Sequence[Replayed], log: Log, wait: float) -> Iterator[Rep
     """
     with ExitStack() as stack:
         for netns, tables in _tables(commands).items():
-            stack.enter_context(Lock(netns, tables).held(wait))
+            stack.enter_context(locked(netns, tables, wait))
         for command in commands:
             log.info(command.line)
             yield command._replace(now=_outcome(command))

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from fz_iproute.errors import ApplyFailed
-from fz_iproute.files.lock import Lock
+from fz_iproute.files.lock import locked
 from fz_iproute.ip.passes import Pass, Passes
 from fz_iproute.ip.process import Spelling
 from fz_iproute.log import Log
@@ -35,7 +35,7 @@ def change(
         if arguments.dry_run:
             print_plan(arguments, plan(passes))
             return 0
-        with Lock(arguments.netns, config.tables.mirrors).held(arguments.wait):
+        with locked(arguments.netns, config.tables.mirrors, arguments.wait):
             done = act(passes)
     line = Spelling(arguments.netns).line
     if arguments.json:

@@ -5,7 +5,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from fz_iproute.daemon.watch import Watch
+from fz_iproute.daemon.loop import Loop
 from fz_iproute.files.config_file import ConfigFile
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.monitor import die_with_parent
@@ -22,5 +22,5 @@ def run(arguments: Namespace, log: Log) -> int:
     gc.enable()
     ip = TalkingIp(arguments.netns, trace(arguments, log), partial(die_with_parent, os.getpid()))
     file = ConfigFile(arguments.config)
-    Watch(file.load, file.place, ip, arguments.netns, log).run()
+    Loop(file.load, file.place, ip, arguments.wait, log).run()
     return 0

@@ -16,7 +16,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 WINGS = ["__main__", "cli", "verbs", "lab", "diagnosis", "daemon", "record", "ip", "files", "mirror", "log", "errors"]
 # A pure module only computes. It imports none of the IMPURE modules, and of this package only pure ones.
 PURE_WINGS = ["mirror", "diagnosis"]
-PURE = {"errors", "ip.version", "record.recording", "record.redact", "daemon.events", "daemon.fight", "daemon.pace"}
+PURE = {
+    "errors",
+    "ip.version",
+    "record.recording",
+    "record.redact",
+    "daemon.events",
+    "daemon.fight",
+    "daemon.pace",
+    "daemon.schedule",
+}
 PURE |= {"lab.rebuild"}
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}
 READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # pure parts of an impure module

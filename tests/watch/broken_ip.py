@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-# What it is asked to be: the monitor; a dialogue, which has a pipe for its stdin; or one that answers and ends.
+# Three kinds: the monitor; a dialogue, whose stdin is a pipe; or a process that answers and ends.
 _SCRIPT = """\
 #!/bin/sh
 case " $* " in
@@ -48,7 +48,7 @@ esac
 
 
 class BrokenIp:
-    """`folder` goes in front of PATH. Processes that have started before a fault go on without it."""
+    """Put `folder` in front of PATH. A fault does not change processes that have already started."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "bin"
@@ -59,9 +59,9 @@ class BrokenIp:
         self.program.chmod(0o755)
 
     def breaks(self, fault: str, *kinds: str) -> None:
-        """From now on, those that start fail; without `kinds`, all but monitors."""
+        """From now on, new processes of these kinds fail; without `kinds`, all but monitors."""
         for kind in kinds or ("dialogue", "oneshot"):
-            # Renamed, so that nobody reads an empty file.
+            # Written aside and renamed, so that no process reads an empty file.
             (self.folder / "new").write_text(f"{fault}\n")
             (self.folder / "new").rename(self.folder / kind)
 
@@ -70,7 +70,7 @@ class BrokenIp:
             (self.folder / kind).unlink(missing_ok=True)
 
     def failed(self, kind: str) -> int:
-        """How many of a kind have met a fault."""
+        """How many processes of a kind have failed."""
         try:
             return (self.folder / "seen").read_text().split().count(kind)
         except FileNotFoundError:

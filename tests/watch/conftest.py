@@ -1,4 +1,4 @@
-"""Daemons at work in namespaces: each ended, each without a child left behind."""
+"""Fixtures that run daemons in namespaces, end them, and check that no child is left."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ Watch = Callable[..., Daemon]
 
 @pytest.fixture
 def daemon(machine: Machine) -> Iterator[Watch]:  # noqa: F811
-    """Makes daemons on the machine, not yet started; in the end they are ended."""
+    """Makes daemons for the machine without starting them. Ends them after the test."""
     with ExitStack() as stack:
 
         def make(config: str = "", **options: object) -> Daemon:

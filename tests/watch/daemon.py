@@ -1,4 +1,4 @@
-"""A running `watch`, held by its process: its log, its children, what it tells the service manager, its end."""
+"""A `watch` process under test: its log, its children, what it tells the service manager, and its end."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from tests.netns.namespace import DEADLINE, Namespace, wait_until
 from tests.watch import oracle
 
 _COUNTERS = re.compile(r"# events=.*")
-# Runs the program with other constants: nobody wants to wait ten seconds for a silent `ip` in a test.
+# Runs the program with other limits. A test cannot wait ten seconds for each `ip` that hangs.
 _ALTERED = """
 import sys
 import fz_iproute.ip.process
@@ -32,7 +32,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 class Daemon:
-    """`fz-iproute watch` on a namespace; may be started again after its end. `end` checks that nothing is left."""
+    """`fz-iproute watch` in a namespace. It may be started again after its end. `end` checks that nothing is left."""
 
     def __init__(
         self,
@@ -107,20 +107,20 @@ class Daemon:
         self.process.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal; its exit code, after checking that no child is left behind."""
+        """Send a signal and check that no child is left. Returns the exit code."""
         self.send(number)
         code = self.process.wait(DEADLINE)
         self.wait_for_no_child()
         return code
 
     def kill(self) -> None:
-        """SIGKILL; its children end by themselves."""
+        """Send SIGKILL, and wait until its children have ended by themselves."""
         self.send(signal.SIGKILL)
         self.process.wait(DEADLINE)
         self.wait_for_no_child()
 
     def end(self) -> None:
-        """In the end of a test: nothing is left, whichever way it ended."""
+        """After a test: end it, and check that it has left no process and logged no traceback."""
         try:
             if self.alive:
                 self.kill()
@@ -139,7 +139,7 @@ class Daemon:
     # Children
 
     def family(self) -> list[int]:
-        """The processes that bear its mark in their environment, orphans too: itself and all that it started."""
+        """The daemon and all that it has started, orphans too. They have a mark in their environment."""
         mark = f"FZ_TEST={self._token}".encode()
         found = []
         for path in Path("/proc").glob("[0-9]*"):
@@ -162,10 +162,10 @@ class Daemon:
         return wait_until(lambda: next(iter(self.children_like(" monitor ")), 0), "there is an ip monitor")
 
     def dialogues(self) -> list[int]:
-        """Those of the `ip` that it talks to, one for each family."""
+        """The processes of its dialogues, one for each family."""
 
         def talking() -> list[int]:
-            # One that answers and ends reads a file in memory.
+            # A process that answers and ends reads a file in memory.
             found = self.children_like(" -batch ")
             with suppress(OSError):
                 return [pid for pid in found if str(Path(f"/proc/{pid}/fd/0").readlink()).startswith("pipe:")]
@@ -196,18 +196,18 @@ class Daemon:
         return [line for line in self.lines if line.startswith(("warning: ", "error: "))]
 
     def says(self, words: str) -> list[str]:
-        """The lines that hold these words."""
+        """The log lines with these words."""
         return [line for line in self.lines if words in line]
 
     def wait_for(self, words: str, count: int = 1) -> str:
-        """The line that held these words for the so manieth time."""
+        """Wait for the `count`-th log line with these words, and return it."""
         wait_until(lambda: len(self.says(words)) >= count or not self.alive, f"it logs {words!r}")
         found = self.says(words)
         assert len(found) >= count, f"it ended with {self.process.returncode}: {self.log}"
         return found[count - 1]
 
     def counters(self) -> dict[str, int]:
-        """What SIGUSR1 gives; it has then heard what had reached it before."""
+        """What it logs for SIGUSR1. It has then read all earlier events too."""
         before = len(_COUNTERS.findall(self.log))
         self.send(signal.SIGUSR1)
         wait_until(lambda: len(_COUNTERS.findall(self.log)) > before or not self.alive, "it logs its counters")
@@ -222,7 +222,7 @@ class Daemon:
     # The state of the kernel
 
     def wait_in_step(self, condition: Callable[[], bool] | None = None) -> None:
-        """Until the mirror is what the oracle wants, or `condition` holds, and stays so when all is heard."""
+        """Wait until the mirror is in step, or `condition` holds, and that is still so when all events are read."""
         holds = condition or (lambda: oracle.in_step(self.namespace))
         for _ in range(3):
             try:

@@ -1,8 +1,10 @@
-"""What the mirror has to hold, computed from raw netlink; not a line of it is the program's."""
+"""What the mirror has to hold, computed from raw netlink. No code of the program takes part."""
 
 import ipaddress
+import socket
 from collections.abc import Callable, Iterable
 
+from tests.netns import rtnetlink
 from tests.netns.namespace import MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Namespace, comparable
 from tests.netns.rtnetlink import FAMILIES, RTA_DST, RTN_UNICAST, RawRoute
 
@@ -21,9 +23,16 @@ def network(route: RawRoute) -> _Network:
 
 
 def mirror_table(namespace: Namespace) -> int:
-    """The table of the copies: that of a tier of its own, where a rule looks it up."""
-    rules = namespace.ip_json("-N", "-4", "rule") + namespace.ip_json("-N", "-6", "rule")
-    return TIER_LAN if any(rule.get("table") == str(TIER_LAN) for rule in rules) else MIRROR
+    """The table of the copies: that of the LAN's tier if a rule looks it up."""
+    with rtnetlink.connect(namespace.name) as netlink:
+        rules = [rule for family in FAMILIES for rule in rtnetlink.rules(netlink, family)]
+    return TIER_LAN if any(rule.table == TIER_LAN for rule in rules) else MIRROR
+
+
+def indexes(namespace: Namespace) -> dict[str, int]:
+    """The interfaces by name."""
+    found = rtnetlink.inside(namespace.name, socket.if_nameindex)
+    return {name: index for index, name in found}
 
 
 def owed(
@@ -32,10 +41,10 @@ def owed(
     """For each family, the copies that there should be and those that there are, in comparable order."""
     table = mirror_table(namespace) if table is None else table
     internet = TIER_INTERNET if table == TIER_LAN else table
-    names = {link.get("ifname"): link["ifindex"] for link in namespace.ip_json("link") if link}
+    names = indexes(namespace)
     tables = {family: namespace.raw(family, table) for family in FAMILIES}
-    # The VPN's default route tells its device too.
-    carriers = {_LOOPBACK, names.get(tunnel, _LOOPBACK)} | {
+    # The VPN's default route names its device too.
+    tunnels = {_LOOPBACK, names.get(tunnel, _LOOPBACK)} | {
         index
         for family in FAMILIES
         for route in (tables[family] if internet == table else namespace.raw(family, internet))
@@ -44,15 +53,15 @@ def owed(
     }
     found = {}
     for family, there in tables.items():
-        ours = [route for route in there if route.on_link and not route.devices & carriers]
-        claims = [network(route) for route in there if route not in ours and route.dst_len] if table == MIRROR else []
+        ours = [route for route in there if route.on_link and not route.devices & tunnels]
+        explicit = [network(route) for route in there if route not in ours and route.dst_len] if table == MIRROR else []
         wanted = [
             route
             for route in namespace.raw(family, 254)
             if route.on_link
-            and not route.devices & carriers
+            and not route.devices & tunnels
             and route.dst_len >= _WIDEST[family]
-            and not _inside(network(route), claims)
+            and not _inside(network(route), explicit)
             and not refused(network(route))
         ]
         found[family] = comparable(wanted), comparable(ours)
@@ -69,8 +78,8 @@ def _inside(network: _Network, others: Iterable[_Network]) -> bool:
 
 
 def destinations(namespace: Namespace, table: int = MIRROR, *, tunnel: str = TUNNEL) -> list[str]:
-    """Where the routes of a table lead that do not leave by the tunnel, those of a router too; sorted."""
-    names = {link.get("ifname"): link["ifindex"] for link in namespace.ip_json("link") if link}
+    """The destinations of the routes of a table that do not leave by the tunnel, with or without a router; sorted."""
+    names = indexes(namespace)
     return sorted(
         str(network(route))
         for family in FAMILIES

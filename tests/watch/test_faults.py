@@ -1,4 +1,4 @@
-"""Whatever becomes of `ip`: nothing is deleted for it, one line tells of it, and when it is over all is right again."""
+"""Whatever `ip` does wrong: no route is lost, one line reports it, and afterwards the mirror is in step again."""
 
 import os
 import random
@@ -17,6 +17,7 @@ from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.monitor import Monitor
 from tests.netns.namespace import LAN, MAIN, MIRROR, Machine, wait_until
 from tests.netns.rtnetlink import FAMILIES
+from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
 from tests.watch.daemon import Daemon
@@ -34,7 +35,7 @@ def nothing_lost(machine: Machine) -> Iterator[None]:
 
 
 def stir(machine: Machine) -> None:
-    """A change of the links: who keeps a dialogue with `ip` has to begin a new one."""
+    """Change the links: the daemon then has to begin new dialogues."""
     machine.ip("link", "add", "name", f"stir{random.randrange(2**32):x}", "type", "bridge")
 
 
@@ -42,7 +43,7 @@ def newcomer(machine: Machine, device: str = LAN) -> None:
     machine.ip("route", "add", NEWCOMER, "dev", device)
 
 
-# How it is told of, for an `ip` that answers and ends.
+# Faults of an `ip` that answers and ends, and words of the message.
 WORDS = {
     "garbage": "",
     "half": "",
@@ -54,7 +55,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("fault", WORDS)
-def test_an_ip_that_does_not_answer_rightly_costs_no_route_and_one_line(
+def test_an_ip_with_wrong_answers_costs_no_route_and_one_line(
     fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder, patience=0.3)
@@ -70,7 +71,7 @@ def test_an_ip_that_does_not_answer_rightly_costs_no_route_and_one_line(
     assert daemon.complaints[0].startswith("error: ip ")
 
 
-def test_a_trouble_that_comes_back_is_told_again(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
+def test_a_failure_that_comes_back_is_reported_again(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
     daemon = watch(path=broken_ip.folder)
     for count in (1, 2):
         broken_ip.breaks("exit")
@@ -82,7 +83,7 @@ def test_a_trouble_that_comes_back_is_told_again(machine: Machine, broken_ip: Br
 
 
 @pytest.mark.parametrize("fault", ["garbage", "half-line", "nothing", "exit", "hang"])
-def test_a_dialogue_that_fails_is_made_up_for_by_an_ip_of_its_own(
+def test_a_dialogue_that_fails_is_replaced_by_single_processes(
     fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder, patience=0.3)
@@ -97,7 +98,7 @@ def test_a_dialogue_that_fails_is_made_up_for_by_an_ip_of_its_own(
     daemon.stop()
 
 
-def test_writes_that_are_refused_are_told_once_and_done_when_they_are_allowed(
+def test_refused_writes_are_reported_once_and_done_when_they_are_allowed(
     machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(SOON, path=broken_ip.folder)
@@ -119,7 +120,7 @@ def test_writes_that_are_refused_are_told_once_and_done_when_they_are_allowed(
 def test_a_batch_that_is_killed_is_finished_later(
     fault: str, machine: Machine, broken_ip: BrokenIp, daemon: Watch
 ) -> None:
-    """If it had no time to write anything, no event tells of it."""
+    """Even if it has written nothing, so that no event wakes the daemon."""
     broken_ip.breaks(fault, "oneshot")
     made = daemon(path=broken_ip.folder).start(ready=False)
     wait_until(lambda: broken_ip.failed("oneshot"), "an ip is killed")
@@ -128,37 +129,19 @@ def test_a_batch_that_is_killed_is_finished_later(
     made.wait_in_step()
 
 
-def killed_in_the_middle(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> Daemon:
-    """A daemon whose dialogue has died behind the second of six routes."""
-    daemon = watch(path=broken_ip.folder)
-    broken_ip.breaks("killed", "dialogue")
-    stir(machine)
-    wait_until(lambda: broken_ip.failed("dialogue") >= 2, "it talks to those that will die")
-    machine.batch(f"route add 10.5.{i}.0/24 dev {LAN}" for i in range(6))
-    wait_until(lambda: daemon.says("10.5.5.0/24"), "it has tried to add the last")
-    return daemon
-
-
 def test_a_dialogue_that_is_killed_in_the_middle_of_a_batch_loses_nothing(
     machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
+    daemon = watch(path=broken_ip.folder)
     with nothing_lost(machine):
-        killed_in_the_middle(machine, broken_ip, watch).wait_in_step()
-
-
-def test_a_batch_that_ended_early_is_told_in_one_line(machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
-    daemon = killed_in_the_middle(machine, broken_ip, watch)
-    broken_ip.mends()
-    daemon.wait_in_step()
+        broken_ip.breaks("killed", "dialogue")  # after the second of six routes
+        stir(machine)
+        wait_until(lambda: broken_ip.failed("dialogue") >= 2, "it talks to those that will die")
+        machine.batch(f"route add 10.5.{i}.0/24 dev {LAN}" for i in range(6))
+        wait_until(lambda: daemon.says("10.5.5.0/24"), "it has tried to add the last")
+        broken_ip.mends()
+        daemon.wait_in_step()
     assert len(daemon.complaints) <= 1, daemon.complaints
-
-
-def test_an_ip_that_was_killed_is_not_said_to_have_been_silent(
-    machine: Machine, broken_ip: BrokenIp, watch: Watch
-) -> None:
-    daemon = killed_in_the_middle(machine, broken_ip, watch)
-    broken_ip.mends()
-    daemon.wait_in_step()
     assert [] == daemon.says("no answer within")
 
 
@@ -175,14 +158,12 @@ def test_a_large_batch_that_is_killed_again_and_again_gets_done(
         daemon.wait_in_step()
 
 
-def test_at_the_start_an_ip_that_is_too_old_is_fatal(broken_ip: BrokenIp, machine: Machine) -> None:
-    broken_ip.breaks("old")
-    assert 6 == machine.fz_done("watch", path=str(broken_ip.folder)).returncode
-
-
-def test_at_the_start_an_ip_that_may_not_write_is_fatal(broken_ip: BrokenIp, machine: Machine) -> None:
-    broken_ip.breaks("refuse")
-    assert 4 == machine.fz_done("watch", path=str(broken_ip.folder)).returncode
+@pytest.mark.parametrize(("fault", "code"), [("old", 6), ("refuse", 4)])
+def test_at_the_start_what_only_a_user_can_mend_is_fatal(
+    fault: str, code: int, broken_ip: BrokenIp, machine: Machine
+) -> None:
+    broken_ip.breaks(fault)
+    assert code == machine.fz_done("watch", path=str(broken_ip.folder)).returncode
 
 
 def test_at_the_start_an_ip_that_fails_is_tried_again(machine: Machine, broken_ip: BrokenIp, daemon: Watch) -> None:
@@ -193,7 +174,7 @@ def test_at_the_start_an_ip_that_fails_is_tried_again(machine: Machine, broken_i
     made.wait_in_step()
 
 
-def test_an_ip_that_is_away_for_a_while_is_missed_and_found_again(
+def test_while_ip_is_missing_it_says_so_once_and_goes_on_later(
     machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder)
@@ -214,30 +195,16 @@ def kill(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def test_a_monitor_that_was_killed_is_started_again(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    kill(daemon.monitor(), signal.SIGKILL)
-    wait_until(lambda: daemon.counters()["monitors"] == 2, "there is a second monitor")
-    newcomer(machine)
-    daemon.wait_in_step()
-    assert ["killed by signal 9"] == [words for words in ("killed by signal 9",) if words in daemon.complaints[0]]
-
-
-def test_a_monitor_that_is_killed_many_times_is_complained_of_once(machine: Machine, watch: Watch) -> None:
+def test_a_change_while_there_is_no_monitor_is_found_later(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     for count in (2, 3):
         kill(daemon.monitor(), signal.SIGKILL)
+        machine.ip("route", "add", f"10.5.{count}.0/24", "dev", LAN)
         wait_until(lambda count=count: daemon.counters()["monitors"] == count, "there is another monitor")
+        daemon.wait_in_step()
+        assert machine.route(f"10.5.{count}.0/24")
     assert 1 == len(daemon.complaints)
-
-
-def test_what_happens_while_there_is_no_monitor_is_made_up_for(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    kill(daemon.monitor(), signal.SIGKILL)
-    newcomer(machine)
-    machine.address(LAN, "fd00:5::2/64")
-    daemon.wait_in_step()
-    assert machine.route(NEWCOMER)
+    assert "killed by signal 9" in daemon.complaints[0]
 
 
 @pytest.mark.parametrize("fault", ["exit", "garbage", "babble", "lossy", "hang"])
@@ -253,24 +220,13 @@ def test_with_a_monitor_that_fails_resync_repairs(
     assert len(made.complaints) <= 1, made.complaints
 
 
-def test_a_monitor_that_cannot_be_started_is_tried_ever_more_rarely(
-    machine: Machine, broken_ip: BrokenIp, daemon: Watch
-) -> None:
-    broken_ip.breaks("exit", "monitor")
-    made = daemon(path=broken_ip.folder).start()
-    wait_until(lambda: broken_ip.failed("monitor") >= 3, "it was tried again")
-    assert ["warning: ip monitor has ended (something is wrong); "] == [
-        line[: line.index("it is started again")] for line in made.complaints
-    ]
-
-
 def descriptors() -> list[Path]:
-    """Those of this process."""
+    """The open descriptors of this process."""
     return sorted(Path("/proc/self/fd").iterdir())
 
 
 def test_a_monitor_that_cannot_be_started_leaves_nothing_open() -> None:
-    """It is tried again and again, for as long as `ip` is away."""
+    """It is tried again for as long as `ip` is missing."""
     ip = Ip()
     ip.spawn = Mock(side_effect=IpUnusable("ip: cannot be started"))  # type: ignore[method-assign]
     before = descriptors()
@@ -288,17 +244,24 @@ def test_a_silent_monitor_is_replaced(machine: Machine, broken_ip: BrokenIp, dae
     wait_until(lambda: made.counters()["monitors"] == 2, "there is a second monitor")
 
 
-def test_lost_events_are_made_up_for_by_a_full_pass(machine: Machine, broken_ip: BrokenIp, daemon: Watch) -> None:
-    broken_ip.breaks("lossy", "monitor")
-    made = daemon(path=broken_ip.folder).start()
-    # No event tells of it to somebody who has not heard it: table 77 is none of the daemon's.
-    wait_until(lambda: made.counters()["passes"] >= 2, "it has looked again")
-    assert 1 == made.counters()["lost"]
-    assert [] == made.complaints
+def test_a_monitor_that_is_late_is_not_replaced(machine: Machine, watch: Watch) -> None:
+    """A resync may find a change before the monitor has reported it."""
+    daemon = watch(SOON)
+    # From then on the monitor has said all that it has to say about the start.
+    wait_until(lambda: daemon.counters()["passes"] >= 4, "it has looked again")
+    monitor = daemon.monitor()
+    os.kill(monitor, signal.SIGSTOP)
+    newcomer(machine)
+    wait_until(lambda: machine.route(NEWCOMER), "a resync has found the change")
+    os.kill(monitor, signal.SIGCONT)
+    passes = daemon.counters()["passes"]
+    wait_until(lambda: daemon.counters()["passes"] >= passes + 2, "it has looked again")
+    assert [] == daemon.complaints
+    assert monitor == daemon.monitor()
 
 
 @pytest.mark.long
-def test_an_overflow_of_the_receive_buffer_is_made_up_for(machine: Machine, watch: Watch) -> None:
+def test_after_an_overflow_of_the_receive_buffer_the_mirror_is_in_step(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     monitor = daemon.monitor()
     os.kill(monitor, signal.SIGSTOP)
@@ -315,7 +278,7 @@ def test_an_overflow_of_the_receive_buffer_is_made_up_for(machine: Machine, watc
 # The dialogues
 
 
-def test_dialogues_that_were_killed_are_no_news(machine: Machine, watch: Watch) -> None:
+def test_dialogues_that_were_killed_are_not_reported(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     for number in range(3):
         for pid in daemon.dialogues():
@@ -326,7 +289,7 @@ def test_dialogues_that_were_killed_are_no_news(machine: Machine, watch: Watch) 
     assert [] == daemon.complaints
 
 
-def test_a_dialogue_that_was_stopped_delays_no_more_than_its_patience(machine: Machine, watch: Watch) -> None:
+def test_a_dialogue_that_hangs_is_given_up(machine: Machine, watch: Watch) -> None:
     daemon = watch(patience=0.5)
     for pid in daemon.dialogues():
         os.kill(pid, signal.SIGSTOP)
@@ -337,7 +300,7 @@ def test_a_dialogue_that_was_stopped_delays_no_more_than_its_patience(machine: M
 
 @pytest.mark.long
 def test_dialogues_are_renewed(machine: Machine, watch: Watch) -> None:
-    """They leak: nobody may live for ever."""
+    """`ip -batch` leaks memory, so none may live for ever."""
     daemon = watch("[watch]\nsettle = 0\nmax_wait = 0.001\n")
     first = daemon.dialogues()
 
@@ -350,7 +313,7 @@ def test_dialogues_are_renewed(machine: Machine, watch: Watch) -> None:
 
 
 def serve_their_time(machine: Machine, daemon: Daemon) -> None:
-    """Changes, each for a pass of its own, until a dialogue has ended for its age."""
+    """Make changes, with a pass for each, until a dialogue has ended because of its age."""
     first = set(daemon.dialogues())
     protocols = cycle(["static", "kernel"])  # no number, and no mtu: it would take an `ip` of its own to tell them
 
@@ -377,7 +340,7 @@ def test_while_dialogues_cannot_be_renewed_it_goes_on(machine: Machine, broken_i
 
 
 def test_without_a_free_descriptor_it_goes_on(machine: Machine, watch: Watch) -> None:
-    """What is at work needs none; whatever is started needs some."""
+    """Only new processes need descriptors."""
     daemon = watch(most_lines=40)
     daemon.wait_in_step()
     _, most = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
@@ -393,11 +356,19 @@ def test_without_a_free_descriptor_it_goes_on(machine: Machine, watch: Watch) ->
     assert 2 == len(daemon.complaints), daemon.complaints
 
 
-def test_a_link_event_ends_the_dialogues(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    first = daemon.dialogues()
-    stir(machine)
-    wait_until(lambda: not set(first) & set(daemon.dialogues()), "there are other dialogues")
+def test_without_a_free_descriptor_a_changed_file_takes_effect_later(machine: Machine, watch: Watch) -> None:
+    daemon = watch(SOON)
+    most = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (3, most[1]))
+    assert "Too many open files" in daemon.wait_for("changes cannot be watched for now")
+    daemon.config.write_text(f'{SOON}[lan]\nexclude_interfaces = ["uplink0"]\n')
+    daemon.wait_for("the last good configuration stays in force")
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, most)
+    daemon.wait_in_step(lambda: "10.77.0.0/24" not in oracle.destinations(machine))
+    daemon.config.write_text(SOON)
+    daemon.wait_in_step(lambda: "10.77.0.0/24" in oracle.destinations(machine))
+    assert 1 == len(daemon.says("changes cannot be watched for now"))
+    assert 1 == len(daemon.says("the last good configuration stays in force"))
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Somebody undoes what it does: it gives way, says so once, and is there when the other gives up."""
+"""While another program undoes its changes, it tries ever more rarely, says so once, and goes on afterwards."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from tests.watch.conftest import Watch
 
 COPY = "192.168.188.0/24"
 ROUND = 5.0
-# 250 ms, doubled each time, leaves 5 attempts in 5 s; the others are for a slow machine and its echoes.
+# Pauses of 250 ms, doubled each time, allow 5 attempts in 5 s. The rest is room for a slow machine and its echoes.
 MOST = 15
 
 
@@ -26,7 +26,7 @@ class Adversary:
         self._words = words
         self._when_there = when_there
         self._over = threading.Event()
-        self._netlink = rtnetlink.connect(machine.name)  # of its own: nobody shares an answer
+        self._netlink = rtnetlink.connect(machine.name)  # not shared with another thread
         self._thread = threading.Thread(target=self._act)
         self._thread.start()
 
@@ -85,14 +85,14 @@ def test_its_attempts_become_rare_and_one_warning_tells_of_them(side, machine: M
 
 
 @SIDES
-def test_when_it_ends_all_is_right_again(side, machine: Machine, watch: Watch) -> None:  # type: ignore[no-untyped-def]
+def test_after_a_fight_the_mirror_is_in_step(side, machine: Machine, watch: Watch) -> None:  # type: ignore[no-untyped-def]
     daemon = watch()
     with side(machine):
         daemon.wait_for("somebody undoes this again and again")
     daemon.wait_in_step()
 
 
-def test_meanwhile_the_other_routes_are_served(machine: Machine, watch: Watch) -> None:
+def test_during_a_fight_other_routes_are_copied(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     with deleting(machine):
         daemon.wait_for("somebody undoes this again and again")

@@ -1,4 +1,4 @@
-"""Hundreds of changes at random, hundreds of deaths at random moments; in the end the mirror is the oracle's."""
+"""After hundreds of random changes, or hundreds of deaths at random moments, the mirror is what the oracle wants."""
 
 import os
 import random
@@ -15,7 +15,7 @@ from tests.watch import oracle
 from tests.watch.conftest import Watch
 from tests.watch.daemon import Daemon
 
-# scripts/test sets it, so that what has failed is tried again with the same dice.
+# scripts/test sets it, so that a failed test is tried again with the same random numbers.
 FRESH = int(os.environ.get("FZ_SEED") or random.randrange(2**32))
 
 DEVICES = [LAN, "uplink0", "br7", "v7", "renamed7"]
@@ -26,7 +26,7 @@ PREFIXES6 = ["fd00:5::/64", "fd00:7::/64", "fd00:2021:1111:5::/64", "fd00:7::1/1
 
 
 class Walker:
-    """Writes lines for `ip`; many are refused, as it knows nothing of the state."""
+    """Writes lines for `ip` without knowing the state, so many are refused."""
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
@@ -87,7 +87,7 @@ class Walker:
         )
 
     def _copy(self) -> str:
-        """Somebody meddles with the mirror."""
+        """Another program changes the mirror."""
         dice = self._dice
         table = dice.choice([MIRROR, MIRROR, TIER_LAN])
         verb = dice.choice(["add", "del", "replace"])
@@ -112,7 +112,7 @@ class Walker:
 
 
 def story(machine: Namespace) -> str:
-    """What is wrong, for whoever has to find out."""
+    """The state, for the message of a failure."""
     table = oracle.mirror_table(machine)
     return "\n".join(
         f"{family} {name}: {machine.routes(family, name)}" for family in ("inet", "inet6") for name in ("main", table)
@@ -128,7 +128,7 @@ def test_a_random_walk_is_followed(seed: int, machine: Machine, watch: Watch) ->
     for _ in range(50):
         lines = [walker.step() for _ in range(10)]
         walked += lines
-        # Each in its turn: a batch of both families would lose their order.
+        # One by one: batches of two families would lose the order.
         for line in lines:
             machine.ip(*line.split(), check=False)
         try:
@@ -140,7 +140,7 @@ def test_a_random_walk_is_followed(seed: int, machine: Machine, watch: Watch) ->
 
 
 def die(machine: Namespace, seed: int, times: int) -> Daemon:
-    """Start a daemon and kill it while its machine changes, again and again; the last one lives."""
+    """Start a daemon and kill it while its machine changes, many times. The last one is left running."""
     walker = Walker(seed)
     dice = random.Random(seed)
     daemon = Daemon(machine)
@@ -159,7 +159,7 @@ def die(machine: Namespace, seed: int, times: int) -> Daemon:
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [FRESH], ids=["fresh"])
 def test_it_converges_after_200_deaths(seed: int, runtime: Path) -> None:
-    """On two machines side by side: most of it is waiting."""
+    """On two machines at once, since most of the time is spent waiting."""
     with ExitStack() as stack:
         machines = [stack.enter_context(removing(Machine(runtime))) for _ in range(2)]
         with ThreadPoolExecutor() as pool:

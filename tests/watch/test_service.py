@@ -1,4 +1,4 @@
-"""Under systemd: what it tells, what its unit allows, and that it works with no more than that."""
+"""Under systemd: what it reports, what its unit allows, and that it works with these rights alone."""
 
 import os
 import re
@@ -19,18 +19,18 @@ from tests.watch.daemon import Daemon
 # What it tells
 
 
-def test_it_is_ready_when_the_first_pass_is_over(machine: Machine, daemon: Watch, broken_ip: BrokenIp) -> None:
+def test_it_is_ready_when_the_first_pass_is_over(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    assert oracle.in_step(machine)
+    assert 1 == daemon.told.count("READY=1")
+
+
+def test_it_is_ready_even_if_the_first_pass_has_failed(machine: Machine, daemon: Watch, broken_ip: BrokenIp) -> None:
     broken_ip.breaks("exit")
-    made: Daemon = daemon(path=broken_ip.folder).start(ready=False)
+    made: Daemon = daemon(path=broken_ip.folder).start()
     made.wait_for("something is wrong")
     broken_ip.mends()
-    wait_until(lambda: "READY=1" in made.told, "READY=1")
-    wait_until(lambda: oracle.in_step(machine), "in step")
-
-
-def test_when_it_says_ready_the_mirror_is_in_step(machine: Machine, watch: Watch) -> None:
-    assert watch().told.count("READY=1") == 1
-    assert oracle.in_step(machine)
+    made.wait_in_step()
 
 
 def test_a_reload_is_announced_with_its_time_and_ends_with_ready(machine: Machine, watch: Watch) -> None:
@@ -47,7 +47,7 @@ def test_a_reload_is_announced_with_its_time_and_ends_with_ready(machine: Machin
 
 @pytest.mark.parametrize("text", ["", "[lan]\nnonsense = 1\n"], ids=["unchanged", "broken"])
 def test_every_sighup_is_answered_with_ready(text: str, watch: Watch) -> None:
-    """A service manager that was told of a reload waits for its end."""
+    """A service manager that hears of a reload waits for its end."""
     daemon = watch()
     daemon.told.clear()
     daemon.config.write_text(text or daemon.config.read_text())
@@ -56,17 +56,13 @@ def test_every_sighup_is_answered_with_ready(text: str, watch: Watch) -> None:
     assert daemon.told.count("RELOADING=1") == daemon.told.count("READY=1")
 
 
-def test_it_says_when_it_stops(watch: Watch) -> None:
-    daemon = watch()
-    daemon.stop()
-    wait_until(lambda: daemon.told[-1] == "STOPPING=1", "STOPPING=1")
-
-
-def test_its_status_is_a_line_for_people(machine: Machine, watch: Watch) -> None:
+def test_it_tells_how_many_copies_there_are_and_when_it_stops(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     wait_until(lambda: "STATUS=6 copies" in daemon.told, "the status is told")
     machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
     wait_until(lambda: "STATUS=7 copies" in daemon.told, "the status is new")
+    daemon.stop()
+    wait_until(lambda: daemon.told[-1] == "STOPPING=1", "STOPPING=1")
 
 
 def test_it_feeds_the_watchdog(daemon: Watch) -> None:
@@ -97,18 +93,16 @@ def test_while_ip_hangs_the_watchdog_is_fed_within_the_units_patience(
     daemon.stop()
 
 
-def test_without_a_service_manager_it_tells_nobody(watch: Watch, machine: Machine, daemon: Watch) -> None:
+def test_without_a_service_manager_it_works_too(machine: Machine, watch: Watch, daemon: Watch) -> None:
     made: Daemon = daemon(environment={"NOTIFY_SOCKET": ""}).start(ready=False)
     wait_until(lambda: oracle.in_step(machine), "in step")
     assert [] == made.told
-
-
-def test_a_service_manager_that_has_gone_does_no_harm(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    daemon.socket.unlink()
+    assert 0 == made.stop()
+    left = watch()
+    left.socket.unlink()
     machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
-    daemon.wait_in_step()
-    assert [] == daemon.complaints
+    left.wait_in_step()
+    assert [] == left.complaints
 
 
 # Its unit
@@ -170,7 +164,7 @@ def openings() -> list[str]:
     for path in sorted(needed):
         closed = [parent for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001]
         if closed:
-            # An empty folder takes the place of the closed one, in which there is nothing but this.
+            # Replace the closed folder by an empty one that contains only this path.
             commands += [
                 "mount -t tmpfs tmpfs /mnt",
                 "mkdir /mnt/kept",
@@ -184,7 +178,7 @@ def openings() -> list[str]:
 
 @pytest.fixture
 def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
-    """A daemon as nobody, with one capability and a file system that it cannot write."""
+    """A daemon that runs as nobody, with one capability and a read-only file system."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("NOT TRIED WITHOUT PRIVILEGES: it takes root and setpriv to give them up")
     runtime = Path("/run/fz-iproute")
@@ -196,7 +190,7 @@ def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
         inside=["ip", "netns", "exec", machine.name, "unshare", "-m", "sh", "-c", script, "sh"],
         environment={"RUNTIME_DIRECTORY": str(runtime), "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    # The folders of pytest are its user's alone.
+    # pytest makes its folders for its own user only.
     for folder in [made.config.parent, *made.config.parent.parents]:
         if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
             folder.chmod(folder.stat().st_mode | 0o011)
@@ -207,33 +201,26 @@ def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
 def test_without_privileges_it_follows(machine: Machine, fenced: Daemon) -> None:
     fenced.start()
     assert oracle.in_step(machine)
+    wait_until(lambda: "STATUS=6 copies" in fenced.told, "the service manager hears it")
     machine.address(LAN, "192.168.188.113/24", "metric", "600")
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     fenced.wait_in_step()
     assert machine.reaches("192.168.188.1")
     assert [] == fenced.complaints
+    assert 0 == fenced.stop()
 
 
-def test_without_privileges_it_cannot_write_files(fenced: Daemon) -> None:
+def test_without_privileges_it_can_do_no_more_than_the_unit_says(fenced: Daemon) -> None:
     fenced.start()
-    mounts = Path(f"/proc/{fenced.process.pid}/mountinfo").read_text().splitlines()
+    process = Path(f"/proc/{fenced.process.pid}")
+    mounts = (process / "mountinfo").read_text().splitlines()
     (root,) = [line.split()[5] for line in mounts if line.split()[4] == "/"]
     assert "ro" in root.split(",")
-
-
-def test_without_privileges_it_is_as_powerless_as_the_unit_says(fenced: Daemon) -> None:
-    fenced.start()
-    text = Path(f"/proc/{fenced.process.pid}/status").read_text()
-    status = dict(line.split(":\t", 1) for line in text.splitlines())
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
     admin = f"{1 << 12:016x}"
     uids = "\t".join([str(NOBODY)] * 4)
     wanted = {"CapEff": admin, "CapBnd": admin, "CapAmb": admin, "NoNewPrivs": "1", "Uid": uids}
     assert wanted == {name: status[name] for name in wanted}
-
-
-def test_without_privileges_it_is_heard_by_the_service_manager(machine: Machine, fenced: Daemon) -> None:
-    fenced.start()
-    wait_until(lambda: "STATUS=6 copies" in fenced.told, "the status is new")
 
 
 def test_without_privileges_it_reloads(machine: Machine, fenced: Daemon) -> None:
@@ -255,29 +242,11 @@ def as_root(fenced: Daemon, *words: str, config: str = "") -> int:
 
 def test_without_privileges_it_shares_its_locks_with_root(fenced: Daemon) -> None:
     fenced.start()
-    assert 5 == as_root(fenced, "watch")
+    assert 5 == as_root(fenced, "--wait", "0", "watch")
 
 
-def test_without_privileges_it_takes_a_lock_that_root_has_made(machine: Machine, fenced: Daemon) -> None:
-    fenced.start()
-    config = "[tables]\nsingle = 1234\n"
-    assert 0 == as_root(fenced, "sync", config=config)
-    fenced.config.write_text(config)
-    fenced.send(signal.SIGHUP)
-    wait_until(lambda: fenced.counters()["reloads"], "it has reloaded")
-    assert [] == oracle.destinations(machine)
-    assert [] == fenced.complaints
-
-
-def test_without_privileges_a_killed_monitor_is_replaced(machine: Machine, fenced: Daemon) -> None:
+def test_without_privileges_a_killed_monitor_is_replaced_and_no_child_survives_it(fenced: Daemon) -> None:
     fenced.start()
     os.kill(fenced.monitor(), signal.SIGKILL)
     wait_until(lambda: fenced.counters()["monitors"] == 2, "there is a second monitor")
-
-
-def test_without_privileges_no_child_survives_sigkill(fenced: Daemon) -> None:
-    fenced.start().kill()
-
-
-def test_without_privileges_it_ends_with_0(fenced: Daemon) -> None:
-    assert 0 == fenced.start().stop()
+    fenced.kill()

@@ -1,15 +1,16 @@
-"""How it ends, what it leaves, and that it can share the machine with others of its kind."""
+"""How it ends, what it leaves behind, and how it shares the machine with other fz-iproute processes."""
 
 import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import DEADLINE, LAN, Machine, wait_until
+from tests.netns.namespace import DEADLINE, LAN, Machine, Namespace, removing, wait_until
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
@@ -22,44 +23,27 @@ ENDINGS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids
 
 
 @ENDINGS
-def test_it_ends_with_0_and_without_a_word(number: signal.Signals, watch: Watch) -> None:
+def test_it_ends_soon_with_0_and_silently_and_its_copies_stay(
+    number: signal.Signals, machine: Machine, watch: Watch
+) -> None:
     daemon = watch()
     before = daemon.lines
-    assert 0 == daemon.stop(number)
-    assert before == daemon.lines
-
-
-@ENDINGS
-def test_it_ends_soon(number: signal.Signals, watch: Watch) -> None:
-    daemon = watch()
     started = time.monotonic()
-    daemon.stop(number)
+    assert 0 == daemon.stop(number)
     assert time.monotonic() - started < 5
-
-
-@ENDINGS
-def test_its_copies_stay(number: signal.Signals, machine: Machine, watch: Watch) -> None:
-    watch().stop(number)
+    assert before == daemon.lines
     assert COPIES == oracle.destinations(machine)
 
 
 @ENDINGS
-def test_with_cleanup_on_exit_its_copies_go(number: signal.Signals, machine: Machine, watch: Watch) -> None:
+def test_with_cleanup_on_exit_its_copies_go_and_nothing_else(
+    number: signal.Signals, machine: Machine, watch: Watch
+) -> None:
+    before = machine.routes("inet"), machine.routes("inet6")
     daemon = watch(CLEANUP)
     assert COPIES == oracle.destinations(machine)
     assert 0 == daemon.stop(number)
-    assert [] == oracle.destinations(machine)
-
-
-def test_cleanup_on_exit_takes_out_nothing_of_the_vpns(machine: Machine, watch: Watch) -> None:
-    before = machine.routes("inet"), machine.routes("inet6")
-    watch(CLEANUP).stop()
     assert before == (machine.routes("inet"), machine.routes("inet6"))
-
-
-def test_cleanup_on_exit_logs_what_it_runs(machine: Machine, watch: Watch) -> None:
-    daemon = watch(CLEANUP)
-    daemon.stop()
     assert len(COPIES) == len(daemon.says(" route del "))
 
 
@@ -98,7 +82,7 @@ def test_sigterm_ends_it_while_its_first_ip_hangs(machine: Machine, broken_ip: B
 
 
 def storm(machine: Machine, dice: random.Random) -> subprocess.Popen[str]:
-    """Ten thousand changes of main, by an `ip` that runs beside us; they end in a state of their own."""
+    """Start an `ip` that makes ten thousand changes of main."""
     lines = []
     for number in range(5000):
         prefix = f"10.{dice.randrange(5, 8)}.{number % 50}.0/24"
@@ -128,13 +112,6 @@ def test_it_ends_with_0_at_any_moment(machine: Machine, watch: Watch) -> None:
     assert [] == daemon.complaints
 
 
-def test_after_sigkill_no_child_survives(watch: Watch) -> None:
-    daemon = watch()
-    children = [daemon.monitor(), *daemon.dialogues()]
-    daemon.kill()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its children have ended")
-
-
 def test_after_sigkill_at_the_start_no_child_survives(daemon: Watch) -> None:
     made = daemon()
     made.start(ready=False)
@@ -157,12 +134,14 @@ print("survived")
 
 def test_a_child_whose_parent_is_gone_before_it_could_follow_it_ends() -> None:
     done = subprocess.run([sys.executable, "-c", _ORPHAN], capture_output=True, text=True, timeout=DEADLINE, check=True)
-    assert ("", "") == (done.stdout, done.stderr)  # all that it has held open is closed
+    assert ("", "") == (done.stdout, done.stderr)
 
 
-def test_after_sigkill_the_next_start_is_right(machine: Machine, watch: Watch) -> None:
+def test_after_sigkill_no_child_survives_and_the_next_start_is_right(machine: Machine, watch: Watch) -> None:
     daemon = watch()
+    children = [daemon.monitor(), *daemon.dialogues()]
     daemon.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its children have ended")
     machine.address(LAN, "192.168.188.113/24", "metric", "600")
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     machine.ip("addr", "del", "fd00:188::112/64", "dev", LAN)
@@ -182,24 +161,31 @@ def test_sigusr1_logs_the_counters(machine: Machine, watch: Watch) -> None:
     assert found["passes"] >= 2
 
 
-def test_a_second_watch_refuses_to_start(machine: Machine, watch: Watch) -> None:
-    watch()
-    done = machine.fz_done("watch")
+def test_a_second_watch_refuses_to_start_and_names_the_first(machine: Machine, watch: Watch) -> None:
+    daemon = watch()
+    done = machine.fz_done("--wait", "0", "watch")
     assert 5 == done.returncode
     assert 1 == len(done.stderr.splitlines())
-
-
-def test_a_watch_that_was_refused_does_no_harm(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    machine.fz_done("watch")
+    assert f"(process {daemon.process.pid})" in done.stderr
+    assert "one `watch` for a table is enough" in done.stderr
     machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
     daemon.wait_in_step()
     assert [] == daemon.complaints
 
 
-def test_a_watch_may_start_when_the_other_was_killed(watch: Watch) -> None:
-    watch().kill()
-    assert watch().alive
+def test_a_second_watch_waits_for_the_end_of_the_first(watch: Watch, daemon: Watch) -> None:
+    first = watch()
+    second = daemon(options=["--wait", "60"]).start(ready=False)
+
+    def waits() -> bool:
+        with suppress(FileNotFoundError):  # closed between two looks
+            fds = Path(f"/proc/{second.process.pid}/fd").iterdir()
+            return any(".watch.lock" in str(fd.readlink()) for fd in fds)
+        return False
+
+    wait_until(waits, "it waits for the lock")
+    first.stop()
+    wait_until(lambda: "READY=1" in second.told, "it is ready")
 
 
 def test_watches_of_two_namespaces_do_not_meet(machine: Machine, watch: Watch) -> None:
@@ -209,6 +195,20 @@ def test_watches_of_two_namespaces_do_not_meet(machine: Machine, watch: Watch) -
         assert other.start().alive
     finally:
         other.end()
+
+
+def test_namespaces_that_come_and_go_leave_no_locks_behind(tmp_path: Path) -> None:
+    for _ in range(10):
+        with removing(Namespace(tmp_path)) as namespace:
+            daemon = Daemon(namespace)
+            try:
+                daemon.start()
+                namespace.fz("sync")
+                assert [] != list(tmp_path.glob("*.lock"))
+                assert 0 == daemon.stop()
+            finally:
+                daemon.end()
+    assert [] == list(tmp_path.glob("*.lock"))
 
 
 @pytest.mark.long

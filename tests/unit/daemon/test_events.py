@@ -2,9 +2,9 @@
 
 import pytest
 
-from fz_iproute.daemon.events import is_about_links, matters
+from fz_iproute.daemon.events import Interest, is_about_links, matters
 
-TABLES = {"254", "539098368", "539098369"}
+INTEREST = Interest(frozenset(["254", "539098368", "539098369"]))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ TABLES = {"254", "539098368", "539098369"}
     ],
 )
 def test_what_may_matter_wakes(line) -> None:
-    assert matters(line, TABLES, routers=False)
+    assert matters(line, INTEREST)
 
 
 @pytest.mark.parametrize(
@@ -41,16 +41,16 @@ def test_what_may_matter_wakes(line) -> None:
     ],
 )
 def test_what_cannot_matter_does_not(line) -> None:
-    assert not matters(line, TABLES, routers=False)
+    assert not matters(line, INTEREST)
 
 
 @pytest.mark.parametrize("line", ["[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0", "[ROUTE]blackhole 10.9.0.0/16"])
 def test_what_takes_the_place_of_a_mirrored_route_wakes(line) -> None:
-    assert matters(line, TABLES, routers=False, known=frozenset(["10.9.0.0/16"]))
+    assert matters(line, INTEREST._replace(known=frozenset(["10.9.0.0/16"])))
 
 
 def test_routes_through_routers_matter_where_some_are_mirrored() -> None:
-    assert matters("[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0", TABLES, routers=True)
+    assert matters("[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0", INTEREST._replace(routers=True))
 
 
 def test_link_lines_are_told_apart() -> None:

@@ -1,0 +1,278 @@
+"""`watch`: stay in step. An event only wakes it; every pass reads the kernel again."""
+
+import os
+import selectors
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from fz_iproute.daemon.events import Interest, is_about_links, is_about_rules
+from fz_iproute.daemon.fight import Fight
+from fz_iproute.daemon.file_watch import CHANGED, FileWatch
+from fz_iproute.daemon.listener import Listener
+from fz_iproute.daemon.notify import Watchdog, notify
+from fz_iproute.daemon.reload import Reloader
+from fz_iproute.daemon.schedule import Schedule
+from fz_iproute.daemon.signals import ENDING, GraceOver, no_more_grace, signal_pipe
+from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError, words_for
+from fz_iproute.files.journal import Journal
+from fz_iproute.ip.apply import Refusal
+from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.monitor import Monitor
+from fz_iproute.ip.passes import Passes
+from fz_iproute.log import Log
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.journal import record, summary
+from fz_iproute.mirror.model import WORKED, Command
+from fz_iproute.mirror.words import MAIN
+
+# A pass that failed is tried again after these pauses.
+_RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# How long after SIGTERM an `ip` may go on working. A pass waits as long for its lock.
+_GRACE = 0.6
+# What SIGUSR1 logs, since the start. `changes` are batches of commands, `lost` are overflows of the monitor.
+_COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "lost", "monitors", "reloads")
+
+
+class Loop:
+    """The daemon. `load` reads the configuration from the file `place`.
+
+    Locked if another daemon keeps the same table in step, and still does so after `wait` seconds.
+    """
+
+    def __init__(self, load: Callable[[], Config], place: Path, ip: TalkingIp, wait: float, log: Log) -> None:
+        self._place = place
+        self._ip = ip
+        self._log = log
+        self._counters = Counter(dict.fromkeys(_COUNTED, 0))
+        self._reloader = Reloader(load, lambda config: Passes(ip, config, log), ip.netns, wait, log)
+        self._schedule = Schedule(self._reloader.config.watch)
+        self._listener = Listener(partial(Monitor, ip), self._schedule, self._counters, log)
+        self._watchdog = Watchdog()
+        self._fight = Fight()
+        self._wrote = False  # the last pass has changed something, and the monitor is about to report that
+        self._unfinished = False  # this pass leaves something to do, which no event need announce
+        self._failures = 0  # passes in a row that have failed
+        self._trouble = ""  # why the last one failed, so that it is logged once
+        self._refused: dict[Command, Refusal] = {}  # commands that are still due
+        self._told: set[str] = set()  # complaints about them, so that each is logged once
+        self._status = ""
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Follow the configuration in force."""
+        config = self._reloader.config
+        self._schedule.adopt(config.watch)
+        self._journal = Journal(config.watch.journal, self._log.warning)
+        self._listen_for(frozenset())
+
+    def run(self) -> None:
+        """Stay in step until SIGTERM or SIGINT."""
+        with signal_pipe(_GRACE) as signals:
+            files = FileWatch(self._place, signals.writing, self._log.warning)
+            self._listener.selector.register(signals.reading, selectors.EVENT_READ)
+            try:
+                try:
+                    self._work(signals.reading)
+                finally:
+                    no_more_grace()
+            except GraceOver:
+                self._log.warning("an ip was still at work, and did not end in time")
+            finally:
+                self._listener.stop()
+                self._ip.abandon()
+                self._ip.hang_up()
+                self._listener.selector.close()
+                self._reloader.close()
+                files.close()
+
+    def _work(self, signals: int) -> None:
+        self._listener.start(_now())  # before the first reading, so that it hears of later changes
+        self._full_pass("start")
+        notify("READY=1")
+        while self._obey(signals):
+            self._turn()
+        notify("STOPPING=1")
+        if self._reloader.config.watch.cleanup_on_exit:
+            started = _now()
+            with self._reloader.lock.held(_GRACE):
+                run, failures = self._reloader.passes.down()
+            self._write_down("its end", _now() - started, run, failures)
+
+    def _turn(self) -> None:
+        """Wait until something happens or is due, and do what is due."""
+        now = _now()
+        self._watchdog.feed(now)
+        dues = (self._schedule.next, self._listener.due, self._watchdog.due)
+        self._listener.selector.select(max(0.0, min(due for due in dues if due is not None) - now))
+        now = _now()
+        self._listen(now)
+        self._listener.tend(now)
+        if due := self._schedule.due(now):
+            if due.full and self._reloader.trouble:
+                self._reload()  # what kept the file from taking effect may be over
+            (self._full_pass if due.full else self._pass)(due.reason)
+
+    # What wakes a pass
+
+    def _listen(self, now: float) -> None:
+        for line in self._listener.listen(now):
+            if is_about_links(line):
+                self._ip.hang_up()
+            elif is_about_rules(line):
+                self._reloader.forget_rules()
+            self._fight.forgive(line)
+
+    def _listen_for(self, destinations: frozenset[str]) -> None:
+        """Which events matter from now on, where these destinations are mirrored."""
+        config = self._reloader.config
+        tables = frozenset(map(str, (MAIN, *config.tables.ids)))
+        if config.lan.multicast:
+            destinations |= {"default"}  # multicast leaves by the same device
+        self._listener.interest = Interest(tables, bool(config.lan.allow), destinations)
+
+    def _obey(self, fd: int) -> bool:
+        """Do what signals and the watch on the file have asked for. False if the daemon is to end."""
+        try:
+            asked = os.read(fd, 4096)
+        except BlockingIOError:
+            return True
+        if signal.SIGUSR1 in asked:
+            self._log.info("# " + " ".join(f"{name}={count}" for name, count in self._counters.items()))
+        if signal.SIGHUP in asked:
+            self._journal.reopen()
+        if any(number in asked for number in ENDING):
+            return False
+        if signal.SIGHUP in asked or CHANGED in asked:
+            self._reload()
+        return True
+
+    def _reload(self) -> None:
+        if not self._reloader.reload():
+            return
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._counters["reloads"] += 1
+        self._log.info(f"# {self._place}: there is a new configuration")
+        self._journal.reopen()
+        self._adopt()
+        self._full_pass("new configuration")
+        notify("READY=1")
+
+    # Passes
+
+    def _full_pass(self, reason: str) -> None:
+        """A pass that asks fresh processes only, in case a long-lived one has got something wrong."""
+        is_resync = reason == "resync"
+        if not is_resync:
+            self._ip.hang_up()  # a lost event may have told of an interface
+        self._ip.reconsider()
+        expected = self._schedule.again is not None or self._failures > 0
+        self._schedule.full_begins(_now())
+        with self._ip.fresh():
+            changed = self._pass(reason)
+        self._listener.judge(_now(), missed=changed and is_resync and not expected)
+
+    def _pass(self, reason: str) -> bool:
+        """Read, plan, apply. True if something was changed."""
+        self._schedule.again = None
+        self._unfinished = False
+        changed = False
+        try:
+            with self._reloader.lock.held(_GRACE):
+                changed = self._step(reason)
+        except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
+            if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):
+                raise  # at the start, there is a user who can mend it
+            self._ip.hang_up()
+            self._schedule.retry(_now() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
+            self._failures += 1
+            # A fresh `ip` can mostly answer what a long-lived one could not, so the first failure is not logged.
+            if self._failures > 1 and (words := words_for(error)) != self._trouble:
+                self._trouble = words
+                self._log.error(f"{words}; trying again")
+        else:
+            self._failures = 0
+            self._trouble = ""
+            with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries again
+                self._ip.warm()
+        self._counters["passes"] += 1
+        self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
+        self._wrote = changed
+        return changed
+
+    def _step(self, reason: str) -> bool:
+        started = _now()
+        passes = self._reloader.passes
+        before = passes.layout
+        due = [command for command in passes.plan_sync() if not command.waits]
+        if before and before != passes.layout:
+            self._reloader.keep(before)
+        self._schedule.expires(passes.expiry, started)
+        changed = self._carry_out(due, reason, started)
+        all_due = set(due)
+        # After the new configuration, so that nothing is missing in between.
+        for stale in self._reloader.leftovers():
+            changed |= self._carry_out(stale, reason, _now())
+            all_due |= set(stale)
+            self._unfinished |= self._schedule.again is None
+        self._refused = {command: refusal for command, refusal in self._refused.items() if command in all_due}
+        if not self._refused:
+            self._told.clear()
+        self._listen_for(passes.destinations)
+        self._tell(f"{passes.copies} copies, {len(due)} to be changed" if due else f"{passes.copies} copies")
+        return changed
+
+    def _carry_out(self, due: list[Command], reason: str, started: float) -> bool:
+        """Run what is not held back. True if something was changed."""
+        admission = self._fight.admit(due, started)
+        if admission.again is not None:
+            self._schedule.retry(admission.again)
+        self._complain(due)
+        for command in set(admission.fresh) - self._refused.keys():
+            self._log.warning(
+                f"{self._ip.line(command)}: somebody undoes this again and again; "
+                f"it is done ever more rarely until that ends (the last event: {reason})"
+            )
+        if not admission.admitted:
+            return False
+        refusals = self._reloader.passes.apply(admission.admitted)
+        self._fight.ran(admission.admitted, started)
+        for command in admission.admitted:
+            self._refused.pop(command, None)
+        self._refused |= {refusal.command: refusal for refusal in refusals}
+        self._unfinished |= bool(refusals)
+        self._counters.update(changes=1, commands=len(admission.admitted), refused=len(refusals))
+        self._write_down(reason, _now() - started, admission.admitted, refusals)
+        return len(admission.admitted) > len(refusals)
+
+    def _complain(self, due: list[Command]) -> None:
+        """Log the refusals of commands that are due again. Mostly none is: the kernel had been faster than we."""
+        for refusal in (self._refused[command] for command in due if command in self._refused):
+            words = refusal.words if refusal.lost else f"{self._ip.line(refusal.command)}: {refusal.words}"
+            if words not in self._told:
+                self._told.add(words)
+                self._log.warning(f"{words}; trying again")
+
+    def _write_down(self, reason: str, seconds: float, commands: list[Command], refusals: list[Refusal]) -> None:
+        if not commands:
+            return
+        text = summary(seconds, len(commands), reason)
+        self._log.info(f"# {text}")
+        outcomes = {refusal.command: refusal.outcome for refusal in refusals}
+        lines = [(self._ip.line(command), outcomes.get(command, WORKED)) for command in commands]
+        self._journal.append(record(datetime.now(UTC), text, lines))
+
+    def _tell(self, status: str) -> None:
+        if status != self._status:
+            self._status = status
+            notify(f"STATUS={status}")
+
+
+def _now() -> float:
+    """Seconds on a clock that runs on in a suspend, so that the first thing to happen after it brings a resync."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

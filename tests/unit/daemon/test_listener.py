@@ -1,0 +1,137 @@
+"""The monitor is kept running, and is accused of nothing that it did not do."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from fz_iproute.daemon.events import Interest
+from fz_iproute.daemon.listener import _PATIENCE, _RESTART_PAUSES, Listener
+from fz_iproute.daemon.schedule import Due, Schedule
+from fz_iproute.errors import IpUnusable
+from fz_iproute.mirror.config import Watch
+
+LINE = "[ROUTE]10.5.0.0/24 dev eth0 scope 253"
+
+
+class FakeMonitor:
+    """Says what the test lets it say."""
+
+    def __init__(self) -> None:
+        self.fds = os.pipe()
+        self.said: list[str] = []
+        self.words = ""
+        self.ended = False
+
+    def lines(self) -> list[str]:
+        said, self.said = self.said, []
+        return said
+
+    def complaint(self) -> str:
+        words, self.words = self.words, ""
+        return words
+
+    def close(self) -> int:
+        for fd in self.fds:
+            os.close(fd)
+        return 1
+
+
+class World:
+    """A listener and all that it talks to; `monitors` are those that it has started."""
+
+    def __init__(self) -> None:
+        self.monitors: list[FakeMonitor] = []
+        self.broken = False
+        self.warnings: list[str] = []
+        self.warning = self.warnings.append  # it is the log, too
+        self.schedule = Schedule(Watch())
+        self.schedule.full_begins(0.0)
+        self.listener = Listener(self.begin, self.schedule, Counter(), self)  # type: ignore[arg-type]
+        self.listener.interest = Interest(frozenset(["254"]))
+
+    def begin(self) -> FakeMonitor:
+        if self.broken:
+            raise IpUnusable("ip: cannot be started")
+        self.monitors.append(FakeMonitor())
+        return self.monitors[-1]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    made.listener.start(0.0)
+    yield made
+    made.listener.stop()
+    made.listener.selector.close()
+
+
+@pytest.mark.parametrize("comes", ["before the resync", "during the resync", "just after the resync", "never"])
+def test_only_a_monitor_that_says_nothing_at_all_is_deaf(comes: str, world: World) -> None:
+    """A change may come during a resync: that has seen it, but the line about it is not read yet."""
+    if comes == "before the resync":
+        world.monitors[0].said.append(LINE)
+    world.listener.listen(60.0)
+    if comes == "during the resync":
+        world.monitors[0].said.append(LINE)
+    world.listener.judge(60.1, missed=True)
+    world.listener.listen(60.1)
+    if comes == "just after the resync":
+        world.monitors[0].said.append(LINE)
+    for now in (60.2, 60.1 + _PATIENCE):
+        world.listener.listen(now)
+        world.listener.tend(now)
+    said = [f"ip monitor has ended ({words})" for words in ("it said nothing of a change",) if comes == "never"]
+    assert said == [warning.split(";")[0] for warning in world.warnings]
+
+
+def test_a_resync_that_found_nothing_new_accuses_nobody(world: World) -> None:
+    world.listener.judge(60.0, missed=False)
+    assert world.listener.due is None
+
+
+def test_a_monitor_that_keeps_ending_is_started_ever_more_rarely_with_one_warning(world: World) -> None:
+    now, pauses = 0.0, []
+    for _ in range(len(_RESTART_PAUSES) + 1):
+        world.monitors[-1].ended = True
+        world.listener.listen(now)
+        assert world.listener.due is not None
+        pauses.append(world.listener.due - now)
+        now = world.listener.due
+        world.listener.tend(now)
+    assert [*_RESTART_PAUSES, _RESTART_PAUSES[-1]] == pytest.approx(pauses)
+    assert len(pauses) + 1 == len(world.monitors)
+    assert 1 == len(world.warnings)
+
+
+def test_a_monitor_that_cannot_be_started_is_tried_ever_more_rarely_too(world: World) -> None:
+    """However long the last one has run."""
+    world.broken = True
+    world.monitors[0].ended = True
+    now, pauses = 1000.0, []
+    world.listener.listen(now)
+    for _ in range(3):
+        assert world.listener.due is not None
+        pauses.append(world.listener.due - now)
+        now = world.listener.due
+        world.listener.tend(now)
+    assert list(_RESTART_PAUSES[:3]) == pytest.approx(pauses)
+    assert 1 == len(world.warnings)
+    world.broken = False
+    world.listener.tend(2000.0)
+    assert 2 == len(world.monitors)
+    assert Due("ip monitor was started again", full=True) == world.schedule.due(2000.0)
+
+
+def test_lost_events_ask_for_a_full_pass(world: World) -> None:
+    world.monitors[0].words = "netlink receive error No buffer space available (105)"
+    world.listener.listen(20.0)
+    assert Due("events were lost", full=True) == world.schedule.due(20.0)
+    assert [] == world.warnings
+
+
+def test_the_first_line_that_matters_wakes(world: World) -> None:
+    world.monitors[0].said += ["[ROUTE]10.9.0.0/16 dev eth0 table 77", LINE, "[LINK]2: eth0"]
+    assert 3 == len(world.listener.listen(20.0))
+    assert Due(LINE) == world.schedule.due(20.0)

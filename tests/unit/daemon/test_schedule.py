@@ -1,0 +1,63 @@
+"""One pass serves all that is due; full passes are rare; nothing that is due is forgotten."""
+
+import pytest
+
+from fz_iproute.daemon.schedule import Due, Schedule
+from fz_iproute.mirror.config import Watch
+
+
+@pytest.fixture
+def schedule() -> Schedule:
+    """After the first full pass, at 100 s."""
+    made = Schedule(Watch(resync=60))
+    assert Due("start", full=True) == made.due(0.0)
+    made.full_begins(100.0)
+    made.ran(100.0, echo=False, unfinished=False)
+    return made
+
+
+def test_a_resync_follows_the_last_full_pass(schedule: Schedule) -> None:
+    assert 160.0 == schedule.next
+    assert schedule.due(159.9) is None
+    assert Due("resync", full=True) == schedule.due(160.0)
+
+
+def test_full_passes_keep_a_distance_whoever_asks_for_them(schedule: Schedule) -> None:
+    schedule.want_full("events were lost", 101.0)
+    assert schedule.due(101.0) is None
+    assert Due("events were lost", full=True) == schedule.due(105.0)
+    schedule.full_begins(105.0)
+    assert 165.0 == schedule.next
+
+
+def test_an_event_wakes_once_and_is_the_reason(schedule: Schedule) -> None:
+    assert schedule.wake("first", 110.0)
+    assert not schedule.wake("second", 110.0)
+    assert Due("first") == schedule.due(110.0)
+    schedule.ran(110.0, echo=False, unfinished=False)
+    assert schedule.due(120.0) is None
+
+
+def test_what_was_held_back_is_tried_at_the_earliest_time(schedule: Schedule) -> None:
+    schedule.retry(130.0)
+    schedule.retry(120.0)
+    schedule.retry(140.0)
+    assert (120.0, Due("trying again")) == (schedule.next, schedule.due(120.0))
+
+
+@pytest.mark.parametrize(("seconds", "due"), [(3, 105.5), (0, 102.5), (None, 160.0)])
+def test_an_expiry_is_awaited_until_ip_shows_it(seconds: int | None, due: float, schedule: Schedule) -> None:
+    schedule.expires(7, 100.0)
+    schedule.expires(seconds, 100.0)
+    assert due == schedule.next
+
+
+def test_an_unfinished_pass_is_followed_by_another(schedule: Schedule) -> None:
+    schedule.ran(110.0, echo=False, unfinished=True)
+    assert schedule.next < 111.0
+
+
+def test_a_new_pace_counts_from_the_next_full_pass(schedule: Schedule) -> None:
+    schedule.adopt(Watch(resync=5))
+    schedule.full_begins(110.0)
+    assert 115.0 == schedule.next

@@ -1,0 +1,129 @@
+"""A lock has one holder at a time, names it to others, and leaves no file behind."""
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fz_iproute.errors import Locked
+from fz_iproute.files.lock import Lock, WatchLocks, locked
+
+TABLE, OTHER = 7, 8
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the locks are."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    return tmp_path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name.partition("-")[2] for path in folder.iterdir())
+
+
+def holder(kind: str) -> subprocess.Popen[str]:
+    """Another process, which holds the lock until its stdin ends."""
+    code = (
+        "import sys; from fz_iproute.files.lock import Lock\n"
+        f"with Lock(None, [{TABLE}], {kind!r}).held(0): print(flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    process.stdout.readline()
+    return process
+
+
+def test_while_it_is_held_there_is_a_file_and_afterwards_there_is_none(folder: Path) -> None:
+    with locked(None, [OTHER, TABLE], 0):
+        assert ["7.pass.lock", "8.pass.lock"] == files(folder)
+    assert [] == files(folder)
+
+
+def test_a_held_lock_names_its_holder(folder: Path) -> None:
+    with holder("pass") as other, pytest.raises(Locked) as caught, locked(None, [TABLE], 0.1):
+        raise AssertionError("both hold it")
+    assert str(caught.value).startswith(f"another fz-iproute (process {other.pid}) holds {folder}/")
+    assert "has waited for 0.1 s, and --wait SECONDS waits longer" in str(caught.value)
+    assert [f"{TABLE}.pass.lock"] == files(folder), "it was another's to remove"
+
+
+def test_what_a_killed_holder_leaves_behind_is_removed_by_the_next(folder: Path) -> None:
+    with holder("pass") as other:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    assert [f"{TABLE}.pass.lock"] == files(folder)
+    with locked(None, [TABLE], 0):
+        pass
+    assert [] == files(folder)
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_on_a_new_file(folder: Path) -> None:
+    """A daemon keeps its file open between passes. A `sync` in between removes it."""
+    daemon = Lock(None, [TABLE])
+    with locked(None, [TABLE], 0):
+        pass
+    with daemon.held(0):
+        assert [f"{TABLE}.pass.lock"] == files(folder)
+        with pytest.raises(Locked), locked(None, [TABLE], 0):
+            raise AssertionError("both hold it")
+    daemon.close()
+    assert [] == files(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_a_file_that_root_makes_belongs_to_the_owner_of_the_folder(folder: Path) -> None:
+    """The daemon, as the user of its unit, has to open it later."""
+    os.chown(folder, 65534, 65534)
+    with locked(None, [TABLE], 0):
+        assert [65534] == [path.stat().st_uid for path in folder.iterdir()]
+
+
+def count_up(counter: Path, times: int) -> None:
+    for _ in range(times):
+        with locked(None, [TABLE, OTHER], 60):
+            counter.write_text(str(int(counter.read_text()) + 1))
+
+
+def test_many_that_take_and_remove_it_never_hold_it_together(tmp_path: Path, folder: Path) -> None:
+    """If two held it at once, one of them would overwrite what the other has counted."""
+    counter = tmp_path / "x-counter"
+    counter.write_text("0")
+    # Fork is safe here, and starts fast enough for all to run at once.
+    context = multiprocessing.get_context("fork")
+    takers = [context.Process(target=count_up, args=(counter, 100)) for _ in range(6)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join()
+    assert [0] * len(takers) == [taker.exitcode for taker in takers]
+    assert str(100 * len(takers)) == counter.read_text()
+    assert ["counter"] == files(folder)
+
+
+def test_a_daemon_that_is_refused_one_table_takes_none(folder: Path) -> None:
+    locks = WatchLocks(None)
+    with holder("watch") as other:
+        with pytest.raises(Locked, match="one `watch` for a table is enough"):
+            locks.extend([TABLE - 1, TABLE])
+        assert [f"{TABLE}.watch.lock"] == files(folder)
+        other.communicate()
+    locks.extend([TABLE - 1, TABLE])
+    locks.restrict([TABLE])
+    assert [f"{TABLE}.watch.lock"] == files(folder)
+    locks.restrict()
+    assert [] == files(folder)
+
+
+def test_a_lock_held_by_another_program_is_respected(folder: Path) -> None:
+    with locked(None, [TABLE], 0):
+        (path,) = folder.iterdir()
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Locked, match=rf"\(process {os.getpid()}\)"), locked(None, [TABLE], 0):
+            raise AssertionError("both hold it")
