@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.clients.programs import Program
-from tests.clients.witness import Witness
 from tests.netns import conftest as netns
 from tests.netns.namespace import Machine, wait_until
+from tests.netns.witness import Witness
 
 _namespaces_are_possible = netns._namespaces_are_possible
 runtime = netns.runtime
@@ -29,6 +29,6 @@ def watched(machine: Machine, tmp_path: Path) -> Iterator[Machine]:
 @pytest.fixture
 def witness(machine: Machine) -> Iterator[Witness]:
     """Sees what arrives at the neighbour and in the tunnel."""
-    made = Witness(machine)
+    made = Witness(machine, {"neighbour": machine.neighbour})
     yield made
     made.close()

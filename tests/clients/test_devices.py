@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.clients.witness import Witness
 from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
+from tests.netns.witness import Witness
 
 SUBNET, PRINTER = "192.168.188.0/24", "192.168.188.1"
 SUBNET_V6, PRINTER_V6 = "fd00:188::/64", "fd00:188::1"

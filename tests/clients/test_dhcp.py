@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.programs import Program, need
-from tests.clients.witness import Witness
 from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
+from tests.netns.witness import Witness
 
 SUBNET, ROUTER = "192.168.188.0/24", "192.168.188.1"
 OTHER_SUBNET, OTHER_ROUTER = "10.20.30.0/24", "10.20.30.1"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.programs import Program, need
-from tests.clients.witness import Witness
 from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
+from tests.netns.witness import Witness
 
 # The machine makes itself an address in SLAAC, and none in BARE.
 SLAAC, SLAAC_HOST = "fd00:5::/64", "fd00:5::1"

@@ -7,7 +7,8 @@ import pytest
 
 from tests.netns import conftest as netns
 from tests.netns.namespace import removing
-from tests.packets.terrain import Crossroads, Witness
+from tests.netns.witness import Witness
+from tests.packets.terrain import Crossroads
 
 _namespaces_are_possible = netns._namespaces_are_possible
 runtime = netns.runtime
@@ -23,6 +24,6 @@ def crossroads(runtime: Path) -> Iterator[Crossroads]:
 @pytest.fixture(scope="module")
 def witness(crossroads: Crossroads) -> Iterator[Witness]:
     """Tells where packets arrive."""
-    made = Witness(crossroads)
+    made = crossroads.witness()
     yield made
     made.close()

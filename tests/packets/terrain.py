@@ -1,24 +1,17 @@
-"""A machine with two LANs, the internet and a tunnel, and a witness that tells where its packets arrive."""
+"""A machine with two LANs, the internet and a tunnel."""
 
-import secrets
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Namespace, Tunnel
+from tests.netns.witness import Witness
 
-PORT = 7777
 TUNNEL_ADDRESSES = ("100.64.0.5/32", "fd00:2021:1111::5/128")
 # Resources of the VPN: some networks, one host of the LAN, and a network that contains the second LAN.
 ROUTES = (
     "100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24", "192.168.188.77/32", "10.200.0.0/16",
     "fd00:2021:1111::/48", "fd00:188::77/128", "fd00:200::/48",
 )  # fmt: skip
-
-# A packet that has not arrived by then is lost. Even a busy machine resolves neighbours faster.
-_LOST = 3.0
 
 
 def manage(
@@ -92,6 +85,10 @@ class Crossroads(Namespace):
         self.internet.sysctl("net.ipv4.conf.eth0.accept_local", 1)  # even from addresses that are its own
         self.vpn = self.tunnel(TUNNEL, *TUNNEL_ADDRESSES)
 
+    def witness(self) -> Witness:
+        """Listens on both LANs and on the internet."""
+        return Witness(self, {"LAN": self.neighbour, "second LAN": self.second, "uplink": self.internet})
+
     def renew_tunnel(self, *addresses: str) -> Tunnel:
         """Replace the tunnel with a new one."""
         self.vpn.close()
@@ -101,50 +98,3 @@ class Crossroads(Namespace):
     def remove(self) -> None:
         self._stack.close()
         super().remove()
-
-
-class Witness:
-    """Sends datagrams from a machine, and tells where they arrive."""
-
-    def __init__(self, crossroads: Crossroads) -> None:
-        self._crossroads = crossroads
-        places = {
-            "LAN": crossroads.neighbour,
-            "second LAN": crossroads.second,
-            "uplink": crossroads.internet,
-        }
-        self._listeners = {name: place.listener(PORT) for name, place in places.items()}
-
-    def way(self, address: str, *, mark: int = 0) -> str:
-        """Send one datagram. Returns `LAN`, `second LAN`, `uplink`, `tunnel`, `refused` (by the kernel) or `lost`."""
-        token = secrets.token_bytes(16)
-        with self._crossroads.sender(address, mark) as sender:
-            try:
-                sender.sendto(token, (address, PORT))
-            except OSError:
-                return "refused"
-        end = time.monotonic() + _LOST
-        while time.monotonic() < end:
-            if found := [name for name, seen in self._seen().items() if token in seen]:
-                assert 1 == len(found), f"a packet to {address} arrived twice: {found}"
-                return found[0]
-            time.sleep(0.001)
-        return "lost"
-
-    def _seen(self) -> dict[str, list[bytes]]:
-        """The contents of the packets since the last call."""
-        seen = {"tunnel": [packet[-16:] for packet in self._crossroads.vpn.packets()]}
-        for name, listener in self._listeners.items():
-            seen[name] = list(waiting(listener))
-        return seen
-
-    def close(self) -> None:
-        for listener in self._listeners.values():
-            listener.close()
-
-
-def waiting(listener: socket.socket) -> Iterator[bytes]:
-    """The packets that a non-blocking socket has received."""
-    with suppress(BlockingIOError):
-        while True:
-            yield listener.recv(2048)

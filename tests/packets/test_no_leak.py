@@ -13,7 +13,7 @@ import pytest
 
 from tests.netns.namespace import MARK, TUNNEL, Namespace, removing, wait_until
 from tests.packets.slow_ip import slow_ip
-from tests.packets.terrain import Crossroads, Witness
+from tests.packets.terrain import Crossroads
 from tests.packets.traffic import Traffic
 from tests.watch.daemon import Daemon
 
@@ -350,7 +350,7 @@ def test_nothing_leaks_and_nothing_is_lost_while_everything_changes(
     for address in (*NEIGHBOUR, *INTERNET):
         machine.reaches(address)  # resolves the neighbour before the packets start
     machine.fz("sync", config=Settings().text)
-    witness = Witness(machine)
+    witness = machine.witness()
     assert ["tunnel"] * 2 == [witness.way(address) for address in INTERNET]
     witness.close()
     with ExitStack() as stack:

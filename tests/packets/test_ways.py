@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.netns.namespace import MAIN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL
-from tests.packets.terrain import TUNNEL_ADDRESSES, Crossroads, Witness, manage
+from tests.netns.witness import Witness
+from tests.packets.terrain import TUNNEL_ADDRESSES, Crossroads, manage
 
 LAYOUTS = ["single", "tiered"]
 FAMILIES = ["inet", "inet6"]

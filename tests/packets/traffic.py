@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from tests.netns import rtnetlink
 from tests.netns.namespace import Namespace, enlarge, wait_until
+from tests.netns.witness import PORT, received
 from tests.packets.sender import PAYLOAD
-from tests.packets.terrain import PORT, Crossroads, waiting
+from tests.packets.terrain import Crossroads
 
 _SCRIPT = Path(__file__).with_name("sender.py")
 _ETH_P_ALL = 0x0003
@@ -164,7 +165,7 @@ class Traffic:
     def _seen(self) -> Iterator[tuple[str, bytes]]:
         yield from (("tunnel", packet) for packet in self._crossroads.vpn.packets())
         for where, receiver in (("LAN", self._lan), ("uplink", self._uplink)):
-            yield from ((where, packet) for packet in waiting(receiver))
+            yield from ((where, packet) for packet, _ in received(receiver))
 
     def end(self) -> None:
         """Stop all senders."""
