@@ -50,7 +50,7 @@ class Contender(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What became of a contender. The peak is that of the largest process among it and its children."""
+    """The runs of a contender. The peak is that of the largest process among it and its children."""
 
     label: str
     runs_ms: list[float]
@@ -64,7 +64,7 @@ class Timing(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the report: what was timed, beside what, and how much it may take."""
+    """A line of the report: the timing, that of the yardstick, and the limits."""
 
     name: str
     timing: Timing
@@ -143,7 +143,7 @@ def measure_on_link(runs: int, count: int, cold: float) -> Iterator[Row]:
 
 
 def measure_gatewayed(runs: int, count: int, cold: float, family: str) -> Row:
-    """Nothing to do, and `count` routes in main that are none of the LAN's."""
+    """Nothing to do, while main has `count` routes through a router."""
     build_lan(10)
     add_gatewayed(count, family)
     sync_until_idle()
@@ -154,7 +154,7 @@ def measure_gatewayed(runs: int, count: int, cold: float, family: str) -> Row:
     return Row(name, idle, dump, limit(DUMP_LIMIT, count, dump, cold), PEAK_LIMIT_MB.get(count))
 
 
-# What any reader of the LAN's routes has to wait for.
+# Every reader of the LAN's routes has to wait for this.
 DUMP = {
     "inet": Contender("dump of scope link", ["ip", "-json", "-4", "route", "show", "table", "main", "scope", "link"]),
     "inet6": Contender("dump of main", ["ip", "-json", "-6", "route", "show", "table", "main"]),
@@ -166,7 +166,7 @@ def limit(factors: dict[int, float], count: int, yardstick: Timing, cold: float)
     return factors[count] * yardstick.ms + cold if count in factors else None
 
 
-# --- The clock.
+# --- Timing.
 
 
 def race(runs: int, *contenders: Contender) -> list[Timing]:
@@ -185,8 +185,8 @@ def race(runs: int, *contenders: Contender) -> list[Timing]:
 def clock(argv: Sequence[str]) -> tuple[float, float]:
     """Wall time in ms and peak memory in MB of one run, from before the start to after the end.
 
-    The kernel counts the memory of this process up to `exec` as the child's own, so nothing smaller than
-    this one (some 15 MB) can be seen; it stays small for that reason.
+    Until `exec`, the kernel counts the memory of this process (some 15 MB) as the child's, so no smaller peak can be
+    seen. This process stays small for that reason.
     """
     with tempfile.TemporaryFile(dir="/run") as output:
         start = time.perf_counter()
@@ -201,7 +201,7 @@ def clock(argv: Sequence[str]) -> tuple[float, float]:
     return ms, usage.ru_maxrss / 1024
 
 
-# --- The stage.
+# --- The networks.
 
 
 def leave_the_machine() -> None:
@@ -291,7 +291,7 @@ def run(argv: Sequence[str], stdin: str = "") -> str:
 
 
 def machine() -> Machine:
-    """Where the figures come from. A load that is not small makes them worth little."""
+    """The machine that was measured. The figures mean little if its load is high."""
     return {
         "cores": os.cpu_count() or 0,
         "load": f"{os.getloadavg()[0]:.1f}",

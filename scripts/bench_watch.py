@@ -1,7 +1,7 @@
 """Times `fz-iproute watch`: how soon a copy follows a new address, beside BIRD, and what the daemon costs.
 
-The judge is a netlink socket of its own, which hears from the kernel when the copy has arrived. Everything runs in
-the network namespace that this process is in when `measure` is called.
+A netlink socket of the benchmark hears from the kernel when the copy has arrived. Everything runs in the network
+namespace of this process at the time of `measure`.
 """
 
 import os
@@ -35,14 +35,14 @@ STORM_REACTION_MS = 600.0  # max_wait and 100 ms
 STORM_CPU_PERCENT = 15.0
 IDLE_CPU_PERCENT = 0.1
 RSS_MB = 45.0
-# What an allocator keeps for itself, and what two `ip -batch` may leak before they are renewed.
+# What an allocator keeps, and what the two dialogues may leak before they are renewed.
 GROWTH_MB = {"resident memory": 2.0, "its children's": 20.0}
 
 STORM_RATE = 1_000
 STORM_SECONDS = 10.0
 EVENTS, EVENTS_RATE = 100_000, 5_000
 
-# Nobody who answers takes as long as this.
+# How long to wait for anything, in seconds.
 PATIENCE = 20.0
 # `ip -batch` 6.1 leaks about 4 KB a line.
 LINES_A_PROCESS = 10_000
@@ -56,8 +56,8 @@ protocol kernel {{ kernel table {table}; learn off; ipv4 {{ import none; export 
 """
 NO_BIRD = "BIRD 2 is missing: apt-get install bird2"
 
-# Lines for `ip -batch`, each added and deleted in turn; `{n}` is 0 to 255. Those of the first storm can be told from
-# what matters by their events, those of the second can not so easily.
+# Lines for `ip -batch`, each added and deleted in turn; `{n}` is 0 to 255. `watch` can drop the events of the first
+# storm at a glance, but not those of the second.
 STORMS = {
     "storm of routers' routes and other tables": [
         "route {verb} 11.0.{n}.0/24 via 192.168.188.1 dev v0 proto bird",
@@ -70,13 +70,13 @@ STORMS = {
         "route {verb} unreachable 11.5.{n}.0/24 metric 9",
     ],
 }
-# What there is to copy goes in and out too.
+# Here routes that are to be copied come and go too.
 WILD = [*chain.from_iterable(STORMS.values()), "route {verb} 11.6.{n}.0/24 dev v0 proto static scope link"]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A line of the report: what was found, what the yardstick came to, and how much it may be."""
+    """A line of the report: the value, that of the yardstick, and the limit."""
 
     name: str
     unit: str
@@ -106,7 +106,7 @@ def measure(build_lan: Callable[[], object], *, quick: bool) -> Iterator[Figure]
 
 
 def measure_reaction(runs: int, block: int) -> Iterator[Figure]:
-    """From the address to its copy, each time after quiet; in turns with BIRD, `block` runs at a time."""
+    """The time from an address to its copy, after quiet; in turns with BIRD, `block` runs at a time."""
     contenders = {"fz-iproute watch": fz_iproute} | ({"BIRD 2": bird} if shutil.which("bird") else {})
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(0, runs, block):
@@ -124,7 +124,7 @@ def measure_reaction(runs: int, block: int) -> Iterator[Figure]:
 
 
 def measure_storm(name: str, lines: Sequence[str], runs: int) -> Iterator[Figure]:
-    """CPU in a storm of changes that are none of ours; then the reaction to an address in its midst, and behind it."""
+    """CPU in a storm of unrelated changes, and the reaction to an address during and after the storm."""
     with fz_iproute() as daemon:
         with Storm(lines, STORM_RATE) as storm:
             storm.until(STORM_RATE)
@@ -148,7 +148,7 @@ def measure_idle(seconds: float) -> Iterator[Figure]:
 
 
 def measure_endurance() -> Iterator[Figure]:
-    """What the daemon holds after many events, beside what it held before."""
+    """The memory and descriptors of the daemon before and after many events."""
     with fz_iproute() as daemon:
         react(20)
         before, heard_before = possessions(daemon.pid), events_heard(daemon)
@@ -179,7 +179,7 @@ def fz_iproute() -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def bird() -> Iterator[subprocess.Popen[bytes]]:
-    """BIRD, with nothing but what mirrors the interface."""
+    """BIRD, configured to mirror the interface and nothing else."""
     config = RUN / "bird.conf"
     config.write_text(BIRD.format(folder=RUN, lan=LAN, table=TABLE))
     argv = ["bird", "-f", "-c", str(config), "-s", str(RUN / "bird.ctl"), "-P", str(RUN / "bird.pid")]
@@ -189,10 +189,10 @@ def bird() -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon, which is ended by SIGTERM, and what it leaves in the table is taken out."""
+    """A daemon. At the end it gets SIGTERM, and its routes are removed from the table."""
     log.unlink(missing_ok=True)
     with log.open("wb") as output:
-        # Not even SIGKILL of the benchmark leaves a daemon behind.
+        # The daemon ends even if the benchmark is killed.
         words = ["setpriv", "--pdeathsig", "KILL", *argv]
         daemon = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
@@ -209,7 +209,7 @@ def running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
         subprocess.run(["ip", "-4", "route", "flush", "table", str(TABLE), "dev", LAN], check=False)
 
 
-# --- The judge.
+# --- Reactions.
 
 
 def react(runs: int, quiet: tuple[float, float] = (0.03, 0.1)) -> list[float]:
@@ -219,7 +219,7 @@ def react(runs: int, quiet: tuple[float, float] = (0.03, 0.1)) -> list[float]:
 
 
 class Judge:
-    """Adds an address, and hears from the kernel when its copy has come. No process is started for that."""
+    """Adds an address, and hears from the kernel when its copy has come, without starting a process."""
 
     _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 20, 21, 24, 25
     _REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
@@ -336,7 +336,7 @@ class Storm:
                     time.sleep(0.001)
 
 
-# --- What a process costs.
+# --- Costs of a process.
 
 
 def cpu_percent(pid: int, seconds: float) -> float:

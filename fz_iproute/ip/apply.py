@@ -45,7 +45,7 @@ class Work:
                 for family, piece, asked in self._working:
                     reply = self._ip.reply(asked)
                     refusals += [Refusal(piece[line], words) for line, words in reply.failures.items()]
-                    if reply.doubt:
+                    if reply.doubt and not reply.interrupted:
                         refusals += _lost(piece, reply.failures, reply.doubt)
                         # What follows may delete what the lost commands were to replace.
                         for later in self._due[family]:

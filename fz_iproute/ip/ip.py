@@ -47,7 +47,7 @@ class Reply(NamedTuple):
     failures: dict[int, str]  # by the number of the writing line, counted from 0: `ip`'s words
     answers: list[bytes]  # to each question a JSON list, as it was printed
     doubt: str = ""  # why nothing else here is to be trusted
-    interrupted: bool = False  # the kernel broke a dump off: the same question may be answered next time
+    interrupted: bool = False  # the kernel broke a dump off: the doubt is about the answers alone
 
 
 class Source(Protocol):

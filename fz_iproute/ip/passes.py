@@ -112,8 +112,8 @@ class Passes(Plans):
 
     def apply(self, due: Sequence[Command]) -> list[Refusal]:
         """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel allows us no change."""
-        work = Work(self._ip, due)
         try:
+            work = Work(self._ip, due)
             self._log.info(self._ip.lines(due))  # while `ip` works on them: ten thousand lines take a while
             refusals = work.finish()
         finally:

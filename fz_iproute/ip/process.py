@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -150,6 +151,16 @@ def _check_descriptors(fd: int) -> None:
             copies.callback(os.close, os.dup(fd))
 
 
+def _clean_up(error: sh.ForkException) -> None:
+    """Close the pipe and reap the child that sh forgets where the child could not become `ip`."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    for name in ("session_pipe_read", "session_pipe_write"):
+        if name in frame.f_locals:
+            os.close(frame.f_locals[name])
+    if hasattr(frame.f_locals.get("self"), "pid"):
+        os.waitpid(frame.f_locals["self"].pid, 0)
+
+
 def pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
     """A new pipe; each stack closes the end of its side."""
     ends = os.pipe()
@@ -261,6 +272,8 @@ class Starter:
         try:
             return Process(self._command, ("ip", *self._netns, *words), fds, in_child or self._in_child)
         except (sh.ForkException, OSError) as error:
+            if isinstance(error, sh.ForkException):
+                _clean_up(error)
             raise IpUnusable(f"ip: cannot be started: {str(error).strip().splitlines()[-1]}") from None
 
     def abandon(self) -> None:

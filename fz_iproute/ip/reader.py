@@ -16,8 +16,8 @@ from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, MAIN, METRICS, RULES_IN_DETAIL, of_table
 
-# `mtu lock 1400` is in the form for people, but not in the JSON. (rto_min is always locked.)
-_LOCKED = re.compile(f" (?:{'|'.join(METRICS)}) lock ")
+# `mtu lock 1400` is in the form for people, but not in the JSON. `ip` itself always locks rto_min.
+_LOCKED = re.compile(f" (?!rto_min )(?:{'|'.join(METRICS)}) lock ")
 
 _DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # a type other than unicast precedes it
 

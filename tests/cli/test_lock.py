@@ -41,10 +41,6 @@ def test_a_lock_that_is_held_too_long_ends_it_with_one_line(world: World, lock: 
     assert 0 == world.run("sync").code
 
 
-def test_with_no_wait_a_free_lock_is_still_taken(world: World, lock: Path) -> None:
-    assert 0 == world.run("sync", "--wait", "0").code
-
-
 def test_a_lock_that_is_released_in_time_is_taken(world: World, lock: Path) -> None:
     def waits() -> bool:
         try:

@@ -85,3 +85,7 @@ def test_nothing_is_run_after_a_batch_that_ended_early() -> None:
     refusals = work(ip, commands(MOST_LINES + 5)).finish()
     assert 1 == len(ip.asked)
     assert [False] + [True] * (MOST_LINES + 4) == [refusal.lost for refusal in refusals]
+
+
+def test_a_doubt_about_the_answers_alone_is_no_refusal() -> None:
+    assert [] == work(FakeIp(Reply({}, [], "Dump was interrupted", interrupted=True)), commands(3)).finish()

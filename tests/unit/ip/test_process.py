@@ -1,4 +1,4 @@
-"""A start that fails for want of descriptors leaves none behind."""
+"""A start that fails leaves nothing behind."""
 
 import os
 import resource
@@ -70,3 +70,20 @@ def test_wherever_descriptors_run_out_none_is_left_open(start: Callable[[Ip], ob
         assert before == descriptors(), f"with {count} free descriptors"
     assert 0 not in worked
     assert list(range(worked[0], MOST + 1)) == worked
+
+
+def test_a_program_that_cannot_be_started_leaves_no_descriptor_and_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a package manager replaces `ip`, and `watch` tries again and again."""
+    program = tmp_path / "ip"
+    program.write_text("#!/nowhere/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    ip = Ip()
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = descriptors(), children.read_text()
+    for _ in range(3):
+        with pytest.raises(IpUnusable, match="cannot be started"):
+            ip.start("-V")
+    assert before == (descriptors(), children.read_text())

@@ -44,18 +44,13 @@ BAD = [
     "ip",
     "ip netns exec lab id",
     "ip link set dev eth0 down",
-    "ip route show table 500",
     "ip route flush table 500",
-    "ip route change table 500 10.0.0.0/24 dev eth0",
-    "ip rule replace priority 100 not fwmark 0x1 lookup 500",
     "ip rule add priority 100 from all lookup 500",
     "ip -force route add table 500 10.0.0.0/24 dev eth0",
-    "ip -6 -batch - route add table 500 10.0.0.0/24 dev eth0",
     "ip -n",
     "ip -n '' route add table 500 10.0.0.0/24 dev eth0",
     "ip -n ../../proc/1/ns/net route add table 500 10.0.0.0/24 dev eth0",
     "ip -n '\udcff' route add table 500 10.0.0.0/24 dev eth0",
-    "ip -n lab -n lab route add table 500 10.0.0.0/24 dev eth0",
     "ip -6 -n lab route add table 500 fd00::/64 dev eth0",
     "ip route add 10.0.0.0/24 dev eth0",
     "ip route add table main 10.0.0.0/24 dev eth0",
@@ -73,14 +68,10 @@ BAD = [
     f"{ROUTE} &",
     f"{ROUTE}  # missing",
     f"{ROUTE} $(id)",
-    f"{ROUTE} \\",
     f"{ROUTE} '",
-    f'{ROUTE} "',
     f" {ROUTE}",
-    f"{ROUTE}\t",
     f"{ROUTE}\x1b[31m",
     f"{ROUTE}\u2028rm",
-    "\ufeffip route",
     f"{ROUTE} ''",
     "ip route  add table 500 10.0.0.0/24 dev eth0",
     "ip 'route' add table 500 10.0.0.0/24 dev eth0",
@@ -102,20 +93,12 @@ def lines(*found: str) -> list[str]:
 
 @pytest.mark.parametrize("line", GOOD)
 def test_a_command_of_fz_iproute_is_read(line: str) -> None:
-    (found,) = parse(lines(line))
-    (recorded,) = found.commands
-    words = shlex.split(line)
-    assert (line, WORKED, "inet6" if "-6" in words else "inet") == (
-        recorded.line,
-        recorded.outcome,
-        recorded.command.family,
-    )
-    assert words[-len(recorded.command.words) :] == list(recorded.command.words)
-    assert words[: -len(recorded.command.words)] == [
-        "ip",
-        *(["-n", recorded.netns] if recorded.netns else []),
-        *(word for word in words if word in ("-4", "-6")),
-    ]
+    ((_, _, ((text, netns, command, outcome),)),) = parse(lines(line))
+    options = shlex.split(line)[1 : -len(command.words)]
+    assert (line, WORKED) == (text, outcome)
+    assert ("inet6" if "-6" in options else "inet") == command.family
+    assert (["-n", netns] if netns else []) == [word for word in options if word not in ("-4", "-6")]
+    assert shlex.split(line)[-len(command.words) :] == list(command.words)
 
 
 @pytest.mark.parametrize("line", BAD, ids=lambda line: ascii(line)[:60])
@@ -234,16 +217,12 @@ def times(*minutes: int) -> list[str]:
 @pytest.mark.parametrize(
     ("end", "reasons"),
     [
-        ("2026-01-31T11:59:59Z", ""),
-        ("2026-01-31T12:01:00Z", ""),
         ("2026-01-31T12:01:00.499Z", ""),
         ("2026-01-31T12:01:00.5Z", "1"),
         ("2026-01-31T12:01:00.500", "1"),
         ("2026-01-31T14:01:00.5+02:00", "1"),
         ("2026-01-31 12:02:01", "1 2"),
-        ("2026-01-31", ""),
         ("2026-02-01", "1 2 3"),
-        ("0001-01-01", ""),
         ("9999-12-31T23:59:59.999999Z", "1 2 3"),
     ],
 )
@@ -262,9 +241,7 @@ def test_until_refuses_commands_without_a_time() -> None:
         journal.until(parse(lines(ROUTE, HEADING, ROUTE)), datetime(2026, 1, 1, tzinfo=UTC))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "now", "12:00", "2026-13-01", "2026-01-31T25:00", "0001-01-01T00:00+10:00", "1.5", "\udcff"]
-)
+@pytest.mark.parametrize("text", ["", "12:00", "2026-13-01", "0001-01-01T00:00+10:00", "\udcff"])
 def test_a_text_that_is_not_a_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time such as"):
         journal.time(text)

@@ -1,4 +1,4 @@
-"""The model says of a route exactly what `ip` shows, or says that it cannot."""
+"""A parsed route holds everything that `ip` shows of it, or says what it cannot express."""
 
 import json
 from typing import Any
@@ -54,7 +54,7 @@ def test_each_key_becomes_its_argument(document, words) -> None:
         ({"nexthops": [{"dev": "eth0", "weight": 1}] * 130}, "130 nexthops"),
     ],
 )
-def test_what_cannot_be_said_exactly_is_named(document, named) -> None:
+def test_an_attribute_that_cannot_be_expressed_is_named(document, named) -> None:
     (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
     assert named in found.attributes.inexpressible
 
@@ -120,16 +120,18 @@ def test_nexthop_groups_are_resolved_to_their_members() -> None:
     assert Nexthop(("eth0", "eth1"), gatewayed=True) == parse.nexthops(objects)[3]
 
 
-@pytest.mark.parametrize("name", ['a"b', "a'b", "$x", ";x", "-x", "dev", "ü€", "a@b", "*", "a\\"])
-def test_most_names_mean_themselves(name) -> None:
-    links = parse.links([{"ifindex": 7, "ifname": name, "flags": ["UP"]}])
-    assert name == links[name].word
-
-
-@pytest.mark.parametrize("name", ["#x", "a#b", "'q", '"q', "\x01", "a\x1b[31m", "\udcff"])
-def test_names_that_a_batch_line_or_a_terminal_would_misread_go_by_their_number(name) -> None:
-    links = parse.links([{"ifindex": 7, "ifname": name, "flags": ["UP"]}])
-    assert "if7" == links[name].word
+@pytest.mark.parametrize(
+    ("names", "numbered"),
+    [
+        (['a"b', "a'b", "$x", ";x", "-x", "dev", "ü€", "a@b", "*", "a\\"], False),
+        (["#x", "a#b", "'q", '"q', "\x01", "a\x1b[31m", "\udcff"], True),
+    ],
+)
+def test_only_names_that_a_batch_line_or_a_terminal_would_misread_go_by_number(names, numbered) -> None:
+    links = parse.links([{"ifindex": number, "ifname": name, "flags": ["UP"]} for number, name in enumerate(names)])
+    assert [f"if{number}" if numbered else name for number, name in enumerate(names)] == [
+        x.word for x in links.values()
+    ]
 
 
 def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_number() -> None:
@@ -165,7 +167,7 @@ def test_rules_read_as_ip_prints_them() -> None:
         ({"suppress_prefixlen": 0, "table": "254"}, "from all suppress_prefixlength 0 lookup main"),
     ],
 )
-def test_a_rule_is_said_as_ip_says_it(keys, said) -> None:
+def test_a_rule_is_written_as_ip_prints_it(keys, said) -> None:
     (rule,) = parse.rules([{"priority": 7, "src": "all", **keys}], "inet")
     assert said in str(rule)
 
@@ -178,7 +180,7 @@ def test_a_quote_that_is_escaped_as_old_versions_do_is_read(name: str) -> None:
     assert [{"ifname": name}] == parse.documents_of(f'[{{"ifname": "{old}"}}]'.encode())
 
 
-def test_a_rule_whose_table_has_a_name_wants_another_reading() -> None:
+def test_a_rule_whose_table_has_a_name_needs_a_reading_with_numbers() -> None:
     named = [{"priority": 7, "src": "all", "table": "firezone"}]
     assert parse.needs_numbers(named)
     with pytest.raises(parse.Unparsable):
@@ -210,7 +212,7 @@ ROUTES = st.fixed_dictionaries(
 
 @given(st.lists(st.tuples(ROUTES, st.sampled_from(["", "unreachable", "},{", 'x"dst":"']))), st.booleans())
 def test_a_listing_is_read_as_the_json_that_it_is(found: list[tuple[dict[str, Any], str]], spaced: bool) -> None:
-    """Also where names look like the ends of documents, and however it is spaced."""
+    """Even if names look like the ends of documents, and with any spacing."""
     # The type stands in front.
     documents = [{"type": kind, **document} if kind else document for document, kind in found]
     text = json.dumps(documents, separators=None if spaced else (",", ":"), ensure_ascii=False)
@@ -241,13 +243,13 @@ def test_routes_of_one_shape_share_it() -> None:
         '[{"dst":"10.0.0.0/24"},{"dst":"10.0.1.0/24,"dst":"10.0.2.0/24"}]',
     ],
 )  # fmt: skip
-def test_what_is_no_whole_listing_is_none(text: str) -> None:
+def test_a_text_that_is_not_a_whole_listing_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse.listing_of(text.encode())
 
 
-def test_of_two_destinations_the_first_is_the_routes() -> None:
-    """`encap ip` prints that of its own header, too."""
+def test_the_first_of_two_destinations_is_that_of_the_route() -> None:
+    """`encap ip` also prints the destination of its own header."""
     text = (
         '[{"dst":"10.0.0.0/24","encap":"ip","id":0,"dst":"192.0.2.1","dev":"eth0"},{"dst":"10.0.1.0/24","dev":"eth0"}]'
     )
