@@ -154,6 +154,21 @@ def test_tables_that_would_swap_their_parts_are_refused_until_down_has_run(one: 
     assert start.sync(other) == []
 
 
+def test_a_swap_is_refused_though_the_rule_of_the_table_stays() -> None:
+    single = replace(
+        Config(),
+        tunnel={"mode": "manage", "interface": "tun-a", "routes": (Prefix.parse("100.64.0.0/10"),)},
+        tables={"layout": "single", "single": 1},
+        rules={"single": 100, "tiered": (50, 100, 200)},
+    )
+    start = FakeKernel()
+    start.sync(single)
+    tiered = replace(single, tables={"layout": "tiered", "single": 9, "user": 2, "lan": 1, "internet": 3})
+    assert is_refused(start, tiered)
+    start.down(tiered)
+    start.sync(tiered)
+
+
 @MANY
 @given(one=configurations())
 def test_down_can_be_interrupted_anywhere(one: Config) -> None:

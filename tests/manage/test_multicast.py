@@ -51,30 +51,25 @@ def test_the_best_default_route_counts(laptop: Laptop) -> None:
     assert {LAN} == ways(laptop)
 
 
-@pytest.mark.parametrize("reason", ["no default", "not mirrored"])
-def test_else_it_leaves_by_every_mirrored_device(reason: str, laptop: Laptop) -> None:
-    lan = dict(ON)
-    if reason == "no default":
-        laptop.ip("route", "del", "default")
-    else:
-        lan["exclude_interfaces"] = [UPLINK]
-    text = manage(lan=lan)
+@pytest.mark.parametrize(
+    ("line", "lan", "expected"),
+    [
+        ("route del default", {}, [LAN, UPLINK]),
+        (f"link set dev {UPLINK} multicast off", {}, [LAN]),
+        ("", {"exclude_interfaces": [UPLINK]}, [LAN]),
+        ("", {"interfaces": ["nothing*"]}, []),
+    ],
+    ids=["no default route", "no multicast on its device", "its device is not mirrored", "nothing is mirrored"],
+)
+def test_else_it_leaves_by_every_mirrored_device(
+    line: str, lan: dict[str, object], expected: list[str], laptop: Laptop
+) -> None:
+    laptop.batch([line] if line else [])
+    text = manage(lan={**ON, **lan})
     laptop.sync(text)
-    expected = {LAN, UPLINK} if reason == "no default" else {LAN}
     assert sorted(by(*expected)) == sorted(lines(laptop))
     assert [] == laptop.sync(text)
-
-
-def test_a_device_without_multicast_is_left_out(laptop: Laptop) -> None:
-    laptop.ip("route", "del", "default")
-    laptop.ip("link", "set", "dev", UPLINK, "multicast", "off")
-    laptop.sync(manage(lan=ON))
-    assert {LAN} == ways(laptop)
-
-
-def test_where_nothing_is_mirrored_there_is_none(laptop: Laptop) -> None:
-    laptop.sync(manage(lan={**ON, "interfaces": ["nothing*"]}))
-    assert [] == lines(laptop)
+    assert [] == [line for line in laptop.status(text)["lan"] if line["verdict"] == "stale"]
 
 
 @LAYOUTS
@@ -113,12 +108,6 @@ def test_what_the_vpn_routes_explicitly_stays_the_vpns(layout: str, laptop: Lapt
     laptop.sync(text)
     assert [TUNNEL, TUNNEL, UPLINK] == [laptop.way(group) for group in GROUPS]
     assert [] == laptop.sync(text)
-
-
-def test_status_knows_it(laptop: Laptop) -> None:
-    text = manage(lan=ON)
-    laptop.sync(text)
-    assert [] == [line for line in laptop.status(text)["lan"] if line["verdict"] == "stale"]
 
 
 def test_watch_follows_the_default_route(laptop: Laptop, watch: Watch) -> None:

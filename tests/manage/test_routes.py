@@ -81,25 +81,16 @@ def test_the_internet_resource_comes_and_goes_by_the_next_sync(layout: str, lapt
 @LAYOUTS
 def test_edited_routes_come_and_go_by_the_next_sync(layout: str, laptop: Laptop) -> None:
     laptop.sync(manage(layout=layout, routes=["100.64.0.0/11", "fd00:1::/48"], internet=False))
-    laptop.sync(manage(layout=layout, routes=["100.96.0.0/11", "fd00:2::/48"], internet=False))
+    # One is named twice, and some are single addresses.
+    routes = ["100.96.0.0/11", "100.96.0.0/11", "203.0.113.7/32", "fd00:2::/48", "2001:db8::7/128"]
+    text = manage(layout=layout, routes=routes, internet=False)
+    laptop.sync(text)
     assert [
         f"100.96.0.0/11 dev {TUNNEL} proto static",
+        f"2001:db8::7 dev {TUNNEL} proto static metric 1024 pref medium",
+        f"203.0.113.7 dev {TUNNEL} proto static",
         f"fd00:2::/48 dev {TUNNEL} proto static metric 1024 pref medium",
     ] == into_tunnel(laptop)
-
-
-@LAYOUTS
-def test_single_addresses_are_routed_too(layout: str, laptop: Laptop) -> None:
-    text = manage(layout=layout, routes=["203.0.113.7/32", "2001:db8::7/128"], internet=False)
-    laptop.sync(text)
-    assert [TUNNEL, TUNNEL, UPLINK] == [laptop.way(host) for host in ("203.0.113.7", "2001:db8::7", "203.0.113.8")]
-    assert [] == laptop.sync(text)
-
-
-def test_a_route_that_is_named_twice_is_there_once(laptop: Laptop) -> None:
-    text = manage(routes=["100.64.0.0/11", "100.64.0.0/11"], internet=False)
-    laptop.sync(text)
-    assert [f"100.64.0.0/11 dev {TUNNEL} proto static"] == into_tunnel(laptop)
     assert [] == laptop.sync(text)
 
 

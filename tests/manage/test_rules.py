@@ -96,14 +96,14 @@ OTHERS = [
     "lookup main suppress_prefixlength 0 pref 57",
     "fwmark 0x80000/0xff0000 lookup 52 pref 5230 protocol kernel",  # tailscale
     "goto 32766 pref 58",
-    f"not fwmark {MARK:#x} lookup main pref 59 protocol kernel",  # the form of ours, but not a table of ours
+    f"not fwmark {MARK:#x} lookup main pref 59 protocol kernel",  # the form of our rules, but a table of the kernel's
     f"not fwmark {MARK:#x} lookup default pref 60 protocol kernel",
     f"not fwmark {MARK:#x} lookup local pref 61 protocol kernel",
 ]  # fmt: skip
 
 
 def kernels(state: State) -> dict[tuple[str, int], list[RawRoute]]:
-    """Its main and default tables; `local` is always left out."""
+    """The routes of the tables main and default."""
     return {place: routes for place, routes in state.tables.items() if place[1] in (253, 254)}
 
 
@@ -122,7 +122,7 @@ def test_the_rules_of_others_stay_as_they_are(config: str, laptop: Laptop) -> No
 
 
 def test_a_rule_of_the_same_words_but_without_not_does_not_hinder_ours(laptop: Laptop) -> None:
-    """`ip` ignores `not` when it looks for duplicates and when it deletes."""
+    """`ip` ignores `not` when it looks for duplicates, and when it deletes."""
     laptop.batch([f"rule add fwmark {MARK:#x} lookup {MIRROR} pref 32764 protocol kernel"])
     before = laptop.state()
     laptop.sync(SINGLE)

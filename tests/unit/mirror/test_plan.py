@@ -1,4 +1,4 @@
-"""The plan: from any table to any other, without a gap, and then nothing more."""
+"""The plan turns any table into any other, without a gap. Then nothing is left to do."""
 
 from itertools import product
 
@@ -83,7 +83,7 @@ ELSEWHERE = replace(Config(), tables={"single": 1000}, lan={"prune": False})
     [(UNPRUNED, []), (DENIED, ["10.0.0.0/24"]), (ELSEWHERE, ["10.0.0.0/24", "fd00::/64"])],
     ids=["the same", "denied", "elsewhere"],
 )
-def test_without_pruning_only_what_the_old_configuration_wanted_is_left_over(new: Config, gone: list[str]) -> None:
+def test_without_pruning_only_copies_of_the_old_configuration_are_left_over(new: Config, gone: list[str]) -> None:
     copies, strays = [route("10.0.0.0/24"), route("fd00::/64")], [route("10.9.0.0/24"), route("fd00:9::/64")]
     seen = snapshot(copies, [*copies, *strays])
     due = leftovers(desired(UNPRUNED, seen), desired(new, seen), prune=False)
@@ -91,7 +91,7 @@ def test_without_pruning_only_what_the_old_configuration_wanted_is_left_over(new
 
 
 def test_the_backstop_goes_before_the_default_that_it_stands_behind() -> None:
-    """What remains of a table that is asked in front of others would otherwise refuse what is theirs."""
+    """Otherwise the backstop would block packets that the next table takes."""
     backstop = route("default", None, type="unreachable", protocol="static", scope=None, metric=2**32 - 1)
     due = plan(desired(replace(Config(), tunnel={"mode": "manage"}), snapshot([], [tunnel("default"), backstop])))
     assert [" ".join(command.words[4:6]) for command in due if command.words[0] == "route"] == [
@@ -100,7 +100,7 @@ def test_the_backstop_goes_before_the_default_that_it_stands_behind() -> None:
     ]
 
 
-def test_without_pruning_the_tunnels_own_routes_go_all_the_same() -> None:
+def test_without_pruning_stale_routes_of_the_tunnel_go_too() -> None:
     managing = replace(Config(), tunnel={"mode": "manage"}, lan={"prune": False})
     static = route("fd00:9::/64", protocol="static")
     seen = snapshot(
@@ -121,7 +121,7 @@ def test_a_route_through_a_router_comes_after_the_one_that_reaches_the_router() 
     assert [command.words[4] for command in planned] == ["10.0.0.0/24", "10.8.0.0/16"]
 
 
-def test_down_takes_out_the_copies_and_nothing_else() -> None:
+def test_down_removes_the_copies_and_nothing_else() -> None:
     mine = route("10.0.0.0/24")
     others = [tunnel("default"), tunnel("100.64.0.0/11"), gatewayed("10.9.0.0/24", "10.0.0.1")]
     planned = take_out(desired(Config(), snapshot([mine], [*others, mine])))
@@ -153,7 +153,7 @@ STATES = st.sampled_from(["inet", "inet6"]).flatmap(lambda family: st.tuples(TAB
 
 
 def spelled(planned: list[Command], known: list[Route]) -> dict[tuple[str, ...], Route]:
-    """Which route each command means: one of `known`, or a double of one under another metric."""
+    """The route that each command means: one of `known`, or a stand-in for one with another metric."""
     found = {(route.dst, *route.attributes.words): route for route in known}
     for command in planned:
         words = command.words[4:]
@@ -170,7 +170,7 @@ def spelled(planned: list[Command], known: list[Route]) -> dict[tuple[str, ...],
 
 
 def grouped(routes: list[Route]) -> dict[int, list[Route]]:
-    """By metric; in IPv6 the order within is the kernel's own."""
+    """By metric. In IPv6 the order of equal metrics is the kernel's own."""
     groups: dict[int, list[Route]] = {}
     for each in routes:
         groups.setdefault(each.attributes.metric, []).append(each)
@@ -193,7 +193,7 @@ def test_any_table_becomes_any_other_without_a_gap(state: tuple[list[Route], lis
                 assert table.routes, "at no moment is the destination without a route"
         if grouped(table.routes) == grouped(want):
             break
-    # A missing src is a wildcard in `del`: it may hit a twin that has one, which the next round puts back.
+    # `del` without src may delete a twin that has one. The next round adds it again.
     assert grouped(want) == grouped(table.routes)
     assert [] == plan(desired(Config(), snapshot(want, table.routes)))
 
