@@ -109,7 +109,7 @@ class RecordedIp:
         key = question_key(family, question, "-oneline")
         if key not in self._recorded.outputs:
             key = question_key(family, recording.narrowed(family, question)[0], "-oneline")
-        return self._output(key).splitlines()
+        return self._output(key).split("\n")[:-1]
 
     def talks(self, family: Family) -> bool:
         """Every answer is there already."""

@@ -78,7 +78,8 @@ def _elsewhere(ip: Ip, netns: str, names: Iterable[str]) -> dict[str, str]:
     paths = [f"{_ROOT}/{name}" for name in names if name == name.encode(errors="replace").decode()]
     answer = ip.start("netns", "exec", netns, "grep", "-sH", "", *paths).answer()
     found = {}
-    for line in answer.stdout.decode("utf-8", "surrogateescape").splitlines():
+    # Not splitlines: the name of a device may hold a sign that Python takes for the end of a line.
+    for line in answer.stdout.decode("utf-8", "surrogateescape").split("\n"):
         path, _, value = line.rpartition(":")
         found[path.removeprefix(f"{_ROOT}/")] = value
     return found

@@ -12,7 +12,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 WINGS = ["__main__", "cli", "verbs", "lab", "diagnosis", "daemon", "record", "ip", "files", "mirror", "log", "errors"]
 # A pure module decides, and touches nothing: what it imports of ours is pure too.
 PURE_WINGS = ["mirror", "diagnosis"]
-PURE = {"errors", "ip.version", "record.recording", "record.redact", "daemon.events", "daemon.fight", "daemon.pace"}
+PURE = {
+    "errors",
+    "ip.version",
+    "record.recording",
+    "record.redact",
+    "record.renaming",
+    "record.vocabulary",
+    "daemon.events",
+    "daemon.fight",
+    "daemon.pace",
+}
 PURE |= {"lab.rebuild"}
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}
 READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # what of an impure module is pure
