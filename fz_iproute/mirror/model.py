@@ -126,7 +126,15 @@ class Rule(NamedTuple):
     options: tuple[tuple[str, str], ...] = ()  # whatever else `ip -json` shows, by its keys: tos, ipproto, goto, …
     protocol: str = ""  # who has made it: kernel, static, …; empty if `ip` was not asked for details
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The arguments of `ip rule add` but the priority and the protocol."""
+        return tuple(word for word in self._said() if word not in _RULE_STATE)
+
     def __str__(self) -> str:
+        return printable(" ".join(self._said()))
+
+    def _said(self) -> list[str]:
         words = ["not"] if self.inverted else []
         words += ["from", _or_all(self.src)]
         if self.dst:
@@ -141,7 +149,7 @@ class Rule(NamedTuple):
             words += ["lookup", table_name(self.table)]
         elif self.action != "goto":
             words += [self.action]
-        return printable(" ".join(words))
+        return words
 
 
 def _spelled(options: dict[str, str]) -> Iterator[str]:
@@ -154,6 +162,7 @@ def _spelled(options: dict[str, str]) -> Iterator[str]:
             yield from filter(None, [f"{number}{sign}{options[last]}" if last in options else number])
 
 
+_RULE_STATE = ("[detached]", "[unresolved]")
 # Each with the key that has the other end, and what stands in between; that key is not said again.
 _SAID = {
     "uid_start": ("uidrange", "uid_end", "-"),

@@ -23,7 +23,7 @@ PURE = {
     "daemon.fight",
     "daemon.pace",
 }
-PURE |= {"lab.rebuild"}
+PURE |= {f"lab.{name}" for name in ("addresses", "devices", "printed", "routes", "rules")}
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}
 READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # what of an impure module is pure
 
