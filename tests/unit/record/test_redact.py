@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.record import recording as core_recording
 from fz_iproute.record.redact import Redactor
+from fz_iproute.verbs import doctor
 from tests.unit.recordings import machine, printed, recording
 
 RECORDED = recording()
@@ -189,6 +191,25 @@ def test_secrets_in_the_files_of_a_machine_are_replaced() -> None:
     assert facts["/etc/iproute2/rt_tables.d/0002.conf"].split()[1] == facts["/etc/iproute2/rt_tables"].split()[3]
     assert "[…]\n\n[Network]\nManageForeignRoutes=no\n" == facts["/etc/systemd/networkd.conf.d/0001.conf"]
     assert "/usr/lib/systemd/networkd.conf.d/0001.conf" in facts
+
+
+def test_doctor_says_the_same_of_a_redacted_snapshot(tmp_path: Path) -> None:
+    """But for names and addresses: each check has the same findings."""
+    journal = FACTS["journal"].split("SECRET '")[0] * 6
+    recorded = replace(
+        RECORDED,
+        config=RECORDED.config.replace("172.16.0.0/12", "192.168.0.0/16"),
+        facts={**FACTS, "journal": journal, "/etc/iproute2/rt_tables": "254 main\n7 SECRET\n78 105\n7 twice\n"},
+    )
+    found = []
+    for each in (recorded, Redactor(recorded, b"x").redacted()):
+        path = tmp_path / "snapshot.json"
+        path.write_text(core_recording.dump(each))
+        found.append(doctor.of_snapshot(path, None))
+    assert [finding[:2] for finding in found[0]] == [finding[:2] for finding in found[1]]
+    assert {"failure", "warning"} <= {finding.level for finding in found[0]}
+    told = {finding.name: f"{finding.seen} {finding.remedy}" for finding in found[0]}
+    assert "6 times within the hour" in told["fight"]
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
