@@ -1,6 +1,5 @@
-"""`lab`: a disposable network namespace like a recorded machine, with a command or a shell in it."""
+"""`lab`: runs a command or a shell in a disposable network namespace that is like a recorded machine."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,47 +11,53 @@ from fz_iproute.files.config_file import VARIABLE
 from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.reader import answer
-from fz_iproute.lab import namespace, rebuild
-from fz_iproute.lab.rebuild import FAR, Lost, Record
+from fz_iproute.lab import namespace
+from fz_iproute.lab.addresses import addresses, missing_sources, routers
+from fz_iproute.lab.devices import FAR, cables_and_bridges, devices, far_states, link_states, stand_in
+from fz_iproute.lab.printed import Lost, Printed, recorded_tables
+from fz_iproute.lab.routes import nexthops, routes
+from fz_iproute.lab.rules import rules
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Command, Link
-from fz_iproute.mirror.parse import Document
-from fz_iproute.mirror.prefix import FAMILIES, Family
-from fz_iproute.mirror.words import MAIN, RULES_IN_DETAIL, of_table
+from fz_iproute.mirror.prefix import FAMILIES
+from fz_iproute.mirror.words import RULES_IN_DETAIL
 from fz_iproute.record import sysctl
 from fz_iproute.record.recorded_ip import RecordedIp, load_recording
 from fz_iproute.record.recording import Recording, question_key
 
-_FOLDER = Path("/run/fz-iproute")  # of the lab's own /run; our lock lives there too
+_FOLDER = Path("/run/fz-iproute")  # in the lab's own /run, and also the place of our lock
 
-# They lead to places in a /run that is not here, or to somebody who wants to hear of us.
+# A laptop in a LAN, on an uplink, with Firezone's tunnel and an active Internet Resource; nothing is copied.
+DEMO = Path(__file__).parents[1] / "data" / "demo.json"
+
+# They name sockets and folders outside of the lab.
 _NOT_HERE = ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "NOTIFY_SOCKET", "WATCHDOG_USEC")
 
 
 class Lab:
-    """The namespace to be, like the machine in the file `snapshot`, or like that of the demo."""
+    """The lab for the machine in the file `snapshot`, or for that of the demo."""
 
     def __init__(
         self, snapshot: Path | None, config: Config | None, log: Log, trace: Callable[[str], None] | None = None
     ) -> None:
         self._log = log
-        self._trace = trace  # is told each `ip` that builds it
-        self._place = str(snapshot) if snapshot else "the built-in snapshot"
-        recorded = load_recording(snapshot) if snapshot else demo()
-        config = config or core_config.parse(recorded.config, f"{self._place}: config")
-        # A `watch` in the lab would write on the disk of the machine, where somebody else says.
+        self._trace = trace  # is told each `ip` that builds the lab
+        self._path = snapshot or DEMO
+        recorded = load_recording(self._path)
+        config = config or core_config.parse(recorded.config, f"{self._path}: config")
+        # A `watch` in the lab would write to the disk of this machine.
         self._config = core_config.replace(config, watch={"journal": ""})
         self._sysctls = recorded.sysctls
         with self._shape_is_known():
-            self._record = _record(recorded)
-            self._devices, self._lost = rebuild.devices(self._record.links)
+            self._printed = _printed(recorded)
+            self._devices, self._lost = devices(self._printed.links)
             self._tuns: list[int] = []  # as long as they are open, the tunnels have a carrier
 
     def run(self, command: Sequence[str]) -> int:
-        """Build it and run the command in it; its exit code. The namespace is gone when this returns."""
+        """Build the lab and run the command in it; its exit code. Afterwards the namespace is gone."""
         return namespace.apart(lambda: self._inside(command or [os.environ.get("SHELL") or "/bin/sh"]))
 
     def _inside(self, command: Sequence[str]) -> int:
@@ -75,59 +80,60 @@ class Lab:
         try:
             yield
         except ReadFailed as error:
-            raise UsageError(f"{self._place}: {error}") from None
+            raise UsageError(f"{self._path}: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise UsageError(f"{self._place}: it holds JSON of a shape that `ip` does not print: {error!r}") from None
+            raise UsageError(f"{self._path}: `ip` does not print such JSON: {error!r}") from None
 
     def _build(self) -> list[Lost | str]:
-        """In the order in which things need each other; what was lost on the way."""
-        site = _Site(self._trace)
+        """Make everything in the order of what needs what; the lines for what could not be made."""
+        printed, site = self._printed, _Site(self._trace)
         lost: list[Lost | str] = [*self._lost, *sysctl.prepare_lab(self._sysctls)]
         links = self._make_links(site)
         lost += sysctl.set_of_devices(self._sysctls, [device.name for device in self._devices if device.name in links])
-        site.far(rebuild.far_states(self._devices))
-        site.do(rebuild.link_states(self._devices, links))
-        site.far(rebuild.routers(self._record, self._devices))
-        site.do(rebuild.addresses(self._record.addresses, links))
-        early, late = rebuild.routes(self._record, links)
-        objects = list(rebuild.nexthops(self._record, links))
+        # A failure in FAR is no difference to the recorded machine.
+        namespace.one_by_one(site.far, far_states(self._devices))
+        site.one_by_one(link_states(self._devices, links))
+        namespace.carry_out(site.far, routers(printed, self._devices))
+        site.carry_out(addresses(printed, links))
+        early, late = routes(printed, links)
         # The kernel has made routes of its own for the addresses.
-        site.do(Command(family, "route flush table main", "") for family in FAMILIES)
-        with site.meanwhile(rebuild.lost_sources(self._record)):
-            site.do(early)
-            site.do(objects)
-            site.do(late)
-            site.do(rebuild.rules(self._record))
-            return lost + site.lost()
+        site.carry_out(Command(family, "route flush table main", "") for family in FAMILIES)
+        with site.lent(missing_sources(printed)):
+            site.carry_out(early)
+            site.one_by_one(nexthops(printed, links))
+            site.carry_out(late)
+        site.one_by_one(rules(printed))
+        return lost + site.lost
 
     def _make_links(self, site: "_Site") -> dict[str, Link]:
-        """All that can be; those that exist."""
+        """Make all links that can be made; those that exist afterwards."""
         refused: dict[str, str] = {}
         for place, device in enumerate(self._devices):
             if device.kind == "tun":
                 try:
                     self._tuns.append(namespace.open_tun(device.name, device.ifindex))
                 except OSError as error:
-                    site.lose(f"link {device.name}", f"/dev/net/tun: {error.strerror}; a cable plays the tunnel")
-                    self._devices[place] = rebuild.stand_in(device)
-        # An index may be taken by something with which the kernel furnishes each namespace.
+                    site.lost.append(
+                        Lost(f"link {device.name}", f"/dev/net/tun: {error.strerror}; a cable replaces it")
+                    )
+                    self._devices[place] = stand_in(device)
+        # The kernel may have given an index to a device that it makes in every namespace.
         for numbered in (True, False):
             links = site.links()
-            made = rebuild.cables_and_bridges(
-                [device for device in self._devices if device.name not in links], numbered
-            )
-            by_command = {command: device for device, command in made}
-            refused |= {by_command[command].name: words for command, words, _ in site.attempt(by_command)}
+            missing = [device for device in self._devices if device.name not in links]
+            by_command = {command: device for device, command in cables_and_bridges(missing, numbered)}
+            for command, words, _ in namespace.one_by_one(site.ip, by_command):
+                refused[by_command[command].name] = words
         links = site.links()
         for device in self._devices:
             if device.name not in links:
-                site.lose(f"link {device.name}", refused.get(device.name, "it came and went"))
+                site.lost.append(Lost(f"link {device.name}", refused.get(device.name, "it disappeared at once")))
             elif links[device.name].ifindex != device.ifindex:
-                site.lose(f"the index {device.ifindex} of the link {device.name}", "it is taken here")
+                site.lost.append(Lost(f"the index {device.ifindex} of the link {device.name}", "it is taken here"))
         return links
 
     def _set_environment(self) -> None:
-        """So that our own verbs answer here as on the recorded machine."""
+        """Let our own verbs answer as on the recorded machine."""
         _FOLDER.mkdir(mode=0o700)
         path = _FOLDER / "config.toml"
         path.write_text(core_config.dump(self._config), "utf-8")
@@ -141,141 +147,64 @@ class Lab:
 
 
 class _Site:
-    """Carries out what there is to do, and remembers what was refused."""
+    """Runs commands in the lab, and notes in `lost` what was refused."""
 
     def __init__(self, trace: Callable[[str], None] | None) -> None:
-        self._ip = Ip(trace=trace)
-        self._lost: list[Lost] = []
-        self._refused: list[Refusal] = []
-        self._ip.start("netns", "add", FAR).answer()
-        self._far = Ip(FAR, trace)
+        self.ip = Ip(trace=trace)
+        self.lost: list[Lost] = []
+        self.ip.start("netns", "add", FAR).answer()
+        self.far = Ip(FAR, trace)
 
     def links(self) -> dict[str, Link]:
         """Those that exist."""
-        return parse.links(answer(self._ip, None, "link show"))
+        return parse.links(answer(self.ip, None, "link show"))
 
-    def attempt(self, commands: Iterable[Command]) -> list[Refusal]:
-        """Carry them out; those that were refused."""
-        return namespace.carry_out(self._ip, list(commands))
+    def carry_out(self, found: Iterable[Command | Lost]) -> None:
+        """Run commands for addresses or routes, which may be many."""
+        self._note(namespace.carry_out(self.ip, self._commands(found)))
 
-    def do(self, found: Iterable[Command | Lost]) -> None:
-        """Carry out the commands."""
-        found = list(found)
-        self._lost += [part for part in found if isinstance(part, Lost)]
-        self._refused += self.attempt(part for part in found if isinstance(part, Command))
+    def one_by_one(self, found: Iterable[Command | Lost]) -> None:
+        """Run other commands, whose words may be odd names."""
+        self._note(namespace.one_by_one(self.ip, self._commands(found)))
 
-    def lose(self, what: str, why: str) -> None:
-        """Remember what cannot be."""
-        self._lost.append(Lost(what, why))
+    def _commands(self, found: Iterable[Command | Lost]) -> list[Command]:
+        parts = list(found)
+        self.lost += [part for part in parts if isinstance(part, Lost)]
+        return [part for part in parts if isinstance(part, Command)]
 
-    def far(self, commands: Iterable[Command]) -> None:
-        """In FAR, which is nobody's record: no harm in a refusal."""
-        namespace.carry_out(self._far, list(commands))
+    def _note(self, refusals: Iterable[Refusal]) -> None:
+        self.lost += [Lost(f"ip {refusal.command.line}", refusal.words) for refusal in refusals]
 
     @contextmanager
-    def meanwhile(self, scaffold: Sequence[Command]) -> Iterator[None]:
-        """What these commands add stands while the block runs; no harm in a refusal."""
-        self.attempt(scaffold)
+    def lent(self, sources: Sequence[str]) -> Iterator[None]:
+        """The loopback device has these addresses while the block runs."""
+        self._loopback("add", sources)
         yield
-        self.attempt(rebuild.undone(scaffold))
+        self._loopback("del", sources)
 
-    def lost(self) -> list[Lost]:
-        """All that could not be: what was refused is tried once more, now that everything else is there."""
-        due = [refusal.command for refusal in self._refused]
-        with self.meanwhile(rebuild.lost_ways(due)):
-            refusals = self.attempt(due)
-        return self._lost + [Lost(f"ip {refusal.command.line}", refusal.words) for refusal in refusals]
+    def _loopback(self, verb: str, sources: Sequence[str]) -> None:
+        lines = (("address", verb, f"{source}/32", "dev", "lo") for source in sources)
+        namespace.carry_out(self.ip, [Command.of("inet", words) for words in lines])
 
 
-def _record(recorded: Recording) -> Record:
+def _printed(recorded: Recording) -> Printed:
     source = RecordedIp(recorded)
-    return Record(
+    return Printed(
         links=answer(source, None, "link show"),
         addresses=answer(source, None, "address show"),
         nexthops=answer(source, None, "nexthop show"),
         rules={family: answer(source, family, RULES_IN_DETAIL) for family in FAMILIES},
         routes={
             (family, table): answer(source, family, question)
-            for family, table, question in rebuild.recorded_tables(recorded.outputs)
+            for family, table, question in recorded_tables(recorded.outputs)
         },
-        words={
+        lines={
             family: [
                 line
                 for key, text in recorded.outputs.items()
                 if key.startswith(question_key(family, "route show table main", "-oneline"))
-                for line in text.splitlines()
+                for line in text.split("\n")
             ]
             for family in FAMILIES
         },
     )
-
-
-def demo() -> Recording:
-    """A laptop in a LAN, on an uplink, with Firezone's tunnel and an active Internet Resource; nothing is copied."""
-    cable = {"link_type": "ether", "flags": ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"]}
-    tunnel = {"link_type": "none", "flags": ["POINTOPOINT", "MULTICAST", "NOARP", "UP", "LOWER_UP"], "mtu": 1280}
-    links: list[Document] = [
-        {"ifindex": 1, "ifname": "lo", "link_type": "loopback", "flags": ["LOOPBACK", "UP", "LOWER_UP"]},
-        {"ifindex": 2, "ifname": "enp1s0", **cable},
-        {"ifindex": 3, "ifname": "wlp192s0", **cable},
-        {"ifindex": 4, "ifname": "tun-firezone", **tunnel},
-    ]
-    numbers = {
-        "lo": [_address("127.0.0.1", 8, scope="host"), _address("::1", 128, scope="host")],
-        "enp1s0": [_address("10.77.0.2", 24, metric=100), _address("fd00:77::2", 64)],
-        "wlp192s0": [_address("192.168.188.112", 24, metric=600), _address("fd00:188::112", 64)],
-        "tun-firezone": [_address("100.82.44.7", 32), _address("fd00:2021:1111::4407", 128)],
-    }
-    kernel, kernel6 = {"protocol": "kernel", "scope": "link"}, {"protocol": "kernel", "metric": 256}
-    main: dict[Family, list[Document]] = {
-        "inet": [
-            {"dst": "default", "gateway": "10.77.0.1", "dev": "enp1s0", "protocol": "dhcp", "metric": 100},
-            {"dst": "default", "gateway": "192.168.188.1", "dev": "wlp192s0", "protocol": "dhcp", "metric": 600},
-            {"dst": "10.77.0.0/24", "dev": "enp1s0", **kernel, "prefsrc": "10.77.0.2", "metric": 100},
-            {"dst": "192.168.188.0/24", "dev": "wlp192s0", **kernel, "prefsrc": "192.168.188.112", "metric": 600},
-        ],
-        "inet6": [
-            {"dst": "fd00:77::/64", "dev": "enp1s0", **kernel6},
-            {"dst": "fd00:188::/64", "dev": "wlp192s0", **kernel6},
-            {"dst": "fd00:2021:1111::4407", "dev": "tun-firezone", **kernel6},
-            {"dst": "default", "gateway": "fd00:77::1", "dev": "enp1s0", "protocol": "static", "metric": 1024},
-        ],
-    }
-    vpn: dict[Family, tuple[str, ...]] = {
-        "inet": ("default", "100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24"),
-        "inet6": ("fd00:2021:1111::/48", "default"),
-    }
-    addresses: list[Document] = [{"ifname": name, "addr_info": numbers[name]} for name in numbers]
-    config = Config()
-    table = config.tables.single
-    rules: list[Document] = [
-        {"priority": 0, "src": "all", "table": "local", "protocol": "kernel"},
-        {"priority": 32765, "not": None, "src": "all", "fwmark": str(config.tunnel.fwmark), "table": str(table)},
-        {"priority": 32766, "src": "all", "table": "main", "protocol": "kernel"},
-        {"priority": 32767, "src": "all", "table": "default", "protocol": "kernel"},  # only IPv4 has it
-    ]
-    printed: dict[str, list[Document]] = {
-        question_key(None, "link show", "-json"): links,
-        question_key(None, "address show", "-json"): addresses,
-        question_key(None, "nexthop show", "-json"): [],
-    }
-    for family in FAMILIES:
-        printed |= {
-            question_key(family, RULES_IN_DETAIL, "-json"): rules if family == "inet" else rules[:-1],
-            question_key(family, of_table(MAIN), "-json"): main[family],
-            question_key(family, of_table(table), "-json"): [
-                {"dst": prefix, "dev": "tun-firezone", "protocol": "static"} for prefix in vpn[family]
-            ],
-        }
-    return Recording(
-        taken="",
-        versions={},
-        config=core_config.dump(config),
-        sysctls={"ipv4/conf/all/promote_secondaries": "1"},  # as systemd sets it
-        outputs={key: json.dumps(documents) for key, documents in printed.items()},
-    )
-
-
-def _address(local: str, length: int, **rest: object) -> Document:
-    family = "inet6" if ":" in local else "inet"
-    return {"family": family, "local": local, "prefixlen": length, "scope": "global", **rest}

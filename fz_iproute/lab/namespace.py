@@ -1,4 +1,4 @@
-"""Namespaces that end with the process that made them, and what happens in them."""
+"""Makes namespaces that end with their process, and runs commands in them."""
 
 import ctypes
 import fcntl
@@ -7,16 +7,14 @@ import select
 import signal
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
 
 from fz_iproute.errors import NotPermitted
 from fz_iproute.ip.apply import Refusal, Work
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.monitor import die_with_parent
-from fz_iproute.lab.rebuild import is_batchable, is_group
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.words import FAMILY_OPTION
 
@@ -26,17 +24,14 @@ _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 _TUNSETIFF, _TUNSETIFINDEX, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x400454DA, 0x0001, 0x1000
 
-# How often a batch may end early before the rest is given up: each time, half of its lines are tried again.
-_MOST_ENDS = 500
-
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell says it
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as in a shell
 
 
 def apart(inside: Callable[[], int]) -> int:
     """Run `inside` in network, mount and process namespaces of its own, with an empty /run; its exit code.
 
-    It runs in a child, which is the first process of the namespace: when it ends, and it does whenever we do, the
-    kernel ends all that it has started, and there is nothing left to hold the namespaces.
+    `inside` runs in a child, the first process of its namespace. The child ends whenever we do. Then the kernel kills
+    every process that it started, and so the namespaces disappear.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -47,23 +42,23 @@ def apart(inside: Callable[[], int]) -> int:
         child = os.fork()
     except OSError as error:
         raise NotPermitted(
-            f"no namespaces here: {error.strerror}; run it as root, or where user namespaces are allowed"
+            f"cannot make namespaces: {error.strerror}; run lab as root, or where user namespaces are allowed"
         ) from None
     if child == 0:
         os.close(ours)
         die_with_parent()
         if select.select([alive], [], [], 0)[0]:
-            os._exit(1)  # it has died before we said that we want to follow it
+            os._exit(1)  # the parent died before die_with_parent
         _furnish()
         return inside()
-    # Ctrl-C is for the command: whether it ends is its affair.
+    # The command decides what Ctrl-C does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     try:
         return _shell_code(os.waitpid(child, 0)[1])
     except BaseException:
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)  # it is gone when all the others are
+        os.waitpid(child, 0)  # returns when all other processes are gone too
         raise
 
 
@@ -74,7 +69,7 @@ def _unshare() -> None:
     uid, gid = os.geteuid(), os.getegid()
     if _LIBC.unshare(flags | _NEWUSER):
         raise _error()
-    # Who may not change groups is trusted with a map of its own.
+    # Only a process that may not change groups may write these maps.
     for name, text in {"setgroups": "deny", "uid_map": f"0 {uid} 1", "gid_map": f"0 {gid} 1"}.items():
         Path("/proc/self", name).write_text(text)
 
@@ -84,8 +79,8 @@ def _furnish() -> None:
         _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
         _mount("tmpfs", "/run", "tmpfs")  # for `ip netns` and our lock
     except OSError as error:
-        raise NotPermitted(f"nothing can be mounted in a namespace here: {error.strerror}; run it as root") from None
-    # Refused in some containers: then `ps` sees the processes outside, and nothing else is different.
+        raise NotPermitted(f"cannot mount in a namespace: {error.strerror}; run lab as root") from None
+    # Some containers refuse it. Then `ps` shows the processes outside; nothing else differs.
     with suppress(OSError):
         _mount("proc", "/proc", "proc")
 
@@ -101,9 +96,9 @@ def _error() -> OSError:
 
 
 def open_tun(name: str, index: int) -> int:
-    """A TUN device, with this index if it is free; it has a carrier as long as the descriptor is open.
+    """Make a TUN device, with this index if it is free. It has a carrier as long as the returned descriptor is open.
 
-    OSError if it cannot be. Nobody reads: what enters the tunnel is lost.
+    Nobody reads from it, so packets into the tunnel are lost. OSError if it cannot be made.
     """
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     request = struct.pack("16sH22x", os.fsencode(name), _IFF_TUN | _IFF_NO_PI)
@@ -121,55 +116,44 @@ def open_tun(name: str, index: int) -> int:
 
 
 def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
-    """All of the commands, in their order within a family, and those that were refused.
+    """Run the commands in batches, in their order within a family; the refused ones.
 
-    A line that `ip` cannot parse ends its batch, nobody knows where: then its halves are tried, down to the line.
-    What is there already was done by an earlier try.
+    A line that `ip` cannot parse ends its batch, and nobody knows which line it was: then both halves are tried.
     """
-    refusals: list[Refusal] = []
-    ends = _MOST_ENDS
-    for batchable, group in groupby(commands, key=_is_for_a_batch):
-        due = [list(group)]
-        if not batchable:
-            refusals += [refusal for command in due.pop() for refusal in _alone(ip, command)]
-        while due:
-            part = due.pop()
-            found = Work(ip, part).finish()
-            lost = [refusal.command for refusal in found if refusal.lost]
-            refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _SAID_ALREADY]
-            if len(lost) == 1:
-                refusals += _alone(ip, lost[0])
-            elif ends:
-                ends -= 1
-                due += [part for part in (lost[len(lost) // 2 :], lost[: len(lost) // 2]) if part]
-            else:
-                refusals += [refusal for refusal in found if refusal.lost]
+    found = Work(ip, commands).finish()
+    unknown = [refusal.command for refusal in found if refusal.lost]
+    refusals = [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
+    half = len(unknown) // 2
+    if half:
+        return refusals + carry_out(ip, unknown[:half]) + carry_out(ip, unknown[half:])
+    return refusals + one_by_one(ip, unknown)
+
+
+# An earlier try has done it.
+_EXISTS = "RTNETLINK answers: File exists"
+
+
+def one_by_one(ip: Ip, commands: Iterable[Command]) -> list[Refusal]:
+    """Run the commands, each in its own process, whose arguments may hold anything; the refused ones."""
+    refusals = []
+    for command in commands:
+        # A group of nexthop objects has no family, and IPv4 is the default for anything else.
+        family = () if command.family == "inet" else (FAMILY_OPTION[command.family],)
+        answer = ip.start(*family, *command.words).answer()
+        if answer.code != 0 and answer.words != _EXISTS:
+            refusals.append(Refusal(command, answer.words))
     return refusals
 
 
-def _is_for_a_batch(command: Command) -> bool:
-    return is_batchable(command.words) and not is_group(command)
-
-
-_SAID_ALREADY = "RTNETLINK answers: File exists"
-
-
-def _alone(ip: Ip, command: Command) -> list[Refusal]:
-    """With a process of its own, whose arguments may hold anything."""
-    family = () if is_group(command) else (FAMILY_OPTION[command.family],)
-    answer = ip.start(*family, *command.words).answer()
-    return [] if answer.code == 0 or answer.words == _SAID_ALREADY else [Refusal(command, answer.words)]
-
-
 def run(argv: list[str]) -> int:
-    """Run the command to its end, and bury whoever dies meanwhile; its exit code.
+    """Run the command to its end, and reap every orphan meanwhile; its exit code.
 
     FileNotFoundError and PermissionError if there is no such program.
     """
-    given_back = (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
-    for number in given_back[:2]:
+    defaults = (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
+    for number in defaults[:2]:
         signal.signal(number, signal.SIG_IGN)
-    child = os.posix_spawnp(argv[0], argv, os.environ, setsigdef=given_back)
+    child = os.posix_spawnp(argv[0], argv, os.environ, setsigdef=defaults)
     while True:
         pid, status = os.wait()
         if pid == child:

@@ -150,7 +150,15 @@ class Rule(NamedTuple):
     options: tuple[tuple[str, str], ...] = ()  # whatever else `ip -json` shows, by its keys: tos, ipproto, goto, …
     protocol: str = ""  # kernel, static, …; empty if `ip` was not asked for details
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The arguments of `ip rule add` but the priority and the protocol."""
+        return tuple(word for word in self._said() if word not in _RULE_STATE)
+
     def __str__(self) -> str:
+        return printable(" ".join(self._said()))
+
+    def _said(self) -> list[str]:
         words = ["not"] if self.inverted else []
         words += ["from", _or_all(self.src)]
         if self.dst:
@@ -165,7 +173,7 @@ class Rule(NamedTuple):
             words += ["lookup", table_name(self.table)]
         elif self.action != "goto":
             words += [self.action]
-        return printable(" ".join(words))
+        return words
 
 
 def _spelled(options: dict[str, str]) -> Iterator[str]:
@@ -178,6 +186,8 @@ def _spelled(options: dict[str, str]) -> Iterator[str]:
             yield from filter(None, [f"{number}{sign}{options[last]}" if last in options else number])
 
 
+# `ip` prints these states of a rule, and does not accept them.
+_RULE_STATE = ("[detached]", "[unresolved]")
 # For each key: its word on the command line, the key with the end of its range, and the sign between the two. Keys
 # without a word are ends of ranges.
 _SAID = {

@@ -1,6 +1,6 @@
-"""Gathers what `doctor` wants to know beside `ip`: files of others, the rights of this process, the record of `watch`.
+"""Collects what `doctor` needs and `ip` does not know: settings files, rights of this process, the end of the journal.
 
-Nothing here fails: what cannot be read is left out.
+It never fails: it leaves out what it cannot read.
 """
 
 import os
@@ -12,17 +12,17 @@ from fz_iproute.files.config_file import DEFAULT_PATH
 from fz_iproute.files.rt_tables import table_files
 from fz_iproute.mirror.config import Config
 
-# Files of settings are pages; of the journal, this is some hundred passes.
+# More than any settings file has; of the journal, the last few hundred passes.
 _MOST_BYTES = 1 << 16
 
 _SYSTEMD = ("etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd")
-# Written by networkd, and by nobody else, as soon as it looks after an interface.
+# Only networkd writes this file, when it starts to manage an interface.
 _NETWORKD_STATE = "run/systemd/netif/state"
 _RESOLVERS = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
 
 
 def facts(config: Config, path: Path | None, netns: str | None, root: Path = Path("/")) -> dict[str, str]:
-    """What there is below `root`, by name: files by their absolute path, and what the other functions here say."""
+    """Facts by name. A file has its absolute path below `root` as its name."""
     found = {f"/{file.relative_to(root)}": text for file in _files(root, netns) if (text := _text(file)) is not None}
     found |= dict(_of_process(root)) | dict(_of_config(path or root / DEFAULT_PATH.relative_to("/")))
     found["networkd"] = "in use" if (root / _NETWORKD_STATE).exists() else "not in use"
@@ -40,7 +40,7 @@ def _files(root: Path, netns: str | None) -> Iterator[Path]:
     yield from table_files(root)
     yield from (root / path for path in _RESOLVERS)
     if netns:
-        yield root / "etc/netns" / netns / "resolv.conf"  # `ip netns exec` puts it in the place of /etc/resolv.conf
+        yield root / "etc/netns" / netns / "resolv.conf"  # `ip netns exec` mounts it over /etc/resolv.conf
 
 
 def _of_process(root: Path) -> Iterator[tuple[str, str]]:
@@ -64,7 +64,7 @@ def _text(path: Path) -> str | None:
 
 
 def _tail(path: Path) -> str | None:
-    """The end of the file, from the beginning of a line on."""
+    """The last lines of the file."""
     try:
         start = max(0, path.stat().st_size - _MOST_BYTES)
     except OSError:

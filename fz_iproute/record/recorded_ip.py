@@ -22,11 +22,11 @@ MOST_BYTES = 32 << 20
 
 
 def load_recording(path: Path) -> Recording:
-    """The record in the file. UsageError says what is wrong with it."""
+    """The recording in the file. UsageError if it is unusable."""
     try:
         # Not blocking: a FIFO would wait for a writer.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            os.set_blocking(file.fileno(), True)  # one with a writer is worth waiting for
+            os.set_blocking(file.fileno(), True)  # but a FIFO with a writer is read to its end
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
@@ -42,9 +42,9 @@ def load_recording(path: Path) -> Recording:
 
 @contextmanager
 def blamed_on(path: Path) -> Iterator[None]:
-    """What goes wrong with a record in this block is said to be wrong with its file: a UsageError, on one line.
+    """Errors in this block become a UsageError about the file, on one line.
 
-    A running `ip` prints what `ip` prints. A file may hold anything, and no list of checks would name it all.
+    A file may hold anything, and no list of checks would be complete.
     """
     try:
         yield
@@ -99,11 +99,11 @@ class RecordedIp:
         return self._recorded.outputs[key]
 
     def text(self, family: Family, question: str) -> list[str]:
-        """The lines that `ip` printed in words. Those that a narrower question leaves out are there too."""
+        """The lines of text that `ip` printed, perhaps more than a narrower question would give."""
         key = question_key(family, question, "-oneline")
         if key not in self._recorded.outputs:
             key = question_key(family, recording.narrowed(family, question)[0], "-oneline")
-        return self._output(key).splitlines()
+        return self._output(key).split("\n")[:-1]
 
     def talks(self, family: Family) -> bool:
         """Every answer is there already."""

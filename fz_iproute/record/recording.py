@@ -1,4 +1,4 @@
-"""The record of a machine: what `ip` printed there, by command, and what it would have printed to other questions."""
+"""A machine written down: what `ip` printed there, and how answers to other questions follow from that."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ SCHEMA = 1
 
 
 class Unusable(ValueError):
-    """The record cannot be used; the message says why."""
+    """The text is no usable recording; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Recording:
 
     taken: str  # UTC, ISO 8601
     versions: Mapping[str, str]
-    config: str  # the effective one, as TOML
+    config: str  # the effective configuration, as TOML
     sysctls: Mapping[str, str]
     outputs: Mapping[str, str]
-    facts: Mapping[str, str] = field(default_factory=dict)  # what is beside `ip`, by name; see record/facts.py
+    facts: Mapping[str, str] = field(default_factory=dict)  # see record/facts.py
 
 
 def question_key(family: Family | None, question: str, *options: str) -> str:
@@ -34,7 +34,7 @@ def question_key(family: Family | None, question: str, *options: str) -> str:
 
 
 def dump(recording: Recording) -> str:
-    """The record as a JSON document."""
+    """The recording as a JSON document."""
     document = {
         "schema": SCHEMA,
         "taken": recording.taken,
@@ -48,7 +48,7 @@ def dump(recording: Recording) -> str:
 
 
 def load(text: str) -> Recording:
-    """The record in a JSON document. Unusable if it is anything else."""
+    """The recording in a JSON document. Unusable if the text is anything else."""
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -57,7 +57,7 @@ def load(text: str) -> Recording:
         raise Unusable("not JSON: nested too deeply") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise Unusable(f'not a snapshot: it has no "schema": {SCHEMA}')
-    document.setdefault("facts", {})  # who has taken it may have had nothing to say beside `ip`
+    document.setdefault("facts", {})  # older snapshots have none
     for key, kind in _PARTS.items():
         part = document.get(key)
         if not isinstance(part, kind):
@@ -72,7 +72,7 @@ _PARTS = {"taken": str, "versions": dict, "config": str, "sysctls": dict, "ip": 
 
 
 def narrowed(family: Family, question: str) -> tuple[str, list[str]]:
-    """The recorded question that a narrower one is a part of, and the words that narrow it."""
+    """The recorded question whose answer contains that of `question`, and the words that select a part of it."""
     if question == "rule show":
         return RULES_IN_DETAIL, []
     words = question.split()
@@ -82,7 +82,7 @@ def narrowed(family: Family, question: str) -> tuple[str, list[str]]:
 
 
 def chosen(listing: list[Listed], family: Family, selector: list[str]) -> Iterator[Listed]:
-    """Of the routes of a table, those that `ip route show table T SELECTOR` prints."""
+    """The routes of a table that `ip route show table T SELECTOR` prints."""
     if not selector:
         yield from listing
         return
@@ -90,7 +90,7 @@ def chosen(listing: list[Listed], family: Family, selector: list[str]) -> Iterat
     if kind == "scope":
         for dst, rest in listing:
             if rest.get("scope", "global") == value:
-                # A filter leaves its own key out.
+                # `ip` leaves out the key that it filters by.
                 yield (dst, {key: content for key, content in rest.items() if key != "scope"})
         return
     asked = Prefix.of_route(value, family)
@@ -100,9 +100,9 @@ def chosen(listing: list[Listed], family: Family, selector: list[str]) -> Iterat
 
 
 def local_documents(addresses: Iterable[Document], family: Family, *, forwards: bool = False) -> Iterator[Document]:
-    """The table `local` as the kernel makes it of the addresses, where it was not recorded.
+    """The table `local`, if it was not recorded: the kernel derives it from the addresses.
 
-    A machine that `forwards` IPv6 is reached by the first address of each of its networks, too.
+    A machine that `forwards` IPv6 also accepts packets to the first address of each of its networks.
     """
     for link in addresses:
         own = [address for address in link.get("addr_info", ()) if address.get("family") == family]
@@ -121,9 +121,9 @@ def local_documents(addresses: Iterable[Document], family: Family, *, forwards: 
 
 
 def _of_address(address: Document, siblings: list[Document], link: Document) -> Iterator[Document]:
-    """IPv4's part. An address stays this machine's when its link goes down, its broadcast address does not."""
+    """The IPv4 routes of an address. When the link goes down, the local route stays and the broadcast routes go."""
     network = _network(address)
-    # A secondary address speaks by its primary one.
+    # Packets to a secondary address have the primary one as their source.
     primaries = [other for other in siblings if not other.get("secondary") and _network(other) == network]
     source = (primaries or [address])[0]["local"]
     common = {"dev": link["ifname"], "protocol": "kernel", "flags": [], "prefsrc": source}
@@ -139,7 +139,7 @@ def _of_address(address: Document, siblings: list[Document], link: Document) -> 
 
 
 def _network(address: Document) -> IPv4Network:
-    # `address` is that of the other end, if there is one.
+    # On a point-to-point link, `address` is the peer.
     return IPv4Network(f"{address.get('address', address['local'])}/{address['prefixlen']}", strict=False)
 
 

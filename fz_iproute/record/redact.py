@@ -1,164 +1,177 @@
-"""Takes addresses and names out of a record, so that it can be shown to anybody and still gives the same answers.
+"""Takes names and addresses out of a record, so that anybody may see it and it still gives the same answers.
 
-Addresses are renamed bit by bit, so that what was inside a prefix still is (as in Xu et al., "Prefix-Preserving IP
-Address Anonymization", 2002). The prefixes that mean something by themselves, private ones for example, stay such.
+Only what stands in a list here is kept: numbers, and words of iproute2, of the kernel and of fz-iproute. Every other
+text gets a new name, the same each time.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from hashlib import sha256
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror.parse import Document, documents_of
-from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror import rt_tables
+from fz_iproute.mirror.parse import documents_of
+from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.record.recording import Recording
+from fz_iproute.record.renaming import Addresses, Names
+from fz_iproute.record.vocabulary import KEYS, PATHS, WORDS
 
-# What stands in them means the same on every machine.
-_FROZEN = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/8", "ff00::/8"]
-# Who is in one of them stays in it.
-_CLOSED = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "240.0.0.0/4"]
-_CLOSED += ["2000::/3", "fd00::/8", "fc00::/7", "fe80::/10", "fe80::/64"]
-
-_BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
-_ADDRESS = re.compile(r"[0-9a-fA-F.:]*[.:][0-9a-fA-F.:]+(?:/\d+)?")
-_HARDWARE = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,}")
-_NOWHERE = "00:00:00:00:00:00"
-# Keys whose values name an interface, and such as only a person could have written.
-_DEVICES = frozenset(["ifname", "dev", "link", "master", "iif", "oif", "label"])
-_TELLING = frozenset(["netns", "config.path"])
-_PRIVATE = frozenset(["ifalias", "altnames", "permaddr", "parentdev", "parentbus"])
+# JSON keys whose values name an interface.
+_INTERFACES = frozenset(["ifname", "dev", "link", "master", "iif", "oif"])
+_NUMBER = re.compile(r"(ipproto-)?(0x[0-9a-f]+|\d+([./-]\d+)*)(ms|s|sec)?", re.ASCII)
+# Options of a command that a name follows.
+_NAMING = frozenset(["dev", "iif", "oif", "-n"])
+_FACTS = {
+    "uid": _NUMBER,
+    "capabilities": re.compile("[0-9a-f]+"),
+    "config.mode": _NUMBER,
+    "config.uid": _NUMBER,
+    "networkd": re.compile("in use|not in use"),
+}
+_NETWORKD = re.compile(r"\[Network\]|ManageForeign\w+\s*=\s*(1|0|yes|no|y|n|true|false|t|f|on|off)", re.I | re.ASCII)
+_HEADING = re.compile(r"# [0-9TZ:.-]+ [0-9.]+ ms, \d+ commands?, woken by: ", re.ASCII)
 
 
 class Redactor:
-    """Renames consistently; `secret` decides how, so that nobody without it can tell what was there."""
+    """Renames consistently. Without the `secret`, nobody can tell the old names and addresses."""
 
     def __init__(self, recorded: Recording, secret: bytes) -> None:
-        self._secret = secret
         self._recorded = recorded
         self._config = core_config.parse(recorded.config, "config")
-        self._flips: dict[tuple[Family, int, int], bool] = {}
-        self._frozen = [Prefix.parse(text) for text in _FROZEN]
-        self._marked = [*self._frozen, *(Prefix.parse(text) for text in _CLOSED)]
-        self._ends: set[tuple[Family, int, int]] = set()
-        documents = [_parsed(text) for key, text in recorded.outputs.items() if key.startswith("-json")]
-        self.names = self._new_names(documents)
-        for links in documents:
-            self._note_ends(links)
+        self._outputs = {
+            key: documents_of(text.encode("utf-8", "surrogateescape"))
+            for key, text in recorded.outputs.items()
+            if key.startswith("-json")
+        }
+        documents = [document for listing in self._outputs.values() for document in listing]
+        interfaces = [self._config.tunnel.interface, *_interfaces(documents)]
+        self._names = Names(["lo", core_config.Config().tunnel.interface], interfaces)
+        self.names = dict(self._names.known)  # of interfaces
+        self._addresses = Addresses(secret, documents)
+        self.prefix = self._addresses.prefix
+        drop_ins = sorted({path.rpartition("/")[2] for path in recorded.facts if ".d/" in path})
+        self._drop_ins = {name: f"{place:04}.conf" for place, name in enumerate(drop_ins, 1)}  # still in this order
 
     def redacted(self) -> Recording:
-        """The record with other names and addresses."""
-        outputs = {}
-        for key, text in self._recorded.outputs.items():
-            new_key = self.text(key)
-            if key.startswith("-json"):
-                outputs[new_key] = json.dumps(self._document(_parsed(text)), separators=(",", ":")) + "\n"
-            else:
-                outputs[new_key] = self.text(text)
-        sysctls = {
-            "/".join(self.names.get(part, part) for part in name.split("/")): value
-            for name, value in self._recorded.sysctls.items()
-        }
-        config = core_config.dump(self._redacted_config())
-        facts = {name: self._fact(name, text) for name, text in self._recorded.facts.items() if name not in _TELLING}
-        return replace(self._recorded, outputs=outputs, sysctls=sysctls, config=config, facts=facts)
-
-    def _fact(self, name: str, text: str) -> str:
-        """Settings and records: what is said in comments and of domains is nobody's business."""
-        if name == "journal":
-            text = re.sub(r"(?<=woken by: ).*", "…", text)
-        elif name.startswith("/"):
-            text = re.sub(r"^\s*([#;]|search\b|domain\b).*", "", text, flags=re.MULTILINE)
-        return self.text(text)
-
-    def prefix(self, prefix: Prefix) -> Prefix:
-        """The prefix by its new name; its length stays."""
-        family, address, length = prefix
-        found = 0
-        for place in range(length):
-            bit = address >> (_BITS[family] - 1 - place) & 1
-            found = found << 1 | bit ^ self._flip(family, address >> (_BITS[family] - place), place)
-        return Prefix(family, found << (_BITS[family] - length), length)
+        """The record with new names and addresses."""
+        recorded = self._recorded
+        facts = ((self._path(name), self._fact(name, text)) for name, text in recorded.facts.items())
+        return replace(
+            recorded,
+            versions={name: _version(text) for name, text in recorded.versions.items()},
+            config=core_config.dump(self._redacted_config()),
+            sysctls={self._sysctl(name): text for name, text in recorded.sysctls.items() if _NUMBER.fullmatch(text)},
+            outputs={
+                self._line(key): self._printed(key) if key in self._outputs else self._lines(text)
+                for key, text in recorded.outputs.items()
+            },
+            facts={name: text for name, text in facts if text is not None},
+        )
 
     def address(self, text: str) -> str:
-        """An address or a prefix by its new name; anything else as it is."""
-        host, slash, length = text.partition("/")
-        try:
-            parsed = ip_address(host)
-        except ValueError:
-            return text
-        family: Family = "inet" if parsed.version == 4 else "inet6"
-        bits = _BITS[family]
-        # A network keeps its zeros, an address within one has all of its bits renamed.
-        is_network = (
-            slash and length.isdecimal() and int(length) <= bits and not int(parsed) & ((1 << bits - int(length)) - 1)
-        )
-        new = self.prefix(Prefix(family, int(parsed), int(length) if is_network else bits))
-        return f"{ip_address(new.address.to_bytes(bits // 8))}{slash}{length}"
-
-    def text(self, text: str) -> str:
-        """Lines of words with the addresses in it renamed, and the interfaces that `dev` names."""
-        text = re.sub(r"(?<=\bdev )\S+", lambda word: self.names.get(word[0], word[0]), text)
-        return re.sub(r"[^\s,;=()\[\]]+", lambda word: self._word(word[0]), text)
+        """The new address or prefix; any other text as it is."""
+        return self._addresses.new(text) or text
 
     def _word(self, word: str) -> str:
-        if _HARDWARE.fullmatch(word):
-            return _NOWHERE
-        return self.address(word) if _ADDRESS.fullmatch(word) else word
+        """One word of a text."""
+        if word in WORDS or not word.strip(":\\"):
+            return word
+        host, percent, zone = word.partition("%")
+        if new := self._addresses.new(host):
+            return f"{new}{percent}{self._names.new(zone)}"
+        if _NUMBER.fullmatch(word):
+            return word
+        return self._names.hardware(word) or self._names.new(word)
 
-    def _flip(self, family: Family, head: int, length: int) -> bool:
-        """Whether the bit behind these first bits changes."""
-        key = family, head, length
-        if key not in self._flips:
-            node = Prefix(family, head << (_BITS[family] - length), length)
-            bound = (
-                key in self._ends
-                or any(prefix.covers(node) for prefix in self._frozen)
-                or any(prefix.length > length and node.covers(prefix) for prefix in self._marked)
-            )
-            seed = self._secret + f"{family} {head:x} {length}".encode()
-            self._flips[key] = not bound and bool(sha256(seed).digest()[0] & 1)
-        return self._flips[key]
+    # What `ip` printed
 
-    def _new_names(self, documents: Iterable[Any]) -> dict[str, str]:
-        found: dict[str, None] = {self._config.tunnel.interface: None}
-        for document in documents:
-            _walk(document, lambda key, value: found.setdefault(value) if key in _DEVICES else None)
-        kept = {"lo", core_config.Config().tunnel.interface}
-        others = [name for name in found if name not in kept]
-        return {name: f"net{number}" for number, name in enumerate(others, start=1)}
+    def _printed(self, key: str) -> str:
+        return json.dumps(self._value(self._outputs[key]), separators=(",", ":")) + "\n"
 
-    def _note_ends(self, links: Iterable[Document]) -> None:
-        """The first and the last address of a network must stay that: they are its anycast and its broadcast."""
-        for link in links:
-            for address in link.get("addr_info", ()):
-                for host in {address.get("local"), address.get("address")} - {None}:  # the latter is a peer's
-                    network = ip_network(f"{host}/{address['prefixlen']}", strict=False)
-                    family: Family = "inet" if network.version == 4 else "inet6"
-                    bits = _BITS[family]
-                    for end in (int(network.network_address), int(network.broadcast_address)):
-                        places = range(network.prefixlen, bits)
-                        self._ends.update((family, end >> (bits - place), place) for place in places)
-
-    def _document(self, value: Any, key: str = "") -> Any:
+    def _value(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            known = {name: part for name, part in value.items() if not _is_private(name, part)}
-            new = {name: self._document(part, name) for name, part in known.items()}
+            new = {name: self._value(part, name) for name, part in value.items()}
             for name in ("src", "dst"):
-                if f"{name}len" in known:  # a rule's prefix, in two parts
-                    new[name] = self.address(f"{known[name]}/{known[f'{name}len']}").partition("/")[0]
+                # A rule's prefix stands in two parts.
+                if f"{name}len" in value and (prefix := self._addresses.new(f"{value[name]}/{value[f'{name}len']}")):
+                    new[name] = prefix.partition("/")[0]
             return new
         if isinstance(value, list):
-            return [self._document(part, key) for part in value]
+            return [self._value(part, key) for part in value]
         if not isinstance(value, str):
             return value
-        if key in _DEVICES:
-            return self.names.get(value, value)
-        return _NOWHERE if _HARDWARE.fullmatch(value) else self.address(value)
+        if key in _INTERFACES:
+            return self._names.new(value)
+        if key == "label":  # IFNAME or IFNAME:TEXT, else `ip` does not take it back
+            return ":".join(self._names.new(part) for part in value.split(":"))
+        if key in KEYS:
+            return self._word(value)
+        return self._addresses.new(value) or self._names.hardware(value) or self._names.new(value)
+
+    def _lines(self, text: str) -> str:
+        # No other white space ends a word: the name of an interface may hold it.
+        return "\n".join(self._line(line) for line in text.split("\n"))
+
+    def _line(self, line: str) -> str:
+        return " ".join(self._command(line.split(" ")))
+
+    def _command(self, words: Sequence[str]) -> list[str]:
+        return [
+            self._names.new(word) if before in _NAMING else self._word(word)
+            for before, word in zip(["", *words], words, strict=False)
+        ]
+
+    # Settings, and what else the machine says of itself
+
+    def _sysctl(self, name: str) -> str:
+        start, slash, end = name.partition("/conf/")
+        device, last_slash, last = end.rpartition("/")
+        known = device if device in ("all", "default", "") else self._names.new(device)
+        return f"{start}{slash}{known}{last_slash}{last}"
+
+    def _fact(self, name: str, text: str) -> str | None:
+        """The new text; None for a fact that is not known here."""
+        if name in _FACTS:
+            return text if _FACTS[name].fullmatch(text) else None
+        if name == "netns":
+            return self._names.new(text)
+        if name == "config.path":
+            return self._path(text)
+        place = next((known for known in _TEXTS if known in name), None)
+        return "".join(f"{_TEXTS[place](self, line)}\n" for line in text.splitlines()) if place else None
+
+    def _path(self, path: str) -> str:
+        if not path.startswith("/"):
+            return path if path in (*_FACTS, "journal", "netns", "config.path") else self._names.new(path)
+        folder, _, name = path.rpartition("/")
+        if folder.endswith(".d") and name in self._drop_ins:
+            return f"{self._path(folder)}/{self._drop_ins[name]}"
+        return "/".join(part if part in PATHS else self._names.new(part) for part in path.split("/"))
+
+    def _networkd(self, line: str) -> str:
+        line = line.strip()
+        return line if _NETWORKD.fullmatch(line) else "[…]" if line.startswith("[") else ""
+
+    def _resolver(self, line: str) -> str:
+        words = line.split()
+        return f"nameserver {self._word(words[1])}" if len(words) > 1 and words[0] == "nameserver" else ""
+
+    def _table_name(self, line: str) -> str:
+        return next((f"{line.split(maxsplit=1)[0]} {self._word(name)}" for name, _ in rt_tables.parsed(line)), "")
+
+    def _journal(self, line: str) -> str:
+        if heading := _HEADING.match(line):
+            return f"{heading[0]}…"
+        if line.startswith("#"):
+            return re.sub(r"""([^\s"'#,()]+?)(?=:?(?:[\s"'#,()]|$))""", lambda word: self._word(word[0]), line)
+        try:
+            return shlex.join(self._command(shlex.split(line)))
+        except ValueError:
+            return "#"  # no command
 
     def _redacted_config(self) -> core_config.Config:
         config = self._config
@@ -175,7 +188,7 @@ class Redactor:
         return core_config.replace(
             config,
             tunnel={
-                "interface": self.names.get(config.tunnel.interface, config.tunnel.interface),
+                "interface": self._names.new(config.tunnel.interface),
                 "routes": prefixes(config.tunnel.routes),
             },
             lan={
@@ -184,25 +197,31 @@ class Redactor:
                 "interfaces": globs(config.lan.interfaces),
                 "exclude_interfaces": globs(config.lan.exclude_interfaces),
             },
-            watch={"journal": ""},
+            watch={"journal": self._path(config.watch.journal)},
         )
 
 
-def _is_private(key: str, value: Any) -> bool:
-    # A link's group may have a name; that of nexthops is a list.
-    return key in _PRIVATE or (key == "group" and isinstance(value, str))
+# How a line of each text is redacted, by a part of the text's name.
+_TEXTS: dict[str, Callable[[Redactor, str], str]] = {
+    "/networkd.conf": Redactor._networkd,
+    "/rt_tables": Redactor._table_name,
+    "/resolv.conf": Redactor._resolver,
+    "journal": Redactor._journal,
+}
 
 
-def _parsed(text: str) -> list[Document]:
-    return documents_of(text.encode("utf-8", "surrogateescape"))
+def _version(text: str) -> str:
+    """The numbers alone: a kernel that somebody built may bear a name."""
+    found = re.match(r"(ip utility, iproute2-(ss)?)?\d+(\.\d+)*", text, re.ASCII)
+    return found[0] if found else ""
 
 
-def _walk(value: Any, visit: Callable[[str, str], object], key: str = "") -> None:
+def _interfaces(value: Any, key: str = "") -> Iterable[str]:
     if isinstance(value, dict):
         for name, part in value.items():
-            _walk(part, visit, name)
+            yield from _interfaces(part, name)
     elif isinstance(value, list):
         for part in value:
-            _walk(part, visit, key)
-    elif isinstance(value, str):
-        visit(key, value)
+            yield from _interfaces(part, key)
+    elif isinstance(value, str) and key in _INTERFACES:
+        yield value

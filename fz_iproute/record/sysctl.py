@@ -1,4 +1,4 @@
-"""Reads the sysctls that decide what becomes of a packet beside rules and routes. Only a lab ever writes them."""
+"""Reads the sysctls that affect where packets go. Only a lab writes them."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ _OF_DEVICE = (
 
 
 def sysctls(ip: Ip, netns: str | None, devices: Iterable[str]) -> dict[str, str]:
-    """Values by name, such as `ipv4/conf/all/rp_filter`. What cannot be read is left out."""
+    """Values by name, such as `ipv4/conf/all/rp_filter`. A sysctl that cannot be read is left out."""
     names = [*_names_of_all(), *_names_of(devices)]
     if netns:
         return _elsewhere(ip, netns, names)
@@ -34,7 +34,7 @@ def sysctls(ip: Ip, netns: str | None, devices: Iterable[str]) -> dict[str, str]
 
 
 def _names_of_all() -> list[str]:
-    # In this order: to write one of these sets others of these, and those of all devices.
+    # The order matters: writing one of these also sets later ones, and those of all devices.
     return [*_GLOBAL, *_names_of(("all", "default"))]
 
 
@@ -43,9 +43,9 @@ def _names_of(devices: Iterable[str]) -> list[str]:
 
 
 def prepare_lab(recorded: Mapping[str, str]) -> list[str]:
-    """Before there are links: what holds for all of them. The lines of what could not be set."""
+    """Set the sysctls of all links, before links exist. A line for each that could not be set."""
     for devices in ("all", "default"):
-        # Nothing is to happen by itself: no address that nobody has recorded, and none that has to wait.
+        # The kernel must add no address by itself, and no address may wait for duplicate detection.
         for name, value in {"accept_dad": "0", "addr_gen_mode": "1", "accept_ra": "0"}.items():
             with suppress(OSError):
                 (_ROOT / f"ipv6/conf/{devices}/{name}").write_text(value)
@@ -53,7 +53,7 @@ def prepare_lab(recorded: Mapping[str, str]) -> list[str]:
 
 
 def set_of_devices(recorded: Mapping[str, str], devices: Iterable[str]) -> list[str]:
-    """What is recorded of these links. The lines of what could not be set."""
+    """Set the sysctls of these links. A line for each that could not be set."""
     return _written(recorded, _names_of(devices))
 
 
@@ -73,12 +73,13 @@ _VALUE = re.compile(r"-?\d{1,10}", re.ASCII)
 
 
 def _elsewhere(ip: Ip, netns: str, names: Iterable[str]) -> dict[str, str]:
-    """In another network namespace only a process in there sees them."""
-    # No argument of a process can name a device that is no text.
+    """Only a process inside a network namespace can read its sysctls."""
+    # A name that is not UTF-8 cannot be an argument.
     paths = [f"{_ROOT}/{name}" for name in names if name == name.encode(errors="replace").decode()]
     answer = ip.start("netns", "exec", netns, "grep", "-sH", "", *paths).answer()
     found = {}
-    for line in answer.stdout.decode("utf-8", "surrogateescape").splitlines():
+    # Not splitlines: the name of a device may hold a sign that Python takes for the end of a line.
+    for line in answer.stdout.decode("utf-8", "surrogateescape").split("\n"):
         path, _, value = line.rpartition(":")
         found[path.removeprefix(f"{_ROOT}/")] = value
     return found

@@ -1,4 +1,4 @@
-"""`snapshot`: records all that the planner reads, and what else a question about this machine may need."""
+"""`snapshot`: records everything that the planner reads, and what `doctor` and `explain` need besides."""
 
 import platform
 from dataclasses import replace
@@ -19,9 +19,9 @@ from fz_iproute.record.sysctl import sysctls
 
 
 def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local: bool = False) -> Recording:
-    """Ask for everything. ReadFailed if any part of it is in doubt. The table `local` is left out unless asked for.
+    """Record the machine. ReadFailed if any part is in doubt. `local`: with the table of that name.
 
-    `path` is where the configuration was read, if that was named.
+    `path` is the configuration file, if one was named.
     """
     outputs: dict[str, str] = {}
 
@@ -39,7 +39,7 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
         tables = (reached | {MAIN} | config.tables.ids) - (set() if local else {LOCAL})
         record(family, *(of_table(table) for table in sorted(tables)))
         if '"metrics"' in outputs[question_key(family, of_table(MAIN), "-json")]:
-            # Whether a metric is locked, only words tell.
+            # The JSON does not show which metrics are locked.
             for question in lan_questions(config, family):
                 lines = ip.text(family, question)
                 outputs[question_key(family, question, "-oneline")] = "".join(f"{line}\n" for line in lines)
@@ -54,7 +54,7 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
 
 
 def take_without_ip(config: Config, path: Path | None, netns: str | None) -> Recording:
-    """What can be recorded where `ip` is of no use."""
+    """What can be recorded without `ip`."""
     return Recording(
         taken=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         versions={"fz-iproute": __version__, "kernel": platform.release()},

@@ -141,26 +141,6 @@ def out_of_step(machine: Machine) -> str:
     return ""
 
 
-def orphaned(machine: Machine) -> str:
-    """Routes by routers, of which nothing tells any more how to reach them."""
-    machine.batch(
-        [
-            "route add 10.1.0.9 dev uplink0 scope link",
-            "route add 10.1.0.0/24 via 10.1.0.9 dev uplink0",
-            "route add 10.2.0.0/24 via 10.1.0.9 dev uplink0 metric 7 table 77",
-            "route add 10.3.0.0/24 nexthop via 10.1.0.9 dev uplink0 weight 1 nexthop via 192.168.188.1 weight 2",
-            "nexthop add id 7 via 10.1.0.9 dev uplink0",
-            "route add 10.4.0.0/24 nhid 7",
-            "route del 10.1.0.9 dev uplink0",
-            "-6 route add fd00:9::9 dev uplink0",
-            "-6 route add fd00:9:1::/64 via fd00:9::9 dev uplink0",
-            "-6 route del fd00:9::9 dev uplink0",
-            "rule add pref 5 from 10.0.0.0/8 lookup 77",
-        ]
-    )
-    return ""
-
-
 def tiered(machine: Machine) -> str:
     machine.tiers()
     machine.fz("sync", config='[tables]\nlayout = "auto"\n')
@@ -217,12 +197,45 @@ def many_rules(machine: Machine) -> str:
 
 @pytest.mark.parametrize(
     "change",
-    [in_step, out_of_step, orphaned, tiered, managed, odd_links, many_rules],
+    [in_step, out_of_step, tiered, managed, odd_links, many_rules],
     ids=lambda change: change.__name__,
 )
 def test_a_lab_answers_as_its_machine(change: Callable[[Machine], str], machine: Machine, tmp_path: Path) -> None:
     config = change(machine)
     assert_alike(machine, tmp_path, config)
+
+
+def test_a_route_whose_gateway_is_not_reachable_any_more_is_listed(machine: Machine, tmp_path: Path) -> None:
+    machine.batch(
+        [
+            "route add 10.1.0.9 dev uplink0 scope link",
+            "route add 10.2.0.0/24 via 10.1.0.9 dev uplink0 metric 7 table 77",
+            "route del 10.1.0.9 dev uplink0",
+            "rule add pref 5 from 10.0.0.0/8 lookup 77",
+        ]
+    )
+    file = tmp_path / "snapshot.json"
+    file.write_text(machine.fz("snapshot"))
+    (line,) = not_rebuilt(lab("--snapshot", str(file), "--", "true"))
+    assert "route append table 77 10.2.0.0/24 via 10.1.0.9 dev uplink0" in line
+    assert "Nexthop has invalid gateway" in line
+
+
+@pytest.mark.parametrize("redact", [[], ["--redact"]], ids=["plain", "redacted"])
+def test_a_redacted_snapshot_is_rebuilt_too(redact: list[str], machine: Machine, tmp_path: Path) -> None:
+    machine.ip("link", "set", LAN, "mtu", "1400")
+    machine.ip("addr", "add", "10.5.0.5/24", "dev", LAN, "label", f"{LAN}:x")
+    machine.fz("sync")
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    file = tmp_path / "snapshot.json"
+    file.write_text(machine.fz("snapshot", *redact))
+    script = f"ip -o link | grep -c 'mtu 1400'; {' '.join(PROGRAM)} plan"
+    done = lab("--snapshot", str(file), "--", "sh", "-c", script)
+    assert (0, []) == (done.returncode, not_rebuilt(done))
+    mtu, *plan = done.stdout.splitlines()
+    assert "1" == mtu
+    assert len(machine.fz("plan").splitlines()) == len(plan) > 0
+    assert any("route del" in line and " src 192.168." in line for line in plan)
 
 
 def test_routes_of_every_kind_are_rebuilt(namespace: Namespace, tmp_path: Path) -> None:
@@ -419,7 +432,7 @@ def test_an_ordinary_user_has_a_lab_too() -> None:
     assert 9 == done.returncode, done.stderr
     assert "default dev tun-firezone" in done.stdout
     # /dev/net/tun may be root's alone.
-    assert not_rebuilt(done) in ([], [line for line in not_rebuilt(done) if "a cable plays the tunnel" in line][:1])
+    assert not_rebuilt(done) in ([], [line for line in not_rebuilt(done) if "a cable replaces it" in line][:1])
 
 
 def test_where_there_are_no_namespaces_it_says_so() -> None:

@@ -21,12 +21,14 @@ PURE = {
     "ip.version",
     "record.recording",
     "record.redact",
+    "record.renaming",
+    "record.vocabulary",
     "daemon.events",
     "daemon.fight",
     "daemon.pace",
     "daemon.schedule",
 }
-PURE |= {"lab.rebuild"}
+PURE |= {f"lab.{name}" for name in ("addresses", "devices", "printed", "routes", "rules")}
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}
 READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # pure parts of an impure module
 

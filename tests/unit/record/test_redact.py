@@ -2,8 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +16,7 @@ from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.record import recording as core_recording
 from fz_iproute.record.redact import Redactor
+from fz_iproute.verbs import doctor
 from tests.unit.recordings import machine, printed, recording
 
 RECORDED = recording()
@@ -67,7 +71,7 @@ def test_an_address_goes_with_its_prefix(both: tuple[Prefix, Prefix], secret: by
 
 
 @given(
-    st.sampled_from(["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/8", "ff00::/8"]),
+    st.sampled_from(["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/127", "ff00::/8"]),
     st.integers(0),
     secrets,
 )
@@ -137,6 +141,127 @@ def test_odd_names_are_replaced_too(name: str) -> None:
     routes = json.loads(hidden.outputs["-json -4 route show table main"])
     assert all(route.get("dev", "").startswith("net") or "dev" not in route for route in routes)
     assert all(f"dev {name} " not in line for line in hidden.outputs["-oneline -4 route show table main"].splitlines())
+
+
+FACTS = {
+    "uid": "0",
+    "capabilities": "000001ffffffffff",
+    "config.path": "/etc/SECRET/config.toml",
+    "networkd": "in use",
+    "netns": "SECRET-netns",
+    "journal": """\
+# 2025-01-01T00:00:00.000Z 1.0 ms, 1 command, woken by: SECRET0
+ip -n SECRET-netns route add table 539098368 192.168.188.0/24 dev office0 proto static
+#   refused: Cannot find device "office0"
+ip -6 route del table 539098368 fe80::/64 dev 'SECRET#' proto SECRET
+#   in doubt: SECRET (SECRET): "SECRET", fe80::5e:11ff:fe22:3344%SECRET 02:5e:11:22:33:44
+# SECRET
+SECRET 'SECRET
+""",
+    "/etc/resolv.conf": """\
+# SECRET
+search SECRET.example
+nameserver fe80::5e:11ff:fe22:3344%office0
+nameserver 127.0.0.53
+nameserver SECRET
+options SECRET
+""",
+    "/etc/netns/SECRET-netns/resolv.conf": "nameserver 192.168.188.1 # SECRET\n",
+    "/etc/iproute2/rt_tables": "254 main\n0x7 SECRET # SECRET\n78 105\nSECRET\n",
+    "/etc/iproute2/rt_tables.d/b-SECRET.conf": "8 SECRET\n",
+    "/etc/systemd/networkd.conf.d/a-SECRET.conf": "[SECRET]\nx=SECRET\n[Network]\nManageForeignRoutes=no\n",
+    "/usr/lib/systemd/networkd.conf.d/a-SECRET.conf": "[Network] # SECRET\nManageForeignRoutes=SECRET\n",
+    "SECRET": "SECRET",
+}
+
+
+def test_secrets_in_the_files_of_a_machine_are_replaced() -> None:
+    hidden = Redactor(replace(RECORDED, facts=FACTS), b"secret").redacted()
+    text = core_recording.dump(hidden)
+    assert not re.search("secret|office0|3344|5e:11|22:33:44", text, re.IGNORECASE)
+    facts = hidden.facts
+    netns = facts["netns"]
+    heading, command, refusal, *_ = facts["journal"].splitlines()
+    assert "# 2025-01-01T00:00:00.000Z 1.0 ms, 1 command, woken by: …" == heading
+    assert re.fullmatch(rf"ip -n {netns} route add table 539098368 192\.168\.\d+\.0/24 dev net3 proto static", command)
+    assert '#   refused: Cannot find device "net3"' == refusal
+    assert re.search(r"(?m)^nameserver fe80:[0-9a-f:]+%net3\nnameserver 127.0.0.53$", facts["/etc/resolv.conf"])
+    assert f"/etc/netns/{netns}/resolv.conf" in facts
+    assert re.fullmatch(r"254 main\n0x7 (name\d+)\n78 105\n\n", facts["/etc/iproute2/rt_tables"])
+    assert facts["/etc/iproute2/rt_tables.d/0002.conf"].split()[1] == facts["/etc/iproute2/rt_tables"].split()[3]
+    assert "[…]\n\n[Network]\nManageForeignRoutes=no\n" == facts["/etc/systemd/networkd.conf.d/0001.conf"]
+    assert "/usr/lib/systemd/networkd.conf.d/0001.conf" in facts
+
+
+def test_doctor_says_the_same_of_a_redacted_snapshot(tmp_path: Path) -> None:
+    """But for names and addresses: each check has the same findings."""
+    journal = FACTS["journal"].split("SECRET '")[0] * 6
+    recorded = replace(
+        RECORDED,
+        config=RECORDED.config.replace("172.16.0.0/12", "192.168.0.0/16"),
+        facts={**FACTS, "journal": journal, "/etc/iproute2/rt_tables": "254 main\n7 SECRET\n78 105\n7 twice\n"},
+    )
+    found = []
+    for each in (recorded, Redactor(recorded, b"x").redacted()):
+        path = tmp_path / "snapshot.json"
+        path.write_text(core_recording.dump(each))
+        found.append(doctor.of_snapshot(path, None))
+    assert [finding[:2] for finding in found[0]] == [finding[:2] for finding in found[1]]
+    assert {"failure", "warning"} <= {finding.level for finding in found[0]}
+    told = {finding.name: f"{finding.seen} {finding.remedy}" for finding in found[0]}
+    assert "6 times within the hour" in told["fight"]
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each text in a document."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from leaves(value[key], (*path, key))
+    elif isinstance(value, str):
+        yield path
+
+
+def test_a_secret_in_any_text_that_ip_prints_is_replaced() -> None:
+    document = machine()
+    planted = 0
+    for path in list(leaves(document["ip"])):
+        if path[-1] in ("local", "broadcast") and "addr_info" in path:
+            continue  # the kernel prints nothing but an address here
+        parent = document["ip"]
+        for key in path[:-1]:
+            parent = parent[key]
+        parent[path[-1]] = "dev secret0 secret1 'secret2' secret3/8 mtu" if len(path) == 1 else "se cret\x01/24%é#"
+        planted += 1
+    for link in document["ip"]["-json link show"]:
+        link["an attribute of next year"] = {"secret": ["secret"]}["secret"]
+    document["sysctls"] = {"ipv4/conf/secret/rp_filter": "secret"}
+    document["versions"] = {"kernel": "6.1.0-secret+", "ip": "ip utility, iproute2-6.1.0-secret, libbpf 1.1.0"}
+    found = printed(document)
+    recorded = replace(
+        RECORDED, outputs=found["ip"], sysctls=found["sysctls"], versions=found["versions"], config=found["config"]
+    )
+    hidden = Redactor(recorded, b"x").redacted()
+    assert planted > 200
+    assert not re.search("se ?cret", core_recording.dump(hidden))
+    assert {"kernel": "6.1.0", "ip": "ip utility, iproute2-6.1.0"} == hidden.versions
+
+
+def test_network_cards_keep_different_addresses_and_their_lab_can_use_them() -> None:
+    document = machine()
+    for number, link in enumerate(document["ip"]["-json link show"]):
+        link["address"] = f"02:5e:11:22:33:{number:02x}" if number else "00:00:00:00:00:00"
+    hidden = Redactor(replace(RECORDED, outputs=printed(document)["ip"]), b"x").redacted()
+    addresses = [link["address"] for link in json.loads(hidden.outputs["-json link show"])]
+    assert "00:00:00:00:00:00" == addresses[0]
+    assert 3 == len(set(addresses[1:]))
+    assert all(re.fullmatch("02(:[0-9a-f]{2}){5}", address) and "5e" not in address for address in addresses[1:])
+
+
+@pytest.mark.parametrize("prefix", ["64:ff9b::", "::ffff:", "::"])
+def test_an_ipv4_address_inside_an_ipv6_address_is_renamed(prefix: str) -> None:
+    found = {Redactor(RECORDED, bytes([number])).address(f"{prefix}203.0.113.9") for number in range(32)}
+    assert len(found) > 24
+    assert all(ip_address(each) in ip_network("::/8") or each.startswith(prefix) for each in found)
 
 
 def test_another_secret_gives_other_addresses_and_the_same_one_the_same() -> None:

@@ -1,0 +1,92 @@
+"""Rebuilds the addresses of the links, and those of the routers at the far ends of cables."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address, ip_interface
+
+from fz_iproute.lab.devices import Device
+from fz_iproute.lab.printed import Found, Lost, Printed, command
+from fz_iproute.mirror.model import Command, Link
+from fz_iproute.mirror.parse import Document
+from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import is_word
+
+
+def addresses(printed: Printed, links: Mapping[str, Link]) -> Found:
+    """Exactly the recorded ones. The kernel's own of the loopback device go first."""
+    for family in FAMILIES:
+        yield Command.of(family, ("address", "flush", "dev", "lo"))
+    for document in printed.addresses:
+        link = links.get(document.get("ifname", ""))
+        if link is None:
+            continue  # reported as a link
+        found = document.get("addr_info", ())
+        yield from (_address(address, link) for address in found if address.get("family") == "inet")
+        # The kernel puts the latest in front.
+        yield from (_address(address, link) for address in reversed(found) if address.get("family") == "inet6")
+
+
+def _address(address: Document, link: Link) -> Command | Lost:
+    family: Family = "inet" if address["family"] == "inet" else "inet6"
+    local, length = address.get("local", ""), address.get("prefixlen")
+    what = f"address {local}/{length} dev {link.name}"
+    if link.word is None:
+        return Lost(what, "its link cannot be named")
+    words = [f"{local}/{length}"]
+    if "address" in address:
+        words = [str(local), "peer", f"{address['address']}/{length}"]
+    words += ["dev", link.word]
+    for option in ("broadcast", "scope", "metric"):
+        if option in address:
+            words += [option, str(address[option])]
+    words += [flag for flag in ("noprefixroute", "mngtmpaddr", "home") if address.get(flag) is True]
+    if address.get("deprecated") is True:
+        words += ["preferred_lft", "0"]
+    if family == "inet6":
+        words.append("nodad")
+    label = str(address.get("label", link.name))
+    if label.startswith(f"{link.word}:"):  # no other one is accepted
+        words += ["label", label]
+    return command(what, family, ("address", "add", *words))
+
+
+def missing_sources(printed: Printed) -> list[str]:
+    """IPv4 source addresses of routes that no link has any more. Each stale copy has one.
+
+    The kernel accepts such a route only while the address exists. From an IPv6 route it would have taken the source.
+    """
+    there = {address.get("local") for document in printed.addresses for address in document.get("addr_info", ())}
+    wanted = (
+        rest.get("prefsrc")
+        for (family, _), listing in printed.routes.items()
+        if family == "inet"
+        for _, rest in listing
+    )
+    return [source for source in dict.fromkeys(wanted) if source and source not in there and is_word(source)]
+
+
+def routers(printed: Printed, wanted: Sequence[Device]) -> list[Command]:
+    """In FAR: the addresses of the gateways that routes name, each at the cable that leads there. They answer pings."""
+    cables = {device.name: device for device in wanted if device.kind == "veth" and not device.peer}
+    networks = defaultdict(list)
+    for document in printed.addresses:
+        for address in document.get("addr_info", ()):
+            try:
+                networks[document.get("ifname")].append(ip_interface(f"{address['local']}/{address['prefixlen']}"))
+            except (KeyError, ValueError):
+                continue
+    found: dict[Command, None] = {}
+    paths = [*printed.nexthops, *(rest for listing in printed.routes.values() for _, rest in listing)]
+    for hop in (hop for path in paths for hop in (path, *path.get("nexthops", ()))):
+        cable = cables.get(hop.get("dev", ""))
+        if cable and "gateway" in hop:
+            try:
+                router = ip_address(hop["gateway"])
+            except ValueError:
+                continue
+            for near in networks[cable.name]:
+                if router in near.network and router != near.ip:
+                    far = f"{router}/{near.network.prefixlen}"
+                    words = ("address", "add", far, *(["nodad"] if router.version == 6 else []), "dev", cable.far_end)
+                    found[Command.of("inet" if router.version == 4 else "inet6", words)] = None
+    return list(found)

@@ -1,0 +1,147 @@
+"""Rebuilds the links: network cards as cables to another namespace, bridges, and tunnels."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from fz_iproute.lab.printed import Lost, is_name
+from fz_iproute.mirror.model import Command, Link
+from fz_iproute.mirror.parse import Document
+
+# The network namespace that holds the far ends of all cables.
+FAR = "neighbour"
+
+
+class Device(NamedTuple):
+    """A link to be made. A cable without a recorded `peer` ends in the namespace FAR."""
+
+    name: str
+    ifindex: int
+    kind: str  # loopback, veth, tun, bridge
+    up: bool
+    carrier: bool
+    peer: str
+    master: str
+    options: tuple[tuple[str, str], ...]  # of `ip link set`
+
+    @property
+    def far_end(self) -> str:
+        """The name of the anonymous other end of a cable."""
+        return f"far{self.ifindex}"
+
+
+def devices(documents: Iterable[Document]) -> tuple[list[Device], list[Lost]]:
+    """The links to be made, and those that cannot exist."""
+    found: dict[str, Document] = {}
+    indexes: set[int] = set()
+    lost = []
+    for document in filter(None, documents):
+        name, index = document["ifname"], document["ifindex"]
+        if not is_name(name):
+            lost.append(Lost(f"link {name!r}", "no link can have this name"))
+        elif not isinstance(index, int) or not 0 < index < 2**31 or index in indexes or (index == 1) != (name == "lo"):
+            lost.append(Lost(f"link {name}", f"its index, {index!r}, is taken or impossible"))
+        elif name in found:
+            lost.append(Lost(f"link {name}", "another link has the same name"))
+        else:
+            found[name] = document
+            indexes.add(index)
+    masters = {document.get("master") for document in found.values()}
+    return [_device(document, found, masters) for document in found.values()], lost
+
+
+def _device(document: Document, others: Mapping[str, Document], masters: set[object]) -> Device:
+    name, flags = document["ifname"], document["flags"]
+    if name == "lo":
+        kind = "loopback"
+    elif document["link_type"] != "ether":
+        kind = "tun"
+    else:
+        kind = "bridge" if name in masters else "veth"
+    master = document.get("master", "")
+    return Device(
+        name=name,
+        ifindex=document["ifindex"],
+        kind=kind,
+        up="UP" in flags,
+        carrier="LOWER_UP" in flags,
+        peer=_peer(document, others, masters) if kind == "veth" else "",
+        master=master if master in others else "",
+        options=tuple(_options(document, kind)),
+    )
+
+
+def _peer(document: Document, others: Mapping[str, Document], masters: set[object]) -> str:
+    """The other end of a cable. Both ends name each other; a VLAN names its device, which does not name the VLAN."""
+    name, peer = document["ifname"], document.get("link", "")
+    if peer == name or peer in masters or peer not in others:
+        return ""
+    other = others[peer]
+    return str(peer) if other.get("link") == name and other["link_type"] == "ether" else ""
+
+
+def _options(document: Document, kind: str) -> Iterator[tuple[str, str]]:
+    if kind == "loopback":
+        return
+    if isinstance(mtu := document.get("mtu"), int):
+        yield ("mtu", str(mtu))
+    if "MULTICAST" not in document["flags"]:
+        yield ("multicast", "off")
+    if kind != "tun":
+        if "NOARP" in document["flags"]:
+            yield ("arp", "off")
+        if _ETHERNET.fullmatch(address := str(document.get("address"))) and address != _NO_ADDRESS:
+            yield ("address", address)
+
+
+_ETHERNET = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_NO_ADDRESS = "00:00:00:00:00:00"  # as a redacted snapshot may say
+
+
+def cables_and_bridges(wanted: Sequence[Device], numbered: bool) -> Iterator[tuple[Device, Command]]:
+    """How each is made; of a pair, the first makes both. `numbered`: with its index."""
+    made: set[str] = set()
+    by_name = {device.name: device for device in wanted}
+    for device in wanted:
+        if device.name in made or device.kind not in ("veth", "bridge"):
+            continue
+        words = ["link", "add", "name", device.name, *_index(device, numbered), "type", device.kind]
+        if peer := by_name.get(device.peer):
+            words += ["peer", "name", peer.name, *_index(peer, numbered)]
+            made.add(peer.name)
+        elif device.kind == "veth":
+            words += ["peer", "name", device.far_end, "netns", FAR]
+        yield device, Command.of("inet", words)
+
+
+def _index(device: Device, numbered: bool) -> tuple[str, ...]:
+    return ("index", str(device.ifindex)) if numbered else ()
+
+
+def stand_in(tunnel: Device) -> Device:
+    """A cable for a tunnel that cannot be made. Like a tunnel, it uses no ARP."""
+    return tunnel._replace(kind="veth", options=(*tunnel.options, ("arp", "off")))
+
+
+def link_states(wanted: Sequence[Device], links: Mapping[str, Link]) -> Iterator[Command]:
+    """Their options, bridges and administrative states; `links` are those that exist by now.
+
+    Each option has its own command, so that a refused one does not stop the others.
+    """
+    here = [(device, word) for device in wanted if device.name in links and (word := links[device.name].word)]
+    for device, word in here:
+        for option in device.options:
+            yield Command.of("inet", ("link", "set", "dev", word, *option))
+    for device, word in here:
+        if device.master in links and (master := links[device.master].word):
+            yield Command.of("inet", ("link", "set", "dev", word, "master", master))
+    for device, word in here:
+        if device.up:
+            yield Command.of("inet", ("link", "set", "dev", word, "up"))
+
+
+def far_states(wanted: Sequence[Device]) -> Iterator[Command]:
+    """In FAR: a cable has a carrier if its other end is up."""
+    for device in wanted:
+        if device.kind == "veth" and not device.peer and device.carrier:
+            yield Command.of("inet", ("link", "set", "dev", device.far_end, "up"))

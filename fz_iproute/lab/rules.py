@@ -1,0 +1,25 @@
+"""Rebuilds the rules."""
+
+from fz_iproute.lab.printed import Found, Printed, command, number_of
+from fz_iproute.mirror import parse
+from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.prefix import FAMILIES
+
+
+def rules(printed: Printed) -> Found:
+    """Delete the rules of a new namespace, then add the recorded ones in their order."""
+    for family in FAMILIES:
+        found = parse.rules(printed.rules.get(family, ()), family)
+        if found:
+            for priority in (0, 32766, 32767) if family == "inet" else (0, 32766):
+                yield Command.of(family, ("rule", "del", "priority", str(priority)))
+        for rule in found:
+            words = list(rule.words)
+            if rule.mark:
+                # Without a mask, the mark 0 fits every packet.
+                words[words.index("fwmark") + 1] = f"{rule.mark.value:#x}/{rule.mark.mask:#x}"
+            if rule.protocol not in ("", "unspec"):
+                words += ["protocol", number_of(rule.protocol)]
+            what = f"rule {rule.priority}: {rule}"
+            line = ("rule", "add", "priority", str(rule.priority), *words)
+            yield command(what, family, line, devices=(rule.iif, rule.oif))

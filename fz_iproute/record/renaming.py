@@ -1,0 +1,111 @@
+"""Gives names and addresses new ones, the same each time; nobody without the secret can tell the old ones.
+
+Addresses are renamed bit by bit, so that every prefix keeps its members (as in Xu et al., "Prefix-Preserving IP
+Address Anonymization", 2002). Prefixes that have a meaning, private ones for example, keep it.
+"""
+
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
+
+from fz_iproute.mirror.parse import Document
+from fz_iproute.mirror.prefix import Family, Prefix
+
+# Their addresses mean the same on every machine.
+_FROZEN = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/127", "ff00::/8"]
+# Their addresses stay inside. The last two hold an IPv4 address.
+_CLOSED = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "240.0.0.0/4"]
+_CLOSED += ["2000::/3", "fd00::/8", "fc00::/7", "fe80::/10", "fe80::/64", "::/8", "::ffff:0:0/96", "64:ff9b::/96"]
+
+_BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
+_HARDWARE = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,}", re.ASCII)
+
+
+class Names:
+    """New names: `net1` for an interface, `name1` for anything else."""
+
+    def __init__(self, kept: Iterable[str], interfaces: Iterable[str]) -> None:
+        self.known = {name: name for name in kept}
+        self._hardware: dict[str, str] = {}
+        for number, name in enumerate(name for name in dict.fromkeys(interfaces) if name not in self.known):
+            self.known[name] = f"net{number + 1}"
+
+    def new(self, name: str) -> str:
+        """The new name; an empty one stays."""
+        return self.known.setdefault(name, f"name{len(self.known)}") if name else name
+
+    def hardware(self, text: str) -> str | None:
+        """A locally administered address for one of a network card; None if it is something else."""
+        if not _HARDWARE.fullmatch(text):
+            return None
+        octets = bytes.fromhex(text.replace(":", ""))
+        if set(octets) in ({0x00}, {0xFF}):
+            return text  # nobody's and everybody's
+        number = len(self._hardware) + 1
+        new = b"\x02" + number.to_bytes(len(octets) - 1, "big")
+        return self._hardware.setdefault(text, new.hex(":"))
+
+
+class Addresses:
+    """New addresses. The first and the last of each network in `documents` stay that: they are anycast and broadcast.
+
+    `documents` are what `ip address show` prints.
+    """
+
+    def __init__(self, secret: bytes, documents: Iterable[Document]) -> None:
+        self._secret = secret
+        self._flips: dict[tuple[Family, int, int], bool] = {}
+        self._frozen = [Prefix.parse(text) for text in _FROZEN]
+        self._marked = [*self._frozen, *(Prefix.parse(text) for text in _CLOSED)]
+        self._ends: set[tuple[Family, int, int]] = set()
+        for document in documents:
+            for address in document.get("addr_info", ()):
+                for host in {address.get("local"), address.get("address")} - {None}:  # the latter is a peer's
+                    self._note_ends(f"{host}/{address['prefixlen']}")
+
+    def _note_ends(self, text: str) -> None:
+        network = ip_network(text, strict=False)
+        family: Family = "inet" if network.version == 4 else "inet6"
+        bits = _BITS[family]
+        for end in (int(network.network_address), int(network.broadcast_address)):
+            self._ends.update((family, end >> (bits - place), place) for place in range(network.prefixlen, bits))
+
+    def prefix(self, prefix: Prefix) -> Prefix:
+        """The new prefix; its length stays."""
+        family, address, length = prefix
+        found = 0
+        for place in range(length):
+            bit = address >> (_BITS[family] - 1 - place) & 1
+            found = found << 1 | bit ^ self._flip(family, address >> (_BITS[family] - place), place)
+        return Prefix(family, found << (_BITS[family] - length), length)
+
+    def new(self, text: str) -> str | None:
+        """The new address or prefix; None if the text is neither."""
+        host, slash, length = text.partition("/")
+        try:
+            parsed = ip_address(host)
+        except ValueError:
+            return None
+        family: Family = "inet" if parsed.version == 4 else "inet6"
+        bits = _BITS[family]
+        if slash and not (length.isascii() and length.isdecimal() and int(length) <= bits):
+            return None
+        # A network keeps its zeros; of an address inside one, all bits are renamed.
+        is_network = slash and not int(parsed) & ((1 << bits - int(length)) - 1)
+        new = self.prefix(Prefix(family, int(parsed), int(length) if is_network else bits))
+        return f"{ip_address(new.address.to_bytes(bits // 8, 'big'))}{slash}{length}"
+
+    def _flip(self, family: Family, head: int, length: int) -> bool:
+        """Whether the bit that follows these first bits changes."""
+        key = family, head, length
+        if key not in self._flips:
+            node = Prefix(family, head << (_BITS[family] - length), length)
+            bound = (
+                key in self._ends
+                or any(prefix.covers(node) for prefix in self._frozen)
+                or any(prefix.length > length and node.covers(prefix) for prefix in self._marked)
+            )
+            seed = self._secret + f"{family} {head:x} {length}".encode()
+            self._flips[key] = not bound and bool(sha256(seed).digest()[0] & 1)
+        return self._flips[key]
