@@ -1,4 +1,4 @@
-"""A lab is like the machine that its snapshot was taken of, and leaves nothing behind."""
+"""A lab answers like the machine of its snapshot, and leaves nothing behind."""
 
 import json
 import os
@@ -38,7 +38,7 @@ from tests.user_ids import need_user_ids
 PROGRAM = [sys.executable, "-m", "fz_iproute"]
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 
-# Many answers from one start of Python, which is what takes the time.
+# One start of Python for many answers, because the start takes most of the time.
 ASK = """
 import sys
 from fz_iproute.cli import main
@@ -53,17 +53,17 @@ def lab(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def answers(*words: str) -> str:
-    """What plan and status say, with these options."""
+    """What plan and status print with these options."""
     return run(sys.executable, "-c", ASK, *words, env=ENVIRONMENT, cwd=PROJECT).stdout
 
 
 def not_rebuilt(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What the lab says that it lacks."""
+    """The lines in which the lab says what it could not rebuild."""
     return [line for line in done.stderr.splitlines() if line.startswith("warning: not rebuilt: ")]
 
 
 def assert_alike(namespace: Namespace, folder: Path, config: str = "") -> None:
-    """The machine, its snapshot and the lab give the same answers, and the lab's own snapshot says the same."""
+    """The machine, its snapshot and the lab give the same answers, and so does a snapshot of the lab."""
     file, again = folder / "snapshot.json", folder / "again.json"
     file.write_text(namespace.fz("snapshot", config=config))
     expected = answers("--netns", namespace.name, "-c", str(namespace.config(config)))
@@ -78,7 +78,7 @@ def assert_alike(namespace: Namespace, folder: Path, config: str = "") -> None:
 
 
 def ways(snapshot: Path) -> list[str]:
-    """What explain says of a hundred addresses; that a snapshot says what its machine does is tested elsewhere."""
+    """What explain says about a hundred addresses. Other tests compare a snapshot with its machine."""
     recorded = load_recording(snapshot)
     config, source = core_config.parse(recorded.config, "config"), RecordedIp(recorded)
     questions = [app_explain.Question(address) for address in addresses()]
@@ -93,7 +93,7 @@ def answers_of(snapshot: Path) -> str:
 
 
 def assert_same_recorded(machine: dict[str, Any], rebuilt: dict[str, Any]) -> None:
-    """All that was recorded, but for what the other ends of cables and lifetimes make of it."""
+    """Both hold the same, except for lifetimes and what depends on the other end of a cable."""
     assert machine["ip"].keys() == rebuilt["ip"].keys()
     assert machine["config"] == rebuilt["config"]
     for key in machine["ip"]:
@@ -124,7 +124,7 @@ def _flags(flags: list[str]) -> list[str]:
 
 def _addresses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     passing = ("valid_life_time", "preferred_life_time", "nodad", "tentative", "dynamic", "stable-privacy")
-    passing += ("protocol",)  # who has made it, which iproute2 6.15 shows
+    passing += ("protocol",)  # of who made it; since iproute2 6.15
     return [{name: value for name, value in address.items() if name not in passing} for address in found]
 
 
@@ -158,7 +158,7 @@ terrain_routes = ["100.64.0.0/11", "fd00:2021:1111::/48"]
 
 
 def odd_links(machine: Machine) -> str:
-    """A bridge with a member, a pair of ends that are both here, links that are down or have no carrier or no IPv6."""
+    """A bridge with a member, a cable with both ends here, links that are down, without carrier or without IPv6."""
     machine.bridge("br0", "10.5.0.1/24")
     machine.veth("member0")
     machine.ip("link", "set", "dev", "member0", "master", "br0")
@@ -296,23 +296,12 @@ def test_tables_of_any_content_are_rebuilt(data: st.DataObject, land: Namespace,
 
 @pytest.fixture(scope="module")
 def zoo(long_lived: Callable[[], Namespace]) -> Namespace:
-    """Links of every odd name that can stand in one namespace, each with networks and routes."""
+    """Links with all odd names, each with addresses, routes and a rule."""
     namespace = long_lived()
     namespace.ip("link", "add", "name", "plain", "type", "bridge")
     for number, name in enumerate(NAMES, 1):
-        namespace.ip(
-            "link",
-            "add",
-            "name",
-            f"v{number}",
-            "index",
-            str(100 + number),
-            "type",
-            "veth",
-            "peer",
-            "name",
-            f"p{number}",
-        )
+        cable = f"name v{number} index {100 + number} type veth peer name p{number}"
+        namespace.ip("link", "add", *cable.split())
         namespace.ip("link", "set", "dev", f"v{number}", "name", name)
         for device in (f"if{100 + number}", f"p{number}"):
             namespace.ip("link", "set", "dev", device, "up")
@@ -328,8 +317,8 @@ def test_links_of_any_name_are_rebuilt(zoo: Namespace, tmp_path: Path) -> None:
     assert_alike(zoo, tmp_path)
 
 
-def test_without_a_snapshot_it_is_a_laptop_under_a_full_tunnel() -> None:
-    """The story of the demo: the tunnel swallows the LAN, and a sync brings it back."""
+def test_without_a_snapshot_the_lab_is_a_laptop_under_a_full_tunnel() -> None:
+    """The LAN answers only after a sync."""
     program = " ".join(PROGRAM)
     ping = "ping -c1 -W1 192.168.188.1 >/dev/null; echo $?"
     script = (
@@ -371,7 +360,7 @@ def test_options_of_the_command_are_its_own() -> None:
 
 
 def inhabitants(namespace: str) -> list[str]:
-    """The processes that are in this network namespace, such as net:[4026531840]."""
+    """The processes in this network namespace, such as net:[4026531840]."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -383,20 +372,20 @@ def inhabitants(namespace: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_nothing_outlives_it(number: signal.Signals) -> None:
+def test_no_process_outlives_the_lab(number: signal.Signals) -> None:
     script = "setsid sh -c 'trap \"\" TERM HUP INT; while :; do sleep 1; done' & readlink /proc/self/ns/net; wait"
     with subprocess.Popen(
         [*PROGRAM, "lab", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=PROJECT
     ) as running:
         assert running.stdout
         namespace = running.stdout.readline().strip()
-        wait_until(lambda: len(inhabitants(namespace)) >= 3, "everybody is there")
+        wait_until(lambda: len(inhabitants(namespace)) >= 3, "all processes are there")
         running.send_signal(number)
         assert running.wait() in (-number, 128 + number)
         wait_until(lambda: inhabitants(namespace) == [], "they are gone")
 
 
-def test_an_interrupt_is_for_the_command() -> None:
+def test_the_command_decides_what_an_interrupt_does() -> None:
     script = "trap 'exit 5' INT; echo ready; while :; do sleep 0.1; done"
     with subprocess.Popen(
         [*PROGRAM, "lab", "--", "sh", "-c", script],
@@ -408,9 +397,7 @@ def test_an_interrupt_is_for_the_command() -> None:
         assert 5 == running.wait()
 
 
-def test_the_machine_itself_is_not_touched(machine: Machine) -> None:
-    """Nobody else is at work in this one, so that whatever changes is the lab's doing."""
-
+def test_a_lab_does_not_change_its_machine(machine: Machine) -> None:
     def there() -> list[str]:
         said = [machine.ip("-o", *what.split()) for what in ("link", "address", "rule", "route", "-6 route")]
         return [*said, machine.exec("cat", "/proc/sys/net/ipv4/conf/all/promote_secondaries").stdout]
@@ -431,11 +418,11 @@ def test_an_ordinary_user_has_a_lab_too() -> None:
     done = run(*argv, check=False, env=ENVIRONMENT, cwd=PROJECT)
     assert 9 == done.returncode, done.stderr
     assert "default dev tun-firezone" in done.stdout
-    # /dev/net/tun may be root's alone.
+    # Only root may be allowed to open /dev/net/tun.
     assert not_rebuilt(done) in ([], [line for line in not_rebuilt(done) if "a cable replaces it" in line][:1])
 
 
-def test_where_there_are_no_namespaces_it_says_so() -> None:
+def test_without_namespaces_the_lab_ends_with_one_line() -> None:
     inside = 'echo 0 >/proc/sys/user/max_net_namespaces && exec "$@"'
     argv = ["unshare", "--user", "--map-root-user", "sh", "-c", inside, "sh", *PROGRAM, "lab", "--", "true"]
     done = run(*argv, check=False, env=ENVIRONMENT, cwd=PROJECT)
@@ -443,11 +430,11 @@ def test_where_there_are_no_namespaces_it_says_so() -> None:
     assert "user namespaces" in done.stderr
 
 
-# Snapshots that nobody should trust
+# Hostile snapshots
 
 
 def recorded(machine: Machine, folder: Path) -> Callable[..., Path]:
-    """Writes snapshots in which answers have been changed."""
+    """Writes snapshots with changed answers."""
     document = json.loads(machine.fz("snapshot"))
 
     def write(changes: dict[str, Any], **parts: Any) -> Path:
@@ -459,7 +446,7 @@ def recorded(machine: Machine, folder: Path) -> Callable[..., Path]:
     return write
 
 
-def test_hostile_snapshots_inject_nothing_and_hinder_nobody(machine: Machine, tmp_path: Path) -> None:
+def test_a_hostile_snapshot_runs_no_command_of_its_own(machine: Machine, tmp_path: Path) -> None:
     write = recorded(machine, tmp_path)
     cable = {"link_type": "ether", "flags": ["UP"], "mtu": 1500}
     names = ["a b", "../x", "x\nlink del lo", "all", "", "16-bytes-are-too", "x%d", "nul\0", "\ud800", "a\u00a0"]
@@ -492,10 +479,7 @@ def test_hostile_snapshots_inject_nothing_and_hinder_nobody(machine: Machine, tm
         {
             "-json link show": links,
             "-json address show": [
-                {
-                    "ifname": "good0",
-                    "addr_info": [{"family": "inet", "local": "10.9.0.1/8\nlink set lo down", "prefixlen": 8}],
-                }
+                {"ifname": "good0", "addr_info": [{"family": "inet", "local": "10.9.0.1/8\nlink", "prefixlen": 8}]}
             ],
             "-json nexthop show": [
                 {"id": "1\nlink set lo down", "dev": "good0"},
@@ -535,7 +519,7 @@ def test_hostile_snapshots_inject_nothing_and_hinder_nobody(machine: Machine, tm
     ],
     ids=lambda document: document[:30] + document[-30:] if len(document) > 60 else document,
 )  # fmt: skip
-def test_what_is_no_snapshot_ends_in_one_line(document: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_snapshot_is_refused_in_one_line(document: str, tmp_path: Path) -> None:
     file = tmp_path / "snapshot.json"
     file.write_text(document)
     done = lab("--snapshot", str(file), "--", "echo", "never")
@@ -544,16 +528,8 @@ def test_what_is_no_snapshot_ends_in_one_line(document: str, tmp_path: Path) -> 
 
 def test_a_hundred_thousand_routes_are_rebuilt(machine: Machine, tmp_path: Path) -> None:
     write = recorded(machine, tmp_path)
-    many = [
-        {
-            "dst": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}",
-            "dev": LAN,
-            "protocol": "static",
-            "scope": "link",
-            "flags": [],
-        }
-        for n in range(100_000)
-    ]
+    route = {"dev": LAN, "protocol": "static", "scope": "link", "flags": []}
+    many = [{"dst": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", **route} for n in range(100_000)]
     file = write({f"-json -4 route show table {MIRROR}": many})
     done = lab("--snapshot", str(file), "--", "sh", "-c", f"ip route show table {MIRROR} | wc -l")
     assert (0, "100000\n", []) == (done.returncode, done.stdout, not_rebuilt(done))

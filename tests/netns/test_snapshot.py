@@ -1,4 +1,4 @@
-"""A snapshot gives the answers of the machine it was taken of: to anybody, anywhere, and redacted by other names."""
+"""A snapshot gives the same answers as its machine, anywhere and to any user; a redacted one with other names."""
 
 import io
 import json
@@ -26,7 +26,7 @@ ASKED = addresses()
 
 
 def furnish_a_laptop(machine: Machine) -> None:
-    """All verdicts there are: in step, missing, changed, stale, skipped."""
+    """Routes with every verdict: in step, missing, changed, stale, skipped."""
     machine.fz("sync")
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     machine.ip("addr", "add", "192.168.188.77/24", "brd", "+", "dev", LAN, "metric", "600")
@@ -49,7 +49,7 @@ def furnish_tiers(machine: Machine) -> None:
 
 
 def furnish_without_vpn(machine: Machine) -> None:
-    """No rule and no table but those of the kernel."""
+    """Only the rules and tables of the kernel."""
     for option in ("", "-6 "):
         machine.batch([f"{option}rule del pref 32765", f"{option}route flush table {MIRROR}"])
     machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link", f"-6 route add fd07::/64 dev {LAN}"])
@@ -97,7 +97,7 @@ def furnish_a_terrain(machine: Machine) -> None:
 
 
 def furnish_with_numbers_only(machine: Machine) -> None:
-    """Routes of nexthop objects without the path."""
+    """`ip` shows the nexthop objects of routes without their paths."""
     furnish_a_terrain(machine)
     machine.sysctl("net.ipv4.nexthop_compat_mode", 0)
 
@@ -121,7 +121,7 @@ def furnish_odd_names(machine: Machine) -> None:
 
 
 def furnish_addresses(machine: Machine) -> None:
-    """Of every kind that leaves something of its own in the table local."""
+    """One address of every kind that has its own effect on the table local."""
     machine.sysctl("net.ipv6.conf.all.forwarding", 1)  # with subnet-router anycast addresses
     for device in ("v0", "v1", "v2", "v3"):
         machine.veth(device)
@@ -181,7 +181,7 @@ multicast = true
 
 
 class Scenario(NamedTuple):
-    """A machine, what `sync` is run with beforehand, what happens then, and what the answers are asked with."""
+    """How the machine is made, its configuration, whether `sync` runs, and what happens after that."""
 
     furnish: Callable[[Machine], None]
     config: str = ""
@@ -222,14 +222,14 @@ def elsewhere(long_lived: Callable[[], Namespace]) -> Namespace:
 
 @pytest.fixture
 def open_path() -> Iterator[Path]:
-    """A folder that anybody may look into."""
+    """A folder that every user may read."""
     with tempfile.TemporaryDirectory(prefix="fz-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
 def printed_by(*argv: str) -> str:
-    """What the program prints, in this process."""
+    """What the program prints; it runs in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = cli.main(argv)
@@ -281,7 +281,7 @@ def test_the_answers_are_those_of_the_machine(
 
 
 def words(value: Any) -> Any:
-    """Text without the width of its columns."""
+    """Text split into words: the width of columns does not count."""
     if isinstance(value, dict):
         return {key: words(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -290,13 +290,13 @@ def words(value: Any) -> Any:
 
 
 class Renaming:
-    """What is said about a machine, said about the one that the redacted snapshot shows."""
+    """Turns an answer about the machine into the answer about its redacted snapshot."""
 
     def __init__(self, redactor: Redactor, machine: Namespace) -> None:
         self._redactor = redactor
         self._known: dict[tuple[str, str], str] = {}
         self._names = {TUNNEL: TUNNEL, "lo": "lo", **redactor.names}
-        # What no line of a batch could name has an ordinary name now.
+        # A device whose name no batch line can hold has an ordinary name in the redacted snapshot.
         for link in machine.ip_json("link"):
             self._names.setdefault(f"if{link['ifindex']}", self._names[link["ifname"]])
 
@@ -323,7 +323,7 @@ class Renaming:
             return word
         new = self._names.get(word)
         start, core, end = "", word, ""
-        # A name may end in a sign of punctuation, an address in a colon.
+        # A name may end in a punctuation mark, and an address in a colon.
         for form in (r"([(]?)(.*?)([,;)]*)", r"([(]?)(.*?)([,;:)]*)"):
             if not new:
                 ((start, core, end),) = re.findall(f"^{form}$", word)
@@ -333,12 +333,14 @@ class Renaming:
 
 
 WITH_NAMES = """#!/bin/sh
-# As on a machine whose administrator has named the tables, and a protocol.
+# Runs ip as on a machine whose administrator has named tables.
 exec unshare -m sh -c 'mount --bind "$0" /etc/iproute2/rt_tables && exec "$@"' '{names}' '{ip}' "$@"
 """
 
 
-def test_rules_whose_tables_have_names(machine: Machine, elsewhere: Namespace, open_path: Path) -> None:
+def test_a_snapshot_holds_numbers_where_the_machine_has_names_of_tables(
+    machine: Machine, elsewhere: Namespace, open_path: Path
+) -> None:
     if not Path("/etc/iproute2/rt_tables").exists():
         pytest.skip("NO NAMES OF TABLES: this machine has no /etc/iproute2/rt_tables")
     (open_path / "names").write_text(f"254 main\n255 local\n253 default\n77 secret-office\n{MIRROR} firezone\n78 105\n")
@@ -370,7 +372,7 @@ def test_rules_whose_tables_have_names(machine: Machine, elsewhere: Namespace, o
 
 
 @pytest.mark.parametrize("name", ["\udcff\udcfe", "\x01", "\x1b[31m", "#x", "a\u2028b"], ids=ascii)
-def test_names_that_are_no_text(name: str, machine: Machine, tmp_path: Path) -> None:
+def test_a_device_name_that_is_no_text_is_answered_and_redacted(name: str, machine: Machine, tmp_path: Path) -> None:
     furnish_a_device(machine, name)
     path, redacted = tmp_path / "snapshot", tmp_path / "redacted"
     machine.fz("snapshot", "-o", str(path))
@@ -385,8 +387,7 @@ def test_names_that_are_no_text(name: str, machine: Machine, tmp_path: Path) -> 
     assert json.dumps(name)[1:-1] not in redacted.read_text()
 
 
-def test_who_has_named_something_is_not_told_by_a_redacted_snapshot(machine: Machine) -> None:
-    """Whatever `ip` shows of a link and its rules that a person may have chosen."""
+def test_a_redacted_snapshot_holds_no_text_that_a_person_chose(machine: Machine) -> None:
     machine.ip("link", "set", "dev", LAN, "alias", "secret-alias")
     machine.ip("link", "property", "add", "dev", LAN, "altname", "secret-altname")
     machine.ip("addr", "add", "10.5.0.5/24", "dev", LAN, "label", f"{LAN}:sec")
@@ -404,7 +405,7 @@ def test_who_has_named_something_is_not_told_by_a_redacted_snapshot(machine: Mac
     assert [] == [word for word in told if word in hidden]
 
 
-def test_who_asks_is_nobody_on_another_machine(machine: Machine, tmp_path: Path) -> None:
+def test_a_rule_for_a_user_is_in_doubt_in_a_snapshot(machine: Machine, tmp_path: Path) -> None:
     machine.batch([f"rule add pref 50 uidrange {os.getuid()}-{os.getuid()} prohibit"])
     path = tmp_path / "snapshot"
     machine.fz("snapshot", "-o", str(path))
@@ -418,23 +419,19 @@ def test_who_asks_is_nobody_on_another_machine(machine: Machine, tmp_path: Path)
 # Where it is written
 
 
-def test_a_snapshot_is_for_its_owner_alone(machine: Machine, tmp_path: Path) -> None:
-    path = tmp_path / "snapshot"
-    path.write_text("another")
-    path.chmod(0o644)
-    machine.fz("snapshot", "-o", str(path))
-    assert 0o600 == path.stat().st_mode & 0o777
-    assert 1 == json.loads(path.read_text())["schema"]
-
-
-def test_a_link_stays_a_link(machine: Machine, tmp_path: Path) -> None:
-    path, link = tmp_path / "snapshot", tmp_path / "link"
+def test_only_the_owner_may_read_a_snapshot_and_a_symbolic_link_stays(machine: Machine, tmp_path: Path) -> None:
+    old, path, link = tmp_path / "old", tmp_path / "new", tmp_path / "link"
+    old.write_text("another")
+    old.chmod(0o644)
     link.symlink_to(path)
-    machine.fz("snapshot", "-o", str(link))
-    assert (0o600, path) == (path.stat().st_mode & 0o777, link.readlink())
+    for target, written in ((old, old), (link, path)):
+        machine.fz("snapshot", "-o", str(target))
+        assert 0o600 == written.stat().st_mode & 0o777
+        assert 1 == json.loads(written.read_text())["schema"]
+    assert path == link.readlink()
 
 
-def test_what_is_no_file_is_written_to(machine: Machine) -> None:
+def test_a_snapshot_can_be_written_to_a_pipe(machine: Machine) -> None:
     assert 1 == json.loads(machine.fz("snapshot", "-o", "/proc/self/fd/1"))["schema"]
     piped = run("sh", "-c", '"$@" | cat', "sh", *machine.fz_argv("snapshot", "-o", "/dev/stdout"))
     assert 1 == json.loads(piped.stdout)["schema"]
@@ -450,7 +447,7 @@ cat "$0/snapshot"
 """
 
 
-def test_on_a_full_disk_the_last_snapshot_stays(machine: Machine, tmp_path: Path) -> None:
+def test_on_a_full_disk_the_former_snapshot_stays(machine: Machine, tmp_path: Path) -> None:
     words = machine.fz_argv("snapshot", "-o", str(tmp_path / "snapshot"))
     done = run("unshare", "-m", "sh", "-c", FULL, str(tmp_path), *words, **machine.fz_options())
     assert ["2", "snapshot", "good"] == done.stdout.splitlines()
@@ -461,7 +458,7 @@ def test_on_a_full_disk_the_last_snapshot_stays(machine: Machine, tmp_path: Path
     ("name", "words"),
     [("missing/snapshot", "No such file or directory"), (".", "Is a directory"), ("x" * 256, "File name too long")],
 )
-def test_where_it_cannot_be_written_nothing_is_left(name: str, words: str, machine: Machine, tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(name: str, words: str, machine: Machine, tmp_path: Path) -> None:
     done = machine.fz_done("snapshot", "-o", str(tmp_path / name))
     assert (2, f"error: {tmp_path / name}: {words}\n") == (done.returncode, done.stderr)
     assert [] == list(tmp_path.iterdir())

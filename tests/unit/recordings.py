@@ -1,4 +1,4 @@
-"""A record of a machine, written by hand, with something of everything in it."""
+"""A hand-written snapshot with something of everything in it."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is recorded beside `ip`: what can be read, and nothing else."""
+"""Facts hold what can be read of settings files, this process and the journal."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_on_a_bare_machine_there_is_little_to_record(tmp_path: Path) -> None:
+def test_a_bare_machine_has_three_facts(tmp_path: Path) -> None:
     assert {
         "uid": str(os.geteuid()),
         "config.path": f"{tmp_path}/etc/fz-iproute/config.toml",
@@ -23,7 +23,7 @@ def test_on_a_bare_machine_there_is_little_to_record(tmp_path: Path) -> None:
     } == facts(Config(), None, None, tmp_path)
 
 
-def test_files_are_recorded_by_the_path_that_they_have_on_the_machine(tmp_path: Path) -> None:
+def test_settings_files_are_recorded_by_their_paths(tmp_path: Path) -> None:
     for path in (
         "etc/systemd/networkd.conf",
         "usr/lib/systemd/networkd.conf.d/x.conf",
@@ -50,18 +50,18 @@ def test_files_are_recorded_by_the_path_that_they_have_on_the_machine(tmp_path: 
     assert ("in use", "n") == (found["networkd"], found["netns"])
 
 
-def test_of_the_configuration_file_its_mode_and_its_owner_are_recorded(tmp_path: Path) -> None:
+def test_the_mode_and_owner_of_the_configuration_file_are_recorded(tmp_path: Path) -> None:
     path = write(tmp_path / "c.toml", "")
     path.chmod(0o640)
     found = facts(Config(), path, None, tmp_path)
     assert (str(path), "0640", str(os.getuid())) == tuple(found[f"config.{key}"] for key in ("path", "mode", "uid"))
 
 
-def test_of_this_process_the_capabilities_are_recorded() -> None:
+def test_the_capabilities_of_this_process_are_recorded() -> None:
     assert 0 <= int(facts(Config(), None, None)["capabilities"], 16)
 
 
-def test_of_the_journal_the_end_is_recorded_from_the_beginning_of_a_line(tmp_path: Path) -> None:
+def test_the_last_whole_lines_of_the_journal_are_recorded(tmp_path: Path) -> None:
     path = write(
         tmp_path / "journal", "first\n" + "x" * (1 << 16) + "\nlast \udcff\n".encode("utf-8", "replace").decode()
     )
@@ -71,7 +71,7 @@ def test_of_the_journal_the_end_is_recorded_from_the_beginning_of_a_line(tmp_pat
     assert "short\n" == facts(config, None, None, tmp_path)["journal"]
 
 
-def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "etc/resolv.conf").mkdir(parents=True)
     (tmp_path / "etc/iproute2").mkdir()
     os.mkfifo(tmp_path / "etc/iproute2/rt_tables")
@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     assert "" == found["/etc/iproute2/rt_tables"]
 
 
-def test_facts_are_a_part_of_the_record() -> None:
+def test_a_snapshot_keeps_its_facts_and_may_have_none() -> None:
     recorded = Recording("now", {"ip": "6"}, "", {}, {}, {"uid": "0", "/etc/resolv.conf": "é\n"})
     assert recorded == recording.load(recording.dump(recorded))
     assert (

@@ -1,4 +1,4 @@
-"""A redacted record shows the same relations between other addresses and names, and nothing of the old ones."""
+"""A redacted snapshot has new names and addresses with the same relations, and none of the old ones."""
 
 import json
 import re
@@ -26,7 +26,7 @@ secrets = st.binary(min_size=1, max_size=16)
 
 @st.composite
 def prefixes(draw: st.DrawFn, family: Family) -> Prefix:
-    """Often near those that mean something."""
+    """Prefixes, often near those with a meaning."""
     bits = BITS[family]
     known = {
         "inet": ["10.0.0.0/8", "192.168.188.0/24", "8.8.8.0/24", "172.16.0.0/12", "100.64.0.0/10", "169.254.0.0/16"]
@@ -43,7 +43,7 @@ pairs = st.sampled_from(FAMILIES).flatmap(lambda family: st.tuples(prefixes(fami
 
 
 @given(pairs, secrets)
-def test_what_was_inside_a_prefix_still_is(both: tuple[Prefix, Prefix], secret: bytes) -> None:
+def test_a_prefix_keeps_its_members(both: tuple[Prefix, Prefix], secret: bytes) -> None:
     redactor = Redactor(RECORDED, secret)
     one, other = both
     new, new_other = redactor.prefix(one), redactor.prefix(other)
@@ -56,7 +56,7 @@ def test_what_was_inside_a_prefix_still_is(both: tuple[Prefix, Prefix], secret: 
 
 
 @given(pairs, secrets)
-def test_an_address_goes_with_its_prefix(both: tuple[Prefix, Prefix], secret: bytes) -> None:
+def test_an_address_stays_in_its_prefix(both: tuple[Prefix, Prefix], secret: bytes) -> None:
     redactor = Redactor(RECORDED, secret)
     network, other = both
     host = other._replace(length=BITS[other.family])
@@ -65,7 +65,6 @@ def test_an_address_goes_with_its_prefix(both: tuple[Prefix, Prefix], secret: by
     assert network.covers(host) == redactor.prefix(network).covers(Prefix.parse(new))
     assert ip_address(text).is_private == ip_address(new).is_private or not PRIVATE.covers(host)
     assert str(redactor.prefix(network)) == redactor.address(str(network))
-    # One that has kept its host bits is inside the same network.
     length = network.length
     assert redactor.address(f"{text}/{length}").endswith(f"/{length}")
 
@@ -75,7 +74,7 @@ def test_an_address_goes_with_its_prefix(both: tuple[Prefix, Prefix], secret: by
     st.integers(0),
     secrets,
 )
-def test_what_means_the_same_everywhere_stays(prefix: str, number: int, secret: bytes) -> None:
+def test_an_address_with_the_same_meaning_everywhere_stays(prefix: str, number: int, secret: bytes) -> None:
     redactor = Redactor(RECORDED, secret)
     network = ip_network(prefix)
     host = str(network[number % network.num_addresses])
@@ -85,7 +84,7 @@ def test_what_means_the_same_everywhere_stays(prefix: str, number: int, secret: 
 
 
 @given(secrets)
-def test_the_first_and_last_address_of_a_network_stay_that(secret: bytes) -> None:
+def test_the_first_and_last_address_of_a_network_stay_first_and_last(secret: bytes) -> None:
     redactor = Redactor(RECORDED, secret)
     for text in ("192.168.188.112/24", "203.0.113.9/28", "2001:db8:7::112/64"):
         network = ip_network(text, strict=False)
@@ -103,7 +102,7 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize("mode", ["observe", "manage"])
-def test_nothing_of_the_old_names_and_addresses_is_left(mode: str) -> None:
+def test_no_old_name_or_address_is_left(mode: str) -> None:
     assert all(old in TEXT for old in [*OLD, *PUBLIC])
     left: dict[str, int] = {}
     for number in range(24):
@@ -111,11 +110,11 @@ def test_nothing_of_the_old_names_and_addresses_is_left(mode: str) -> None:
         assert [] == [name for name in OLD if name in text]
         for address in PUBLIC:
             left[address] = left.get(address, 0) + (address in text)
-    # By chance, one of few bits may become itself.
+    # By chance, a few bits may stay as they were.
     assert [] == [address for address, times in left.items() if times > 4], left
 
 
-def test_names_are_replaced_wherever_they_stand() -> None:
+def test_a_name_has_the_same_replacement_everywhere() -> None:
     redactor = Redactor(RECORDED, b"secret")
     hidden = redactor.redacted()
     assert "ipv4/conf/net3/rp_filter" in hidden.sysctls
@@ -272,7 +271,7 @@ def test_another_secret_gives_other_addresses_and_the_same_one_the_same() -> Non
     assert len(addresses) > 24
 
 
-def test_a_redacted_record_is_one() -> None:
+def test_a_redacted_snapshot_is_a_snapshot() -> None:
     hidden = Redactor(RECORDED, b"x").redacted()
     assert hidden == core_recording.load(core_recording.dump(hidden))
     assert hidden.outputs.keys() >= {"-json link show", "-json address show", "-json -4 -details -Numeric rule show"}
