@@ -212,7 +212,7 @@ def test_another_table_gets_the_copies_and_the_old_one_keeps_the_vpns_routes(mac
 HERE, ELSEWHERE = ('[tables]\nlayout = "single"\n', '[tables]\nlayout = "single"\nsingle = 1234\n')
 
 
-def test_the_new_table_is_its_own_and_the_old_one_is_free(machine: Machine, watch: Watch) -> None:
+def test_the_new_table_is_locked_and_the_old_one_is_free(machine: Machine, watch: Watch) -> None:
     daemon = watch(HERE)
     reloaded(daemon, ELSEWHERE)
     assert 5 == machine.fz_done("--wait", "0", "watch", config=ELSEWHERE).returncode
@@ -249,22 +249,15 @@ def test_a_lock_that_cannot_be_opened_leaves_the_last_configuration_in_force(mac
     daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.5.0.0/24"]), 1234))
 
 
-def test_without_prune_stale_routes_stay(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    reloaded(daemon, "[lan]\nprune = false\n")
-    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
-    daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.5.0.0/24"])))
-    machine.ip("route", "del", "10.5.0.0/24")
-    daemon.counters()
-    daemon.wait_in_step(copies_are(machine, sorted([*ALL, "10.5.0.0/24"])))
-
-
-def test_without_prune_a_reload_takes_out_nothing_but_copies(machine: Machine, watch: Watch) -> None:
+def test_without_prune_stale_routes_stay_and_a_reload_removes_nothing_but_copies(
+    machine: Machine, watch: Watch
+) -> None:
     daemon = watch("[lan]\nprune = false\n")
     strays = ["10.6.0.0/24", "fd00:6::/64"]
-    machine.batch(
-        [f"route add 10.6.0.0/24 dev {LAN} table {MIRROR}", f"-6 route add fd00:6::/64 dev {LAN} table {MIRROR}"]
-    )
+    machine.batch([f"route add 10.6.0.0/24 dev {LAN}", f"-6 route add fd00:6::/64 dev {LAN}"])
+    daemon.wait_in_step(copies_are(machine, sorted([*ALL, *strays])))
+    machine.batch(["route del 10.6.0.0/24", "-6 route del fd00:6::/64"])
+    daemon.counters()
     reloaded(daemon, "[lan]\nprune = false\n[watch]\nresync = 50\n")
     assert sorted([*ALL, *strays]) == oracle.destinations(machine)
     reloaded(daemon, f"{NO_UPLINK}prune = false\n")
@@ -274,16 +267,11 @@ def test_without_prune_a_reload_takes_out_nothing_but_copies(machine: Machine, w
     assert strays == oracle.destinations(machine)
 
 
-def test_a_new_pace_takes_effect(machine: Machine, watch: Watch) -> None:
+def test_the_settings_of_watch_are_those_of_the_newest_configuration(machine: Machine, watch: Watch) -> None:
     daemon = watch("[watch]\nresync = 86400\n")
-    reloaded(daemon, "[watch]\nresync = 1\n")
+    reloaded(daemon, "[watch]\nresync = 1\ncleanup_on_exit = true\n")
     passes = daemon.counters()["passes"]
     wait_until(lambda: daemon.counters()["passes"] >= passes + 2, "it looks again every second")
-
-
-def test_cleanup_on_exit_is_that_of_the_newest_configuration(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    reloaded(daemon, "[watch]\ncleanup_on_exit = true\n")
     assert 0 == daemon.stop()
     assert [] == oracle.destinations(machine)
 
@@ -358,13 +346,8 @@ def at_home(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
     return made
 
 
-def test_the_default_file_may_come_later(machine: Machine, at_home: Daemon) -> None:
+def test_a_default_file_that_is_gone_leaves_the_last_configuration_in_force(machine: Machine, at_home: Daemon) -> None:
     assert ALL == oracle.destinations(machine)
-    at_home.config.write_text(NO_UPLINK)
-    wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
-
-
-def test_a_default_file_that_has_gone_leaves_the_last_configuration_in_force(machine: Machine, at_home: Daemon) -> None:
     at_home.config.write_text(NO_UPLINK)
     wait_until(copies_are(machine, WITHOUT_UPLINK), "the uplink's copies are gone")
     at_home.config.unlink()

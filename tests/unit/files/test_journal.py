@@ -46,21 +46,11 @@ def test_what_is_no_file_is_refused_with_one_warning(make, tmp_path: Path) -> No
     warnings: list[str] = []
     journal = Journal(str(path), warnings.append)
     for _ in range(3):
-        journal.append(["# nothing"])
+        journal.append(["# lost"])
     assert [f"watch.journal: {path}: {WORDS[make]}; going on without the record"] == warnings
-
-
-def test_when_it_can_be_written_again_it_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    os.mkfifo(path)
-    warnings: list[str] = []
-    journal = Journal(str(path), warnings.append)
-    journal.append(["# lost"])
-    path.unlink()
+    if path.parent.exists():
+        path.rename(tmp_path / "away")
+    else:
+        path.parent.mkdir()
     journal.append(["# kept"])
     assert "# kept\n" == path.read_text()
-    path.unlink()
-    os.mkfifo(path)
-    journal.reopen()
-    journal.append(["# lost"])
-    assert 2 == len(warnings)

@@ -1,6 +1,5 @@
 """A lock has one holder at a time, names it to others, and leaves no file behind."""
 
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -39,18 +38,17 @@ def holder(kind: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_while_it_is_held_there_is_a_file_and_afterwards_there_is_none(folder: Path) -> None:
-    with locked(None, [OTHER, TABLE], 0):
+def test_a_held_lock_names_its_holder_and_is_free_afterwards(folder: Path) -> None:
+    with holder("pass") as other:
+        with pytest.raises(Locked) as caught, locked(None, [TABLE, OTHER], 0.1):
+            raise AssertionError("both hold it")
+        assert str(caught.value).startswith(f"another fz-iproute (process {other.pid}) holds {folder}/")
+        assert "has waited for 0.1 s, and --wait SECONDS waits longer" in str(caught.value)
+        assert [f"{TABLE}.pass.lock"] == files(folder), "it is the holder's to remove"
+        other.communicate()
+    with locked(None, [TABLE, OTHER], 0):
         assert ["7.pass.lock", "8.pass.lock"] == files(folder)
     assert [] == files(folder)
-
-
-def test_a_held_lock_names_its_holder(folder: Path) -> None:
-    with holder("pass") as other, pytest.raises(Locked) as caught, locked(None, [TABLE], 0.1):
-        raise AssertionError("both hold it")
-    assert str(caught.value).startswith(f"another fz-iproute (process {other.pid}) holds {folder}/")
-    assert "has waited for 0.1 s, and --wait SECONDS waits longer" in str(caught.value)
-    assert [f"{TABLE}.pass.lock"] == files(folder), "it was another's to remove"
 
 
 def test_what_a_killed_holder_leaves_behind_is_removed_by_the_next(folder: Path) -> None:
@@ -118,12 +116,3 @@ def test_a_daemon_that_is_refused_one_table_takes_none(folder: Path) -> None:
     assert [f"{TABLE}.watch.lock"] == files(folder)
     locks.restrict()
     assert [] == files(folder)
-
-
-def test_a_lock_held_by_another_program_is_respected(folder: Path) -> None:
-    with locked(None, [TABLE], 0):
-        (path,) = folder.iterdir()
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Locked, match=rf"\(process {os.getpid()}\)"), locked(None, [TABLE], 0):
-            raise AssertionError("both hold it")
