@@ -392,7 +392,9 @@ class Watch:
             config = self._load()
             lock = self._admission(config) if config != self._config else None
             if lock:
-                Passes(self._ip, config, self._log).plan_sync()  # UsageError if tables would swap their parts
+                # UsageError if tables would swap their parts. If `ip` fails, the first real pass tells.
+                with suppress(ReadFailed, IpUnusable, OSError):
+                    Passes(self._ip, config, self._log).plan_sync()
         except (UsageError, Locked) as error:
             if str(error) != self._trouble:
                 self._log.error(str(error))
