@@ -77,6 +77,7 @@ def test_only_a_monitor_that_says_nothing_at_all_is_deaf(comes: str, world: Worl
         world.monitors[0].said.append(LINE)
     world.listener.judge(60.1, missed=True)
     world.listener.listen(60.1)
+    world.listener.tend(60.1)
     if comes == "just after the resync":
         world.monitors[0].said.append(LINE)
     for now in (60.2, 60.1 + _PATIENCE):
