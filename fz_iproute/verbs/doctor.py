@@ -37,7 +37,7 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Print the findings; 1 if a check has failed."""
     if arguments.snapshot:
-        findings = _of_snapshot(arguments.snapshot, arguments.config)
+        findings = of_snapshot(arguments.snapshot, arguments.config)
     else:
         findings = _of_this_machine(arguments.config, arguments.netns, trace(arguments, log))
     if arguments.json:
@@ -72,7 +72,8 @@ def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:
     return replace(recorded, facts={**recorded.facts, **errors})
 
 
-def _of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
+def of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
+    """The findings for a recorded machine; with its own configuration, unless `path` names another one."""
     recorded = load_recording(snapshot)
     config = load(path) if path else core_config.parse(recorded.config, f"{snapshot}: config")
     with blamed_on(snapshot):

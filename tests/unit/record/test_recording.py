@@ -171,10 +171,13 @@ def test_a_snapshot_that_was_cut_off_is_refused() -> None:
     assert core_recording.load(text)
 
 
-UNREAD = ("-json nexthop show", "-json -6 route show table 7")  # no verb needs them
+# No verb needs these: nexthop objects of their own, a foreign table, and tables of a layout that is not in force.
+UNREAD = ("nexthop show", "table 7", "table 539098369", "table 539098370")
 
 
-@pytest.mark.parametrize("key", [key for key in machine()["ip"] if key.startswith("-json") and key not in UNREAD])
+@pytest.mark.parametrize(
+    "key", [key for key in machine()["ip"] if key.startswith("-json") and not key.endswith(UNREAD)]
+)
 @pytest.mark.parametrize(
     "text", ["", "[", "{}", "[5]", "[[]]", "null", "NaN", "[" * 10_000, "[]x"], ids=lambda text: text[:9]
 )
