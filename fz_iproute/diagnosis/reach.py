@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.lookup import Decision, Packet, Tables, decide
+from fz_iproute.diagnosis.lookup import Decision, Packet, Fib, decide
 from fz_iproute.mirror.model import Link, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 
@@ -46,8 +46,8 @@ class Network:
     tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]  # local, main and all that rules look up
 
     @cached_property
-    def _fib(self) -> Tables:
-        return Tables(self.tables)
+    def _fib(self) -> Fib:
+        return Fib(self.tables)
 
     @cached_property
     def _bounds(self) -> dict[Family, list[Prefix]]:
