@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.lookup import Decision, Packet, Fib, decide
+from fz_iproute.diagnosis.lookup import Decision, Fib, Packet, decide
 from fz_iproute.mirror.model import Link, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 
@@ -49,9 +49,12 @@ class Network:
     def _fib(self) -> Fib:
         return Fib(self.tables)
 
+    def bounds(self, family: Family) -> list[Prefix]:
+        """Every prefix that a route or a rule names, sorted: a prefix stands before those inside it."""
+        return self._bounds[family]
+
     @cached_property
     def _bounds(self) -> dict[Family, list[Prefix]]:
-        """Every prefix that a route or a rule names, sorted: a prefix stands before those inside it."""
         found: dict[Family, set[Prefix]] = {family: set() for family in FAMILIES}
         for families in self.tables.values():
             for family, routes in families.items():

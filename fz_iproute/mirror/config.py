@@ -343,12 +343,13 @@ def dump(config: Config) -> str:
     for section in fields(config):
         values = getattr(config, section.name)
         lines.append(f"[{section.name}]")
-        lines += [f"{key.name} = {_toml(key.name, getattr(values, key.name))}" for key in fields(values)]
+        lines += [f"{key.name} = {toml(key.name, getattr(values, key.name))}" for key in fields(values)]
         lines.append("")
     return "\n".join(lines)
 
 
-def _toml(name: str, value: Any) -> str:
+def toml(name: str, value: Any) -> str:
+    """The value of a key as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mark):
@@ -356,9 +357,9 @@ def _toml(name: str, value: Any) -> str:
     if isinstance(value, str | Prefix):
         return '"' + "".join(_escaped(sign) for sign in str(value)) + '"'
     if isinstance(value, tuple):
-        return f"[{', '.join(_toml('', member) for member in value)}]"
+        return f"[{', '.join(toml('', member) for member in value)}]"
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{key} = {_toml(key, member)}' for key, member in value.items())} }}"
+        return f"{{ {', '.join(f'{key} = {toml(key, member)}' for key, member in value.items())} }}"
     return repr(value)
 
 

@@ -95,6 +95,7 @@ class Link(NamedTuple):
     loopback: bool
     word: str | None
     multicast: bool = True
+    may_be_tunnel: bool = False  # no Ethernet (WireGuard, tun, ppp, ipip, a modem), or a tap by its name
 
 
 FULL_MASK = 2**32 - 1

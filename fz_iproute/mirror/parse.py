@@ -144,9 +144,16 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             loopback="LOOPBACK" in document["flags"],
             word=_device_word(name, document["ifindex"], found),
             multicast="MULTICAST" in document["flags"],
+            may_be_tunnel=_may_be_tunnel(name, document),
         )
         for name, document in found.items()
     }
+
+
+def _may_be_tunnel(name: str, link: Document) -> bool:
+    # A tap looks like any Ethernet; only its name can give it away.
+    is_lan = link.get("link_type", "ether") in ("ether", "infiniband", "loopback")
+    return "POINTOPOINT" in link["flags"] or not is_lan or name.startswith(("tun", "tap"))
 
 
 def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
+from fz_iproute.diagnosis.remedy import Remedy
+
 Level = Literal["ok", "info", "warning", "failure"]
 
 
@@ -17,12 +19,12 @@ class Finding(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A finding before its check is named."""
+    """A finding before its check is named. Of the remedies, the first that does no harm is printed."""
 
     level: Level
     seen: str
     why: str = ""
-    remedy: str = ""
+    remedies: tuple[Remedy, ...] = ()
 
 
 def or_ok(problems: Iterable[Found], seen: str) -> Iterator[Found]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of, shown
+from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.mirror.desired import explicit
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Family
@@ -36,7 +37,7 @@ def networkd(machine: Machine) -> Iterator[Found]:
     remedy = (
         f"mkdir -p {folder} && printf '{lines}\\n' > {folder}/zz-fz-iproute.conf && systemctl restart systemd-networkd"
     )
-    yield Found("warning", f"systemd-networkd may delete {' and '.join(at_risk)}", why, remedy)
+    yield Found("warning", f"systemd-networkd may delete {' and '.join(at_risk)}", why, advice(remedy))
 
 
 _FOREIGN_ROUTES, _FOREIGN_RULES = "ManageForeignRoutes", "ManageForeignRoutingPolicyRules"
@@ -109,10 +110,10 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
         remedy = KNOWN_VPNS[table].end(machine, *(routes[0].attributes.devices[:1] if routes else ()))
         if place < ours and common:
             why = "its tunnel takes packets that belong to this VPN or to the LAN"
-            yield Found("warning", f"{name} is asked before this VPN, and has {some(common)}", why, remedy)
+            yield Found("warning", f"{name} is asked before this VPN, and has {some(common)}", why, advice(remedy))
         elif place > ours and routes and machine.has_internet(family):
             why = "the Internet Resource takes all packets before it: nothing behind the other VPN can be reached"
-            yield Found("warning", f"{name} is asked after this VPN, so never", why, remedy)
+            yield Found("warning", f"{name} is asked after this VPN, so never", why, advice(remedy))
         else:
             yield Found("info", f"{name} is here too, and does not interfere")
 
@@ -159,4 +160,4 @@ def _fights(machine: Machine, path: str) -> Iterator[Found]:
             monitor = machine.ip("inet", "-timestamp monitor label link address route rule")
             why = f"somebody undoes it each time, or its interface comes and goes: `{monitor}` shows which"
             remedy = f"truncate -s 0 {shlex.quote(path)}  # after that has ended"
-            yield Found("warning", seen, why, remedy)
+            yield Found("warning", seen, why, advice(remedy))
