@@ -9,6 +9,18 @@ from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import printable, table_name
 
 
+class Link(NamedTuple):
+    """A network interface. `word` is how a command names it, None if no batch line can."""
+
+    name: str
+    ifindex: int
+    up: bool  # administratively; carrier and operstate do not matter here
+    loopback: bool
+    word: str | None
+    multicast: bool = True
+    may_be_tunnel: bool = False  # no Ethernet (WireGuard, tun, ppp, ipip, a modem), or a tap by its name
+
+
 class Attributes(NamedTuple):
     """All of a route but its destination and its state.
 
@@ -49,6 +61,42 @@ class Route(NamedTuple):
     dst: str
     attributes: Attributes
 
+    @classmethod
+    def make(cls, family: Family, dst: str, link: Link | None, *, scope: str = "global", metric: int = 0) -> "Route":
+        """A route of protocol static into the link, or an unreachable one where `link` is None.
+
+        It equals what the parser makes of it when the kernel has it and `ip` lists it. ValueError if no command can
+        name the link.
+        """
+        device, word = (link.name, link.word) if link else ("lo" if family == "inet6" else "", "lo")
+        if word is None:
+            raise ValueError(f"{device!r} cannot be written on a line")
+        path = ("dev", word) if device else ()
+        words = [*path, "proto", "static"]
+        if family == "inet":
+            words += ["scope", scope]
+            length = "/32"
+        else:
+            scope, metric, length = "global", metric or 1024, "/128"  # what the kernel makes of them
+        if metric:
+            words += ["metric", str(metric)]
+        if family == "inet6":
+            words += ["pref", "medium"]
+        attributes = Attributes(
+            family=family,
+            type="unicast" if link else "unreachable",
+            words=tuple(words),
+            path=path,
+            devices=(device,) if device else (),
+            gatewayed=False,
+            scope=scope,
+            metric=metric,
+            tos="",
+            expired=False,
+            inexpressible="",
+        )
+        return cls(dst.removesuffix(length), attributes)
+
     @property
     def words(self) -> tuple[str, ...]:
         """The arguments of `ip route add` but the table."""
@@ -84,18 +132,6 @@ def in_rows(routes: Iterable[Route]) -> Iterator[list[Route]]:
         row.append(route)
     if row:
         yield row
-
-
-class Link(NamedTuple):
-    """A network interface. `word` is how a command names it, None if no batch line can."""
-
-    name: str
-    ifindex: int
-    up: bool  # administratively; carrier and operstate do not matter here
-    loopback: bool
-    word: str | None
-    multicast: bool = True
-    may_be_tunnel: bool = False  # no Ethernet (WireGuard, tun, ppp, ipip, a modem), or a tap by its name
 
 
 FULL_MASK = 2**32 - 1

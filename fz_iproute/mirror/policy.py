@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Lan
 from fz_iproute.mirror.model import Attributes, Link, Route, in_rows
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
@@ -139,7 +138,7 @@ class Policy:
             for route in mirrored
             if route.attributes.family == "inet"
             for device in route.attributes.devices
-            if device in self._links and self._links[device].multicast
+            if device in self._links and self._links[device].multicast and self._links[device].word
         ]
         defaults = [route for route in main if route.dst == "default" and len(route.attributes.devices) == 1]
         for route in sorted(defaults, key=lambda route: route.attributes.metric):
@@ -147,13 +146,12 @@ class Policy:
                 shared = [route.attributes.devices[0]]
                 break
         claims = PrefixSet(claimed)
-        documents = [
-            {"dst": dst, "dev": device, "protocol": "static", "scope": "link", "flags": []}
+        routes = [
+            Route.make("inet", dst, self._links[device], scope="link")
             for dst in _TO_ALL
             if not claims.covers(Prefix.of_route(dst, "inet"))
             for device in dict.fromkeys(shared)
         ]
-        routes = parse.routes(parse.listed(documents), "inet", self._links)
         return tuple(route for route in routes if route not in mirrored)
 
     def parted(

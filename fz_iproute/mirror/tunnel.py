@@ -1,11 +1,10 @@
 """The VPN's own side in manage mode: its rules, and the routes that lead into the tunnel or block the way around it."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import Mark, Route, Rule, Snapshot
+from fz_iproute.mirror.model import Link, Mark, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import KERNEL_TABLES
 
@@ -63,21 +62,18 @@ def explicit_routes(config: Config, snapshot: Snapshot, family: Family) -> tuple
     prefixes = dict.fromkeys(prefix for prefix in config.tunnel.routes if prefix.family == family)
     carried = carriage(config, snapshot, family).carried
     is_closed = config.tunnel.internet and config.tunnel.on_down == "closed"
-    ways = [_into(config)] if carried else []
-    if is_closed and (carried or not is_usable(config, snapshot)):
-        ways.append(_backstop(family))
-    documents = ({"dst": _printed(str(prefix), family), **way} for way in ways for prefix in prefixes)
-    return _routes(snapshot, family, documents)
+    stopped = is_closed and (carried or not is_usable(config, snapshot))
+    into = snapshot.links[config.tunnel.interface] if carried else None
+    return _made(family, [str(prefix) for prefix in prefixes], into, stopped=stopped)
 
 
 def internet_routes(config: Config, snapshot: Snapshot, family: Family) -> tuple[Route, ...]:
     """The default route of the Internet Resource, and what stops packets that it does not take."""
     if not config.tunnel.internet:
         return ()
-    ways = [_into(config)] if carriage(config, snapshot, family).carried else []
-    if is_backstop_wanted(config, snapshot, family):
-        ways.append(_backstop(family))
-    return _routes(snapshot, family, ({"dst": "default", **way} for way in ways))
+    carried = carriage(config, snapshot, family).carried
+    into = snapshot.links[config.tunnel.interface] if carried else None
+    return _made(family, ["default"], into, stopped=is_backstop_wanted(config, snapshot, family))
 
 
 def unmet(routes: Sequence[Route], others: Sequence[Route]) -> tuple[Route, ...]:
@@ -146,26 +142,9 @@ def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
     return any(ours) if rule.protocol == "kernel" else all(ours)
 
 
-def _into(config: Config) -> parse.Document:
-    return {"dev": config.tunnel.interface}
-
-
-def _backstop(family: Family) -> parse.Document:
-    document: parse.Document = {"type": "unreachable", "metric": BACKSTOP_METRIC}
-    # In IPv6, the kernel says that such a route leads there.
-    return {**document, "dev": "lo"} if family == "inet6" else document
-
-
-def _printed(prefix: str, family: Family) -> str:
-    """As `ip` prints it: without the length of a single address."""
-    return prefix.removesuffix("/32" if family == "inet" else "/128")
-
-
-def _routes(snapshot: Snapshot, family: Family, documents: Any) -> tuple[Route, ...]:
-    """From the words that `ip` would print for them, so that they compare equal to what it does print."""
-    usual: parse.Document = {"protocol": "static", "flags": []}
-    if family == "inet6":
-        usual |= {"metric": 1024, "pref": "medium"}
-    listed = parse.listed({**usual, **document} for document in documents)
-    routes = parse.routes(listed, family, snapshot.links)
-    return tuple(route for route in routes if not route.attributes.inexpressible)
+def _made(family: Family, destinations: Sequence[str], into: Link | None, *, stopped: bool) -> tuple[Route, ...]:
+    """For each destination a route into the tunnel if that takes any, and a backstop if packets are to be stopped."""
+    # A name that cannot stand on a line of `ip -batch` leaves the tunnel without routes.
+    carried = [Route.make(family, dst, into) for dst in destinations] if into and into.word else []
+    behind = [Route.make(family, dst, None, metric=BACKSTOP_METRIC) for dst in destinations] if stopped else []
+    return (*carried, *behind)

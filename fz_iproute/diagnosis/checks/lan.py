@@ -66,7 +66,9 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
             deny = machine.lan_setting("deny", prefix)
             narrow = machine.setting("lan", f"min_prefixlen = {{ {family} = {prefix.length} }}")
-            yield Found("warning", f"{route}: {refusal}, so not mirrored", why, advice(f"{deny}; or, if it is yours, {narrow}"))
+            yield Found(
+                "warning", f"{route}: {refusal}, so not mirrored", why, advice(f"{deny}; or, if it is yours, {narrow}")
+            )
         elif refusal or allowed.covers(prefix) or prefix in machine.routers(family):
             continue
         elif not PRIVATE.covers(prefix):
@@ -134,14 +136,21 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
     for route in machine.tables.get(MAIN, {}).get(family, ()):
         prefix = Prefix.of_route(route.dst, family)
         lan = mirrored.covering(prefix)
-        if not lan or lan == prefix or (route.dst, route.attributes.devices) in own or prefix in machine.routers(family):
+        if (
+            not lan
+            or lan == prefix
+            or (route.dst, route.attributes.devices) in own
+            or prefix in machine.routers(family)
+        ):
             continue
         ways = [way for way in machine.ways(prefix) if way.decision.route in copies]
         if not ways:
             continue
         if route.attributes.type != "unicast":
             why = f"main refuses it ({route.attributes.type}), but the copy of {lan} reaches it"
-            words = f"{machine.lan_setting('deny', lan)} keeps all of {lan} in the tunnel; or refuse {prefix} in a firewall"
+            words = (
+                f"{machine.lan_setting('deny', lan)} keeps all of {lan} in the tunnel; or refuse {prefix} in a firewall"
+            )
             yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, advice(words))
         elif route.attributes.gatewayed:
             why = f"main reaches it through a router, but the copy of {lan} looks for it on the link"

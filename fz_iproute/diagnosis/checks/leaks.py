@@ -11,8 +11,8 @@ from fz_iproute.diagnosis.machine import Machine, host_in, shown
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
+from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
 from fz_iproute.mirror.words import MAIN
 
 
@@ -22,9 +22,7 @@ def ipv6_leak(machine: Machine) -> Iterator[Found]:
         yield Found("ok", "IPv4 to the internet does not enter the tunnel")
         return
     ways = machine.internet("inet6") if "inet6" in machine.families else []
-    around = [
-        way for way in ways if way.decision.outcome == "unicast" and not machine.may_be_tunnelled(way.decision)
-    ]
+    around = [way for way in ways if way.decision.outcome == "unicast" and not machine.may_be_tunnelled(way.decision)]
     if not around or 2 * sum(way.part.size for way in around) < sum(way.part.size for way in ways):
         yield Found("ok", "no IPv6 gets around the tunnel")
         return

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fz_iproute.mirror import parse
-from fz_iproute.mirror.model import Nexthop
+from fz_iproute.mirror.model import Nexthop, Route
 from tests.unit.routes import LINKS, route
 
 USUAL = "proto boot scope global"
@@ -57,6 +57,36 @@ def test_each_key_becomes_its_argument(document, words) -> None:
 def test_what_cannot_be_said_exactly_is_named(document, named) -> None:
     (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
     assert named in found.attributes.inexpressible
+
+
+# What `ip -json` prints of each route that manage mode and `lan.multicast` make.
+PRINTED = [
+    (
+        ("inet", "10.0.0.0/24", "eth0", "global", 0),
+        {"dst": "10.0.0.0/24", "dev": "eth0", "protocol": "static", "flags": []},
+    ),
+    (("inet", "10.0.0.1/32", "eth0", "global", 0), {"dst": "10.0.0.1", "dev": "eth0", "protocol": "static"}),
+    (("inet", "224.0.0.0/4", "eth0", "link", 0), {"dst": "224.0.0.0/4", "dev": "eth0", "scope": "link"}),
+    (("inet", "default", "", "global", 7), {"type": "unreachable", "dst": "default", "metric": 7, "flags": []}),
+    (
+        ("inet6", "fd00::1/128", "eth0", "global", 0),
+        {"dst": "fd00::1", "dev": "eth0", "metric": 1024, "pref": "medium"},
+    ),
+    (("inet6", "fd00::/64", "eth0", "link", 5), {"dst": "fd00::/64", "dev": "eth0", "metric": 5, "pref": "medium"}),
+    (
+        ("inet6", "default", "", "global", 7),
+        {"type": "unreachable", "dst": "default", "dev": "lo", "metric": 7, "flags": [], "pref": "medium"},
+    ),
+    (("inet", "10.0.0.0/24", "#x", "global", 0), {"dst": "10.0.0.0/24", "dev": "#x"}),
+]
+
+
+@pytest.mark.parametrize(("made", "printed"), PRINTED, ids=[" ".join(map(str, made)) for made, _ in PRINTED])
+def test_a_made_route_equals_what_ip_prints_of_it(made, printed) -> None:
+    family, dst, device, scope, metric = made
+    links = {**LINKS, **parse.links([{"ifindex": 7, "ifname": "#x", "flags": ["UP"]}])}
+    (expected,) = parse.routes(parse.listed([{"protocol": "static", **printed}]), family, links)
+    assert expected == Route.make(family, dst, links.get(device), scope=scope, metric=metric)
 
 
 @pytest.mark.parametrize(
