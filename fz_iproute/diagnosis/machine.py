@@ -160,9 +160,9 @@ class Machine:
             )
         )
 
-    def is_cut(self, lan: Prefix) -> bool:
-        """True if packets to some of the LAN enter a tunnel."""
-        return any(self.may_be_tunnelled(way.decision) for way in self.ways(lan))
+    def is_cut(self, lan: Prefix, tunnel: str) -> bool:
+        """True if packets to some of the LAN enter this tunnel, which is not the LAN's own device."""
+        return any(tunnel in way.decision.devices and self.lan_device(way) != tunnel for way in self.ways(lan))
 
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by the tunnel or by another device that may be one."""

@@ -11,13 +11,18 @@ from fz_iproute.mirror.words import MAIN
 
 def harm(before: Machine, after: Machine) -> str:
     """What a machine would lose with the change from `before` to `after`, "" if nothing."""
-    if _reaches_main(before) and not _reaches_main(after):
-        return "no rule would lead to main any more"
+    for family in before.families:
+        if _reaches_main(before, family) and not _reaches_main(after, family):
+            return f"no rule of {family} would lead to main any more"
     return next(_losses(before, after), "")
 
 
-def _reaches_main(machine: Machine) -> bool:
-    return any(rule.table == MAIN for rule in machine.seen.rules)
+def _reaches_main(machine: Machine, family: Family) -> bool:
+    """Some rule looks up all of main."""
+    return any(
+        (rule.family, rule.table) == (family, MAIN) and not rule.inverted and not (rule.src or rule.dst or rule.options)
+        for rule in machine.seen.rules
+    )
 
 
 def _losses(before: Machine, after: Machine) -> Iterator[str]:

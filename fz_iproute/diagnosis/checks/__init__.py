@@ -30,6 +30,7 @@ CHECKS = (
     Check("mirror", lan.mirror),
     Check("prefixes", lan.prefixes),
     Check("shadows", lan.shadowed),
+    Check("overrides", lan.overrides),
     Check("ipv6-leak", leaks.ipv6_leak),
     Check("rp_filter", leaks.rp_filter),
     Check("dns", leaks.dns),

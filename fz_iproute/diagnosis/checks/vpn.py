@@ -41,7 +41,7 @@ def _another_vpn(machine: Machine, carriers: dict[Family, Way]) -> Found:
     name = machine.config.tunnel.interface
     seen = f"there is no {name}, but {device} carries all traffic ({families}) by rule {rule.priority}"
     seen += f", table {table}" if table != MAIN else ", table main"
-    cut = [str(lan) for family in carriers for lan in machine.lans(family) if machine.is_cut(lan)]
+    cut = [str(lan) for family in carriers for lan in machine.lans(family) if machine.is_cut(lan, device)]
     if not cut:
         return Found("ok", f"{seen}; the LAN can be reached without copies")
     why = f"the LAN ({some(cut)}) cannot be reached: its packets go into {device}"
@@ -59,17 +59,18 @@ def rules(machine: Machine) -> Iterator[Found]:
         yield Found("info", "no rule leads to the VPN's table, and there is no tunnel")
         return
     found = [each for family in machine.families for each in _rule_problems(machine, family)]
-    if machine.seen.rules and not any(rule.table == MAIN for rule in machine.seen.rules):
-        found.append(_no_main(machine))
+    found += [_no_main(family) for family in machine.families if not _has_main(machine, family)]
     yield from or_ok(found, ", ".join(f"{rule.family} {shown(rule)}" for rule in leading))
 
 
-def _no_main(machine: Machine) -> Found:
+def _has_main(machine: Machine, family: Family) -> bool:
+    return any((rule.family, rule.table) == (family, MAIN) for rule in machine.seen.rules)
+
+
+def _no_main(family: Family) -> Found:
     why = "no packet that stays out of the tunnel finds a way, the VPN's own included"
-    steps = tuple(
-        RuleStep("add", Rule(family, 32766, "lookup", MAIN, protocol="kernel")) for family in machine.families
-    )
-    return Found("failure", "no rule looks up main", why, (Remedy(steps),))
+    steps = (RuleStep("add", Rule(family, 32766, "lookup", MAIN, protocol="kernel")),)
+    return Found("failure", f"no rule looks up main ({family})", why, (Remedy(steps),))
 
 
 def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
