@@ -39,6 +39,10 @@ def _another_vpn(machine: Machine, carriers: dict[Family, Way]) -> Found:
     device, table, rule = decision.devices[0], decision.table, decision.steps[-1].rule
     families = " and ".join(SPOKEN[family] for family in carriers)
     name = machine.config.tunnel.interface
+    if table in machine.goal.layout.tables:
+        why = "the VPN's table leads into another interface than the configured one"
+        remedy = Remedy((Setting("tunnel", "interface", device),))
+        return Found("failure", f"there is no {name}, but {device} carries the VPN", why, (remedy,))
     seen = f"there is no {name}, but {device} carries all traffic ({families}) by rule {rule.priority}"
     seen += f", table {table}" if table != MAIN else ", table main"
     cut = [str(lan) for family in carriers for lan in machine.lans(family) if machine.is_cut(lan, device)]
@@ -83,9 +87,11 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
             yield Found(
                 "failure", f"no rule looks up table {table} ({family})", why, _additions(machine, family, table)
             )
-    for rule in _repeated(rules, tables):
+    if repeated := list(_repeated(rules, tables)):
         why = "if somebody deletes one of them, the other one stays in force"
-        yield Found("warning", f"{shown(rule)} ({family}) is there twice", why, (Remedy((RuleStep("del", rule),)),))
+        steps = tuple(RuleStep("del", rule) for rule in repeated)
+        seen = f"{some(map(shown, repeated))} ({family}) says again what an earlier rule says"
+        yield Found("warning", seen, why, (Remedy(steps),))
     yield from _wrong_order(machine, family, [first[table] for table in tables if table in first])
     yield from _late_local(machine, rules)
     yield from _taken_before(machine, family, first)
@@ -198,7 +204,7 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
 
 def mark(machine: Machine) -> Iterator[Found]:
     """Packets with the VPN's mark get out, and not into the tunnel."""
-    found = (each for family in machine.families for each in _mark_problems(machine, family))
+    found = {each.seen: each for family in machine.families for each in _mark_problems(machine, family)}.values()
     mark = machine.config.tunnel.fwmark
     yield from or_ok(found, f"packets that the VPN's client marks {mark} stay out of the tunnel")
 
@@ -211,7 +217,7 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
         decision = inside[0].decision
         rule = decision.steps[-1].rule
         why = "the VPN's own packets go into the VPN, unless the client keeps them out in another way"
-        seen = f"{shown(rule)} ({family}) sends packets marked {mark} into the tunnel"
+        seen = f"{shown(rule)} sends packets marked {mark} into the tunnel"
         yield Found("failure", seen, why, _unmarked(machine, decision, family))
     elif machine.has_internet(family) and ways and ways[0].decision.outcome in ("local", "prohibit", "blackhole"):
         decision = ways[0].decision
