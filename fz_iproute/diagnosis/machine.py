@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from fz_iproute.diagnosis.lookup import Decision, Fib, Packet, decide
+from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.words import LOCAL, MAIN
 from fz_iproute.record.recording import Recording
 
 DEFAULT_CONFIG = "/etc/fz-iproute/config.toml"
-# Addresses for documentation first: hardly anybody has a route to one of them.
-_INTERNET: dict[Family, list[str]] = {
-    "inet": ["198.51.100.1", "203.0.113.1", "192.0.2.1", "1.1.1.1", "9.9.9.9"],
-    "inet6": ["2001:db8:ffff::1", "2606:4700:4700::1111", "2620:fe::9", "2a00::1"],
-}
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Machine:
     recording: Recording
     config: Config
     snapshot: Snapshot | None
-    tables: Mapping[int, Mapping[Family, Sequence[Route]]]  # main, local and all other tables that rules look up
+    tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]  # main, local and all other tables that rules look up
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -52,43 +49,177 @@ class Machine:
         return tuple(family for family in FAMILIES if any(rule.family == family for rule in self.seen.rules))
 
     @cached_property
-    def _fib(self) -> Fib:
-        return Fib(self.tables)
+    def network(self) -> Network:
+        """The rules and routes that decide where packets go."""
+        return Network(self.seen.links, self.seen.rules, self.tables)
+
+    def way(self, family: Family, address: int, mark: int = 0, src: int = 0) -> Decision:
+        """The way of a packet that this machine sends."""
+        return self.network.way(Packet(family, address, src=src, mark=mark))
+
+    def internet(self, family: Family, mark: int = 0) -> list[Way]:
+        """The ways of packets to the internet, the largest part of it first."""
+        if (family, mark) not in self._internet:
+            found = self.network.internet(family, mark=mark)
+            self._internet[family, mark] = sorted(found, key=lambda way: -way.part.size)
+        return self._internet[family, mark]
 
     @cached_property
-    def _on_internet(self) -> Mapping[Family, int]:
-        """In each family an address on the internet: only very wide routes cover it."""
-        found: dict[Family, int] = {}
-        for family, addresses in _INTERNET.items():
-            prefixes = (
-                Prefix.of_route(route.dst, family)
-                for table in self.tables.values()
-                for route in table.get(family, ())
-                if route.dst != "default"
-            )
-            narrow = PrefixSet(prefix for prefix in prefixes if prefix.length >= 8)
-            candidates = [Prefix.parse(address) for address in addresses]
-            found[family] = next((each for each in candidates if not narrow.covers(each)), candidates[-1]).address
-        return found
+    def _internet(self) -> dict[tuple[Family, int], list[Way]]:
+        return {}
 
-    def way(self, family: Family, address: int | None = None, mark: int = 0) -> Decision:
-        """The way of a packet that this machine sends; without an address, of one to the internet."""
-        dst = self._on_internet[family] if address is None else address
-        return decide(Packet(family, dst, mark=mark), self.seen.rules, self._fib, self.seen.links)
+    def addresses(self, family: Family) -> frozenset[int]:
+        """The machine's own."""
+        return frozenset(
+            Prefix.of_route(route.dst, family).address
+            for route in self.tables.get(LOCAL, {}).get(family, ())
+            if route.attributes.type == "local" and "/" not in route.dst
+        )
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""
         return not self.goal.tunnels.isdisjoint(decision.devices)
 
     def has_internet(self, family: Family) -> bool:
-        """True if the Internet Resource is active: packets that match nothing else go into the VPN."""
-        return self.is_tunnelled(self.way(family))
+        """True if most of the internet goes into the VPN."""
+        ways = self.internet(family)
+        return 2 * sum(way.part.size for way in ways if self.is_tunnelled(way.decision)) > sum(
+            way.part.size for way in ways
+        )
 
     def routes(self, table: int, family: Family) -> Sequence[Route]:
         """The routes of a table of the VPN."""
         return self.seen.tables.get(table, {}).get(family, ())
 
+    def ways(self, prefix: Prefix, *, mark: int = 0, src: int = 0) -> list[Way]:
+        """What becomes of packets of this machine to each part of the prefix."""
+        key = prefix, mark, src
+        if key not in self._ways:
+            self._ways[key] = self.network.ways(prefix, mark=mark, src=src)
+        return self._ways[key]
+
+    @cached_property
+    def _ways(self) -> dict[tuple[Prefix, int, int], list[Way]]:
+        return {}
+
+    def sources(self, family: Family) -> list[int]:
+        """0 for a source that is not chosen yet, and each own address that some rule selects by."""
+        selected = [rule.src for rule in self.seen.rules if rule.family == family and rule.src]
+        own = (Prefix.of_host(family, address) for address in self.addresses(family))
+        return [0, *(host.address for host in own if any(prefix.covers(host) for prefix in selected))]
+
+    def tunnel_prefixes(self, family: Family) -> list[tuple[int, Prefix]]:
+        """What the tables of the VPN lead into the tunnel: the table and the prefix, without those inside another."""
+        found = sorted(
+            (Prefix.of_route(route.dst, family), table)
+            for table in self.goal.layout.tables
+            for route in self.routes(table, family)
+            if not self.goal.tunnels.isdisjoint(route.attributes.devices)
+        )
+        outer: list[tuple[int, Prefix]] = []
+        for prefix, table in sorted(found, key=lambda each: (each[0].length, each[0].address)):
+            if not any(other.covers(prefix) for _, other in outer):
+                outer.append((table, prefix))
+        return outer
+
+    def leads_into_tunnel(self, table: int, family: Family) -> bool:
+        """True if some route of this table of the VPN leads into the tunnel."""
+        return any(not self.goal.tunnels.isdisjoint(route.attributes.devices) for route in self.routes(table, family))
+
+    def lan_device(self, way: Way) -> str:
+        """The device by which main reaches this part as a LAN, "" if main does not."""
+        host = Prefix.of_host(way.part.prefix.family, way.part.address)
+        found = [
+            (Prefix.of_route(route.dst, host.family).length, -route.attributes.metric, route.attributes.devices[0])
+            for route in self.tables.get(MAIN, {}).get(host.family, ())
+            if route.attributes.on_link
+            and route.dst != "default"
+            and self.goal.tunnels.isdisjoint(route.attributes.devices)
+            and Prefix.of_route(route.dst, host.family).covers(host)
+        ]
+        return max(found)[2] if found else ""
+
+    def routers(self, family: Family) -> frozenset[Prefix]:
+        """The gateways of main, each as the prefix of a single host."""
+        found = set()
+        for route in self.tables.get(MAIN, {}).get(family, ()):
+            words = route.attributes.words
+            if "via" in words:
+                host = words[words.index("via") + 1]
+                if host not in ("inet", "inet6"):
+                    found.add(Prefix.of_route(host, family))
+        return frozenset(found)
+
+    def lans(self, family: Family) -> list[Prefix]:
+        """The prefixes that main reaches on-link and that the policy would mirror."""
+        return list(
+            dict.fromkeys(
+                Prefix.of_route(verdict.route.dst, family)
+                for verdict in self.goal.judged[family].verdicts
+                if verdict.route.attributes.on_link and (not verdict.refusal or verdict.explicit)
+            )
+        )
+
+    def is_cut(self, lan: Prefix, tunnel: str) -> bool:
+        """True if packets to some of the LAN enter this tunnel, which is not the LAN's own device."""
+        return any(tunnel in way.decision.devices and self.lan_device(way) != tunnel for way in self.ways(lan))
+
+    def may_be_tunnelled(self, decision: Decision) -> bool:
+        """True if the packet leaves by the tunnel or by another device that may be one."""
+        links = self.seen.links
+        return self.is_tunnelled(decision) or any(
+            device in links and links[device].may_be_tunnel for device in decision.devices
+        )
+
+    def is_around_tunnel(self, way: Way) -> bool:
+        """True if the packet leaves the machine, not into the tunnel, and not to a LAN by the device of the LAN."""
+        decision = way.decision
+        if self.is_tunnelled(decision) or decision.outcome in ("local", "broadcast", "multicast", "anycast"):
+            return False
+        address = way.part.address
+        if way.part.prefix.family == "inet6" and (address >> 118 == 0xFE80 >> 6 or address >> 120 == 0xFF):
+            return False  # programs name the interface themselves
+        return not decision.devices or self.lan_device(way) not in decision.devices
+
+    @cached_property
+    def carriers(self) -> dict[Family, Way]:
+        """The largest part of the internet of each family, if a device that may be a tunnel carries it."""
+        found = {}
+        for family in self.families:
+            ways = self.internet(family)
+            if ways and ways[0].decision.outcome == "unicast" and self.may_be_tunnelled(ways[0].decision):
+                found[family] = ways[0]
+        return found
+
+    def is_of_another_vpn(self, rule: Rule) -> bool:
+        """True if the rule's table, which is no table of ours, leads into a device that may be a tunnel."""
+        links = self.seen.links
+        return rule.table not in (MAIN, *self.goal.layout.tables) and any(
+            device in links and links[device].may_be_tunnel
+            for route in self.tables.get(rule.table, {}).get(rule.family, ())
+            for device in route.attributes.devices
+        )
+
+    @staticmethod
+    def bits(family: Family) -> int:
+        """The length of an address."""
+        return 32 if family == "inet" else 128
+
+    def usual_priority(self, table: int) -> int:
+        """Where the rule to a table of the VPN stands by the configuration."""
+        layout = self.goal.layout
+        return layout.priorities[layout.tables.index(table)]
+
+    def own_rule(self, family: Family, table: int, priority: int) -> Rule:
+        """A rule to a table of the VPN, as its client would make it."""
+        return Rule(family, priority, "lookup", table, inverted=True, mark=self.config.tunnel.fwmark, protocol="boot")
+
     # The words of remedies
+
+    @property
+    def config_path(self) -> str:
+        """The configuration file in force."""
+        return self.facts.get("config.path", DEFAULT_CONFIG)
 
     @property
     def netns(self) -> str:
@@ -114,29 +245,11 @@ class Machine:
         """A line for the configuration file."""
         return f"in {self.facts.get('config.path', DEFAULT_CONFIG)}: [{section}] {line}"
 
-    def lan_setting(self, key: Literal["allow", "deny"], prefix: Prefix) -> str:
-        """The list of [lan] with one more prefix."""
-        members = [*getattr(self.config.lan, key), prefix]
+    def lan_setting(self, key: Literal["allow", "deny"], *prefixes: Prefix) -> str:
+        """The list of [lan] with more prefixes."""
+        members = [*getattr(self.config.lan, key), *prefixes]
         quoted = ", ".join(f'"{member}"' for member in members)
         return self.setting("lan", f"{key} = [{quoted}]")
-
-    def deletion(self, rule: Rule) -> str:
-        """The command that deletes this rule: by its priority alone if no other rule has that."""
-        twins = [other for other in self.seen.rules if other[:2] == rule[:2]]
-        protocol = f" protocol {rule.protocol}" if rule.protocol not in ("", "unspec") else ""
-        words = f" {_words(rule)}{protocol}" if len(twins) > 1 else ""
-        return self.ip(rule.family, f"rule del priority {rule.priority}{words}")
-
-    def addition(self, family: Family, table: int) -> str:
-        """The command that adds a rule to a table of the VPN."""
-        layout = self.goal.layout
-        priority = layout.priorities[layout.tables.index(table)]
-        return self.ip(family, f"rule add not fwmark {self.config.tunnel.fwmark} lookup {table} priority {priority}")
-
-
-def _words(rule: Rule) -> str:
-    """The rule as `ip` accepts it. `ip` also prints states that it does not accept, such as `[detached]`."""
-    return " ".join(word for word in str(rule).split() if not word.startswith("["))
 
 
 def shown(rule: Rule) -> str:

@@ -333,12 +333,13 @@ def dump(config: Config) -> str:
     for section in fields(config):
         values = getattr(config, section.name)
         lines.append(f"[{section.name}]")
-        lines += [f"{key.name} = {_toml(getattr(values, key.name))}" for key in fields(values)]
+        lines += [f"{key.name} = {toml(getattr(values, key.name))}" for key in fields(values)]
         lines.append("")
     return "\n".join(lines)
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """The value of a key as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mark):
@@ -346,9 +347,9 @@ def _toml(value: Any) -> str:
     if isinstance(value, str | Prefix):
         return '"' + "".join(_escaped(sign) for sign in str(value)) + '"'
     if isinstance(value, tuple):
-        return f"[{', '.join(_toml(member) for member in value)}]"
+        return f"[{', '.join(toml(member) for member in value)}]"
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{key} = {_toml(member)}' for key, member in value.items())} }}"
+        return f"{{ {', '.join(f'{key} = {toml(member)}' for key, member in value.items())} }}"
     return repr(value)
 
 

@@ -1,18 +1,21 @@
 """The checks of `doctor`, by subject. Each is a function of a recorded machine; none relies on another one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.checks import lan, leaks, others, tool, vpn
-from fz_iproute.diagnosis.checks.finding import Finding
+from fz_iproute.diagnosis.checks.finding import Finding, Found
 from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.remedy import tried
+from fz_iproute.diagnosis.simulated import Refused
+from fz_iproute.diagnosis.trial import harm
 
 
 class Check(NamedTuple):
     """`look` yields at least one finding: that all is well, if so."""
 
     name: str
-    look: Callable[[Machine], Iterator[Finding]]
+    look: Callable[[Machine], Iterator[Found]]
     needs_ip: bool = True
 
 
@@ -27,6 +30,7 @@ CHECKS = (
     Check("mirror", lan.mirror),
     Check("prefixes", lan.prefixes),
     Check("shadows", lan.shadowed),
+    Check("overrides", lan.overrides),
     Check("ipv6-leak", leaks.ipv6_leak),
     Check("rp_filter", leaks.rp_filter),
     Check("dns", leaks.dns),
@@ -39,14 +43,35 @@ CHECKS = (
 
 
 def examine(machine: Machine) -> list[Finding]:
-    """Run every check."""
-    return [found._replace(name=check.name) for check in CHECKS for found in _findings(check, machine)]
+    """Run every check, and print for each problem the first remedy that does no harm."""
+    found = [(check.name, each) for check in CHECKS for each in _findings(check, machine)]
+    known = _problems(found)
+    return [Finding(name, each.level, each.seen, each.why, _proven(machine, name, each, known)) for name, each in found]
 
 
-def _findings(check: Check, machine: Machine) -> list[Finding]:
+def _problems(found: Iterable[tuple[str, Found]]) -> set[tuple[str, str]]:
+    return {(name, each.seen) for name, each in found if each.level in ("warning", "failure")}
+
+
+def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str]]) -> str:
+    """The text of the first remedy whose trial takes the finding away, brings no other one, and does no harm."""
+    for remedy in found.remedies:
+        if not remedy.steps:
+            return remedy.text(machine)
+        try:
+            after = tried(machine, remedy.steps)
+        except Refused:
+            continue
+        then = _problems((check.name, each) for check in CHECKS for each in _findings(check, after))
+        if (name, found.seen) not in then and then <= known and not harm(machine, after):
+            return remedy.text(machine)
+    return ""
+
+
+def _findings(check: Check, machine: Machine) -> list[Found]:
     if check.needs_ip and machine.snapshot is None:
-        return [Finding("info", "could not look: ip does not answer")]
+        return [Found("info", "could not look: ip does not answer")]
     try:
         return list(check.look(machine))
     except (ValueError, TypeError) as error:  # somebody may have edited the snapshot
-        return [Finding("info", f"could not look: {error}")]
+        return [Found("info", f"could not look: {error}")]

@@ -3,22 +3,33 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
+from fz_iproute.diagnosis.remedy import Remedy
+
 Level = Literal["ok", "info", "warning", "failure"]
 
 
 class Finding(NamedTuple):
-    """One result of a check. `why` says why it matters; `remedy` can be carried out as printed."""
+    """One result of the check `name`. `why` says why it matters; `remedy` can be carried out as printed."""
 
+    name: str
     level: Level
     seen: str
     why: str = ""
     remedy: str = ""
-    name: str = ""  # of the check; `examine` adds it
 
 
-def or_ok(problems: Iterable[Finding], seen: str) -> Iterator[Finding]:
+class Found(NamedTuple):
+    """A finding before its check is named. Of the remedies, the first that does no harm is printed."""
+
+    level: Level
+    seen: str
+    why: str = ""
+    remedies: tuple[Remedy, ...] = ()
+
+
+def or_ok(problems: Iterable[Found], seen: str) -> Iterator[Found]:
     """The problems, each once; without any, `seen` with the level ok."""
-    yield from dict.fromkeys(problems) or [Finding("ok", seen)]
+    yield from dict.fromkeys(problems) or [Found("ok", seen)]
 
 
 def some(names: Iterable[str]) -> str:
@@ -46,4 +57,4 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 def as_document(findings: Sequence[Finding]) -> dict[str, Any]:
     """For programs."""
-    return {"checks": [{"name": finding.name, **finding._asdict()} for finding in findings]}
+    return {"checks": [finding._asdict() for finding in findings]}

@@ -4,86 +4,168 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 
-from fz_iproute.diagnosis.checks.finding import Finding, count, or_ok
+from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of
-from fz_iproute.diagnosis.shadow import shadows
+from fz_iproute.diagnosis.reach import Way
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, advice
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.words import MAIN
 
 
-def mirror(machine: Machine) -> Iterator[Finding]:
+def mirror(machine: Machine) -> Iterator[Found]:
     """`sync` has nothing to do."""
     due = plan(machine.goal, prune=machine.config.lan.prune)
     if not due:
         copies = sum(len(judged.wanted) for judged in machine.goal.judged.values())
-        yield Finding("ok", f"{count(copies, 'copy', 'copies')}, in step")
+        yield Found("ok", f"{count(copies, 'copy', 'copies')}, in step")
         return
     first = f"{machine.ip(due[0].family, shlex.join(due[0].words))} ({due[0].reason})"
-    more = f", and {len(due) - 1} more" if len(due) > 1 else ""
-    why = "parts of the LAN cannot be reached; `fz-iproute watch` would keep the copies in step"
-    yield Finding("failure", f"due: {first}{more}", why, machine.fz_iproute("sync"))
+    seen = f"due: {first}" + (f", and {len(due) - 1} more" if len(due) > 1 else "")
+    table = machine.goal.layout.mirror
+    if not machine.config.manages and not any(rule.table == table for rule in machine.seen.rules):
+        yield Found("info", f"{seen}; but no rule leads to table {table}, so copies have no effect")
+        return
+    lost = [str(lan) for lan in _lost_with_sync(machine)]
+    words = (
+        f"{machine.fz_iproute('sync')} would give {some(lost)} to the VPN, which routes it explicitly; "
+        "renumber that LAN, or run sync if you need the VPN's hosts there"
+    )
+    why = "the copies do not match main; `fz-iproute watch` would keep them in step"
+    yield Found("failure", seen, why, (Remedy((Sync(),)), *advice(words if lost else machine.fz_iproute("plan"))))
 
 
-def prefixes(machine: Machine) -> Iterator[Finding]:
+def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
+    """LANs that have a copy now, which the VPN routes explicitly."""
+    here = machine.goal.contents
+    for family in FAMILIES:
+        copies = {route.dst for found in here[family].values() for route in found.ours}
+        for verdict in machine.goal.judged[family].verdicts:
+            if verdict.explicit and verdict.route.dst in copies:
+                yield Prefix.of_route(verdict.route.dst, family)
+
+
+def prefixes(machine: Machine) -> Iterator[Found]:
     """No mirrored prefix looks like one that a hostile network hands out."""
     found = (each for family in FAMILIES for each in _suspicious(machine, family))
     yield from or_ok(found, "no LAN is public, huge, or pushed by DHCP alone")
 
 
-def _suspicious(machine: Machine, family: Family) -> Iterator[Finding]:
-    allowed = PrefixSet(machine.config.lan.allow)
+def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
     judged = machine.goal.judged[family]
+    allowed = PrefixSet(machine.config.lan.allow)
     connected = defaultdict(list)
     for route in judged.main:
         if protocol_of(route) == "kernel" and route.attributes.on_link:
             connected[route.attributes.devices].append(Prefix.of_route(route.dst, family))
+    public: list[Prefix] = []
     for route, refusal, *_ in judged.verdicts:
         prefix = Prefix.of_route(route.dst, family)
-        deny = machine.lan_setting("deny", prefix)
-        allow = machine.lan_setting("allow", prefix)
         if refusal.startswith("wider than"):
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
-            yield Finding("warning", f"{route}: {refusal}, so not mirrored", why, deny)
-        elif refusal or allowed.covers(prefix):
+            deny = machine.lan_setting("deny", prefix)
+            narrow = machine.setting("lan", f"min_prefixlen = {{ {family} = {prefix.length} }}")
+            yield Found(
+                "warning", f"{route}: {refusal}, so not mirrored", why, advice(f"{deny}; or, if it is yours, {narrow}")
+            )
+        elif refusal or allowed.covers(prefix) or prefix in machine.routers(family):
             continue
         elif not PRIVATE.covers(prefix):
-            why = "a hostile access point can hand out public addresses of somebody else as local"
-            strict = machine.setting("lan", 'trust = "private"')
-            remedy = f"{allow}; or, if this network is not yours, {strict}"
-            yield Finding("warning", f"{route}: a public prefix, and mirrored", why, remedy)
+            public.append(prefix)
         # networkd adds such a route to a router by itself; that one is inside the LAN.
         elif protocol_of(route) == "dhcp" and not PrefixSet(connected[route.attributes.devices]).covers(prefix):
             why = "DHCP (option 121) has pushed it as local: packets leave the tunnel for whoever answers there"
-            remedy = f"{deny}; or, if you want it, {allow}"
-            yield Finding("warning", f"{route}: pushed by DHCP, and mirrored", why, remedy)
+            words = f"{machine.lan_setting('deny', prefix)}; or, if you want it, {machine.lan_setting('allow', prefix)}"
+            yield Found("warning", f"{route}: pushed by DHCP, and mirrored", why, advice(words))
+    yield from _public(machine, family, list(dict.fromkeys(public)))
 
 
-def shadowed(machine: Machine) -> Iterator[Finding]:
-    """No LAN overlaps with what the VPN routes explicitly."""
-    found = (each for family in FAMILIES for each in _overlaps(machine, family))
-    yield from or_ok(found, "no LAN overlaps with a route of the VPN")
+def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterator[Found]:
+    """Home networks have a global IPv6 prefix; a public IPv4 prefix on a link is rare."""
+    if not prefixes:
+        return
+    names = some(map(str, prefixes))
+    why = "a hostile access point can hand out public addresses of somebody else as local"
+    strict = machine.setting("lan", 'trust = "private"')
+    words = f"{machine.lan_setting('allow', *prefixes)}; or, if this network is not yours, {strict}"
+    is_usual = family == "inet6" and all(prefix.length >= 64 for prefix in prefixes)
+    yield Found("info" if is_usual else "warning", f"{names}: public, and mirrored", why, advice(words))
 
 
-def _overlaps(machine: Machine, family: Family) -> Iterator[Finding]:
-    for lan, tunnel, whole in shadows(machine.goal, family):
-        if whole:
-            why = "what the VPN routes explicitly wins: this LAN cannot be reached"
-            remedy = f"renumber the LAN, or, if you don't need it, {machine.lan_setting('deny', lan)}"
-            yield Finding("warning", f"{tunnel} of the VPN takes all of the LAN {lan}", why, remedy)
+def shadowed(machine: Machine) -> Iterator[Found]:
+    """No LAN is out of reach because the VPN routes it explicitly."""
+    found = (each for family in machine.families for each in _overlaps(machine, family))
+    yield from or_ok(found, "no LAN is out of reach because of a route of the VPN")
+
+
+def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
+    denied = PrefixSet(machine.config.lan.deny)
+    for lan in machine.lans(family):
+        ways = [way for way in machine.ways(lan) if way.decision.outcome == "unicast"]
+        taken = [way for way in ways if _is_explicit(machine, way)]
+        if not taken or denied.overlapping(lan):
+            continue
+        names = some(way.decision.route.dst for way in taken if way.decision.route)
+        if len(taken) == len(ways):
+            why = f"packets to {lan} go into the tunnel: this LAN cannot be reached"
+            deny = Remedy((Setting("lan", "deny", (*machine.config.lan.deny, lan)),))
+            words = f"renumber the LAN, or, if you don't need it, {deny.text(machine)}"
+            yield Found("warning", f"{names} of the VPN takes all of the LAN {lan}", why, advice(words))
         else:
             why = "hosts of the LAN with these addresses cannot be reached; those of the VPN can"
-            yield Finding("info", f"{tunnel} of the VPN is inside the LAN {lan}", why)
+            yield Found("info", f"{names} of the VPN is inside the LAN {lan}", why)
+
+
+def _is_explicit(machine: Machine, way: Way) -> bool:
+    """The packet enters the tunnel by a route that is not the VPN's default."""
+    route = way.decision.route
+    return machine.is_tunnelled(way.decision) and route is not None and route.dst != "default"
+
+
+def overrides(machine: Machine) -> Iterator[Found]:
+    """No copy overrides what main does with a part of a LAN: refuse it, route it, or send it by another device."""
+    found = (each for family in machine.families for each in _overridden(machine, family))
+    yield from or_ok(found, "main and the copies agree about every part of the LAN")
+
+
+def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
+    copies = machine.goal.judged[family].wanted
+    mirrored = PrefixSet(Prefix.of_route(route.dst, family) for route in copies)
+    own = {(route.dst, route.attributes.devices) for route in copies}
+    for route in machine.tables.get(MAIN, {}).get(family, ()):
+        prefix = Prefix.of_route(route.dst, family)
+        lan = mirrored.covering(prefix)
+        if (
+            not lan
+            or lan == prefix
+            or (route.dst, route.attributes.devices) in own
+            or prefix in machine.routers(family)
+        ):
+            continue
+        ways = [way for way in machine.ways(prefix) if way.decision.route in copies]
+        if not ways:
+            continue
+        if route.attributes.type != "unicast":
+            why = f"main refuses it ({route.attributes.type}), but the copy of {lan} reaches it"
+            words = (
+                f"{machine.lan_setting('deny', lan)} keeps all of {lan} in the tunnel; or refuse {prefix} in a firewall"
+            )
+            yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, advice(words))
+        elif route.attributes.gatewayed:
+            why = f"main reaches it through a router, but the copy of {lan} looks for it on the link"
+            steps = (Setting("lan", "allow", (*machine.config.lan.allow, prefix)), Sync())
+            yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, (Remedy(steps),))
 
 
 _MDNS = Prefix.parse("224.0.0.251/32").address
 
 
-def multicast(machine: Machine) -> Iterator[Finding]:
+def multicast(machine: Machine) -> Iterator[Found]:
     """Discovery of devices in the LAN works."""
     if "inet" in machine.families and machine.is_tunnelled(machine.way("inet", _MDNS)):
         why = "mDNS and SSDP do not find printers, speakers and the like, though their addresses can be reached"
-        remedy = f"{machine.setting('lan', 'multicast = true')}, then {machine.fz_iproute('sync')}"
-        yield Finding("info", "discovery (224.0.0.251) goes into the tunnel", why, remedy)
+        steps = (Setting("lan", "multicast", True), Sync())
+        yield Found("info", "discovery (224.0.0.251) goes into the tunnel", why, (Remedy(steps),))
     else:
-        yield Finding("ok", "discovery (224.0.0.251) stays out of the tunnel")
+        yield Found("ok", "discovery (224.0.0.251) stays out of the tunnel")

@@ -1,55 +1,60 @@
 """Checks for packets that get around the tunnel, or that the kernel drops on their way back."""
 
-import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from fz_iproute.diagnosis.checks.finding import Finding, or_ok, some
-from fz_iproute.diagnosis.checks.vpn import rule_in_front, way_past
+from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
+from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, host_in, shown
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
+from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
+from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
 from fz_iproute.mirror.words import MAIN
 
 
-def ipv6_leak(machine: Machine) -> Iterator[Finding]:
+def ipv6_leak(machine: Machine) -> Iterator[Found]:
     """If the tunnel takes all IPv4, IPv6 does not leave around it."""
     if "inet" not in machine.families or not machine.has_internet("inet"):
-        yield Finding("ok", "the Internet Resource is not active for IPv4")
+        yield Found("ok", "IPv4 to the internet does not enter the tunnel")
         return
-    decision = machine.way("inet6") if "inet6" in machine.families else None
-    if not decision or machine.is_tunnelled(decision) or decision.outcome != "unicast":
-        yield Finding("ok", "no IPv6 gets around the tunnel")
+    ways = machine.internet("inet6") if "inet6" in machine.families else []
+    around = [way for way in ways if way.decision.outcome == "unicast" and not machine.may_be_tunnelled(way.decision)]
+    if not around or 2 * sum(way.part.size for way in around) < sum(way.part.size for way in ways):
+        yield Found("ok", "no IPv6 gets around the tunnel")
         return
+    decision = around[0].decision
     devices = " ".join(decision.devices)
     seen = f"IPv4 goes into the tunnel, but {shown(decision.steps[-1].rule)} sends IPv6 out of {devices}"
     why = "every site that has IPv6 sees the machine's own address, and the network sees the traffic"
     is_wanted = machine.config.manages and machine.config.tunnel.internet_leak == "allow"
-    yield Finding("info" if is_wanted else "failure", seen, why, _leak_remedy(machine, decision))
+    yield Found("info" if is_wanted else "failure", seen, why, _leak_remedies(machine, decision))
 
 
-def _leak_remedy(machine: Machine, decision: Decision) -> str:
+def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
     table = machine.goal.layout.internet
-    has_rule = any(rule.family == "inet6" and rule.table == table for rule in machine.seen.rules)
-    if has_rule and (rule := rule_in_front(machine, decision, table)):
-        return way_past(machine, rule, table)
+    first = next((rule for rule in machine.seen.rules if (rule.family, rule.table) == ("inet6", table)), None)
+    if first and (rule := rule_in_front(machine, decision, table)):
+        return ways_past(machine, rule, {table: first})
     if machine.config.manages:
-        if machine.config.tunnel.internet_leak == "allow":
-            return machine.setting("tunnel", 'internet_leak = "block"')
-        return machine.fz_iproute("sync")
-    steps = []
+        block = (Setting("tunnel", "internet_leak", "block"),)
+        return (Remedy((*(block if machine.config.tunnel.internet_leak == "allow" else ()), Sync())),)
+    steps: list[Step] = []
     if not any(route.dst == "default" for route in machine.routes(table, "inet6")):
-        steps.append(machine.ip("inet6", f"route add unreachable default metric 4294967295 table {table}"))
-    if not has_rule:
-        steps.append(machine.addition("inet6", table))
-    return " && ".join(steps)
+        steps.append(RouteStep("add", table, Route.make("inet6", "default", None, metric=BACKSTOP_METRIC)))
+    if not first:
+        steps.append(RuleStep("add", machine.own_rule("inet6", table, machine.usual_priority(table))))
+    undo = [step._replace(verb="del") for step in reversed(steps) if isinstance(step, RouteStep | RuleStep)]
+    return (Remedy(tuple(steps), undo=tuple(undo)),)
 
 
-def rp_filter(machine: Machine) -> Iterator[Finding]:
+def rp_filter(machine: Machine) -> Iterator[Found]:
     """Strict rp_filter drops no packet whose answer takes another way."""
     if not any(name.endswith("/rp_filter") for name in machine.recording.sysctls):
-        yield Finding("info", "could not look: the sysctls cannot be read")
+        yield Found("info", "could not look: the sysctls cannot be read")
         return
     found = [*_cut_off_client(machine), *_cut_off_lans(machine)] if "inet" in machine.families else ()
     yield from or_ok(found, "no interface drops packets because their answers take another way")
@@ -57,36 +62,35 @@ def rp_filter(machine: Machine) -> Iterator[Finding]:
 
 def _uplinks(machine: Machine) -> set[str]:
     """The interfaces by which the VPN's client sends, if unmarked packets take the tunnel instead."""
-    marked = machine.way("inet", mark=machine.config.tunnel.fwmark.value)
+    marked = machine.internet("inet", machine.config.tunnel.fwmark.value)[0].decision
     return set(marked.devices) - machine.goal.tunnels if machine.has_internet("inet") else set()
 
 
-def _cut_off_client(machine: Machine) -> Iterator[Finding]:
+def _cut_off_client(machine: Machine) -> Iterator[Found]:
     for device in sorted(_uplinks(machine)):
         if not _is_strict(machine, device):
             continue
         seen = f"{device}, by which the VPN's client sends, has strict rp_filter"
         if max(_sysctls(machine, device, "src_valid_mark")):
             why = "src_valid_mark = 1 helps only if a firewall restores the mark of packets that arrive"
-            yield Finding("warning", seen, why, _loosened(machine, device))
+            yield Found("warning", seen, why, _loosened(device))
         else:
             why = "it drops the answers of the VPN's servers: unmarked packets to them would go into the tunnel"
-            yield Finding("failure", seen, why, _loosened(machine, device))
+            yield Found("failure", seen, why, _loosened(device))
 
 
-def _cut_off_lans(machine: Machine) -> Iterator[Finding]:
+def _cut_off_lans(machine: Machine) -> Iterator[Found]:
     lost: dict[str, list[str]] = defaultdict(list)
     others = machine.goal.tunnels | _uplinks(machine)
     for route in machine.tables.get(MAIN, {}).get("inet", ()):
         for device in route.attributes.devices if route.attributes.on_link else ():
-            if device in others or not _is_strict(machine, device):
-                continue
-            if machine.is_tunnelled(machine.way("inet", host_in(route, "inet"))):
+            is_lost = device not in others and machine.is_tunnelled(machine.way("inet", host_in(route, "inet")))
+            if is_lost and _is_strict(machine, device):
                 lost[device].append(route.dst)
     for device, destinations in lost.items():
         why = "the answers to hosts there go into the tunnel, so the kernel drops what these hosts send"
         seen = f"{device} has strict rp_filter, and {some(destinations)} is not mirrored"
-        yield Finding("warning", seen, why, _loosened(machine, device))
+        yield Found("warning", seen, why, _loosened(device))
 
 
 def _is_strict(machine: Machine, device: str) -> bool:
@@ -99,17 +103,16 @@ def _sysctls(machine: Machine, device: str, name: str) -> list[int]:
     return [int(values.get(f"ipv4/conf/{place}/{name}", "0")) for place in ("all", device)]
 
 
-def _loosened(machine: Machine, device: str) -> str:
-    # The value of the device is enough, because the larger one counts. For names with dots, sysctl wants slashes.
-    name = f"net/ipv4/conf/{device}/rp_filter" if "." in device else f"net.ipv4.conf.{device}.rp_filter"
-    return machine.inside(f"sysctl -w {shlex.quote(f'{name}=2')}")
+def _loosened(device: str) -> tuple[Remedy, ...]:
+    # The value of the device is enough, because the larger one counts.
+    return (Remedy((Sysctl(f"ipv4/conf/{device}/rp_filter", "2"),)),)
 
 
-def dns(machine: Machine) -> Iterator[Finding]:
+def dns(machine: Machine) -> Iterator[Found]:
     """Questions for names go into the tunnel like everything else."""
     path, servers = _resolvers(machine)
     if not path:
-        yield Finding("info", "could not look: /etc/resolv.conf cannot be read")
+        yield Found("info", "could not look: /etc/resolv.conf cannot be read")
         return
     seen = f"{path}: {', '.join(servers) or 'no server'}"
     yield from or_ok(_servers_in_lan(machine, path, servers), seen)
@@ -132,7 +135,7 @@ def _nameservers(text: str) -> list[str]:
     return [words[1].partition("%")[0] for words in lines if len(words) > 1 and words[0] == "nameserver"]
 
 
-def _servers_in_lan(machine: Machine, path: str, servers: Sequence[str]) -> Iterator[Finding]:
+def _servers_in_lan(machine: Machine, path: str, servers: Sequence[str]) -> Iterator[Found]:
     for server in servers:
         try:
             host = Prefix.parse(str(ip_address(server)))
@@ -150,4 +153,4 @@ def _servers_in_lan(machine: Machine, path: str, servers: Sequence[str]) -> Iter
                 remedy = f"resolvectl dns {' '.join(decision.devices)} ADDRESS, with a server behind the tunnel"
             else:
                 remedy = f"in {path}: nameserver ADDRESS, with a server behind the tunnel, instead of {server}"
-            yield Finding("warning", f"{path}: {server} is in the mirrored LAN {lan}", why, remedy)
+            yield Found("warning", f"{path}: {server} is in the mirrored LAN {lan}", why, advice(remedy))

@@ -6,17 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.checks.finding import Finding, count, or_ok, some
+from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of, shown
+from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.mirror.desired import explicit
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Family
 
 
-def networkd(machine: Machine) -> Iterator[Finding]:
+def networkd(machine: Machine) -> Iterator[Found]:
     """systemd-networkd does not delete rules and routes that it did not make."""
     if machine.netns or machine.facts.get("networkd") != "in use":
-        yield Finding("ok", "systemd-networkd does not run here")
+        yield Found("ok", "systemd-networkd does not run here")
         return
     tables = machine.goal.layout.tables
     wanted = [route for judged in machine.goal.judged.values() for route in judged.wanted]
@@ -28,7 +29,7 @@ def networkd(machine: Machine) -> Iterator[Finding]:
     if rules and _networkd_manages(machine.facts, _FOREIGN_RULES):
         at_risk.append(f"{count(len(rules), 'rule', 'rules')} such as {shown(rules[0])}")
     if not at_risk:
-        yield Finding("ok", "systemd-networkd leaves rules and routes alone")
+        yield Found("ok", "systemd-networkd leaves rules and routes alone")
         return
     why = "whenever it configures a link, it deletes what others have made: the LAN or the VPN is cut off"
     lines = "\\n".join(["[Network]", f"{_FOREIGN_ROUTES}=no", f"{_FOREIGN_RULES}=no"])
@@ -36,7 +37,7 @@ def networkd(machine: Machine) -> Iterator[Finding]:
     remedy = (
         f"mkdir -p {folder} && printf '{lines}\\n' > {folder}/zz-fz-iproute.conf && systemctl restart systemd-networkd"
     )
-    yield Finding("warning", f"systemd-networkd may delete {' and '.join(at_risk)}", why, remedy)
+    yield Found("warning", f"systemd-networkd may delete {' and '.join(at_risk)}", why, advice(remedy))
 
 
 _FOREIGN_ROUTES, _FOREIGN_RULES = "ManageForeignRoutes", "ManageForeignRoutingPolicyRules"
@@ -88,13 +89,13 @@ KNOWN_VPNS = {
 }
 
 
-def other_vpn(machine: Machine) -> Iterator[Finding]:
+def other_vpn(machine: Machine) -> Iterator[Found]:
     """No other VPN takes the packets of this one or loses its own."""
     found = (each for family in machine.families for each in _vpn_problems(machine, family))
     yield from or_ok(found, "no rule leads to a table of another known VPN")
 
 
-def _vpn_problems(machine: Machine, family: Family) -> Iterator[Finding]:
+def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
     tables = machine.goal.layout.tables
     rules = [rule for rule in machine.seen.rules if rule.family == family]
     ours = next((place for place, rule in enumerate(rules) if rule.table in tables), len(rules))
@@ -109,12 +110,12 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Finding]:
         remedy = KNOWN_VPNS[table].end(machine, *(routes[0].attributes.devices[:1] if routes else ()))
         if place < ours and common:
             why = "its tunnel takes packets that belong to this VPN or to the LAN"
-            yield Finding("warning", f"{name} is asked before this VPN, and has {some(common)}", why, remedy)
+            yield Found("warning", f"{name} is asked before this VPN, and has {some(common)}", why, advice(remedy))
         elif place > ours and routes and machine.has_internet(family):
             why = "the Internet Resource takes all packets before it: nothing behind the other VPN can be reached"
-            yield Finding("warning", f"{name} is asked after this VPN, so never", why, remedy)
+            yield Found("warning", f"{name} is asked after this VPN, so never", why, advice(remedy))
         else:
-            yield Finding("info", f"{name} is here too, and does not interfere")
+            yield Found("info", f"{name} is here too, and does not interfere")
 
 
 def _common(machine: Machine, family: Family, routes: Sequence[Route]) -> list[str]:
@@ -130,18 +131,18 @@ _SHORT = timedelta(minutes=10)
 _RECENT = timedelta(hours=1)
 
 
-def fight(machine: Machine) -> Iterator[Finding]:
+def fight(machine: Machine) -> Iterator[Found]:
     """`watch` does not repeat a command because somebody undoes it."""
     path = machine.config.watch.journal
     if not path:
-        yield Finding("info", "could not look: no journal is kept (watch.journal)")
+        yield Found("info", "could not look: no journal is kept (watch.journal)")
     elif "journal" not in machine.facts:
-        yield Finding("info", f"could not look: {path} cannot be read")
+        yield Found("info", f"could not look: {path} cannot be read")
     else:
         yield from or_ok(_fights(machine, path), f"{path}: no command was repeated often")
 
 
-def _fights(machine: Machine, path: str) -> Iterator[Finding]:
+def _fights(machine: Machine, path: str) -> Iterator[Found]:
     now = datetime.fromisoformat(machine.recording.taken)
     times: dict[str, list[datetime]] = defaultdict(list)
     stamp = None
@@ -159,4 +160,4 @@ def _fights(machine: Machine, path: str) -> Iterator[Finding]:
             monitor = machine.ip("inet", "-timestamp monitor label link address route rule")
             why = f"somebody undoes it each time, or its interface comes and goes: `{monitor}` shows which"
             remedy = f"truncate -s 0 {shlex.quote(path)}  # after that has ended"
-            yield Finding("warning", seen, why, remedy)
+            yield Found("warning", seen, why, advice(remedy))

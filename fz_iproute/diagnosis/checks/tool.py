@@ -5,43 +5,44 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.checks.finding import Finding, Level, or_ok
+from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.machine import DEFAULT_CONFIG, Machine
+from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.ip.version import OLDEST, is_too_old
 from fz_iproute.mirror.rt_tables import parsed
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN
 
 
-def ip(machine: Machine) -> Iterator[Finding]:
+def ip(machine: Machine) -> Iterator[Found]:
     """`ip` answers and is new enough."""
     version = machine.recording.versions.get("ip", "")
     error = machine.facts.get("ip.error", "")
     why = "fz-iproute reads and changes everything with ip; the checks that need it could not look"
     if machine.snapshot and not is_too_old(version):
-        yield Finding("ok", version or "its version was not recorded")
+        yield Found("ok", version or "its version was not recorded")
     elif version and not is_too_old(version):
-        yield Finding("failure", error or "it did not answer", why, f"{machine.fz_iproute('status')} --verbose")
+        yield Found("failure", error or "it did not answer", why, advice(f"{machine.fz_iproute('status')} --verbose"))
     else:
-        yield Finding("failure", error or f"{version} is too old", why, f"install iproute2 {OLDEST} or newer")
+        yield Found("failure", error or f"{version} is too old", why, advice(f"install iproute2 {OLDEST} or newer"))
 
 
 _CAP_NET_ADMIN = 12
 
 
-def permission(machine: Machine) -> Iterator[Finding]:
+def permission(machine: Machine) -> Iterator[Found]:
     """The process may change routes."""
     held = machine.facts.get("capabilities")
     if held is None:
-        yield Finding("info", "could not look: /proc/self/status has no capabilities")
+        yield Found("info", "could not look: /proc/self/status has no capabilities")
     elif int(held, 16) >> _CAP_NET_ADMIN & 1:
-        yield Finding("ok", "CAP_NET_ADMIN is effective")
+        yield Found("ok", "CAP_NET_ADMIN is effective")
     else:
         why = "this user cannot run sync, watch or down; a service may still have the capability"
         seen = f"user {machine.facts.get('uid', '?')} does not have CAP_NET_ADMIN"
-        yield Finding("warning", seen, why, f"sudo {machine.fz_iproute('doctor')}")
+        yield Found("warning", seen, why, advice(f"sudo {machine.fz_iproute('doctor')}"))
 
 
-def config(machine: Machine) -> Iterator[Finding]:
+def config(machine: Machine) -> Iterator[Found]:
     """The configuration file can be read, and only root can change it."""
     facts = machine.facts
     path = facts.get("config.path", DEFAULT_CONFIG)
@@ -49,26 +50,26 @@ def config(machine: Machine) -> Iterator[Finding]:
     yield from or_ok(_config_problems(machine, path), seen)
 
 
-def _config_problems(machine: Machine, path: str) -> Iterator[Finding]:
+def _config_problems(machine: Machine, path: str) -> Iterator[Found]:
     facts = machine.facts
     error = facts.get("config.error", "")
     if error.endswith("Permission denied") and facts.get("uid") != "0":
         why = "the other checks assume the defaults, which may not be the configuration in force"
-        yield Finding("warning", error, why, f"sudo {machine.fz_iproute('doctor')}")
+        yield Found("warning", error, why, advice(f"sudo {machine.fz_iproute('doctor')}"))
     elif error:
         why = "no verb runs with it; the other checks assume the defaults"
-        yield Finding("failure", error.replace("\n", "; "), why, f"fz-iproute config check {shlex.quote(path)}")
+        yield Found("failure", error.replace("\n", "; "), why, advice(f"fz-iproute config check {shlex.quote(path)}"))
     mode = int(facts.get("config.mode", "0"), 8)
     if mode & 0o002:
         why = "every user can decide where packets go, so root refuses to run with it"
-        yield Finding("failure", f"everybody may write to {path}", why, f"chmod o-w {shlex.quote(path)}")
+        yield Found("failure", f"everybody may write to {path}", why, advice(f"chmod o-w {shlex.quote(path)}"))
     if mode & 0o020:
         why = "each member of the group can decide where packets go"
-        yield Finding("warning", f"its group may write to {path}", why, f"chmod g-w {shlex.quote(path)}")
+        yield Found("warning", f"its group may write to {path}", why, advice(f"chmod g-w {shlex.quote(path)}"))
     owner = facts.get("config.uid", "0")
     if owner not in ("0", facts.get("uid")):
         why = "this user can decide where packets go"
-        yield Finding("warning", f"{path} belongs to user {owner}", why, f"chown root {shlex.quote(path)}")
+        yield Found("warning", f"{path} belongs to user {owner}", why, advice(f"chown root {shlex.quote(path)}"))
 
 
 class _TableLine(NamedTuple):
@@ -78,10 +79,10 @@ class _TableLine(NamedTuple):
     number: int
 
 
-def rt_tables(machine: Machine) -> Iterator[Finding]:
+def rt_tables(machine: Machine) -> Iterator[Found]:
     """Every name of a table means one table only."""
     if not any("rt_tables" in name for name in machine.facts):
-        yield Finding("info", "could not look: there is no rt_tables")
+        yield Found("info", "could not look: there is no rt_tables")
         return
     lines = list(_table_lines(machine.facts))
     yield from or_ok(_name_problems(machine, lines), f"{len(lines)} names of tables, all unambiguous")
@@ -95,7 +96,7 @@ def _table_lines(facts: Mapping[str, str]) -> Iterator[_TableLine]:
                     yield _TableLine(path, line.split()[0], name, number)
 
 
-def _name_problems(machine: Machine, lines: Iterable[_TableLine]) -> Iterator[Finding]:
+def _name_problems(machine: Machine, lines: Iterable[_TableLine]) -> Iterator[Found]:
     tables = machine.config.tables.ids | {DEFAULT, MAIN, LOCAL}
     ids: dict[str, int] = {}
     names: dict[int, str] = {}
@@ -104,13 +105,17 @@ def _name_problems(machine: Machine, lines: Iterable[_TableLine]) -> Iterator[Fi
         if name.isdecimal() and int(name) != number:
             level: Level = "failure" if int(name) in tables else "warning"
             why = f"ip looks for names first: `table {name}` means table {number}"
-            yield Finding(level, f"{path}: the name {name} stands for table {number}", why, _removal(line))
+            yield Found(level, f"{path}: the name {name} stands for table {number}", why, advice(_removal(line)))
         elif ids.setdefault(name, number) != number:
             why = "it depends on the program which of the two tables the name means"
-            yield Finding("warning", f"{path}: {name} is table {number}, but also {ids[name]}", why, _removal(line))
+            yield Found(
+                "warning", f"{path}: {name} is table {number}, but also {ids[name]}", why, advice(_removal(line))
+            )
         elif names.setdefault(number, name) != name:
             why = "ip prints only one of the two names, which may not be the one that you asked for"
-            yield Finding("warning", f"{path}: table {number} is {name}, but also {names[number]}", why, _removal(line))
+            yield Found(
+                "warning", f"{path}: table {number} is {name}, but also {names[number]}", why, advice(_removal(line))
+            )
 
 
 def _removal(line: _TableLine) -> str:

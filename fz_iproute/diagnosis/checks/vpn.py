@@ -1,71 +1,112 @@
 """Checks of the VPN: its tunnel, the rules that lead there, and the mark that keeps its own packets out of it."""
 
-import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from fz_iproute.diagnosis.checks.finding import Finding, or_ok, some
-from fz_iproute.diagnosis.checks.others import KNOWN_VPNS
+from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
 from fz_iproute.diagnosis.lookup import Decision
-from fz_iproute.diagnosis.machine import Machine, host_in, shown
+from fz_iproute.diagnosis.machine import Machine, shown
+from fz_iproute.diagnosis.reach import Way
+from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice
+from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN
 
+SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
 
-def tunnel(machine: Machine) -> Iterator[Finding]:
+
+def tunnel(machine: Machine) -> Iterator[Found]:
     """The configured interface exists and is up."""
     name = machine.config.tunnel.interface
     link = machine.seen.links.get(name)
     if link and link.up:
-        yield Finding("ok", f"{name} is up")
+        yield Found("ok", f"{name} is up")
     elif link:
         why = "the kernel has removed its routes: packets for the VPN go elsewhere or nowhere"
-        yield Finding("failure", f"{name} is down", why, machine.ip("inet", f"link set {shlex.quote(name)} up"))
-    elif others := sorted(machine.goal.tunnels & machine.seen.links.keys()):
-        why = "the VPN's table leads into another interface than the configured one"
-        remedy = machine.setting("tunnel", f'interface = "{others[0]}"')
-        yield Finding("failure", f"there is no {name}, but {others[0]} carries the VPN", why, remedy)
+        yield Found("failure", f"{name} is down", why, (Remedy((LinkUp(name),)),))
+    elif carriers := machine.carriers:
+        yield _another_vpn(machine, carriers)
     else:
         why = "the VPN is not running, or its interface has another name"
         setting = machine.setting("tunnel", 'interface = "NAME"')
-        remedy = f"start the VPN's client, or {setting}"
-        yield Finding("failure", f"there is no {name}", why, remedy)
+        yield Found("failure", f"there is no {name}", why, advice(f"start the VPN's client, or {setting}"))
 
 
-def rules(machine: Machine) -> Iterator[Finding]:
-    """Each table of the VPN has one rule, in the right order, and no other rule takes its packets."""
+def _another_vpn(machine: Machine, carriers: dict[Family, Way]) -> Found:
+    """Another VPN than the configured one carries all traffic: it is no fault, but fz-iproute may have to serve it."""
+    decision = next(iter(carriers.values())).decision
+    device, table, rule = decision.devices[0], decision.table, decision.steps[-1].rule
+    families = " and ".join(SPOKEN[family] for family in carriers)
+    name = machine.config.tunnel.interface
+    if table in machine.goal.layout.tables:
+        why = "the VPN's table leads into another interface than the configured one"
+        remedy = Remedy((Setting("tunnel", "interface", device),))
+        return Found("failure", f"there is no {name}, but {device} carries the VPN", why, (remedy,))
+    seen = f"there is no {name}, but {device} carries all traffic ({families}) by rule {rule.priority}"
+    seen += f", table {table}" if table != MAIN else ", table main"
+    cut = [str(lan) for family in carriers for lan in machine.lans(family) if machine.is_cut(lan, device)]
+    if not cut:
+        return Found("ok", f"{seen}; the LAN can be reached without copies")
+    why = f"the LAN ({some(cut)}) cannot be reached: its packets go into {device}"
+    if table == MAIN or not rule.mark or not rule.inverted:
+        return Found("warning", seen, why, advice("the client of that VPN may have a switch for LAN access"))
+    steps: list[Step] = [Setting("tunnel", "interface", device), Setting("tunnel", "fwmark", rule.mark)]
+    steps += [Setting("tables", "layout", "single"), Setting("tables", "single", table), Sync()]
+    return Found("warning", seen, why, (Remedy(tuple(steps)), *advice(f"configure fz-iproute for {device}")))
+
+
+def rules(machine: Machine) -> Iterator[Found]:
+    """Packets for the VPN's routes get there: its rules are there, in the right order, with none in front of them."""
     leading = [rule for rule in machine.seen.rules if rule.table in machine.goal.layout.tables]
     if not leading and machine.config.tunnel.interface not in machine.seen.links:
-        yield Finding("info", "no rule leads to the VPN's table, and there is no tunnel")
+        yield Found("info", "no rule leads to the VPN's table, and there is no tunnel")
         return
-    found = (each for family in machine.families for each in _rule_problems(machine, family))
+    found = [each for family in machine.families for each in _rule_problems(machine, family)]
+    found += [_no_main(family) for family in machine.families if not _has_main(machine, family)]
     yield from or_ok(found, ", ".join(f"{rule.family} {shown(rule)}" for rule in leading))
 
 
-def _rule_problems(machine: Machine, family: Family) -> Iterator[Finding]:
+def _has_main(machine: Machine, family: Family) -> bool:
+    return any((rule.family, rule.table) == (family, MAIN) for rule in machine.seen.rules)
+
+
+def _no_main(family: Family) -> Found:
+    why = "no packet that stays out of the tunnel finds a way, the VPN's own included"
+    steps = (RuleStep("add", Rule(family, 32766, "lookup", MAIN, protocol="kernel")),)
+    return Found("failure", f"no rule looks up main ({family})", why, (Remedy(steps),))
+
+
+def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
     tables = machine.goal.layout.tables
     rules = [rule for rule in machine.seen.rules if rule.family == family]
     first = {rule.table: rule for rule in reversed(rules) if rule.table in tables}
-    is_used = any(
-        not machine.goal.tunnels.isdisjoint(route.attributes.devices)
-        for table in tables
-        for route in machine.routes(table, family)
-    )
-    # A VPN may leave out the rules of a family for which it has no routes.
-    is_needed = is_used or (family == "inet" and not any(rule.table in tables for rule in machine.seen.rules))
     for table in tables:
-        if is_needed and table not in first:
-            remedy = machine.fz_iproute("sync") if machine.config.manages else machine.addition(family, table)
+        if table not in first and machine.leads_into_tunnel(table, family):
             why = "no packet uses the routes in there"
-            yield Finding("failure", f"no rule looks up table {table} ({family})", why, remedy)
-    for rule in _repeated(rules, tables):
+            yield Found(
+                "failure", f"no rule looks up table {table} ({family})", why, _additions(machine, family, table)
+            )
+    if repeated := list(_repeated(rules, tables)):
         why = "if somebody deletes one of them, the other one stays in force"
-        yield Finding("warning", f"{shown(rule)} ({family}) is there twice", why, machine.deletion(rule))
+        steps = tuple(RuleStep("del", rule) for rule in repeated)
+        seen = f"{some(map(shown, repeated))} ({family}) says again what an earlier rule says"
+        yield Found("warning", seen, why, (Remedy(steps),))
     yield from _wrong_order(machine, family, [first[table] for table in tables if table in first])
-    for table in tables:
-        if table in first:
-            yield from _taken_before(machine, family, table)
+    yield from _late_local(machine, rules)
+    yield from _taken_before(machine, family, first)
+
+
+def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...]:
+    """The rule that leads to a table of the VPN, at the usual place or before whatever stands in its way."""
+    if machine.config.manages:
+        return (Remedy((Sync(),)),)
+    priorities = [machine.usual_priority(table)]
+    in_front = [rule.priority for rule in machine.seen.rules if rule.family == family and rule.priority]
+    priorities += [min(in_front) - 1] if in_front else []
+    return tuple(
+        Remedy((RuleStep("add", machine.own_rule(family, table, priority)),)) for priority in priorities if priority > 0
+    )
 
 
 def _repeated(rules: Iterable[Rule], tables: Iterable[int]) -> Iterator[Rule]:
@@ -78,41 +119,60 @@ def _repeated(rules: Iterable[Rule], tables: Iterable[int]) -> Iterator[Rule]:
         known.add(content)
 
 
-def _wrong_order(machine: Machine, family: Family, leading: list[Rule]) -> Iterator[Finding]:
+def _wrong_order(machine: Machine, family: Family, leading: list[Rule]) -> Iterator[Found]:
     """`leading` is the first rule to each table of the VPN, in the order that the layout wants."""
     if [rule.priority for rule in leading] == sorted(rule.priority for rule in leading):
         return
-    moves = [
-        f"{machine.addition(family, rule.table)} && {machine.deletion(rule)}"
-        for rule, priority in zip(leading, machine.config.rules.tiered, strict=False)
-        if rule.priority != priority
-    ]
-    remedy = machine.fz_iproute("sync") if machine.config.manages else " && ".join(moves)
+    moves: list[Step] = []
+    for rule, priority in zip(leading, machine.config.rules.tiered, strict=False):
+        if rule.priority != priority:
+            moves += [RuleStep("add", machine.own_rule(family, rule.table, priority)), RuleStep("del", rule)]
+    steps = (Sync(),) if machine.config.manages else tuple(moves)
     why = "the kernel must ask the VPN's own routes first, then the LAN, then the default route into the tunnel"
-    yield Finding("failure", f"out of order ({family}): {', '.join(map(shown, leading))}", why, remedy)
+    yield Found("failure", f"out of order ({family}): {', '.join(map(shown, leading))}", why, (Remedy(steps),))
 
 
-_LINK_LOCAL = Prefix.parse("fe80::/10")
+def _late_local(machine: Machine, rules: list[Rule]) -> Iterator[Found]:
+    """The machine's own addresses must be looked up before the VPN's tables."""
+    places = {rule.table: place for place, rule in reversed(list(enumerate(rules)))}
+    late = [table for table in machine.goal.layout.tables if places.get(table, len(rules)) < places.get(LOCAL, -1)]
+    if late:
+        rule = rules[places[LOCAL]]
+        family = rule.family
+        why = "packets to the machine's own addresses may go into the tunnel"
+        steps = (RuleStep("add", rule._replace(priority=0)), RuleStep("del", rule))
+        seen = f"{shown(rule)} ({family}) comes after the rule to table {late[0]}"
+        yield Found("warning", seen, why, (Remedy(steps),))
 
 
-def _taken_before(machine: Machine, family: Family, table: int) -> Iterator[Finding]:
-    """Routes in a table of the VPN whose packets an earlier rule takes."""
-    taken: dict[Rule, list[str]] = defaultdict(list)
-    for route in machine.routes(table, family):
-        attributes = route.attributes
-        # Programs that use link-local addresses name the interface themselves.
-        is_link_local = _LINK_LOCAL.covers(Prefix.of_route(route.dst, family))
-        if attributes.type != "unicast" or not attributes.devices or is_link_local:
-            continue
-        decision = machine.way(family, None if route.dst == "default" else host_in(route, family))
-        rule = rule_in_front(machine, decision, table)
-        if rule and set(decision.devices).isdisjoint(attributes.devices):
-            taken[rule].append(route.dst)
-    for rule, destinations in taken.items():
-        takes_all = "default" in destinations or not (rule.dst or rule.mark or rule.src)
-        seen = f"{shown(rule)} ({family}) takes packets to {some(destinations)}, which table {table} has routes for"
+def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> Iterator[Found]:
+    """Packets for the VPN's routes that an earlier rule takes out of the tunnel, for each source that rules name."""
+    taken: dict[tuple[Rule, int], list[str]] = defaultdict(list)
+    is_all: set[Rule] = set()
+    for source in machine.sources(family):
+        for table, route_prefix in machine.tunnel_prefixes(family):
+            if table not in first:
+                continue
+            for way in machine.ways(route_prefix, src=source):
+                rule = rule_in_front(machine, way.decision, table)
+                if rule and machine.is_around_tunnel(way):
+                    taken[rule, source].append(str(route_prefix) if route_prefix.length else "default")
+                    if not route_prefix.length and 2 * way.part.size > 1 << machine.bits(family):
+                        is_all.add(rule)
+    for (rule, source), destinations in taken.items():
+        if source and (rule, 0) in taken:
+            continue  # it takes them whatever their source
+        whose = f" from {Prefix.of_host(family, source)}" if source else ""
+        seen = f"{shown(rule)} ({family}) takes packets{whose} to {some(destinations)}, which table "
+        seen += f"{rule_table(machine, first)} has routes for"
         why = "the kernel asks this rule before the VPN's, so the packets never get there"
-        yield Finding("failure" if takes_all else "warning", seen, why, way_past(machine, rule, table))
+        takes_all = not source and (rule in is_all or not (rule.dst or rule.mark or rule.src))
+        yield Found("failure" if takes_all else "warning", seen, why, ways_past(machine, rule, first))
+
+
+def rule_table(machine: Machine, first: dict[int, Rule]) -> int:
+    """The table of the VPN that its last rule leads to: the one with the default route, if there is one."""
+    return next(table for table in reversed(machine.goal.layout.tables) if table in first)
 
 
 def rule_in_front(machine: Machine, decision: Decision, table: int) -> Rule | None:
@@ -125,41 +185,57 @@ def rule_in_front(machine: Machine, decision: Decision, table: int) -> Rule | No
     return None if rule.table in (LOCAL, *machine.goal.layout.tables) else rule
 
 
-def way_past(machine: Machine, rule: Rule, table: int) -> str:
-    """The remedy for a rule in front of those of the VPN."""
-    if (rule.priority, rule.table) not in ((32766, MAIN), (32767, DEFAULT)):
-        return machine.deletion(rule)
-    # Without the kernel's own rules there is no network: the VPN's rule has to move.
-    late = next(each for each in machine.seen.rules if each.family == rule.family and each.table == table)
-    return f"{machine.addition(rule.family, table)} && {machine.deletion(late)}"
+def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Remedy, ...]:
+    """For a rule in front of the VPN's: delete it, or move the VPN's rules before it."""
+    words = f"decide which of the two should win; `ip rule` shows both, {shown(rule)} comes first"
+    if machine.is_of_another_vpn(rule):
+        words = f"decide which VPN should carry these packets: rule {rule.priority} belongs to another one"
+        return advice(words)
+    late = [each for each in first.values() if each.priority >= rule.priority]
+    moves: list[Step] = []
+    for number, each in enumerate(late):
+        priority = rule.priority - len(late) + number
+        if priority > 0:
+            moves += [RuleStep("add", each._replace(priority=priority)), RuleStep("del", each)]
+    is_kernels = (rule.priority, rule.table) in ((32766, MAIN), (32767, DEFAULT))
+    deletion = () if is_kernels else (Remedy((RuleStep("del", rule),)),)
+    return (*deletion, Remedy(tuple(moves)), *advice(words)) if moves else (*deletion, *advice(words))
 
 
-def mark(machine: Machine) -> Iterator[Finding]:
-    """Packets with the VPN's mark do not go into the tunnel."""
-    found = (each for family in machine.families for each in _mark_problems(machine, family))
-    yield from or_ok(
-        found, f"packets that the VPN's client marks {machine.config.tunnel.fwmark} stay out of the tunnel"
-    )
-
-
-def _mark_problems(machine: Machine, family: Family) -> Iterator[Finding]:
+def mark(machine: Machine) -> Iterator[Found]:
+    """Packets with the VPN's mark get out, and not into the tunnel."""
+    found = {each.seen: each for family in machine.families for each in _mark_problems(machine, family)}.values()
     mark = machine.config.tunnel.fwmark
-    decision = machine.way(family, mark=mark.value)
-    if not decision.steps or decision.steps[-1].result != "decides":
-        return
+    yield from or_ok(found, f"packets that the VPN's client marks {mark} stay out of the tunnel")
+
+
+def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
+    mark = machine.config.tunnel.fwmark
+    ways = machine.internet(family, mark.value)
+    inside = [way for way in ways if machine.is_tunnelled(way.decision)]
+    if inside:
+        decision = inside[0].decision
+        rule = decision.steps[-1].rule
+        why = "the VPN's own packets go into the VPN, unless the client keeps them out in another way"
+        seen = f"{shown(rule)} sends packets marked {mark} into the tunnel"
+        yield Found("failure", seen, why, _unmarked(machine, decision, family))
+    elif machine.has_internet(family) and ways and ways[0].decision.outcome in ("local", "prohibit", "blackhole"):
+        decision = ways[0].decision
+        where = "to this machine itself" if decision.outcome == "local" else f"nowhere ({decision.outcome})"
+        seen = f"{shown(decision.steps[-1].rule)} ({family}) sends packets marked {mark} {where}"
+        yield Found("failure", seen, "the VPN's client cannot reach its servers", ())
+
+
+def _unmarked(machine: Machine, decision: Decision, family: Family) -> tuple[Remedy, ...]:
+    """What may keep marked packets out of the tunnel."""
     rule = decision.steps[-1].rule
-    if machine.is_tunnelled(decision):
-        why = "the VPN's own packets go into the VPN: it cannot reach its gateway, or they circle"
-        if rule.table not in machine.goal.layout.tables and decision.route:
-            words = shlex.join(decision.route.words)
-            remedy = machine.ip(family, f"route del table {rule.table} {words}")
-        elif rule.inverted and rule.mark and not machine.config.manages:
-            remedy = machine.setting("tunnel", f'fwmark = "{rule.mark}"')
-        else:
-            remedy = machine.deletion(rule)
-        yield Finding("failure", f"{shown(rule)} sends packets marked {mark} into the tunnel", why, remedy)
-    elif rule.mark and not rule.inverted and rule.table in KNOWN_VPNS:
-        why = "the bits of the two marks overlap, so the other VPN takes the packets of this one"
-        other = KNOWN_VPNS[rule.table]
-        seen = f"{shown(rule)} ({family}) of {other.name} takes packets marked {mark}"
-        yield Finding("warning", seen, why, other.end(machine))
+    found = []
+    if rule.inverted and rule.mark and not machine.config.manages:
+        found.append(Remedy((Setting("tunnel", "fwmark", rule.mark),)))
+    if rule.table not in machine.goal.layout.tables and decision.route:
+        found.append(Remedy((RouteStep("del", rule.table, decision.route),)))
+    found.append(Remedy((RuleStep("del", rule),)))
+    return (
+        *found,
+        *advice("find out how this VPN keeps its own packets out of its tunnel; if by a mark, set tunnel.fwmark"),
+    )

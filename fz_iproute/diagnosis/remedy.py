@@ -1,0 +1,151 @@
+"""A remedy as data: what it does, how it is printed, and what the machine would be like after it."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.simulated import RouteStep, RuleStep, after
+from fz_iproute.mirror import config as configuration
+from fz_iproute.mirror.desired import own_tables
+from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import MAIN
+
+
+class Setting(NamedTuple):
+    """A key of the configuration file, and the value that it should have."""
+
+    section: str
+    key: str
+    value: Any
+
+
+class Sync(NamedTuple):
+    """`fz-iproute sync`."""
+
+
+class Sysctl(NamedTuple):
+    """`sysctl -w`; the name with slashes, below net."""
+
+    name: str
+    value: str
+
+
+class LinkUp(NamedTuple):
+    """`ip link set DEVICE up`."""
+
+    device: str
+
+
+Step = RuleStep | RouteStep | Setting | Sync | Sysctl | LinkUp
+
+
+class Remedy(NamedTuple):
+    """Steps that can be tried; or `words` for a person, who has to decide or to know more than the machine does."""
+
+    steps: tuple[Step, ...] = ()
+    words: str = ""
+    undo: tuple[RouteStep | RuleStep, ...] = ()  # for what mends only a moment
+
+    def text(self, machine: Machine) -> str:
+        """As it is printed: settings first, then one line for a shell."""
+        settings = [step for step in self.steps if isinstance(step, Setting)]
+        commands = [_command(step, machine) for step in self.steps if not isinstance(step, Setting)]
+        parts = [_setting(settings, machine)] if settings else []
+        parts += [" && ".join(commands)] if commands else []
+        parts += [self.words] if self.words else []
+        undo = " && ".join(_command(step, machine) for step in self.undo)
+        return ", then ".join(parts) + (f"  # undo: {undo}" if undo else "")
+
+
+def advice(words: str) -> tuple[Remedy, ...]:
+    """What a person has to decide or to do: it cannot be tried."""
+    return (Remedy(words=words),)
+
+
+def tried(machine: Machine, steps: Iterable[Step]) -> Machine:
+    """The machine after these steps. Refused if the kernel, or the configuration, does not take one of them."""
+    for step in steps:
+        machine = _after(machine, step)
+    return machine
+
+
+def _after(machine: Machine, step: Step) -> Machine:
+    network = machine.network
+    match step:
+        case Setting(section, key, value):
+            machine = replace(machine, config=configuration.replace(machine.config, **{section: {key: value}}))
+        case Sync():
+            network = _synced(machine)
+        case Sysctl(name, value):
+            sysctls = {**machine.recording.sysctls, name: value}
+            return replace(machine, recording=replace(machine.recording, sysctls=sysctls))
+        case LinkUp(device):
+            network = replace(network, links={**network.links, device: network.links[device]._replace(up=True)})
+        case _:
+            network = after(network, [step])
+    return _with(machine, network)
+
+
+def _synced(machine: Machine) -> Network:
+    """What `sync` leaves behind: what others have, and what is wanted."""
+    goal = machine.goal
+    tables = {table: dict(families) for table, families in machine.network.tables.items()}
+    for family, contents in goal.contents.items():
+        for table, (wanted, _, others) in contents.items():
+            kept = others if machine.config.lan.prune else (*others, *_strays(machine, family, table))
+            tables.setdefault(table, {})[family] = (*kept, *wanted)
+    ours = set(goal.rules.ours)
+    rules = [rule for rule in machine.network.rules if rule not in ours]
+    network = replace(machine.network, rules=tuple(rules), tables=tables)
+    return after(network, [RuleStep("add", rule) for rule in goal.rules.wanted])
+
+
+def _strays(machine: Machine, family: Family, table: int) -> Sequence[Route]:
+    found = machine.goal.contents[family][table]
+    return [route for route in found.ours if route not in found.wanted]
+
+
+def _with(machine: Machine, network: Network) -> Machine:
+    """The machine with another network: the planner reads it again."""
+    tables = {
+        table: {family: tuple(network.tables.get(table, {}).get(family, ())) for family in FAMILIES}
+        for table in own_tables(machine.config, network.rules)
+    }
+    main = {
+        family: tuple(route for route in routes if route in set(network.tables.get(MAIN, {}).get(family, ())))
+        for family, routes in machine.seen.main.items()
+    }
+    snapshot = replace(machine.seen, links=network.links, rules=network.rules, main=main, tables=tables)
+    return replace(machine, snapshot=snapshot, tables=network.tables)
+
+
+def _command(step: Step, machine: Machine) -> str:
+    match step:
+        case RuleStep(verb, rule):
+            protocol = f" protocol {rule.protocol}" if rule.protocol not in ("", "unspec") else ""
+            words = " ".join(word for word in str(rule).split() if not word.startswith("["))
+            return machine.ip(rule.family, f"rule {verb} priority {rule.priority} {words}{protocol}")
+        case RouteStep(verb, table, route):
+            return machine.ip(route.attributes.family, f"route {verb} table {table} {shlex.join(route.words)}")
+        case Sync():
+            return machine.fz_iproute("sync")
+        case Sysctl(name, value):
+            # sysctl wants slashes for names with dots.
+            spelled = f"net/{name}" if "." in name else f"net.{name.replace('/', '.')}"
+            return machine.inside(f"sysctl -w {shlex.quote(f'{spelled}={value}')}")
+        case LinkUp(device):
+            return machine.ip("inet", f"link set {shlex.quote(device)} up")
+        case _:
+            raise AssertionError(step)
+
+
+def _setting(settings: Sequence[Setting], machine: Machine) -> str:
+    sections: dict[str, list[str]] = {}
+    for section, key, value in settings:
+        sections.setdefault(section, []).append(f"{key} = {configuration.toml(value)}")
+    lines = (f"[{section}] {', '.join(keys)}" for section, keys in sections.items())
+    return f"in {machine.config_path}: {'; '.join(lines)}"

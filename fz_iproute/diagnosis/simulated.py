@@ -1,0 +1,133 @@
+"""What `ip rule` and `ip route` make of a network: a model of the kernel, to try a remedy before it is printed.
+
+It knows what remedies use: rules, and routes that need no gateway. The rest is refused, and so never proven.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from fz_iproute.diagnosis.reach import Network
+from fz_iproute.mirror.model import Attributes, Route, Rule
+from fz_iproute.mirror.prefix import Family
+
+
+class Refused(Exception):
+    """The kernel would refuse the command, or the model does not know what it would do."""
+
+
+class RouteStep(NamedTuple):
+    """`ip route VERB table TABLE ROUTE`."""
+
+    verb: Literal["add", "del"]
+    table: int
+    route: Route
+
+
+class RuleStep(NamedTuple):
+    """`ip rule VERB RULE`, with the rule's priority and all that it selects by."""
+
+    verb: Literal["add", "del"]
+    rule: Rule
+
+
+def after(network: Network, steps: Iterable[RouteStep | RuleStep]) -> Network:
+    """The network when these commands have run. Refused if one of them cannot."""
+    for step in steps:
+        network = _rule(network, step) if isinstance(step, RuleStep) else _route(network, step)
+    return network
+
+
+def _rule(network: Network, step: RuleStep) -> Network:
+    rules = list(network.rules)
+    is_given_only = step.verb == "del"
+    twin = next((rule for rule in rules if _hits(rule, step.rule, is_given_only=is_given_only)), None)
+    if step.verb == "del":
+        if twin is None:
+            raise Refused("No such file or directory")
+        rules.remove(twin)
+    elif twin:
+        raise Refused("File exists")
+    else:
+        # Behind those of the same priority.
+        places = [
+            place
+            for place, rule in enumerate(rules)
+            if rule.family == step.rule.family and rule.priority <= step.rule.priority
+        ]
+        rules.insert(places[-1] + 1 if places else 0, step.rule)
+    return replace(network, rules=tuple(rules))
+
+
+def _hits(rule: Rule, asked: Rule, *, is_given_only: bool) -> bool:
+    """As the kernel compares rules: never by `not`; prefixes only if they are given; to delete, only what is given."""
+
+    def said(each: Rule) -> list[object]:
+        return [each.family, each.priority, each.action, each.table]
+
+    def selected(each: Rule) -> list[object]:
+        return [each.mark, each.iif, each.oif, each.protocol, *(dict(each.options).get(key) for key in keys)]
+
+    keys = sorted({key for key, _ in (*rule.options, *asked.options)})
+    pairs = zip(selected(rule), selected(asked), strict=True)
+    return (
+        said(rule) == said(asked)
+        and all(has == wanted or (is_given_only and not wanted) for has, wanted in pairs)
+        and asked.src in (None, rule.src)
+        and asked.dst in (None, rule.dst)
+    )
+
+
+def _route(network: Network, step: RouteStep) -> Network:
+    family = step.route.attributes.family
+    routes = list(network.tables.get(step.table, {}).get(family, ()))
+    if step.verb == "add":
+        _add(network, routes, step.route)
+    else:
+        _delete(routes, step.route)
+    families: dict[Family, tuple[Route, ...]] = {**network.tables.get(step.table, {}), family: tuple(routes)}
+    return replace(network, tables={**network.tables, step.table: families})
+
+
+def _add(network: Network, routes: list[Route], new: Route) -> None:
+    attributes = new.attributes
+    if attributes.gatewayed:
+        raise Refused("whether its gateway can be reached is not known here")
+    if not all(device in network.links and network.links[device].up for device in attributes.devices):
+        raise Refused("Device for nexthop is not up")
+    if any(_rank(route) == _rank(new) and route.dst == new.dst for route in routes):
+        raise Refused("File exists")
+    # Of the routes to one destination, the kernel takes the first: the highest tos, then the lowest metric.
+    place = next(
+        (place for place, route in enumerate(routes) if route.dst == new.dst and _rank(route) > _rank(new)),
+        len(routes),
+    )
+    routes.insert(place, new)
+
+
+def _rank(route: Route) -> tuple[int, int]:
+    tos = route.attributes.tos
+    return -int(tos, 0) if tos else 0, route.attributes.metric
+
+
+def _delete(routes: list[Route], old: Route) -> None:
+    """The first route that has all of these words. IPv6 does not compare types; for IPv4, metric 0 means any."""
+    dst, wanted = old
+    for route in sorted(routes, key=lambda route: route.attributes.metric):
+        has = route.attributes
+        if wanted.family == "inet6":
+            alike = has._replace(type=wanted.type) == wanted
+        else:
+            alike = has == wanted or (not wanted.metric and _without_metric(has) == _without_metric(wanted))
+        if route.dst == dst and alike:
+            routes.remove(route)
+            return
+    raise Refused("No such process")
+
+
+def _without_metric(attributes: Attributes) -> Attributes:
+    words = attributes.words
+    if "metric" in words:
+        place = words.index("metric")
+        words = words[:place] + words[place + 2 :]
+    return attributes._replace(words=words, metric=0)

@@ -1,0 +1,72 @@
+"""Tries a remedy in the model of the kernel, and says what harm it would do: only a proven remedy is printed."""
+
+from collections.abc import Iterator
+
+from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.reach import parts
+from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
+from fz_iproute.mirror.words import MAIN
+
+
+def harm(before: Machine, after: Machine) -> str:
+    """What a machine would lose with the change from `before` to `after`, "" if nothing."""
+    for family in before.families:
+        if _reaches_main(before, family) and not _reaches_main(after, family):
+            return f"no rule of {family} would lead to main any more"
+    return next(_losses(before, after), "")
+
+
+def _reaches_main(machine: Machine, family: Family) -> bool:
+    """Some rule looks up all of main."""
+    return any(
+        (rule.family, rule.table) == (family, MAIN) and not rule.inverted and not (rule.src or rule.dst or rule.options)
+        for rule in machine.seen.rules
+    )
+
+
+def _losses(before: Machine, after: Machine) -> Iterator[str]:
+    for family in before.families:
+        lans = PrefixSet(Prefix.of_route(route.dst, family) for route in after.goal.judged[family].wanted)
+        bounds = {*before.network.bounds(family), *after.network.bounds(family), Prefix(family, 0, 0)}
+        for part in parts(sorted(bounds, key=lambda prefix: prefix[1:])):
+            host = Prefix.of_host(family, part.address)
+            for mark in (0, before.config.tunnel.fwmark.value):
+                for source in _sources(before, family):
+                    packet = Packet(family, part.address, src=source, mark=mark)
+                    was, becomes = before.network.way(packet), after.network.way(packet)
+                    if was == becomes:
+                        continue
+                    where = f"packets to {part.prefix}"
+                    if mark:
+                        if _leaves(before, was) and not _leaves(after, becomes):
+                            yield f"the VPN's own {where} would not get out"
+                    elif before.is_tunnelled(was) and _leaves(after, becomes) and not lans.covers(host):
+                        yield f"{where} would leave the tunnel"
+                    elif _is_lan(before, was, host) and becomes.devices != was.devices:
+                        yield f"{part.prefix} of the LAN would be out of reach"
+
+
+def _sources(machine: Machine, family: Family) -> Iterator[int]:
+    """No source, and each own address that a rule speaks of."""
+    yield 0
+    for rule in machine.seen.rules:
+        if rule.family == family and rule.src:
+            yield from (address for address in machine.addresses(family) if rule.src.covers(_host(family, address)))
+
+
+def _host(family: Family, address: int) -> Prefix:
+    return Prefix.of_host(family, address)
+
+
+def _leaves(machine: Machine, decision: Decision) -> bool:
+    return decision.outcome == "unicast" and not machine.is_tunnelled(decision)
+
+
+def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:
+    """The packet goes to a neighbour, by the device by which main reaches it."""
+    return any(
+        route.attributes.devices == decision.devices and Prefix.of_route(route.dst, host.family).covers(host)
+        for route in machine.tables.get(MAIN, {}).get(host.family, ())
+        if route.attributes.on_link and route.dst != "default"
+    )
