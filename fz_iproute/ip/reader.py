@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Link, Nexthop, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Document, Listed
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from fz_iproute.mirror.words import MAIN, RULES_IN_DETAIL, of_table
+from fz_iproute.mirror.words import LOCAL, MAIN, RULES_IN_DETAIL, of_table
 
 # `mtu lock 1400`: the text shows it, the JSON does not. (rto_min is always locked.)
 _LOCKED = re.compile(
@@ -84,9 +84,9 @@ class Reader:
         return self._remember({**self._last, **latest}, self._last_rules)
 
     def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
-        """Of every table that a rule of their family leads to, the routes to some addresses."""
+        """Of main, local and every table that a rule of their family leads to, the routes to some addresses."""
         family = hosts[0].family
-        tables = sorted({rule.table for rule in snapshot.rules if rule.family == family and rule.table})
+        tables = _looked_up(snapshot.rules, family)
         try:
             asked = [[self._ip.ask(family, f"{of_table(table)} match {host}") for host in hosts] for table in tables]
             dumps = [[route for part in parts for route in self._ip.answers(part)[0]] for parts in asked]
@@ -214,6 +214,11 @@ def _united(scope_link: list[Listed], *allowed: list[Listed]) -> list[Listed]:
         united += [(dst, rest) for dst, rest in part if dst not in seen]
         seen |= {dst for dst, _ in part}
     return united
+
+
+def _looked_up(rules: Iterable[Rule], family: Family) -> list[int]:
+    """The tables that matter for the way of a packet: `local` also tells which sources a packet may have."""
+    return sorted({MAIN, LOCAL, *(rule.table for rule in rules if rule.family == family and rule.table)})
 
 
 def lan_questions(config: Config, family: Family) -> list[str]:

@@ -517,6 +517,8 @@ def _rule_words(rule: Rule) -> Iterator[str]:
             if not is_name(device):
                 raise _Unknown(f"no link can have the name {device!r}")
             yield from (key, device)
+    if "l3mdev" in options:  # a condition beside an action that refuses
+        yield "l3mdev"
     yield from _option_words(options)
     if rule.action == "lookup":
         yield from ("lookup", str(rule.table))
@@ -560,7 +562,7 @@ _RULE_OPTIONS = {
     "suppress_ifgroup": "suppress_ifgroup",
     "goto": "goto",
 }
-_RULE_STATE = frozenset({"iif_detached", "oif_detached", "unresolved"})
+_RULE_STATE = frozenset({"iif_detached", "oif_detached", "unresolved", "l3mdev"})
 _ACTIONS = {name: name for name in ("nop", "l3mdev", "blackhole", "unreachable", "prohibit")} | {
     "6": "blackhole",
     "7": "unreachable",

@@ -145,6 +145,8 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             word=_device_word(name, document["ifindex"], found),
             multicast="MULTICAST" in document["flags"],
             may_be_tunnel=_may_be_tunnel(name, document),
+            group=group_number(document.get("group", "default")),
+            in_vrf=_is_vrf(document) or _is_vrf(found.get(document.get("master", ""), {})),
         )
         for name, document in found.items()
     }
@@ -154,6 +156,16 @@ def _may_be_tunnel(name: str, link: Document) -> bool:
     # A tap looks like any Ethernet; only its name can give it away.
     is_lan = link.get("link_type", "ether") in ("ether", "infiniband", "loopback")
     return "POINTOPOINT" in link["flags"] or not is_lan or name.startswith(("tun", "tap"))
+
+
+def _is_vrf(link: Document) -> bool:
+    # No other kind of link has both: a bond is a master that answers to ARP.
+    return {"MASTER", "NOARP"} <= set(link.get("flags", ()))
+
+
+def group_number(name: str) -> int | None:
+    """Of a group of interfaces; None if only a file of the machine knows the name."""
+    return int(name) if name.isdecimal() else 0 if name == "default" else None
 
 
 def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
@@ -201,7 +213,8 @@ def _rule(document: Document, family: Family) -> Rule:
         options=tuple(
             (key, "" if value is None else str(value))
             for key, value in document.items()
-            if key not in _RULE_KEYS and (key, value) not in _WHOLE_PORTS
+            if (key not in _RULE_KEYS or (key == "l3mdev" and "action" in document))
+            and (key, value) not in _WHOLE_PORTS
         ),
         protocol=_protocol(document.get("protocol", "")),
     )

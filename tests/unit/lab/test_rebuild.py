@@ -155,6 +155,7 @@ def test_the_source_of_a_stale_copy_is_lent() -> None:
         ({"action": "7", "protocol": "55"}, "from all unreachable protocol 55"),
         ({"nop": None}, "from all nop"),
         ({"l3mdev": None, "protocol": "0"}, "from all l3mdev"),
+        ({"l3mdev": None, "action": "7"}, "from all l3mdev unreachable"),
         ({"action": "masquerade"}, None),
         ({"surprise": 1, "table": "7"}, None),
     ],
