@@ -386,7 +386,7 @@ SUBTLE: dict[str, tuple[Family, list[str], list[str]]] = {
     ),
     "an inverted rule of VRFs looks up main": (
         "inet6",
-        [f"pref 1000 not iif {OTHER} l3mdev", f"pref 1001 not l3mdev suppress_prefixlength 0", "pref 2000 prohibit"],
+        [f"pref 1000 not iif {OTHER} l3mdev", "pref 1001 not l3mdev suppress_prefixlength 0", "pref 2000 prohibit"],
         [f"default dev {UP} table {MAIN}", f"fd00:1:2::/64 dev {OTHER} table {MAIN}"],
     ),
     "of two ways the group of the first counts": (
