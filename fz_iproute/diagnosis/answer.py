@@ -1,13 +1,15 @@
 """What `explain` answers: the way of a packet, and whether the kernel agrees, for people and for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet
-from fz_iproute.diagnosis.sentence import step_text
+from fz_iproute.diagnosis.received import MARTIAN, Drop, drops
+from fz_iproute.diagnosis.sentence import Case, sentence, step_text
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import printable
 
@@ -23,12 +25,17 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Where the packet goes. `objection` is what the kernel says instead: "" if it agrees, None if nobody asked it."""
+    """Where the packet goes. `objection` is what the kernel says instead: "" if it agrees, None if nobody asked it.
+
+    If there are doubts about the decision, the kernel does not object: `said` is its answer.
+    """
 
     packet: Packet
     decision: Decision
     sentence: str
+    error: str  # what a program on this machine gets, "" if it may send
     objection: str | None
+    said: str | None
 
 
 def packets(question: Question, config: Config, uid: int | None) -> list[Packet]:
@@ -66,23 +73,42 @@ def route_get(question: Question, packet: Packet) -> list[str]:
     return [*words, "mark", f"{packet.mark:#x}"]
 
 
-def objection(decision: Decision, said: dict[str, Any] | str) -> str:
-    """How the answer of `ip route get` differs from the decision; `said` is its JSON or its error message."""
+def answered(case: Case, sysctls: Mapping[str, str], said: Document | str | None) -> Answer:
+    """The answer, beside that of `ip route get`: its JSON, its error message, or None if nobody asked."""
+    packet, decision = case.packet, case.decision
+    dropped = list(drops(packet, decision, case.network, sysctls)) if packet.iif else []
+    if said is not None:
+        dropped = [drop for drop in dropped if not drop.errors or _is_one_of(said, drop.errors)]
+        if packet.iif and not dropped and decision.outcome != "blackhole" and _is_one_of(said, MARTIAN):
+            dropped = [Drop(f"the kernel does not accept it by {packet.iif} ({said})", MARTIAN)]
+    text = sentence(case)
+    if dropped:
+        text = f"is dropped: {'; '.join(drop.why for drop in dropped)}; by rules and routes, it {text}"
+    if said is None:
+        return Answer(packet, decision, text, case.error, None, None)
+    in_words = said if isinstance(said, str) else f"{said.get('type', 'unicast')} dev {said.get('dev', '')}"
+    agrees = decision.doubts or any(drop.errors for drop in dropped) or _agrees(decision, said)
+    return Answer(packet, decision, text, case.error, "" if agrees else in_words, in_words)
+
+
+def _is_one_of(said: Document | str, errors: Sequence[str]) -> bool:
+    return isinstance(said, str) and any(error in said for error in errors)
+
+
+def _agrees(decision: Decision, said: Document | str) -> bool:
     if isinstance(said, str):
         # Older kernels call a foreign source an invalid argument.
-        possible = {decision.error} | ({"Invalid argument"} if decision.outcome == "foreign" else set())
-        return "" if any(error and error in said for error in possible) else said
-    kind, device = said.get("type", "unicast"), said.get("dev", "")
+        possible = [decision.error, *(["Invalid argument"] if decision.outcome == "foreign" else [])]
+        return _is_one_of(said, [error for error in possible if error])
+    device = said.get("dev", "")
     is_own = decision.outcome in ("local", "broadcast", "anycast") and device == "lo"
-    if kind == decision.outcome and (device in decision.devices or is_own):
-        return ""
-    return f"{kind} dev {device}"
+    return said.get("type", "unicast") == decision.outcome and (device in decision.devices or is_own)
 
 
 def as_text(answers: Sequence[Answer], question: Question, config: Config) -> str:
     """For people: each rule that the kernel asks and its result, then the sentence."""
     lines = []
-    for packet, decision, sentence, objection in answers:
+    for packet, decision, text, _, objection, said in answers:
         lines.append(f"{question.address} {_mark_text(packet.mark, config)}")
         rules = [f"{step.rule.priority}: {step.rule}" for step in decision.steps]
         width = max(map(len, rules), default=0)
@@ -90,11 +116,13 @@ def as_text(answers: Sequence[Answer], question: Question, config: Config) -> st
             f"  {rule:<{width}}  {printable(step_text(step))}" for rule, step in zip(rules, decision.steps, strict=True)
         ]
         lines += [f"  in doubt: {printable(doubt)}" for doubt in decision.doubts]
-        lines.append(f"  {printable(sentence)}")
+        lines.append(f"  {printable(text)}")
         if objection:
             lines.append(f"  the kernel says otherwise: {printable(objection)}")
-        elif objection is not None:
-            lines.append("  the kernel was not compared" if decision.doubts else "  the kernel agrees")
+        elif said is not None and decision.doubts:
+            lines.append(f"  the kernel was not compared; it says: {printable(said)}")
+        elif said is not None:
+            lines.append("  the kernel agrees")
     return "\n".join(lines)
 
 
@@ -125,9 +153,16 @@ def as_document(answers: Sequence[Answer], question: Question) -> dict[str, Any]
                 "table": answer.decision.table or None,
                 "dev": list(answer.decision.devices),
                 "sentence": answer.sentence,
+                "error": answer.error,
                 "doubts": list(answer.decision.doubts),
-                "kernel": None if answer.objection is None else {"agrees": not answer.objection},
+                "kernel": _kernel(answer),
             }
             for answer in answers
         ],
     }
+
+
+def _kernel(answer: Answer) -> dict[str, Any] | None:
+    if answer.said is None:
+        return None
+    return {"agrees": None if answer.decision.doubts else not answer.objection, "says": answer.said}

@@ -12,8 +12,9 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from fz_iproute.mirror.model import Link, Route, Rule
+from fz_iproute.mirror.parse import group_number
 from fz_iproute.mirror.prefix import Family, Prefix
-from fz_iproute.mirror.words import LOCAL, REFUSALS
+from fz_iproute.mirror.words import LOCAL, MAIN, REFUSALS
 
 # What became of a rule. "unresolved" is a goto to a rule that does not exist.
 Result = Literal["decides", "does not fit", "no route", "throw", "suppressed", "goto", "unresolved", "nop"]
@@ -127,7 +128,7 @@ def decide(packet: Packet, rules: Iterable[Rule], fib: Fib, links: Mapping[str, 
         if step.result == "decides":
             outcome = step.route.attributes.type if step.route else step.rule.action
             outcome = outcome if outcome in _ERRORS else _special(packet) or outcome
-            decision = Decision((), outcome, step.route, step.rule.table, step.devices)
+            decision = Decision((), outcome, step.route, _table(step.rule) if step.route else 0, step.devices)
             break
     if packet.family == "inet" and packet.oif and decision.error:
         decision = Decision((), _special(packet) or "unicast", devices=(packet.oif,))
@@ -166,7 +167,7 @@ def _special(packet: Packet) -> str:
 
 def _ask(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Step:
     """What one rule does with the packet."""
-    fits, why = _fit(rule, packet)
+    fits, why = _fit(rule, packet, links)
     if fits is None:
         return Step(rule, "does not fit", why, doubt=f"cannot tell whether the packet {why}; assumed that not")
     if not fits:
@@ -175,7 +176,7 @@ def _ask(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Ste
         return Step(rule, "goto", why)
     if rule.action in REFUSALS.values():
         return Step(rule, "decides", why)
-    if rule.action != "lookup":
+    if rule.action not in ("lookup", "l3mdev"):
         return Step(rule, "nop", why, doubt="" if rule.action == "nop" else "an unknown action; assumed to be nop")
     step = _look_up(rule, why, packet, fib, links)
     # The kernel does not suppress a route that refuses.
@@ -184,15 +185,30 @@ def _ask(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Ste
         if Prefix.of_route(step.route.dst, packet.family).length <= int(options.get("suppress_prefixlen", -1)):
             return step._replace(result="suppressed")
         if "suppress_ifgroup" in options:
-            return step._replace(
-                doubt=f"the group of {' '.join(step.devices)} is not known; assumed not to be suppressed"
-            )
+            return _suppress_by_group(step, step.route, options["suppress_ifgroup"], links)
     return step
 
 
-def _fit(rule: Rule, packet: Packet) -> tuple[bool | None, str]:
+def _suppress_by_group(step: Step, route: Route, name: str, links: Mapping[str, Link]) -> Step:
+    """The step, suppressed if the route leads to an interface of this group."""
+    # IPv4 looks at the first nexthop, whichever of them it takes.
+    devices = route.attributes.devices[:1] if route.attributes.family == "inet" else step.devices
+    suppressed = group_number(name)
+    groups = {links[device].group if device in links else None for device in devices}
+    if len(groups) > 1 or None in (suppressed, *groups):
+        return step._replace(doubt=f"the group of {' '.join(devices)} is not known; assumed not to be suppressed")
+    return step._replace(result="suppressed") if suppressed in groups else step
+
+
+def _table(rule: Rule) -> int:
+    """The table that the rule looks up."""
+    # `not l3mdev` fits packets without a VRF, so no VRF gives it a table. The kernel takes table 0 for main.
+    return rule.table or MAIN
+
+
+def _fit(rule: Rule, packet: Packet, links: Mapping[str, Link]) -> tuple[bool | None, str]:
     """Whether the rule fits (None: unknown), and which property of the packet decides that."""
-    asked = list(_selectors(rule, packet))
+    asked = list(_selectors(rule, packet, links))
     for said in (said for said, has in asked if has is False):
         return rule.inverted, f"is not {said}"
     for said in (said for said, has in asked if has is None):
@@ -201,7 +217,7 @@ def _fit(rule: Rule, packet: Packet) -> tuple[bool | None, str]:
     return not rule.inverted, f"is {said}" if said else ""
 
 
-def _selectors(rule: Rule, packet: Packet) -> Iterator[tuple[str, bool | None]]:
+def _selectors(rule: Rule, packet: Packet, links: Mapping[str, Link]) -> Iterator[tuple[str, bool | None]]:
     """Each condition of the rule, and whether the packet meets it."""
     if rule.src:
         yield f"from {rule.src}", _comes_from(rule.src, packet)
@@ -214,9 +230,11 @@ def _selectors(rule: Rule, packet: Packet) -> Iterator[tuple[str, bool | None]]:
         yield said, rule.iif == (packet.iif or "lo")
     if rule.oif:
         yield f"bound to {rule.oif}", rule.oif == packet.oif
-    if rule.action == "l3mdev":
-        yield "of a VRF", None
     options = dict(rule.options)
+    if rule.action == "l3mdev" or "l3mdev" in options:
+        # Which table the VRF has, `ip link` does not show without details.
+        device = packet.oif or packet.iif
+        yield "of a VRF", None if device in links and links[device].in_vrf else False
     if tos := options.pop("tos", ""):
         yield f"of tos {tos}", _equal(tos, packet.tos & _TOS_BITS[packet.family])
     if ipproto := options.pop("ipproto", ""):
@@ -235,7 +253,7 @@ def _selectors(rule: Rule, packet: Packet) -> Iterator[tuple[str, bool | None]]:
 _TOS_BITS: dict[Family, int] = {"inet": 0x1C, "inet6": 0xFC}
 # fmt: off
 _NO_SELECTORS = frozenset([
-    "goto", "unresolved", "iif_detached", "oif_detached", "suppress_prefixlen", "suppress_ifgroup",
+    "goto", "unresolved", "l3mdev", "iif_detached", "oif_detached", "suppress_prefixlen", "suppress_ifgroup",
     "flow_from", "flow_to",  # realms
 ])
 # fmt: on
@@ -265,7 +283,7 @@ def _equal(wanted: str, value: int | None) -> bool | None:
 def _look_up(rule: Rule, why: str, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Step:
     """Search the rule's table: the longest prefix with a usable route."""
     choose = _choose_inet if packet.family == "inet" else _choose_inet6
-    for routes in fib.covering(rule.table, Prefix.of_host(packet.family, packet.dst)):
+    for routes in fib.covering(_table(rule), Prefix.of_host(packet.family, packet.dst)):
         route, devices = choose(routes, packet, links)
         if route and route.attributes.type == "throw":
             return Step(rule, "throw", why, route)

@@ -1,15 +1,18 @@
 """Says in one sentence where a packet goes and why."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
+from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.uncopied import in_short, why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired
-from fz_iproute.mirror.model import Route, Snapshot
+from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.prefix import Prefix
-from fz_iproute.mirror.words import LOCAL
+from fz_iproute.mirror.words import LOCAL, MAIN
 
 
 class Case(NamedTuple):
@@ -18,12 +21,54 @@ class Case(NamedTuple):
     config: Config
     snapshot: Snapshot
     goal: Desired
+    network: Network  # with the routes to the packet's addresses, and to the source that its route gives it
     packet: Packet
     decision: Decision
+    sync: str  # the command that brings the copies into step
+
+    @property
+    def connected(self) -> Packet | None:
+        """The packet of a program that connects: its source is that of the route. None if the route names none."""
+        route = self.decision.route
+        if self.packet.src or self.packet.iif or self.decision.outcome != "unicast" or not route:
+            return None
+        words = route.attributes.words
+        if "src" not in words:
+            return None
+        source = Prefix.of_route(words[words.index("src") + 1], self.packet.family)
+        return self.packet._replace(src=source.address)
+
+    @property
+    def error(self) -> str:
+        """The error that a program on this machine gets, "" if it may send."""
+        return self.decision.error or (self.network.way(self.connected).error if self.connected else "")
 
 
 def sentence(case: Case) -> str:
     """The whole sentence: `leaves by wlp192s0 to the LAN, because …`."""
+    said = _way(case)
+    if case.connected:
+        said += _if_connected(case, case.connected)
+    route = case.decision.route
+    if route and _is_stale(case, route):
+        said += f"; run `{case.sync}`"
+    return said
+
+
+def _if_connected(case: Case, packet: Packet) -> str:
+    """What happens when a program connects: the kernel decides again, for the source that the route has given it."""
+    decision = case.network.way(packet)
+    source = str(Prefix.of_host(packet.family, packet.src)).partition("/")[0]
+    if decision.outcome == "foreign":
+        return f"; but connect() fails ({decision.error}): its source address {source} is gone from this machine"
+    if (decision.outcome, decision.devices) == (case.decision.outcome, case.decision.devices):
+        return ""
+    by = f"leaves by {' or '.join(decision.devices)}" if decision.devices else f"fails ({decision.error})"
+    decided = f"rule {decision.steps[-1].rule.priority} decides, and it " if decision.steps else "it "
+    return f"; but a program that connects sends from {source}: {decided}{by}"
+
+
+def _way(case: Case) -> str:
     decision = case.decision
     if decision.outcome in _PLAIN:
         return _PLAIN[decision.outcome]
@@ -38,7 +83,7 @@ def sentence(case: Case) -> str:
         return f"leaves by {by}, because the sender is bound to it: no route is used"
     if not case.goal.tunnels.isdisjoint(decision.devices):
         return f"goes into the tunnel, because {_why_into_the_tunnel(case, decision.route)}"
-    return f"leaves by {by} {_to_whom(decision.route)}, because {_why_out(case, decision.route)}"
+    return f"leaves by {by}{_to_whom(case, decision.route)}, because {_why_out(case, decision.route)}"
 
 
 _PLAIN = {
@@ -49,13 +94,20 @@ _PLAIN = {
 }
 
 
-def _to_whom(route: Route) -> str:
+def _to_whom(case: Case, route: Route) -> str:
     words = route.attributes.words
     if "via" in words:
         place = words.index("via") + 1
         gateway = words[place + 1] if words[place] in ("inet", "inet6") else words[place]
-        return f"through the router {gateway}"
-    return "through routers" if route.attributes.gatewayed else "to the LAN"
+        return f" through the router {gateway}"
+    if route.attributes.gatewayed:
+        return " through routers"
+    if route.dst == "default":
+        return " to the internet"
+    links = case.snapshot.links
+    if any(links[device].may_be_tunnel for device in case.decision.devices if device in links):
+        return ", which may be a tunnel"
+    return " to the LAN"
 
 
 def _refused(case: Case) -> str:
@@ -74,30 +126,71 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
     if case.decision.table not in case.goal.layout.tables:
         return f"table {case.decision.table} has {route}"
     lan = _lan(case)
+    by_main = _by_main(case)
     if route.dst != "default":
         return f"the VPN routes {route.dst} explicitly" + (
             f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
         )
     reason = "the Internet Resource is active"
+    if by_main:
+        return f"{reason} and {by_main}"
     if lan is None:
         return reason
     if lan.refusal:
         return f"{reason} and {lan.route.dst} is not mirrored: {lan.refusal}"
-    return f"{reason} and the copy of {lan.route.dst} is missing; run `fz-iproute sync`"
+    return f"{reason} and the copy of {lan.route.dst} is missing; run `{case.sync}`"
+
+
+def _by_main(case: Case) -> str:
+    """What main does with the packet by a route that is not copied: `main has 10.0.0.0/16 via 10.0.0.1: …`."""
+    packet = case.packet
+    rule = Rule(packet.family, 0, "lookup", MAIN)
+    found = replace(case.network, rules=(rule,)).way(packet).route
+    judged = {verdict.route for verdict in case.goal.judged[packet.family].verdicts}
+    expired = [
+        route
+        for route in case.network.tables.get(MAIN, {}).get(packet.family, ())
+        if route.attributes.expired and (not found or found.dst == "default")
+    ]
+    for route in (*expired, *([found] if found else [])):
+        if route not in judged and (why := why_not_copied(case.config, case.snapshot, case.goal, route)):
+            refuses = route.attributes.type != "unicast"
+            return f"main rejects it ({in_short(route)})" if refuses else f"main has {in_short(route)}: {why}"
+    return ""
+
+
+def _is_stale(case: Case, route: Route) -> bool:
+    here = case.goal.contents[case.packet.family].get(case.decision.table)
+    return here is not None and route in here.ours and route not in here.wanted
 
 
 def _why_out(case: Case, route: Route) -> str:
     decision, layout = case.decision, case.goal.layout
+    if _is_stale(case, route):
+        return f"table {decision.table} has a stale copy of {route.dst}"
     if decision.table == layout.mirror and route in case.goal.contents[case.packet.family][layout.mirror].ours:
-        return f"{route.dst} is mirrored into the VPN's table"
+        by_main = _by_main(case)
+        return f"{route.dst} is mirrored into the VPN's table" + (f", although {by_main}" if by_main else "")
     if decision.table in layout.tables:
         return f"table {decision.table} has {route.dst}, which fz-iproute did not add"
     asked = [step for step in decision.steps if step.rule.table in layout.tables]
     if not asked:
-        return f"no rule before {decision.steps[-1].rule.priority} leads to the VPN's tables"
+        return _why_before(case)
     if all(step.result == "does not fit" for step in asked):
         return f"the packet {asked[0].why}, so the VPN's tables are not asked"
     return "the VPN's tables have no route to the address"
+
+
+def _why_before(case: Case) -> str:
+    """No rule of the VPN was asked."""
+    of_vpn = [
+        rule.priority
+        for rule in case.snapshot.rules
+        if rule.family == case.packet.family and rule.table in case.goal.layout.tables
+    ]
+    if not of_vpn:
+        return "no rule leads to the VPN's tables"
+    return f"rule {case.decision.steps[-1].rule.priority} decides, before the VPN's {min(of_vpn)}"
 
 
 def _lan(case: Case) -> Verdict | None:

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from fz_iproute.errors import ReadFailed
 from fz_iproute.ip.ip import Asked, Source
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Nexthop, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from fz_iproute.mirror.words import FAMILY_OPTION, MAIN, METRICS, RULES_IN_DETAIL, of_table
+from fz_iproute.mirror.words import FAMILY_OPTION, LOCAL, MAIN, METRICS, RULES_IN_DETAIL, of_table
 
 # `mtu lock 1400` is in the form for people, but not in the JSON. `ip` itself always locks rto_min.
 _LOCKED = re.compile(f" (?!rto_min )(?:{'|'.join(METRICS)}) lock ")
@@ -74,9 +74,9 @@ class Reader:
             ip.abandon()
 
     def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
-        """The routes to some addresses, from every table that a rule of their family leads to."""
+        """The routes to some addresses, from main, local and every table that a rule of their family leads to."""
         family = hosts[0].family
-        tables = sorted({rule.table for rule in snapshot.rules if rule.family == family and rule.table})
+        tables = _looked_up(snapshot.rules, family)
         try:
             asked = [
                 (table, self._ip.ask(family, f"{of_table(table)} match {host}")) for table in tables for host in hosts
@@ -157,7 +157,9 @@ class Reader:
         """All rules. The numbers of tables that have names, and who has made a rule, cost another question."""
         shown = {family: self._parsed(family, _RULES, found) for family in FAMILIES}
         doubtful = [
-            family for family, rules in shown.items() if rules and (self._config.manages or parse.needs_numbers(rules))
+            family
+            for family, rules in shown.items()
+            if rules and (self._config.manages or parse_rules.needs_numbers(rules))
         ]
         asked = [
             self._ip.ask(family, RULES_IN_DETAIL)
@@ -169,7 +171,7 @@ class Reader:
         for family in doubtful:
             detailed = self._detailed[family][1]
             shown[family] = self._parsed(family, RULES_IN_DETAIL, {(family, RULES_IN_DETAIL): detailed})
-        return tuple(rule for family, rules in shown.items() for rule in parse.rules(rules, family))
+        return tuple(rule for family, rules in shown.items() for rule in parse_rules.rules(rules, family))
 
     def _lan(self, family: Family, found: _Found) -> list[Listed]:
         """The routes of main that may be mirrored."""
@@ -210,6 +212,11 @@ def _united(scope_link: list[Listed], *allowed: list[Listed]) -> list[Listed]:
         united += [(dst, rest) for dst, rest in part if dst not in seen]
         seen |= {dst for dst, _ in part}
     return united
+
+
+def _looked_up(rules: Iterable[Rule], family: Family) -> list[int]:
+    """The tables that matter for the way of a packet: `local` also tells which sources a packet may have."""
+    return sorted({MAIN, LOCAL, *(rule.table for rule in rules if rule.family == family and rule.table)})
 
 
 def lan_questions(config: Config, family: Family) -> list[str]:

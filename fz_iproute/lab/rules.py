@@ -1,7 +1,7 @@
 """Rebuilds the rules."""
 
 from fz_iproute.lab.printed import Found, Printed, command, number_of
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse_rules
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.prefix import FAMILIES
 
@@ -9,7 +9,7 @@ from fz_iproute.mirror.prefix import FAMILIES
 def rules(printed: Printed) -> Found:
     """Delete the rules of a new namespace, then add the recorded ones in their order."""
     for family in FAMILIES:
-        found = parse.rules(printed.rules.get(family, ()), family)
+        found = parse_rules.rules(printed.rules.get(family, ()), family)
         if found:
             for priority in (0, 32766, 32767) if family == "inet" else (0, 32766):
                 yield Command.of(family, ("rule", "del", "priority", str(priority)))

@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fz_iproute.mirror.model import Attributes, Link, Mark, Nexthop, Route, Rule
-from fz_iproute.mirror.prefix import Family, Prefix
-from fz_iproute.mirror.words import METRICS, PROTOCOLS, REFUSALS, TABLE_NUMBERS, is_word, printable
+from fz_iproute.mirror.model import Attributes, Link, Nexthop, Route
+from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.words import METRICS, is_word, printable
 
 Document = dict[str, Any]
 
@@ -119,6 +119,8 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             word=_device_word(name, document["ifindex"], found),
             multicast="MULTICAST" in document["flags"],
             may_be_tunnel=_may_be_tunnel(name, document),
+            group=group_number(document.get("group", "default")),
+            in_vrf=_is_vrf(document) or _is_vrf(found.get(document.get("master", ""), {})),
         )
         for name, document in found.items()
     }
@@ -128,6 +130,16 @@ def _may_be_tunnel(name: str, link: Document) -> bool:
     # A tap looks like any Ethernet; only its name can give it away.
     is_lan = link.get("link_type", "ether") in ("ether", "infiniband", "loopback")
     return "POINTOPOINT" in link["flags"] or not is_lan or name.startswith(("tun", "tap"))
+
+
+def _is_vrf(link: Document) -> bool:
+    # No other kind of link has both: a bond is a master that answers to ARP.
+    return {"MASTER", "NOARP"} <= set(link.get("flags", ()))
+
+
+def group_number(name: str) -> int | None:
+    """Of a group of interfaces; None if only a file of the machine knows the name."""
+    return int(name) if name.isdecimal() else 0 if name == "default" else None
 
 
 def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
@@ -145,90 +157,6 @@ def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | N
         return name
     # `ip` understands `if7` as the link with index 7, unless a link has that name.
     return None if f"if{index}" in others else f"if{index}"
-
-
-def rules(documents: Iterable[Document], family: Family) -> list[Rule]:
-    """`ip -json rule show`, in the kernel's order; with their protocols if asked with `-details -Numeric`."""
-    return [_rule(document, family) for document in documents]
-
-
-def needs_numbers(documents: Iterable[Document]) -> bool:
-    """True if a rule may use names from files of this machine, for example for its table."""
-    return any(_table(document.get("table", "0")) is None or _NAMED & document.keys() for document in documents)
-
-
-_NAMED = frozenset(["ipproto", "tos", "flow_from", "flow_to", "suppress_ifgroup"])
-
-
-def _rule(document: Document, family: Family) -> Rule:
-    return Rule(
-        family=family,
-        priority=document["priority"],
-        action=_action(document),
-        table=table_number(document.get("table", "0")),
-        inverted="not" in document,
-        src=_selected(document, "src", family),
-        dst=_selected(document, "dst", family),
-        mark=_mark(document),
-        iif=document.get("iif", ""),
-        oif=document.get("oif", ""),
-        options=tuple(
-            (key, "" if value is None else str(value))
-            for key, value in document.items()
-            if key not in _RULE_KEYS and (key, value) not in _WHOLE_PORTS
-        ),
-        protocol=_protocol(document.get("protocol", "")),
-    )
-
-
-def _protocol(name: str) -> str:
-    return _PROTOCOL_NAMES.get(name, name)
-
-
-def table_number(name: str) -> int:
-    """The number of a table that is given by number, or by one of the kernel's names."""
-    number = _table(name)
-    if number is None:
-        raise Unparsable(f"{name!r} is not the number of a table")
-    return number
-
-
-def _table(name: str) -> int | None:
-    return int(name) if name.isdecimal() else TABLE_NUMBERS.get(name)
-
-
-def _action(document: Document) -> str:
-    if "table" in document:
-        return "lookup"
-    if "action" in document:
-        return REFUSALS.get(document["action"], str(document["action"]))
-    return str(next((key for key in ("goto", "nop", "l3mdev") if key in document), "unknown"))
-
-
-def _selected(document: Document, key: str, family: Family) -> Prefix | None:
-    host = document.get(key, "all")
-    if host == "all":
-        return None
-    length = document.get(f"{key}len")
-    return Prefix.of_route(host if length is None else f"{host}/{length}", family)
-
-
-def _mark(document: Document) -> Mark | None:
-    if "fwmark" not in document:
-        return None
-    value = int(document["fwmark"], 0)
-    return Mark(value, int(document["fwmask"], 0)) if "fwmask" in document else Mark(value)
-
-
-# fmt: off
-_RULE_KEYS = frozenset([
-    "priority", "action", "table", "not", "src", "srclen", "dst", "dstlen", "fwmark", "fwmask", "iif", "oif",
-    "protocol", "nop", "l3mdev",
-])
-# fmt: on
-# iproute2 6.15 prints the mask of a port even if it covers all bits.
-_WHOLE_PORTS = (("sport_mask", "0xffff"), ("dport_mask", "0xffff"))
-_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
 def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:

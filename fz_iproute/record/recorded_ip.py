@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from reprlib import Repr
@@ -63,6 +63,16 @@ class RecordedIp:
 
     def __init__(self, recorded: Recording) -> None:
         self._recorded = recorded
+
+    @property
+    def sysctls(self) -> Mapping[str, str]:
+        """Those that were recorded."""
+        return self._recorded.sysctls
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What was recorded besides."""
+        return self._recorded.facts
 
     def ask(self, family: Family | None, *questions: str) -> Asked:
         """Note the questions."""

@@ -9,7 +9,7 @@ from fz_iproute import __version__
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.reader import answer, lan_questions, parsed
 from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import LOCAL, MAIN, RULES_IN_DETAIL, of_table
@@ -35,7 +35,7 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
     for family in FAMILIES:
         record(family, RULES_IN_DETAIL)
         rules = answer(ip, family, RULES_IN_DETAIL)
-        reached = {rule.table for rule in parse.rules(rules, family) if rule.table}
+        reached = {rule.table for rule in parse_rules.rules(rules, family) if rule.table}
         tables = (reached | {MAIN} | config.tables.ids) - (set() if local else {LOCAL})
         record(family, *(of_table(table) for table in sorted(tables)))
         if '"metrics"' in outputs[question_key(family, of_table(MAIN), "-json")]:

@@ -15,7 +15,7 @@ from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.reader import Reader, answer, shape_is_known
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family
@@ -100,5 +100,5 @@ def _tables(
             name = key.removeprefix(start)
             if key.startswith(start) and " " not in name:
                 listing = answer(ip, family, f"route show table {name}")
-                tables[parse.table_number(name)][family] = parse.routes(listing, family, links, objects)
+                tables[parse_rules.table_number(name)][family] = parse.routes(listing, family, links, objects)
     return tables

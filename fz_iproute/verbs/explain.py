@@ -2,20 +2,25 @@
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Mapping
 
-from fz_iproute.diagnosis.answer import Answer, Question, as_document, as_text, objection, packets, route_get
-from fz_iproute.diagnosis.lookup import Fib, decide
-from fz_iproute.diagnosis.sentence import Case, sentence
+from fz_iproute.diagnosis.answer import Answer, Question, answered, as_document, as_text, packets, route_get
+from fz_iproute.diagnosis.lookup import Packet
+from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.sentence import Case
 from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import desired
+from fz_iproute.mirror.model import Snapshot
+from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import Prefix
+from fz_iproute.record.sysctl import sysctls
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
-from fz_iproute.verbs.source import chosen_source
+from fz_iproute.verbs.source import advised, chosen_source
 
 
 def add(parser: ArgumentParser) -> None:
@@ -33,7 +38,7 @@ def run(arguments: Namespace, log: Log) -> int:
     """Print the answers. ReadFailed if the kernel disagrees with one of them."""
     question = Question(arguments.address, arguments.src, arguments.mark, iif=arguments.iif, oif=arguments.oif)
     with chosen_source(arguments, log) as (source, config):
-        answers = explain(question, config, source)
+        answers = explain(question, config, source, advised(arguments, source, "sync"))
     if arguments.json:
         write_json(as_document(answers, question))
     else:
@@ -56,33 +61,45 @@ def _mark(text: str) -> int:
     return value
 
 
-def explain(question: Question, config: Config, source: Source) -> list[Answer]:
-    """One answer for each mark. UsageError if the question makes no sense."""
-    answers = _answers(question, config, source)
+def explain(question: Question, config: Config, source: Source, sync: str = "fz-iproute sync") -> list[Answer]:
+    """One answer for each mark; `sync` is the command to advise. UsageError if the question makes no sense."""
+    answers = _answers(question, config, source, sync)
     if any(answer.objection for answer in answers):
-        answers = _answers(question, config, source)  # something may have changed between two readings
+        answers = _answers(question, config, source, sync)  # something may have changed between two readings
     return answers
 
 
-def _answers(question: Question, config: Config, source: Source) -> list[Answer]:
+def _answers(question: Question, config: Config, source: Source, sync: str) -> list[Answer]:
     # This user sends nothing on a recorded machine.
     asked = packets(question, config, os.getuid() if isinstance(source, Ip) else None)
-    packet = asked[0]
-    ends = dict.fromkeys((packet.dst, packet.src) if packet.src else (packet.dst,))
-    hosts = [Prefix.of_host(packet.family, address) for address in ends]
     reader = Reader(source, config)
     snapshot = reader.read()
     for name, device in (("--iif", question.iif), ("--oif", question.oif)):
         if device and device not in snapshot.links:
             raise UsageError(f"{name}: there is no interface {device!r}")
-    fib = Fib(reader.around(hosts, snapshot))
+    network = _network(reader, snapshot, asked[0])
     goal = desired(config, snapshot)
-    answers = []
-    for packet in asked:
-        decision = decide(packet, snapshot.rules, fib, snapshot.links)
-        said = None
-        if isinstance(source, Ip):
-            answer = source.way(route_get(question, packet), packet.family)
-            said = "" if decision.doubts else objection(decision, answer)
-        answers.append(Answer(packet, decision, sentence(Case(config, snapshot, goal, packet, decision)), said))
-    return answers
+    cases = [Case(config, snapshot, goal, network, packet, network.way(packet), sync) for packet in asked]
+    if sources := [case.connected for case in cases if case.connected]:
+        network = _network(reader, snapshot, *asked[:1], *sources)
+        cases = [case._replace(network=network) for case in cases]
+    sysctls = _sysctls(source, question.iif) if question.iif else {}
+    return [answered(case, sysctls, _said_by_kernel(source, question, case.packet)) for case in cases]
+
+
+def _network(reader: Reader, snapshot: Snapshot, *packets: Packet) -> Network:
+    """The rules, and the routes to all addresses of the packets."""
+    ends = dict.fromkeys(address for packet in packets for address in (packet.dst, packet.src) if address)
+    hosts = [Prefix.of_host(packets[0].family, address) for address in ends or (0,)]
+    return Network(snapshot.links, snapshot.rules, reader.around(hosts, snapshot))
+
+
+def _said_by_kernel(source: Source, question: Question, packet: Packet) -> Document | str | None:
+    return source.way(route_get(question, packet), packet.family) if isinstance(source, Ip) else None
+
+
+def _sysctls(source: Source, device: str) -> Mapping[str, str]:
+    if isinstance(source, Ip):
+        return sysctls(source, source.netns, [device])
+    recorded: Mapping[str, str] = getattr(source, "sysctls", {})
+    return recorded

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fz_iproute.diagnosis import lookup
 from fz_iproute.diagnosis.lookup import Decision, Fib, Packet
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.model import Link, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from tests.netns.namespace import MAIN, MARK, MIRROR, Namespace, run, wait_until
@@ -22,6 +22,7 @@ LOCAL, DEFAULT = 255, 253
 TABLES = [100, MIRROR, 7, MAIN]
 MISSING = 12345
 UP, OTHER, FICKLE = "v0", "v1", "v2"
+GROUP = 57841  # of OTHER
 REAL_KERNEL = settings(
     max_examples=30,
     deadline=None,
@@ -104,7 +105,9 @@ def rules(draw: st.DrawFn, family: Family, tables: Sequence[int]) -> str:
             st.tuples(table, st.sampled_from([0, 8, 16, 24, 48])).map(
                 lambda both: f"lookup {both[0]} suppress_prefixlength {both[1]}"
             ),
+            table.map(lambda table: f"lookup {table} suppress_ifgroup {GROUP}"),
             st.sampled_from([200, 300, 1000, 32766, 40000]).map(lambda priority: f"goto {priority}"),
+            st.sampled_from(["l3mdev", "l3mdev unreachable", "l3mdev prohibit"]),
             st.sampled_from(["nop", "blackhole", "unreachable", "prohibit"]),
         )
     )
@@ -186,7 +189,7 @@ def read(land: Namespace, family: Family) -> World:
     (found,) = ask(land, family, ["rule show"], "-details", "-Numeric")
     dumps = ask(land, family, [f"route show table {table}" for table in tables])
     return World(
-        parse.rules(found, family),
+        parse_rules.rules(found, family),
         [(table, parse.routes(parse.listed(dump), family, links)) for table, dump in zip(tables, dumps, strict=True)],
         links,
     )
@@ -291,6 +294,7 @@ def land(long_lived: Callable[[], Namespace]) -> Namespace:
         namespace.sysctl(key, value)
     for number, device in enumerate((UP, OTHER, FICKLE)):
         namespace.veth(device, *(LANDS[family].own[number] for family in FAMILIES))
+    namespace.ip("link", "set", "dev", OTHER, "group", str(GROUP))
     return namespace
 
 
@@ -374,6 +378,25 @@ SUBTLE: dict[str, tuple[Family, list[str], list[str]]] = {
         "inet",
         [],
         [f"default table {MAIN} nexthop via 10.1.1.77 dev {UP} nexthop via 10.1.3.77 dev {FICKLE}"],
+    ),
+    "without a VRF, its rules do not fit": (
+        "inet",
+        ["pref 1000 l3mdev", "pref 2000 l3mdev unreachable"],
+        [f"default dev {UP} table {MAIN}"],
+    ),
+    "an inverted rule of VRFs looks up main": (
+        "inet6",
+        [f"pref 1000 not iif {OTHER} l3mdev", "pref 1001 not l3mdev suppress_prefixlength 0", "pref 2000 prohibit"],
+        [f"default dev {UP} table {MAIN}", f"fd00:1:2::/64 dev {OTHER} table {MAIN}"],
+    ),
+    "of two ways the group of the first counts": (
+        "inet",
+        [f"pref 100 lookup 100 suppress_ifgroup {GROUP}", f"pref 200 lookup 7 suppress_ifgroup {GROUP}"],
+        [
+            f"default table 100 nexthop via 10.1.2.77 dev {OTHER} nexthop via 10.1.1.77 dev {UP}",
+            f"default table 7 nexthop via 10.1.1.77 dev {UP} nexthop via 10.1.2.77 dev {OTHER}",
+            f"default dev {FICKLE} table {MAIN}",
+        ],
     ),
     "the VPN and the LAN": (
         "inet",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import RULES_IN_DETAIL
@@ -63,7 +63,7 @@ def line(step: RuleStep | RouteStep) -> str:
 
 def read(land: Namespace, family: Family) -> Network:
     option = "-6" if family == "inet6" else "-4"
-    rules = parse.rules(land.ip_json(option, *RULES_IN_DETAIL.split()), family)
+    rules = parse_rules.rules(land.ip_json(option, *RULES_IN_DETAIL.split()), family)
     links = parse.links(land.ip_json("link"))
     tables = {
         table: {

@@ -82,8 +82,7 @@ def test_a_rule_with_host_bits_fits_the_whole_prefix(source: str, result: str) -
         (lookup(254, options=(("ipproto", "ipproto-6"),)), "whether the packet is of ipproto-6"),
         (lookup(254, options=(("uid_start", "0"), ("uid_end", "9"))), "whether the packet is of uid 0-9"),
         (lookup(254, options=(("flowlabel", "0x7"),)), "whether the packet is of flowlabel 0x7"),
-        (Rule("inet", 100, "l3mdev", 0), "whether the packet is of a VRF"),
-        (lookup(254, options=(("suppress_ifgroup", "default"),)), "the group of eth0 is not known"),
+        (lookup(254, options=(("suppress_ifgroup", "guests"),)), "the group of eth0 is not known"),
         (Rule("inet", 100, "dance", 0), "an unknown action"),
     ],
 )
@@ -92,6 +91,22 @@ def test_what_cannot_be_judged_is_a_doubt(rule: Rule, doubt: str) -> None:
     (said,) = decision.doubts
     assert said.startswith(f"rule 100: {'cannot tell ' if 'whether' in doubt else ''}{doubt}")
     assert ("eth0",) == decision.devices
+
+
+@pytest.mark.parametrize("rule", [Rule("inet", 100, "l3mdev", 0), lookup(254, options=(("suppress_ifgroup", "5"),))])
+def test_what_only_the_files_and_details_of_the_machine_tell_is_a_doubt(rule: Rule) -> None:
+    """The table of a VRF, and the number of a group that `ip link` names."""
+    links = LINKS | {"eth0": LINKS["eth0"]._replace(group=None, in_vrf=True)}
+    decision = decide(packet("192.0.2.1", oif="eth0"), [rule, MAIN], Fib({254: {"inet": SPLIT[254]}}), links)
+    (said,) = decision.doubts
+    assert "whether the packet is of a VRF" in said or "the group of eth0 is not known" in said
+
+
+def test_a_rule_for_vrfs_does_not_fit_packets_without_one() -> None:
+    refusal = Rule("inet", 101, "unreachable", 0, options=(("l3mdev", ""),))
+    decision = way(packet("192.0.2.1"), [Rule("inet", 100, "l3mdev", 0), refusal, MAIN], SPLIT)
+    assert ["does not fit", "does not fit", "decides"] == results(decision)
+    assert [] == decision.doubts
 
 
 def test_an_unknown_selector_is_no_doubt_if_another_does_not_fit() -> None:

@@ -170,6 +170,7 @@ def test_a_stale_copy_has_a_source_that_no_link_has() -> None:
         ({"action": "7", "protocol": "55"}, "from all unreachable protocol 55"),
         ({"nop": None}, "from all nop"),
         ({"l3mdev": None, "protocol": "0"}, "from all l3mdev"),
+        ({"l3mdev": None, "action": "7"}, "from all l3mdev unreachable"),
         ({"fwmark": "0x0", "table": "7"}, "from all fwmark 0x0/0xffffffff lookup 7"),
         ({"tos": "0x10 table 9", "table": "7"}, None),
     ],

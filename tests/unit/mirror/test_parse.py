@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.model import Nexthop, Route
 from tests.unit.routes import LINKS, route
 
@@ -142,7 +142,7 @@ def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_
 
 def test_rules_read_as_ip_prints_them() -> None:
     document = {"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "539098368"}
-    (found,) = parse.rules([document], "inet")
+    (found,) = parse_rules.rules([document], "inet")
     assert (32765, 539098368) == (found.priority, found.table)
     assert "not from all fwmark 0xfd002021 lookup 539098368" == str(found)
 
@@ -168,7 +168,7 @@ def test_rules_read_as_ip_prints_them() -> None:
     ],
 )
 def test_a_rule_is_written_as_ip_prints_it(keys, said) -> None:
-    (rule,) = parse.rules([{"priority": 7, "src": "all", **keys}], "inet")
+    (rule,) = parse_rules.rules([{"priority": 7, "src": "all", **keys}], "inet")
     assert said in str(rule)
 
 
@@ -182,9 +182,9 @@ def test_a_quote_that_is_escaped_as_old_versions_do_is_read(name: str) -> None:
 
 def test_a_rule_whose_table_has_a_name_needs_a_reading_with_numbers() -> None:
     named = [{"priority": 7, "src": "all", "table": "firezone"}]
-    assert parse.needs_numbers(named)
+    assert parse_rules.needs_numbers(named)
     with pytest.raises(parse.Unparsable):
-        parse.rules(named, "inet")
+        parse_rules.rules(named, "inet")
 
 
 @pytest.mark.parametrize("document", [{}, {"dst": None}, {"dst": "10.0.0.0/24; rm"}, {"dst": "1", "metrics": 3}])

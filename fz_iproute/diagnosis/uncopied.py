@@ -1,0 +1,46 @@
+"""Says why a route of main is not copied although it leads somewhere near, and what would change that."""
+
+from dataclasses import replace
+
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.desired import Desired, explicit
+from fz_iproute.mirror.model import Route, Snapshot
+from fz_iproute.mirror.policy import Policy
+from fz_iproute.mirror.prefix import Prefix, PrefixSet
+
+_REFUSING = ("unreachable", "blackhole", "prohibit")
+
+
+def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
+    """For a route of main that the policy does not judge; "" for a default route."""
+    attributes = route.attributes
+    if attributes.type in _REFUSING:
+        return "main rejects it"
+    if route.dst == "default" or attributes.type != "unicast" or (attributes.on_link and not attributes.expired):
+        return ""
+    if attributes.expired:
+        return "it has expired"
+    if not goal.tunnels.isdisjoint(attributes.devices):
+        return "it leads into the tunnel"
+    obstacle = "through a router" if attributes.gatewayed else f"on-link, but with scope {attributes.scope}"
+    return f"{obstacle}: {_if_allowed(config, snapshot, goal, route)}"
+
+
+def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
+    """What the policy says of the route if `lan.allow` has its prefix."""
+    family = route.attributes.family
+    lan = replace(config.lan, allow=(*config.lan.allow, Prefix.of_route(route.dst, family)))
+    here = goal.contents[family].get(goal.layout.mirror)
+    claims = explicit(here.others, family) if here and goal.layout.name == "single" else frozenset()
+    verdicts = Policy(lan, snapshot.links, goal.tunnels).verdicts([route], PrefixSet(claims))
+    return next((verdict.refusal for verdict in verdicts if verdict.refusal), "lan.allow would mirror it")
+
+
+def in_short(route: Route) -> str:
+    """Where the route leads, without the rest: `10.0.0.0/16 via 10.0.0.1`."""
+    words = route.attributes.words
+    start = "" if route.attributes.type == "unicast" else f"{route.attributes.type} "
+    if "via" in words:
+        place = words.index("via") + 1
+        return f"{start}{route.dst} via {words[place + (words[place] in ('inet', 'inet6'))]}"
+    return f"{start}{route.dst}"
