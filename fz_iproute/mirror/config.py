@@ -157,6 +157,7 @@ class Tunnel:
     interface: str = _key("tun-firezone", _interface)
     fwmark: Mark = field(default=FIREZONE_MARK, metadata={"check": _fwmark})
     mode: str = _key("observe", _one_of("observe", "manage"))
+    split_default: str = _key("auto", _one_of("auto", "explicit"))
     routes: tuple[Prefix, ...] = _key((), _list(_network("tunnel.internet = true stands for it")))
     internet: bool = _key(False, _boolean)
     internet_leak: str = _key("block", _one_of("block", "allow"))

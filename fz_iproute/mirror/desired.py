@@ -1,6 +1,6 @@
 """What should be in the VPN's tables, next to what is there: made from the configuration and a snapshot."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Attributes, Route, Rule, Snapshot
 from fz_iproute.mirror.policy import Policy, Verdict
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.split_default import split_default
 from fz_iproute.mirror.tunnel import FamilyState, Layout
 from fz_iproute.mirror.words import KERNEL_TABLES
 
@@ -28,7 +29,39 @@ def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
         name = "tiered" if tiered else "single"
     if name == "tiered":
         return Layout(name, tables.user, tables.lan, tables.internet, config.rules.tiered)
-    return Layout(name, tables.single, tables.single, tables.single, (config.rules.single,))
+    return _single(config)
+
+
+def _single(config: Config) -> Layout:
+    table = config.tables.single
+    return Layout("single", table, table, table, (config.rules.single,))
+
+
+def _layout_in_use(config: Config, snapshot: Snapshot) -> Layout:
+    """As `layout_of`, but rules may outlive a client that had used them: its default route tells which layout it has.
+
+    If the first table has the default route and the last one has none, all of the VPN is in the first table.
+    """
+    layout = layout_of(config, snapshot.rules)
+    is_open = config.tables.layout == "auto" and not config.manages and config.tables.single == layout.user
+    if layout.name == "tiered" and is_open:
+        user, internet = (any(_defaults(config, snapshot, table)) for table in (layout.user, layout.internet))
+        return _single(config) if user and not internet else layout
+    return layout
+
+
+def _defaults(config: Config, snapshot: Snapshot, table: int) -> Iterator[Route]:
+    """The default routes of a table into some device, or the parts of a split one."""
+    for family, routes in snapshot.tables.get(table, {}).items():
+        unicast = [route for route in routes if route.attributes.type == "unicast" and route.attributes.devices]
+        parts = _split(config, explicit(unicast, family), family)
+        for route in unicast:
+            if route.dst == "default" or (parts and Prefix.of_route(route.dst, family) in parts):
+                yield route
+
+
+def _split(config: Config, prefixes: Iterable[Prefix], family: Family) -> frozenset[Prefix]:
+    return split_default(prefixes, family) if config.tunnel.split_default == "auto" else frozenset()
 
 
 def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
@@ -119,7 +152,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     `last` is the previous answer for the same configuration. It saves judging an unchanged main again, and it knows
     which devices were tunnels and which routes were ours.
     """
-    layout = layout_of(config, snapshot.rules)
+    layout = _layout_in_use(config, snapshot)
     tunnels = _tunnels(config, snapshot, layout, last)
     policy = Policy(config.lan, snapshot.links, tunnels)
     states = {family: tunnel.family_state(config, snapshot, family) for family in FAMILIES}
@@ -141,6 +174,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
         # of its own is looked up after the VPN's.
         is_shared = layout.name == "single" and layout.mirror in found
         vpns = explicit((*found[layout.mirror][1], *into_tunnel) if is_shared else (), family)
+        vpns -= _split(config, vpns, family)
         inputs = (snapshot.links, tunnels, vpns)
         if last and main is last.judged[family].main and inputs == last.judged[family].inputs:
             judged[family] = last.judged[family]
@@ -169,13 +203,7 @@ def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired |
     configured = frozenset([config.tunnel.interface])
     if config.manages:
         return configured
-    internet = snapshot.tables.get(layout.internet, {})
-    defaults = [
-        route
-        for routes in internet.values()
-        for route in routes
-        if route.dst == "default" and route.attributes.type == "unicast"
-    ]
+    defaults = _defaults(config, snapshot, layout.internet)
     found = frozenset(device for route in defaults for device in route.attributes.devices)
     return configured | found | (last.tunnels if last else frozenset())
 

@@ -1,0 +1,29 @@
+"""Recognises a default route that a VPN has split into wide prefixes, such as 0.0.0.0/1 and 128.0.0.0/1."""
+
+from collections.abc import Iterable
+
+from fz_iproute.mirror.policy import PRIVATE
+from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
+
+# A resource of a VPN is narrower than this. Some VPNs split their default into some 200 prefixes that leave out the
+# private ones; those that are at least this wide cover most of the internet.
+_NARROWEST: dict[Family, int] = {"inet": 8, "inet6": 16}
+_INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}
+
+
+def split_default(prefixes: Iterable[Prefix], family: Family) -> frozenset[Prefix]:
+    """Those of the prefixes that together stand for a default route: they cover half of the internet or more."""
+    wide = [prefix for prefix in prefixes if 0 < prefix.length <= _NARROWEST[family] and not PRIVATE.covers(prefix)]
+    outer: list[Prefix] = []
+    for prefix in sorted(wide, key=lambda prefix: prefix.length):
+        if not PrefixSet(outer).covers(prefix):
+            outer.append(prefix)
+    return frozenset(wide) if sum(_share(prefix, family) for prefix in outer) >= 0.5 else frozenset()
+
+
+def _share(prefix: Prefix, family: Family) -> float:
+    """What part of the internet the prefix covers."""
+    internet = _INTERNET[family]
+    if prefix.covers(internet):
+        return 1.0
+    return 0.5 ** (prefix.length - internet.length) if internet.covers(prefix) else 0.0
