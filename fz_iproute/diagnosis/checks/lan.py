@@ -29,11 +29,25 @@ def mirror(machine: Machine) -> Iterator[Found]:
         return
     lost = [str(lan) for lan in _lost_with_sync(machine)]
     words = (
-        f"{machine.fz_iproute('sync')} would give {some(lost)} to the VPN, which routes it explicitly; "
-        "renumber that LAN, or run sync if you need the VPN's hosts there"
+        f"the VPN routes {some(lost)} explicitly: renumber that LAN, or, if you need the VPN's hosts there more, run "
+        f"`{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
     )
+    harmful = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
+    routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
+    remedies = [Remedy((Sync(),))]
+    if routed:
+        remedies.append(Remedy((Setting("lan", "allow", (*machine.config.lan.allow, *routed)), Sync())))
     why = "the copies do not match main; `fz-iproute watch` would keep them in step"
-    yield Found("failure", seen, why, (Remedy((Sync(),)), *advice(words if lost else machine.fz_iproute("plan"))))
+    yield Found("failure", seen, why, (*remedies, *advice(words if lost else harmful)))
+
+
+def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
+    """What main reaches through a router, inside a LAN that is to be mirrored."""
+    mirrored = PrefixSet(Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted)
+    for route in machine.tables.get(MAIN, {}).get(family, ()):
+        prefix = Prefix.of_route(route.dst, family)
+        if route.attributes.gatewayed and mirrored.covers(prefix) and prefix not in mirrored:
+            yield prefix
 
 
 def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
