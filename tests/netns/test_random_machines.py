@@ -47,6 +47,7 @@ class Kernel(NamedTuple):
     lans: dict[str, list[Lan]]
     main: set[str]  # the families in which some rule leads to main
     tunnels: set[str]  # the configured one, and what the VPN's default route leaves by
+    mark: int  # as configured
 
 
 class Land(NamedTuple):
@@ -88,7 +89,8 @@ class Land(NamedTuple):
     def look(self) -> "Kernel":
         """Where the kernel sends the probes, and what it has in main."""
         ways: dict[Probe, str] = {}
-        lans, main, tunnels = {}, set(), {tomllib.loads(self.config.read_text())["tunnel"]["interface"]}
+        configured = tomllib.loads(self.config.read_text())["tunnel"]
+        lans, main, tunnels = {}, set(), {configured["interface"]}
         for family, probes in PROBES.items():
             tables = [f"route show table {table}" for table in ("main", MIRROR, TIER_INTERNET)]
             lines = ["rule show", *tables, *map(question, probes)]
@@ -102,7 +104,7 @@ class Land(NamedTuple):
             for probe, answer in zip(probes, rest[2:], strict=True):
                 refused = isinstance(answer, str) or answer[0].get("type") in REFUSALS
                 ways[probe] = "" if refused else answer[0]["dev"]
-        return Kernel(ways, lans, main, tunnels)
+        return Kernel(ways, lans, main, tunnels, configured.get("fwmark", MARK))
 
 
 def question(probe: Probe) -> str:
@@ -156,7 +158,7 @@ def probes() -> dict[str, list[Probe]]:
         for dst in (*land.hosts, *land.internet, *(["224.0.0.251"] if family == "inet" else [])):
             sources = [address.split("/")[0] for address in land.own.values()]
             found += [(family, dst, source, 0) for source in ("", *sources)]
-            found.append((family, dst, "", MARK))
+            found += [(family, dst, "", mark) for mark in (MARK, 0x7)]
         every[family] = found
     return every
 
@@ -239,7 +241,7 @@ def with_settings(text: str, settings: str) -> str:
     return "\n".join(found) + "\n"
 
 
-def lies(found: Examined) -> Iterator[str]:
+def lies(found: Examined, config: str) -> Iterator[str]:
     """What `doctor` says of where packets go, and the kernel does not."""
     said = defaultdict(list)
     for each in found.findings:
@@ -251,7 +253,7 @@ def lies(found: Examined) -> Iterator[str]:
                 yield f"{name}: {each['level']} {each['seen']!r}: {wrong}"
 
 
-    if not troubles(found.findings):
+    if not troubles(found.findings) and "deny" not in config:
         for (family, dst, source, mark), way in truth.ways.items():
             if not (source or mark) and way in truth.tunnels and is_in_lan(truth.lans, (family, dst, "", 0), ""):
                 yield f"all is well, but {dst} of the LAN enters {way}"
@@ -289,7 +291,7 @@ def _rules(finding: Finding, truth: Truth) -> str:
 
 
 def _mark(finding: Finding, truth: Truth) -> str:
-    ways = truth.internet("inet", MARK) + truth.internet("inet6", MARK)
+    ways = truth.internet("inet", truth.mark) + truth.internet("inet6", truth.mark)
     if finding["level"] == "ok" and truth.in_tunnel(ways):
         return "the kernel sends marked packets into the tunnel"
     if finding["level"] == "failure" and "into the tunnel" in finding["seen"] and not truth.in_tunnel(ways):
@@ -352,7 +354,7 @@ def one(land: Land, seed: int) -> list[str]:
     made = plan(random.Random(seed))
     land.become(made)
     before = Examined.of(land)
-    wrong = list(lies(before))
+    wrong = list(lies(before, made.config))
     is_fresh = True
     for finding in before.findings:
         remedy = finding["remedy"]

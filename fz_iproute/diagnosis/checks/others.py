@@ -84,8 +84,9 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
         if rule is None:
             continue
         name = f"{KNOWN_VPNS[table]} ({shown(rule)}, {family})"
-        own = [prefix for _, prefix in machine.tunnel_prefixes(family)] + machine.lans(family)
-        taken = [prefix for prefix in own if any(map(_is_taken_by(machine, table), machine.ways(prefix)))]
+        own = [Prefix.of_route(route.dst, family) for each in tables for route in machine.tunnel_routes(each, family)]
+        own += machine.lans(family)
+        taken = [prefix for prefix in own if _is_taken(machine, table, prefix)]
         ways = list(_ways_of(machine, family, table))
         words = f"decide which VPN these packets belong to; the other one is {KNOWN_VPNS[table]}, by rule {rule.priority}"
         if taken:
@@ -104,8 +105,11 @@ def _by(table: int) -> Callable[[Way], bool]:
     return lambda way: way.decision.outcome == "unicast" and way.decision.table == table
 
 
-def _is_taken_by(machine: Machine, table: int) -> Callable[[Way], bool]:
-    return lambda way: _by(table)(way) and machine.is_around_tunnel(way)
+def _is_taken(machine: Machine, table: int, prefix: Prefix) -> bool:
+    """True if packets to some of the prefix, or to most of the internet, leave by the table instead."""
+    ways = machine.ways(prefix)
+    taken = sum(way.part.size for way in ways if _by(table)(way) and machine.is_around_tunnel(way))
+    return 2 * taken > sum(way.part.size for way in ways) if not prefix.length else taken > 0
 
 
 def _ways_of(machine: Machine, family: Family, table: int) -> Iterator[Way]:
