@@ -198,7 +198,7 @@ def harm(before: Kernel, after: Kernel) -> Iterator[str]:
         if was == becomes:
             continue
         if probe[3]:
-            if was not in ("", "lo", *TUNNELS) and becomes in ("", "lo", *TUNNELS):
+            if probe[3] == before.mark and was not in ("", "lo", *TUNNELS) and becomes in ("", *TUNNELS):
                 yield f"marked packets do not get out: {probe} {was} -> {becomes}"
         elif was in TUNNELS and becomes not in ("", "lo", *TUNNELS) and not is_in_lan(after.lans, probe, becomes):
             yield f"left the tunnel: {probe} {was} -> {becomes}"
@@ -253,7 +253,8 @@ def lies(found: Examined, config: str) -> Iterator[str]:
                 yield f"{name}: {each['level']} {each['seen']!r}: {wrong}"
 
 
-    if not troubles(found.findings) and "deny" not in config:
+    is_well = not troubles(found.findings) and said["shadows"][0]["level"] == "ok"
+    if is_well and "deny" not in config:
         for (family, dst, source, mark), way in truth.ways.items():
             if not (source or mark) and way in truth.tunnels and is_in_lan(truth.lans, (family, dst, "", 0), ""):
                 yield f"all is well, but {dst} of the LAN enters {way}"

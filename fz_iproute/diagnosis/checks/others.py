@@ -88,7 +88,9 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
         own += machine.lans(family)
         taken = [prefix for prefix in own if _is_taken(machine, table, prefix)]
         ways = list(_ways_of(machine, family, table))
-        words = f"decide which VPN these packets belong to; the other one is {KNOWN_VPNS[table]}, by rule {rule.priority}"
+        words = (
+            f"decide which VPN these packets belong to; the other one is {KNOWN_VPNS[table]}, by rule {rule.priority}"
+        )
         if taken:
             why = "its tunnel takes packets that belong to this VPN or to the LAN"
             spelled = some(str(prefix) if prefix.length else "default" for prefix in taken)

@@ -198,8 +198,10 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
         if priority > 0:
             moves += [RuleStep("add", each._replace(priority=priority)), RuleStep("del", each)]
     is_kernels = (rule.priority, rule.table) in ((32766, MAIN), (32767, DEFAULT))
-    deletion = () if is_kernels else (Remedy((RuleStep("del", rule),)),)
-    return (*deletion, Remedy(tuple(moves)), *advice(words)) if moves else (*deletion, *advice(words))
+    changes: list[tuple[Step, ...]] = [] if is_kernels else [(RuleStep("del", rule),)]
+    changes += [tuple(moves)] if moves else []
+    # The rule may be what reaches the LAN: then the copies must be there first.
+    return (*map(Remedy, changes), *(Remedy((Sync(), *steps)) for steps in changes), *advice(words))
 
 
 def mark(machine: Machine) -> Iterator[Found]:
