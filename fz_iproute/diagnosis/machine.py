@@ -113,8 +113,7 @@ class Machine:
         found = sorted(
             (Prefix.of_route(route.dst, family), table)
             for table in self.goal.layout.tables
-            for route in self.routes(table, family)
-            if not self.goal.tunnels.isdisjoint(route.attributes.devices)
+            for route in self.tunnel_routes(table, family)
         )
         outer: list[tuple[int, Prefix]] = []
         for prefix, table in sorted(found, key=lambda each: (each[0].length, each[0].address)):
@@ -122,9 +121,10 @@ class Machine:
                 outer.append((table, prefix))
         return outer
 
-    def leads_into_tunnel(self, table: int, family: Family) -> bool:
-        """True if some route of this table of the VPN leads into the tunnel."""
-        return any(not self.goal.tunnels.isdisjoint(route.attributes.devices) for route in self.routes(table, family))
+    def tunnel_routes(self, table: int, family: Family) -> list[Route]:
+        """The routes of this table of the VPN that lead into the tunnel."""
+        tunnels = self.goal.tunnels
+        return [route for route in self.routes(table, family) if not tunnels.isdisjoint(route.attributes.devices)]
 
     def lan_device(self, way: Way) -> str:
         """The device by which main reaches this part as a LAN, "" if main does not."""

@@ -66,7 +66,13 @@ class Network:
 
     def way(self, packet: Packet) -> Decision:
         """What becomes of one packet."""
-        return decide(packet, self.rules, self._fib, self.links)
+        if packet not in self._known:
+            self._known[packet] = decide(packet, self.rules, self._fib, self.links)
+        return self._known[packet]
+
+    @cached_property
+    def _known(self) -> dict[Packet, Decision]:
+        return {}  # the checks ask for the same packets
 
     def ways(self, prefix: Prefix, *, mark: int = 0, src: int = 0) -> list[Way]:
         """What becomes of packets of this machine to each part of the prefix."""

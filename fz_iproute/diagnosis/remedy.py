@@ -1,7 +1,7 @@
 """A remedy as data: what it does, how it is printed, and what the machine would be like after it."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from fz_iproute.diagnosis.simulated import RouteStep, RuleStep, after
 from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN
 
 
@@ -115,12 +115,23 @@ def _with(machine: Machine, network: Network) -> Machine:
         table: {family: tuple(network.tables.get(table, {}).get(family, ())) for family in FAMILIES}
         for table in own_tables(machine.config, network.rules)
     }
-    main = {
-        family: tuple(route for route in routes if route in set(network.tables.get(MAIN, {}).get(family, ())))
-        for family, routes in machine.seen.main.items()
-    }
+    main = {family: tuple(_main(machine, network, family)) for family in FAMILIES}
     snapshot = replace(machine.seen, links=network.links, rules=network.rules, main=main, tables=tables)
     return replace(machine, snapshot=snapshot, tables=network.tables)
+
+
+def _main(machine: Machine, network: Network, family: Family) -> Iterator[Route]:
+    """Of main, what may be mirrored, as the reader would ask for it."""
+    lan = machine.config.lan
+    allowed = PrefixSet(lan.allow)
+    # Those that are known have been read in more detail.
+    known = {(route.dst, route.attributes.words): route for route in machine.seen.main.get(family, ())}
+    for route in network.tables.get(MAIN, {}).get(family, ()):
+        is_asked_for = (
+            family == "inet6" or route.attributes.scope == "link" or (lan.multicast and route.dst == "default")
+        )
+        if is_asked_for or allowed.covers(Prefix.of_route(route.dst, family)):
+            yield known.get((route.dst, route.attributes.words), route)
 
 
 def _command(step: Step, machine: Machine) -> str:

@@ -14,7 +14,7 @@ def harm(before: Machine, after: Machine) -> str:
     for family in before.families:
         if _reaches_main(before, family) and not _reaches_main(after, family):
             return f"no rule of {family} would lead to main any more"
-    return next(_losses(before, after), "")
+    return "" if before.network == after.network else next(_losses(before, after), "")
 
 
 def _reaches_main(machine: Machine, family: Family) -> bool:
@@ -41,7 +41,7 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                     if mark:
                         if _leaves(before, was) and not _leaves(after, becomes):
                             yield f"the VPN's own {where} would not get out"
-                    elif before.is_tunnelled(was) and _leaves(after, becomes) and not lans.covers(host):
+                    elif before.may_be_tunnelled(was) and _leaves(after, becomes) and not lans.covers(host):
                         yield f"{where} would leave the tunnel"
                     elif _is_lan(before, was, host) and becomes.devices != was.devices:
                         yield f"{part.prefix} of the LAN would be out of reach"
@@ -60,7 +60,7 @@ def _host(family: Family, address: int) -> Prefix:
 
 
 def _leaves(machine: Machine, decision: Decision) -> bool:
-    return decision.outcome == "unicast" and not machine.is_tunnelled(decision)
+    return decision.outcome == "unicast" and not machine.may_be_tunnelled(decision)
 
 
 def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:

@@ -8,6 +8,7 @@ from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of
 from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, advice
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
@@ -23,17 +24,43 @@ def mirror(machine: Machine) -> Iterator[Found]:
         return
     first = f"{machine.ip(due[0].family, shlex.join(due[0].words))} ({due[0].reason})"
     seen = f"due: {first}" + (f", and {len(due) - 1} more" if len(due) > 1 else "")
+    if stale := [f"the copy of {copy.dst} is stale, its source {source} is gone" for copy, source in _stale(machine)]:
+        seen = f"{some(stale)}: no program can connect there; {seen}"
     table = machine.goal.layout.mirror
     if not machine.config.manages and not any(rule.table == table for rule in machine.seen.rules):
         yield Found("info", f"{seen}; but no rule leads to table {table}, so copies have no effect")
         return
     lost = [str(lan) for lan in _lost_with_sync(machine)]
     words = (
-        f"{machine.fz_iproute('sync')} would give {some(lost)} to the VPN, which routes it explicitly; "
-        "renumber that LAN, or run sync if you need the VPN's hosts there"
+        f"the VPN routes {some(lost)} explicitly: renumber that LAN, or, if you need the VPN's hosts there more, run "
+        f"`{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
     )
+    harmful = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
+    routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
+    remedies = [Remedy((Sync(),))]
+    if routed:
+        remedies.append(Remedy((Setting("lan", "allow", (*machine.config.lan.allow, *routed)), Sync())))
     why = "the copies do not match main; `fz-iproute watch` would keep them in step"
-    yield Found("failure", seen, why, (Remedy((Sync(),)), *advice(words if lost else machine.fz_iproute("plan"))))
+    yield Found("failure", seen, why, (*remedies, *advice(words if lost else harmful)))
+
+
+def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:
+    """The copies whose source address this machine no longer has: the kernel finds a way, but no source to use."""
+    for family, tables in machine.goal.contents.items():
+        for copy in (copy for found in tables.values() for copy in found.ours):
+            words = copy.attributes.words
+            source = words[words.index("src") + 1] if "src" in words else ""
+            if source and Prefix.of_route(source, family).address not in machine.addresses(family):
+                yield copy, source
+
+
+def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
+    """What main reaches through a router, inside a LAN that is to be mirrored."""
+    mirrored = PrefixSet(Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted)
+    for route in machine.tables.get(MAIN, {}).get(family, ()):
+        prefix = Prefix.of_route(route.dst, family)
+        if route.attributes.gatewayed and mirrored.covers(prefix) and prefix not in mirrored:
+            yield prefix
 
 
 def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:

@@ -2,16 +2,14 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of, shown
+from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import advice
-from fz_iproute.mirror.desired import explicit
-from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.prefix import Family, Prefix
 
 
 def networkd(machine: Machine) -> Iterator[Found]:
@@ -69,24 +67,8 @@ _BOOLEANS = dict.fromkeys(("1", "yes", "y", "true", "t", "on"), True)
 _BOOLEANS |= dict.fromkeys(("0", "no", "n", "false", "f", "off"), False)
 
 
-class KnownVpn(NamedTuple):
-    """A VPN that always uses the same table; `command` disconnects it."""
-
-    name: str
-    command: str
-
-    def end(self, machine: Machine, device: str = "INTERFACE") -> str:
-        """The remedy: disconnect it."""
-        return machine.inside(self.command.format(device))
-
-
-# By table. NetworkManager counts up from wg-quick's number.
-KNOWN_VPNS = {
-    52: KnownVpn("Tailscale", "tailscale down"),
-    7120: KnownVpn("NetBird", "netbird down"),
-    51820: KnownVpn("wg-quick", "wg-quick down {}"),
-    1836018789: KnownVpn("Mullvad", "mullvad disconnect"),
-}
+# VPNs that always use the same table. NetworkManager counts up from wg-quick's number.
+KNOWN_VPNS = {52: "Tailscale", 7120: "NetBird", 51820: "wg-quick", 1836018789: "Mullvad"}
 
 
 def other_vpn(machine: Machine) -> Iterator[Found]:
@@ -97,33 +79,46 @@ def other_vpn(machine: Machine) -> Iterator[Found]:
 
 def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
     tables = machine.goal.layout.tables
-    rules = [rule for rule in machine.seen.rules if rule.family == family]
-    ours = next((place for place, rule in enumerate(rules) if rule.table in tables), len(rules))
     for table in sorted(KNOWN_VPNS.keys() - tables):
-        place = next((place for place, rule in enumerate(rules) if rule.table == table), None)
-        if place is None:
+        rule = next((rule for rule in machine.seen.rules if (rule.family, rule.table) == (family, table)), None)
+        if rule is None:
             continue
-        found = machine.tables.get(table, {}).get(family, ())
-        routes = [route for route in found if route.attributes.type == "unicast"]
-        common = _common(machine, family, routes)
-        name = f"{KNOWN_VPNS[table].name} ({shown(rules[place])}, {family})"
-        remedy = KNOWN_VPNS[table].end(machine, *(routes[0].attributes.devices[:1] if routes else ()))
-        if place < ours and common:
+        name = f"{KNOWN_VPNS[table]} ({shown(rule)}, {family})"
+        own = [Prefix.of_route(route.dst, family) for each in tables for route in machine.tunnel_routes(each, family)]
+        own += machine.lans(family)
+        taken = [prefix for prefix in own if _is_taken(machine, table, prefix)]
+        ways = list(_ways_of(machine, family, table))
+        words = (
+            f"decide which VPN these packets belong to; the other one is {KNOWN_VPNS[table]}, by rule {rule.priority}"
+        )
+        if taken:
             why = "its tunnel takes packets that belong to this VPN or to the LAN"
-            yield Found("warning", f"{name} is asked before this VPN, and has {some(common)}", why, advice(remedy))
-        elif place > ours and routes and machine.has_internet(family):
+            spelled = some(str(prefix) if prefix.length else "default" for prefix in taken)
+            yield Found("warning", f"{name} is asked before this VPN, and has {spelled}", why, advice(words))
+        elif any(machine.is_tunnelled(way.decision) for way in ways) and not any(map(_by(table), ways)):
             why = "the Internet Resource takes all packets before it: nothing behind the other VPN can be reached"
-            yield Found("warning", f"{name} is asked after this VPN, so never", why, advice(remedy))
+            yield Found("warning", f"{name} is asked after this VPN, so never", why, advice(words))
         else:
             yield Found("info", f"{name} is here too, and does not interfere")
 
 
-def _common(machine: Machine, family: Family, routes: Sequence[Route]) -> list[str]:
-    """The destinations of another VPN that this one routes too."""
-    own = explicit((route for table in machine.goal.layout.tables for route in machine.routes(table, family)), family)
-    theirs = explicit(routes, family)
-    common = sorted(str(each) for each in theirs if any(each.covers(other) or other.covers(each) for other in own))
-    return ["default", *common] if any(route.dst == "default" for route in routes) else common
+def _by(table: int) -> Callable[[Way], bool]:
+    """Whether a table decides the way."""
+    return lambda way: way.decision.outcome == "unicast" and way.decision.table == table
+
+
+def _is_taken(machine: Machine, table: int, prefix: Prefix) -> bool:
+    """True if packets to some of the prefix, or to most of the internet, leave by the table instead."""
+    ways = machine.ways(prefix)
+    taken = sum(way.part.size for way in ways if _by(table)(way) and machine.is_around_tunnel(way))
+    return 2 * taken > sum(way.part.size for way in ways) if not prefix.length else taken > 0
+
+
+def _ways_of(machine: Machine, family: Family, table: int) -> Iterator[Way]:
+    """Where packets go that a table has routes for."""
+    for route in machine.tables.get(table, {}).get(family, ()):
+        if route.attributes.type == "unicast":
+            yield from machine.ways(Prefix.of_route(route.dst, family))
 
 
 _OFTEN = 5

@@ -82,7 +82,7 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
     rules = [rule for rule in machine.seen.rules if rule.family == family]
     first = {rule.table: rule for rule in reversed(rules) if rule.table in tables}
     for table in tables:
-        if table not in first and machine.leads_into_tunnel(table, family):
+        if table not in first and machine.tunnel_routes(table, family):
             why = "no packet uses the routes in there"
             yield Found(
                 "failure", f"no rule looks up table {table} ({family})", why, _additions(machine, family, table)
@@ -198,8 +198,10 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
         if priority > 0:
             moves += [RuleStep("add", each._replace(priority=priority)), RuleStep("del", each)]
     is_kernels = (rule.priority, rule.table) in ((32766, MAIN), (32767, DEFAULT))
-    deletion = () if is_kernels else (Remedy((RuleStep("del", rule),)),)
-    return (*deletion, Remedy(tuple(moves)), *advice(words)) if moves else (*deletion, *advice(words))
+    changes: list[tuple[Step, ...]] = [] if is_kernels else [(RuleStep("del", rule),)]
+    changes += [tuple(moves)] if moves else []
+    # The rule may be what reaches the LAN: then the copies must be there first.
+    return (*map(Remedy, changes), *(Remedy((Sync(), *steps)) for steps in changes), *advice(words))
 
 
 def mark(machine: Machine) -> Iterator[Found]:
@@ -224,6 +226,10 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
         where = "to this machine itself" if decision.outcome == "local" else f"nowhere ({decision.outcome})"
         seen = f"{shown(decision.steps[-1].rule)} ({family}) sends packets marked {mark} {where}"
         yield Found("failure", seen, "the VPN's client cannot reach its servers", ())
+    elif ways and (rule := ways[0].decision.steps[-1].rule).mark and not rule.inverted and rule.mark != mark:
+        seen = f"{shown(rule)} ({family}) takes packets marked {mark} too: the marks of two VPNs overlap"
+        why = "packets of this VPN's client go where the other one wants its own to go"
+        yield Found("warning", seen, why, advice("give one of the two VPNs another mark (here: tunnel.fwmark)"))
 
 
 def _unmarked(machine: Machine, decision: Decision, family: Family) -> tuple[Remedy, ...]:

@@ -1,0 +1,402 @@
+"""Hundreds of machines broken at random: what `doctor` says is true, and its remedies help and do no harm.
+
+The kernel is the judge: `ip route get` says where packets go, before and after a remedy is carried out as printed.
+"""
+
+import gc
+import json
+import os
+import random
+import re
+import shlex
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from fz_iproute.cli import main as fz_iproute
+from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, Namespace, run
+from tests.netns.random_machine import (
+    BRIDGE,
+    CABLE,
+    DEVICES,
+    LANDS,
+    SYNC,
+    TABLES,
+    TUNNELS,
+    WIFI,
+    Plan,
+    plan,
+)
+from tests.netns.test_lookup import ask
+
+# scripts/test sets it, so that what has failed is tried again with the same dice.
+FRESH = int(os.environ.get("FZ_SEED") or random.randrange(2**32))
+MACHINES = int(os.environ.get("FZ_MACHINES") or 300)
+
+Finding = dict[str, str]
+Probe = tuple[str, str, str, int]  # family, destination, source, mark
+
+
+class Lan(NamedTuple):
+    """A route of main that needs no router."""
+
+    prefix: Any
+    device: str
+
+
+class Kernel(NamedTuple):
+    """Of each probe the device by which it leaves: "lo" if it is for this machine, "" if nobody takes it."""
+
+    ways: dict[Probe, str]
+    lans: dict[str, list[Lan]]
+    main: set[str]  # the families in which some rule leads to main
+    tunnels: set[str]  # the configured one, and what the VPN's default route leaves by
+    mark: int  # as configured
+
+
+class Land(NamedTuple):
+    """The namespace that becomes one machine after the other, and how the program is run on it."""
+
+    namespace: Namespace
+    config: Path
+    fz: Callable[..., str]
+
+    def become(self, wanted: Plan) -> None:
+        """Empty the namespace, and build this machine."""
+        self.config.write_text(wanted.config)
+        for device in (*DEVICES, "all", "default"):
+            self.namespace.sysctl(f"net.ipv4.conf.{device}.rp_filter", 0)
+        for option in ("", "-6 "):
+            lines = ["rule flush", "rule add priority 0 lookup local protocol kernel"]
+            lines += [f"addr flush dev {device}" for device in DEVICES]
+            lines += [f"link set {device} up" for device in DEVICES]
+            lines += [f"route flush table {table}" for table in TABLES]
+            lines += [
+                f"rule add lookup {table} priority {priority} protocol kernel"
+                for table, priority in KERNEL_RULES.items()
+            ]
+            self.namespace.batch((option + line for line in lines), force=True)
+        lines = [*wanted.lines, SYNC]
+        while lines:
+            place = lines.index(SYNC)
+            self.namespace.batch(lines[:place], force=True)
+            if place + 1 < len(lines):
+                self.sync()
+            lines = lines[place + 1 :]
+        for name, value in wanted.sysctls.items():
+            self.namespace.sysctl(name, value)
+
+    def sync(self) -> None:
+        self.fz("-q", "sync")
+
+    def doctor(self) -> list[Finding]:
+        found: list[Finding] = json.loads(self.fz("doctor", "--json"))["checks"]
+        return found
+
+    def look(self) -> "Kernel":
+        """Where the kernel sends the probes, and what it has in main."""
+        ways: dict[Probe, str] = {}
+        configured = tomllib.loads(self.config.read_text())["tunnel"]
+        lans, main, tunnels = {}, set(), {configured["interface"]}
+        for family, probes in PROBES.items():
+            tables = [f"route show table {table}" for table in ("main", MIRROR, TIER_INTERNET)]
+            lines = ["rule show", *tables, *map(question, probes)]
+            rules, routes, *rest = ask(self.namespace, family, lines)  # type: ignore[arg-type]
+            lans[family] = list(_lans(family, routes))
+            if any(rule.get("table") == "main" and "suppress_prefixlen" not in rule for rule in rules):
+                main.add(family)
+            for route in (route for table in rest[:2] for route in table):
+                if route["dst"] == "default" and route.get("dev") in TUNNELS:
+                    tunnels.add(route["dev"])
+            for probe, answer in zip(probes, rest[2:], strict=True):
+                refused = isinstance(answer, str) or answer[0].get("type") in REFUSALS
+                ways[probe] = "" if refused else answer[0]["dev"]
+        return Kernel(ways, lans, main, tunnels, configured.get("fwmark", MARK))
+
+
+def question(probe: Probe) -> str:
+    _, dst, src, mark = probe
+    return " ".join(["route get", dst, *(["from", src] if src else []), *(["mark", hex(mark)] if mark else [])])
+
+
+def _lans(family: str, routes: list[Any]) -> Iterator[Lan]:
+    for route in routes:
+        is_unicast = route.get("type", "unicast") == "unicast" and "gateway" not in route and route["dst"] != "default"
+        if is_unicast and (family == "inet6" or route.get("scope") == "link") and route["dev"] not in (*TUNNELS, "lo"):
+            yield Lan(ip_network(route["dst"]), route["dev"])
+
+
+REFUSALS = ("unreachable", "blackhole", "prohibit")
+KERNEL_RULES = {"main": 32766, "default": 32767}
+
+
+@pytest.fixture(scope="module")
+def land(long_lived: Callable[[], Namespace]) -> Iterator[Land]:
+    namespace = long_lived()
+    for name in ("all", "default"):
+        # Else a route whose router does not answer is avoided.
+        namespace.sysctl(f"net.ipv6.conf.{name}.forwarding", 1)
+        namespace.sysctl(f"net.ipv6.conf.{name}.addr_gen_mode", 1)
+        namespace.sysctl(f"net.ipv4.conf.{name}.rp_filter", 0)
+    namespace.sysctl("net.ipv4.conf.all.promote_secondaries", 1)
+    for device in (WIFI, CABLE, BRIDGE):
+        namespace.veth(device)
+    for device in TUNNELS:
+        namespace.tunnel(device)
+    config = namespace.config()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNTIME_DIRECTORY", str(namespace.runtime))
+
+        def fz(*words: str) -> str:
+            """The program in this process; its stdout."""
+            out = StringIO()
+            with redirect_stdout(out):
+                fz_iproute(["-c", str(config), "--netns", namespace.name, *words])
+            gc.enable()
+            return out.getvalue()
+
+        yield Land(namespace, config, fz)
+
+
+def probes() -> dict[str, list[Probe]]:
+    """All hosts, by every source, with and without the mark."""
+    every = {}
+    for family, land in LANDS.items():
+        found: list[Probe] = []
+        for dst in (*land.hosts, *land.internet, *(["224.0.0.251"] if family == "inet" else [])):
+            sources = [address.split("/")[0] for address in land.own.values()]
+            found += [(family, dst, source, 0) for source in ("", *sources)]
+            found += [(family, dst, "", mark) for mark in (MARK, 0x7)]
+        every[family] = found
+    return every
+
+
+PROBES = probes()
+COMMAND = re.compile(r"(?:ip|sysctl|fz-iproute) [^;]*$")
+SETTING = re.compile(r"in (/\S+): (\[.+?)(?:, then (.+))?$")
+
+
+def is_in_lan(lans: dict[str, list[Lan]], probe: Probe, device: str) -> bool:
+    """True if main reaches the host without a router, by this device, or "" for any."""
+    host = ip_address(probe[1])
+    return any(host in lan.prefix and device in ("", lan.device) for lan in lans[probe[0]])
+
+
+def troubles(findings: list[Finding]) -> set[tuple[str, str]]:
+    return {(each["name"], each["seen"]) for each in findings if each["level"] in ("warning", "failure")}
+
+
+class Examined(NamedTuple):
+    """What `doctor` and the kernel say of a machine."""
+
+    findings: list[Finding]
+    kernel: Kernel
+
+    @classmethod
+    def of(cls, land: Land) -> "Examined":
+        return cls(land.doctor(), land.look())
+
+
+def harm(before: Kernel, after: Kernel) -> Iterator[str]:
+    """What a remedy has broken, by the kernel's word."""
+    for family in before.main - after.main:
+        yield f"no rule leads to main any more ({family})"
+    for probe, was in before.ways.items():
+        becomes = after.ways[probe]
+        if was == becomes:
+            continue
+        if probe[3]:
+            if probe[3] == before.mark and was not in ("", "lo", *TUNNELS) and becomes in ("", *TUNNELS):
+                yield f"marked packets do not get out: {probe} {was} -> {becomes}"
+        elif was in TUNNELS and becomes not in ("", "lo", *TUNNELS) and not is_in_lan(after.lans, probe, becomes):
+            yield f"left the tunnel: {probe} {was} -> {becomes}"
+        elif (
+            was and becomes != "lo" and is_in_lan(before.lans, probe, was) and not is_in_lan(after.lans, probe, becomes)
+        ):
+            yield f"lost in the LAN: {probe} {was} -> {becomes}"
+
+
+def carried_out(land: Land, remedy: str) -> str | None:
+    """Do what is printed, if it is a command or a setting, and say what was refused; None if it is only words."""
+    command, _, _ = remedy.partition("  # undo: ")
+    if match := SETTING.fullmatch(command):
+        path, settings, command = match.groups()
+        if "; or" in settings or str(land.config) != path:
+            return None
+        land.config.write_text(with_settings(land.config.read_text(), settings))
+    elif not COMMAND.fullmatch(command):
+        return None
+    for part in (command or "").split(" && "):
+        words = shlex.split(part)
+        if words[:1] == ["fz-iproute"]:
+            land.fz(*words[1:])
+        elif words:
+            done = run("sh", "-c", part, check=False)
+            if done.returncode:
+                return f"refused: {part}: {done.stderr.strip()}"
+    return ""
+
+
+def with_settings(text: str, settings: str) -> str:
+    """The configuration with these settings: `[lan] deny = ["10.0.0.0/8"], prune = false; [tables] single = 7`."""
+    document = tomllib.loads(text)
+    for section in settings.split("; "):
+        lines = re.sub(r"(?:^\[\w+\]|,) (?=\w+ = )", "\n", section).split("\n")
+        name = section[1 : section.index("]")]
+        document.setdefault(name, {}).update(tomllib.loads("\n".join(lines)))
+    found = []
+    for name, keys in document.items():
+        found.append(f"[{name}]")
+        found += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    return "\n".join(found) + "\n"
+
+
+def lies(found: Examined, config: str) -> Iterator[str]:
+    """What `doctor` says of where packets go, and the kernel does not."""
+    said = defaultdict(list)
+    for each in found.findings:
+        said[each["name"]].append(each)
+    truth = Truth(*found.kernel)
+    for name, judge in JUDGES.items():
+        for each in said[name]:
+            if wrong := judge(each, truth):
+                yield f"{name}: {each['level']} {each['seen']!r}: {wrong}"
+
+    is_well = not troubles(found.findings) and said["shadows"][0]["level"] == "ok"
+    if is_well and "deny" not in config:
+        for (family, dst, source, mark), way in truth.ways.items():
+            if not (source or mark) and way in truth.tunnels and is_in_lan(truth.lans, (family, dst, "", 0), ""):
+                yield f"all is well, but {dst} of the LAN enters {way}"
+
+
+class Truth(Kernel):
+    """Questions about it."""
+
+    def internet(self, family: str, mark: int = 0) -> list[str]:
+        return [self.ways[family, dst, "", mark] for dst in LANDS[family].internet]
+
+    def to(self, prefix: str, source: str = "", mark: int = 0) -> list[str]:
+        """The ways of the hosts in a prefix, this machine aside."""
+        if prefix == "default":
+            return [way for (_, _, src, of), way in self.ways.items() if (src, of) == (source, mark) and way != "lo"]
+        network = ip_network(prefix)
+        return [
+            way
+            for (_, dst, src, of), way in self.ways.items()
+            if (src, of) == (source, mark) and ip_address(dst) in network and way != "lo"
+        ]
+
+    def in_tunnel(self, ways: list[str]) -> list[str]:
+        return [way for way in ways if way in self.tunnels]
+
+
+def _rules(finding: Finding, truth: Truth) -> str:
+    if match := re.search(r" takes packets(?: from (\S+)/\d+)? to (.*), which table", finding["seen"]):
+        source, prefixes = match.groups()
+        for prefix in re.sub(r" and \d+ more", "", prefixes).split(", "):
+            ways = truth.to(prefix, source or "")
+            if ways and len(ways) == len(truth.in_tunnel(ways)):
+                return f"all packets to {prefix} enter the tunnel"
+    return ""
+
+
+def _mark(finding: Finding, truth: Truth) -> str:
+    ways = truth.internet("inet", truth.mark) + truth.internet("inet6", truth.mark)
+    if finding["level"] == "ok" and truth.in_tunnel(ways):
+        return "the kernel sends marked packets into the tunnel"
+    if finding["level"] == "failure" and "into the tunnel" in finding["seen"] and not truth.in_tunnel(ways):
+        return "the kernel sends no marked packet into the tunnel"
+    return ""
+
+
+def _leak(finding: Finding, truth: Truth) -> str:
+    ways = {family: truth.internet(family) for family in LANDS}
+    inside = len(truth.in_tunnel(ways["inet"]))
+    out = [way for way in ways["inet6"] if way and way != "lo" and way not in TUNNELS]
+    if "IPv4 to the internet does not" in finding["seen"]:
+        return "it does" if inside == len(ways["inet"]) else ""
+    if finding["level"] == "ok":
+        return "all IPv6 does" if len(out) == len(ways["inet6"]) else ""
+    return "" if out and inside else "the kernel sends no IPv6 around the tunnel"
+
+
+def _shadows(finding: Finding, truth: Truth) -> str:
+    if match := re.search(r" of the VPN takes all of the LAN (\S+)", finding["seen"]):
+        ways = truth.to(match[1])
+        return "" if len(ways) == len(truth.in_tunnel(ways)) else f"the kernel reaches some of it: {ways}"
+    if match := re.search(r"^(\S+).* of the VPN is inside the LAN (\S+)", finding["seen"]):
+        return "" if truth.in_tunnel(truth.to(match[2])) else "the kernel reaches all of it"
+    return ""
+
+
+def _multicast(finding: Finding, truth: Truth) -> str:
+    inside = bool(truth.in_tunnel([truth.ways["inet", "224.0.0.251", "", 0]]))
+    return "" if inside == ("goes into the tunnel" in finding["seen"]) else "the kernel does not"
+
+
+def _tunnel(finding: Finding, truth: Truth) -> str:
+    match = re.search(r"but (\S+) carries all traffic \((\w+)", finding["seen"])
+    if match and match[1] not in truth.internet({"IPv4": "inet", "IPv6": "inet6"}[match[2]]):
+        return "it does not"
+    if match and finding["level"] == "ok":
+        for family, lans in truth.lans.items():
+            for lan in lans:
+                if match[1] in truth.to(str(lan.prefix)):
+                    return f"{lan} ({family}) cannot be reached"
+    return ""
+
+
+JUDGES: dict[str, Callable[[Finding, Truth], str]] = {
+    "tunnel": _tunnel,
+    "rules": _rules,
+    "mark": _mark,
+    "ipv6-leak": _leak,
+    "shadows": _shadows,
+    "multicast": _multicast,
+}
+
+
+tried: Counter[str] = Counter()
+
+
+def one(land: Land, seed: int) -> list[str]:
+    """What is wrong with one machine."""
+    made = plan(random.Random(seed))
+    land.become(made)
+    before = Examined.of(land)
+    wrong = list(lies(before, made.config))
+    is_fresh = True
+    for finding in before.findings:
+        remedy = finding["remedy"]
+        if finding["level"] not in ("warning", "failure") or not remedy:
+            continue
+        if not is_fresh:
+            land.become(made)
+            is_fresh = True
+        refused = carried_out(land, remedy)
+        if refused is None:
+            continue
+        is_fresh = False
+        tried[finding["name"]] += 1
+        after = Examined.of(land)
+        faults = [refused] if refused else []
+        faults += [f"new: {new}" for new in troubles(after.findings) - troubles(before.findings)]
+        faults += list(harm(before.kernel, after.kernel))[:2]
+        if (finding["name"], finding["seen"]) in troubles(after.findings):
+            faults.append("no effect")
+        wrong += [f"{finding['name']}: {finding['seen']}\n  {remedy}: {fault}" for fault in faults]
+    return [f"machine {seed}: {each}\n{made}" for each in wrong]
+
+
+def test_nothing_that_doctor_says_is_false(land: Land) -> None:
+    tried.clear()
+    wrong = [each for number in range(MACHINES) for each in one(land, FRESH + number)]
+    print(tried)
+    assert not wrong, f"FZ_SEED={FRESH}: {len(wrong)}\n" + "\n\n".join(wrong[:60])
