@@ -238,7 +238,7 @@ def test_status_says_that_all_is_blocked_without_the_tunnel(loss, laptop: Laptop
     )
 
 
-def test_status_says_that_there_is_no_default_route(laptop: Laptop) -> None:
+def test_status_says_that_the_internet_does_not_enter_the_tunnel(laptop: Laptop) -> None:
     text = manage(internet=False)
     laptop.sync(text)
-    assert f"{TUNNEL} is up; no default route into it" == first_line(laptop, text)
+    assert f"{TUNNEL} is up; packets to the internet do not enter it" == first_line(laptop, text)
