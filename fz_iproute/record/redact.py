@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror.parse import Document, documents_of
+from fz_iproute.mirror.parse import Document, documents_of, group_number
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.record.recording import Recording
 
@@ -190,7 +190,7 @@ class Redactor:
 
 def _is_private(key: str, value: Any) -> bool:
     # A link's group may have a name; that of nexthops is a list.
-    return key in _PRIVATE or (key == "group" and isinstance(value, str))
+    return key in _PRIVATE or (key == "group" and isinstance(value, str) and group_number(value) is None)
 
 
 def _parsed(text: str) -> list[Document]:

@@ -258,6 +258,20 @@ def test_rules_for_vrfs_change_nothing_without_a_vrf(machine: Machine, tmp_path:
     assert f"dev {LAN}" in run(*machine.fz_argv(*asked, netns=False), **machine.fz_options()).stdout
 
 
+@pytest.mark.parametrize("options", [[], ["--redact"]])
+def test_a_route_into_a_forbidden_group_is_suppressed(options: list[str], machine: Machine, tmp_path: Path) -> None:
+    machine.ip("link", "set", "dev", TUNNEL, "group", "57841")
+    machine.batch(["rule del pref 32765", f"rule add pref 50 lookup {MIRROR} suppress_ifgroup 57841"])
+    machine.fz("sync")
+    assert ["uplink0", LAN] == [machine.way(address) for address in ("8.8.8.8", "192.168.188.1")]
+    path = tmp_path / "snapshot"
+    machine.fz("snapshot", *options, "-o", str(path))
+    recorded = json.loads(machine.fz("status", "--json", "--snapshot", str(path)))
+    assert {"inet": "off", "inet6": "active"} == recorded["tunnel"]["internet"]
+    assert {"inet": "off", "inet6": "active"} == machine.status()["tunnel"]["internet"]
+    assert [] == explained(machine, "8.8.8.8")["doubts"]
+
+
 @pytest.mark.parametrize("selector", ["ipproto tcp", "dport 443", "uidrange 4000-5000 ipproto tcp"])
 def test_in_doubt_the_kernel_s_answer_is_shown_and_not_compared(selector: str, machine: Machine) -> None:
     machine.ip("rule", "add", "pref", "50", *selector.split(), "lookup", "main")
@@ -295,7 +309,7 @@ def test_in_doubt_the_kernel_s_answer_is_shown_and_not_compared(selector: str, m
     ],
 )
 def test_a_received_packet_that_is_dropped_is_no_disagreement(
-    sysctls: dict[str, int], argv: list[str], said: str, machine: Machine
+    sysctls: dict[str, int], argv: list[str], said: str, machine: Machine, tmp_path: Path
 ) -> None:
     for name, value in ({"ip_forward": 1, "conf.all.rp_filter": 0, f"conf.{LAN}.rp_filter": 0} | sysctls).items():
         machine.sysctl(f"net.ipv4.{name}", value)
@@ -306,6 +320,11 @@ def test_a_received_packet_that_is_dropped_is_no_disagreement(
     words = [argv[0], "from", argv[2], "iif", LAN]
     is_dropped = "RTNETLINK answers" in machine.ip("route", "get", *words, check=False)
     assert said.startswith("is dropped") is is_dropped
+    if "does not accept" not in said:  # only the kernel knows that
+        path = tmp_path / "snapshot"
+        machine.fz("snapshot", "-o", str(path))
+        recorded = explained(machine, *argv, "--iif", LAN, "--snapshot", str(path))
+        assert (answer["sentence"], None) == (recorded["sentence"], recorded["kernel"])
 
 
 def test_ipv6_that_is_not_forwarded_is_told_though_the_kernel_shows_a_way(machine: Machine) -> None:
