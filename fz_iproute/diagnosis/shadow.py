@@ -1,33 +1,65 @@
-"""Finds overlaps of LANs with the prefixes that the VPN routes explicitly. The VPN wins there."""
+"""Finds LANs that the VPN takes, in whole or in part, by what it routes explicitly."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
+from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.desired import Desired, explicit
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 
 
 class Shadow(NamedTuple):
-    """A LAN, and a prefix of the VPN that takes all of it or a part."""
+    """A LAN, and a prefix of the VPN that takes addresses of it; `whole` if the VPN takes all of them."""
 
     lan: Prefix
     tunnel: Prefix
     whole: bool
 
 
-def shadows(goal: Desired, family: Family) -> Iterator[Shadow]:
-    """Every LAN inside a prefix of the VPN, and every prefix of the VPN inside a LAN."""
-    here = goal.contents[family][goal.layout.user]
-    routes = [*here.others, *here.wanted, *here.ours]
-    copies = set(goal.judged[family].wanted)
-    prefixes = PrefixSet(explicit((route for route in routes if route not in copies), family))
+def in_step(network: Network, goal: Desired) -> Network:
+    """The network after a `sync`: a copy that is missing or stale tells nothing about what the VPN takes."""
+    tables = {table: dict(families) for table, families in network.tables.items()}
+    for family, contents in goal.contents.items():
+        for table, (wanted, _, others) in contents.items():
+            tables.setdefault(table, {})[family] = tuple(sorted((*others, *wanted), key=_rank))
+    rules = [rule for rule in network.rules if rule not in goal.rules.ours]
+    rules = sorted((*rules, *goal.rules.wanted), key=lambda rule: rule.priority)
+    return replace(network, rules=tuple(rules), tables=tables)
+
+
+def _rank(route: Route) -> tuple[int, int]:
+    tos = route.attributes.tos
+    return -int(tos, 0) if tos.startswith("0x") else 0, route.attributes.metric
+
+
+def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]:
+    """For each LAN, the explicit routes of the VPN by which packets to it enter the tunnel."""
+    into_tunnel = (
+        route
+        for families in network.tables.values()
+        for route in families.get(family, ())
+        if route.attributes.type == "unicast" and not goal.tunnels.isdisjoint(route.attributes.devices)
+    )
+    claims = PrefixSet(explicit(into_tunnel, family))
     lans = dict.fromkeys(
         Prefix.of_route(verdict.route.dst, family)
         for verdict in goal.judged[family].verdicts
         if not verdict.refusal or verdict.explicit
     )
     for lan in lans:
-        if around := prefixes.covering(lan):
-            yield Shadow(lan, around, whole=True)
-        for inside in sorted(prefixes.inside(lan)):
-            yield Shadow(lan, inside, whole=False)
+        if claims.overlapping(lan):
+            ways = [way.decision for way in network.ways(lan)]
+            # The addresses of this machine and of everybody belong to no host of the LAN.
+            takers = [_taker(way, goal, family) for way in ways if way.outcome not in ("local", "broadcast", "anycast")]
+            yield from (Shadow(lan, taker, all(takers)) for taker in dict.fromkeys(takers) if taker)
+
+
+def _taker(decision: Decision, goal: Desired, family: Family) -> Prefix | None:
+    """What the VPN routes explicitly, if the packet takes it."""
+    route = decision.route
+    if route is None or route.dst == "default" or goal.tunnels.isdisjoint(decision.devices):
+        return None
+    return Prefix.of_route(route.dst, family)

@@ -1,17 +1,22 @@
 """What `status` shows: the tunnel, the rules, and the state of every route."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.shadow import Shadow, shadows
+from fz_iproute.diagnosis.lookup import Packet
+from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.shadow import Shadow, in_step, shadows
+from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
-from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.policy import PRIVATE
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
+from fz_iproute.mirror.words import MAIN
 
 
 class Line(NamedTuple):
@@ -31,6 +36,14 @@ class RuleLine(NamedTuple):
     state: str
 
 
+class Carrier(NamedTuple):
+    """What carries most packets to the internet: devices that are not the configured tunnel, but may be one."""
+
+    devices: tuple[str, ...]
+    priority: int  # of the rule that decides
+    table: int
+
+
 class Status(NamedTuple):
     """All that `status` shows."""
 
@@ -38,41 +51,73 @@ class Status(NamedTuple):
     tunnel_state: str  # up, down or missing
     mode: str
     layout: Layout
-    internet: dict[Family, str]  # active, blocked or off
+    internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
+    carriers: dict[Family, Carrier]
     obstacles: dict[Family, str]  # manage: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
     waiting: list[str]  # manage: routes that the tunnel cannot carry now, and why
     vpn: list[Line]  # other routes in the VPN's tables; manage: also those that should be there
     lan: list[Line]
     shadows: list[Shadow]
+    uncopied: list[Line]  # routes of main near the LAN that are not judged, if packets take another one
 
 
-def status(config: Config, snapshot: Snapshot) -> Status:
-    """Judge the snapshot."""
+def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]) -> Status:
+    """Judge the snapshot. `tables` have all that decides where packets to the internet and to LANs go."""
     goal = desired(config, snapshot)
+    network = Network(snapshot.links, snapshot.rules, tables)
+    internet = {family: _internet(network, goal, family) for family in FAMILIES}
+    then = in_step(network, goal)
     link = snapshot.links.get(config.tunnel.interface)
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state="missing" if link is None else "up" if link.up else "down",
         mode=config.tunnel.mode,
         layout=goal.layout,
-        internet={family: _internet(snapshot, goal, family) for family in FAMILIES},
+        internet={family: state for family, (state, _) in internet.items()},
+        carriers={family: carrier for family, (_, carrier) in internet.items() if carrier},
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
         lan=[line for family in FAMILIES for line in _lan_lines(family, goal)],
-        shadows=[shadow for family in FAMILIES for shadow in shadows(goal, family)],
+        shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
+        uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
     )
 
 
-def _internet(snapshot: Snapshot, goal: Desired, family: Family) -> str:
-    """What the table with the default route does with packets that match nothing else."""
-    routes = snapshot.tables[goal.layout.internet].get(family, ())
-    best = next((route for route in routes if route.dst == "default"), None)  # the kernel lists the best one first
-    if best is None:
-        return "off"
-    return "blocked" if goal.tunnels.isdisjoint(best.attributes.devices) else "active"
+def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None]:
+    """What becomes of most packets to the internet."""
+    sizes: Counter[str] = Counter()
+    carriers: Counter[Carrier] = Counter()
+    for part, decision in network.internet(family):
+        if not goal.tunnels.isdisjoint(decision.devices):
+            sizes["active"] += part.size
+        elif decision.outcome in ("unreachable", "blackhole", "prohibit"):
+            sizes["blocked"] += part.size
+        else:
+            sizes["off"] += part.size
+            if any(device in network.links and network.links[device].may_be_tunnel for device in decision.devices):
+                carriers[Carrier(decision.devices, decision.steps[-1].rule.priority, decision.table)] += part.size
+    for carrier, size in carriers.most_common(1):
+        if 2 * size > sizes.total():
+            return "off", carrier
+    return sizes.most_common(1)[0][0] if sizes else "off", None
+
+
+def _uncopied(config: Config, snapshot: Snapshot, goal: Desired, network: Network, family: Family) -> Iterator[Line]:
+    judged = {verdict.route for verdict in goal.judged[family].verdicts}
+    for route in network.tables[MAIN][family]:
+        prefix = Prefix.of_route(route.dst, family)
+        if route in judged or not PRIVATE.covers(prefix):
+            continue
+        if reason := why_not_copied(config, snapshot, goal, route):
+            host = prefix.address + (prefix.length < _BITS[family])
+            if network.way(Packet(family, host)).route != route:
+                yield Line(family, "skipped", MAIN, route, reason)
+
+
+_BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
 
 
 def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:
@@ -148,6 +193,10 @@ def as_document(found: Status) -> dict[str, Any]:
             "state": found.tunnel_state,
             "mode": found.mode,
             "internet": found.internet,
+            "carriers": {
+                family: {"dev": list(carrier.devices), "priority": carrier.priority, "table": carrier.table}
+                for family, carrier in found.carriers.items()
+            },
             "obstacles": {family: reason for family, reason in found.obstacles.items() if reason},
         },
         "tables": {
@@ -172,6 +221,7 @@ def as_document(found: Status) -> dict[str, Any]:
         "shadows": [
             {"lan": str(shadow.lan), "tunnel": str(shadow.tunnel), "whole": shadow.whole} for shadow in found.shadows
         ],
+        "uncopied": _documents(found.uncopied),
     }
 
 

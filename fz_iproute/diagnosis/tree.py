@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from fz_iproute.diagnosis.status import Line, Status
-from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import printable
+from fz_iproute.mirror.words import printable, table_name
 
 _MARKS = {"in step": "=", "missing": "+", "stale": "-", "changed": "~", "skipped": "!", "theirs": " "}
 _COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yellow, red
@@ -37,10 +37,23 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
         yield "", "main has no link-scoped routes"
     for wait in found.waiting:
         yield "", f"waits   {printable(wait)}"
-    for shadow in found.shadows:
-        what = f"takes all of the LAN {shadow.lan}" if shadow.whole else f"is inside the LAN {shadow.lan}"
-        yield "", f"shadow  {shadow.tunnel} of the VPN {what}"
+    for line in _shadows(found):
+        yield "", line
+    for _, _, _, route, reason in found.uncopied:
+        yield "", f"main    {route}  # {printable(reason)}"
     yield "", LEGEND
+
+
+def _shadows(found: Status) -> Iterator[str]:
+    together: dict[Prefix, list[Prefix]] = defaultdict(list)
+    for lan, tunnel, whole in found.shadows:
+        if whole:
+            together[lan].append(tunnel)
+        else:
+            yield f"shadow  {tunnel} of the VPN is inside the LAN {lan}"
+    for lan, tunnels in together.items():
+        verb = "takes" if len(tunnels) == 1 else "take"
+        yield f"shadow  {' and '.join(map(str, tunnels))} of the VPN {verb} all of the LAN {lan}"
 
 
 def _family(found: Status, family: Family, width: int | None) -> Iterator[_Drawn]:
@@ -78,7 +91,13 @@ def _internet(found: Status) -> str:
             parts.append(
                 f"{state} ({', '.join(families)}" + (f": {printable(', '.join(reasons))})" if reasons else ")")
             )
-    return f"Internet Resource {', '.join(parts)}" if parts else "no default route into it"
+    said = [f"Internet Resource {', '.join(parts)}" if parts else "packets to the internet do not enter it"]
+    for carrier in dict.fromkeys(found.carriers.values()):
+        carried = ", ".join(family for family in FAMILIES if found.carriers.get(family) == carrier)
+        devices = printable(" ".join(carrier.devices))
+        by = f"rule {carrier.priority}, table {table_name(carrier.table)}"
+        said.append(f"{devices} carries all traffic ({carried}) by {by}")
+    return "; ".join(said)
 
 
 def _tables(layout: Layout, mode: str) -> str:

@@ -14,9 +14,11 @@ _REFUSING = ("unreachable", "blackhole", "prohibit")
 def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
     """For a route of main that the policy does not judge; "" for a default route."""
     attributes = route.attributes
+    if route.dst == "default":
+        return ""
     if attributes.type in _REFUSING:
         return "main rejects it"
-    if route.dst == "default" or attributes.type != "unicast" or (attributes.on_link and not attributes.expired):
+    if attributes.type != "unicast" or (attributes.on_link and not attributes.expired):
         return ""
     if attributes.expired:
         return "it has expired"

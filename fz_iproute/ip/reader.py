@@ -4,6 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, TypeVar
 
 from fz_iproute.errors import ReadFailed
@@ -13,6 +14,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Nexthop, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Listed
+from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, LOCAL, MAIN, METRICS, RULES_IN_DETAIL, of_table
 
@@ -93,6 +95,47 @@ class Reader:
                 }
         finally:
             self._ip.abandon()
+
+    def looked_up(self, snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
+        """The routes that decide where packets to the internet and to LANs go.
+
+        Those of the snapshot; of other tables that rules look up, all; of main, those that are on-link, private, or
+        lead to one of the hosts in `SAMPLES`: it may have a million others.
+        """
+        found: dict[int, dict[Family, tuple[Route, ...]]] = {
+            table: dict(families) for table, families in snapshot.tables.items()
+        }
+        try:
+            questions = {
+                family: [of_table(table) for table in _looked_up(snapshot.rules, family) if table not in (*found, MAIN)]
+                for family in FAMILIES
+            }
+            # As IPv6 has no scope to ask for, the snapshot has all of its main.
+            questions["inet"] += [f"{_MAIN} match {host}" for host in SAMPLES if host.family == "inet"]
+            questions["inet"] += [f"{_MAIN} root {prefix}" for prefix in _RFC1918]
+            answers = self._answers(
+                [self._ip.ask(family, question) for family, asked in questions.items() for question in asked]
+            )
+            listings = {key: parsed(*key, text) for key, text in answers.items()}
+            with shape_is_known():
+                nexthops = self._nexthops(listings.values())
+                routes = {
+                    key: parse.routes(listing, key[0], snapshot.links, nexthops) for key, listing in listings.items()
+                }
+        finally:
+            self._ip.abandon()
+        main: dict[Family, dict[str, Sequence[Route]]] = {
+            "inet": _by_destination(route for route in snapshot.main["inet"] if route.attributes.on_link),
+            "inet6": _by_destination(filter(_is_telling, snapshot.main["inet6"])),
+        }
+        for (family, question), listing in routes.items():
+            if question.startswith(f"{_MAIN} "):
+                main[family] |= _by_destination(listing)  # of one destination all, in the kernel's order
+            else:
+                table = parse_rules.table_number(question.split()[3])
+                found.setdefault(table, {})[family] = listing
+        found[MAIN] = {family: tuple(chain.from_iterable(here.values())) for family, here in main.items()}
+        return found
 
     def forget_rules(self) -> None:
         """Ask for the details of the rules again: one has come or gone, perhaps with no trace in the short form."""
@@ -212,6 +255,23 @@ def _united(scope_link: list[Listed], *allowed: list[Listed]) -> list[Listed]:
         united += [(dst, rest) for dst, rest in part if dst not in seen]
         seen |= {dst for dst, _ in part}
     return united
+
+
+# They stand for the internet: two halves, because some VPNs split their default route.
+SAMPLES = [Prefix.parse(host) for host in ("9.9.9.9/32", "149.112.112.112/32", "2620:fe::fe/128", "2a00:1450::1/128")]
+_RFC1918 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+
+
+def _is_telling(route: Route) -> bool:
+    prefix = Prefix.of_route(route.dst, route.attributes.family)
+    return route.attributes.on_link or PRIVATE.covers(prefix) or any(prefix.covers(host) for host in SAMPLES)
+
+
+def _by_destination(routes: Iterable[Route]) -> dict[str, Sequence[Route]]:
+    found: dict[str, list[Route]] = defaultdict(list)
+    for route in routes:
+        found[route.dst].append(route)
+    return dict(found)
 
 
 def _looked_up(rules: Iterable[Rule], family: Family) -> list[int]:

@@ -119,7 +119,7 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             word=_device_word(name, document["ifindex"], found),
             multicast="MULTICAST" in document["flags"],
             may_be_tunnel=_may_be_tunnel(name, document),
-            group=group_number(document.get("group", "default")),
+            group=group_number(document.get("group", "")),
             in_vrf=_is_vrf(document) or _is_vrf(found.get(document.get("master", ""), {})),
         )
         for name, document in found.items()

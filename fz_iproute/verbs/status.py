@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from fz_iproute.daemon.signals import resizes
-from fz_iproute.diagnosis.status import as_document, status
+from fz_iproute.diagnosis.status import Status, as_document, status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.monitor import changes
@@ -33,12 +33,17 @@ def run(arguments: Namespace, log: Log) -> int:
     with chosen_source(arguments, log) as (source, config):
         reader = Reader(source, config)
         if arguments.json:
-            write_json(as_document(status(config, reader.read())))
+            write_json(as_document(_status(reader, config)))
         elif arguments.watch and isinstance(source, TalkingIp):
             _watch(source, reader, config)
         else:
             write(_picture(reader, config))
     return 0
+
+
+def _status(reader: Reader, config: Config) -> Status:
+    snapshot = reader.read()
+    return status(config, snapshot, reader.looked_up(snapshot))
 
 
 def _watch(ip: TalkingIp, reader: Reader, config: Config) -> None:
@@ -53,4 +58,4 @@ def _watch(ip: TalkingIp, reader: Reader, config: Config) -> None:
 def _picture(reader: Reader, config: Config) -> str:
     size = os.get_terminal_size(sys.stdout.fileno()) if sys.stdout and sys.stdout.isatty() else None
     colour = size is not None and not os.environ.get("NO_COLOR")
-    return draw(status(config, reader.read()), width=size.columns if size else None, colour=colour)
+    return draw(_status(reader, config), width=size.columns if size else None, colour=colour)

@@ -280,6 +280,9 @@ class _Machine:
         if "root" in filters:
             root = _network(filters.pop("root"))
             routes = [route for route in routes if _network(route["dst"], self._family).subnet_of(root)]
+        if "match" in filters:
+            host = _network(filters.pop("match"))
+            routes = [route for route in routes if host.subnet_of(_network(route["dst"], self._family))]
         if filters:
             raise Failed(f'Error: argument "{next(iter(filters))}" is wrong: unknown filter', 255, ends=True)
         return routes

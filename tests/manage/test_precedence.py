@@ -62,5 +62,6 @@ def test_shadows_are_in_the_document_too(laptop: Laptop) -> None:
 
 def test_in_observe_mode_the_vpns_own_routes_are_shadows(laptop: Laptop) -> None:
     laptop.ip("route", "add", "192.168.188.50/32", "dev", TUNNEL, "proto", "static", "table", "539098368")
+    laptop.ip("rule", "add", "not", "fwmark", "0xfd002021", "lookup", "539098368", "pref", "32765")
     text = "[tunnel]\ninterface = 'tun-firezone'\n"
     assert ["shadow  192.168.188.50/32 of the VPN is inside the LAN 192.168.188.0/24"] == shadows(laptop, text)

@@ -206,5 +206,5 @@ def test_status_says_that_both_families_are_blocked_without_the_tunnel(loss, lap
     assert f"{reason}; Internet Resource blocked (inet, inet6: {reason})" == line
 
 
-def test_status_says_that_there_is_no_default_route(laptop: Laptop) -> None:
-    assert f"{TUNNEL} is up; no default route into it" == first_line(laptop, manage(internet=False))
+def test_status_says_that_the_internet_does_not_enter_the_tunnel(laptop: Laptop) -> None:
+    assert f"{TUNNEL} is up; packets to the internet do not enter it" == first_line(laptop, manage(internet=False))

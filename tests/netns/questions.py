@@ -66,7 +66,9 @@ class Told(NamedTuple):
 def everything(source: Source, config: Config, asked: Sequence[str]) -> Told:
     """The answers of `plan`, `status` and `explain`; those of `explain` without what the kernel says."""
     plan = Plans(source, config, Log("ERROR")).plan_sync()
-    found = app_status.status(config, Reader(source, config).read())
+    reader = Reader(source, config)
+    snapshot = reader.read()
+    found = app_status.status(config, snapshot, reader.looked_up(snapshot))
     ways = {}
     for address in asked:
         question = Question(address)

@@ -19,6 +19,7 @@ from tests.unit.routes import route, snapshot
 )
 def test_each_of_two_stale_copies_of_one_prefix_is_shown(main: list[Route], states: list[str]) -> None:
     copies = [route("10.1.0.0/16", "eth0"), route("10.1.0.0/16", "eth1", metric=5)]
-    lines = status(Config(), snapshot(main, copies)).lan
+    seen = snapshot(main, copies)
+    lines = status(Config(), seen, {254: seen.main, **seen.tables}).lan
     assert states == [line.state for line in lines]
     assert len({line.route for line in lines}) == 2

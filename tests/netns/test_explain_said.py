@@ -1,0 +1,340 @@
+"""Small machines on which `explain` and `status` could easily say something false; the kernel judges what they say."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, TUNNEL, Machine, Namespace, run
+
+RULE = f"not from all fwmark {MARK:#x} lookup {MIRROR} pref 32765"
+
+
+def explained(namespace: Namespace, *argv: str, config: str = "", code: int = 0) -> dict[str, Any]:
+    """The first answer of `explain`."""
+    found: dict[str, Any] = json.loads(namespace.fz("explain", *argv, "--json", config=config, code=code))
+    return dict(found["answers"][0])
+
+
+def headline(namespace: Namespace, config: str = "") -> str:
+    return namespace.fz("status", config=config).splitlines()[0]
+
+
+# The headline of status
+
+
+def no_rule(machine: Machine) -> None:
+    machine.ip("rule", "del", "pref", "32765")
+
+
+def rule_behind_main(machine: Machine) -> None:
+    no_rule(machine)
+    machine.ip("rule", "add", *RULE.replace("32765", "32767").split())
+
+
+def rule_in_front(machine: Machine) -> None:
+    machine.ip("rule", "add", "pref", "9", "lookup", "main")
+
+
+def inverted_mark(machine: Machine) -> None:
+    no_rule(machine)
+    machine.ip("rule", "add", *RULE.removeprefix("not ").split())
+
+
+def prohibiting_rule(machine: Machine) -> None:
+    machine.ip("rule", "add", "pref", "9", "prohibit")
+
+
+def halves_in_main(machine: Machine) -> None:
+    for prefix in ("0.0.0.0/1", "128.0.0.0/1"):
+        machine.ip("route", "add", prefix, "via", "10.77.0.1")
+    rule_in_front(machine)
+
+
+def halves_into_the_tunnel(machine: Machine) -> None:
+    machine.ip("route", "del", "default", "table", str(MIRROR))
+    for prefix in ("0.0.0.0/1", "128.0.0.0/1"):
+        machine.tunnel_route(prefix, MIRROR)
+
+
+def vrf_rules(machine: Machine) -> None:
+    machine.batch(["rule add pref 1000 l3mdev", "rule add pref 1001 l3mdev unreachable"])
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        (no_rule, "off"),
+        (rule_behind_main, "off"),
+        (rule_in_front, "off"),
+        (inverted_mark, "off"),
+        (prohibiting_rule, "blocked"),
+        (halves_in_main, "off"),
+        (halves_into_the_tunnel, "active"),
+        (vrf_rules, "active"),
+    ],
+)
+def test_the_headline_tells_where_packets_to_the_internet_go(
+    change: Callable[[Machine], None], state: str, machine: Machine, tmp_path: Path
+) -> None:
+    change(machine)
+    ways = [machine.way(address) for address in ("8.8.8.8", "200.1.1.1")]
+    assert [state == "active"] * 2 == [way == TUNNEL for way in ways]
+    told = machine.status()["tunnel"]["internet"]
+    assert {"inet": state, "inet6": "active"} == told
+    assert ("Internet Resource active (inet, inet6)" in headline(machine)) is (state == "active")
+    path = tmp_path / "snapshot"
+    machine.fz("snapshot", "-o", str(path))
+    assert told == json.loads(machine.fz("status", "--json", "--snapshot", str(path)))["tunnel"]["internet"]
+
+
+@pytest.mark.parametrize("table", [7113, MAIN])
+def test_another_vpn_that_carries_all_traffic_is_named(table: int, namespace: Namespace) -> None:
+    namespace.veth(LAN, "192.168.1.63/24")
+    namespace.tunnel("outline-tun1", "10.0.85.5/24")
+    halves = ["default"] if table != MAIN else ["0.0.0.0/1", "128.0.0.0/1"]
+    namespace.batch(f"route add {half} via 10.0.85.1 dev outline-tun1 table {table}" for half in halves)
+    namespace.batch([f"rule add not fwmark 0x711e lookup {table} pref 28958"])
+    assert "outline-tun1" == namespace.way("8.8.8.8")
+    name = "main" if table == MAIN else table
+    carries = f"outline-tun1 carries all traffic (inet) by rule 28958, table {name}"
+    assert headline(namespace) == f"{TUNNEL} is missing; packets to the internet do not enter it; {carries}"
+    carrier = {"dev": ["outline-tun1"], "priority": 28958, "table": table}
+    assert {"inet": carrier} == namespace.status()["tunnel"]["carriers"]
+
+
+# What the VPN takes of a LAN
+
+
+def test_two_halves_that_cover_a_lan_take_it_together(machine: Machine) -> None:
+    for half in ("192.168.188.0/25", "192.168.188.128/25"):
+        machine.tunnel_route(half, MIRROR)
+    machine.fz("sync")
+    assert [TUNNEL] * 2 == [machine.way(address) for address in ("192.168.188.7", "192.168.188.200")]
+    told = "shadow  192.168.188.0/25 and 192.168.188.128/25 of the VPN take all of the LAN 192.168.188.0/24"
+    assert told in machine.fz("status").splitlines()
+    assert [True, True] == [shadow["whole"] for shadow in machine.status()["shadows"]]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"route add throw 192.168.188.0/24 table {MIRROR}"],
+        ["rule add pref 105 lookup main suppress_prefixlength 0"],
+        ["rule add pref 105 to 192.168.188.0/24 lookup main"],
+    ],
+)
+def test_a_lan_that_answers_is_not_said_to_be_taken(lines: list[str], machine: Machine) -> None:
+    machine.tunnel_route("192.168.0.0/16", MIRROR)
+    assert "shadow  192.168.0.0/16 of the VPN takes all of the LAN 192.168.188.0/24" in machine.fz("status")
+    machine.batch(lines)
+    assert machine.reaches("192.168.188.1")
+    assert "shadow" not in machine.fz("status")
+
+
+# Stale copies
+
+
+def test_a_stale_copy_is_told_with_what_a_program_gets_and_the_command_that_helps(machine: Machine) -> None:
+    machine.fz("sync")
+    machine.address(LAN, "192.168.188.77/24")
+    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
+    assert LAN == machine.way("192.168.188.1") and not machine.reaches("192.168.188.1")
+    config = machine.config()
+    done = machine.fz_done("-c", str(config), "explain", "192.168.188.1", "--mark", "0")
+    sync = f"fz-iproute -c {config} --netns {machine.name} sync"
+    assert (
+        f"  leaves by {LAN} to the LAN, because table {MIRROR} has a stale copy of 192.168.188.0/24; but connect() "
+        f"fails (Network is unreachable): its source address 192.168.188.112 is gone from this machine; run `{sync}`"
+    ) in done.stdout.splitlines()
+    assert "Network is unreachable" == explained(machine, "192.168.188.1", "--mark", "0")["error"]
+    assert "shadow" not in machine.fz("status")
+    machine.fz("sync")
+    assert machine.reaches("192.168.188.1")
+    answer = explained(machine, "192.168.188.1", "--mark", "0")
+    assert ("", False) == (answer["error"], "stale" in answer["sentence"])
+
+
+def test_a_stale_copy_that_works_is_told_without_a_failure(machine: Machine) -> None:
+    machine.ip("route", "add", "10.9.0.0/24", "dev", LAN, "scope", "link")
+    machine.fz("sync")
+    machine.ip("route", "del", "10.9.0.0/24", "dev", LAN)
+    answer = explained(machine, "10.9.0.7")
+    assert f"table {MIRROR} has a stale copy of 10.9.0.0/24; run `fz-iproute" in answer["sentence"]
+    assert "" == answer["error"]
+
+
+def test_a_rule_for_the_source_that_a_route_gives_is_told(machine: Machine) -> None:
+    """The kernel looks twice: the second time with the source, which such a rule selects by."""
+    machine.fz("sync")
+    machine.batch(["rule add pref 50 from 192.168.188.112 lookup 77", f"route add default dev {TUNNEL} table 77"])
+    assert LAN == machine.way("192.168.188.1") and not machine.reaches("192.168.188.1")
+    said = explained(machine, "192.168.188.1")["sentence"]
+    assert f"a program that connects sends from 192.168.188.112: rule 50 decides, and it leaves by {TUNNEL}" in said
+
+
+# What main would do
+
+
+@pytest.mark.parametrize(
+    ("route", "address", "said"),
+    [
+        (
+            "10.0.0.0/16 via 10.77.0.1",
+            "10.0.128.7",
+            "main has 10.0.0.0/16 via 10.77.0.1: through a router: lan.allow would mirror it",
+        ),
+        (
+            f"10.9.0.0/24 dev {LAN} scope global",
+            "10.9.0.7",
+            "main has 10.9.0.0/24: on-link, but with scope global: lan.allow would mirror it",
+        ),
+        ("unreachable 10.9.0.0/24", "10.9.0.7", "main rejects it (unreachable 10.9.0.0/24)"),
+        (
+            "10.0.0.0/16 via 10.77.0.1 mtu lock 1400",
+            "10.0.128.7",
+            "main has 10.0.0.0/16 via 10.77.0.1: through a router: lan.allow would mirror it",
+        ),
+        (
+            "10.0.0.0/7 via 10.77.0.1",
+            "10.0.128.7",
+            "main has 10.0.0.0/7 via 10.77.0.1: through a router: wider than lan.min_prefixlen.inet = 8",
+        ),
+    ],
+)
+def test_a_route_of_main_that_is_no_lan_is_told(route: str, address: str, said: str, machine: Machine) -> None:
+    machine.batch([f"route add {route}"])
+    machine.fz("sync")
+    assert TUNNEL == machine.way(address)
+    assert (
+        f"goes into the tunnel, because the Internet Resource is active and {said}"
+        == (explained(machine, address)["sentence"])
+    )
+    if "/7" not in route:  # wider than what is private
+        (listed,) = machine.status()["uncopied"]
+        assert said.endswith(listed["reason"]) or listed["reason"] == "main rejects it"
+        assert "main    " in machine.fz("status")
+    if said.endswith("lan.allow would mirror it"):
+        config = f'[tunnel]\ninterface = "{TUNNEL}"\n[lan]\nallow = ["{route.partition(" ")[0]}"]\n'
+        machine.fz("sync", config=config)
+        assert (TUNNEL != machine.way(address)) is ("lock" not in route)
+
+
+def test_a_part_of_a_lan_that_main_treats_otherwise_is_told(machine: Machine) -> None:
+    machine.batch(
+        [
+            "route add 192.168.188.48/28 via 192.168.188.1",
+            "route add unreachable 192.168.188.66",
+            "-6 route add prohibit fd00:188::66",
+        ]
+    )
+    machine.fz("sync")
+    mirrored = "is mirrored into the VPN's table, although main"
+    assert [LAN] * 3 == [machine.way(address) for address in ("192.168.188.49", "192.168.188.66", "fd00:188::66")]
+    assert (
+        f"{mirrored} has 192.168.188.48/28 via 192.168.188.1: through a router: lan.allow would mirror it"
+        in (explained(machine, "192.168.188.49")["sentence"])
+    )
+    assert f"{mirrored} rejects it (unreachable 192.168.188.66)" in explained(machine, "192.168.188.66")["sentence"]
+    assert f"{mirrored} rejects it (prohibit fd00:188::66)" in explained(machine, "fd00:188::66")["sentence"]
+    told = {line["dst"] for line in machine.status()["uncopied"]}
+    assert {"192.168.188.48/28", "192.168.188.66", "fd00:188::66"} == told
+
+
+# Rules that are not understood
+
+
+def test_rules_for_vrfs_change_nothing_without_a_vrf(machine: Machine, tmp_path: Path) -> None:
+    vrf_rules(machine)
+    machine.fz("sync")
+    assert machine.reaches("192.168.188.1")
+    answer = explained(machine, "192.168.188.1")
+    assert ("unicast", [LAN], True) == (answer["outcome"], answer["dev"], answer["kernel"]["agrees"])
+    path = tmp_path / "snapshot"
+    machine.fz("snapshot", "-o", str(path))
+    asked = ["lab", "--snapshot", str(path), "--", "ip", "route", "get", "192.168.188.1"]
+    assert f"dev {LAN}" in run(*machine.fz_argv(*asked, netns=False), **machine.fz_options()).stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--redact"]])
+def test_a_route_into_a_forbidden_group_is_suppressed(options: list[str], machine: Machine, tmp_path: Path) -> None:
+    machine.ip("link", "set", "dev", TUNNEL, "group", "57841")
+    machine.batch(["rule del pref 32765", f"rule add pref 50 lookup {MIRROR} suppress_ifgroup 57841"])
+    machine.fz("sync")
+    assert ["uplink0", LAN] == [machine.way(address) for address in ("8.8.8.8", "192.168.188.1")]
+    path = tmp_path / "snapshot"
+    machine.fz("snapshot", *options, "-o", str(path))
+    recorded = json.loads(machine.fz("status", "--json", "--snapshot", str(path)))
+    assert {"inet": "off", "inet6": "active"} == recorded["tunnel"]["internet"]
+    assert {"inet": "off", "inet6": "active"} == machine.status()["tunnel"]["internet"]
+    assert [] == explained(machine, "8.8.8.8")["doubts"]
+
+
+@pytest.mark.parametrize("selector", ["ipproto tcp", "dport 443", "uidrange 4000-5000 ipproto tcp"])
+def test_in_doubt_the_kernel_s_answer_is_shown_and_not_compared(selector: str, machine: Machine) -> None:
+    machine.ip("rule", "add", "pref", "50", *selector.split(), "lookup", "main")
+    if "uid" in selector:  # it does not fit, whatever the protocol
+        assert [] == explained(machine, "8.8.8.8")["doubts"]
+        return
+    answer = explained(machine, "8.8.8.8")
+    assert ({"agrees": None, "says": f"unicast dev {TUNNEL}"}, 1) == (answer["kernel"], len(answer["doubts"]))
+    printed = machine.fz("explain", "8.8.8.8")
+    assert f"  the kernel was not compared; it says: unicast dev {TUNNEL}" in printed.splitlines()
+
+
+# Received packets
+
+
+@pytest.mark.parametrize(
+    ("sysctls", "argv", "said"),
+    [
+        (
+            {"ip_forward": 0},
+            ["1.1.1.1", "--from", "192.168.188.50"],
+            f"is dropped: this machine does not forward what {LAN} receives (net.ipv4.conf.{LAN}.forwarding = 0); "
+            "by rules and routes, it goes into the tunnel",
+        ),
+        (
+            {f"conf.{LAN}.rp_filter": 1},
+            ["192.168.188.112", "--from", "8.8.8.8"],
+            f"is dropped: {LAN} has a strict rp_filter, and the answer to its source would leave by {TUNNEL}; ",
+        ),
+        ({}, ["1.1.1.1", "--from", "10.77.0.2"], "is dropped: its source is an address of this machine; "),
+        ({}, ["192.168.188.112", "--from", "224.0.0.9"], "is dropped: "),
+        ({}, ["127.0.0.1", "--from", "192.168.188.50"], "is dropped: the kernel does not accept it by "),
+        ({f"conf.{LAN}.rp_filter": 2}, ["192.168.188.112", "--from", "8.8.8.8"], "stays on this machine"),
+        ({}, ["1.1.1.1", "--from", "192.168.188.50"], "goes into the tunnel"),
+    ],
+)
+def test_a_received_packet_that_is_dropped_is_no_disagreement(
+    sysctls: dict[str, int], argv: list[str], said: str, machine: Machine, tmp_path: Path
+) -> None:
+    for name, value in ({"ip_forward": 1, "conf.all.rp_filter": 0, f"conf.{LAN}.rp_filter": 0} | sysctls).items():
+        machine.sysctl(f"net.ipv4.{name}", value)
+    machine.fz("sync")
+    answer = explained(machine, *argv, "--iif", LAN)
+    assert answer["sentence"].startswith(said)
+    assert answer["kernel"]["agrees"]
+    words = [argv[0], "from", argv[2], "iif", LAN]
+    is_dropped = "RTNETLINK answers" in machine.ip("route", "get", *words, check=False)
+    assert said.startswith("is dropped") is is_dropped
+    if "does not accept" not in said:  # only the kernel knows that
+        path = tmp_path / "snapshot"
+        machine.fz("snapshot", "-o", str(path))
+        recorded = explained(machine, *argv, "--iif", LAN, "--snapshot", str(path))
+        assert (answer["sentence"], None) == (recorded["sentence"], recorded["kernel"])
+
+
+def test_ipv6_that_is_not_forwarded_is_told_though_the_kernel_shows_a_way(machine: Machine) -> None:
+    machine.sysctl("net.ipv6.conf.all.forwarding", 0)
+    said = explained(machine, "2600::1", "--from", "fd00:188::50", "--iif", LAN)["sentence"]
+    assert said.startswith("is dropped: this machine does not forward IPv6 (net.ipv6.conf.all.forwarding = 0); ")
+
+
+def test_a_default_route_without_a_router_leads_to_the_internet(namespace: Namespace) -> None:
+    namespace.tunnel("ppp0", "10.64.0.5/32")
+    namespace.ip("route", "add", "default", "dev", "ppp0")
+    said = explained(namespace, "8.8.8.8")["sentence"]
+    assert "leaves by ppp0 to the internet, because no rule leads to the VPN's tables" == said
