@@ -8,6 +8,8 @@ from fz_iproute.mirror.model import Route, Snapshot
 from fz_iproute.mirror.policy import Policy
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
 
+_LOCKABLE = frozenset(["mtu", "advmss", "hoplimit", "window", "cwnd", "rtt", "rttvar", "ssthresh", "congctl"])
+_LOCKABLE |= {"reordering", "initcwnd", "initrwnd", "quickack"}
 _REFUSING = ("unreachable", "blackhole", "prohibit")
 
 
@@ -35,7 +37,12 @@ def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route)
     here = goal.contents[family].get(goal.layout.mirror)
     claims = explicit(here.others, family) if here and goal.layout.name == "single" else frozenset()
     verdicts = Policy(lan, snapshot.links, goal.tunnels).verdicts([route], PrefixSet(claims))
-    return next((verdict.refusal for verdict in verdicts if verdict.refusal), "lan.allow would mirror it")
+    if refusal := next((verdict.refusal for verdict in verdicts if verdict.refusal), ""):
+        return refusal
+    if _LOCKABLE.isdisjoint(route.attributes.words):
+        return "lan.allow would mirror it"
+    # The JSON of `ip` does not show locks, and a route with a locked metric cannot be copied.
+    return "lan.allow would mirror it, unless one of its metrics is locked"
 
 
 def in_short(route: Route) -> str:

@@ -1,11 +1,12 @@
 """Who answers the questions of a verb: the running machine, or a snapshot of one."""
 
+import os
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from fz_iproute.files.config_file import DEFAULT_PATH, load
+from fz_iproute.files.config_file import DEFAULT_PATH, VARIABLE, load
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.log import Log
@@ -43,7 +44,7 @@ def chosen_source(arguments: Namespace, log: Log) -> Iterator[tuple[Source, Conf
 def advised(arguments: Namespace, source: Source, verb: str) -> str:
     """The command for this verb with the same configuration, and on the same machine: also that of a snapshot."""
     facts = getattr(source, "facts", {})
-    path = str(arguments.config or facts.get("config.path", DEFAULT_PATH))
+    path = str(arguments.config or facts.get("config.path") or os.environ.get(VARIABLE) or DEFAULT_PATH)
     netns = arguments.netns or facts.get("netns")
     options = [*(["-c", path] if path != str(DEFAULT_PATH) else []), *(["--netns", netns] if netns else [])]
     return shlex.join(["fz-iproute", *options, verb])

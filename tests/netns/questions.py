@@ -74,7 +74,7 @@ def everything(source: Source, config: Config, asked: Sequence[str]) -> Told:
         question = Question(address)
         answers = app_explain.explain(question, config, source)
         assert not any(answer.objection for answer in answers), app_explain.as_text(answers, question, config)
-        silent = [answer._replace(objection=None) for answer in answers]
+        silent = [answer._replace(objection=None, said=None) for answer in answers]
         ways[address] = app_explain.as_text(silent, question, config), app_explain.as_document(silent, question)
     line = Spelling().line
     return Told(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, TUNNEL, Machine, Namespace, run
+from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, TUNNEL, Machine, Namespace, run, wait_until
 
 RULE = f"not from all fwmark {MARK:#x} lookup {MIRROR} pref 32765"
 
@@ -195,7 +195,8 @@ def test_a_rule_for_the_source_that_a_route_gives_is_told(machine: Machine) -> N
         (
             "10.0.0.0/16 via 10.77.0.1 mtu lock 1400",
             "10.0.128.7",
-            "main has 10.0.0.0/16 via 10.77.0.1: through a router: lan.allow would mirror it",
+            "main has 10.0.0.0/16 via 10.77.0.1: through a router: lan.allow would mirror it, "
+            "unless one of its metrics is locked",
         ),
         (
             "10.0.0.0/7 via 10.77.0.1",
@@ -216,10 +217,20 @@ def test_a_route_of_main_that_is_no_lan_is_told(route: str, address: str, said: 
         (listed,) = machine.status()["uncopied"]
         assert said.endswith(listed["reason"]) or listed["reason"] == "main rejects it"
         assert "main    " in machine.fz("status")
-    if said.endswith("lan.allow would mirror it"):
+    if "lan.allow would mirror it" in said:
         config = f'[tunnel]\ninterface = "{TUNNEL}"\n[lan]\nallow = ["{route.partition(" ")[0]}"]\n'
         machine.fz("sync", config=config)
         assert (TUNNEL != machine.way(address)) is ("lock" not in route)
+
+
+def test_an_expired_route_of_main_is_told(machine: Machine) -> None:
+    """It stays listed for some seconds, and is not used."""
+    machine.batch([f"-6 route add fd00:9::/64 dev {LAN} expires 1"])
+    wait_until(lambda: "expires -" in " ".join(machine.route("fd00:9::/64", "main")), "the route has expired")
+    said = explained(machine, "fd00:9::7")["sentence"]
+    assert said.startswith("goes into the tunnel, because the Internet Resource is active")
+    if machine.route("fd00:9::/64", "main"):
+        assert said.endswith("and main has fd00:9::/64: it has expired")
 
 
 def test_a_part_of_a_lan_that_main_treats_otherwise_is_told(machine: Machine) -> None:
