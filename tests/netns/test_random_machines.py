@@ -21,8 +21,19 @@ from typing import Any, NamedTuple
 import pytest
 
 from fz_iproute.cli import main as fz_iproute
-from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Namespace, run
-from tests.netns.random_machine import CABLE, BRIDGE, DEVICES, LANDS, OTHER_TABLES, SYNC, TABLES, TUNNELS, WIFI, Plan, plan
+from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, Namespace, run
+from tests.netns.random_machine import (
+    BRIDGE,
+    CABLE,
+    DEVICES,
+    LANDS,
+    SYNC,
+    TABLES,
+    TUNNELS,
+    WIFI,
+    Plan,
+    plan,
+)
 from tests.netns.test_lookup import ask
 
 # scripts/test sets it, so that what has failed is tried again with the same dice.
@@ -67,7 +78,8 @@ class Land(NamedTuple):
             lines += [f"addr flush dev {device}" for device in DEVICES]
             lines += [f"link set {device} up" for device in DEVICES]
             lines += [f"route flush table {table}" for table in TABLES]
-            lines += [f"rule add lookup {table} priority {priority} protocol kernel" for table, priority in KERNEL_RULES.items()]
+            lines += ["rule add lookup main priority 32766 protocol kernel"]
+            lines += ["rule add lookup default priority 32767 protocol kernel"]
             self.namespace.batch((option + line for line in lines), force=True)
         lines = [*wanted.lines, SYNC]
         while lines:
@@ -120,7 +132,6 @@ def _lans(family: str, routes: list[Any]) -> Iterator[Lan]:
 
 
 REFUSALS = ("unreachable", "blackhole", "prohibit")
-KERNEL_RULES = {"main": 32766, "default": 32767}
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +150,7 @@ def land(long_lived: Callable[[], Namespace]) -> Iterator[Land]:
     config = namespace.config()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNTIME_DIRECTORY", str(namespace.runtime))
+
         def fz(*words: str) -> str:
             """The program in this process; its stdout."""
             out = StringIO()
@@ -202,7 +214,9 @@ def harm(before: Kernel, after: Kernel) -> Iterator[str]:
                 yield f"marked packets do not get out: {probe} {was} -> {becomes}"
         elif was in TUNNELS and becomes not in ("", "lo", *TUNNELS) and not is_in_lan(after.lans, probe, becomes):
             yield f"left the tunnel: {probe} {was} -> {becomes}"
-        elif was and becomes != "lo" and is_in_lan(before.lans, probe, was) and not is_in_lan(after.lans, probe, becomes):
+        elif (
+            was and becomes != "lo" and is_in_lan(before.lans, probe, was) and not is_in_lan(after.lans, probe, becomes)
+        ):
             yield f"lost in the LAN: {probe} {was} -> {becomes}"
 
 
@@ -252,7 +266,6 @@ def lies(found: Examined, config: str) -> Iterator[str]:
             if wrong := judge(each, truth):
                 yield f"{name}: {each['level']} {each['seen']!r}: {wrong}"
 
-
     is_well = not troubles(found.findings) and said["shadows"][0]["level"] == "ok"
     if is_well and "deny" not in config:
         for (family, dst, source, mark), way in truth.ways.items():
@@ -269,7 +282,7 @@ class Truth(Kernel):
     def to(self, prefix: str, source: str = "", mark: int = 0) -> list[str]:
         """The ways of the hosts in a prefix, this machine aside."""
         if prefix == "default":
-            return [way for (_, _, src, of), way in self.ways.items() if (src, of) == (source, mark) and way != "lo"]
+            prefix = "0.0.0.0/0"
         network = ip_network(prefix)
         return [
             way
@@ -359,8 +372,10 @@ def one(land: Land, seed: int) -> list[str]:
     is_fresh = True
     for finding in before.findings:
         remedy = finding["remedy"]
-        if finding["level"] not in ("warning", "failure") or not remedy:
+        if finding["level"] not in ("warning", "failure"):
             continue
+        if not remedy:
+            wrong.append(f"{finding['name']}: {finding['seen']}: nothing to do")
         if not is_fresh:
             land.become(made)
             is_fresh = True
