@@ -162,7 +162,7 @@ def test_on_a_healthy_machine_no_check_has_to_warn(layout: str, patient: Patient
         tiered(patient.machine)
     levels = {finding["name"]: finding["level"] for finding in patient.doctor()}
     assert {"multicast": "info", "fight": "info"} == {name: level for name, level in levels.items() if level != "ok"}
-    assert 18 == len(levels)
+    assert 19 == len(levels)
 
 
 def test_what_is_unusual_and_does_no_harm(patient: Patient) -> None:
@@ -436,6 +436,14 @@ def test_a_resolver_in_the_lan_behind_systemd_resolved(patient: Patient) -> None
     (patient.etc / "resolv.conf").write_text("nameserver 127.0.0.53\n")
     patient.sh("mkdir -p /run/systemd/resolve && echo nameserver fd00:188::1 > /run/systemd/resolve/resolv.conf")
     assert f"resolvectl dns {LAN} ADDRESS" in patient.trouble("dns", "warning")["remedy"]
+
+
+def test_a_dhcp_server_that_the_vpn_takes(patient: Patient) -> None:
+    leases = "/run/systemd/netif/leases"
+    patient.sh(f"mkdir -p {leases} && printf 'ADDRESS=10.77.0.2\nSERVER_ADDRESS=100.64.9.9\n' > {leases}/3")
+    assert "100.64.0.0/11 of the VPN takes the DHCP server 100.64.9.9" == patient.trouble("dhcp", "warning")["seen"]
+    patient.sh(f"printf 'ADDRESS=10.77.0.2\nSERVER_ADDRESS=10.77.0.1\n' > {leases}/3")
+    assert [] == patient.troubles("dhcp")
 
 
 def test_discovery(patient: Patient) -> None:

@@ -139,6 +139,7 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("rp_filter", "warning", {"sysctls": {"ipv4/conf/all/rp_filter": "1", "ipv4/conf/all/src_valid_mark": "1"}}),
         ("rp_filter", "info", {"sysctls": {}}),
         ("dns", "warning", {"facts": {"/etc/resolv.conf": "search x\nnameserver fd00:1::1%eth0\n"}}),
+        ("dhcp", "warning", {"facts": {"dhcp.servers": "192.168.1.1 100.64.0.9"}}),
         ("dns", "info", {"facts": {"/etc/resolv.conf": None}}),
         ("ipv6-leak", "failure", {"mirror": [*VPN, *LANS]}),
         ("rt_tables", "failure", {"facts": {"/etc/iproute2/rt_tables": f"7 {SINGLE}"}}),
