@@ -79,9 +79,8 @@ class Plan:
     config: str = f'[tunnel]\ninterface = "{TUNNEL}"\n'
 
     def __str__(self) -> str:
-        return "\n".join(
-            [*self.lines, *(f"sysctl {name}={value}" for name, value in self.sysctls.items()), self.config]
-        )
+        sysctls = (f"sysctl {name}={value}" for name, value in self.sysctls.items())
+        return "\n".join([*self.lines, *sysctls, self.config])
 
 
 SYNC = "sync"
@@ -194,7 +193,8 @@ def _default(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
         yield f"{land.option}route del default table {table}"
     if dice.random() < 0.8:
         for half in land.halves:
-            yield f"{land.option}route add {half} dev {dice.choice([TUNNEL, TUNNEL, OTHER_VPN])}{land.scope} table {table}"
+            device = dice.choice([TUNNEL, TUNNEL, OTHER_VPN])
+            yield f"{land.option}route add {half} dev {device}{land.scope} table {table}"
 
 
 def _twin(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:

@@ -163,7 +163,7 @@ def test_a_healthy_machine_gets_no_warning(layout: str, patient: Patient) -> Non
         tiered(patient.machine)
     levels = {finding["name"]: finding["level"] for finding in patient.doctor()}
     assert {"multicast": "info", "fight": "info"} == {name: level for name, level in levels.items() if level != "ok"}
-    assert 18 == len(levels)
+    assert 19 == len(levels)
 
 
 def test_unusual_but_harmless_rules_and_routes_get_no_warning(patient: Patient) -> None:
@@ -407,6 +407,14 @@ def test_a_resolver_in_the_lan_behind_systemd_resolved_is_a_warning(patient: Pat
     (patient.etc / "resolv.conf").write_text("nameserver 127.0.0.53\n")
     patient.sh("mkdir -p /run/systemd/resolve && echo nameserver fd00:188::1 > /run/systemd/resolve/resolv.conf")
     assert f"resolvectl dns {LAN} ADDRESS" in patient.trouble("dns", "warning")["remedy"]
+
+
+def test_a_dhcp_server_that_the_vpn_takes(patient: Patient) -> None:
+    leases = "/run/systemd/netif/leases"
+    patient.sh(f"mkdir -p {leases} && printf 'ADDRESS=10.77.0.2\nSERVER_ADDRESS=100.64.9.9\n' > {leases}/3")
+    assert "100.64.0.0/11 of the VPN takes the DHCP server 100.64.9.9" == patient.trouble("dhcp", "warning")["seen"]
+    patient.sh(f"printf 'ADDRESS=10.77.0.2\nSERVER_ADDRESS=10.77.0.1\n' > {leases}/3")
+    assert [] == patient.troubles("dhcp")
 
 
 def test_discovery_that_goes_into_the_tunnel_is_mentioned(patient: Patient) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shlex
+import signal
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -78,10 +79,8 @@ class Land(NamedTuple):
             lines += [f"addr flush dev {device}" for device in DEVICES]
             lines += [f"link set {device} up" for device in DEVICES]
             lines += [f"route flush table {table}" for table in TABLES]
-            lines += [
-                f"rule add lookup {table} priority {priority} protocol kernel"
-                for table, priority in KERNEL_RULES.items()
-            ]
+            lines += ["rule add lookup main priority 32766 protocol kernel"]
+            lines += ["rule add lookup default priority 32767 protocol kernel"]
             self.namespace.batch((option + line for line in lines), force=True)
         lines = [*wanted.lines, SYNC]
         while lines:
@@ -134,7 +133,6 @@ def _lans(family: str, routes: list[Any]) -> Iterator[Lan]:
 
 
 REFUSALS = ("unreachable", "blackhole", "prohibit")
-KERNEL_RULES = {"main": 32766, "default": 32767}
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +155,10 @@ def land(long_lived: Callable[[], Namespace]) -> Iterator[Land]:
         def fz(*words: str) -> str:
             """The program in this process; its stdout."""
             out = StringIO()
+            before = signal.getsignal(signal.SIGTERM)
             with redirect_stdout(out):
                 fz_iproute(["-c", str(config), "--netns", namespace.name, *words])
+            signal.signal(signal.SIGTERM, before)
             gc.enable()
             return out.getvalue()
 
@@ -282,15 +282,13 @@ class Truth(Kernel):
     def internet(self, family: str, mark: int = 0) -> list[str]:
         return [self.ways[family, dst, "", mark] for dst in LANDS[family].internet]
 
-    def to(self, prefix: str, source: str = "", mark: int = 0) -> list[str]:
-        """The ways of the hosts in a prefix, this machine aside."""
-        if prefix == "default":
-            return [way for (_, _, src, of), way in self.ways.items() if (src, of) == (source, mark) and way != "lo"]
+    def to(self, prefix: str, source: str = "") -> list[str]:
+        """The ways of unmarked packets to the hosts in a prefix, this machine aside."""
         network = ip_network(prefix)
         return [
             way
-            for (_, dst, src, of), way in self.ways.items()
-            if (src, of) == (source, mark) and ip_address(dst) in network and way != "lo"
+            for (_, dst, src, mark), way in self.ways.items()
+            if (src, mark) == (source, 0) and ip_address(dst) in network and way != "lo"
         ]
 
     def in_tunnel(self, ways: list[str]) -> list[str]:
@@ -301,7 +299,8 @@ def _rules(finding: Finding, truth: Truth) -> str:
     if match := re.search(r" takes packets(?: from (\S+)/\d+)? to (.*), which table", finding["seen"]):
         source, prefixes = match.groups()
         for prefix in re.sub(r" and \d+ more", "", prefixes).split(", "):
-            ways = truth.to(prefix, source or "")
+            whole = "::/0" if "(inet6)" in finding["seen"] else "0.0.0.0/0"
+            ways = truth.to(whole if prefix == "default" else prefix, source or "")
             if ways and len(ways) == len(truth.in_tunnel(ways)):
                 return f"all packets to {prefix} enter the tunnel"
     return ""
@@ -375,8 +374,10 @@ def one(land: Land, seed: int) -> list[str]:
     is_fresh = True
     for finding in before.findings:
         remedy = finding["remedy"]
-        if finding["level"] not in ("warning", "failure") or not remedy:
+        if finding["level"] not in ("warning", "failure"):
             continue
+        if not remedy:
+            wrong.append(f"{finding['name']}: {finding['seen']}: nothing to do")
         if not is_fresh:
             land.become(made)
             is_fresh = True
@@ -395,8 +396,9 @@ def one(land: Land, seed: int) -> list[str]:
     return [f"machine {seed}: {each}\n{made}" for each in wrong]
 
 
+@pytest.mark.long
 def test_nothing_that_doctor_says_is_false(land: Land) -> None:
     tried.clear()
     wrong = [each for number in range(MACHINES) for each in one(land, FRESH + number)]
     print(tried)
-    assert not wrong, f"FZ_SEED={FRESH}: {len(wrong)}\n" + "\n\n".join(wrong[:60])
+    assert not wrong, f"FZ_SEED={FRESH}: {len(wrong)}\n" + "\n\n".join(wrong[:20])

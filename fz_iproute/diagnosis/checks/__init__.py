@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.checks import lan, leaks, others, tool, vpn
+from fz_iproute.diagnosis.checks import dhcp, lan, leaks, others, tool, vpn
 from fz_iproute.diagnosis.checks.finding import Finding, Found
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.remedy import tried
+from fz_iproute.diagnosis.remedy import Remedy, tried
 from fz_iproute.diagnosis.simulated import Refused
 from fz_iproute.diagnosis.trial import harm
 
@@ -34,6 +34,7 @@ CHECKS = (
     Check("ipv6-leak", leaks.ipv6_leak),
     Check("rp_filter", leaks.rp_filter),
     Check("dns", leaks.dns),
+    Check("dhcp", dhcp.dhcp),
     Check("multicast", lan.multicast),
     Check("networkd", others.networkd),
     Check("other-vpn", others.other_vpn),
@@ -55,17 +56,27 @@ def _problems(found: Iterable[tuple[str, Found]]) -> set[tuple[str, str]]:
 
 def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str]]) -> str:
     """The text of the first remedy whose trial takes the finding away, brings no other one, and does no harm."""
+    objections = []
     for remedy in found.remedies:
-        if not remedy.steps:
+        objection = _objection(machine, remedy, (name, found.seen), known) if remedy.steps else ""
+        if not objection:
             return remedy.text(machine)
-        try:
-            after = tried(machine, remedy.steps)
-        except Refused:
-            continue
-        then = _problems((check.name, each) for check in CHECKS for each in _findings(check, after))
-        if (name, found.seen) not in then and then <= known and not harm(machine, after):
-            return remedy.text(machine)
-    return ""
+        objections.append(f"decide yourself: `{remedy.text(machine)}` is no remedy, because {objection}")
+    return next(iter(objections), "")
+
+
+def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known: set[tuple[str, str]]) -> str:
+    """What is wrong with a remedy, "" if its trial shows nothing."""
+    try:
+        after = tried(machine, remedy.steps)
+    except Refused as refused:
+        return f"it is refused ({refused})"
+    if harmful := harm(machine, after):
+        return harmful
+    then = _problems((check.name, each) for check in CHECKS for each in _findings(check, after))
+    if finding in then:
+        return "it would not help"
+    return next((f"it would bring about {name}: {seen}" for name, seen in sorted(then - known)), "")
 
 
 def _findings(check: Check, machine: Machine) -> list[Found]:

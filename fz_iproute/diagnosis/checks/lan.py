@@ -152,8 +152,40 @@ def _is_explicit(machine: Machine, way: Way) -> bool:
 
 def overrides(machine: Machine) -> Iterator[Found]:
     """No copy overrides what main does with a part of a LAN: refuse it, route it, or send it by another device."""
-    found = (each for family in machine.families for each in _overridden(machine, family))
+    found = [
+        each for family in machine.families for each in (*_overridden(machine, family), *_left_out(machine, family))
+    ]
     yield from or_ok(found, "main and the copies agree about every part of the LAN")
+
+
+def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
+    """Private networks that main reaches, whose packets go into the tunnel because nothing copies their routes."""
+    verdicts = machine.goal.judged[family].verdicts
+    routed = []
+    for route in machine.tables.get(MAIN, {}).get(family, ()):
+        prefix = Prefix.of_route(route.dst, family)
+        is_routed = route.attributes.gatewayed and PRIVATE.covers(prefix)
+        if is_routed and prefix.length >= machine.config.lan.min_prefixlen[family] and _is_lost(machine, route):
+            routed.append(prefix)
+    if routed:
+        why = "main reaches them through a router, and only routes on the link are mirrored by default"
+        steps = (Setting("lan", "allow", (*machine.config.lan.allow, *dict.fromkeys(routed))), Sync())
+        seen = f"packets to {some(map(str, routed))}, which main has routes for, go into the tunnel"
+        yield Found("info", seen, why, (Remedy(steps),))
+    for route in (verdict.route for verdict in verdicts if verdict.route.attributes.inexpressible):
+        if _is_lost(machine, route):
+            why = f"its route cannot be copied exactly: {route.attributes.inexpressible}"
+            words = f"replace the route of {route.dst} in main by a simpler one"
+            yield Found(
+                "warning", f"packets to {route.dst}, which main has a route for, go into the tunnel", why, advice(words)
+            )
+
+
+def _is_lost(machine: Machine, route: Route) -> bool:
+    """The route is one of main into the LAN, but packets to all of its prefix go into the tunnel."""
+    ways = machine.ways(Prefix.of_route(route.dst, route.attributes.family))
+    outside = machine.goal.tunnels.isdisjoint(route.attributes.devices)
+    return outside and all(machine.is_tunnelled(way.decision) for way in ways)
 
 
 def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
@@ -182,7 +214,9 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
         elif route.attributes.gatewayed:
             why = f"main reaches it through a router, but the copy of {lan} looks for it on the link"
             steps = (Setting("lan", "allow", (*machine.config.lan.allow, prefix)), Sync())
-            yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, (Remedy(steps),))
+            words = f"decide by which way {prefix} should be reached: main has {route}"
+            remedies = (Remedy(steps), *advice(words))
+            yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, remedies)
 
 
 _MDNS = Prefix.parse("224.0.0.251/32").address

@@ -225,7 +225,8 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
         decision = ways[0].decision
         where = "to this machine itself" if decision.outcome == "local" else f"nowhere ({decision.outcome})"
         seen = f"{shown(decision.steps[-1].rule)} ({family}) sends packets marked {mark} {where}"
-        yield Found("failure", seen, "the VPN's client cannot reach its servers", ())
+        words = f"decide whether rule {decision.steps[-1].rule.priority} should hold for the VPN's client too"
+        yield Found("failure", seen, "the VPN's client cannot reach its servers", advice(words))
     elif ways and (rule := ways[0].decision.steps[-1].rule).mark and not rule.inverted and rule.mark != mark:
         seen = f"{shown(rule)} ({family}) takes packets marked {mark} too: the marks of two VPNs overlap"
         why = "packets of this VPN's client go where the other one wants its own to go"

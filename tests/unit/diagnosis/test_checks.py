@@ -108,6 +108,7 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("rules", "failure", {"rules": rules(Rule("inet6", 10, "goto", 0, options=(("goto", "32766"),)))}),
         ("mark", "failure", {"rules": rules(mark=Mark(7))}),
         ("rp_filter", "info", {"sysctls": {}}),
+        ("dhcp", "warning", {"facts": {"dhcp.servers": "192.168.1.1 100.64.0.9"}}),
         ("dns", "info", {"facts": {"/etc/resolv.conf": None}}),
         ("dns", "warning", {"facts": {"/etc/resolv.conf": "search x\nnameserver fd00:1::1%eth0\n"}}),
         ("fight", "info", {"config": JOURNAL}),

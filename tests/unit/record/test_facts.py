@@ -50,6 +50,12 @@ def test_settings_files_are_recorded_by_their_paths(tmp_path: Path) -> None:
     assert ("in use", "n") == (found["networkd"], found["netns"])
 
 
+def test_of_a_lease_only_the_server_is_recorded(tmp_path: Path) -> None:
+    write(tmp_path / "run/systemd/netif/leases/3", "ADDRESS=10.1.1.7\nSERVER_ADDRESS=10.1.1.1\nHOSTNAME=secret\n")
+    assert "10.1.1.1" == facts(Config(), None, None, tmp_path)["dhcp.servers"]
+    assert "dhcp.servers" not in facts(Config(), None, "elsewhere", tmp_path)
+
+
 def test_the_mode_and_owner_of_the_configuration_file_are_recorded(tmp_path: Path) -> None:
     path = write(tmp_path / "c.toml", "")
     path.chmod(0o640)
