@@ -38,8 +38,8 @@ class Reader:
     def __init__(self, ip: Source, config: Config) -> None:
         self._ip = ip
         self._config = config
-        # All tables that either layout may use.
-        self._tables = [of_table(table) for table in sorted(config.tables.ids)]
+        # Those of the last reading; rules that have changed since may lead to others.
+        self._tables = own_tables(config, ())
         self._lan_questions = {family: lan_questions(config, family) for family in FAMILIES}
         addresses = [_ADDRESSES] if config.manages else []
         self._questions: dict[Family, list[str]] = {
@@ -55,17 +55,16 @@ class Reader:
         try:
             # In a batch, `ip` has to filter all routes of the family itself, which may be a million. Most of them are
             # in main, so its questions lose nothing; each of the VPN's tables would wait for a dump of main.
+            tables = [of_table(table) for table in self._tables]
             found = self._answers(
-                [
-                    ip.ask(family, *self._questions[family], *(self._tables if ip.talks(family) else ()))
-                    for family in FAMILIES
-                ]
+                [ip.ask(family, *self._questions[family], *(tables if ip.talks(family) else ())) for family in FAMILIES]
             )
             with shape_is_known():
                 rules = self._rules(found)
+            self._tables = own_tables(self._config, rules)
             missing = [
                 (family, question)
-                for table in own_tables(self._config, rules)
+                for table in self._tables
                 for family in FAMILIES
                 if (family, question := of_table(table)) not in found
             ]
@@ -162,7 +161,7 @@ class Reader:
         main = {family: self._lan(family, found) for family in FAMILIES}
         tables = {
             number: {family: self._parsed(family, of_table(number), found) for family in FAMILIES}
-            for number in own_tables(self._config, rules)
+            for number in self._tables
         }
         nexthops = self._nexthops(part for table in (main, *tables.values()) for part in table.values())
 
