@@ -1,6 +1,9 @@
 """A hand-written snapshot with something of everything in it."""
 
 import json
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from fz_iproute.record.recording import Recording
@@ -105,6 +108,19 @@ def machine(mode: str = "observe") -> dict[str, Any]:
         "sysctls": {"ipv4/ip_forward": "0", "ipv4/conf/office0/rp_filter": "1"},
         "ip": outputs,
     }
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each value in a document."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield (*path, key)
+        yield from places(part, (*path, key))
+
+
+def parent(document: Any, path: tuple[Any, ...]) -> Any:
+    """What holds the value at this place."""
+    return reduce(getitem, path[:-1], document)
 
 
 def printed(document: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from fz_iproute.mirror.model import Command, Link
 from fz_iproute.mirror.parse import listed
 from fz_iproute.mirror.words import is_word
 from fz_iproute.record.recorded_ip import load_recording
+from tests.unit.recordings import parent, places
 
 CABLE = {"link_type": "ether", "flags": ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "mtu": 1500}
 LO = {"ifname": "lo", "ifindex": 1, "link_type": "loopback", "flags": ["LOOPBACK", "UP", "LOWER_UP"]}
@@ -232,14 +233,6 @@ HOSTILE = st.sampled_from(
 )  # fmt: skip
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if path:
-        yield path
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield from places(value[key], (*path, key))
-
-
 PARTS = demo_parts()
 PLACES = [path for path in places(PARTS) if len(path) > 2]
 
@@ -250,11 +243,10 @@ def test_no_value_of_a_hostile_snapshot_becomes_a_different_command(
     changes: list[tuple[tuple[Any, ...], Any, bool]],
 ) -> None:
     parts = copy.deepcopy(PARTS)
-    for (*path, last), hostile, as_key in changes:
-        target = parts
+    for path, hostile, as_key in changes:
+        last = path[-1]
         try:
-            for key in path:
-                target = target[key]
+            target = parent(parts, path)
             if as_key and isinstance(target, dict) and isinstance(hostile, str):
                 target[hostile] = target.pop(last)
             else:

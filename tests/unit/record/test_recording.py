@@ -24,7 +24,7 @@ from fz_iproute.record.recorded_ip import RecordedIp, blamed_on
 from fz_iproute.record.recording import Recording, Unusable
 from fz_iproute.verbs import explain as app_explain
 from fz_iproute.verbs.explain import Question
-from tests.unit.recordings import machine, printed, recording
+from tests.unit.recordings import machine, parent, places, printed, recording
 
 ASKED = ["192.168.188.7", "8.8.8.8", "100.64.0.9", "2001:db8:7::9", "ff02::1", "0.0.0.0"]
 
@@ -92,16 +92,7 @@ VALUES: list[Any] = [
 ]
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to each value in a document."""
-    found = [path]
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in parts:
-        found += places(part, (*path, key))
-    return found
-
-
-PLACES = {mode: places(machine(mode))[1:] for mode in ("observe", "manage")}
+PLACES = {mode: [*places(machine(mode))] for mode in ("observe", "manage")}
 NESTED = st.recursive(
     st.none() | st.text(max_size=5), lambda part: st.lists(part) | st.dictionaries(st.just("dev"), part)
 )
@@ -115,19 +106,17 @@ def mutants(draw: st.DrawFn) -> str:
     mode = draw(st.sampled_from(["observe", "manage"]))
     document = machine(mode)
     for path in draw(st.lists(st.sampled_from(PLACES[mode]), min_size=1, max_size=3)):
-        parent: Any = document
         try:
-            for key in path[:-1]:
-                parent = parent[key]
+            holder = parent(document, path)
             match draw(st.sampled_from(["change", "change", "change", "remove", "put in", "double"])):
                 case "change":
-                    parent[path[-1]] = deepcopy(draw(VALUE))
+                    holder[path[-1]] = deepcopy(draw(VALUE))
                 case "remove":
-                    del parent[path[-1]]
+                    del holder[path[-1]]
                 case "put in":
-                    parent[path[-1]][draw(KEY)] = deepcopy(draw(VALUE))
+                    holder[path[-1]][draw(KEY)] = deepcopy(draw(VALUE))
                 case _:
-                    parent.append(parent[path[-1]])
+                    holder.append(holder[path[-1]])
         except (KeyError, IndexError, TypeError, AttributeError):
             continue  # another mutation was here before
     return dumped(document)

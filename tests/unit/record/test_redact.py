@@ -2,11 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +15,7 @@ from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.record import recording as core_recording
 from fz_iproute.record.redact import Redactor
 from fz_iproute.verbs import doctor
-from tests.unit.recordings import machine, printed, recording
+from tests.unit.recordings import machine, parent, places, printed, recording
 
 RECORDED = recording()
 BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
@@ -204,26 +202,15 @@ def test_doctor_says_the_same_of_a_redacted_snapshot(tmp_path: Path) -> None:
     assert "6 times within the hour" in told["fight"]
 
 
-def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to each text in a document."""
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield from leaves(value[key], (*path, key))
-    elif isinstance(value, str):
-        yield path
-
-
 def test_a_secret_in_any_text_that_ip_prints_is_replaced() -> None:
     document = machine()
     planted = 0
-    for path in list(leaves(document["ip"])):
-        if path[-1] in ("local", "broadcast") and "addr_info" in path:
-            continue  # the kernel prints nothing but an address here
-        parent = document["ip"]
-        for key in path[:-1]:
-            parent = parent[key]
-        parent[path[-1]] = "dev secret0 secret1 'secret2' secret3/8 mtu" if len(path) == 1 else "se cret\x01/24%é#"
-        planted += 1
+    for path in list(places(document["ip"])):
+        holder = parent(document["ip"], path)
+        # The kernel prints nothing but an address as the local one.
+        if isinstance(holder[path[-1]], str) and not (path[-1] == "local" and "addr_info" in path):
+            holder[path[-1]] = "dev secret0 secret1 'secret2' secret3/8 mtu" if len(path) == 1 else "se cret\x01/24%é#"
+            planted += 1
     for link in document["ip"]["-json link show"]:
         link["an attribute of next year"] = {"secret": ["secret"]}["secret"]
     sysctls = {"ipv4/conf/secret/rp_filter": "secret"}
