@@ -212,7 +212,7 @@ def test_a_secret_in_any_text_that_ip_prints_is_replaced() -> None:
             holder[path[-1]] = "dev secret0 secret1 'secret2' secret3/8 mtu" if len(path) == 1 else "se cret\x01/24%é#"
             planted += 1
     for link in document["ip"]["-json link show"]:
-        link["an attribute of next year"] = {"secret": ["secret"]}["secret"]
+        link["an attribute of next year"] = ["secret"]
     sysctls = {"ipv4/conf/secret/rp_filter": "secret"}
     versions = {"kernel": "6.1.0-secret+", "ip": "ip utility, iproute2-6.1.0-secret, libbpf 1.1.0"}
     recorded = replace(RECORDED, outputs=printed(document)["ip"], sysctls=sysctls, versions=versions)
@@ -233,8 +233,8 @@ def test_network_cards_keep_different_addresses_and_their_lab_can_use_them() -> 
     assert all(re.fullmatch("02(:[0-9a-f]{2}){5}", address) and "5e" not in address for address in addresses[1:])
 
 
-@pytest.mark.parametrize("prefix", ["64:ff9b::", "::ffff:", "::"])
-def test_an_ipv4_address_inside_an_ipv6_address_is_renamed(prefix: str) -> None:
+@pytest.mark.parametrize("prefix", ["", "64:ff9b::", "::ffff:", "::"])
+def test_an_ipv4_address_is_renamed_inside_an_ipv6_address_too(prefix: str) -> None:
     found = {Redactor(RECORDED, bytes([number])).address(f"{prefix}203.0.113.9") for number in range(32)}
     assert len(found) > 24
     assert all(ip_address(each) in ip_network("::/8") or each.startswith(prefix) for each in found)
@@ -244,5 +244,3 @@ def test_another_secret_gives_other_addresses_and_the_same_one_the_same() -> Non
     first, again, other = (core_recording.dump(Redactor(RECORDED, secret).redacted()) for secret in (b"1", b"1", b"2"))
     assert first == again
     assert first != other
-    addresses = {Redactor(RECORDED, bytes([number])).address("203.0.113.9") for number in range(32)}
-    assert len(addresses) > 24
