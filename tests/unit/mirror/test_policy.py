@@ -1,6 +1,5 @@
 """Which LAN routes are copied, with the setting that decides; and which routes of the VPN's tables are copies."""
 
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -120,14 +120,12 @@ def test_a_name_has_the_same_replacement_everywhere() -> None:
 
 @pytest.mark.parametrize("name", ["$x", "a@b", "-x", "ü€", "dev", "fd", "via", "1.2.3.4", "fe80", ";x", "'q", 'a"b'])
 def test_odd_names_are_replaced_too(name: str) -> None:
-    document = machine()
-    document = printed(json.loads(json.dumps(document).replace("office0", json.dumps(name)[1:-1])))
+    document = printed(json.loads(json.dumps(machine()).replace("office0", json.dumps(name)[1:-1])))
     found = replace(RECORDED, config="", sysctls=document["sysctls"], outputs=document["ip"])
     redactor = Redactor(found, b"x")
     hidden = redactor.redacted()
     assert redactor.names[name].startswith("net")
-    links = json.loads(hidden.outputs["-json link show"])
-    assert name not in [link["ifname"] for link in links]
+    assert name not in [link["ifname"] for link in json.loads(hidden.outputs["-json link show"])]
     routes = json.loads(hidden.outputs["-json -4 route show table main"])
     assert all(route.get("dev", "").startswith("net") or "dev" not in route for route in routes)
     assert all(f"dev {name} " not in line for line in hidden.outputs["-oneline -4 route show table main"].splitlines())
