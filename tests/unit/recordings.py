@@ -1,6 +1,9 @@
 """A hand-written snapshot with something of everything in it."""
 
 import json
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from fz_iproute.record.recording import Recording
@@ -20,26 +23,17 @@ multicast = true
 [watch]
 journal = "/home/alice/journal"
 """
-_LINKS = ["lo", "office0", "corp1", "tun-corp"]
 
 
 def machine(mode: str = "observe") -> dict[str, Any]:
     """The snapshot as a document, with the outputs of `ip` as documents too."""
-    links = [
-        {
-            "ifindex": number,
-            "ifname": name,
-            "flags": ["LOOPBACK", "UP"] if name == "lo" else ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"],
-            "mtu": 1500,
-            "operstate": "UP",
-            "link_type": "loopback" if name == "lo" else "ether",
-            "address": "02:5e:11:22:33:44",
-            "ifalias": "Alice's desk",
-            "altnames": ["enp-alice"],
-            "master": "corp1",
-            "group": "group-of-alice",
-        }
-        for number, name in enumerate(_LINKS, start=1)
+    common = {"mtu": 1500, "operstate": "UP", "address": "02:5e:11:22:33:44", "master": "corp1"}
+    common |= {"ifalias": "Alice's desk", "altnames": ["enp-alice"], "group": "group-of-alice"}
+    loopback = {"flags": ["LOOPBACK", "UP"], "link_type": "loopback"}
+    cable = {"flags": ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "link_type": "ether"}
+    links: list[dict[str, Any]] = [
+        {"ifindex": number, "ifname": name, **common, **(loopback if name == "lo" else cable)}
+        for number, name in enumerate(["lo", "office0", "corp1", "tun-corp"], start=1)
     ]
     numbered = {
         "lo": [("inet", "127.0.0.1", 8), ("inet6", "::1", 128)],
@@ -58,7 +52,7 @@ def machine(mode: str = "observe") -> dict[str, Any]:
         for link in links
     ]
     four = {"protocol": "kernel", "scope": "link", "flags": []}
-    six = {"protocol": "kernel", "metric": 256, "flags": [], "pref": "medium"}
+    six = {"protocol": "kernel", "dev": "office0", "metric": 256, "flags": [], "pref": "medium"}
     static = {"protocol": "static", "flags": []}
     rules = [
         {"priority": 0, "src": "all", "table": "255", "protocol": "kernel"},
@@ -68,31 +62,20 @@ def machine(mode: str = "observe") -> dict[str, Any]:
         {"priority": 32766, "src": "all", "table": "254", "suppress_prefixlen": 0},
     ]
     main = [
-        {
-            "dst": "default",
-            "gateway": "192.168.188.1",
-            "dev": "office0",
-            "protocol": "dhcp",
-            "metric": 600,
-            "flags": [],
-        },
+        {"dst": "default", "gateway": "192.168.188.1", "dev": "office0", "protocol": "dhcp", "metric": 600},
         {"dst": "192.168.188.0/24", "dev": "office0", "prefsrc": "192.168.188.112", "metric": 600, **four},
         {"dst": "203.0.113.0/28", "dev": "corp1", "prefsrc": "203.0.113.9", "metrics": [{"mtu": 1400}], **four},
         {"dst": "172.16.5.0/24", "via": {"family": "inet6", "host": "2001:db8:7::1"}, "dev": "office0", **static},
         {"dst": "10.99.1.0/24", "dev": "office0", **four, "tos": "0x10", "flow": {"to": "7"}},
         {"dst": "198.51.100.128/25", "nhid": 1, "dev": "office0", **four},
-        {
-            "dst": "192.0.2.0/24",
-            **four,
-            "nexthops": [{"dev": "office0", "weight": 1, "flags": []}, {"dev": "corp1", "weight": 2, "flags": []}],
-        },
+        {"dst": "192.0.2.0/24", **four, "nexthops": [{"dev": "office0", "weight": 1}, {"dev": "corp1", "weight": 2}]},
         {"type": "unreachable", "dst": "198.18.0.0/15", "protocol": "static", "scope": "global", "flags": []},
     ]
     main6 = [
-        {"dst": "2001:db8:7::/64", "dev": "office0", **six},
-        {"dst": "2001:db8:99:7::/64", "dev": "office0", **six, "expires": 600},
-        {"dst": "fe80::/64", "dev": "office0", **six},
-        {"dst": "default", "gateway": "fe80::1", "dev": "office0", **six},
+        {"dst": "2001:db8:7::/64", **six},
+        {"dst": "2001:db8:99:7::/64", **six, "expires": 600},
+        {"dst": "fe80::/64", **six},
+        {"dst": "default", "gateway": "fe80::1", **six},
     ]
     vpn = [
         {"dst": "default", "dev": "tun-corp", "scope": "global", **static},
@@ -114,9 +97,8 @@ def machine(mode: str = "observe") -> dict[str, Any]:
             f"-json {option} -details -Numeric rule show": rules if option == "-4" else [*rules[:1], *rules[2:]],
             f"-json {option} route show table main": found,
             f"-json {option} route show table 539098368": others,
-            f"-json {option} route show table 539098369": [],
-            f"-json {option} route show table 539098370": [],
             f"-json {option} route show table 7": [{**found[1], "dev": "corp1"}],
+            **{f"-json {option} route show table {table}": [] for table in (539098369, 539098370)},
         }
     return {
         "schema": 1,
@@ -126,6 +108,19 @@ def machine(mode: str = "observe") -> dict[str, Any]:
         "sysctls": {"ipv4/ip_forward": "0", "ipv4/conf/office0/rp_filter": "1"},
         "ip": outputs,
     }
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each value in a document."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield (*path, key)
+        yield from places(part, (*path, key))
+
+
+def parent(document: Any, path: tuple[Any, ...]) -> Any:
+    """What holds the value at this place."""
+    return reduce(getitem, path[:-1], document)
 
 
 def printed(document: dict[str, Any]) -> dict[str, Any]:

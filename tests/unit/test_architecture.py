@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,18 +17,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 WINGS = ["__main__", "cli", "verbs", "lab", "diagnosis", "daemon", "record", "ip", "files", "mirror", "log", "errors"]
 # A pure module only computes. It imports none of the IMPURE modules, and of this package only pure ones.
 PURE_WINGS = ["mirror", "diagnosis"]
-PURE = {
-    "errors",
-    "ip.version",
-    "record.recording",
-    "record.redact",
-    "record.renaming",
-    "record.vocabulary",
-    "daemon.events",
-    "daemon.fight",
-    "daemon.pace",
-    "daemon.schedule",
-}
+PURE = {"errors", "ip.version", "daemon.events", "daemon.fight", "daemon.pace", "daemon.schedule"}
+PURE |= {f"record.{name}" for name in ("recording", "redact", "renaming", "vocabulary")}
 PURE |= {f"lab.{name}" for name in ("addresses", "devices", "printed", "routes", "rules")}
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}
 READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # pure parts of an impure module
@@ -59,29 +50,25 @@ def is_pure(name: str) -> bool:
     return name.startswith(tuple(f"{pure}." for pure in PURE_WINGS)) or name in PURE | set(PURE_WINGS)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=own_name)
-def test_imports_point_downward(module: Path) -> None:
-    for name in imported(module):
-        if name.startswith("fz_iproute."):
-            other = name.removeprefix("fz_iproute.")
-            assert floor(own_name(module)) <= floor(other), f"{module.name} imports {name}, which stands above it"
-
-
-@pytest.mark.parametrize("module", [module for module in MODULES if is_pure(own_name(module))], ids=own_name)
-def test_pure_modules_are_pure(module: Path) -> None:
-    names = imported(module)
-    assert not {name.split(".")[0] for name in names - READS_TEXT} & IMPURE
+def own_modules(names: set[str]) -> Iterator[str]:
+    """The module `mirror.plan` for `fz_iproute.mirror.plan.plan`."""
     for name in names:
         if name.startswith("fz_iproute."):
-            assert is_pure(_module_of(name)), f"{module.name} imports {name}, which is not pure"
+            found = PACKAGE.joinpath(*name.split(".")[1:])
+            while not (found.is_dir() or found.with_suffix(".py").exists()):
+                found = found.parent
+            if found != PACKAGE:
+                yield own_name(found)
 
 
-def _module_of(name: str) -> str:
-    """The module `mirror.plan` of `fz_iproute.mirror.plan.plan`."""
-    parts = name.split(".")[1:]
-    while not (PACKAGE.joinpath(*parts).with_suffix(".py").exists() or PACKAGE.joinpath(*parts).is_dir()):
-        parts = parts[:-1]
-    return ".".join(parts)
+@pytest.mark.parametrize("module", MODULES, ids=own_name)
+def test_imports_point_downward_and_pure_modules_are_pure(module: Path) -> None:
+    name, names = own_name(module), imported(module)
+    others = list(own_modules(names))
+    assert [] == [other for other in others if floor(other) < floor(name)]
+    if is_pure(name):
+        assert not {name.split(".")[0] for name in names - READS_TEXT} & IMPURE
+        assert [] == [other for other in others if not is_pure(other)]
 
 
 def test_sh_is_imported_in_one_module_only() -> None:
@@ -141,8 +128,6 @@ def test_modules_functions_and_classes_stay_small(module: Path) -> None:
     assert count <= (199 if own_name(module) == "cli" else 300), f"{count} lines of code"
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
-            length = (node.end_lineno or 0) - node.lineno + 1
-            assert length <= 50, f"{node.name} has {length} lines"
+            assert (node.end_lineno or 0) - node.lineno < 50, f"the length of {node.name}"
         if isinstance(node, ast.ClassDef):
-            count = len(attributes(node))
-            assert count <= 20, f"{node.name} has {count} attributes"
+            assert len(attributes(node)) <= 20, f"the attributes of {node.name}"

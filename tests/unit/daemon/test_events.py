@@ -30,27 +30,21 @@ def test_what_may_matter_wakes(line) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "if_mirrored", "if_routers"),
     [
-        "[ROUTE]local 10.0.0.1 dev eth0 table 255 proto 2 scope 254 src 10.0.0.1",
-        "[ROUTE]10.9.0.0/16 dev eth0 table 77 scope 253",
-        "[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0",
-        "[ROUTE]blackhole 10.9.0.0/16",
-        "[ROUTE]Deleted unreachable 10.9.0.0/16 metric 7",
-        "[ROUTE]Deleted 10.9.0.0/16 via 10.0.0.9 dev eth0 proto 4",
+        ("[ROUTE]local 10.0.0.1 dev eth0 table 255 proto 2 scope 254 src 10.0.0.1", False, False),
+        ("[ROUTE]10.9.0.0/16 dev eth0 table 77 scope 253", False, False),
+        ("[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0", True, True),
+        ("[ROUTE]blackhole 10.9.0.0/16", True, False),
+        ("[ROUTE]Deleted unreachable 10.9.0.0/16 metric 7", True, False),
+        ("[ROUTE]Deleted 10.9.0.0/16 via 10.0.0.9 dev eth0 proto 4", True, True),
     ],
 )
-def test_what_cannot_matter_does_not(line) -> None:
+def test_what_cannot_matter_does_not(line: str, if_mirrored: bool, if_routers: bool) -> None:
+    """It does where it takes the place of a mirrored route, or where routes through routers are mirrored."""
     assert not matters(line, INTEREST)
-
-
-@pytest.mark.parametrize("line", ["[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0", "[ROUTE]blackhole 10.9.0.0/16"])
-def test_what_takes_the_place_of_a_mirrored_route_wakes(line) -> None:
-    assert matters(line, INTEREST._replace(known=frozenset(["10.9.0.0/16"])))
-
-
-def test_routes_through_routers_matter_where_some_are_mirrored() -> None:
-    assert matters("[ROUTE]10.9.0.0/16 via 10.0.0.9 dev eth0", INTEREST._replace(routers=True))
+    assert if_mirrored == matters(line, INTEREST._replace(known=frozenset(["10.9.0.0/16"])))
+    assert if_routers == matters(line, INTEREST._replace(routers=True))
 
 
 def test_link_lines_are_told_apart() -> None:

@@ -2,6 +2,8 @@
 
 import itertools
 
+import pytest
+
 from fz_iproute.daemon.fight import FIRST_PAUSE, LONGEST_PAUSE, Fight
 from fz_iproute.mirror.model import Command
 
@@ -22,18 +24,14 @@ def attempts(fight: Fight, due: Command, seconds: float, step: float = 0.01, sta
 
 
 def test_attempts_grow_rarer_up_to_the_longest_pause() -> None:
+    """The first repetition is not held back."""
     ran = attempts(Fight(), command("add"), 200)
     pauses = [later - earlier for earlier, later in itertools.pairwise(ran)]
     rounded = [round(pause, 1) for pause in pauses]
     assert sorted(rounded) == rounded
+    assert 0.0 == rounded[0]
     assert FIRST_PAUSE <= pauses[1] < 2 * FIRST_PAUSE
     assert LONGEST_PAUSE <= pauses[-1] < LONGEST_PAUSE + 0.1
-
-
-def test_the_first_repetition_is_not_held_back() -> None:
-    fight = Fight()
-    fight.ran([command("add")], 0.0)
-    assert [command("add")] == fight.admit([command("add")], 0.01).admitted
 
 
 def test_a_command_of_the_other_family_is_another_one() -> None:
@@ -69,20 +67,18 @@ def test_other_routes_are_not_held_back_nor_excused_by_other_interfaces() -> Non
     assert [other] == fight.admit([command("add"), other], 10.0).admitted
 
 
-def test_adding_and_removing_in_turn_is_following_not_fighting() -> None:
+@pytest.mark.parametrize(
+    ("verbs", "event"),
+    [(["add", "del"], "[LINK]3: eth1: <UP>"), (["add"], "[LINK]2: eth0@if3: <BROADCAST,MULTICAST,UP> mtu 1500")],
+    ids=["added and removed in turn", "an event of the interface each time"],
+)
+def test_following_is_not_fighting(verbs: list[str], event: str) -> None:
     fight = Fight()
     for number in range(100):
-        due = command("add" if number % 2 else "del")
+        due = command(verbs[number % len(verbs)])
+        fight.forgive(event)
         assert [due] == fight.admit([due], number / 100).admitted
         fight.ran([due], number / 100)
-
-
-def test_an_event_of_the_interface_excuses_what_happened_to_its_routes() -> None:
-    fight = Fight()
-    for number in range(50):
-        fight.forgive("[LINK]2: eth0@if3: <BROADCAST,MULTICAST,UP> mtu 1500")
-        assert [command("add")] == fight.admit([command("add")], number / 100).admitted
-        fight.ran([command("add")], number / 100)
 
 
 def test_it_says_when_what_is_held_back_may_be_tried() -> None:

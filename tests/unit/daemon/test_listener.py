@@ -92,8 +92,13 @@ def test_a_resync_that_found_nothing_new_accuses_nobody(world: World) -> None:
     assert world.listener.due is None
 
 
-def test_a_monitor_that_keeps_ending_is_started_ever_more_rarely_with_one_warning(world: World) -> None:
-    now, pauses = 0.0, []
+@pytest.mark.parametrize(("broken", "start"), [(False, 0.0), (True, 1000.0)], ids=["ends", "cannot be started"])
+def test_a_failing_monitor_is_started_ever_more_rarely_with_one_warning(
+    broken: bool, start: float, world: World
+) -> None:
+    """However long the last one has run."""
+    world.broken = broken
+    now, pauses = start, []
     for _ in range(len(_RESTART_PAUSES) + 1):
         world.monitors[-1].ended = True
         world.listener.listen(now)
@@ -102,23 +107,15 @@ def test_a_monitor_that_keeps_ending_is_started_ever_more_rarely_with_one_warnin
         now = world.listener.due
         world.listener.tend(now)
     assert [*_RESTART_PAUSES, _RESTART_PAUSES[-1]] == pytest.approx(pauses)
-    assert len(pauses) + 1 == len(world.monitors)
+    assert (1 if broken else len(pauses) + 1) == len(world.monitors)
     assert 1 == len(world.warnings)
 
 
-def test_a_monitor_that_cannot_be_started_is_tried_ever_more_rarely_too(world: World) -> None:
-    """However long the last one has run."""
+def test_a_monitor_that_can_be_started_again_asks_for_a_full_pass(world: World) -> None:
     world.broken = True
     world.monitors[0].ended = True
-    now, pauses = 1000.0, []
-    world.listener.listen(now)
-    for _ in range(3):
-        assert world.listener.due is not None
-        pauses.append(world.listener.due - now)
-        now = world.listener.due
-        world.listener.tend(now)
-    assert list(_RESTART_PAUSES[:3]) == pytest.approx(pauses)
-    assert 1 == len(world.warnings)
+    world.listener.listen(1000.0)
+    world.listener.tend(1010.0)
     world.broken = False
     world.listener.tend(2000.0)
     assert 2 == len(world.monitors)

@@ -1,5 +1,7 @@
 """A failure is put down to the right cause, whatever names `ip` quotes in its words."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from fz_iproute.errors import IpUnusable
@@ -19,23 +21,19 @@ QUOTED = [
 ]  # fmt: skip
 
 
-class Printed:
-    """An `ip` that has ended with this on stderr."""
-
-    def __init__(self, stderr: str) -> None:
-        self._stderr = stderr
-
-    def answer(self) -> Answer:
-        return Answer(("ip", "route"), 1, b"", self._stderr)
+def asked(questions: tuple[str, ...], stderr: str) -> Asked:
+    """What was asked of an `ip` that has ended with this on stderr."""
+    ended = SimpleNamespace(answer=lambda: Answer(("ip", "route"), 1, b"", stderr))
+    return Asked("inet", 0 if questions else 1, questions, ended)
 
 
 @pytest.mark.parametrize("words", QUOTED)
 def test_no_name_that_ip_quotes_makes_it_busyboxs_or_too_old(words: str) -> None:
-    reply = Ip().reply(Asked("inet", 1, (), Printed(f"{words}\nCommand failed -:1\n")))
+    reply = Ip().reply(asked((), f"{words}\nCommand failed -:1\n"))
     assert ({0: words}, "") == (reply.failures, reply.doubt)
 
 
 @pytest.mark.parametrize("usage", [BUSYBOX, OLD_BUSYBOX])
 def test_busyboxs_ip_is_named_and_iproute2_advised(usage: str) -> None:
     with pytest.raises(IpUnusable, match=r"this ip is BusyBox's.* install iproute2"):
-        Ip().reply(Asked("inet", 0, ("rule show",), Printed(usage)))
+        Ip().reply(asked(("rule show",), usage))

@@ -16,26 +16,11 @@ from fz_iproute.ip.monitor import Monitor
 MOST = 30  # no start needs so many
 
 
-def run(ip: Ip) -> object:
-    return ip.start("-V").answer()
-
-
-def talk(ip: Ip) -> object:
-    return Dialogue(ip, "inet").close()
-
-
-def listen(ip: Ip) -> object:
-    return Monitor(ip).close()
-
-
 @contextmanager
 def free_descriptors(count: int) -> Iterator[None]:
     """Leave this process so many unused descriptors while the block runs."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(descriptors())
-    fillers = [os.dup(0)]
-    while fillers[-1] <= highest:
-        fillers.append(os.dup(0))
+    fillers = [os.dup(0) for _ in range(max(descriptors()) + 1)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + count, limits[1]))
     try:
         yield
@@ -53,7 +38,11 @@ def descriptors() -> dict[int, str]:
     return found
 
 
-@pytest.mark.parametrize("start", [run, talk, listen])
+@pytest.mark.parametrize(
+    "start",
+    [lambda ip: ip.start("-V").answer(), lambda ip: Dialogue(ip, "inet").close(), lambda ip: Monitor(ip).close()],
+    ids=["command", "dialogue", "monitor"],
+)
 def test_wherever_descriptors_run_out_none_is_left_open(start: Callable[[Ip], object]) -> None:
     ip = Ip()
     start(ip)

@@ -20,18 +20,12 @@ def problems(text: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_an_empty_file_is_the_default() -> None:
-    assert Config() == parse("", "F")
-
-
 def test_what_is_shown_reads_back() -> None:
-    lan = {
-        "deny": (Prefix.parse("10.9.0.0/24"), Prefix.parse("fd00::/8")),
-        "interfaces": ('a"\\\x01ü*',),
-        "trust": "private",
-    }
+    deny = (Prefix.parse("10.9.0.0/24"), Prefix.parse("fd00::/8"))
+    lan = {"deny": deny, "interfaces": ('a"\\\x01ü*',), "trust": "private"}
     config = replace(Config(), lan=lan, tunnel={"fwmark": Mark(0x2021, 0xFFFF), "interface": "wg0"})
     assert config == parse(dump(config), "F")
+    assert Config() == parse("", "F")
 
 
 def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
@@ -48,14 +42,7 @@ def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
     """
     found = problems(text)
     assert all(line.startswith("F: ") for line in found)
-    for part in (
-        "tunnel?",
-        "tunnel.interface",
-        "tunnel.fwmark",
-        "allow?",
-        "10.0.0.0/8",
-        "tables.lan: 254 is the kernel's table main",
-    ):
+    for part in ("tunnel?", "tunnel.interface", "tunnel.fwmark", "allow?", "10.0.0.0/8", "tables.lan: 254 is"):
         assert 1 == sum(part in line for line in found), part
 
 
@@ -76,14 +63,8 @@ def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
         ("[watch]\nsettle = nan", "watch.settle"),
         ("[watch]\nresync = true", "not a number of seconds"),
         ("[tunnel]\nmode = 'on'", "tunnel.mode: 'on' is not one of observe, manage"),
-        (
-            "[tunnel]\nroutes = ['10.1.2.3/8']",
-            "tunnel.routes: '10.1.2.3/8' has host bits set; the network is 10.0.0.0/8",
-        ),
-        (
-            "[tunnel]\nroutes = ['::/0']",
-            "tunnel.routes: '::/0' is a default route; tunnel.internet = true stands for it",
-        ),
+        ("[tunnel]\nroutes = ['10.1.2.3/8']", "'10.1.2.3/8' has host bits set; the network is 10.0.0.0/8"),
+        ("[tunnel]\nroutes = ['::/0']", "'::/0' is a default route; tunnel.internet = true stands for it"),
         ("[tunnel]\nfwmark = 0", "match every packet"),
         ("[tunnel]\nfwmark = '0x2021/0'", "match every packet"),
         ("[tunnel]\nfwmark = '0x12021/0xffff'", "0x12021/0xffff has bits outside its mask"),
@@ -105,7 +86,6 @@ def test_a_problem_is_named(text, named) -> None:
 @pytest.mark.parametrize(
     ("written", "mark", "shown"),
     [
-        ("0x2021", Mark(0x2021), "0x2021"),
         ("'0x2021'", Mark(0x2021), "0x2021"),
         ("'0x2021/0xffff'", Mark(0x2021, 0xFFFF), '"0x2021/0xffff"'),
         ("'0x2021/0xffffffff'", Mark(0x2021), "0x2021"),

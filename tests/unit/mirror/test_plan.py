@@ -8,74 +8,75 @@ from hypothesis import strategies as st
 
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import desired
-from fz_iproute.mirror.model import Command, Route, Snapshot
+from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import leftovers, plan, take_out
 from fz_iproute.mirror.prefix import Prefix
 from tests.unit.fake_table import FakeTable
 from tests.unit.routes import gatewayed, route, snapshot, tunnel
 
-
-def commands(seen: Snapshot, *, prune: bool = True) -> list[str]:
-    return [" ".join(command.words) for command in plan(desired(Config(), seen), prune=prune)]
-
-
 COPY = route("10.0.0.0/24")
+MOVED = route("10.0.0.0/24", metric=600)
+FORMER, LATTER = (route("10.0.0.0/24", prefsrc=src) for src in ("10.0.0.1", "10.0.0.2"))
 LINK_LOCAL = [route("fe80::/64"), route("fe80::/64", "eth1")]
+ADD, REPLACE, DEL = (
+    f"route {verb} table 539098368 10.0.0.0/24 dev eth0 proto kernel scope link" for verb in ("add", "replace", "del")
+)
 
 
 @pytest.mark.parametrize(
     ("main", "table", "planned"),
     [
-        (
-            [route("192.168.188.0/24", "wlan0", prefsrc="192.168.188.112", metric=600)],
-            [],
-            ["add table T 192.168.188.0/24 dev wlan0 proto kernel scope link src 192.168.188.112 metric 600"],
-        ),
+        ([route("10.0.0.0/24", prefsrc="10.0.0.1", metric=600)], [], [f"{ADD} src 10.0.0.1 metric 600"]),
         ([COPY, *LINK_LOCAL], [COPY, *LINK_LOCAL, tunnel("default")], []),
         (LINK_LOCAL, LINK_LOCAL[::-1], []),  # the order of IPv6 twins is the kernel's own
-        (
-            [route("10.0.0.0/24", prefsrc="10.0.0.2")],
-            [route("10.0.0.0/24", prefsrc="10.0.0.1")],
-            ["replace table T 10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.2"],
-        ),
-        (
-            [route("10.0.0.0/24", metric=600)],
-            [COPY],
-            [
-                "add table T 10.0.0.0/24 dev eth0 proto kernel scope link metric 600",
-                "del table T 10.0.0.0/24 dev eth0 proto kernel scope link",
-            ],
-        ),
+        ([LATTER], [FORMER], [f"{REPLACE} src 10.0.0.2"]),
+        ([MOVED], [COPY], [f"{ADD} metric 600", DEL]),
     ],
     ids=["missing", "in step", "another order", "another source", "another metric"],
 )
 def test_what_is_planned(main: list[Route], table: list[Route], planned: list[str]) -> None:
-    assert [f"route {line.replace('T', '539098368')}" for line in planned] == commands(snapshot(main, table))
+    assert planned == [command.line for command in plan(desired(Config(), snapshot(main, table)))]
 
 
 def test_a_stale_route_goes_and_says_why() -> None:
-    (command,) = plan(desired(Config(), snapshot([], [route("10.0.0.0/24")])))
+    (command,) = plan(desired(Config(), snapshot([], [COPY])))
     assert (command.words[1], command.reason) == ("del", "stale: main has no such route")
 
 
-def test_without_pruning_stale_routes_stay_but_changes_are_complete() -> None:
-    seen = snapshot([route("10.0.0.0/24", metric=600)], [route("10.0.0.0/24"), route("10.9.0.0/24")])
-    assert [(line.split()[1], line.split()[4]) for line in commands(seen, prune=False)] == [
-        ("add", "10.0.0.0/24"),
-        ("del", "10.0.0.0/24"),
-    ]
+MANAGE = replace(Config(), tunnel={"mode": "manage"})
+TEN = (Prefix.parse("10.0.0.0/8"),)
+ALLOWING = replace(Config(), lan={"allow": TEN})
+UNPRUNED = replace(Config(), lan={"prune": False})
+STALE = [route("10.9.0.0/24"), route("fd00:9::/64", protocol="static")]
+VPN = [tunnel("default"), tunnel("100.64.0.0/11"), tunnel("fd00:8::/64")]
+# It would block packets that the next table takes, if it outlived the default that it stands behind.
+BACKSTOP = route("default", None, type="unreachable", protocol="static", scope=None, metric=2**32 - 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "main", "table", "planned"),
+    [
+        (UNPRUNED, [MOVED], [COPY, *STALE], ["add 10.0.0.0/24", "del 10.0.0.0/24"]),
+        (replace(MANAGE, lan={"prune": False}), [], [*VPN, *STALE], [f"del {each.dst}" for each in VPN]),
+        (MANAGE, [], [tunnel("default"), BACKSTOP], ["del unreachable", "del default"]),
+        (ALLOWING, [gatewayed("10.8.0.0/16", "10.0.0.9"), COPY], [], ["add 10.0.0.0/24", "add 10.8.0.0/16"]),
+    ],
+    ids=["unpruned copies", "unpruned tunnel routes", "backstop and default", "a router after its network"],
+)
+def test_which_routes_are_planned_in_which_order(config, main, table, planned) -> None:
+    due = plan(desired(config, snapshot(main, table)), prune=config.lan.prune)
+    found = [command.words for command in due if command.words[0] == "route"]
+    assert planned == [f"{words[1]} {words[4]}" for words in found]
 
 
 def test_without_pruning_no_copy_stays_in_a_table_of_another_layout() -> None:
-    copy = route("10.0.0.0/24")
     tiered = replace(Config(), tables={"layout": "tiered"})
-    due = plan(desired(tiered, snapshot([copy], [copy])), prune=False)
+    due = plan(desired(tiered, snapshot([COPY], [COPY])), prune=False)
     assert [(command.words[1], command.words[3]) for command in due] == [("add", "539098369"), ("del", "539098368")]
 
 
-UNPRUNED = replace(Config(), lan={"prune": False})
-DENIED = replace(Config(), lan={"prune": False, "deny": (Prefix.parse("10.0.0.0/8"),)})
-ELSEWHERE = replace(Config(), tables={"single": 1000}, lan={"prune": False})
+DENIED = replace(Config(), lan={"prune": False, "deny": TEN})
+ELSEWHERE = replace(UNPRUNED, tables={"single": 1000})
 
 
 @pytest.mark.parametrize(
@@ -90,44 +91,10 @@ def test_without_pruning_only_copies_of_the_old_configuration_are_left_over(new:
     assert gone == [command.words[4] for command in due or []]
 
 
-def test_the_backstop_goes_before_the_default_that_it_stands_behind() -> None:
-    """Otherwise the backstop would block packets that the next table takes."""
-    backstop = route("default", None, type="unreachable", protocol="static", scope=None, metric=2**32 - 1)
-    due = plan(desired(replace(Config(), tunnel={"mode": "manage"}), snapshot([], [tunnel("default"), backstop])))
-    assert [" ".join(command.words[4:6]) for command in due if command.words[0] == "route"] == [
-        "unreachable default",
-        "default dev",
-    ]
-
-
-def test_without_pruning_stale_routes_of_the_tunnel_go_too() -> None:
-    managing = replace(Config(), tunnel={"mode": "manage"}, lan={"prune": False})
-    static = route("fd00:9::/64", protocol="static")
-    seen = snapshot(
-        [], [tunnel("default"), tunnel("100.64.0.0/11"), tunnel("fd00:8::/64"), static, route("10.0.0.0/24")]
-    )
-    due = plan(desired(managing, seen), prune=False)
-    assert [command.words[4] for command in due if command.words[0] == "route"] == [
-        "default",
-        "100.64.0.0/11",
-        "fd00:8::/64",
-    ]
-
-
-def test_a_route_through_a_router_comes_after_the_one_that_reaches_the_router() -> None:
-    main = [gatewayed("10.8.0.0/16", "10.0.0.9"), route("10.0.0.0/24")]
-    config = replace(Config(), lan={"allow": (Prefix.parse("10.0.0.0/8"),)})
-    planned = plan(desired(config, snapshot(main)))
-    assert [command.words[4] for command in planned] == ["10.0.0.0/24", "10.8.0.0/16"]
-
-
 def test_down_removes_the_copies_and_nothing_else() -> None:
-    mine = route("10.0.0.0/24")
     others = [tunnel("default"), tunnel("100.64.0.0/11"), gatewayed("10.9.0.0/24", "10.0.0.1")]
-    planned = take_out(desired(Config(), snapshot([mine], [*others, mine])))
-    assert [" ".join(command.words) for command in planned] == [
-        "route del table 539098368 10.0.0.0/24 dev eth0 proto kernel scope link"
-    ]
+    (command,) = take_out(desired(Config(), snapshot([COPY], [*others, COPY])))
+    assert DEL == command.line
 
 
 INET = [
@@ -200,10 +167,9 @@ def test_any_table_becomes_any_other_without_a_gap(state: tuple[list[Route], lis
 
 @pytest.mark.parametrize("dev", ["eth0", "eth1"])
 def test_one_of_several_ipv6_twins_changes_without_a_gap_on_its_own_device(dev: str) -> None:
-    have = [route("fe80::/64", "eth0"), route("fe80::/64", "eth1"), route("fe80::/64", "wlan0")]
-    want = [
-        route("fe80::/64", name, protocol="static" if name == dev else "kernel") for name in ("eth0", "eth1", "wlan0")
-    ]
+    names = ["eth0", "eth1", "wlan0"]
+    have = [route("fe80::/64", name) for name in names]
+    want = [route("fe80::/64", name, protocol="static" if name == dev else "kernel") for name in names]
     table = FakeTable(have)
     planned = plan(desired(Config(), snapshot(want, have)))
     meanings = spelled(planned, [*want, *have])

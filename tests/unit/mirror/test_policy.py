@@ -1,7 +1,5 @@
 """Which LAN routes are copied, with the setting that decides; and which routes of the VPN's tables are copies."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import desired, layout_of
-from fz_iproute.mirror.model import Link, Route
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import Policy
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
@@ -19,6 +17,9 @@ from tests.unit.routes import LINKS, gatewayed, lookup, route, snapshot, tunnel
 def refusal(lan: Route, mirror: list[Route] | None = None, **settings) -> str:
     (verdict,) = desired(replace(Config(), lan=settings), snapshot([lan], mirror)).verdicts
     return verdict.refusal
+
+
+TIERED = replace(Config(), tables={"layout": "tiered"})
 
 
 def prefixes(*texts: str) -> tuple[Prefix, ...]:
@@ -65,39 +66,32 @@ def test_a_route_that_no_setting_refuses_is_mirrored(lan, settings) -> None:
     assert "" == refusal(lan, **settings)
 
 
+def test_routes_that_are_not_about_the_lan_get_no_verdict() -> None:
+    others = [route("default"), gatewayed("default", "10.0.0.1"), gatewayed("10.8.0.0/16", "10.0.0.1")]
+    others += [route("10.0.0.255", type="broadcast"), route("fd00::/64", expires=-1)]
+    assert () == desired(Config(), snapshot(others)).verdicts
+
+
 @pytest.mark.parametrize(
-    "other",
+    ("claim", "refused"),
     [
-        route("default"),
-        gatewayed("default", "10.0.0.1"),
-        gatewayed("10.8.0.0/16", "10.0.0.1"),
-        route("10.0.0.255", type="broadcast"),
-        route("fd00::/64", expires=-1),
+        (tunnel("10.0.0.0/24"), True),
+        (tunnel("10.0.0.0/8"), True),
+        (route("10.0.0.0/8", type="unreachable"), True),
+        (tunnel("default"), False),
+        (tunnel("10.0.0.0/25"), False),
+        (tunnel("10.1.0.0/24"), False),
     ],
 )
-def test_a_route_that_is_not_about_the_lan_gets_no_verdict(other) -> None:
-    assert () == desired(Config(), snapshot([other])).verdicts
-
-
-@pytest.mark.parametrize(
-    "claim", [tunnel("10.0.0.0/24"), tunnel("10.0.0.0/8"), route("10.0.0.0/8", type="unreachable")]
-)
-def test_what_the_vpn_routes_explicitly_wins_in_a_single_table(claim) -> None:
-    assert f"the VPN routes {claim.dst} explicitly" == refusal(route("10.0.0.0/24"), [claim])
-
-
-@pytest.mark.parametrize("claim", [tunnel("default"), tunnel("10.0.0.0/25"), tunnel("10.1.0.0/24")])
-def test_a_lan_around_or_beside_a_tunnel_route_is_mirrored(claim) -> None:
-    assert "" == refusal(route("10.0.0.0/24"), [claim])
-
-
-def test_a_lan_table_of_its_own_gets_copies_inside_the_vpns_routes_too() -> None:
-    config = replace(Config(), tables={"layout": "tiered"})
-    assert "" == desired(config, snapshot([route("10.0.0.0/24")], [tunnel("10.0.0.0/8")])).verdicts[0].refusal
+def test_what_the_vpn_routes_explicitly_wins_in_a_single_table(claim, refused: bool) -> None:
+    said = f"the VPN routes {claim.dst} explicitly" if refused else ""
+    assert said == refusal(route("10.0.0.0/24"), [claim])
+    (tiered,) = desired(TIERED, snapshot([route("10.0.0.0/24")], [claim])).verdicts
+    assert "" == tiered.refusal
 
 
 def test_a_link_that_is_down_is_not_mirrored() -> None:
-    links = {**LINKS, "eth0": Link("eth0", 2, up=False, loopback=False, word="eth0")}
+    links = {**LINKS, "eth0": LINKS["eth0"]._replace(up=False)}
     (verdict,) = desired(Config(), snapshot([route("10.0.0.0/24")], links=links)).verdicts
     assert "eth0 is down" == verdict.refusal
 
@@ -108,20 +102,10 @@ def test_a_public_prefix_is_mirrored_with_a_warning(dst) -> None:
     assert ("", True) == (verdict.refusal, "lan.trust" in verdict.warning)
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        tunnel("default"),
-        tunnel("100.64.0.0/11"),
-        route("default", "eth0"),
-        gatewayed("10.9.0.0/24", "10.0.0.1"),
-        route("10.9.0.0/24", scope=None),
-        route("10.9.0.0/24", type="unreachable"),
-        route("10.9.0.0/24", encap="mpls"),
-    ],
-)
-def test_routes_that_cannot_be_copies_are_not_ours(other) -> None:
-    assert () == desired(Config(), snapshot([], [other])).contents["inet"][Config().tables.single].ours
+def test_routes_that_cannot_be_copies_are_not_ours() -> None:
+    others = [tunnel("default"), tunnel("100.64.0.0/11"), route("default"), gatewayed("10.9.0.0/24", "10.0.0.1")]
+    others += [route("10.9.0.0/24", **keys) for keys in ({"scope": None}, {"type": "unreachable"}, {"encap": "mpls"})]
+    assert () == desired(Config(), snapshot([], others)).contents["inet"][Config().tables.single].ours
 
 
 # Routes by a device that may be a tunnel
@@ -131,15 +115,10 @@ def test_routes_that_cannot_be_copies_are_not_ours(other) -> None:
     ("name", "link_type", "flags", "expected"),
     [
         ("wg0", "none", "POINTOPOINT NOARP", True),
-        ("tun0", "none", "POINTOPOINT MULTICAST NOARP", True),
         ("tap0", "ether", "BROADCAST MULTICAST", True),
         ("ppp0", "ppp", "POINTOPOINT MULTICAST NOARP", True),
-        ("wwan0", "rawip", "NOARP", True),
-        ("vpn", "gre", "NOARP", True),
-        ("vpn", "ipip", "NOARP", True),
-        ("vpn", "sit", "NOARP", True),
+        *(("vpn", link_type, "NOARP", True) for link_type in ("rawip", "gre", "ipip", "sit")),
         ("eth0", "ether", "BROADCAST MULTICAST", False),
-        ("docker0", "ether", "BROADCAST MULTICAST", False),
         ("dummy0", "ether", "BROADCAST NOARP", False),
         ("ib0", "infiniband", "BROADCAST MULTICAST", False),
         ("lo", "loopback", "LOOPBACK", False),
@@ -151,7 +130,7 @@ def test_a_link_that_is_no_ethernet_may_be_a_tunnel(name: str, link_type: str, f
 
 
 WITH_TUNNELS = LINKS | {
-    name: Link(name, ifindex, up=True, loopback=False, word=name, may_be_tunnel=True)
+    name: LINKS["eth0"]._replace(name=name, ifindex=ifindex, word=name, may_be_tunnel=True)
     for ifindex, name in enumerate(["tun-corp", "wg0", "ppp0", "wwan0"], start=10)
 }
 WRONG = replace(Config(), tunnel={"interface": "tun9"})
@@ -160,47 +139,38 @@ MODEM = route("10.64.64.64", "ppp0", prefsrc="10.64.64.1")
 REDIALLED = route("10.64.64.65", "ppp0", prefsrc="10.64.64.2")
 
 
-def is_ours(theirs: Route, main: list[Route], config: Config = WRONG, **fields: Any) -> bool:
-    goal = desired(config, snapshot(main, [theirs], **{"links": WITH_TUNNELS, **fields}))
+def is_ours(theirs: Route, main: list[Route], config: Config = WRONG) -> bool:
+    goal = desired(config, snapshot(main, [theirs], links=WITH_TUNNELS))
     contents = goal.contents[theirs.attributes.family][config.tables.single]
     assert (theirs in contents.ours) != (theirs in contents.others)
     return theirs in contents.ours
 
 
-@pytest.mark.parametrize("lan", [[], [route("192.168.1.0/24")]], ids=["no LAN", "a LAN"])
 @pytest.mark.parametrize(
-    ("theirs", "main"),
+    ("ours", "theirs", "main"),
     [
-        (route("100.64.0.0/11", "tun-corp", protocol="boot"), []),
-        (route("100.64.0.0/11", "tun-corp", protocol="static"), [route("fe80::/64", "tun-corp")]),
-        (route("fd00:2021:1111::/48", "tun-corp", protocol="static"), [route("fe80::/64", "tun-corp")]),
-        (route("fd00:2021:1111::/48", "wg0"), [route("fd00:6::/64", "wg0")]),
+        (False, route("100.64.0.0/11", "tun-corp", protocol="boot"), []),
+        (False, route("100.64.0.0/11", "tun-corp", protocol="static"), [route("fe80::/64", "tun-corp")]),
+        (False, route("fd00:2021:1111::/48", "tun-corp", protocol="static"), [route("fe80::/64", "tun-corp")]),
+        (False, route("fd00:2021:1111::/48", "wg0"), [route("fd00:6::/64", "wg0")]),
         # NetworkManager puts the connected routes of a device into its `route-table`.
-        (route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), []),
-        (route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
-        (route("10.6.0.0/24", "wg0"), [REDIALLED, route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
-        (route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.6.0.0/24", prefsrc="10.6.0.3")]),
-        (route("10.6.0.0/24", "appeared-since"), []),
-        (route("10.64.0.0/24", "wwan0", protocol="static"), [route("default", "wwan0")]),
+        (False, route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), []),
+        (False, route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
+        (False, route("10.6.0.0/24", "wg0"), [REDIALLED, route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
+        (False, route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.6.0.0/24", prefsrc="10.6.0.3")]),
+        (False, route("10.6.0.0/24", "appeared-since"), []),
+        (False, route("10.64.0.0/24", "wwan0", protocol="static"), [route("default", "wwan0")]),
+        (True, MODEM, [MODEM]),
+        (True, route("fd00:6::/64", "wg0"), [route("fd00:6::/64", "wg0")]),
+        (True, route("10.9.0.0/24", "wg0", protocol="static"), [route("10.9.0.0/24", "wg0", protocol="static")]),
+        (True, MODEM, [REDIALLED]),  # stale: its source address is gone
+        (True, route("10.9.0.0/24", "eth0", protocol="static"), []),
+        (True, route("fd00:9::/64", "eth0", protocol="static"), []),
     ],
 )
-def test_what_may_be_the_vpns_own_is_not_ours_without_proof(theirs: Route, main: list[Route], lan: list[Route]) -> None:
-    assert not is_ours(theirs, [*main, *lan])
-
-
-@pytest.mark.parametrize(
-    ("copy", "main"),
-    [
-        (MODEM, [MODEM]),
-        (route("fd00:6::/64", "wg0"), [route("fd00:6::/64", "wg0")]),
-        (route("10.9.0.0/24", "wg0", protocol="static"), [route("10.9.0.0/24", "wg0", protocol="static")]),
-        (MODEM, [REDIALLED]),  # stale: its source address is gone
-        (route("10.9.0.0/24", "eth0", protocol="static"), []),
-        (route("fd00:9::/64", "eth0", protocol="static"), []),
-    ],
-)
-def test_a_copy_that_is_proven_or_by_ethernet_is_ours(copy: Route, main: list[Route]) -> None:
-    assert is_ours(copy, main)
+def test_what_may_be_the_vpns_own_is_ours_only_with_proof(ours: bool, theirs: Route, main: list[Route]) -> None:
+    for lan in ([], [route("192.168.1.0/24")]):
+        assert ours == is_ours(theirs, [*main, *lan])
 
 
 def test_a_route_through_a_router_behind_a_tunnel_is_ours_only_if_main_has_it() -> None:
@@ -250,18 +220,13 @@ def test_the_layout_follows_the_rules_unless_it_is_set(setting, tables, expected
 
 
 # Some are apart, some side by side, some inside of others.
-PREFIXES = st.sampled_from(
-    [
-        "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.7", "10.2.0.0/15", "172.16.0.0/12", "192.168.0.0/16",
-        "192.168.1.0/24", "192.0.0.0/7", "203.0.113.0/24", "203.0.113.9", "8.0.0.0/6", "0.0.0.0/1",
-    ]
-)  # fmt: skip
-
-
+NETWORKS = "10.0.0.0/8 10.1.0.0/16 10.1.2.0/24 10.1.2.7 10.2.0.0/15 172.16.0.0/12 192.168.0.0/16 192.168.1.0/24"
+PREFIXES = st.sampled_from(f"{NETWORKS} 192.0.0.0/7 203.0.113.0/24 203.0.113.9 8.0.0.0/6 0.0.0.0/1".split())
+FEW = st.lists(PREFIXES, max_size=1)
 SETTINGS = st.fixed_dictionaries(
     {
-        "deny": st.lists(PREFIXES, max_size=1).map(lambda texts: prefixes(*texts)),
-        "allow": st.lists(PREFIXES, max_size=1).map(lambda texts: prefixes(*texts)),
+        "deny": FEW.map(lambda texts: prefixes(*texts)),
+        "allow": FEW.map(lambda texts: prefixes(*texts)),
         "trust": st.sampled_from(["any", "private"]),
         "min_prefixlen": st.sampled_from([{"inet": 8}, {"inet": 16}]),
     }
@@ -269,7 +234,7 @@ SETTINGS = st.fixed_dictionaries(
 
 
 @settings(max_examples=1000)
-@given(st.lists(PREFIXES, min_size=1, max_size=6), st.lists(PREFIXES, max_size=1), SETTINGS)
+@given(st.lists(PREFIXES, min_size=1, max_size=6), FEW, SETTINGS)
 def test_a_route_gets_the_same_verdict_among_others_and_alone(destinations, claimed, lan) -> None:
     policy = Policy(replace(Config(), lan=lan).lan, LINKS, ["tun-firezone"])
     claims = PrefixSet(prefixes(*claimed))

@@ -10,11 +10,7 @@ from fz_iproute.mirror.prefix import Prefix, PrefixSet
 
 NETWORKS = st.ip_addresses().flatmap(
     lambda address: st.integers(0, address.max_prefixlen).map(
-        lambda length: (
-            ip_network((int(address), length), strict=False)
-            if address.version == 4
-            else ip_network(f"{address}/{length}", strict=False)
-        )
+        lambda length: ip_network(f"{address}/{length}", strict=False)
     )
 )
 

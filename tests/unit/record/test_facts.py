@@ -16,37 +16,21 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_a_bare_machine_has_three_facts(tmp_path: Path) -> None:
-    assert {
-        "uid": str(os.geteuid()),
-        "config.path": f"{tmp_path}/etc/fz-iproute/config.toml",
-        "networkd": "not in use",
-    } == facts(Config(), None, None, tmp_path)
+    path = f"{tmp_path}/etc/fz-iproute/config.toml"
+    expected = {"uid": str(os.geteuid()), "config.path": path, "networkd": "not in use"}
+    assert expected == facts(Config(), None, None, tmp_path)
 
 
 def test_settings_files_are_recorded_by_their_paths(tmp_path: Path) -> None:
-    for path in (
-        "etc/systemd/networkd.conf",
-        "usr/lib/systemd/networkd.conf.d/x.conf",
-        "usr/lib/systemd/networkd.conf.d/x.conf.bak",
-        "etc/iproute2/rt_tables",
-        "etc/iproute2/rt_tables.d/y.conf",
-        "etc/resolv.conf",
-        "etc/netns/n/resolv.conf",
-        "run/systemd/resolve/resolv.conf",
-        "run/systemd/netif/state",
-    ):
-        write(tmp_path / path, path)
+    texts = {
+        *("/etc/systemd/networkd.conf", "/usr/lib/systemd/networkd.conf.d/x.conf"),
+        *("/etc/iproute2/rt_tables", "/etc/iproute2/rt_tables.d/y.conf"),
+        *("/etc/resolv.conf", "/etc/netns/n/resolv.conf", "/run/systemd/resolve/resolv.conf"),
+    }
+    for path in (*texts, "/usr/lib/systemd/networkd.conf.d/x.conf.bak", "/run/systemd/netif/state"):
+        write(tmp_path / path[1:], path)
     found = facts(Config(), None, "n", tmp_path)
-    assert {
-        "/etc/systemd/networkd.conf",
-        "/usr/lib/systemd/networkd.conf.d/x.conf",
-        "/etc/iproute2/rt_tables",
-        "/etc/iproute2/rt_tables.d/y.conf",
-        "/etc/resolv.conf",
-        "/etc/netns/n/resolv.conf",
-        "/run/systemd/resolve/resolv.conf",
-    } == {name for name in found if name.startswith("/")}
-    assert "etc/resolv.conf" == found["/etc/resolv.conf"]
+    assert {path: path for path in texts} == {name: text for name, text in found.items() if name.startswith("/")}
     assert ("in use", "n") == (found["networkd"], found["netns"])
 
 
@@ -68,9 +52,7 @@ def test_the_capabilities_of_this_process_are_recorded() -> None:
 
 
 def test_the_last_whole_lines_of_the_journal_are_recorded(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "journal", "first\n" + "x" * (1 << 16) + "\nlast \udcff\n".encode("utf-8", "replace").decode()
-    )
+    path = write(tmp_path / "journal", "first\n" + "x" * (1 << 16) + "\nlast ?\n")
     config = replace(Config(), watch={"journal": str(path)})
     assert "last ?\n" == facts(config, None, None, tmp_path)["journal"]
     path.write_text("short\n")
@@ -90,6 +72,5 @@ def test_a_file_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
 def test_a_snapshot_keeps_its_facts_and_may_have_none() -> None:
     recorded = Recording("now", {"ip": "6"}, "", {}, {}, {"uid": "0", "/etc/resolv.conf": "é\n"})
     assert recorded == recording.load(recording.dump(recorded))
-    assert (
-        {} == recording.load('{"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": {}}').facts
-    )
+    old = '{"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": {}}'
+    assert {} == recording.load(old).facts
