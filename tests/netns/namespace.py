@@ -132,6 +132,16 @@ class Namespace:
         self.ip("link", "set", "dev", name, "up")
         self._addresses(name, addresses)
 
+    def odd_veth(self, name: str, peer: str, *addresses: str) -> str:
+        """Add a veth pair of which one end has any name. Returns a word for it that `ip` cannot misread."""
+        self.ip("link", "add", "name", "odd", "type", "veth", "peer", "name", peer)
+        device = f"if{self.index('odd')}"
+        self.ip("link", "set", "dev", "odd", "name", name)
+        for end in (device, peer):
+            self.ip("link", "set", "dev", end, "up")
+        self._addresses(device, addresses)
+        return device
+
     def bridge(self, name: str, *addresses: str) -> None:
         self.ip("link", "add", "name", name, "type", "bridge")
         self.ip("link", "set", "dev", name, "up")

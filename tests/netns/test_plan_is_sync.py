@@ -1,22 +1,12 @@
 """What is printed is what is run: the lines of `plan`, pasted into a shell, do what `sync` does."""
 
-from collections.abc import Callable
-
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from tests.netns import terrain
 from tests.netns.namespace import MAIN, MIRROR, TUNNEL, Machine, Namespace, run
 from tests.netns.rtnetlink import FAMILIES, RawRoute
-
-
-@pytest.fixture(scope="module")
-def land(long_lived: Callable[[], Namespace]) -> Namespace:
-    namespace = long_lived()
-    terrain.furnish(namespace)
-    namespace.tunnel(TUNNEL)
-    return namespace
 
 
 def paste(lines: str) -> None:
@@ -38,12 +28,7 @@ def establish(land: Namespace, family: str, main: list[terrain.Line], copies: li
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(
-    max_examples=15,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@settings(terrain.REAL_KERNEL, max_examples=15)
 @given(data=st.data())
 def test_pasted_lines_give_the_state_that_sync_gives(family: str, data: st.DataObject, land: Namespace) -> None:
     main = data.draw(terrain.additions(family), label="main")

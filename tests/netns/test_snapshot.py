@@ -109,14 +109,8 @@ NAMES = ['a"b', "'q", "$x", *KEYWORDS, "ü€", "a@b", ";x", "-x"]
 def furnish_odd_names(machine: Machine) -> None:
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     for number, name in enumerate(NAMES):
-        machine.ip("link", "add", "name", "plain", "type", "veth", "peer", "name", f"far{number}")
-        index = machine.index("plain")
-        machine.ip("link", "set", "dev", "plain", "name", name)
-        for device in (f"if{index}", f"far{number}"):
-            machine.ip("link", "set", "dev", device, "up")
-        machine.ip("addr", "add", f"10.{number}.0.5/16", "dev", f"if{index}")
-        machine.ip("-6", "addr", "add", f"fd00:{number}::5/64", "dev", f"if{index}", "nodad")
-        machine.batch([f"route add 10.5{number}.0.0/16 via 10.{number}.0.77 dev if{index}"])
+        device = machine.odd_veth(name, f"far{number}", f"10.{number}.0.5/16", f"fd00:{number}::5/64")
+        machine.batch([f"route add 10.5{number}.0.0/16 via 10.{number}.0.77 dev {device}"])
     machine.batch(["rule add pref 50 iif ;x lookup 77", "rule add pref 60 oif dev prohibit"])
 
 
