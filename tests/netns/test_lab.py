@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tests.netns import terrain
 from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, PROGRAM, PROJECT, TUNNEL, Machine, Namespace, run, wait_until
 from tests.netns.test_names import NAMES
 from tests.netns.test_roundtrip import add_every_kind
+from tests.netns.test_snapshot import SCENARIOS, Scenario
 from tests.user_ids import need_user_ids
 
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
@@ -98,26 +98,6 @@ def _without_state(key: str, document: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def out_of_step(machine: Machine) -> None:
-    machine.fz("sync")
-    machine.address(LAN, "192.168.188.113/24", "metric", "600")
-    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
-    machine.batch(["route add 10.1.0.0/24 dev uplink0 scope link metric 60 mtu 1400 realms 3/4"])
-
-
-def tiered(machine: Machine) -> None:
-    machine.tiers()
-    machine.fz("sync", config='[tables]\nlayout = "auto"\n')
-
-
-def managed(machine: Machine) -> str:
-    routes = '["100.64.0.0/11", "fd00:2021:1111::/48"]'
-    config = f'[tunnel]\nmode = "manage"\ninternet = true\non_down = "closed"\nroutes = {routes}\n'
-    machine.fz("sync", config=config)
-    machine.batch([f"rule add not fwmark {MARK:#x} lookup 99 pref 77 protocol 99"])
-    return config
-
-
 def odd_links(machine: Machine) -> None:
     """A bridge with a member, a cable with both ends here, links that are down, without carrier or without IPv6."""
     machine.bridge("br0", "10.5.0.1/24")
@@ -154,13 +134,26 @@ def many_rules(machine: Machine) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "change", [out_of_step, tiered, managed, odd_links, many_rules], ids=lambda change: change.__name__
-)
-def test_a_lab_answers_as_its_machine(
-    change: Callable[[Machine], str | None], machine: Machine, tmp_path: Path
-) -> None:
-    assert_alike(machine, tmp_path, change(machine) or "")
+SHOWN = {
+    "odd links": Scenario(odd_links),
+    "many rules": Scenario(many_rules),
+    **{
+        name: SCENARIOS[name]
+        for name in (
+            "observe",
+            "observe in tiers",
+            "manage tiered, IPv4 only",
+            "manage single, internet true",
+            "terrain",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("scenario", SHOWN.values(), ids=list(SHOWN))
+def test_a_lab_answers_as_its_machine(scenario: Scenario, machine: Machine, tmp_path: Path) -> None:
+    scenario.happen(machine)
+    assert_alike(machine, tmp_path, scenario.config)
 
 
 def test_a_route_whose_gateway_is_not_reachable_any_more_is_listed(machine: Machine, tmp_path: Path) -> None:

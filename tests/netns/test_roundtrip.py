@@ -148,21 +148,6 @@ def test_a_copy_has_no_lifetime_of_its_own(land: Namespace) -> None:
     assert "expires" not in land.route("fd00:2:3::/64")[0]
 
 
-@pytest.mark.parametrize("first", ["v0", "v1"])
-def test_two_devices_in_one_subnet_are_copied_in_the_kernels_order(first: str, land: Namespace) -> None:
-    second = {"v0": "v1", "v1": "v0"}[first]
-    flushed(land, "inet").batch(f"route append 10.2.3.0/24 dev {device} scope link" for device in (first, second))
-    land.fz("sync")
-    assert [f"10.2.3.0/24 dev {device} scope link" for device in (first, second)] == land.route("10.2.3.0/24")
-
-
-def test_the_same_prefix_on_three_ipv6_devices_gets_three_copies(land: Namespace) -> None:
-    flushed(land, "inet6").batch(f"-6 route append fe80::/64 dev {device} metric 256" for device in terrain.DEVICES)
-    land.fz("sync")
-    assert 3 == len(land.route("fe80::/64"))
-    assert_identical(land, "inet6")
-
-
 def test_thousands_of_routes_are_copied_in_the_order_of_their_twins(land: Namespace) -> None:
     flushed(land, "inet").batch(
         f"route append 10.{i >> 8 & 255}.{i & 255}.0/24 dev {device} scope link proto {1 + i % 250}"

@@ -10,18 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.namespace import (
-    LAN,
-    MIRROR,
-    PROGRAM,
-    TIER_LAN,
-    TUNNEL,
-    Machine,
-    Namespace,
-    comparable,
-    run,
-    wait_until,
-)
+from tests.netns.namespace import LAN, MIRROR, TIER_LAN, TUNNEL, Machine, Namespace, comparable, run, wait_until
 from tests.netns.rtnetlink import FAMILIES
 from tests.netns.wiretap import Wiretap, fake_ip
 
@@ -152,7 +141,8 @@ def test_in_a_user_namespace_sync_works_without_rights_outside(namespace: Namesp
 
 
 def test_a_namespace_that_does_not_exist_is_told_from_an_empty_one(namespace: Namespace) -> None:
-    done = run(*PROGRAM, "--netns", f"{namespace.name}-not", "sync", check=False, **namespace.fz_options())
+    argv = namespace.fz_argv("sync", "--netns", f"{namespace.name}-not", netns=False)
+    done = run(*argv, check=False, **namespace.fz_options())
     assert 2 == done.returncode
     assert "Traceback" not in done.stderr
 
