@@ -6,9 +6,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.netns import terrain
 from tests.netns.namespace import Machine, Namespace, removing, run
 from tests.netns.wiretap import Wiretap
 
@@ -47,10 +49,19 @@ def namespace(runtime: Path) -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="module")
-def long_lived(runtime: Path) -> Iterator[Callable[[], Namespace]]:
-    """Makes namespaces that exist until the end of the module."""
+def long_lived(runtime: Path) -> Iterator[Callable[..., Any]]:
+    """Makes namespaces, or machines, that exist until the end of the module."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(removing(Namespace(runtime)))
+        yield lambda kind=Namespace: stack.enter_context(removing(kind(runtime)))
+
+
+@pytest.fixture(scope="module")
+def land(long_lived: Callable[..., Any]) -> Any:
+    """A namespace with all that the routes of `terrain` need, and a tunnel."""
+    namespace = long_lived()
+    terrain.furnish(namespace)
+    namespace.tunnel()
+    return namespace
 
 
 @pytest.fixture

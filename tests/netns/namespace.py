@@ -132,6 +132,16 @@ class Namespace:
         self.ip("link", "set", "dev", name, "up")
         self._addresses(name, addresses)
 
+    def odd_veth(self, name: str, peer: str, *addresses: str) -> str:
+        """Add a veth pair of which one end has any name. Returns a word for it that `ip` cannot misread."""
+        self.ip("link", "add", "name", "odd", "type", "veth", "peer", "name", peer)
+        device = f"if{self.index('odd')}"
+        self.ip("link", "set", "dev", "odd", "name", name)
+        for end in (device, peer):
+            self.ip("link", "set", "dev", end, "up")
+        self._addresses(device, addresses)
+        return device
+
     def bridge(self, name: str, *addresses: str) -> None:
         self.ip("link", "add", "name", name, "type", "bridge")
         self.ip("link", "set", "dev", name, "up")
@@ -238,14 +248,6 @@ class Namespace:
         done = run("ip", "-n", self.name, "-json", "route", "get", address, *marked, check=False)
         return json.loads(done.stdout, strict=False)[0]["dev"] if done.returncode == 0 else done.stderr.strip()
 
-    def ways(self, family: str, questions: Sequence[str]) -> list[str]:
-        """The devices for many questions `ADDRESS [mark MARK]`; each must have a route."""
-        option = "-6" if family == "inet6" else "-4"
-        lines = "".join(f"route get {question}\n" for question in questions)
-        printed = run("ip", "-n", self.name, option, "-json", "-batch", "-", stdin=lines).stdout.strip()
-        # A batch prints the answer to each line on a line.
-        return [json.loads(answer, strict=False)[0]["dev"] for answer in printed.splitlines()]
-
     def reaches(self, address: str) -> bool:
         """True if the host answers: it refuses a connection to a port where nobody listens."""
         with self._socket(address, socket.SOCK_STREAM) as probe:
@@ -255,7 +257,7 @@ class Namespace:
             except ConnectionRefusedError:
                 return True
             except OSError:
-                return False
+                pass
             return False
 
     def _socket(self, address: str, kind: int) -> socket.socket:

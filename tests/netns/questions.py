@@ -1,8 +1,8 @@
 """All that can be asked of a machine, so that the answers of two ways to read it can be compared."""
 
 import ctypes
+import multiprocessing
 import os
-import pickle
 import tomllib  # noqa: F401  # what is imported late lies where nobody may look
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from fz_iproute.diagnosis.tree import draw
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Asked, Reply, Source
 from fz_iproute.ip.passes import Plans
-from fz_iproute.ip.process import Answer, Spelling
+from fz_iproute.ip.process import Answer
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
@@ -57,7 +57,6 @@ class Told(NamedTuple):
     """What the verbs say."""
 
     plan: list[Command]
-    lines: list[str]
     tree: str
     document: dict[str, Any]
     ways: dict[str, tuple[str, dict[str, Any]]]
@@ -76,11 +75,7 @@ def everything(source: Source, config: Config, asked: Sequence[str]) -> Told:
         assert not any(answer.objection for answer in answers), app_explain.as_text(answers, question, config)
         silent = [answer._replace(objection=None, said=None) for answer in answers]
         ways[address] = app_explain.as_text(silent, question, config), app_explain.as_document(silent, question)
-    line = Spelling().line
-    return Told(
-        plan, [f"{line(command)}  # {command.reason}" for command in plan],
-        draw(found), app_status.as_document(found), ways,
-    )  # fmt: skip
+    return Told(plan, draw(found), app_status.as_document(found), ways)
 
 
 class _Known(NamedTuple):
@@ -152,27 +147,19 @@ def asker(namespace: Namespace, asked: Sequence[str]) -> Iterator[TalkingIp]:
 def as_nobody(namespace: Namespace, work: Callable[[], _Result]) -> _Result:
     """What the work results in for an ordinary user in this namespace, who has no `ip` and no capability."""
     need_user_ids()
-    readable, writable = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            os.close(readable)
-            _become_nobody(namespace)
-            result = work()
-            with os.fdopen(writable, "wb") as pipe:
-                pickle.dump(result, pipe)
-            os._exit(0)
-        except BaseException:
-            import traceback  # noqa: PLC0415  # pytest's own end of a failed child would run the rest of the tests
+    receiving, sending = multiprocessing.Pipe(duplex=False)
 
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-    os.close(writable)
-    with os.fdopen(readable, "rb") as pipe:
-        printed = pipe.read()
-    assert 0 == os.waitpid(pid, 0)[1], "see stderr"
-    result: _Result = pickle.loads(printed)
+    def child() -> None:
+        _become_nobody(namespace)
+        sending.send(work())
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    sending.close()
+    try:
+        result: _Result = receiving.recv()
+    finally:
+        process.join()
     return result
 
 

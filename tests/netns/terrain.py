@@ -1,5 +1,6 @@
 """Strategies for property tests: lines that add and change on-link routes of every kind that `ip` knows."""
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from tests.netns.namespace import Namespace
@@ -7,6 +8,12 @@ from tests.netns.namespace import Namespace
 DEVICES = ["v0", "v1", "v2"]
 SOURCES = {"inet": ["10.255.0.1", "10.255.0.2"], "inet6": ["fd00:ffff::1", "fd00:ffff::2"]}
 NEXTHOPS = {"inet": [1, 2, 9], "inet6": [11, 12]}  # 9 is a group of 1 and 2
+
+REAL_KERNEL = settings(
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),  # a real kernel is slow, and refuses part of the routes
+)
 
 # (verb, words after the verb), so that a test can put `table N` between them.
 Line = tuple[str, str]
@@ -42,45 +49,28 @@ def spelled(family: str, verb: str, words: str, table: int | None = None) -> str
     return f"{option}route {verb}{where} {words}"
 
 
-_PROTOCOLS = st.sampled_from(
-    ["kernel", "boot", "static", "dhcp", "ra", "bird", "zebra", "keepalived", "5", "99", "255"]
-)
+_PROTOCOLS = ["kernel", "boot", "static", "dhcp", "ra", "bird", "zebra", "keepalived", "5", "99", "255"]
 _METRICS = {
     "inet": st.sampled_from(["", "", "metric 0", "metric 1", "metric 100", "metric 600", "metric 4294967295"]),
     "inet6": st.sampled_from(["", "", "metric 1", "metric 256", "metric 1024", "metric 4294967295"]),
 }
+# A word and its values
 _PAIRS = {
-    "inet": {
-        "tos": ["0x04", "0x10", "0x14", "0xb8", "0xfc"],
-        "realms": ["7", "3/4", "255/65535"],
-    },
-    "inet6": {"pref": ["low", "medium", "high"], "expires": ["600"]},
+    "inet": ["tos 0x04 0x10 0x14 0xb8 0xfc", "realms 7 3/4 255/65535"],
+    "inet6": ["pref low medium high", "expires 600"],
 }
-_PATH_METRICS = {
-    "mtu": ["1280", "1400", "9000"],
-    "advmss": ["536", "1360"],
-    "window": ["65535"],
-    "initcwnd": ["10", "32"],
-    "initrwnd": ["20"],
-    "hoplimit": ["1", "64", "255"],
-    "quickack": ["1"],
-    "congctl": ["reno"],
-    "features": ["ecn"],
-    "rtt": ["30ms", "1ms", "2s"],
-    "rttvar": ["7ms"],
-    "rto_min": ["5ms", "200ms"],
-    "ssthresh": ["100"],
-    "cwnd": ["4"],
-    "reordering": ["5"],
-    "fastopen_no_cookie": ["1"],
-}
+_PATH_METRICS = [
+    *("mtu 1280 1400 9000", "advmss 536 1360", "window 65535", "initcwnd 10 32", "initrwnd 20", "hoplimit 1 64 255"),
+    *("quickack 1", "congctl reno", "features ecn", "rtt 30ms 1ms 2s", "rttvar 7ms", "rto_min 5ms 200ms"),
+    *("ssthresh 100", "cwnd 4", "reordering 5", "fastopen_no_cookie 1"),
+]
 
 
-def _maybe(pairs: dict[str, list[str]], rarely: int = 1) -> st.SearchStrategy[str]:
-    """Some of the pairs of words. Each is absent `rarely` times as often as present."""
+def _maybe(pairs: list[str], rarely: int) -> st.SearchStrategy[str]:
+    """Some of the words, each with one of its values. Each is absent `rarely` times as often as present."""
     options = [
         st.sampled_from([""] * (rarely * len(values)) + [f"{name} {value}" for value in values])
-        for name, values in pairs.items()
+        for name, *values in map(str.split, pairs)
     ]
     return st.tuples(*options).map(lambda words: " ".join(filter(None, words)))
 
@@ -113,7 +103,7 @@ def routes(draw: st.DrawFn, family: str) -> str:
     elif kind == "device":
         words.append(f"dev {draw(st.sampled_from(DEVICES))}")
     if draw(st.booleans()):
-        words.append(f"proto {draw(_PROTOCOLS)}")
+        words.append(f"proto {draw(st.sampled_from(_PROTOCOLS))}")
     if family == "inet":
         words.append("scope link")
     if kind != "object" and draw(st.integers(0, 3)) == 0:
@@ -132,18 +122,16 @@ def routes(draw: st.DrawFn, family: str) -> str:
 
 def others(family: str) -> st.SearchStrategy[str]:
     """Routes that are not copied."""
-    if family == "inet":
-        return st.sampled_from(
-            [
-                "10.9.0.0/24 dev v0 scope global",
-                "10.0.1.0/24 via 10.255.0.77 dev v0 onlink metric 5000",
-                "unreachable 10.9.2.0/24",
-                "blackhole 10.0.0.0/24 metric 7000",
-                "default dev v1 scope link metric 8000",
-            ]
-        )
     return st.sampled_from(
         [
+            "10.9.0.0/24 dev v0 scope global",
+            "10.0.1.0/24 via 10.255.0.77 dev v0 onlink metric 5000",
+            "unreachable 10.9.2.0/24",
+            "blackhole 10.0.0.0/24 metric 7000",
+            "default dev v1 scope link metric 8000",
+        ]
+        if family == "inet"
+        else [
             "fd00:9::/64 via fe80::1 dev v0 metric 5000",
             "unreachable fd00:9:1::/64",
             "blackhole fd00:0:1::/64 metric 7000",

@@ -5,37 +5,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror.parse import documents_of
-from fz_iproute.record.recorded_ip import RecordedIp, load_recording
-from fz_iproute.verbs import explain as app_explain
 from tests.netns import terrain
-from tests.netns.namespace import (
-    LAN,
-    MARK,
-    MIRROR,
-    PROJECT,
-    TIER_LAN,
-    TUNNEL,
-    Machine,
-    Namespace,
-    run,
-    wait_until,
-)
-from tests.netns.questions import addresses
+from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, PROGRAM, PROJECT, TUNNEL, Machine, Namespace, run, wait_until
 from tests.netns.test_names import NAMES
-from tests.netns.test_roundtrip import KINDS, destination
+from tests.netns.test_roundtrip import add_every_kind
+from tests.netns.test_snapshot import SCENARIOS, Scenario
 from tests.user_ids import need_user_ids
 
-PROGRAM = [sys.executable, "-m", "fz_iproute"]
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 
 # One start of Python for many answers, because the start takes most of the time.
@@ -63,7 +47,7 @@ def not_rebuilt(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def assert_alike(namespace: Namespace, folder: Path, config: str = "") -> None:
-    """The machine, its snapshot and the lab give the same answers, and so does a snapshot of the lab."""
+    """The machine and the lab give the same answers, and their snapshots hold the same."""
     file, again = folder / "snapshot.json", folder / "again.json"
     file.write_text(namespace.fz("snapshot", config=config))
     expected = answers("--netns", namespace.name, "-c", str(namespace.config(config)))
@@ -72,92 +56,49 @@ def assert_alike(namespace: Namespace, folder: Path, config: str = "") -> None:
     done = lab("--snapshot", str(file), "--", sys.executable, "-c", ask)
     assert (0, []) == (done.returncode, not_rebuilt(done))
     assert expected == done.stdout
-    assert expected == answers_of(file)
     assert_same_recorded(json.loads(file.read_text()), json.loads(again.read_text()))
-    assert ways(file) == ways(again)
 
 
-def ways(snapshot: Path) -> list[str]:
-    """What explain says about a hundred addresses. Other tests compare a snapshot with its machine."""
-    recorded = load_recording(snapshot)
-    config, source = core_config.parse(recorded.config, "config"), RecordedIp(recorded)
-    questions = [app_explain.Question(address) for address in addresses()]
-    return [app_explain.as_text(app_explain.explain(asked, config, source), asked, config) for asked in questions]
-
-
-def answers_of(snapshot: Path) -> str:
-    return run(
-        sys.executable, "-c", ASK.replace("question.split()", f"question.split(), '--snapshot', {str(snapshot)!r}"),
-        env=ENVIRONMENT, cwd=PROJECT,
-    ).stdout  # fmt: skip
+# Lifetimes, who made an address (since iproute2 6.15), and what depends on the other end of a cable.
+PASSING = {"link", "link_index", "link_netnsid", "operstate", "qdisc", "txqlen", "expires", "linkmode", "group"}
+PASSING_ADDRESS = {
+    "valid_life_time",
+    "preferred_life_time",
+    "nodad",
+    "tentative",
+    "dynamic",
+    "stable-privacy",
+    "protocol",
+}
+PASSING_FLAGS = {"linkdown", "dead", "M-DOWN", "NO-CARRIER", "LOWER_UP"}
 
 
 def assert_same_recorded(machine: dict[str, Any], rebuilt: dict[str, Any]) -> None:
-    """Both hold the same, except for lifetimes and what depends on the other end of a cable."""
     assert machine["ip"].keys() == rebuilt["ip"].keys()
     assert machine["config"] == rebuilt["config"]
     for key in machine["ip"]:
         if key.startswith("-json"):
-            both = [
-                _without_state(key, documents_of(found["ip"][key].encode("utf-8", "surrogateescape")))
-                for found in (machine, rebuilt)
+            outputs = [
+                documents_of(found["ip"][key].encode("utf-8", "surrogateescape")) for found in (machine, rebuilt)
             ]
-            assert both[0] == both[1], key
+            before, after = ([_without_state(key, document) for document in output] for output in outputs)
+            assert before == after, key
 
 
-def _without_state(key: str, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    passing = {"link", "link_index", "link_netnsid", "operstate", "qdisc", "txqlen", "expires", "linkmode", "group"}
-    passing |= {"broadcast", "address"} if "link show" in key or "address show" in key else set()
-    return [
-        {
-            name: _flags(value) if name == "flags" else _addresses(value) if name == "addr_info" else value
-            for name, value in document.items()
-            if name not in passing
-        }
-        for document in documents
-    ]
+def _without_state(key: str, document: dict[str, Any]) -> dict[str, Any]:
+    of_links = {"broadcast", "address"} if "link show" in key or "address show" in key else set()
+    kept = {name: value for name, value in document.items() if name not in PASSING | of_links}
+    if "flags" in kept:
+        kept["flags"] = [flag for flag in kept["flags"] if flag not in PASSING_FLAGS]
+    if "addr_info" in kept:
+        kept["addr_info"] = [
+            {name: value for name, value in address.items() if name not in PASSING_ADDRESS}
+            for address in kept["addr_info"]
+        ]
+    return kept
 
 
-def _flags(flags: list[str]) -> list[str]:
-    return [flag for flag in flags if flag not in ("linkdown", "dead", "M-DOWN", "NO-CARRIER", "LOWER_UP")]
-
-
-def _addresses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    passing = ("valid_life_time", "preferred_life_time", "nodad", "tentative", "dynamic", "stable-privacy")
-    passing += ("protocol",)  # of who made it; since iproute2 6.15
-    return [{name: value for name, value in address.items() if name not in passing} for address in found]
-
-
-def in_step(machine: Machine) -> str:
-    machine.fz("sync")
-    return ""
-
-
-def out_of_step(machine: Machine) -> str:
-    machine.fz("sync")
-    machine.address(LAN, "192.168.188.113/24", "metric", "600")
-    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
-    machine.batch(["route add 10.1.0.0/24 dev uplink0 scope link metric 60 mtu 1400 realms 3/4"])
-    return ""
-
-
-def tiered(machine: Machine) -> str:
-    machine.tiers()
-    machine.fz("sync", config='[tables]\nlayout = "auto"\n')
-    return ""
-
-
-def managed(machine: Machine) -> str:
-    config = f'[tunnel]\nmode = "manage"\ninternet = true\non_down = "closed"\nroutes = {json.dumps(terrain_routes)}\n'
-    machine.fz("sync", config=config)
-    machine.batch([f"rule add not fwmark {MARK:#x} lookup 99 pref 77 protocol 99"])
-    return config
-
-
-terrain_routes = ["100.64.0.0/11", "fd00:2021:1111::/48"]
-
-
-def odd_links(machine: Machine) -> str:
+def odd_links(machine: Machine) -> None:
     """A bridge with a member, a cable with both ends here, links that are down, without carrier or without IPv6."""
     machine.bridge("br0", "10.5.0.1/24")
     machine.veth("member0")
@@ -171,10 +112,9 @@ def odd_links(machine: Machine) -> str:
     machine.address("nobody0", "10.9.0.1/24")
     machine.sysctl("net.ipv6.conf.uplink0.disable_ipv6", 1)
     machine.fz("sync")
-    return ""
 
 
-def many_rules(machine: Machine) -> str:
+def many_rules(machine: Machine) -> None:
     need_user_ids()
     machine.batch(
         [
@@ -189,20 +129,31 @@ def many_rules(machine: Machine) -> str:
             "-6 rule add pref 12 fwmark 0/0xff blackhole",
             "-6 rule del pref 32766",
             "-6 rule add pref 40000 lookup main protocol bird",
-            f"-6 rule add pref 12 from fd00::/8 lookup {TIER_LAN}",
+            "-6 rule add pref 12 from fd00::/8 lookup 539098369",
         ]
     )
-    return ""
 
 
-@pytest.mark.parametrize(
-    "change",
-    [in_step, out_of_step, tiered, managed, odd_links, many_rules],
-    ids=lambda change: change.__name__,
-)
-def test_a_lab_answers_as_its_machine(change: Callable[[Machine], str], machine: Machine, tmp_path: Path) -> None:
-    config = change(machine)
-    assert_alike(machine, tmp_path, config)
+SHOWN = {
+    "odd links": Scenario(odd_links),
+    "many rules": Scenario(many_rules),
+    **{
+        name: SCENARIOS[name]
+        for name in (
+            "observe",
+            "observe in tiers",
+            "manage tiered, IPv4 only",
+            "manage single, internet true",
+            "terrain",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("scenario", SHOWN.values(), ids=list(SHOWN))
+def test_a_lab_answers_as_its_machine(scenario: Scenario, machine: Machine, tmp_path: Path) -> None:
+    scenario.happen(machine)
+    assert_alike(machine, tmp_path, scenario.config)
 
 
 def test_a_route_whose_gateway_is_not_reachable_any_more_is_listed(machine: Machine, tmp_path: Path) -> None:
@@ -221,14 +172,13 @@ def test_a_route_whose_gateway_is_not_reachable_any_more_is_listed(machine: Mach
     assert "Nexthop has invalid gateway" in line
 
 
-@pytest.mark.parametrize("redact", [[], ["--redact"]], ids=["plain", "redacted"])
-def test_a_redacted_snapshot_is_rebuilt_too(redact: list[str], machine: Machine, tmp_path: Path) -> None:
+def test_a_redacted_snapshot_is_rebuilt_too(machine: Machine, tmp_path: Path) -> None:
     machine.ip("link", "set", LAN, "mtu", "1400")
     machine.ip("addr", "add", "10.5.0.5/24", "dev", LAN, "label", f"{LAN}:x")
     machine.fz("sync")
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     file = tmp_path / "snapshot.json"
-    file.write_text(machine.fz("snapshot", *redact))
+    file.write_text(machine.fz("snapshot", "--redact"))
     script = f"ip -o link | grep -c 'mtu 1400'; {' '.join(PROGRAM)} plan"
     done = lab("--snapshot", str(file), "--", "sh", "-c", script)
     assert (0, []) == (done.returncode, not_rebuilt(done))
@@ -239,12 +189,7 @@ def test_a_redacted_snapshot_is_rebuilt_too(redact: list[str], machine: Machine,
 
 
 def test_routes_of_every_kind_are_rebuilt(namespace: Namespace, tmp_path: Path) -> None:
-    terrain.furnish(namespace)
-    for family, kinds in KINDS.items():
-        namespace.batch(terrain.spelled(family, "add", f"{destination(family, kind)} {kind}") for kind in kinds)
-        namespace.batch(
-            terrain.spelled(family, "append", f"{destination(family, kind)} {kind}", MIRROR) for kind in kinds
-        )
+    add_every_kind(namespace, MAIN, MIRROR)
     namespace.batch(
         [
             *(f"route append 10.2.3.0/24 dev {device} scope link" for device in ("v1", "v0", "v2")),
@@ -269,52 +214,25 @@ def test_routes_of_every_kind_are_rebuilt(namespace: Namespace, tmp_path: Path) 
     assert_alike(namespace, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def land(long_lived: Callable[[], Namespace]) -> Namespace:
-    namespace = long_lived()
-    terrain.furnish(namespace)
-    namespace.tunnel(TUNNEL)
-    return namespace
-
-
-@settings(
-    max_examples=3,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@settings(terrain.REAL_KERNEL, max_examples=3)
 @given(data=st.data())
 def test_tables_of_any_content_are_rebuilt(data: st.DataObject, land: Namespace, tmp_path: Path) -> None:
-    terrain.flush(land, "inet", 254, MIRROR)
-    terrain.flush(land, "inet6", 254, MIRROR)
     for family in ("inet", "inet6"):
-        for table in (254, MIRROR):
+        terrain.flush(land, family, MAIN, MIRROR)
+    for family in ("inet", "inet6"):
+        for table in (MAIN, MIRROR):
             lines = data.draw(terrain.additions(family), label=f"{family} {table}")
             land.batch([terrain.spelled(family, *line, table=table) for line in lines], force=True)
     assert_alike(land, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def zoo(long_lived: Callable[[], Namespace]) -> Namespace:
-    """Links with all odd names, each with addresses, routes and a rule."""
-    namespace = long_lived()
-    namespace.ip("link", "add", "name", "plain", "type", "bridge")
+def test_links_of_any_name_are_rebuilt(namespace: Namespace, tmp_path: Path) -> None:
+    namespace.bridge("plain")
     for number, name in enumerate(NAMES, 1):
-        cable = f"name v{number} index {100 + number} type veth peer name p{number}"
-        namespace.ip("link", "add", *cable.split())
-        namespace.ip("link", "set", "dev", f"v{number}", "name", name)
-        for device in (f"if{100 + number}", f"p{number}"):
-            namespace.ip("link", "set", "dev", device, "up")
-        namespace.ip("addr", "add", f"10.{number}.0.5/24", "dev", f"if{100 + number}")
-        namespace.batch(
-            [f"route add 10.{number}.8.0/21 scope link nexthop dev if{100 + number} weight 2 nexthop dev lo"]
-        )
+        device = namespace.odd_veth(name, f"p{number}", f"10.{number}.0.5/24")
+        namespace.batch([f"route add 10.{number}.8.0/21 scope link nexthop dev {device} weight 2 nexthop dev lo"])
         namespace.ip("rule", "add", "pref", str(number), "iif", name, "lookup", "77")
-    return namespace
-
-
-def test_links_of_any_name_are_rebuilt(zoo: Namespace, tmp_path: Path) -> None:
-    assert_alike(zoo, tmp_path)
+    assert_alike(namespace, tmp_path)
 
 
 def test_without_a_snapshot_the_lab_is_a_laptop_under_a_full_tunnel() -> None:
@@ -331,32 +249,25 @@ def test_without_a_snapshot_the_lab_is_a_laptop_under_a_full_tunnel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("words", "code", "printed"),
     [
-        (["sh", "-c", "exit 7"], 7),
-        (["true"], 0),
-        (["sh", "-c", "kill -9 $$"], 137),
-        (["/nowhere/at all"], 127),
-        (["/etc/passwd"], 126),
+        (["sh", "-c", "exit 7"], 7, ""),
+        (["echo", "--version", "-c", "--", "x"], 0, "--version -c -- x\n"),
+        (["sh", "-c", "kill -9 $$"], 137, ""),
+        (["/nowhere/at all"], 127, ""),
+        (["/etc/passwd"], 126, ""),
     ],
     ids=str,
 )
-def test_the_exit_code_is_that_of_the_command(words: list[str], code: int) -> None:
-    assert code == lab("--", *words).returncode
+def test_the_exit_code_and_options_are_those_of_the_command(words: list[str], code: int, printed: str) -> None:
+    done = lab("--", *words)
+    assert (code, printed) == (done.returncode, done.stdout)
 
 
 def test_a_shell_runs_where_no_command_is_named() -> None:
-    assert (3, "lo\n") == _code_and_words(lab(stdin="ip -o link | cut -d: -f2 | head -n1 | tr -d ' '; exit 3\n"))
-    environment = {**ENVIRONMENT, "SHELL": "/bin/cat"}
-    assert (0, "hello\n") == _code_and_words(lab(stdin="hello\n", env=environment))
-
-
-def _code_and_words(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
-    return done.returncode, done.stdout
-
-
-def test_options_of_the_command_are_its_own() -> None:
-    assert "--version -c -- x\n" == lab("--", "echo", "--version", "-c", "--", "x").stdout
+    usual = lab(stdin="ip -o link | cut -d: -f2 | head -n1 | tr -d ' '; exit 3\n")
+    chosen = lab(stdin="hello\n", env={**ENVIRONMENT, "SHELL": "/bin/cat"})
+    assert [(3, "lo\n"), (0, "hello\n")] == [(done.returncode, done.stdout) for done in (usual, chosen)]
 
 
 def inhabitants(namespace: str) -> list[str]:
@@ -433,65 +344,45 @@ def test_without_namespaces_the_lab_ends_with_one_line() -> None:
 # Hostile snapshots
 
 
-def recorded(machine: Machine, folder: Path) -> Callable[..., Path]:
-    """Writes snapshots with changed answers."""
+def edited(machine: Machine, folder: Path, changes: dict[str, Any], **parts: Any) -> str:
+    """A snapshot with changed answers."""
     document = json.loads(machine.fz("snapshot"))
-
-    def write(changes: dict[str, Any], **parts: Any) -> Path:
-        outputs = {**document["ip"], **{key: json.dumps(value) for key, value in changes.items()}}
-        file = folder / "hostile.json"
-        file.write_text(json.dumps({**document, **parts, "ip": outputs}))
-        return file
-
-    return write
+    outputs = {**document["ip"], **{key: json.dumps(value) for key, value in changes.items()}}
+    file = folder / "edited.json"
+    file.write_text(json.dumps({**document, **parts, "ip": outputs}))
+    return str(file)
 
 
 def test_a_hostile_snapshot_runs_no_command_of_its_own(machine: Machine, tmp_path: Path) -> None:
-    write = recorded(machine, tmp_path)
     cable = {"link_type": "ether", "flags": ["UP"], "mtu": 1500}
     names = ["a b", "../x", "x\nlink del lo", "all", "", "16-bytes-are-too", "x%d", "nul\0", "\ud800", "a\u00a0"]
-    lo = {"ifname": "lo", "ifindex": 1, "link_type": "loopback", "flags": ["UP", "LOOPBACK"]}
-    links = [lo, *({"ifname": name, "ifindex": 10 + number, **cable} for number, name in enumerate(names))]
+    links = [{"ifname": "lo", "ifindex": 1, "link_type": "loopback", "flags": ["UP", "LOOPBACK"]}]
+    links += [{"ifname": name, "ifindex": 10 + number, **cable} for number, name in enumerate(names)]
     links += [{"ifname": "good0", "ifindex": 40, **cable}, {"ifname": "twin0", "ifindex": 40, **cable}]
     links += [{"ifname": "#x", "ifindex": 1, **cable}, {"ifname": "good0", "ifindex": 41, **cable}]
     route = {"dst": "10.0.0.0/24", "dev": "good0", "scope": "link", "flags": []}
+    more = "\nlink set lo down"
     tricks: list[dict[str, Any]] = [
-        {"type": "x\nlink set lo down\nroute add"},
-        {"protocol": "static\nlink set lo down"},
-        {"prefsrc": "1.2.3.4 dev lo"},
-        {"dev": "#x"},
-        {"dev": "a b"},
-        {"metric": "7\nlink set lo down"},
-        {"metrics": [{"mtu": "1400\nlink set lo down"}]},
-        {"protocol": "nobody-knows"},
-        {"metric": "word"},
-        {"dst": "999.0.0.0/8"},
+        *({"type": f"x{more}\nroute add"}, {"protocol": f"static{more}"}, {"metric": f"7{more}"}, {"metric": "word"}),
+        *({"metrics": [{"mtu": f"1400{more}"}]}, {"prefsrc": "1.2.3.4 dev lo"}, {"dst": "999.0.0.0/8"}),
+        *({"dev": "#x"}, {"dev": "a b"}, {"protocol": "nobody-knows"}),
     ]
     routes = [{**route, **trick} for trick in tricks] + [{**route, "dst": f"10.{n}.0.0/24"} for n in range(20)]
-    rules = [
-        {"priority": 5, "src": "all", "iif": "x\nlink set lo down", "table": "7"},
-        {"priority": "6\nlink set lo down", "src": "all", "table": "7"},
-        {"priority": 8, "src": "all", "tos": "0x10 table 9", "table": "7"},
-        {"priority": 9, "src": "all", "surprise": 1, "table": "7"},
-        {"priority": 10, "src": "all", "table": "254", "protocol": "2"},
-    ]
-    file = write(
-        {
-            "-json link show": links,
-            "-json address show": [
-                {"ifname": "good0", "addr_info": [{"family": "inet", "local": "10.9.0.1/8\nlink", "prefixlen": 8}]}
-            ],
-            "-json nexthop show": [
-                {"id": "1\nlink set lo down", "dev": "good0"},
-                {"id": 2, "group": [{"id": "3 proto 4"}]},
-            ],
-            "-json -4 route show table main": routes,
-            "-json -4 -details -Numeric rule show": rules,
-        },
-        sysctls={"../../kernel/hostname": "7", "ipv4/conf/../all/rp_filter": "1", "ipv4/conf/good0/rp_filter": "2\n"},
-    )
+    rule = {"src": "all", "table": "7"}
+    rules = [{**rule, "priority": 5, "iif": f"x{more}"}, {**rule, "priority": f"6{more}"}]
+    rules += [{**rule, "priority": 8, "tos": "0x10 table 9"}, {**rule, "priority": 9, "surprise": 1}]
+    rules += [{"priority": 10, "src": "all", "table": "254", "protocol": "2"}]
+    address = {"family": "inet", "local": "10.9.0.1/8\nlink", "prefixlen": 8}
+    changes = {
+        "-json link show": links,
+        "-json address show": [{"ifname": "good0", "addr_info": [address]}],
+        "-json nexthop show": [{"id": f"1{more}", "dev": "good0"}, {"id": 2, "group": [{"id": "3 proto 4"}]}],
+        "-json -4 route show table main": routes,
+        "-json -4 -details -Numeric rule show": rules,
+    }
+    sysctls = {"../../kernel/hostname": "7", "ipv4/conf/../all/rp_filter": "1", "ipv4/conf/good0/rp_filter": "2\n"}
     script = "ip -br link; ip route show root 10.0.0.0/8; ip rule; cat /proc/sys/net/ipv4/conf/good0/rp_filter"
-    done = lab("--snapshot", str(file), "--", "sh", "-c", script)
+    done = lab("--snapshot", edited(machine, tmp_path, changes, sysctls=sysctls), "--", "sh", "-c", script)
     assert 0 == done.returncode, done.stderr
     printed = done.stdout.splitlines()
     assert ["lo", "good0@if2"] == [line.split()[0] for line in printed if "BROADCAST" in line or "LOOPBACK" in line]
@@ -505,20 +396,19 @@ def test_a_hostile_snapshot_runs_no_command_of_its_own(machine: Machine, tmp_pat
 @pytest.mark.parametrize(
     "document",
     [
-        "", "[]", "{", "nonsense", '{"schema": 1}', "\x00",
+        *("", "nonsense", '{"schema": 1}'),
         *(
             json.dumps({"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": answers})
             for answers in (
                 {},
-                {"-json link show": "["},
                 {"-json link show": "[1]"},
                 {"-json link show": "[" * 100_000},
                 {"-json link show": '[{"ifname": "x", "ifindex": []}]'},
             )
         ),
     ],
-    ids=lambda document: document[:30] + document[-30:] if len(document) > 60 else document,
-)  # fmt: skip
+    ids=lambda document: document[:30] + document[-30:],
+)
 def test_a_file_that_is_no_snapshot_is_refused_in_one_line(document: str, tmp_path: Path) -> None:
     file = tmp_path / "snapshot.json"
     file.write_text(document)
@@ -527,9 +417,8 @@ def test_a_file_that_is_no_snapshot_is_refused_in_one_line(document: str, tmp_pa
 
 
 def test_a_hundred_thousand_routes_are_rebuilt(machine: Machine, tmp_path: Path) -> None:
-    write = recorded(machine, tmp_path)
     route = {"dev": LAN, "protocol": "static", "scope": "link", "flags": []}
     many = [{"dst": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", **route} for n in range(100_000)]
-    file = write({f"-json -4 route show table {MIRROR}": many})
-    done = lab("--snapshot", str(file), "--", "sh", "-c", f"ip route show table {MIRROR} | wc -l")
+    file = edited(machine, tmp_path, {f"-json -4 route show table {MIRROR}": many})
+    done = lab("--snapshot", file, "--", "sh", "-c", f"ip route show table {MIRROR} | wc -l")
     assert (0, "100000\n", []) == (done.returncode, done.stdout, not_rebuilt(done))

@@ -19,15 +19,7 @@ NAMES = KEYWORDS + QUOTES + SHELL + OPTIONS + COMMENTS + FOREIGN + BYTES
 
 def furnish(namespace: Namespace, name: str) -> None:
     """A device of this name with a connected network in each family, and a multipath route over it."""
-    namespace.ip("link", "add", "name", "plain", "type", "veth", "peer", "name", "far")
-    run("ip", "-n", namespace.name, "link", "set", "dev", "plain", "name", name)
-    index = next(link["ifindex"] for link in namespace.ip_json("link") if link["ifname"] not in ("lo", "far"))
-    # By its index, because `ip` may misread the name.
-    device = f"if{index}" if name != f"if{index}" else name
-    for end in (device, "far"):
-        namespace.ip("link", "set", "dev", end, "up")
-    namespace.ip("addr", "add", "10.1.0.5/24", "dev", device)
-    namespace.ip("-6", "addr", "add", "fd00:1::5/64", "dev", device, "nodad")
+    device = namespace.odd_veth(name, "far", "10.1.0.5/24", "fd00:1::5/64")
     namespace.batch([f"route add 10.2.0.0/16 scope link nexthop dev {device} weight 2 nexthop dev far"])
 
 
@@ -67,13 +59,8 @@ def test_no_control_character_of_a_name_reaches_the_terminal(name: str, namespac
 
 
 def test_a_device_that_no_line_can_name_is_skipped_and_reported(namespace: Namespace) -> None:
-    namespace.veth("plain")
-    index = namespace.index("plain")
-    namespace.ip("link", "set", "dev", "plain", "down")
-    namespace.ip("link", "set", "dev", "plain", "name", "#x")
-    namespace.ip("link", "set", "dev", "#x", "up")
-    namespace.ip("addr", "add", "10.1.0.5/24", "dev", "#x")
-    namespace.veth(f"if{index}", "10.9.0.5/24")
+    device = namespace.odd_veth("#x", "far", "10.1.0.5/24")
+    namespace.veth(device, "10.9.0.5/24")
     done = namespace.fz_done("sync")
     assert 0 == done.returncode
     assert [] == namespace.route("10.1.0.0/24")

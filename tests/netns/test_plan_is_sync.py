@@ -1,22 +1,12 @@
 """What is printed is what is run: the lines of `plan`, pasted into a shell, do what `sync` does."""
 
-from collections.abc import Callable
-
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from tests.netns import terrain
 from tests.netns.namespace import MAIN, MIRROR, TUNNEL, Machine, Namespace, run
 from tests.netns.rtnetlink import FAMILIES, RawRoute
-
-
-@pytest.fixture(scope="module")
-def land(long_lived: Callable[[], Namespace]) -> Namespace:
-    namespace = long_lived()
-    terrain.furnish(namespace)
-    namespace.tunnel(TUNNEL)
-    return namespace
 
 
 def paste(lines: str) -> None:
@@ -38,12 +28,7 @@ def establish(land: Namespace, family: str, main: list[terrain.Line], copies: li
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(
-    max_examples=15,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@settings(terrain.REAL_KERNEL, max_examples=15)
 @given(data=st.data())
 def test_pasted_lines_give_the_state_that_sync_gives(family: str, data: st.DataObject, land: Namespace) -> None:
     main = data.draw(terrain.additions(family), label="main")
@@ -59,40 +44,6 @@ def test_pasted_lines_give_the_state_that_sync_gives(family: str, data: st.DataO
     establish(land, family, main, kept + wrong)
     land.fz("sync")
     assert mirror(land) == pasted
-
-
-def changed(machine: Machine) -> None:
-    """A machine that was in step, and then: an address replaced, a route gone, a metric and an MTU changed."""
-    machine.batch(
-        [
-            "route add 10.1.0.0/24 dev wlp192s0 scope link metric 50",
-            "route add 10.2.0.0/24 dev wlp192s0 scope link",
-            "-6 route add fd00:1::/64 dev wlp192s0",
-        ]
-    )
-    machine.fz("sync")
-    machine.address("wlp192s0", "192.168.188.113/24", "metric", "600")
-    machine.ip("addr", "del", "192.168.188.112/24", "dev", "wlp192s0")
-    machine.batch(
-        [
-            "route del 10.1.0.0/24",
-            "route add 10.1.0.0/24 dev wlp192s0 scope link metric 60",
-            "route del 10.2.0.0/24",
-            "-6 route change fd00:1::/64 dev wlp192s0 mtu 1300",
-        ]
-    )
-
-
-def test_each_line_ends_in_its_reason_and_after_pasting_them_nothing_is_due(machine: Machine) -> None:
-    changed(machine)
-    assert not machine.in_step()
-    lines = machine.fz("plan", "--exit-code", code=1)
-    assert [] == [
-        line for line in lines.splitlines() if not line.startswith(f"ip -n {machine.name} ") or "  # " not in line
-    ]
-    paste(lines)
-    assert machine.in_step()
-    assert machine.fz("plan", "--exit-code") == ""
 
 
 def test_plan_and_a_dry_run_print_the_commands_and_change_nothing(machine: Machine) -> None:

@@ -4,18 +4,6 @@ import pytest
 
 from fz_iproute.ip.dialogue import TalkingIp
 from tests.netns.namespace import Machine, Namespace
-from tests.netns.test_policy import lan, mirrored
-
-
-@pytest.mark.parametrize("mode", [0, 1])
-def test_ipv6_nexthop_objects_and_groups_are_understood_in_both_modes(mode: int, quiet: Namespace) -> None:
-    quiet.sysctl("net.ipv4.nexthop_compat_mode", mode)
-    quiet.veth("lan1")
-    quiet.batch(["nexthop add id 1 dev lan0", "nexthop add id 2 dev lan1", "-6 nexthop add id 4 dev lan0"])
-    quiet.ip("nexthop", "add", "id", "9", "group", "1/2")
-    quiet.batch(["route add 10.9.0.0/16 nhid 9 scope link", "-6 route add fd00:4::/64 nhid 4"])
-    quiet.fz("sync")
-    assert ["10.9.0.0/16", "fd00:4::/64"] == mirrored(quiet)
 
 
 def test_protocol_names_and_numbers_in_one_batch_are_not_confused(quiet: Namespace) -> None:
@@ -28,11 +16,8 @@ def test_protocol_names_and_numbers_in_one_batch_are_not_confused(quiet: Namespa
 
 def test_a_route_of_the_largest_metric_does_not_stop_other_changes(quiet: Namespace) -> None:
     quiet.veth("lan1")
-    for dev in ("lan0", "lan1"):
-        lan(quiet, "fd00:1::/64", device=dev, words="metric 1024") if dev == "lan0" else quiet.batch(
-            ["-6 route append fd00:1::/64 dev lan1 metric 1024"]
-        )
-    lan(quiet, "fd00:1::/64", words="metric 4294967295")
+    quiet.batch(f"-6 route append fd00:1::/64 dev {dev} metric 1024" for dev in ("lan0", "lan1"))
+    quiet.batch(["-6 route add fd00:1::/64 dev lan0 metric 4294967295"])
     quiet.fz("sync")
     quiet.batch(["-6 route del fd00:1::/64 dev lan1 metric 1024", "-6 route append fd00:1::/64 dev lan1 mtu 1400"])
     quiet.fz("sync")

@@ -2,15 +2,15 @@
 
 import json
 import shlex
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.netns.namespace import LAN, MIRROR, Machine, Namespace, removing, run, wait_until
 from tests.netns.rtnetlink import FAMILIES
+from tests.netns.wiretap import fake_ip
 from tests.unit.mirror.test_journal import BAD
 from tests.watch.daemon import Daemon
 
@@ -42,10 +42,9 @@ def journal(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-def twins(runtime: Path) -> Iterator[Callable[[], Machine]]:
+def twins(long_lived: Callable[..., Any]) -> Callable[[], Machine]:
     """Makes machines that are all the same but for their names."""
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(removing(Machine(runtime)))
+    return lambda: long_lived(Machine)
 
 
 @pytest.fixture
@@ -71,9 +70,9 @@ LIFE = [
 ]
 
 
-def recorded(machine: Machine, path: Path, *, ip: Path | None = None, config: str = "", life: list[str] = LIFE) -> str:
+def recorded(machine: Machine, path: Path, *, ip: Path | None = None, more: str = "", life: list[str] = LIFE) -> str:
     """The journal of a watch that followed these changes."""
-    daemon = Daemon(machine, f'{config}\n[watch]\njournal = "{path}"\n', path=ip)
+    daemon = Daemon(machine, f'[watch]\n{more}\njournal = "{path}"\n', path=ip)
     try:
         daemon.start()
         for line in life:
@@ -102,49 +101,34 @@ def test_a_journal_of_watch_leads_to_the_same_tables(twins: Callable[[], Machine
 def test_a_journal_includes_the_removal_at_the_end(twins: Callable[[], Machine], tmp_path: Path) -> None:
     machine, twin = twins(), twins()
     before = tables(twin)
-    path = tmp_path / "journal"
-    daemon = Daemon(machine, f'[watch]\ncleanup_on_exit = true\njournal = "{path}"\n')
-    try:
-        daemon.start()
-        daemon.stop()
-    finally:
-        daemon.end()
-    twin.fz("replay", "--until", "2026-01-01", str(path))
-    twin.fz("replay", str(path))
+    assert " route del " in recorded(machine, tmp_path / "journal", more="cleanup_on_exit = true", life=[])
+    twin.fz("replay", str(tmp_path / "journal"))
     assert before == tables(twin)
-    assert " route del " in path.read_text()
 
 
 # Replaces the device of one destination by one that does not exist.
 _OBSTRUCTED = """\
-#!/bin/sh
 case " $* " in
 *" -batch "*)
-    sed -u 's#^route add \\(table [0-9]*\\) 10.66.0.0/24 dev [^ ]*#route add \\1 10.66.0.0/24 dev gone#' | {ip} "$@" ;;
-*) exec {ip} "$@" ;;
+    sed -u 's#^route add \\(table [0-9]*\\) 10.66.0.0/24 dev [^ ]*#route add \\1 10.66.0.0/24 dev gone#' | $ip "$@" ;;
+*) exec $ip "$@" ;;
 esac
 """
 
 
 def test_the_words_of_a_refusal_are_recorded_and_compared(twins: Callable[[], Machine], tmp_path: Path) -> None:
     machine, twin = twins(), twins()
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "ip"
-    program.write_text(_OBSTRUCTED.format(ip=shutil.which("ip")))
-    program.chmod(0o755)
-    life = [f"route add 10.66.0.0/24 dev {LAN}"]
     path = tmp_path / "journal"
-    text = recorded(machine, path, ip=program.parent, life=life)
-    run("sh", "-n", str(path))
+    ip = Path(fake_ip(tmp_path, _OBSTRUCTED))
+    text = recorded(machine, path, ip=ip, life=[f"route add 10.66.0.0/24 dev {LAN}"])
     command = f"ip -n {machine.name} route add table {MIRROR} 10.66.0.0/24 dev {LAN} proto boot scope link"
     assert f'{command}\n#   refused: Cannot find device "gone"\n' in text
 
     first = "\n".join([*text.partition(command)[0].splitlines(), command, '#   refused: Cannot find device "gone"', ""])
     path.write_text(first)
     here = command.replace(machine.name, twin.name)
-    assert (
-        f'{here}  # then refused: Cannot find device "gone"; now worked' == twin.fz("replay", str(path)).split("\n")[0]
-    )
+    first, *_ = twin.fz("replay", str(path)).splitlines()
+    assert f'{here}  # then refused: Cannot find device "gone"; now worked' == first
     assert 1 == len(twin.route("10.66.0.0/24"))
 
 
@@ -191,14 +175,10 @@ def test_commands_of_both_families_keep_their_order(lab: Namespace, journal: Wri
     assert [1, 0] == [len(lab.routes(family)) for family in FAMILIES]
 
 
-@pytest.mark.parametrize(
-    ("until", "count"),
-    [("2026-01-31T12:02:00Z", 2), ("2026-01-31T12:01:59.9", 1), ("2026-01-31", 0), ("2026-02-01", 3)],
-)
-def test_until_ends_the_replay_early(until: str, count: int, lab: Namespace, journal: Write) -> None:
+def test_until_ends_the_replay_early(lab: Namespace, journal: Write) -> None:
     path = journal(*(line for minute in (1, 2, 3) for line in (HEADING.format(minute), add(minute))))
-    lab.fz("replay", "--until", until, str(path))
-    assert [f"10.{minute}.0.0/24" for minute in range(1, count + 1)] == [line.split()[0] for line in lab.routes("inet")]
+    lab.fz("replay", "--until", "2026-01-31T12:02:00Z", str(path))
+    assert ["10.1.0.0/24", "10.2.0.0/24"] == [line.split()[0] for line in lab.routes("inet")]
 
 
 def test_each_command_goes_to_its_namespace_unless_another_is_named(
@@ -221,9 +201,8 @@ def test_a_missing_namespace_is_reported_before_anything_is_run(lab: Namespace, 
 
 
 def test_a_dry_run_prints_every_byte_of_the_lines_and_changes_nothing(lab: Namespace, journal: Write) -> None:
-    raw = f"ip route add table {MIRROR} 10.1.0.0/24 dev 'l\udcff\udcfe' proto static scope link"
-    lines = [add(1), "ip -4 " + add(2)[3:], f"ip -n {lab.name} -6 route del table 5 fd00::/64 dev 'a b'", raw]
-    lines[2] = lines[2].replace("'a b'", "'ü'")
+    raw = add(1).replace("lan0", "'l\udcff\udcfe'")
+    lines = [add(1), "ip -4 " + add(2)[3:], f"ip -n {lab.name} -6 route del table 5 fd00::/64 dev 'ü'", raw]
     path = journal("#!/bin/sh", "", HEADING.format(1), *lines, "#   refused: no")
     done = run(*lab.fz_argv("replay", "-n", str(path), netns=False), **lab.fz_options())
     assert ([], "") == (lab.routes("inet"), done.stderr)
@@ -233,12 +212,8 @@ def test_a_dry_run_prints_every_byte_of_the_lines_and_changes_nothing(lab: Names
 
 
 def test_a_device_with_a_name_that_is_not_utf_8_gets_its_route(lab: Namespace, journal: Write) -> None:
-    run("ip", "-n", lab.name, "link", "set", "dev", "lan0", "down")
-    run("ip", "-n", lab.name, "link", "set", "dev", "lan0", "name", "l\udcff\udcfe")
-    run("ip", "-n", lab.name, "link", "set", "dev", "l\udcff\udcfe", "up")
-    path = journal(
-        HEADING.format(1), f"ip route add table {MIRROR} 10.1.0.0/24 dev 'l\udcff\udcfe' proto static scope link"
-    )
+    lab.odd_veth("l\udcff\udcfe", "far")
+    path = journal(HEADING.format(1), add(1).replace("lan0", "'l\udcff\udcfe'"))
     lab.fz("replay", str(path))
     assert 1 == len(lab.routes("inet"))
     done = lab.fz_done("replay", str(path))
@@ -259,23 +234,15 @@ def test_the_json_has_both_outcomes(lab: Namespace, journal: Write) -> None:
     assert [{key: one[key] for key in one if key != "now"} for one in documents["commands"]] == dry["commands"]
 
 
-def test_without_permission_it_ends_at_the_first_command(lab: Namespace, journal: Write) -> None:
-    path = journal(HEADING.format(1), add(1), add(2))
-    dropped = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
-    argv = lab.fz_argv("replay", str(path), netns=False)
-    done = lab.exec(*dropped, *argv, **lab.fz_options(), check=False)
-    assert (4, "", 2) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done
-
-
 # Hostile journals
 
 
-@pytest.mark.parametrize("number", range(0, len(BAD), 8))
+@pytest.mark.parametrize("options", [[], ["-n"], ["--until", "2026-01-01"]], ids=str)
 def test_one_foreign_line_keeps_the_whole_journal_from_running(
-    number: int, lab: Namespace, journal: Write, tmp_path: Path
+    options: list[str], lab: Namespace, journal: Write
 ) -> None:
     before = lab.raw_everything(but=0)
-    for bad, options in zip(BAD[number : number + 8], ([], ["-n"], ["--until", "2026-01-01"]) * 3, strict=False):
+    for bad in BAD[::6]:
         path = journal(HEADING.format(1), add(1), bad, add(2))
         done = lab.fz_done("replay", *options, str(path))
         assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done
@@ -294,12 +261,10 @@ def test_comments_are_never_run(lab: Namespace, journal: Write, tmp_path: Path) 
 
 
 def test_other_files_are_refused_in_one_line(lab: Namespace, tmp_path: Path) -> None:
-    huge, open_to_all = tmp_path / "huge", tmp_path / "open"
+    huge = tmp_path / "huge"
     with huge.open("wb") as file:
         file.truncate(65 << 20)
-    open_to_all.write_text("")
-    open_to_all.chmod(0o666)
-    for path in (huge, open_to_all, tmp_path, tmp_path / "missing", Path("/dev/zero"), Path("/bin/sh")):
+    for path in (huge, tmp_path, tmp_path / "missing", Path("/dev/zero"), Path("/bin/sh")):
         done = lab.fz_done("replay", str(path))
         assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done
         assert done.stderr.startswith(f"error: {path}: ")

@@ -4,30 +4,15 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from tests.netns import rtnetlink, terrain
-from tests.netns.namespace import MAIN, MIRROR, Namespace, comparable, mirrored
+from tests.netns.namespace import MAIN, MIRROR, TUNNEL, Namespace, comparable, mirrored
 from tests.netns.rtnetlink import RawRoute
 from tests.netns.wiretap import Wiretap
 
 FAMILIES = ("inet", "inet6")
-REAL_KERNEL = settings(
-    max_examples=40,
-    deadline=None,
-    print_blob=True,
-    derandomize=False,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-
-@pytest.fixture(scope="module")
-def land(long_lived: Callable[[], Namespace]) -> Namespace:
-    namespace = long_lived()
-    terrain.furnish(namespace)
-    namespace.tunnel("tun-firezone")
-    return namespace
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +23,13 @@ def tap(tmp_path_factory: pytest.TempPathFactory) -> Wiretap:
 def flushed(land: Namespace, family: str) -> Namespace:
     terrain.flush(land, family, MAIN, MIRROR)
     for prefix in ("fd00:2021::/48" if family == "inet6" else "100.64.0.0/11", "default"):
-        land.batch([terrain.spelled(family, "add", f"{prefix} dev tun-firezone proto static", MIRROR)])
+        land.batch([terrain.spelled(family, "add", f"{prefix} dev {TUNNEL} proto static", MIRROR)])
     return land
 
 
 def assert_identical(land: Namespace, family: str) -> None:
     expected = comparable(mirrored(land.raw(family, MAIN)))
-    tunnel = land.index("tun-firezone")
+    tunnel = land.index(TUNNEL)
     actual = comparable(mirrored(land.raw(family, MIRROR), {1, tunnel}))
     if expected != actual:
         note("\n".join(["main:", *land.routes(family, "main"), "mirror:", *land.routes(family)]))
@@ -60,7 +45,7 @@ def assert_settled(land: Namespace, tap: Wiretap) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
-@REAL_KERNEL
+@settings(terrain.REAL_KERNEL, max_examples=40)
 @given(data=st.data())
 def test_copies_are_identical_to_their_sources_and_follow_every_change(
     family: str, data: st.DataObject, land: Namespace, tap: Wiretap
@@ -80,7 +65,7 @@ def test_copies_are_identical_to_their_sources_and_follow_every_change(
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(REAL_KERNEL, max_examples=15)
+@settings(terrain.REAL_KERNEL, max_examples=15)
 @given(data=st.data())
 def test_wrong_copies_in_the_mirror_table_are_corrected(
     family: str, data: st.DataObject, land: Namespace, tap: Wiretap
@@ -127,13 +112,19 @@ def destination(family: str, kind: str) -> str:
     return f"10.3.{number}.0/24" if family == "inet" else f"fd00:3:{number}::/64"
 
 
+def add_every_kind(namespace: Namespace, *tables: int) -> None:
+    terrain.furnish(namespace)
+    for family, kinds in KINDS.items():
+        for table in tables:
+            words = (f"{destination(family, kind)} {kind}" for kind in kinds)
+            namespace.batch(terrain.spelled(family, "append", route, table) for route in words)
+
+
 @pytest.fixture(scope="module")
 def showroom(long_lived: Callable[[], Namespace]) -> Namespace:
     """A namespace with a route of each kind, synced once."""
     namespace = long_lived()
-    terrain.furnish(namespace)
-    for family, kinds in KINDS.items():
-        namespace.batch(terrain.spelled(family, "add", f"{destination(family, kind)} {kind}") for kind in kinds)
+    add_every_kind(namespace, MAIN)
     namespace.fz("sync")
     return namespace
 
@@ -155,21 +146,6 @@ def test_a_copy_has_no_lifetime_of_its_own(land: Namespace) -> None:
     land.fz("sync")
     assert "expires" in land.route("fd00:2:3::/64", "main")[0]
     assert "expires" not in land.route("fd00:2:3::/64")[0]
-
-
-@pytest.mark.parametrize("first", ["v0", "v1"])
-def test_two_devices_in_one_subnet_are_copied_in_the_kernels_order(first: str, land: Namespace) -> None:
-    second = {"v0": "v1", "v1": "v0"}[first]
-    flushed(land, "inet").batch(f"route append 10.2.3.0/24 dev {device} scope link" for device in (first, second))
-    land.fz("sync")
-    assert [f"10.2.3.0/24 dev {device} scope link" for device in (first, second)] == land.route("10.2.3.0/24")
-
-
-def test_the_same_prefix_on_three_ipv6_devices_gets_three_copies(land: Namespace) -> None:
-    flushed(land, "inet6").batch(f"-6 route append fe80::/64 dev {device} metric 256" for device in terrain.DEVICES)
-    land.fz("sync")
-    assert 3 == len(land.route("fe80::/64"))
-    assert_identical(land, "inet6")
 
 
 def test_thousands_of_routes_are_copied_in_the_order_of_their_twins(land: Namespace) -> None:

@@ -1,34 +1,19 @@
 """Only our routes are changed, whatever goes wrong: missing rights, a SIGKILL, two syncs at a time."""
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.netns.namespace import (
-    LAN,
-    MAIN,
-    MIRROR,
-    TIER_LAN,
-    TUNNEL,
-    Machine,
-    Namespace,
-    comparable,
-    mirrored,
-    removing,
-    run,
-    wait_until,
-)
+from tests.netns.namespace import LAN, MIRROR, TIER_LAN, TUNNEL, Machine, Namespace, comparable, run, wait_until
 from tests.netns.rtnetlink import FAMILIES
-from tests.netns.wiretap import Wiretap
+from tests.netns.wiretap import Wiretap, fake_ip
 
-REAL_IP = shutil.which("ip")
 FOREIGN = [
     f"route add unreachable 10.61.0.0/16 table {MIRROR}",
     f"route add blackhole 10.62.0.0/16 table {MIRROR}",
@@ -40,11 +25,11 @@ FOREIGN = [
 
 
 @pytest.fixture(scope="module")
-def synced(runtime: Path) -> Iterator[Machine]:
+def synced(long_lived: Callable[..., Any]) -> Any:
     """A machine in step; no test changes it."""
-    with removing(Machine(runtime)) as machine:
-        machine.fz("sync")
-        yield machine
+    machine = long_lived(Machine)
+    machine.fz("sync")
+    return machine
 
 
 def everything(machine: Machine, *, but: int) -> dict[str, object]:
@@ -57,29 +42,23 @@ def everything(machine: Machine, *, but: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("tiered", [False, True])
-def test_only_the_mirror_table_is_ever_written(tiered: bool, machine: Machine) -> None:
-    if tiered:
-        machine.tiers()
-    table = TIER_LAN if tiered else MIRROR
-    before = everything(machine, but=table)
-    for verb in ("plan", "status", "sync", "sync", "down"):
-        machine.fz(verb)
-    assert before == everything(machine, but=table)
-
-
-@pytest.mark.parametrize("tiered", [False, True])
-def test_down_removes_all_that_sync_added_and_nothing_else(tiered: bool, machine: Machine, wiretap: Wiretap) -> None:
+def test_sync_writes_only_the_mirror_table_and_down_leaves_it_as_it_was(
+    tiered: bool, machine: Machine, wiretap: Wiretap
+) -> None:
     if tiered:
         machine.tiers()
     machine.batch(FOREIGN)
     table = TIER_LAN if tiered else MIRROR
+    others = everything(machine, but=table)
     before = {family: comparable(machine.raw(family, table)) for family in FAMILIES}
-    machine.fz("sync")
+    for verb in ("plan", "status", "sync", "sync"):
+        machine.fz(verb)
     for family in FAMILIES:
         after = comparable(machine.raw(family, table))
         assert (True, []) == (before[family] != after, [route for route in before[family] if route not in after])
     machine.fz("down")
     assert before == {family: comparable(machine.raw(family, table)) for family in FAMILIES}
+    assert others == everything(machine, but=table)
     machine.fz("down", path=wiretap.path)
     assert [] == wiretap.writes
 
@@ -110,12 +89,10 @@ def test_a_wrong_name_of_the_tunnel_costs_the_vpn_no_route(internet: bool, machi
 @pytest.mark.parametrize("failure", ['echo "["; exit 2', 'echo "[{"', "kill -9 $$", "exit 0"])
 @pytest.mark.parametrize("family", ["-4", "-6"])
 def test_a_failed_read_deletes_nothing(family: str, failure: str, synced: Machine, tmp_path: Path) -> None:
-    script = tmp_path / "ip"
-    script.write_text(f'#!/bin/sh\ncase " $* " in *" {family} "*) {failure} ;; *) exec {REAL_IP} "$@" ;; esac\n')
-    script.chmod(0o755)
+    path = fake_ip(tmp_path, f'case " $* " in *" {family} "*) {failure} ;; *) exec "$ip" "$@" ;; esac')
     before = {family: synced.raw(family) for family in FAMILIES}
     for verb in ("sync", "down"):
-        synced.fz(verb, path=str(tmp_path), code=3)
+        synced.fz(verb, path=path, code=3)
     assert before == {family: synced.raw(family) for family in FAMILIES}
 
 
@@ -164,7 +141,7 @@ def test_in_a_user_namespace_sync_works_without_rights_outside(namespace: Namesp
 
 
 def test_a_namespace_that_does_not_exist_is_told_from_an_empty_one(namespace: Namespace) -> None:
-    argv = [sys.executable, "-m", "fz_iproute", "--netns", f"{namespace.name}-not", "sync"]
+    argv = namespace.fz_argv("sync", "--netns", f"{namespace.name}-not", netns=False)
     done = run(*argv, check=False, **namespace.fz_options())
     assert 2 == done.returncode
     assert "Traceback" not in done.stderr
@@ -178,12 +155,6 @@ def many(namespace: Namespace, count: int) -> None:
     lines = [f"10.{i >> 8}.{i & 255}.0/24" for i in range(count // 2)]
     namespace.batch(f"route add {dst} dev lan0 scope link proto static" for dst in lines)
     namespace.batch(f"-6 route add fd00:{i:x}::/64 dev lan0" for i in range(count // 2))
-
-
-def assert_in_step(namespace: Namespace) -> None:
-    for family in FAMILIES:
-        expected = comparable(mirrored(namespace.raw(family, MAIN)))
-        assert expected == comparable(mirrored(namespace.raw(family)))
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
@@ -202,7 +173,7 @@ def test_after_a_kill_in_the_middle_the_next_sync_completes_the_work(share: floa
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     namespace.fz("-q", "sync")
-    assert_in_step(namespace)
+    assert namespace.in_step(without=())
 
 
 def test_two_syncs_at_once_are_one(namespace: Namespace) -> None:
@@ -216,18 +187,16 @@ def test_two_syncs_at_once_are_one(namespace: Namespace) -> None:
     ]  # fmt: skip
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [0, 0] == [process.returncode for process in both], said
-    assert_in_step(namespace)
+    assert namespace.in_step(without=())
 
 
 def test_a_sync_that_waits_in_vain_for_another_exits_5(namespace: Namespace, tmp_path: Path) -> None:
     namespace.veth("lan0", "10.1.0.5/24")
     at_work, hold = tmp_path / "at work", tmp_path / "hold"
     hold.touch()
-    script = tmp_path / "ip"
-    script.write_text(f"#!/bin/sh\n: >'{at_work}'\nwhile [ -e '{hold}' ]; do sleep 0.05; done\nexec {REAL_IP} \"$@\"\n")
-    script.chmod(0o755)
+    path = fake_ip(tmp_path, f": >'{at_work}'\nwhile [ -e '{hold}' ]; do sleep 0.05; done\nexec $ip \"$@\"")
     first = subprocess.Popen(
-        namespace.fz_argv("-q", "sync"), stderr=subprocess.PIPE, text=True, **namespace.fz_options(str(tmp_path))
+        namespace.fz_argv("-q", "sync"), stderr=subprocess.PIPE, text=True, **namespace.fz_options(path)
     )
     try:
         wait_until(at_work.exists, "the first sync is at work")
@@ -236,27 +205,17 @@ def test_a_sync_that_waits_in_vain_for_another_exits_5(namespace: Namespace, tmp
         hold.unlink()
         said = first.communicate(timeout=60)[1]
     assert 0 == first.returncode, said
-    assert_in_step(namespace)
+    assert namespace.in_step(without=())
 
 
+# Runs other words just before a batch writes its first route.
 MEDDLER = """\
-#!/bin/sh
-case " $* " in *" -batch "*) ;; *) exec {ip} "$@" ;; esac
+case " $* " in *" -batch "*) ;; *) exec $ip "$@" ;; esac
 while IFS= read -r line; do
-    case $line in "route show"*) ;; "route "*) [ "$done" ] || {ip} {words} 2>&-; done=1 ;; esac
+    case $line in "route show"*) ;; "route "*) [ "$done" ] || $ip -n {name} {words} 2>&-; done=1 ;; esac
     printf '%s\\n' "$line"
-done | {ip} "$@"
+done | $ip "$@"
 """
-
-
-def meddler(folder: Path, namespace: Namespace, words: str) -> str:
-    """A folder for PATH with an `ip` that runs `words` just before its batch writes its first route."""
-    script = folder / "ip"
-    script.write_text(MEDDLER.format(ip=REAL_IP, words=f"-n {namespace.name} {words}"))
-    script.chmod(0o755)
-    return str(folder)
-
-
 STALE = f"10.3.0.0/24 dev lan0 scope link table {MIRROR}"
 
 
@@ -273,8 +232,8 @@ def test_what_somebody_else_does_in_the_middle_is_no_failure(words: str, namespa
     namespace.veth("lan0", "10.1.0.5/24")
     namespace.veth("lan1", "10.2.0.5/24")
     namespace.batch([f"route add {STALE}"])
-    namespace.fz("sync", path=meddler(tmp_path, namespace, words))
-    assert_in_step(namespace)
+    namespace.fz("sync", path=fake_ip(tmp_path, MEDDLER.format(name=namespace.name, words=words)))
+    assert namespace.in_step(without=())
 
 
 def test_a_refused_line_is_reported_and_does_not_stop_the_thousands_around_it(machine: Machine) -> None:

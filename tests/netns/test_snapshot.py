@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -21,6 +20,7 @@ from fz_iproute.record.redact import Redactor
 from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, run, wait_until
 from tests.netns.questions import Told, addresses, as_nobody, asker, everything
 from tests.netns.test_names import furnish as furnish_a_device
+from tests.netns.wiretap import fake_ip
 
 ASKED = addresses()
 
@@ -109,14 +109,8 @@ NAMES = ['a"b', "'q", "$x", *KEYWORDS, "ü€", "a@b", ";x", "-x"]
 def furnish_odd_names(machine: Machine) -> None:
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     for number, name in enumerate(NAMES):
-        machine.ip("link", "add", "name", "plain", "type", "veth", "peer", "name", f"far{number}")
-        index = machine.index("plain")
-        machine.ip("link", "set", "dev", "plain", "name", name)
-        for device in (f"if{index}", f"far{number}"):
-            machine.ip("link", "set", "dev", device, "up")
-        machine.ip("addr", "add", f"10.{number}.0.5/16", "dev", f"if{index}")
-        machine.ip("-6", "addr", "add", f"fd00:{number}::5/64", "dev", f"if{index}", "nodad")
-        machine.batch([f"route add 10.5{number}.0.0/16 via 10.{number}.0.77 dev if{index}"])
+        device = machine.odd_veth(name, f"far{number}", f"10.{number}.0.5/16", f"fd00:{number}::5/64")
+        machine.batch([f"route add 10.5{number}.0.0/16 via 10.{number}.0.77 dev {device}"])
     machine.batch(["rule add pref 50 iif ;x lookup 77", "rule add pref 60 oif dev prohibit"])
 
 
@@ -188,6 +182,12 @@ class Scenario(NamedTuple):
     synced: bool = False
     then: Callable[[Machine], None] = lambda machine: None
 
+    def happen(self, machine: Machine) -> None:
+        self.furnish(machine)
+        if self.synced:
+            machine.fz("sync", config=self.config)
+        self.then(machine)
+
 
 SCENARIOS = {
     "observe": Scenario(furnish_a_laptop),
@@ -213,11 +213,6 @@ for layout in ("single", "tiered"):
     closed = MANAGE.format(tunnel='internet = true\non_down = "closed"', layout=layout)
     SCENARIOS[f"manage {layout}, closed without tunnel"] = Scenario(furnish_without_vpn, closed, True, lose_the_tunnel)
     SCENARIOS[f"manage {layout}, IPv4 only"] = Scenario(furnish_without_vpn, closed, True, lose_ipv6_of_the_tunnel)
-
-
-@pytest.fixture(scope="module")
-def elsewhere(long_lived: Callable[[], Namespace]) -> Namespace:
-    return long_lived()
 
 
 @pytest.fixture
@@ -247,12 +242,9 @@ VERBS = [["plan"], ["plan", "--json"], ["status"], ["status", "--json"]]
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
 def test_the_answers_are_those_of_the_machine(
-    scenario: Scenario, machine: Machine, elsewhere: Namespace, open_path: Path
+    scenario: Scenario, machine: Machine, namespace: Namespace, open_path: Path
 ) -> None:
-    scenario.furnish(machine)
-    if scenario.synced:
-        machine.fz("sync", config=scenario.config)
-    scenario.then(machine)
+    scenario.happen(machine)
     path = open_path / "snapshot"
     machine.fz("snapshot", "-o", str(path), config=scenario.config)
     path.chmod(0o644)
@@ -262,7 +254,7 @@ def test_the_answers_are_those_of_the_machine(
     def work() -> tuple[tuple[Recording, Told], list[str]]:
         return from_file(path), [printed_by("--netns", machine.name, *verb, "--snapshot", str(path)) for verb in VERBS]
 
-    (recorded, told), printed = as_nobody(elsewhere, work)
+    (recorded, told), printed = as_nobody(namespace, work)
 
     assert live == told
     assert [machine.fz(*verb, config=scenario.config) for verb in VERBS] == printed
@@ -271,9 +263,8 @@ def test_the_answers_are_those_of_the_machine(
     renamed = Renaming(redactor, machine)
     hidden = redactor.redacted()
     other = everything(RecordedIp(hidden), parse(hidden.config, "redacted"), [*map(redactor.address, ASKED)])
-    assert renamed([" ".join(command.words) for command in live.plan]) == words(
-        [" ".join(command.words) for command in other.plan]
-    )
+    live_plan, other_plan = ([" ".join(command.words) for command in told.plan] for told in (live, other))
+    assert renamed(live_plan) == words(other_plan)
     assert renamed(live.tree) == words(other.tree)
     assert renamed(live.document) == words(other.document)
     for address, way in live.ways.items():
@@ -332,21 +323,19 @@ class Renaming:
         return f"{start}{new or core}{end}"
 
 
-WITH_NAMES = """#!/bin/sh
 # Runs ip as on a machine whose administrator has named tables.
-exec unshare -m sh -c 'mount --bind "$0" /etc/iproute2/rt_tables && exec "$@"' '{names}' '{ip}' "$@"
+WITH_NAMES = """\
+exec unshare -m sh -c 'mount --bind "$0" /etc/iproute2/rt_tables && exec "$@"' '{names}' "$ip" "$@"
 """
 
 
 def test_a_snapshot_holds_numbers_where_the_machine_has_names_of_tables(
-    machine: Machine, elsewhere: Namespace, open_path: Path
+    machine: Machine, namespace: Namespace, open_path: Path
 ) -> None:
     if not Path("/etc/iproute2/rt_tables").exists():
         pytest.skip("NO NAMES OF TABLES: this machine has no /etc/iproute2/rt_tables")
     (open_path / "names").write_text(f"254 main\n255 local\n253 default\n77 secret-office\n{MIRROR} firezone\n78 105\n")
-    program = open_path / "ip"
-    program.write_text(WITH_NAMES.format(names=open_path / "names", ip=shutil.which("ip")))
-    program.chmod(0o755)
+    program = fake_ip(open_path, WITH_NAMES.format(names=open_path / "names"))
     furnish_a_laptop(machine)
     machine.batch(
         [
@@ -358,15 +347,15 @@ def test_a_snapshot_holds_numbers_where_the_machine_has_names_of_tables(
         ]
     )
     path = open_path / "snapshot"
-    machine.fz("snapshot", "-o", str(path), path=str(open_path))
+    machine.fz("snapshot", "-o", str(path), path=program)
     path.chmod(0o644)
     verbs = [*VERBS, *(["explain", address] for address in ("192.0.2.9", "10.9.0.7", "8.8.8.8"))]
 
     def work() -> list[str]:
         return [printed_by("--netns", machine.name, *verb, "--snapshot", str(path)) for verb in verbs]
 
-    live = [machine.fz(*verb, path=str(open_path)).replace("  the kernel agrees\n", "") for verb in verbs]
-    assert live == as_nobody(elsewhere, work)
+    live = [machine.fz(*verb, path=program).replace("  the kernel agrees\n", "") for verb in verbs]
+    assert live == as_nobody(namespace, work)
     assert f"leaves by {LAN} to the LAN" in live[-2]
     assert "secret-office" not in path.read_text()
 
@@ -385,24 +374,6 @@ def test_a_device_name_that_is_no_text_is_answered_and_redacted(name: str, machi
         assert machine.fz(*verb, "--snapshot", str(redacted))
     assert json.dumps(name)[1:-1] in path.read_text()
     assert json.dumps(name)[1:-1] not in redacted.read_text()
-
-
-def test_a_redacted_snapshot_holds_no_text_that_a_person_chose(machine: Machine) -> None:
-    machine.ip("link", "set", "dev", LAN, "alias", "secret-alias")
-    machine.ip("link", "property", "add", "dev", LAN, "altname", "secret-altname")
-    machine.ip("addr", "add", "10.5.0.5/24", "dev", LAN, "label", f"{LAN}:sec")
-    machine.bridge("secret0", "10.6.0.5/24", "2001:db8:5ec::5/64")
-    machine.ip("link", "set", "dev", "uplink0", "master", "secret0")
-    machine.batch(
-        ["rule add pref 50 iif secret0 lookup 77", "rule add pref 51 from 203.0.113.7/24 oif secret0 lookup 77"]
-    )
-    machine.batch(["route add 203.0.113.0/24 dev secret0 mtu lock 1400 scope link"])
-    seen = machine.fz("snapshot", "--local")
-    hidden = machine.fz("snapshot", "--local", "--redact")
-    told = [*("secret", ":sec", LAN, "uplink0", "10.6.0.5", "2001:db8:5ec", "203.0.113.7", machine.neighbour.name)]
-    told += [link["address"] for link in machine.ip_json("link") if "address" in link and link["ifname"] != "lo"]
-    assert [] == [word for word in told if word not in seen and word != machine.neighbour.name]
-    assert [] == [word for word in told if word in hidden]
 
 
 def test_a_rule_for_a_user_is_in_doubt_in_a_snapshot(machine: Machine, tmp_path: Path) -> None:

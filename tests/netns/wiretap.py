@@ -1,29 +1,34 @@
-"""An `ip` that logs its arguments and batch lines, and passes them to the real `ip`."""
+"""Programs for the front of PATH that stand in for `ip`; most pass their arguments to the real one."""
 
+import shlex
 import shutil
 from pathlib import Path
 
-_SCRIPT = """\
-#!/bin/sh
-printf '%s\\n' "$*" >>'{log}'
+_LOGGING = """\
+printf '%s\\n' "$*" >>{log}
 case " $* " in
-*" -batch "*) tee -a '{log}' | '{ip}' "$@" ;;
-*) exec '{ip}' "$@" ;;
+*" -batch "*) tee -a {log} | "$ip" "$@" ;;
+*) exec "$ip" "$@" ;;
 esac
 """
 
 
+def fake_ip(folder: Path, script: str) -> str:
+    """Make an `ip` of a shell script in which $ip is the real `ip`. Returns the folder for PATH."""
+    real = shutil.which("ip")
+    assert real
+    program = folder / "ip"
+    program.write_text(f"#!/bin/sh\nip={shlex.quote(real)}\n{script}\n")
+    program.chmod(0o755)
+    return str(folder)
+
+
 class Wiretap:
-    """`path` belongs at the front of PATH; `lines` are the arguments and batch lines since `clear`."""
+    """An `ip` that logs. `lines` are its arguments and batch lines since `clear`; `path` is the folder for PATH."""
 
     def __init__(self, folder: Path) -> None:
-        ip = shutil.which("ip")
-        assert ip
-        self.path = str(folder)
         self._log = folder / "log"
-        script = folder / "ip"
-        script.write_text(_SCRIPT.format(log=self._log, ip=ip))
-        script.chmod(0o755)
+        self.path = fake_ip(folder, _LOGGING.format(log=shlex.quote(str(self._log))))
         self.clear()
 
     def clear(self) -> None:
