@@ -38,34 +38,15 @@ def assert_refused(path: Path, words: str = "", verbs: list[list[str]] = VERBS) 
 GOOD = printed(machine())
 
 
-def test_a_good_snapshot_needs_no_ip(tmp_path: Path) -> None:
-    path = written(tmp_path, GOOD)
-    for verb in VERBS:
-        code, out, _ = run(path, *verb)
-        assert 0 == code and "192.168.188.0/24" in out
-
-
-TEXT = json.dumps(GOOD).encode()
-
-
-@pytest.mark.parametrize("end", [0, 1, 100, len(TEXT) // 2, len(TEXT) - 1])
-def test_a_truncated_snapshot_is_refused(tmp_path: Path, end: int) -> None:
-    assert_refused(written(tmp_path, TEXT[:end]), "not JSON", VERBS[:1])
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"schema": 2}, '"schema": 1'),
-        ({"schema": "1"}, '"schema": 1'),
-        ({"ip": []}, '"ip" is not an object'),
         ({"ip": {"-json link show": 5}}, 'a value in "ip" is not a text'),
         ({"ip": {}}, "the snapshot does not have `ip -json"),
         ({"config": 5}, '"config" is not a text'),
         ({"config": "["}, "not TOML"),
         ({"config": '[tunnel]\n"a\\u001b[31m" = 1\n'}, "unknown key"),
-        ({"ip": {**GOOD["ip"], "-json link show": "[["}}, "link show"),
-        ({"ip": {**GOOD["ip"], "-json link show": "[" * 10_000}}, "link show"),
         ({"ip": {**GOOD["ip"], "-json link show": '[{"ifname": NaN}]'}}, "not known here"),
         ({"ip": {**GOOD["ip"], "-json -4 route show table main": '[{"dst": 5}]'}}, "not known here"),
         ({"ip": {**GOOD["ip"], "-json -4 route show table main": f'[{{"dst": "x", "metric": {"9" * 5000}}}]'}}, "main"),
@@ -77,25 +58,18 @@ def test_an_edited_snapshot_is_refused(tmp_path: Path, change: dict[str, Any], w
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"[]", b"null", b"\xff\xfe", b"\x00" * 100, b"[" * 100_000, b"{}", b'"' + b"a" * 100_000 + b'"', b"\x1b[2J"],
-    ids=lambda value: ascii(value)[:20],
-)  # fmt: skip
+    "content", [b"", b"\xff\xfe", b"\x00" * 100, b"[" * 100_000, b'"' + b"a" * 100_000 + b'"', b"\x1b[2J"], ids=len
+)
 def test_any_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
     assert_refused(written(tmp_path, content), "", VERBS[:1])
 
 
-def test_a_large_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "large"
-    with path.open("wb") as file:
-        file.truncate(50 << 20)
-    assert_refused(path, "larger than 32 MiB", VERBS[:1])
-
-
-def test_a_directory_a_pipe_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+def test_a_large_file_a_directory_a_pipe_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for path in (tmp_path / "missing", tmp_path, tmp_path / "fifo"):
-        assert_refused(path, "", VERBS[:2])
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(50 << 20)
+    for name, words in {"large": "larger than 32 MiB", "missing": "", ".": "", "fifo": ""}.items():
+        assert_refused(tmp_path / name, words, VERBS[:2])
 
 
 NAMES = ["a\nb", "\x1b[2J", "'q", '"', ";reboot", "$(reboot)", "#", "\u2028", "\x9b"]
@@ -109,8 +83,7 @@ def test_hostile_names_do_not_reach_the_terminal_or_a_shell(tmp_path: Path, name
         code, out, err = run(path, *verb)
         assert (2 if "--oif" in verb else 0) == code
         assert all(line.isprintable() for line in (out + err).splitlines())
-    done = starter().run(["plan", "--snapshot", str(path)], {"PATH": "/nonexistent"}, 60)
-    for line in done.stdout.splitlines():
+    for line in run(path, "plan")[1].splitlines():
         assert line.startswith("ip ") and (";" not in line or "';" in line) and ("$" not in line or "'$" in line)
 
 
