@@ -1,4 +1,4 @@
-"""Runs programs beside a test: DHCP and router advertisement programs, and the daemon under test."""
+"""Runs DHCP and router advertisement programs beside a test."""
 
 import os
 import shutil
@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import pytest
 
@@ -27,28 +26,19 @@ def need(program: str, package: str) -> str:
 
 
 class Program:
-    """Runs from the start of a `with` block to its end; its output goes to the file `log`."""
+    """Runs in a namespace from the start of a `with` block to its end; its output goes to the file `log`."""
 
-    def __init__(self, argv: Sequence[str], log: Path, **options: Any) -> None:
-        self._argv = argv
+    def __init__(self, namespace: Namespace, argv: Sequence[str], log: Path) -> None:
+        self._argv = ["ip", "netns", "exec", namespace.name, *argv]
         self._log = log
-        self._options = options
-
-    @classmethod
-    def inside(cls, namespace: Namespace, argv: Sequence[str], log: Path) -> "Program":
-        """A program in the namespace."""
-        return cls(["ip", "netns", "exec", namespace.name, *argv], log)
 
     def __enter__(self) -> "Program":
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._options
-            )
+            self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if not self.ended:
-            self._process.terminate()
+        self._process.terminate()
         try:
             self._process.wait(_GRACE)
         except subprocess.TimeoutExpired:
@@ -56,10 +46,6 @@ class Program:
             raise
         if error:
             error.add_note(f"{self._log.name}: {self.words[-4000:]}")
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
 
     @property
     def words(self) -> str:

@@ -46,7 +46,7 @@ class Server:
             "--dhcp-authoritative", "--leasefile-ro", f"--dhcp-hostsfile={self._hosts}",
             "--dhcp-range=192.168.188.0,static,255.255.255.0", "--dhcp-range=10.20.30.0,static,255.255.255.0",
         ]  # fmt: skip
-        self.program = Program.inside(machine.neighbour, argv, folder / "dnsmasq.log")
+        self.program = Program(machine.neighbour, argv, folder / "dnsmasq.log")
 
     def lease(self, address: str) -> None:
         """Give this address from the next request on. For a server that does not run yet."""
@@ -93,15 +93,10 @@ def lan(request: pytest.FixtureRequest, watched: Machine, tmp_path: Path) -> Ite
     server.lease("192.168.188.112")
     with ExitStack() as stack:
         stack.enter_context(server.program)
-        client = stack.enter_context(Program.inside(watched, argv, tmp_path / "udhcpc.log"))
+        client = stack.enter_context(Program(watched, argv, tmp_path / "udhcpc.log"))
         wait_until(lambda: "192.168.188.112 obtained" in client.words, "the client has a lease")
         wait_until(lambda: addresses(watched) == ["192.168.188.112/24"], "the client has set its address")
         yield Lan(watched, server, client)
-
-
-def copy(subnet: str, source: str) -> str:
-    """The route as `ip` prints it."""
-    return f"{subnet} dev {LAN} proto kernel scope link src {source} metric 600"
 
 
 @pytest.mark.long
@@ -111,23 +106,17 @@ def test_copies_and_packets_follow_a_lease_to_another_address_and_subnet(lan: La
     assert machine.in_step()
     assert witness.sees("neighbour, from 192.168.188.112", ROUTER)
     assert "tunnel" == witness.path(OTHER_ROUTER)
-
-    lan.renew("192.168.188.50")
-    wait_until(lambda: machine.route(SUBNET) == [copy(SUBNET, "192.168.188.50")], "the copy has the new source")
-    wait_until(machine.in_step, "all copies are right")
-    assert "neighbour, from 192.168.188.50" == witness.path(ROUTER)
-    assert "tunnel" == witness.path(OTHER_ROUTER)
-
-    lan.renew("10.20.30.40")
-    wait_until(lambda: machine.route(OTHER_SUBNET) == [copy(OTHER_SUBNET, "10.20.30.40")], "the new subnet is copied")
-    wait_until(lambda: not machine.route(SUBNET), "the copy of the old subnet is deleted")
-    wait_until(machine.in_step, "all copies are right")
-    assert "neighbour, from 10.20.30.40" == witness.path(OTHER_ROUTER)
-    assert "tunnel" == witness.path(ROUTER)
-
-    lan.renew("192.168.188.112")
-    wait_until(lambda: machine.route(SUBNET) == [copy(SUBNET, "192.168.188.112")], "the first subnet is copied again")
-    wait_until(machine.in_step, "all copies are right")
-    assert "neighbour, from 192.168.188.112" == witness.path(ROUTER)
-    assert "tunnel" == witness.path(OTHER_ROUTER)
+    here, there = (SUBNET, ROUTER), (OTHER_SUBNET, OTHER_ROUTER)
+    for address, (subnet, router), (left, its_router) in [
+        ("192.168.188.50", here, there),
+        ("10.20.30.40", there, here),
+        ("192.168.188.112", here, there),
+    ]:
+        lan.renew(address)
+        copy = f"{subnet} dev {LAN} proto kernel scope link src {address} metric 600"
+        wait_until(lambda: machine.route(subnet) == [copy], f"{subnet} is copied, with the new source")  # noqa: B023
+        wait_until(lambda: not machine.route(left), f"{left} is not copied")  # noqa: B023
+        wait_until(machine.in_step, "all copies are right")
+        assert f"neighbour, from {address}" == witness.path(router)
+        assert "tunnel" == witness.path(its_router)
     assert TUNNEL == machine.way("8.8.8.8")

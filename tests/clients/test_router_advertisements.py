@@ -39,7 +39,7 @@ class Router:
         self._config = folder / "radvd.conf"
         argv = [need("radvd", "radvd"), "--nodaemon", "--logmethod=stderr", "--debug=1"]
         argv += [f"--config={self._config}", f"--pidfile={folder / 'radvd.pid'}"]
-        self.program = Program.inside(neighbour, argv, folder / "radvd.log")
+        self.program = Program(neighbour, argv, folder / "radvd.log")
 
     def advertise(self, lifetime: int) -> None:
         """Write a configuration with this lifetime."""

@@ -3,42 +3,10 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Namespace, Tunnel
+from tests.netns.namespace import TUNNEL, Namespace, Tunnel
 from tests.netns.witness import Witness
 
 TUNNEL_ADDRESSES = ("100.64.0.5/32", "fd00:2021:1111::5/128")
-# Resources of the VPN: some networks, one host of the LAN, and a network that contains the second LAN.
-ROUTES = (
-    "100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24", "192.168.188.77/32", "10.200.0.0/16",
-    "fd00:2021:1111::/48", "fd00:188::77/128", "fd00:200::/48",
-)  # fmt: skip
-
-
-def manage(
-    *,
-    layout: str = "single",
-    internet: bool = True,
-    routes: tuple[str, ...] = ROUTES,
-    tables: tuple[int, int, int] = (MIRROR, TIER_LAN, TIER_INTERNET),
-    more: str = "",
-) -> str:
-    """A configuration; `tables` are those of the tiers, `more` are keys of [tunnel]."""
-    user, lan, internet_table = tables
-    return f"""\
-[tunnel]
-interface = "{TUNNEL}"
-fwmark = {MARK:#x}
-mode = "manage"
-internet = {str(internet).lower()}
-routes = [{", ".join(f'"{prefix}"' for prefix in routes)}]
-{more}
-[tables]
-layout = "{layout}"
-single = {MIRROR}
-user = {user}
-lan = {lan}
-internet = {internet_table}
-"""
 
 
 class Crossroads(Namespace):

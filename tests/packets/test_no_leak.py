@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.manage.laptop import manage
 from tests.netns.namespace import MARK, TUNNEL, Namespace, removing, wait_until
 from tests.packets.slow_ip import slow_ip
 from tests.packets.terrain import Crossroads
@@ -55,36 +56,20 @@ class Settings:
     priorities: tuple[int, ...] = (100, 200, 300)
     routes: tuple[str, ...] = ALWAYS + ROUTES[:4]
     tunnel: dict[str, str] = field(default_factory=dict)
-    lan: dict[str, str] = field(default_factory=dict)
+    lan: dict[str, object] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
-        user, lan, internet = self.tiers
-        more = {
-            name: "\n".join(f"{key} = {value}" for key, value in vars(self)[name].items()) for name in ("tunnel", "lan")
-        }
-        return f"""\
-[tunnel]
-interface = "{TUNNEL}"
-mode = "manage"
-internet = true
-fwmark = "{self.mark}"
-routes = {_list(self.routes)}
-{more["tunnel"]}
-[tables]
-layout = "{self.layout}"
-single = {self.single}
-user = {user}
-lan = {lan}
-internet = {internet}
-[rules]
-single = {self.priority}
-tiered = {list(self.priorities)}
-[lan]
-{more["lan"]}
-[watch]
-max_wait = 0.05
-"""
+        return manage(
+            fwmark=self.mark,
+            routes=self.routes,
+            layout=self.layout,
+            tables=dict(zip(("single", "user", "lan", "internet"), (self.single, *self.tiers), strict=True)),
+            rules={"single": self.priority, "tiered": self.priorities},
+            lan=self.lan,
+            watch={"max_wait": 0.05},
+            **self.tunnel,
+        )
 
     @property
     def rules(self) -> list[tuple[int, str, str]]:
@@ -120,10 +105,6 @@ max_wait = 0.05
 
 def _bare(prefix: str) -> str:
     return prefix.removesuffix("/128" if ":" in prefix else "/32")
-
-
-def _list(values: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f'"{value}"' for value in values) + "]"
 
 
 class Walker:
@@ -172,17 +153,17 @@ class Walker:
     def _lan(self, old: Settings) -> Settings:
         dice = self.dice
         keys = {
-            "trust": ['"any"', '"private"'],
-            "deny": ['["10.200.0.0/16", "fd00:200::/48"]', '["172.16.0.0/12"]', '["fd00:201::/32"]'],
-            "allow": ['["203.0.113.0/24"]', '["10.201.0.0/16"]'],
-            "interfaces": ['["lan*", "uplink0"]', '["lan0"]'],
-            "exclude_interfaces": ['["lan1"]', '["uplink*", "lan2"]'],
-            "min_prefixlen": ["{ inet = 24, inet6 = 64 }", "{ inet = 16 }"],
-            "multicast": ["true"],
-            "prune": ["false"],
+            "trust": ["any", "private"],
+            "deny": [["10.200.0.0/16", "fd00:200::/48"], ["172.16.0.0/12"], ["fd00:201::/32"]],
+            "allow": [["203.0.113.0/24"], ["10.201.0.0/16"]],
+            "interfaces": [["lan*", "uplink0"], ["lan0"]],
+            "exclude_interfaces": [["lan1"], ["uplink*", "lan2"]],
+            "min_prefixlen": [{"inet": 24, "inet6": 64}, {"inet": 16}],
+            "multicast": [True],
+            "prune": [False],
         }
         chosen = dice.sample(list(keys), dice.randrange(4))
-        tunnel = {"internet_leak": dice.choice(['"block"', '"allow"']), "on_down": dice.choice(['"open"', '"closed"'])}
+        tunnel = {"leak": dice.choice(["block", "allow"]), "on_down": dice.choice(["open", "closed"])}
         return replace(old, lan={key: dice.choice(keys[key]) for key in chosen}, tunnel=tunnel)
 
     def lan_change(self) -> str:

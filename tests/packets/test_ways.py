@@ -1,26 +1,20 @@
 """Real packets show where fz-iproute sends them, in `manage` mode and both layouts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.netns.namespace import MAIN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL
+from tests.manage.laptop import manage
+from tests.netns.namespace import MAIN, MARK, TIER_INTERNET, TIER_LAN, TUNNEL
+from tests.netns.rtnetlink import FAMILIES
 from tests.netns.witness import Witness
-from tests.packets.terrain import TUNNEL_ADDRESSES, Crossroads, manage
+from tests.packets.terrain import TUNNEL_ADDRESSES, Crossroads
 
-LAYOUTS = ["single", "tiered"]
-FAMILIES = ["inet", "inet6"]
-
-# As in the README. The VPN client itself sends the marked packets.
-WAYS = """
-| a packet to                              | internet | no internet | marked, internet | marked, no internet |
-| ---------------------------------------- | -------- | ----------- | ---------------- | ------------------- |
-| a host of the LAN                        | LAN      | LAN         | LAN              | LAN                 |
-| a resource of the VPN                    | tunnel   | tunnel      | uplink           | uplink              |
-| a resource of the VPN that is in the LAN | tunnel   | tunnel      | LAN              | LAN                 |
-| a host of a LAN that is in a VPN's route | tunnel   | tunnel      | second LAN       | second LAN          |
-| a host of the internet                   | tunnel   | uplink      | uplink           | uplink              |
-"""
+# Resources of the VPN: some networks, one host of the LAN, and a network that contains the second LAN.
+ROUTES = (
+    "100.64.0.0/11", "100.96.0.0/11", "100.100.111.0/24", "192.168.188.77/32", "10.200.0.0/16",
+    "fd00:2021:1111::/48", "fd00:188::77/128", "fd00:200::/48",
+)  # fmt: skip
 HOSTS = {
     "a host of the LAN": {"inet": "192.168.188.1", "inet6": "fd00:188::1"},
     "a resource of the VPN": {"inet": "100.100.111.9", "inet6": "fd00:2021:1111::9"},
@@ -30,142 +24,115 @@ HOSTS = {
 }
 LAN, RESOURCE, INSIDE_LAN, SECOND_LAN, INTERNET = HOSTS
 
+# As in the README. The VPN client itself sends the marked packets.
+WAYS = {LAN: "LAN", RESOURCE: "tunnel", INSIDE_LAN: "tunnel", SECOND_LAN: "tunnel", INTERNET: "tunnel"}
+WITHOUT_INTERNET = {**WAYS, INTERNET: "uplink"}
+MARKED = {LAN: "LAN", RESOURCE: "uplink", INSIDE_LAN: "LAN", SECOND_LAN: "second LAN", INTERNET: "uplink"}
 
-def cases() -> list[tuple[str, bool, bool, str]]:
-    """For each cell of the table: the host, whether the Internet Resource is active, whether marked, and the way."""
-    _, _, *rows = WAYS.strip().splitlines()
-    found = []
-    for row in rows:
-        host, *ways = [cell.strip() for cell in row.strip("|").split("|")]
-        columns = [(internet, marked) for marked in (False, True) for internet in (True, False)]
-        found += [(host, *column, way) for column, way in zip(columns, ways, strict=True)]
-    return sorted(found, key=lambda case: case[1])  # so that the configuration changes once
+LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
+LEAKS = pytest.mark.parametrize("leak", ["block", "allow"])
 
 
-class Driver:
-    """Runs `sync`, but only if the configuration or the tunnel has changed."""
-
-    def __init__(self, crossroads: Crossroads) -> None:
-        self._crossroads = crossroads
-        self._in_force = ""
-
-    def sync(self, config: str) -> None:
-        if config != self._in_force:
-            self._in_force = ""
-            self._crossroads.fz("sync", config=config)
-            assert "" == self._crossroads.fz("plan", config=config)
-            self._in_force = config
-
-    def renew_tunnel(self, *addresses: str) -> None:
-        self._crossroads.renew_tunnel(*addresses)
-        self._in_force = ""
-
-    def lose_tunnel(self, how: str) -> None:
-        if how == "deleted":
-            self._crossroads.vpn.close()
-        else:
-            self._crossroads.ip("link", "set", "dev", TUNNEL, "down")
-        self._in_force = ""
+def config(**options: object) -> str:
+    return manage(routes=ROUTES, **options)
 
 
-@pytest.fixture(scope="module")
-def driver(crossroads: Crossroads) -> Driver:
-    return Driver(crossroads)
+def sync(crossroads: Crossroads, text: str) -> None:
+    crossroads.fz("sync", config=text)
+    assert "" == crossroads.fz("plan", config=text)
+
+
+def assert_ways(
+    expected: dict[str, str], witness: Witness, *, mark: int = 0, families: Sequence[str] = tuple(FAMILIES)
+) -> None:
+    """Packets to these hosts arrive at these places."""
+    for family in families:
+        assert expected == {host: witness.way(HOSTS[host][family], mark=mark) for host in expected}, family
 
 
 @pytest.fixture
-def another_tunnel(driver: Driver) -> Iterator[Driver]:
+def another_tunnel(crossroads: Crossroads) -> Iterator[Crossroads]:
     """For tests that change the tunnel; the usual one comes back afterwards."""
-    yield driver
-    driver.renew_tunnel(*TUNNEL_ADDRESSES)
+    yield crossroads
+    crossroads.renew_tunnel(*TUNNEL_ADDRESSES)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case[0]}, internet {case[1]}, marked {case[2]}")
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_packet_arrives_where_the_table_says(
-    layout: str, case: tuple[str, bool, bool, str], family: str, driver: Driver, witness: Witness
+@pytest.mark.parametrize("internet", [True, False])
+@LAYOUTS
+def test_packets_arrive_where_the_table_says(
+    layout: str, internet: bool, crossroads: Crossroads, witness: Witness
 ) -> None:
-    host, internet, marked, way = case
-    driver.sync(manage(layout=layout, internet=internet))
-    assert way == witness.way(HOSTS[host][family], mark=MARK if marked else 0)
+    sync(crossroads, config(layout=layout, internet=internet))
+    assert_ways(WAYS if internet else WITHOUT_INTERNET, witness)
+    assert_ways(MARKED, witness, mark=MARK)
 
 
 @pytest.mark.parametrize("missing", FAMILIES)
-@pytest.mark.parametrize("leak", ["block", "allow"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@LEAKS
+@LAYOUTS
 def test_a_family_that_the_tunnel_does_not_carry_is_blocked_unless_allowed(
-    layout: str, leak: str, missing: str, another_tunnel: Driver, witness: Witness
+    layout: str, leak: str, missing: str, another_tunnel: Crossroads, witness: Witness
 ) -> None:
     """The LAN stays reachable in both families."""
     another_tunnel.renew_tunnel(*(address for address in TUNNEL_ADDRESSES if (":" in address) != (missing == "inet6")))
-    another_tunnel.sync(manage(layout=layout, more=f'internet_leak = "{leak}"'))
+    sync(another_tunnel, config(layout=layout, leak=leak))
     around = "refused" if leak == "block" else "uplink"
     expected = {LAN: "LAN", RESOURCE: around, INSIDE_LAN: "LAN", SECOND_LAN: "second LAN", INTERNET: around}
-    assert expected == {host: witness.way(addresses[missing]) for host, addresses in HOSTS.items()}
-    assert "uplink" == witness.way(HOSTS[INTERNET][missing], mark=MARK)
-
-    (carried,) = set(FAMILIES) - {missing}
-    expected = {INTERNET: "tunnel", RESOURCE: "tunnel", LAN: "LAN"}
-    assert expected == {host: witness.way(HOSTS[host][carried]) for host in expected}
+    assert_ways(expected, witness, families=[missing])
+    assert_ways({INTERNET: "uplink"}, witness, mark=MARK, families=[missing])
+    carried = [family for family in FAMILIES if family != missing]
+    assert_ways({INTERNET: "tunnel", RESOURCE: "tunnel", LAN: "LAN"}, witness, families=carried)
 
 
-@pytest.mark.parametrize("leak", ["block", "allow"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@LEAKS
+@LAYOUTS
 def test_without_the_internet_resource_nothing_is_blocked(
-    layout: str, leak: str, another_tunnel: Driver, witness: Witness
+    layout: str, leak: str, another_tunnel: Crossroads, witness: Witness
 ) -> None:
     another_tunnel.renew_tunnel(TUNNEL_ADDRESSES[0])
-    another_tunnel.sync(manage(layout=layout, internet=False, more=f'internet_leak = "{leak}"'))
-    assert ["uplink"] * 2 == [witness.way(HOSTS[INTERNET][family]) for family in FAMILIES]
+    sync(another_tunnel, config(layout=layout, internet=False, leak=leak))
+    assert_ways({INTERNET: "uplink"}, witness)
 
 
 @pytest.mark.parametrize("how", ["deleted", "down"])
 @pytest.mark.parametrize("case", [("open", True), ("closed", True), ("closed", False)])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@LAYOUTS
 def test_without_its_tunnel_the_internet_resource_is_blocked_if_closed(
-    layout: str, case: tuple[str, bool], how: str, another_tunnel: Driver, witness: Witness
+    layout: str, case: tuple[str, bool], how: str, another_tunnel: Crossroads, witness: Witness
 ) -> None:
     """It is blocked before fz-iproute can react, and until the tunnel is back. The VPN's other routes are not."""
     on_down, internet = case
-    config = manage(layout=layout, internet=internet, more=f'on_down = "{on_down}"')
+    text = config(layout=layout, internet=internet, on_down=on_down)
     carried = {LAN: "LAN", RESOURCE: "tunnel", INTERNET: "tunnel" if internet else "uplink"}
+    sync(another_tunnel, text)
+    assert_ways(carried, witness)
 
-    def ways(family: str) -> dict[str, str]:
-        return {host: witness.way(HOSTS[host][family]) for host in carried}
-
-    another_tunnel.sync(config)
-    assert [carried] * 2 == [ways(family) for family in FAMILIES]
-
-    another_tunnel.lose_tunnel(how)
+    if how == "deleted":
+        another_tunnel.vpn.close()
+    else:
+        another_tunnel.ip("link", "set", "dev", TUNNEL, "down")
     around = "refused" if case == ("closed", True) else "uplink"
-    lost = {LAN: "LAN", RESOURCE: around, INTERNET: around}
-    for moment in ("at once", "after a sync"):
-        for family in FAMILIES:
-            assert lost == ways(family), f"{family}, {moment}"
-            assert "uplink" == witness.way(HOSTS[INTERNET][family], mark=MARK), f"{family}, {moment}"
-        another_tunnel.sync(config)
+    for _ in ("at once", "after a sync"):
+        assert_ways({LAN: "LAN", RESOURCE: around, INTERNET: around}, witness)
+        assert_ways({INTERNET: "uplink"}, witness, mark=MARK)
+        sync(another_tunnel, text)
 
     another_tunnel.renew_tunnel(*TUNNEL_ADDRESSES)
-    another_tunnel.sync(config)
-    assert [carried] * 2 == [ways(family) for family in FAMILIES]
+    sync(another_tunnel, text)
+    assert_ways(carried, witness)
 
 
-def test_down_leaves_the_machine_as_it_was(driver: Driver, crossroads: Crossroads, witness: Witness) -> None:
-    config = manage(layout="tiered", more='on_down = "closed"')
-    driver.sync(config)
-    crossroads.fz("down", config=config)
-    expected = {INTERNET: "uplink", LAN: "LAN", SECOND_LAN: "second LAN"}
-    for family in FAMILIES:
-        assert expected == {host: witness.way(HOSTS[host][family]) for host in expected}
-    driver.sync(manage())
+def test_down_leaves_the_machine_as_it_was(crossroads: Crossroads, witness: Witness) -> None:
+    text = config(layout="tiered", on_down="closed")
+    sync(crossroads, text)
+    crossroads.fz("down", config=text)
+    assert_ways({INTERNET: "uplink", LAN: "LAN", SECOND_LAN: "second LAN"}, witness)
 
 
 def test_tables_that_would_swap_their_parts_need_down_first(crossroads: Crossroads, witness: Witness) -> None:
     """`sync` refuses them and changes nothing; after `down` it works."""
-    old = manage(layout="tiered")
-    swapped = manage(layout="tiered", tables=(MIRROR, TIER_INTERNET, TIER_LAN))
-    expected = {LAN: "LAN", RESOURCE: "tunnel", INSIDE_LAN: "tunnel", SECOND_LAN: "tunnel", INTERNET: "tunnel"}
+    old = config(layout="tiered")
+    swapped = config(layout="tiered", tables={"lan": TIER_INTERNET, "internet": TIER_LAN})
     crossroads.fz("sync", config=old)
     try:
         before = crossroads.raw_everything(but=MAIN)
@@ -173,10 +140,9 @@ def test_tables_that_would_swap_their_parts_need_down_first(crossroads: Crossroa
         assert (2, 1) == (done.returncode, len(done.stderr.splitlines())), done
         assert "`fz-iproute down` first" in done.stderr
         assert before == crossroads.raw_everything(but=MAIN)
-        for config in (old, swapped):
-            for family in FAMILIES:
-                assert expected == {host: witness.way(addresses[family]) for host, addresses in HOSTS.items()}
-            crossroads.fz("down", config=config)
+        for text in (old, swapped):
+            assert_ways(WAYS, witness)
+            crossroads.fz("down", config=text)
             crossroads.fz("sync", config=swapped)
     finally:
         crossroads.fz("down", config=swapped)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -55,7 +54,6 @@ class Daemon:
         self.namespace = namespace
         self.config = namespace.config(config)
         self.told: list[str] = []  # by sd_notify, an assignment each
-        self.heard: list[tuple[float, str]] = []  # the same, with the time
         self._token = secrets.token_hex(8)
         folder = namespace.runtime / self._token
         folder.mkdir()
@@ -217,7 +215,6 @@ class Daemon:
     def _listen(self) -> None:
         while words := self._telling.recv(65536).decode():
             self.told += words.split("\n")
-            self.heard.append((time.monotonic(), words))
 
     # The state of the kernel
 

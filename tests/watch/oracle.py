@@ -2,7 +2,7 @@
 
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from tests.netns import rtnetlink
 from tests.netns.namespace import MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Namespace, comparable
@@ -11,8 +11,6 @@ from tests.netns.rtnetlink import FAMILIES, RTA_DST, RTN_UNICAST, RawRoute
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _WIDEST = {"inet": 8, "inet6": 48}
 _LOOPBACK = 1
-
-Refused = Callable[[_Network], bool]
 
 
 def network(route: RawRoute) -> _Network:
@@ -35,24 +33,22 @@ def indexes(namespace: Namespace) -> dict[str, int]:
     return {name: index for index, name in found}
 
 
-def owed(
-    namespace: Namespace, table: int | None = None, *, tunnel: str = TUNNEL, refused: Refused = lambda network: False
-) -> dict[str, tuple[list[RawRoute], list[RawRoute]]]:
-    """For each family, the copies that there should be and those that there are, in comparable order."""
-    table = mirror_table(namespace) if table is None else table
+def in_step(namespace: Namespace) -> bool:
+    """True if the copies are exactly those that should be."""
+    table = mirror_table(namespace)
     internet = TIER_INTERNET if table == TIER_LAN else table
     names = indexes(namespace)
-    tables = {family: namespace.raw(family, table) for family in FAMILIES}
     # The VPN's default route names its device too.
-    tunnels = {_LOOPBACK, names.get(tunnel, _LOOPBACK)} | {
+    tunnels = {_LOOPBACK, names.get(TUNNEL, _LOOPBACK)} | {
         index
         for family in FAMILIES
-        for route in (tables[family] if internet == table else namespace.raw(family, internet))
+        for route in namespace.raw(family, internet)
         if not route.dst_len and route.type == RTN_UNICAST
         for index in route.devices
     }
-    found = {}
-    for family, there in tables.items():
+
+    def family_in_step(family: str) -> bool:
+        there = namespace.raw(family, table)
         ours = [route for route in there if route.on_link and not route.devices & tunnels]
         explicit = [network(route) for route in there if route not in ours and route.dst_len] if table == MIRROR else []
         wanted = [
@@ -62,27 +58,22 @@ def owed(
             and not route.devices & tunnels
             and route.dst_len >= _WIDEST[family]
             and not _inside(network(route), explicit)
-            and not refused(network(route))
         ]
-        found[family] = comparable(wanted), comparable(ours)
-    return found
+        return comparable(wanted) == comparable(ours)
 
-
-def in_step(namespace: Namespace, table: int | None = None, **options: object) -> bool:
-    """True if the copies are exactly those that should be."""
-    return all(wanted == ours for wanted, ours in owed(namespace, table, **options).values())
+    return all(map(family_in_step, FAMILIES))
 
 
 def _inside(network: _Network, others: Iterable[_Network]) -> bool:
     return any(network.subnet_of(other) for other in others)  # type: ignore[arg-type]
 
 
-def destinations(namespace: Namespace, table: int = MIRROR, *, tunnel: str = TUNNEL) -> list[str]:
+def destinations(namespace: Namespace, table: int = MIRROR) -> list[str]:
     """The destinations of the routes of a table that do not leave by the tunnel, with or without a router; sorted."""
-    names = indexes(namespace)
+    tunnel = indexes(namespace).get(TUNNEL)
     return sorted(
         str(network(route))
         for family in FAMILIES
         for route in namespace.raw(family, table)
-        if route.devices and names.get(tunnel) not in route.devices
+        if route.devices and tunnel not in route.devices
     )

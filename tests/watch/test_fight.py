@@ -7,94 +7,57 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.netns import rtnetlink
 from tests.netns.namespace import LAN, MIRROR, Machine, run, wait_until
 from tests.watch.conftest import Watch
 
-COPY = "192.168.188.0/24"
+COPY, STALE = "192.168.188.0/24", "10.5.0.0/24"
 ROUND = 5.0
 # Pauses of 250 ms, doubled each time, allow 5 attempts in 5 s. The rest is room for a slow machine and its echoes.
 MOST = 15
 
 
-class Adversary:
-    """A thread that runs `ip` with `words` whenever `there` holds of the destinations in the mirror."""
-
-    def __init__(self, machine: Machine, words: list[str], *, when_there: bool) -> None:
-        self.attempts = 0
-        self._machine = machine
-        self._words = words
-        self._when_there = when_there
-        self._over = threading.Event()
-        self._netlink = rtnetlink.connect(machine.name)  # not shared with another thread
-        self._thread = threading.Thread(target=self._act)
-        self._thread.start()
-
-    def _act(self) -> None:
-        network = bytes([192, 168, 188, 0]).hex()
-        stale = bytes([10, 5, 0, 0]).hex()
-        looked_for = network if self._when_there else stale
-        while not self._over.wait(0.002):
-            found = rtnetlink.routes(self._netlink, "inet", MIRROR)
-            there = any(route.group[0] == looked_for for route in found)
-            if there == self._when_there:
-                self.attempts += 1
-                run("ip", "-n", self._machine.name, *self._words, check=False)
-
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join()
-        self._netlink.close()
+# What somebody does again and again: deletes a copy, or adds a stale route.
+SIDES = {
+    COPY: ["del", "table", str(MIRROR), COPY, "dev", LAN],
+    STALE: ["add", "table", str(MIRROR), STALE, "dev", LAN, "scope", "link"],
+}
 
 
 @contextmanager
-def deleting(machine: Machine) -> Iterator[Adversary]:
-    """Somebody deletes a copy whenever it appears."""
-    adversary = Adversary(machine, ["route", "del", "table", str(MIRROR), COPY, "dev", LAN], when_there=True)
+def somebody_undoes(route: str, machine: Machine) -> Iterator[list[float]]:
+    """Yields the times when somebody has undone what the daemon did with this route."""
+    over, times = threading.Event(), []
+
+    def act() -> None:
+        while not over.wait(0.005):
+            if run("ip", "-n", machine.name, "route", *SIDES[route], check=False).returncode == 0:
+                times.append(time.monotonic())
+
+    thread = threading.Thread(target=act)
+    thread.start()
     try:
-        yield adversary
+        yield times
     finally:
-        adversary.stop()
-
-
-@contextmanager
-def adding(machine: Machine) -> Iterator[Adversary]:
-    """Somebody adds a stale route whenever it is gone."""
-    words = ["route", "add", "table", str(MIRROR), "10.5.0.0/24", "dev", LAN, "scope", "link"]
-    adversary = Adversary(machine, words, when_there=False)
-    try:
-        yield adversary
-    finally:
-        adversary.stop()
-
-
-SIDES = pytest.mark.parametrize("side", [deleting, adding])
+        over.set()
+        thread.join()
 
 
 @pytest.mark.long
-@SIDES
-def test_its_attempts_become_rare_and_one_warning_tells_of_them(side, machine: Machine, watch: Watch) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("route", SIDES)
+def test_its_attempts_become_rare_and_one_warning_tells_of_them(route: str, machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    with side(machine) as adversary:
+    with somebody_undoes(route, machine) as times:
         time.sleep(ROUND)  # what is counted is what happens in this while
-        attempts = adversary.attempts
-    assert 2 <= attempts <= MOST
+        assert 2 <= len(times) <= MOST
     assert 1 == len(daemon.complaints), daemon.complaints
     assert "somebody undoes this again and again" in daemon.complaints[0]
-    assert ("10.5.0.0/24" if side is adding else COPY) in daemon.complaints[0]
-
-
-@SIDES
-def test_after_a_fight_the_mirror_is_in_step(side, machine: Machine, watch: Watch) -> None:  # type: ignore[no-untyped-def]
-    daemon = watch()
-    with side(machine):
-        daemon.wait_for("somebody undoes this again and again")
+    assert route in daemon.complaints[0]
     daemon.wait_in_step()
 
 
 def test_during_a_fight_other_routes_are_copied(machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    with deleting(machine):
+    with somebody_undoes(COPY, machine):
         daemon.wait_for("somebody undoes this again and again")
         for number in range(5):
             prefix = f"10.6.{number}.0/24"

@@ -19,10 +19,16 @@ from tests.watch.daemon import Daemon
 # What it tells
 
 
-def test_it_is_ready_when_the_first_pass_is_over(machine: Machine, watch: Watch) -> None:
+def test_it_tells_when_it_is_ready_how_many_copies_there_are_and_when_it_stops(machine: Machine, watch: Watch) -> None:
+    """It is ready when the first pass is over."""
     daemon = watch()
     assert oracle.in_step(machine)
     assert 1 == daemon.told.count("READY=1")
+    wait_until(lambda: "STATUS=6 copies" in daemon.told, "the status is told")
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    wait_until(lambda: "STATUS=7 copies" in daemon.told, "the status is new")
+    daemon.stop()
+    wait_until(lambda: daemon.told[-1] == "STOPPING=1", "STOPPING=1")
 
 
 def test_it_is_ready_even_if_the_first_pass_has_failed(machine: Machine, daemon: Watch, broken_ip: BrokenIp) -> None:
@@ -33,43 +39,21 @@ def test_it_is_ready_even_if_the_first_pass_has_failed(machine: Machine, daemon:
     made.wait_in_step()
 
 
-def test_a_reload_is_announced_with_its_time_and_ends_with_ready(machine: Machine, watch: Watch) -> None:
+@pytest.mark.parametrize("text", ["", "[lan]\nnonsense = 1\n", "[lan]\nprune = false\n"], ids=["same", "broken", "new"])
+def test_every_sighup_is_announced_with_its_time_and_answered_with_ready(text: str, watch: Watch) -> None:
+    """A service manager that hears of a reload waits for its end."""
     daemon = watch()
     before = time.monotonic_ns() // 1000
     daemon.told.clear()
-    daemon.config.write_text("[lan]\nprune = false\n")
-    daemon.send(signal.SIGHUP)
-    wait_until(lambda: "READY=1" in daemon.told, "READY=1")
-    told = [words for words in daemon.told if not words.startswith("STATUS=")]
-    assert ["RELOADING=1", "READY=1"] == [told[0], told[-1]]
-    assert before <= int(told[1].removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
-
-
-@pytest.mark.parametrize("text", ["", "[lan]\nnonsense = 1\n"], ids=["unchanged", "broken"])
-def test_every_sighup_is_answered_with_ready(text: str, watch: Watch) -> None:
-    """A service manager that hears of a reload waits for its end."""
-    daemon = watch()
-    daemon.told.clear()
     daemon.config.write_text(text or daemon.config.read_text())
     daemon.send(signal.SIGHUP)
+    wait_until(lambda: "READY=1" in daemon.told, "READY=1")
     daemon.counters()
-    assert daemon.told.count("RELOADING=1") == daemon.told.count("READY=1")
-
-
-def test_it_tells_how_many_copies_there_are_and_when_it_stops(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    wait_until(lambda: "STATUS=6 copies" in daemon.told, "the status is told")
-    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
-    wait_until(lambda: "STATUS=7 copies" in daemon.told, "the status is new")
-    daemon.stop()
-    wait_until(lambda: daemon.told[-1] == "STOPPING=1", "STOPPING=1")
-
-
-def test_it_feeds_the_watchdog(daemon: Watch) -> None:
-    made: Daemon = daemon(environment={"WATCHDOG_USEC": "400000"}).start()
-    wait_until(lambda: made.told.count("WATCHDOG=1") >= 6, "it feeds the watchdog", 10)
-    times = [when for when, words in made.heard if words == "WATCHDOG=1"]
-    assert times[5] - times[0] < 5
+    told = [words for words in daemon.told if not words.startswith("STATUS=")]
+    # A daemon that has noticed the file by itself announces SIGHUP as well.
+    assert told.count("RELOADING=1") == told.count("READY=1")
+    assert ["RELOADING=1", "READY=1"] == [told[0], told[-1]]
+    assert before <= int(told[1].removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
 
 
 def test_it_feeds_no_watchdog_that_is_not_its_own(daemon: Watch) -> None:
@@ -78,13 +62,15 @@ def test_it_feeds_no_watchdog_that_is_not_its_own(daemon: Watch) -> None:
         wait_until(lambda: "WATCHDOG=1" in made.told, "it feeds the watchdog", 0.3)
 
 
-def test_while_ip_hangs_the_watchdog_is_fed_within_the_units_patience(
+def test_the_watchdog_is_fed_and_while_ip_hangs_within_the_units_patience(
     machine: Machine, watch: Watch, broken_ip: BrokenIp
 ) -> None:
     """An `ip` may take 10 s, and systemd waits for 60."""
     unit = machine.fz("unit", "systemd")
     assert re.search(r"^WatchdogSec=60$", unit, re.MULTILINE)
     daemon = watch(environment={"WATCHDOG_USEC": "400000"}, path=broken_ip.folder, patience=0.5)
+    fed = daemon.told.count("WATCHDOG=1")
+    wait_until(lambda: daemon.told.count("WATCHDOG=1") >= fed + 5, "it feeds the watchdog every 0.2 s", 5)
     broken_ip.breaks("hang")
     machine.bridge("br0")
     daemon.wait_for("no answer within")
@@ -198,7 +184,7 @@ def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
     return made
 
 
-def test_without_privileges_it_follows(machine: Machine, fenced: Daemon) -> None:
+def test_without_privileges_it_follows_and_reloads(machine: Machine, fenced: Daemon) -> None:
     fenced.start()
     assert oracle.in_step(machine)
     wait_until(lambda: "STATUS=6 copies" in fenced.told, "the service manager hears it")
@@ -206,6 +192,9 @@ def test_without_privileges_it_follows(machine: Machine, fenced: Daemon) -> None
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     fenced.wait_in_step()
     assert machine.reaches("192.168.188.1")
+    fenced.config.write_text('[lan]\nexclude_interfaces = ["uplink0"]\n')
+    wait_until(lambda: fenced.counters()["reloads"], "it has noticed the file by itself")
+    fenced.wait_in_step(lambda: "10.77.0.0/24" not in oracle.destinations(machine))
     assert [] == fenced.complaints
     assert 0 == fenced.stop()
 
@@ -223,26 +212,13 @@ def test_without_privileges_it_can_do_no_more_than_the_unit_says(fenced: Daemon)
     assert wanted == {name: status[name] for name in wanted}
 
 
-def test_without_privileges_it_reloads(machine: Machine, fenced: Daemon) -> None:
-    fenced.start()
-    fenced.config.write_text('[lan]\nexclude_interfaces = ["uplink0"]\n')
-    wait_until(lambda: fenced.counters()["reloads"], "it has noticed the file by itself")
-    fenced.wait_in_step(lambda: "10.77.0.0/24" not in oracle.destinations(machine))
-
-
-def as_root(fenced: Daemon, *words: str, config: str = "") -> int:
-    """The exit code of the program where the daemon is, run by somebody at the shell."""
-    environment = dict(fenced.namespace.fz_options()["env"])
-    del environment["RUNTIME_DIRECTORY"]
-    where = ("nsenter", "--mount", "--net", "--target", str(fenced.process.pid))
-    return run(
-        *where, *fenced.namespace.fz_argv(*words, config=config, netns=False), env=environment, cwd=PROJECT, check=False
-    ).returncode
-
-
 def test_without_privileges_it_shares_its_locks_with_root(fenced: Daemon) -> None:
     fenced.start()
-    assert 5 == as_root(fenced, "--wait", "0", "watch")
+    options = fenced.namespace.fz_options()
+    del options["env"]["RUNTIME_DIRECTORY"]
+    inside = ("nsenter", "--mount", "--net", "--target", str(fenced.process.pid))
+    done = run(*inside, *fenced.namespace.fz_argv("--wait", "0", "watch", netns=False), **options, check=False)
+    assert 5 == done.returncode, done
 
 
 def test_without_privileges_a_killed_monitor_is_replaced_and_no_child_survives_it(fenced: Daemon) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -55,14 +55,22 @@ def test_a_second_signal_does_not_hurt(watch: Watch) -> None:
     daemon.wait_for_no_child()
 
 
+@pytest.mark.parametrize("when", ["in the first pass", "later"])
 @pytest.mark.parametrize("config", ["", CLEANUP], ids=["plain", "cleanup_on_exit"])
-def test_sigterm_ends_it_while_ip_hangs(config: str, machine: Machine, broken_ip: BrokenIp, watch: Watch) -> None:
-    daemon = watch(config, path=broken_ip.folder)
+def test_sigterm_ends_it_while_ip_hangs(
+    config: str, when: str, machine: Machine, broken_ip: BrokenIp, daemon: Watch
+) -> None:
+    made = daemon(config, path=broken_ip.folder)
+    if when == "later":
+        made.start()
     broken_ip.breaks("hang")
-    machine.bridge("br0")
+    if when == "later":
+        machine.bridge("br0")
+    else:
+        made.start(ready=False)
     wait_until(lambda: broken_ip.failed("oneshot"), "an ip hangs")
     started = time.monotonic()
-    assert 0 == daemon.stop()
+    assert 0 == made.stop()
     assert time.monotonic() - started < 5
 
 
@@ -72,13 +80,6 @@ def test_sigterm_ends_it_while_its_dialogue_hangs(machine: Machine, watch: Watch
         subprocess.run(["kill", "-STOP", str(pid)], check=True)
     machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
     assert 0 == daemon.stop()
-
-
-def test_sigterm_ends_it_while_its_first_ip_hangs(machine: Machine, broken_ip: BrokenIp, daemon: Watch) -> None:
-    broken_ip.breaks("hang")
-    made = daemon(path=broken_ip.folder).start(ready=False)
-    wait_until(lambda: broken_ip.failed("oneshot"), "an ip hangs")
-    assert 0 == made.stop()
 
 
 def storm(machine: Machine, dice: random.Random) -> subprocess.Popen[str]:
@@ -188,26 +189,14 @@ def test_a_second_watch_waits_for_the_end_of_the_first(watch: Watch, daemon: Wat
     wait_until(lambda: "READY=1" in second.told, "it is ready")
 
 
-def test_watches_of_two_namespaces_do_not_meet(machine: Machine, watch: Watch) -> None:
-    watch()
-    other = Daemon(machine.neighbour)
-    try:
-        assert other.start().alive
-    finally:
-        other.end()
-
-
-def test_namespaces_that_come_and_go_leave_no_locks_behind(tmp_path: Path) -> None:
-    for _ in range(10):
-        with removing(Namespace(tmp_path)) as namespace:
-            daemon = Daemon(namespace)
-            try:
-                daemon.start()
-                namespace.fz("sync")
-                assert [] != list(tmp_path.glob("*.lock"))
-                assert 0 == daemon.stop()
-            finally:
-                daemon.end()
+def test_a_namespace_that_goes_leaves_no_locks_behind(tmp_path: Path) -> None:
+    with removing(Namespace(tmp_path)) as namespace, ExitStack() as stack:
+        daemon = Daemon(namespace)
+        stack.callback(daemon.end)
+        daemon.start()
+        namespace.fz("sync")
+        assert [] != list(tmp_path.glob("*.lock"))
+        assert 0 == daemon.stop()
     assert [] == list(tmp_path.glob("*.lock"))
 
 
