@@ -61,8 +61,8 @@ def test_host_bits_are_an_error_that_names_the_network() -> None:
 @given(st.lists(NETWORKS, min_size=1, max_size=8))
 def test_the_prefix_around_others_is_their_narrowest_supernet(networks) -> None:
     networks = [network for network in networks if network.version == networks[0].version]
-    texts = [str(network).removesuffix("/32").removesuffix("/128") for network in networks]
-    family = "inet" if networks[0].version == 4 else "inet6"
+    family, host = ("inet", "/32") if networks[0].version == 4 else ("inet6", "/128")
+    texts = [str(network).removesuffix(host) for network in networks]
     expected = networks[0]
     while not all(network.subnet_of(expected) for network in networks):
         expected = expected.supernet()
