@@ -122,8 +122,29 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
 
 def shadowed(machine: Machine) -> Iterator[Found]:
     """No LAN is out of reach because the VPN routes it explicitly."""
-    found = (each for family in machine.families for each in _overlaps(machine, family))
+    found = [each for family in machine.families for each in (*_overlaps(machine, family), *_unasked(machine, family))]
     yield from or_ok(found, "no LAN is out of reach because of a route of the VPN")
+
+
+def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
+    """LANs that have their copies, but whose packets enter the tunnel by its default route before these are asked."""
+    table = machine.goal.layout.mirror
+    copies = {Prefix.of_route(route.dst, family) for route in machine.routes(table, family)}
+    lost = [
+        (lan, way.decision)
+        for lan in machine.lans(family)
+        if lan in copies
+        for way in machine.ways(lan)
+        if machine.is_tunnelled(way.decision) and not _is_explicit(machine, way)
+    ]
+    if lost:
+        decision = lost[0][1]
+        rule = decision.steps[-1].rule
+        seen = f"packets to {some(str(lan) for lan, _ in lost)} go into the tunnel by rule {rule.priority}"
+        why = f"no rule before it leads to table {table}, which has the copies: the LAN cannot be reached"
+        layouts = [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
+        words = advice(f"find out which table the VPN's rules lead to, {decision.table} or {table}")
+        yield Found("failure", f"{seen}, table {decision.table} ({family})", why, (*map(Remedy, layouts), *words))
 
 
 def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
