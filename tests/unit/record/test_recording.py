@@ -50,7 +50,9 @@ def everything(recorded: Recording) -> list[str]:
         f"{line(command)}  # {printable(command.reason)}"
         for command in Plans(RecordedIp(recorded), config, Deaf(said)).plan_sync()
     ]
-    found = app_status.status(config, Reader(RecordedIp(recorded), config).read())
+    reader = Reader(RecordedIp(recorded), config)
+    snapshot = reader.read()
+    found = app_status.status(config, snapshot, reader.looked_up(snapshot))
     said += [draw(found), draw(found, width=40), json.dumps(app_status.as_document(found))]
     for address in ASKED:
         question = Question(address)
