@@ -2,8 +2,8 @@
 
 The kernel also considers what rules and tables do not show, and this module does not: whether a router answers (IPv6
 on a machine that does not forward); redirects; `ignore_routes_with_linkdown`; the tables of VRFs; for received packets,
-`rp_filter` and whether the machine forwards at all, which `received` tells. Until the first rule is added, IPv4 searches `local` and `main` as one table; here
-they are always two.
+`rp_filter` and whether the machine forwards at all, which `received` tells. Until the first rule is added, IPv4
+searches `local` and `main` as one table; here they are always two.
 """
 
 from collections import defaultdict
