@@ -1,9 +1,9 @@
 """Finds the way of a packet in rules and tables as the kernel does, and records each step.
 
 The kernel also considers what rules and tables do not show, and this module does not: whether a router answers (IPv6
-on a machine that does not forward); redirects; `ignore_routes_with_linkdown`; for received packets, `rp_filter` and
-whether the machine forwards at all. Until the first rule is added, IPv4 searches `local` and `main` as one table; here
-they are always two.
+on a machine that does not forward); redirects; `ignore_routes_with_linkdown`; the tables of VRFs; for received packets,
+`rp_filter` and whether the machine forwards at all, which `received` tells. Until the first rule is added, IPv4
+searches `local` and `main` as one table; here they are always two.
 """
 
 from collections import defaultdict

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.uncopied import in_short, why_not_copied
+from fz_iproute.diagnosis.uncopied import what_main_does
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired
@@ -153,9 +153,8 @@ def _by_main(case: Case) -> str:
         if route.attributes.expired and (not found or found.dst == "default")
     ]
     for route in (*expired, *([found] if found else [])):
-        if route not in judged and (why := why_not_copied(case.config, case.snapshot, case.goal, route)):
-            refuses = route.attributes.type != "unicast"
-            return f"main rejects it ({in_short(route)})" if refuses else f"main has {in_short(route)}: {why}"
+        if route not in judged and (does := what_main_does(case.config, case.snapshot, case.goal, route)):
+            return f"main {does}"
     return ""
 
 

@@ -45,11 +45,18 @@ def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route)
     return "lan.allow would mirror it, unless one of its metrics is locked"
 
 
-def in_short(route: Route) -> str:
-    """Where the route leads, without the rest: `10.0.0.0/16 via 10.0.0.1`."""
+def what_main_does(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
+    """The same as part of a sentence about main: `has 10.0.0.0/16 via 10.0.0.1: lan.allow would mirror it`."""
+    reason = why_not_copied(config, snapshot, goal, route)
+    if not reason:
+        return ""
+    if route.attributes.type in _REFUSING:
+        return f"rejects it ({route.attributes.type} {route.dst})"
+    obstacle, _, change = reason.partition(": ")
+    if not change:
+        return f"has {route.dst}, but {obstacle}"
     words = route.attributes.words
-    start = "" if route.attributes.type == "unicast" else f"{route.attributes.type} "
-    if "via" in words:
+    if words.count("via") == 1:
         place = words.index("via") + 1
-        return f"{start}{route.dst} via {words[place + (words[place] in ('inet', 'inet6'))]}"
-    return f"{start}{route.dst}"
+        obstacle = f"via {words[place + (words[place] in ('inet', 'inet6'))]}"
+    return f"has {route.dst} {obstacle}: {change}"
