@@ -1,7 +1,7 @@
 """A real DHCP server gives a real client other addresses, while the interface stays up."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -60,21 +60,6 @@ class Server:
         wait_until(lambda: self.program.words.count(str(self._hosts)) > known, "dnsmasq has read its hosts again")
 
 
-class Lan:
-    """The machine, with a DHCP client that has a lease."""
-
-    def __init__(self, machine: Machine, server: Server, client: Program) -> None:
-        self.machine = machine
-        self._server = server
-        self._client = client
-
-    def renew(self, address: str) -> None:
-        """Make the client renew its lease and get this address."""
-        self._server.change(address)
-        self._client.signal(signal.SIGUSR1)
-        wait_until(lambda: addresses(self.machine) == [f"{address}/24"], f"the client has got {address}")
-
-
 def addresses(machine: Machine) -> list[str]:
     """The IPv4 addresses on the LAN interface."""
     links = machine.ip_json("-4", "addr", "show", "dev", LAN)
@@ -82,8 +67,8 @@ def addresses(machine: Machine) -> list[str]:
 
 
 @pytest.fixture(params=ORDERS)
-def lan(request: pytest.FixtureRequest, watched: Machine, tmp_path: Path) -> Iterator[Lan]:
-    """A client whose lease is the address that the machine already has."""
+def renew(request: pytest.FixtureRequest, watched: Machine, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Makes the client renew its lease and get another address. Its first lease is the address that it already has."""
     script = tmp_path / "script"
     script.write_text(f"#!/bin/sh\nset -eu\n{ORDERS[request.param]}")
     script.chmod(0o755)
@@ -96,13 +81,21 @@ def lan(request: pytest.FixtureRequest, watched: Machine, tmp_path: Path) -> Ite
         client = stack.enter_context(Program(watched, argv, tmp_path / "udhcpc.log"))
         wait_until(lambda: "192.168.188.112 obtained" in client.words, "the client has a lease")
         wait_until(lambda: addresses(watched) == ["192.168.188.112/24"], "the client has set its address")
-        yield Lan(watched, server, client)
+
+        def made(address: str) -> None:
+            server.change(address)
+            client.signal(signal.SIGUSR1)
+            wait_until(lambda: addresses(watched) == [f"{address}/24"], f"the client has got {address}")
+
+        yield made
 
 
 @pytest.mark.long
-def test_copies_and_packets_follow_a_lease_to_another_address_and_subnet(lan: Lan, witness: Witness) -> None:
+def test_copies_and_packets_follow_a_lease_to_another_address_and_subnet(
+    renew: Callable[[str], None], watched: Machine, witness: Witness
+) -> None:
     """Packets to a subnet that is no longer local go into the tunnel."""
-    machine = lan.machine
+    machine = watched
     assert machine.in_step()
     assert witness.sees("neighbour, from 192.168.188.112", ROUTER)
     assert "tunnel" == witness.path(OTHER_ROUTER)
@@ -112,7 +105,7 @@ def test_copies_and_packets_follow_a_lease_to_another_address_and_subnet(lan: La
         ("10.20.30.40", there, here),
         ("192.168.188.112", here, there),
     ]:
-        lan.renew(address)
+        renew(address)
         copy = f"{subnet} dev {LAN} proto kernel scope link src {address} metric 600"
         wait_until(lambda: machine.route(subnet) == [copy], f"{subnet} is copied, with the new source")  # noqa: B023
         wait_until(lambda: not machine.route(left), f"{left} is not copied")  # noqa: B023

@@ -68,12 +68,6 @@ def assert_comes(machine: Machine, prefix: str) -> None:
     wait_until(lambda: machine.route(prefix) == expected, f"{prefix} is copied, without its lifetime")
 
 
-def assert_expires(machine: Machine, prefix: str) -> None:
-    """Wait until the route has expired and its copy is deleted. Main may list an expired route for 30 s."""
-    wait_until(lambda: (remaining(machine, prefix) or -1) < 0, f"{prefix} has expired", 2 * LIFETIME)
-    wait_until(lambda: not machine.route(prefix), f"the copy of {prefix} is deleted", 15)
-
-
 @pytest.mark.long
 def test_prefixes_are_copied_while_advertised_and_no_longer(watched: Machine, router: Router, witness: Witness) -> None:
     """Each advertisement renews the source. A source expires without an event, and then its copy is deleted."""
@@ -94,7 +88,9 @@ def test_prefixes_are_copied_while_advertised_and_no_longer(watched: Machine, ro
 
     router.program.kill()
     for prefix, host in ((BARE, BARE_HOST), (SLAAC, SLAAC_HOST)):
-        assert_expires(machine, prefix)
+        # Main may list an expired route for 30 s.
+        wait_until(lambda: (remaining(machine, prefix) or -1) < 0, f"{prefix} has expired", 2 * LIFETIME)  # noqa: B023
+        wait_until(lambda: not machine.route(prefix), f"the copy of {prefix} is deleted", 15)  # noqa: B023
         assert "tunnel" == witness.path(host)
     assert witness.sees("neighbour, from fd00:188::112", "fd00:188::1")
     assert TUNNEL == machine.way("2001:db8::1")

@@ -13,16 +13,15 @@ import pytest
 
 from tests.manage.laptop import manage
 from tests.netns.namespace import MARK, TUNNEL, Namespace, removing, wait_until
-from tests.packets.slow_ip import slow_ip
 from tests.packets.terrain import Crossroads
 from tests.packets.traffic import Traffic
+from tests.watch.broken_ip import BrokenIp
 from tests.watch.daemon import Daemon
 
 FRESH = int(os.environ.get("FZ_SEED") or random.randrange(2**32))
 RECONFIGURATIONS = 50  # for each of two seeds
 
-PAUSE = 0.002  # seconds between two packets to an address
-SLOWNESS = 0.003  # seconds between two commands, so that some packet of each stream meets every state
+PAUSE = 0.002  # seconds between two packets to an address: some meet each state between two commands of a slow `ip`
 
 NEIGHBOUR = ("192.168.188.1", "fd00:188::1")
 INTERNET = ("198.51.100.7", "2001:db8:7::7")
@@ -202,13 +201,9 @@ class Story:
         self.settings = Settings()
         self.told: list[str] = []
         self.reconfigurations = 0
-        path = slow_ip(folder, SLOWNESS)
-        self._slow = str(path)
-        self.daemons = [Daemon(machine, self.settings.text, path=at) for at in (None, path)]
-        for daemon in self.daemons:
-            daemon.log_file.touch()  # it may never start
-            stack.callback(daemon.end)
-        self.daemon = self.daemons[0]
+        self.ip = BrokenIp(folder)
+        self.daemon = Daemon(machine, self.settings.text, path=self.ip.folder)
+        stack.callback(self.daemon.end)
 
     def begin(self) -> None:
         self.machine.fz("sync", config=self.settings.text)
@@ -217,7 +212,7 @@ class Story:
 
     def start_another(self) -> None:
         """Start a daemon, in four of five cases with the slow `ip`."""
-        self.daemon = self.daemons[self.dice.random() < 0.8]
+        self._slow(self.dice.random() < 0.8)
         self._write()
         self.daemon.start()
 
@@ -264,9 +259,10 @@ class Story:
     def synced(self) -> None:
         """`sync` runs instead of a daemon, with the real `ip` and with the slow one."""
         assert 0 == self.daemon.stop(signal.SIGTERM)
-        for path in self.dice.sample([None, self._slow], 2):
+        for slow in self.dice.sample([False, True], 2):
             self.change_lan()
-            self.machine.fz("sync", config=self.settings.text, path=path)
+            self._slow(slow)
+            self.machine.fz("sync", config=self.settings.text, path=str(self.ip.folder))
             assert self.settings.in_force(self.machine), f"one sync is not enough: {self.state()}"
             self._reconsider()
             self.tell("synced")
@@ -296,6 +292,13 @@ class Story:
 
         wait_until(reached, f"{self.settings} is in force")
         assert not self.traffic.leaks and not self.traffic.strays
+
+    def _slow(self, slow: bool) -> None:
+        """From now on, new processes of `ip` are slow, or not."""
+        if slow:
+            self.ip.breaks("slow")
+        else:
+            self.ip.mends()
 
     def _write(self) -> None:
         new = self.daemon.config.with_suffix(".new")
@@ -350,7 +353,7 @@ def test_nothing_leaks_and_nothing_is_lost_while_everything_changes(
             wait_until(in_step, "the last settings are in force")
             traffic.end()
             wait_until(lambda: traffic.account() or not traffic.lost, "all packets have arrived")
-            assert traffic.is_faultless
+            assert {} == traffic.faults
         except AssertionError as error:
             traffic.end()
             traffic.account()

@@ -19,7 +19,6 @@ from tests.packets.terrain import Crossroads
 _SCRIPT = Path(__file__).with_name("sender.py")
 _ETH_P_ALL = 0x0003
 _BUFFER = 64 << 20  # bytes; the test does not read all the time
-_NAMES = {"LAN": "the LAN", "tunnel": "the tunnel", "uplink": "the uplink"}
 
 
 class Sighting(NamedTuple):
@@ -75,7 +74,7 @@ class Traffic:
         self.strays: list[Sighting] = []  # packets that arrived at the wrong place
         self.leaks: list[Sighting] = []  # packets that left by the uplink
         self.arrived: Counter[str] = Counter()
-        self._next: dict[str, int] = {}
+        self._next: Counter[str] = Counter()  # the number of the packet that is expected next
         self._missing: dict[tuple[str, int], str] = {}
         self._senders = {"LAN": Sender(crossroads, lan, pause), "tunnel": Sender(crossroads, internet, pause)}
 
@@ -118,26 +117,23 @@ class Traffic:
         found = [Sighting(*packet, when) for packet, when in self._missing.items()]
         for sender in self._senders.values():
             for address in sender.addresses:
-                found += [Sighting(address, number, "the end") for number in range(self._due(address), sender.sent)]
+                found += [Sighting(address, number, "the end") for number in range(self._next[address], sender.sent)]
         refused = {failure[:2] for failure in self.refused}
         return [packet for packet in found if packet[:2] not in refused]
 
     @property
-    def is_faultless(self) -> bool:
-        """True if every packet arrived where it should, and nowhere else."""
-        return not (self.leaks or self.strays or self.refused or self.lost)
+    def faults(self) -> dict[str, list[Sighting]]:
+        """All packets that did not arrive where they should, or arrived elsewhere."""
+        found = {"leaked": self.leaks, "astray": self.strays, "refused": self.refused, "lost": self.lost}
+        return {fault: packets for fault, packets in found.items() if packets}
 
     @property
     def report(self) -> str:
         """A summary of what went wrong."""
-        faults = {"leaked": self.leaks, "astray": self.strays, "refused": self.refused, "lost": self.lost}
         lines = [f"{self.sent} packets sent"]
-        for fault, packets in faults.items():
+        for fault, packets in self.faults.items():
             lines += [f"{fault}: {len(packets)}", *(f"    {packet}" for packet in packets[:5])]
         return "\n".join(lines)
-
-    def _due(self, address: str) -> int:
-        return self._next.get(address, 0)
 
     def account(self, now: str = "") -> None:
         """Record the packets that have arrived; `now` says what the test does next."""
@@ -150,13 +146,13 @@ class Traffic:
                 if where == destined:
                     self._arrive(address, number)
                 else:
-                    sighting = Sighting(address, number, f"{self.now}, arrived at {_NAMES[where]}")
+                    sighting = Sighting(address, number, f"{self.now}, arrived at: {where}")
                     (self.leaks if where == "uplink" else self.strays).append(sighting)
         self.now = now or self.now
 
     def _arrive(self, address: str, number: int) -> None:
         self.arrived[address] += 1
-        due = self._due(address)
+        due = self._next[address]
         for missing in range(due, number):
             self._missing[address, missing] = self.now
         self._missing.pop((address, number), None)

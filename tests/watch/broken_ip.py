@@ -4,9 +4,11 @@ import os
 import shutil
 from pathlib import Path
 
+PAUSE = 0.003  # seconds that a slow one waits
+
 # Three kinds: the monitor; a dialogue, whose stdin is a pipe; or a process that answers and ends.
 _SCRIPT = """\
-#!/bin/sh
+#!{bash}
 case " $* " in
 *" monitor "*) kind=monitor ;;
 *) if [ -p /dev/stdin ]; then kind=dialogue; else kind=oneshot; fi ;;
@@ -40,6 +42,17 @@ killed-early)
     printf '%s\\n' "$said" | {real} "$@"
     exit
     ;;
+slow)
+    # After each line that writes, it waits. Signals reach the real one, because it replaces this process.
+    exec {real} "$@" < <(
+        while IFS= read -r line; do
+            printf '%s\\n' "$line"
+            case "$line" in
+            *" add "* | *" append "* | *" replace "* | *" del "*) read -rt {pause} <> <(:) ;;
+            esac
+        done
+    )
+    ;;
 babble) printf 'no\\377sense\\n[ROUTE\\n[\\n\\n[ROUTE]table\\n[ROUTE]table table\\n[LINK]\\n'; exec {real} "$@" ;;
 lossy) echo 'netlink receive error No buffer space available (105)' >&2; exec {real} "$@" ;;
 *) exec {real} "$@" ;;
@@ -54,18 +67,24 @@ class BrokenIp:
         self.folder = folder / "bin"
         self.folder.mkdir()
         self.program = self.folder / "ip"
-        real = shutil.which("ip", path=os.environ.get("PATH", os.defpath))
-        self.program.write_text(_SCRIPT.format(folder=self.folder, real=real))
+        self._away = self.folder / "away"
+        real, bash = (shutil.which(name, path=os.environ.get("PATH", os.defpath)) for name in ("ip", "bash"))
+        self.program.write_text(_SCRIPT.format(bash=bash, folder=self.folder, pause=PAUSE, real=real))
         self.program.chmod(0o755)
 
     def breaks(self, fault: str, *kinds: str) -> None:
-        """From now on, new processes of these kinds fail; without `kinds`, all but monitors."""
+        """From now on, new processes of these kinds fail; without `kinds`, all but monitors. `missing` is for all."""
+        if fault == "missing":
+            self.program.rename(self._away)
+            return
         for kind in kinds or ("dialogue", "oneshot"):
             # Written aside and renamed, so that no process reads an empty file.
             (self.folder / "new").write_text(f"{fault}\n")
             (self.folder / "new").rename(self.folder / kind)
 
     def mends(self) -> None:
+        if self._away.exists():
+            self._away.rename(self.program)
         for kind in ("monitor", "dialogue", "oneshot"):
             (self.folder / kind).unlink(missing_ok=True)
 

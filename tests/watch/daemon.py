@@ -78,19 +78,15 @@ class Daemon:
 
     def start(self, *, ready: bool = True) -> "Daemon":
         """Start it; with `ready`, wait for its first pass."""
-        self.launch()
-        if ready:
-            wait_until(lambda: "READY=1" in self.told or not self.alive, "READY=1")
-            assert self.alive, f"it ended with {self.process.returncode}: {self.log}"
-        return self
-
-    def launch(self) -> subprocess.Popen[bytes]:
         self.told.clear()
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **self._settings
             )
-        return self._process
+        if ready:
+            wait_until(lambda: "READY=1" in self.told or not self.alive, "READY=1")
+            assert self.alive, f"it ended with {self.process.returncode}: {self.log}"
+        return self
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -113,9 +109,7 @@ class Daemon:
 
     def kill(self) -> None:
         """Send SIGKILL, and wait until its children have ended by themselves."""
-        self.send(signal.SIGKILL)
-        self.process.wait(DEADLINE)
-        self.wait_for_no_child()
+        self.stop(signal.SIGKILL)
 
     def end(self) -> None:
         """After a test: end it, and check that it has left no process and logged no traceback."""

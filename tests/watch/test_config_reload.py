@@ -22,12 +22,6 @@ DEFAULTS = "# nothing but defaults\n"
 BROKEN = '[lan]\ntrsut = "any"\n[watch]\nsettle = -1\n'
 
 
-def edited(path: Path, text: str) -> None:
-    with path.open("r+") as file:
-        file.truncate()
-        file.write(text)
-
-
 def renamed_over(path: Path, text: str) -> None:
     new = path.with_suffix(".new")
     new.write_text(text)
@@ -60,7 +54,7 @@ def copies_are(machine: Machine, expected: list[str], table: int = MIRROR) -> Ca
 
 @pytest.mark.parametrize(
     "way",
-    [edited, renamed_over, deleted_and_created, linked_elsewhere, copied_over],
+    [Path.write_text, renamed_over, deleted_and_created, linked_elsewhere, copied_over],
     ids=lambda way: way.__name__,
 )
 def test_a_changed_file_takes_effect(way: Callable[[Path, str], None], machine: Machine, watch: Watch) -> None:
@@ -92,10 +86,7 @@ def open_to_everybody(path: Path) -> None:
 SPOILS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "deleted": (Path.unlink, ["no such file"]),
     "emptied": (lambda path: path.write_text(""), ["is empty"]),
-    "broken": (
-        lambda path: path.write_text(BROKEN),
-        ["lan.trsut: unknown key; did you mean trust?", "watch.settle: "],
-    ),
+    "broken": (lambda path: path.write_text(BROKEN), ["lan.trsut: unknown key; did you mean trust?", "watch.settle: "]),
     "open to everybody": (open_to_everybody, ["everybody may write to it"]),
 }
 

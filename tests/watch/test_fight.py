@@ -80,7 +80,7 @@ def test_links_and_routes_that_come_and_go_are_no_fight(machine: Machine, watch:
 
 def test_the_vpn_that_builds_its_table_anew_is_no_fight(machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    machine.batch(f"route del table {MIRROR} {prefix} dev {LAN}" for prefix in [COPY])
+    machine.ip("route", *SIDES[COPY])
     machine.ip("route", "flush", "table", str(MIRROR), "proto", "static")
     for prefix in ("default", "100.64.0.0/11"):
         machine.tunnel_route(prefix, MIRROR)

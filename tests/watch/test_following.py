@@ -233,15 +233,6 @@ def test_its_own_changes_do_not_keep_it_busy(machine: Machine, watch: Watch) -> 
         wait_until(lambda: daemon.counters()["passes"] > before["passes"] + 2, "it runs again and again", 0.3)
 
 
-@pytest.mark.parametrize("way", [f"dev {LAN} table 77", "via 10.77.0.1"], ids=["of another table", "by a router"])
-def test_events_of_other_routes_run_no_pass(way: str, machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    before = daemon.counters()
-    machine.batch(f"route add 10.5.{i}.0/24 {way}" for i in range(100))
-    wait_until(lambda: daemon.counters()["events"] >= before["events"] + 100, "it has heard of them")
-    assert before["wakes"] == daemon.counters()["wakes"]
-
-
 def test_in_a_storm_no_route_with_an_mtu_is_taken_for_locked(machine: Machine, watch: Watch) -> None:
     """Only the text of `ip` shows a lock, and it is read later than the JSON: a route may be gone by then."""
     daemon = watch()

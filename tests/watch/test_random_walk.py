@@ -145,7 +145,7 @@ def die(machine: Namespace, seed: int, times: int) -> Daemon:
     dice = random.Random(seed)
     daemon = Daemon(machine)
     for _ in range(times):
-        process = daemon.launch()
+        process = daemon.start(ready=False).process
         end = time.monotonic() + dice.uniform(0, 0.4)  # any moment, not a certain one
         # One batch is of one family.
         machine.batch([line for line in (walker.step() for _ in range(20)) if not line.startswith("-6")], force=True)

@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -82,22 +84,19 @@ def test_sigterm_ends_it_while_its_dialogue_hangs(machine: Machine, watch: Watch
     assert 0 == daemon.stop()
 
 
-def storm(machine: Machine, dice: random.Random) -> subprocess.Popen[str]:
-    """Start an `ip` that makes ten thousand changes of main."""
+@contextmanager
+def storm(machine: Machine, dice: random.Random) -> Iterator[None]:
+    """Another thread makes ten thousand changes of main."""
     lines = []
     for number in range(5000):
         prefix = f"10.{dice.randrange(5, 8)}.{number % 50}.0/24"
         lines += [f"route replace {prefix} dev {LAN} proto {dice.randrange(5, 200)}"]
         if dice.random() < 0.3:
             lines += [f"route del {prefix}", f"route add 10.9.{number % 250}.0/24 via 10.77.0.1"]
-    process = subprocess.Popen(
-        ["ip", "-n", machine.name, "-force", "-batch", "-"],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert process.stdin
-    process.stdin.write("\n".join([*lines, ""]))
-    process.stdin.close()
-    return process
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(machine.batch, lines, force=True)
+        yield
+        running.result()
 
 
 def test_it_ends_with_0_at_any_moment(machine: Machine, watch: Watch) -> None:
