@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fz_iproute.mirror import journal, parse
-from fz_iproute.mirror.model import Nexthop, Route
+from fz_iproute.mirror.model import Route
 from tests.unit.routes import LINKS, route
 
 USUAL = "proto boot scope global"
@@ -105,17 +105,16 @@ def test_on_link_is_scope_link_in_ipv4_and_no_gateway_in_ipv6(found, expected) -
     assert expected == found.attributes.on_link
 
 
-def test_a_route_that_names_only_its_nexthop_object_takes_the_objects_path() -> None:
-    document = {"dst": "10.0.0.0/24", "nhid": 7, "scope": "link"}
-    assert parse.needs_nexthops(parse.listed([document]))
-    (found,) = parse.routes(parse.listed([document]), "inet", LINKS, {7: Nexthop(("eth0",), gatewayed=False)})
-    assert (("eth0",), True) == (found.attributes.devices, found.attributes.on_link)
-
-
-def test_nexthop_groups_are_resolved_to_their_members() -> None:
+@pytest.mark.parametrize(
+    ("nhid", "devices", "on_link"), [(1, ("eth0",), True), (2, ("eth1",), False), (3, ("eth0", "eth1"), False)]
+)
+def test_a_route_that_names_only_its_nexthop_object_or_group_takes_its_path(nhid, devices, on_link) -> None:
     objects = [{"id": 1, "dev": "eth0"}, {"id": 2, "gateway": "10.0.0.1", "dev": "eth1"}]
-    group = {"id": 3, "group": [{"id": 1}, {"id": 2}]}
-    assert Nexthop(("eth0", "eth1"), gatewayed=True) == parse.nexthops([*objects, group])[3]
+    nexthops = parse.nexthops([*objects, {"id": 3, "group": [{"id": 1}, {"id": 2}]}])
+    listing = parse.listed([{"dst": "10.0.0.0/24", "nhid": nhid, "scope": "link"}])
+    assert parse.needs_nexthops(listing)
+    (found,) = parse.routes(listing, "inet", LINKS, nexthops)
+    assert (devices, on_link) == (found.attributes.devices, found.attributes.on_link)
 
 
 @pytest.mark.parametrize(
