@@ -5,7 +5,7 @@ from typing import Any
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
-from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.prefix import FAMILIES, Family
 
 LINKS = {
     name: Link(name, ifindex, up=True, loopback=name == "lo", word=name)
@@ -19,9 +19,8 @@ def route(dst: str, dev: str = "eth0", **keys: Any) -> Route:
     usual = {"protocol": "kernel", "flags": []}
     usual |= {"scope": "link"} if family == "inet" else {"metric": 256, "pref": "medium"}
     document = {"dst": dst, "dev": dev, **usual, **keys}
-    return parse.routes(
-        parse.listed([{key: value for key, value in document.items() if value is not None}]), family, LINKS
-    )[0]
+    (listed,) = parse.listed([{key: value for key, value in document.items() if value is not None}])
+    return parse.routes([listed], family, LINKS)[0]
 
 
 def gatewayed(dst: str, gateway: str, dev: str = "eth0", **keys: Any) -> Route:
@@ -38,10 +37,7 @@ def snapshot(main: list[Route], mirror: list[Route] | None = None, **fields: Any
     """A machine with one VPN table."""
 
     def split(routes: list[Route]) -> dict[Family, tuple[Route, ...]]:
-        return {
-            "inet": tuple(route for route in routes if route.attributes.family == "inet"),
-            "inet6": tuple(route for route in routes if route.attributes.family == "inet6"),
-        }
+        return {family: tuple(each for each in routes if each.attributes.family == family) for family in FAMILIES}
 
     nothing = split([])
     tables = dict.fromkeys(Config().tables.ids, nothing) | {Config().tables.single: split(mirror or [])}

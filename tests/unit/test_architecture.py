@@ -113,12 +113,8 @@ def code_lines(source: str) -> set[int]:
 
 def attributes(node: ast.ClassDef) -> set[str]:
     """The attributes that the methods of a class assign to `self`."""
-    return {
-        each.attr
-        for each in ast.walk(node)
-        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) and isinstance(each.value, ast.Name)
-        if each.value.id == "self"
-    }
+    stored = (each for each in ast.walk(node) if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store))
+    return {each.attr for each in stored if ast.unparse(each.value) == "self"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=own_name)

@@ -13,7 +13,7 @@ INTEREST = Interest(frozenset(["254", "539098368", "539098369"]))
         "[LINK]2: eth0: <BROADCAST,MULTICAST> mtu 1500",
         "[ADDR]2: eth0    inet 10.0.0.1/24 scope 0 eth0",
         "[RULE]32765: not from all fwmark 0xfd002021 lookup 539098368",
-        "[NEXTHOP]id 7 dev eth0",
+        *("[NEXTHOP]id 7 dev eth0", "", "something else"),
         "[ROUTE]10.0.0.0/24 dev eth0 proto 2 scope 253 src 10.0.0.1",
         "[ROUTE]Deleted 10.0.0.0/24 dev eth0 table 539098368 proto 2 scope 253",
         "[ROUTE]10.0.0.0/24 dev table proto 2 scope 253",
@@ -21,8 +21,6 @@ INTEREST = Interest(frozenset(["254", "539098368", "539098369"]))
         "[ROUTE]10.0.0.0/24 proto 3 nexthop dev eth0 weight 1 nexthop via 10.0.0.9 dev eth1 weight 1",
         "[ROUTE]unreachable 10.0.0.0/8 table 539098368",
         "[ROUTE]fe80::/64 dev eth0 proto 2 metric 256 pref medium",
-        "",
-        "something else",
     ],
 )
 def test_what_may_matter_wakes(line) -> None:

@@ -54,8 +54,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     assert [] == list(tmp_path.iterdir())
 
 
-def test_a_good_configuration_takes_effect_and_its_table_is_locked(world: World) -> None:
-    world.file = SECOND
+@pytest.mark.parametrize("trial", [None, ReadFailed("no answer")], ids=["all is well", "ip fails"])
+def test_a_good_configuration_takes_effect_and_its_table_is_locked(trial: FzError | None, world: World) -> None:
+    """Also while `ip` fails: the passes that follow say what is wrong, and try again."""
+    world.file, world.trial = SECOND, trial
     assert not world.is_locked(2)
     assert world.reloader.reload()
     assert SECOND == world.reloader.config
@@ -91,12 +93,6 @@ def test_what_was_refused_takes_effect_when_its_cause_is_gone(cause: str, world:
     world.file, world.trial = SECOND, None
     assert world.reloader.reload()
     assert not world.reloader.trouble
-
-
-def test_while_ip_fails_a_configuration_takes_effect(world: World) -> None:
-    """The passes that follow say what is wrong, and try again."""
-    world.file, world.trial = SECOND, ReadFailed("no answer")
-    assert world.reloader.reload()
 
 
 def test_the_same_trouble_is_told_again_when_it_had_been_over(world: World) -> None:

@@ -96,14 +96,6 @@ def routes(*documents: dict[str, Any], words: Iterable[str] = ()) -> tuple[list[
     return lines(early), lines(late)
 
 
-def test_routes_by_routers_wait_for_the_others() -> None:
-    gatewayed = {"dst": "default", "gateway": "10.0.0.1", "dev": "a0", "flags": []}
-    on_link = {"dst": "10.0.0.0/24", "dev": "a0", "scope": "link", "protocol": "kernel"}
-    early, late = routes(gatewayed, on_link)
-    assert ["route append table 254 10.0.0.0/24 dev a0 proto 2 scope link"] == early
-    assert ["route append table 254 default via 10.0.0.1 dev a0 proto 3 scope global"] == late
-
-
 def test_twins_wait_together_and_keep_their_order() -> None:
     twins = [{"dst": "10.0.0.0/24", "dev": "a0"}, {"dst": "10.0.0.0/24", "gateway": "10.1.0.1", "dev": "b0"}]
     early, late = routes(*twins, {**twins[0], "metric": 5})
@@ -137,13 +129,9 @@ def test_a_stale_copy_has_a_source_that_no_link_has() -> None:
     [
         ({"table": "254", "protocol": "2"}, "from all lookup main protocol 2"),
         ({"not": None, "fwmark": "0xfd002021", "table": "7"}, "not from all fwmark 0xfd002021/0xffffffff lookup 7"),
-        ({"src": "10.0.0.0", "srclen": 8, "dst": "1.2.3.4", "table": "7"}, "from 10.0.0.0/8 to 1.2.3.4/32 lookup 7"),
         ({"iif": "a b", "table": "7"}, None),
         ({"iif": "#x", "iif_detached": None, "table": "7"}, "from all iif #x lookup 7"),
-        ({"sport": 22, "dport_start": 5, "dport_end": 9, "table": "7"}, "from all sport 22 dport 5-9 lookup 7"),
         ({"goto": 99, "unresolved": None}, "from all goto 99"),
-        ({"action": "7", "protocol": "55"}, "from all unreachable protocol 55"),
-        ({"nop": None}, "from all nop"),
         ({"l3mdev": None, "protocol": "0"}, "from all l3mdev"),
         ({"l3mdev": None, "action": "7"}, "from all l3mdev unreachable"),
         ({"fwmark": "0x0", "table": "7"}, "from all fwmark 0x0/0xffffffff lookup 7"),
@@ -158,27 +146,17 @@ def test_a_rule_is_rebuilt_whole_or_not_at_all(document: dict[str, Any], words: 
     assert line == f"rule add priority 5 {words}" if words else line.startswith("lost: rule 5: ")
 
 
-def test_nexthop_objects_have_a_family_and_come_before_their_groups() -> None:
-    objects = [
-        {"id": 1, "group": [{"id": 2, "weight": 3}, {"id": 3}], "flags": []},
-        {"id": 2, "dev": "a0", "scope": "host", "flags": []},
-        {"id": 3, "dev": "a0", "scope": "link", "flags": ["onlink"], "protocol": "zebra"},
-        {"id": 4, "gateway": "fe80::1", "dev": "b0", "flags": []},
-        {"id": 5, "blackhole": None},
-        {"id": 6, "dev": "a0", "encap": "mpls"},
-    ]
-    users = {("inet6", 254): [("fd00::/64", {"nhid": 5})]}
-    found = list(lab_routes.nexthops(of(nexthops=objects, routes=users), LINKS))
+def test_nexthop_objects_come_before_their_groups_and_whole_or_not_at_all() -> None:
+    group = {"id": 1, "group": [{"id": 2, "weight": 3}, {"id": 3}], "flags": []}
+    objects = [{"id": 2, "blackhole": None}, {"id": 3, "dev": "a0", "encap": "mpls"}]
+    users = {("inet6", 254): [("fd00::/64", {"nhid": 2})]}
+    found = list(lab_routes.nexthops(of(nexthops=[group, *objects], routes=users), LINKS))
     assert [
-        "nexthop add id 2 dev a0 proto 0",
-        "nexthop add id 3 dev a0 onlink proto 11",
-        "nexthop add id 4 via fe80::1 dev b0 proto 0",
-        "nexthop add id 5 blackhole proto 0",
-        "lost: nexthop 6: `ip` shows an attribute that is not known here: encap",
+        "nexthop add id 2 blackhole proto 0",
+        "lost: nexthop 3: `ip` shows an attribute that is not known here: encap",
         "nexthop add id 1 group 2,3/3 proto 0",
     ] == lines(found)
-    families = ["inet", "inet6", "inet6", "inet6", "inet"]  # a group has none, for which "inet" stands
-    assert families == [part.family for part in found if isinstance(part, Command)]
+    assert ["inet6", "inet"] == [part.family for part in found if isinstance(part, Command)]  # a group has none
 
 
 # Fuzzing

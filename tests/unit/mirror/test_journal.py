@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 from fz_iproute.mirror import journal
 from fz_iproute.mirror.journal import Unreadable, parse
 from fz_iproute.mirror.model import WORKED, Outcome
-from fz_iproute.mirror.parse import listed
-from fz_iproute.mirror.parse import routes as parse_routes
-from tests.unit.routes import LINKS
 
 HEADING = "# 2026-01-31T12:00:00.000Z 1.5 ms, 1 command, woken by: start"
 ROUTE = "ip route add table 500 10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.1"
@@ -84,28 +81,6 @@ def test_a_last_line_without_its_end_may_be_half_a_command_but_a_comment_is_harm
     with pytest.raises(Unreadable, match=r"^line 2"):
         parse([f"{HEADING}\n", ROUTE])
     assert [] == parse(["# half a comment"])
-
-
-METRICS = "mtu window ssthresh cwnd advmss reordering hoplimit initcwnd initrwnd quickack fastopen_no_cookie"
-METRICS += " rtt rttvar rto_min"
-# All that the parser can express, with values as `ip` prints them.
-SHAPES = [
-    {"dev": "eth0", "protocol": "kernel", "scope": "link", "prefsrc": "10.0.0.1", "metric": 600, "tos": "0x10"},
-    {"dev": "eth0", "flow": {"from": "2", "to": "3"}, "pref": "medium", "flags": ["onlink"]},
-    {"dev": "eth0", "metrics": [{**dict.fromkeys(METRICS.split(), 9), "congestion": "reno", "ecn": None}]},
-    {"gateway": "10.0.0.9", "dev": "eth0"},
-    {"via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth0"},
-    {"nhid": 7, "dev": "eth0"},
-    {"nexthops": [{"dev": "eth0", "weight": 1, "flow": {"to": "9"}}, {"dev": "eth1", "flags": ["onlink"]}]},
-]
-
-
-@pytest.mark.parametrize("document", SHAPES, ids=lambda document: next(iter(document)))
-def test_every_word_that_a_copy_may_have_is_read(document: dict[str, object]) -> None:
-    (found,) = parse_routes(listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
-    assert not found.attributes.inexpressible
-    line = f"ip route add table 500 {found}"
-    assert [line] == [recorded.line for recorded in parse(lines(line))[0].commands]
 
 
 # What a comment can do

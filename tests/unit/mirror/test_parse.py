@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.mirror import parse, parse_rules
-from fz_iproute.mirror.model import Nexthop, Route
+from fz_iproute.mirror import journal, parse, parse_rules
+from fz_iproute.mirror.model import Route
 from tests.unit.routes import LINKS, route
 
 USUAL = "proto boot scope global"
+METRICS = "mtu window ssthresh cwnd advmss reordering hoplimit initcwnd initrwnd quickack fastopen_no_cookie"
 
 
 @pytest.mark.parametrize(
@@ -28,16 +29,26 @@ USUAL = "proto boot scope global"
         ({"gateway": "10.0.0.9", "dev": "eth0", "flags": ["onlink"]}, f"via 10.0.0.9 dev eth0 {USUAL} onlink"),
         ({"via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth0"}, f"via inet6 fe80::1 dev eth0 {USUAL}"),
         ({"nhid": 7, "dev": "eth0", "gateway": "10.0.0.1"}, f"nhid 7 {USUAL}"),
+        *(({"dev": "eth0", "metrics": [{key: 9}]}, f"dev eth0 {USUAL} {key} 9") for key in METRICS.split()),
+        *(({"dev": "eth0", "metrics": [{key: 9}]}, f"dev eth0 {USUAL} {key} 9ms") for key in ("rttvar", "rto_min")),
         (
-            {"nexthops": [{"dev": "eth0", "weight": 1}, {"dev": "eth1", "weight": 2, "flags": ["linkdown"]}]},
-            f"{USUAL} nexthop dev eth0 weight 1 nexthop dev eth1 weight 2",
+            {
+                "nexthops": [
+                    {"dev": "eth0", "weight": 1, "flow": {"to": "9"}},
+                    {"dev": "eth1", "flags": ["onlink", "dead"]},
+                ]
+            },
+            f"{USUAL} nexthop dev eth0 weight 1 realms 9 nexthop dev eth1 onlink",
         ),
         ({"dev": "eth0", "flags": ["linkdown", "dead"], "expires": 9, "cache": []}, f"dev eth0 {USUAL}"),
+        ({"dev": "eth0", "pref": "medium"}, f"dev eth0 {USUAL} pref medium"),
     ],
 )
-def test_each_key_becomes_its_argument(document, words) -> None:
+def test_each_key_becomes_an_argument_that_a_journal_may_hold(document, words) -> None:
     (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
     assert (words, "") == (" ".join(found.attributes.words), found.attributes.inexpressible)
+    line = f"ip route add table 500 {found}"
+    assert [line] == [command.line for command in journal.parse([f"{line}\n"])[0].commands]
 
 
 @pytest.mark.parametrize(
@@ -94,17 +105,16 @@ def test_on_link_is_scope_link_in_ipv4_and_no_gateway_in_ipv6(found, expected) -
     assert expected == found.attributes.on_link
 
 
-def test_a_route_that_names_only_its_nexthop_object_takes_the_objects_path() -> None:
-    document = {"dst": "10.0.0.0/24", "nhid": 7, "scope": "link"}
-    assert parse.needs_nexthops(parse.listed([document]))
-    (found,) = parse.routes(parse.listed([document]), "inet", LINKS, {7: Nexthop(("eth0",), gatewayed=False)})
-    assert (("eth0",), True) == (found.attributes.devices, found.attributes.on_link)
-
-
-def test_nexthop_groups_are_resolved_to_their_members() -> None:
+@pytest.mark.parametrize(
+    ("nhid", "devices", "on_link"), [(1, ("eth0",), True), (2, ("eth1",), False), (3, ("eth0", "eth1"), False)]
+)
+def test_a_route_that_names_only_its_nexthop_object_or_group_takes_its_path(nhid, devices, on_link) -> None:
     objects = [{"id": 1, "dev": "eth0"}, {"id": 2, "gateway": "10.0.0.1", "dev": "eth1"}]
-    group = {"id": 3, "group": [{"id": 1}, {"id": 2}]}
-    assert Nexthop(("eth0", "eth1"), gatewayed=True) == parse.nexthops([*objects, group])[3]
+    nexthops = parse.nexthops([*objects, {"id": 3, "group": [{"id": 1}, {"id": 2}]}])
+    listing = parse.listed([{"dst": "10.0.0.0/24", "nhid": nhid, "scope": "link"}])
+    assert parse.needs_nexthops(listing)
+    (found,) = parse.routes(listing, "inet", LINKS, nexthops)
+    assert (devices, on_link) == (found.attributes.devices, found.attributes.on_link)
 
 
 @pytest.mark.parametrize(

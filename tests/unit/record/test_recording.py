@@ -4,6 +4,7 @@ import json
 import unicodedata
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ from fz_iproute.errors import UsageError
 from fz_iproute.ip.passes import Plans
 from fz_iproute.ip.process import Spelling
 from fz_iproute.ip.reader import Reader
-from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror.words import printable
 from fz_iproute.record import recording as core_recording
@@ -29,22 +29,12 @@ from tests.unit.recordings import machine, parent, places, printed, recording
 ASKED = ["192.168.188.7", "8.8.8.8", "100.64.0.9", "2001:db8:7::9", "ff02::1", "0.0.0.0"]
 
 
-class Deaf(Log):
-    """Keeps warnings instead of printing them."""
-
-    def __init__(self, heard: list[str]) -> None:
-        super().__init__()
-        self._heard = heard
-
-    def warning(self, message: str) -> None:
-        self._heard.append(message)
-
-
 def everything(recorded: Recording) -> list[str]:
     """What `plan`, `status` and `explain` print of it."""
     config = core_config.parse(recorded.config, "config")
     said: list[str] = []
-    due = Plans(RecordedIp(recorded), config, Deaf(said)).plan_sync()
+    log = SimpleNamespace(warning=said.append)
+    due = Plans(RecordedIp(recorded), config, log).plan_sync()
     said += [f"{Spelling().line(command)}  # {printable(command.reason)}" for command in due]
     reader = Reader(RecordedIp(recorded), config)
     seen = reader.read()
