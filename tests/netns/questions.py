@@ -1,12 +1,11 @@
-"""All that can be asked of a machine, so that the answers of two ways to read it can be compared."""
+"""All that can be asked of a recorded machine, and an ordinary user who asks it."""
 
 import ctypes
 import multiprocessing
 import os
 import tomllib  # noqa: F401  # what is imported late lies where nobody may look
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from ipaddress import ip_address, ip_network
+from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,20 +13,16 @@ import loguru  # noqa: F401
 
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
-from fz_iproute.ip.dialogue import TalkingIp
-from fz_iproute.ip.ip import Asked, Reply, Source
 from fz_iproute.ip.passes import Plans
-from fz_iproute.ip.process import Answer
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
-from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import Command
-from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.config import parse
+from fz_iproute.record.recorded_ip import RecordedIp
+from fz_iproute.record.recording import Recording
 from fz_iproute.verbs import explain as app_explain
 from fz_iproute.verbs.explain import Question
-from tests.netns.namespace import MARK, Namespace, family_of
+from tests.netns.namespace import Namespace
 from tests.netns.rtnetlink import CLONE_NEWNET
-from tests.netns.test_lookup import ask
 from tests.user_ids import need_user_ids
 
 _Result = TypeVar("_Result")
@@ -56,15 +51,16 @@ def addresses() -> list[str]:
 class Told(NamedTuple):
     """What the verbs say."""
 
-    plan: list[Command]
+    plan: list[str]
     tree: str
     document: dict[str, Any]
     ways: dict[str, tuple[str, dict[str, Any]]]
 
 
-def everything(source: Source, config: Config, asked: Sequence[str]) -> Told:
-    """The answers of `plan`, `status` and `explain`; those of `explain` without what the kernel says."""
-    plan = Plans(source, config, Log("ERROR")).plan_sync()
+def everything(recorded: Recording, asked: Sequence[str]) -> Told:
+    """The answers of `plan`, `status` and `explain`."""
+    config, source = parse(recorded.config, "snapshot"), RecordedIp(recorded)
+    plan = [" ".join(command.words) for command in Plans(source, config, Log("ERROR")).plan_sync()]
     reader = Reader(source, config)
     snapshot = reader.read()
     found = app_status.status(config, snapshot, reader.looked_up(snapshot))
@@ -72,76 +68,8 @@ def everything(source: Source, config: Config, asked: Sequence[str]) -> Told:
     for address in asked:
         question = Question(address)
         answers = app_explain.explain(question, config, source)
-        assert not any(answer.objection for answer in answers), app_explain.as_text(answers, question, config)
-        silent = [answer._replace(objection=None, said=None) for answer in answers]
-        ways[address] = app_explain.as_text(silent, question, config), app_explain.as_document(silent, question)
+        ways[address] = app_explain.as_text(answers, question, config), app_explain.as_document(answers, question)
     return Told(plan, draw(found), app_status.as_document(found), ways)
-
-
-class _Known(NamedTuple):
-    """A question that has been answered."""
-
-    family: Family | None
-    questions: tuple[str, ...]
-
-    def answer(self) -> Answer:
-        raise AssertionError("nobody waits for it")
-
-
-class _Asker(TalkingIp):
-    """Asks nothing twice, and the kernel for all ways at once: else processes would take most of the time of a test."""
-
-    def __init__(self, namespace: Namespace, asked: Sequence[str]) -> None:
-        super().__init__(namespace.name)
-        self._ways: dict[str, Any] = {}
-        for family in ("inet", "inet6"):
-            questions = [
-                f"{ip_address(address)} mark {mark:#x}"
-                for address in asked
-                if family_of(address) == family
-                for mark in (0, MARK)
-            ]
-            answers = ask(namespace, family, [f"route get {question}" for question in questions])  # type: ignore[arg-type]
-            self._ways |= dict(zip(questions, answers, strict=True))
-
-        self._lines: dict[tuple[Family, str], list[str]] = {}
-        self._known: dict[_Known, list[bytes]] = {}
-
-    def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
-        key = _Known(family, questions)
-        return Asked(family, 0, questions, key) if key in self._known else super().ask(family, *questions)
-
-    def answers(self, asked: Asked) -> list[bytes]:
-        key = _Known(asked.family, asked.questions)
-        if key not in self._known:
-            self._known[key] = super().answers(asked)
-        return self._known[key]
-
-    def reply(self, asked: Asked) -> Reply:
-        reply = super().reply(asked)
-        self.reconsider()  # on a busy machine, a process costs still more than a slow answer
-        return reply
-
-    def text(self, family: Family, question: str) -> list[str]:
-        if (family, question) not in self._lines:
-            self._lines[family, question] = super().text(family, question)
-        return self._lines[family, question]
-
-    def way(self, words: Sequence[str], family: str) -> dict[str, Any] | str:
-        said = self._ways[" ".join(words)]
-        return said if isinstance(said, str) else said[0]
-
-
-@contextmanager
-def asker(namespace: Namespace, asked: Sequence[str]) -> Iterator[TalkingIp]:
-    """The `ip` of a namespace, for many questions."""
-    ip = _Asker(namespace, asked)
-    ip.warm()
-    try:
-        yield ip
-    finally:
-        ip.abandon()
-        ip.hang_up()
 
 
 def as_nobody(namespace: Namespace, work: Callable[[], _Result]) -> _Result:

@@ -1,12 +1,11 @@
 """Raw rtnetlink dumps: reads the kernel without `ip` and without the program under test."""
 
 import ctypes
-import os
 import socket
 import struct
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -82,27 +81,15 @@ class RawRoute(NamedTuple):
 
 def inside(namespace: str, act: Callable[[], _Result]) -> _Result:
     """Run `act` in a thread that has moved to the network namespace; what it opens stays there."""
-    results: list[_Result] = []
-    failures: list[OSError] = []
 
-    def work() -> None:
-        try:
-            fd = os.open(Path("/run/netns") / namespace, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if _libc.setns(fd, CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), f"setns {namespace}")
-            finally:
-                os.close(fd)
-            results.append(act())
-        except OSError as error:
-            failures.append(error)
+    def work() -> _Result:
+        with (Path("/run/netns") / namespace).open() as file:
+            if _libc.setns(file.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), f"setns {namespace}")
+        return act()
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def connect(namespace: str) -> socket.socket:

@@ -144,10 +144,9 @@ def additions(family: str, most: int = 14) -> st.SearchStrategy[list[Line]]:
     """The lines that fill a table. `append` makes twins, which `add` cannot."""
     lines = st.tuples(st.sampled_from(["append", "append", "append", "prepend"]), routes(family))
     strangers = st.tuples(st.just("append"), others(family))
-    return st.tuples(
-        st.lists(lines, min_size=1, max_size=most),
-        st.lists(strangers, max_size=2),
-    ).map(lambda both: both[0] + both[1])
+    return st.tuples(st.lists(lines, min_size=1, max_size=most), st.lists(strangers, max_size=2)).map(
+        lambda both: both[0] + both[1]
+    )
 
 
 @st.composite

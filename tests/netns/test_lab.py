@@ -61,16 +61,9 @@ def assert_alike(namespace: Namespace, folder: Path, config: str = "") -> None:
 
 # Lifetimes, who made an address (since iproute2 6.15), and what depends on the other end of a cable.
 PASSING = {"link", "link_index", "link_netnsid", "operstate", "qdisc", "txqlen", "expires", "linkmode", "group"}
-PASSING_ADDRESS = {
-    "valid_life_time",
-    "preferred_life_time",
-    "nodad",
-    "tentative",
-    "dynamic",
-    "stable-privacy",
-    "protocol",
-}
-PASSING_FLAGS = {"linkdown", "dead", "M-DOWN", "NO-CARRIER", "LOWER_UP"}
+OF_LINKS = {"broadcast", "address"}
+OF_ADDRESSES = {"valid_life_time", "preferred_life_time", "nodad", "tentative", "dynamic", "stable-privacy", "protocol"}
+FLAGS = {"linkdown", "dead", "M-DOWN", "NO-CARRIER", "LOWER_UP"}
 
 
 def assert_same_recorded(machine: dict[str, Any], rebuilt: dict[str, Any]) -> None:
@@ -78,21 +71,19 @@ def assert_same_recorded(machine: dict[str, Any], rebuilt: dict[str, Any]) -> No
     assert machine["config"] == rebuilt["config"]
     for key in machine["ip"]:
         if key.startswith("-json"):
-            outputs = [
-                documents_of(found["ip"][key].encode("utf-8", "surrogateescape")) for found in (machine, rebuilt)
-            ]
-            before, after = ([_without_state(key, document) for document in output] for output in outputs)
+            outputs = [found["ip"][key].encode("utf-8", "surrogateescape") for found in (machine, rebuilt)]
+            before, after = ([_without_state(key, each) for each in documents_of(output)] for output in outputs)
             assert before == after, key
 
 
 def _without_state(key: str, document: dict[str, Any]) -> dict[str, Any]:
-    of_links = {"broadcast", "address"} if "link show" in key or "address show" in key else set()
-    kept = {name: value for name, value in document.items() if name not in PASSING | of_links}
+    passing = PASSING | OF_LINKS if "link show" in key or "address show" in key else PASSING
+    kept = {name: value for name, value in document.items() if name not in passing}
     if "flags" in kept:
-        kept["flags"] = [flag for flag in kept["flags"] if flag not in PASSING_FLAGS]
+        kept["flags"] = [flag for flag in kept["flags"] if flag not in FLAGS]
     if "addr_info" in kept:
         kept["addr_info"] = [
-            {name: value for name, value in address.items() if name not in PASSING_ADDRESS}
+            {name: value for name, value in address.items() if name not in OF_ADDRESSES}
             for address in kept["addr_info"]
         ]
     return kept

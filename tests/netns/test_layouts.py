@@ -69,13 +69,6 @@ def test_a_lan_that_the_vpn_routes_explicitly_is_the_vpns(lan: str, tiered: bool
     assert tiered or ("skipped" == line["verdict"] and "the VPN routes " in line["reason"])
 
 
-def test_a_lan_around_a_tunnel_route_keeps_what_the_vpn_does_not_route(machine: Machine) -> None:
-    machine.batch([f"route add 100.100.96.0/19 dev {LAN} scope link"])
-    machine.batch([f"route del 100.96.0.0/11 dev {TUNNEL} table {MIRROR}"])
-    machine.fz("sync")
-    assert (LAN, TUNNEL) == (machine.way("100.100.110.1"), machine.way("100.100.111.1"))
-
-
 def test_a_tunnel_route_that_appears_later_takes_the_copy_out(machine: Machine) -> None:
     machine.batch([f"route add 10.50.1.0/24 dev {LAN} scope link"])
     machine.fz("sync")
@@ -83,13 +76,6 @@ def test_a_tunnel_route_that_appears_later_takes_the_copy_out(machine: Machine) 
     machine.tunnel_route("10.50.0.0/16", MIRROR)
     machine.fz("sync")
     assert TUNNEL == machine.way("10.50.1.1")
-
-
-def test_without_the_internet_resource_the_lan_is_copied_all_the_same(machine: Machine) -> None:
-    machine.batch([f"{option}route del default dev {TUNNEL} table {MIRROR}" for option in ("", "-6 ")])
-    machine.fz("sync")
-    assert machine.in_step()
-    assert (LAN, "uplink0") == (machine.way("192.168.188.1"), machine.way("8.8.8.8"))
 
 
 def test_a_stale_copy_is_ours_though_the_layout_has_changed_since(machine: Machine) -> None:

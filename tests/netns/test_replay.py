@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.namespace import LAN, MIRROR, Machine, Namespace, removing, run, wait_until
+from tests.netns.namespace import LAN, MIRROR, Machine, Namespace, run, wait_until
 from tests.netns.rtnetlink import FAMILIES
 from tests.netns.wiretap import fake_ip
 from tests.unit.mirror.test_journal import BAD
@@ -182,15 +182,15 @@ def test_until_ends_the_replay_early(lab: Namespace, journal: Write) -> None:
 
 
 def test_each_command_goes_to_its_namespace_unless_another_is_named(
-    lab: Namespace, namespace: Namespace, runtime: Path, journal: Write
+    lab: Namespace, long_lived: Callable[[], Namespace], journal: Write
 ) -> None:
-    with removing(Namespace(runtime)) as other:
-        other.veth("lan0")
-        path = journal(HEADING.format(1), add(1), add(2).replace("ip ", f"ip -n {other.name} "))
-        lab.exec(*lab.fz_argv("replay", str(path), netns=False), **lab.fz_options())
-        assert [1, 1] == [len(one.routes("inet")) for one in (lab, other)]
-        lab.exec(*lab.fz_argv("replay", str(path), "--netns", other.name, netns=False), **lab.fz_options(), check=False)
-        assert [1, 2] == [len(one.routes("inet")) for one in (lab, other)]
+    other = long_lived()
+    other.veth("lan0")
+    path = journal(HEADING.format(1), add(1), add(2).replace("ip ", f"ip -n {other.name} "))
+    lab.exec(*lab.fz_argv("replay", str(path), netns=False), **lab.fz_options())
+    assert [1, 1] == [len(one.routes("inet")) for one in (lab, other)]
+    lab.exec(*lab.fz_argv("replay", str(path), "--netns", other.name, netns=False), **lab.fz_options(), check=False)
+    assert [1, 2] == [len(one.routes("inet")) for one in (lab, other)]
 
 
 def test_a_missing_namespace_is_reported_before_anything_is_run(lab: Namespace, journal: Write) -> None:

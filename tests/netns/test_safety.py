@@ -98,30 +98,28 @@ def test_a_failed_read_deletes_nothing(family: str, failure: str, synced: Machin
 
 # Rights
 
-POWERLESS = ["setpriv", "--bounding-set=-net_admin,-sys_admin", "--inh-caps=-net_admin,-sys_admin"]
 
-
-def without_rights(machine: Machine, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run the program in the namespace without CAP_NET_ADMIN."""
-    return machine.exec(*POWERLESS, *machine.fz_argv(*args, netns=False), check=False, **machine.fz_options())
+def with_rights(rights: str, machine: Machine, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in the namespace with changed capabilities."""
+    setpriv = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+    return machine.exec(*setpriv, *machine.fz_argv(*args, netns=False), check=False, **machine.fz_options())
 
 
 def test_without_rights_only_what_changes_something_fails(machine: Machine) -> None:
-    done = without_rights(machine, "-q", "sync")
+    done = with_rights("-net_admin,-sys_admin", machine, "-q", "sync")
     assert (4, 1) == (done.returncode, len(done.stderr.splitlines())), done.stderr
     assert "Operation not permitted" in done.stderr
     assert "CAP_NET_ADMIN" in done.stderr
     for verb in ("plan", "status"):
-        done = without_rights(machine, verb)
+        done = with_rights("-net_admin,-sys_admin", machine, verb)
         assert 0 == done.returncode, done.stderr
         assert "192.168.188.0/24" in done.stdout
     machine.fz("sync")
-    assert 0 == without_rights(machine, "sync").returncode
+    assert 0 == with_rights("-net_admin,-sys_admin", machine, "sync").returncode
 
 
 def test_with_net_admin_alone_sync_works(machine: Machine) -> None:
-    setpriv = ["setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin"]
-    done = machine.exec(*setpriv, *machine.fz_argv("sync", netns=False), check=False, **machine.fz_options())
+    done = with_rights("-all,+net_admin", machine, "sync")
     assert 0 == done.returncode, done.stderr
     assert machine.in_step()
 
