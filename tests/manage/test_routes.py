@@ -20,12 +20,9 @@ from tests.netns.namespace import Namespace
 SINGLE, TIERED = manage(), manage(layout="tiered")
 OFF = manage(internet=False)
 LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
-EXPLICIT = [*(f"{prefix} dev {TUNNEL} proto static" for prefix in ROUTES)]
-EXPLICIT6 = [f"fd00:2021:1111::/48 dev {TUNNEL} proto static metric 1024 pref medium"]
-DEFAULT = f"default dev {TUNNEL} proto static"
-DEFAULT6 = f"default dev {TUNNEL} proto static metric 1024 pref medium"
-BACKSTOP = "unreachable default proto static metric 4294967295"
-BACKSTOP6 = "unreachable default dev lo proto static metric 4294967295 pref medium"
+EXPLICIT = [f"{prefix} dev {TUNNEL} proto static" for prefix in ROUTES]
+EXPLICIT += [f"fd00:2021:1111::/48 dev {TUNNEL} proto static metric 1024 pref medium"]
+DEFAULTS = [f"default dev {TUNNEL} proto static", f"default dev {TUNNEL} proto static metric 1024 pref medium"]
 
 
 def into_tunnel(laptop: Namespace, table: int = MIRROR) -> list[str]:
@@ -54,17 +51,14 @@ def test_the_picture(namespace: Namespace) -> None:
     ] == [" ".join(line.split()) for line in namespace.ip("rule", "list").splitlines()]
 
 
-def test_the_single_layout_has_everything_in_one_table(laptop: Laptop) -> None:
-    laptop.sync(SINGLE)
-    assert sorted([*EXPLICIT, DEFAULT, *EXPLICIT6, DEFAULT6]) == into_tunnel(laptop)
-    assert [[], []] == [into_tunnel(laptop, table) for table in (TIER_LAN, TIER_INTERNET)]
-
-
-def test_the_tiered_layout_has_explicit_and_default_routes_in_two_tables(laptop: Laptop) -> None:
-    laptop.sync(TIERED)
-    assert [sorted([*EXPLICIT, *EXPLICIT6]), [], sorted([DEFAULT, DEFAULT6])] == [
-        into_tunnel(laptop, table) for table in TIERS
-    ]
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [(SINGLE, [EXPLICIT + DEFAULTS, [], []]), (TIERED, [EXPLICIT, [], DEFAULTS])],
+    ids=["single", "tiered"],
+)
+def test_each_table_of_the_layout_has_its_routes(config: str, expected: list[list[str]], laptop: Laptop) -> None:
+    laptop.sync(config)
+    assert list(map(sorted, expected)) == [into_tunnel(laptop, table) for table in TIERS]
 
 
 @LAYOUTS
@@ -109,16 +103,15 @@ FOREIGN = [
 
 @LAYOUTS
 def test_the_routes_of_others_in_our_tables_stay(layout: str, laptop: Laptop) -> None:
+    other = manage(layout={"single": "tiered", "tiered": "single"}[layout])
     laptop.batch(FOREIGN)
     before = laptop.state()
     laptop.sync(manage(layout=layout))
-    laptop.sync(manage(layout={"single": "tiered", "tiered": "single"}[layout]))
-    gone = {
-        key: [route for route in routes if route not in laptop.state().tables.get(key, [])]
-        for key, routes in before.tables.items()
-    }
-    assert {} == {key: routes for key, routes in gone.items() if routes}
-    laptop.down(manage(layout={"single": "tiered", "tiered": "single"}[layout]))
+    laptop.sync(other)
+    after = laptop.state().tables
+    for key, routes in before.tables.items():
+        assert [] == [route for route in routes if route not in after.get(key, [])]
+    laptop.down(other)
     assert before == laptop.state()
 
 
