@@ -403,14 +403,10 @@ def _hops(links, words):
         word = words.pop(0)
         if word == "nexthop":
             hops.append({"weight": 1, "flags": []})
-        elif word == "onlink":
-            hops[-1]["flags"] = ["onlink"]
         elif word == "weight":
             hops[-1]["weight"] = int(words.pop(0))
         elif word == "dev":
             hops[-1]["dev"] = _link(links, words.pop(0))
-        elif word == "via":
-            hops[-1]["gateway"] = words.pop(0)
         else:
             raise Failed(f'Error: "nexthop" or end of line is expected instead of "{word}"', 255, ends=True)
     return hops

@@ -5,7 +5,6 @@ import pytest
 from tests.manage.conftest import Watch
 from tests.manage.laptop import LAN, MIRROR, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
 from tests.netns.namespace import wait_until
-from tests.watch.daemon import Daemon
 
 GROUPS = ["224.0.0.251", "239.255.255.250", "255.255.255.255"]
 ON: dict[str, object] = {"multicast": True}
@@ -96,7 +95,7 @@ def test_what_the_vpn_routes_explicitly_stays_the_vpns(layout: str, laptop: Lapt
 
 
 def test_watch_follows_the_default_route(laptop: Laptop, watch: Watch) -> None:
-    daemon: Daemon = watch(manage(lan=ON))
+    daemon = watch(manage(lan=ON))
     assert {UPLINK} == ways(laptop)
     laptop.batch(["route replace default via 192.168.188.1"])
     wait_until(lambda: {LAN} == ways(laptop), "multicast follows")

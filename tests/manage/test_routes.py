@@ -10,7 +10,6 @@ from tests.manage.laptop import (
     TIER_LAN,
     TIERS,
     TUNNEL,
-    UPLINK,
     Laptop,
     manage,
     pasted,
@@ -61,33 +60,6 @@ def test_each_table_of_the_layout_has_its_routes(config: str, expected: list[lis
     assert list(map(sorted, expected)) == [into_tunnel(laptop, table) for table in TIERS]
 
 
-@LAYOUTS
-def test_the_internet_resource_comes_and_goes_by_the_next_sync(layout: str, laptop: Laptop) -> None:
-    found = []
-    for internet in (False, True, False):
-        laptop.sync(manage(layout=layout, internet=internet))
-        defaults = [line for table in TIERS for line in laptop.contents(table) if "default" in line]
-        assert (2 if internet else 0) == len(defaults)
-        found.append([laptop.way("8.8.8.8"), laptop.way("2001:db8::1"), laptop.way("192.168.188.1")])
-    assert [[UPLINK, UPLINK, LAN], [TUNNEL, TUNNEL, LAN], [UPLINK, UPLINK, LAN]] == found
-
-
-@LAYOUTS
-def test_edited_routes_come_and_go_by_the_next_sync(layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout, routes=["100.64.0.0/11", "fd00:1::/48"], internet=False))
-    # One is named twice, and some are single addresses.
-    routes = ["100.96.0.0/11", "100.96.0.0/11", "203.0.113.7/32", "fd00:2::/48", "2001:db8::7/128"]
-    text = manage(layout=layout, routes=routes, internet=False)
-    laptop.sync(text)
-    assert [
-        f"100.96.0.0/11 dev {TUNNEL} proto static",
-        f"2001:db8::7 dev {TUNNEL} proto static metric 1024 pref medium",
-        f"203.0.113.7 dev {TUNNEL} proto static",
-        f"fd00:2::/48 dev {TUNNEL} proto static metric 1024 pref medium",
-    ] == into_tunnel(laptop)
-    assert [] == laptop.sync(text)
-
-
 FOREIGN = [
     f"route add 10.200.0.0/16 via 192.168.188.1 table {MIRROR}",
     f"route add 10.201.0.0/16 dev {TUNNEL} proto bird table {MIRROR}",
@@ -124,13 +96,14 @@ CONFIGURATIONS = {
     "no internet": OFF,
     "closed": manage(on_down="closed"),
     "closed tiers": manage(on_down="closed", layout="tiered"),
-    "leaking": manage(leak="allow"),
+    "leaking": manage(internet_leak="allow"),
     "multicast": manage(lan={"multicast": True}),
     "multicast tiers": manage(lan={"multicast": True}, layout="tiered"),
     "mask": manage(fwmark="0x2021/0xffff"),
     "auto": manage(layout="auto"),
     "nothing": manage(routes=[], internet=False),
     "claims": manage(routes=["192.168.188.0/25", "192.168.188.0/24", "10.0.0.0/8", "fd00::/8"]),
+    "twice, and single addresses": manage(routes=["203.0.113.0/24", "203.0.113.0/24", "203.0.113.7/32", "fd00::7/128"]),
     "large table": manage(tables={"single": 2**32 - 1}),
 }
 EACH = pytest.mark.parametrize("config", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())

@@ -114,14 +114,6 @@ def test_the_rules_of_others_stay_as_they_are(config: str, laptop: Laptop) -> No
     assert before == laptop.state()
 
 
-def test_rules_are_added_in_lookup_order_and_removed_in_reverse(laptop: Laptop) -> None:
-    added, removed = (
-        [line.split(" lookup ")[1].split()[0] for line in lines if f" rule {verb} " in line and " -6 " not in line]
-        for lines, verb in ((laptop.sync(TIERED), "add"), (laptop.down(TIERED), "del"))
-    )
-    assert (list(map(str, TIERS)), added[::-1]) == (added, removed)
-
-
 def test_auto_does_not_follow_the_tiers_of_another_mark(laptop: Laptop) -> None:
     laptop.batch([f"rule add not fwmark 0x77 lookup {TIER_LAN} pref 200 protocol kernel"])
     laptop.sync(manage(layout="auto"))

@@ -91,28 +91,6 @@ def test_the_backstop_stands_behind_the_default_route_and_goes_with_it(keys, lay
     assert [] == backstops(laptop, layout)
 
 
-@LOSSES
-@LAYOUTS
-@pytest.mark.parametrize("on_down", ["open", "closed"])
-def test_all_is_in_place_again_when_the_tunnel_is_back(on_down, layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
-    text = manage(layout=layout, on_down=on_down)
-    loss(laptop)
-    laptop.sync(text)
-    if loss is gone:
-        laptop.vpn = laptop.tunnel(TUNNEL)
-    else:
-        laptop.ip("link", "set", "dev", "tun-new" if loss is renamed else TUNNEL, "down")
-        if loss is renamed:
-            laptop.ip("link", "set", "dev", "tun-new", "name", TUNNEL)
-        laptop.ip("link", "set", "dev", TUNNEL, "up")
-    laptop.ip("addr", "replace", "100.64.0.5/32", "dev", TUNNEL)
-    laptop.ip("-6", "addr", "replace", "fd00:2021:1111::5/128", "dev", TUNNEL, "nodad")
-    laptop.sync(text)
-    back = ["100.64.0.9", "fd00:2021:1111::9", *INTERNET]
-    assert dict.fromkeys(back, TUNNEL) == laptop.leads(back)
-    assert [] == laptop.sync(text)
-
-
 # A tunnel without one family
 
 
@@ -137,7 +115,7 @@ def test_the_routes_of_a_family_wait_until_the_tunnel_has_an_address_of_it(layou
 @pytest.mark.parametrize("leak", ["block", "allow"])
 def test_a_machine_without_ipv6_is_served_all_the_same(leak: str, laptop: Laptop) -> None:
     laptop.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
-    text = manage(leak=leak)
+    text = manage(internet_leak=leak)
     laptop.fz("sync", config=text)
     assert [TUNNEL, LAN] == [laptop.way("8.8.8.8"), laptop.way("192.168.188.1")]
     assert [] == laptop.sync(text)

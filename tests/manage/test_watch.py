@@ -28,14 +28,6 @@ def reloaded(daemon: Daemon, text: str) -> None:
     wait_until(lambda: daemon.counters()["reloads"] > before, "it has reloaded")
 
 
-def fresh(laptop: Laptop, config: str) -> object:
-    """The state that a sync on the bare laptop gives."""
-    laptop.sync(config)
-    state = laptop.state()
-    laptop.down(config)
-    return state
-
-
 DUPLICATE = f"not fwmark {MARK:#x} lookup {MIRROR} pref 77"
 ADDRESS6 = "fd00:2021:1111::5/128"
 # What somebody does to the tiered layout. Some lines name what is not there in a family.
@@ -181,7 +173,9 @@ CHANGES = {
 def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(text: str, laptop: Laptop, watch: Watch) -> None:
     laptop.tunnel("tun-other", "100.64.0.6/32", "fd00:2021:1111::6/128")
     laptop.wait_for_carrier(6)
-    expected = fresh(laptop, text)
+    laptop.sync(text)
+    expected = laptop.state()
+    laptop.down(text)
     daemon = watch(SINGLE)
     reloaded(daemon, text)
     wait_until(lambda: expected == laptop.state(), "nothing of the former configuration is left")
