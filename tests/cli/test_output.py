@@ -92,6 +92,7 @@ def test_quiet_still_warns_of_a_public_prefix(world: World) -> None:
     (warning,) = world.run("sync", "-q").lines
     assert warning.startswith("warning: 203.0.113.0/24 dev eth0 ")
     assert 'lan.trust = "private"' in warning and "lan.allow" in warning
+    assert ["203.0.113.0/24"] == world.copies("inet")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
