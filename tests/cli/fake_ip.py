@@ -27,12 +27,7 @@ import kernel_table
 
 TABLES = {"default": "253", "main": "254", "local": "255"}
 NAMES = {number: name for name, number in TABLES.items()}
-TYPES = {"unicast", "broadcast", "multicast", "anycast", "local", "blackhole", "unreachable", "prohibit", "throw"}
-METRICS = {
-    "mtu": int, "advmss": int, "window": int, "ssthresh": int, "cwnd": int, "reordering": int, "hoplimit": int,
-    "initcwnd": int, "initrwnd": int, "quickack": int, "fastopen_no_cookie": int, "congctl": str, "features": str,
-    **dict.fromkeys(["rtt", "rttvar", "rto_min"], lambda word: int(word.removesuffix("ms"))),
-}  # fmt: skip
+METRICS = {"mtu": int, "advmss": int, "rtt": lambda word: int(word.removesuffix("ms"))}
 OPTIONS = {"-4", "-6", "-Numeric", "-details", "-json", "-oneline", "-force", "-V"}
 
 
@@ -54,12 +49,14 @@ def main(folder, argv):
         with open(f"{folder}/state.lock", "w") as turn:  # noqa: PTH123
             fcntl.flock(turn, fcntl.LOCK_EX if _writes(words) else fcntl.LOCK_SH)
             machine = _Machine(folder, turn, options)
-            code = machine.one(" ".join(argv), words)
-            machine.store()
+            try:
+                machine.run(" ".join(argv), words)
+            finally:
+                machine.store()
     except Failed as failed:
         print(failed, file=sys.stderr)
         return failed.code
-    return code
+    return 0
 
 
 def _converse(folder, options):
@@ -123,16 +120,6 @@ class _Machine:
             os.replace(new, f"{self._folder}/state")  # noqa: PTH105
             self._changed = False
 
-    def one(self, line, words):
-        """Run a single command."""
-        try:
-            self._run(line, words)
-        except Failed as failed:
-            self.store()
-            print(failed, file=sys.stderr)
-            return failed.code
-        return 0
-
     def batch(self, lines, before, written):
         """Run some lines, and record how many of them write. Returns their exit code."""
         if writes := sum(map(_writes, map(str.split, lines))):
@@ -143,7 +130,7 @@ class _Machine:
         for number, line in enumerate(lines, start=before + 1):
             written += _writes(line.split())
             try:
-                self._run(f"{options} {line}", _words(line), written)
+                self.run(f"{options} {line}", _words(line), written)
             except Failed as failed:
                 if failed.ends:
                     raise
@@ -152,7 +139,8 @@ class _Machine:
                 code = 1
         return code
 
-    def _run(self, line, words, number=1):
+    def run(self, line, words, number=1):
+        """Run a command, which is the `number`-th that writes."""
         fault = self._fault(line, number)
         if "hang" in fault:
             self._hang()
@@ -366,24 +354,18 @@ def _parsed(links, family, words):  # noqa: PLR0912  # a grammar
     words = list(words)
     while words:
         word = words.pop(0)
-        if word in TYPES:
-            route["type"] = word
-        elif word == "onlink":
+        if word == "onlink":
             route["flags"] = ["onlink"]
         elif word == "nexthop":
             route["nexthops"] = _hops(links, [word, *words])
             break
         elif word in METRICS and words:
-            value = METRICS[word](words.pop(0))
-            metrics |= {"ecn": None} if word == "features" else {"congestion" if word == "congctl" else word: value}
+            metrics[word] = METRICS[word](words.pop(0))
+        elif word == "features" and words:
+            metrics[words.pop(0)] = None
         elif word == "table" and words:
             number = words.pop(0)
             number = TABLES.get(number, number)
-        elif word == "via" and words[:1] and words[0] in ("inet", "inet6"):
-            route["via"] = {"family": words.pop(0), "host": words.pop(0)}
-        elif word == "realms" and words:
-            source, slash, to = words.pop(0).partition("/")
-            route["flow"] = {"from": source, "to": to} if slash else {"to": source}
         elif word in KEYS and words:
             route[KEYS[word]] = words.pop(0)
         elif "dst" not in route and _is_prefix(word):
@@ -397,8 +379,6 @@ def _parsed(links, family, words):  # noqa: PLR0912  # a grammar
     for key in ("metric", "nhid"):
         if key in route:
             route[key] = int(route[key])
-    if route.get("type") == "unicast":
-        del route["type"]
     return number, _completed(family, route), dict(route)
 
 
@@ -426,14 +406,10 @@ def _hops(links, words):
         word = words.pop(0)
         if word == "nexthop":
             hops.append({"weight": 1, "flags": []})
-        elif word == "onlink":
-            hops[-1]["flags"] = ["onlink"]
         elif word == "weight":
             hops[-1]["weight"] = int(words.pop(0))
         elif word == "dev":
             hops[-1]["dev"] = _link(links, words.pop(0))
-        elif word == "via":
-            hops[-1]["gateway"] = words.pop(0)
         else:
             raise Failed(f'Error: "nexthop" or end of line is expected instead of "{word}"', 255, ends=True)
     return hops

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.world import TABLE, World, alive, gatewayed, lan, tunnel, wait_until
+from tests.cli.world import TABLE, World, alive, gatewayed, lan, tunnel
+from tests.netns.namespace import wait_until
 
 # The questions of a sync, as patterns of their lines.
 READS = {
@@ -26,14 +27,7 @@ READS = {
 }
 
 UNKNOWN = 'Option "-json" is unknown, try "ip -help".'
-BUSYBOX = """BusyBox v1.36.1 (2024-05-23 21:10:34 UTC) multi-call binary.
-
-Usage: ip [OPTIONS] address|route|link|neigh|rule [ARGS]
-
-OPTIONS := -f[amily] inet|inet6|link | -o[neline]
-
-ip route list|flush|add|del|change|append|replace|test ROUTE
-"""
+BUSYBOX = "BusyBox v1.36.1 (2024-05-23 21:10:34 UTC) multi-call binary.\n\nUsage: ip [OPTIONS] address|route|link\n"
 NO_SOCKET = "Cannot open netlink socket: Address family not supported by protocol"
 
 # Each fault, with the exit code and the words of the message that it must lead to.

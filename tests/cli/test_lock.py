@@ -1,14 +1,14 @@
 """No two fz-iproute change the same table at the same time, and none waits without need."""
 
 import fcntl
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cli.world import World, finish, wait_until
+from tests.cli.world import World, finish
+from tests.netns.namespace import wait_until
 
 
 @contextmanager
@@ -17,14 +17,6 @@ def held(path: Path) -> Iterator[None]:
     with path.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@pytest.fixture
-def lock(world: World) -> Path:
-    """The file that a sync of the default tables locks; in the automatic layout, that of `tables.lan` as well."""
-    path = world.locks / f"{Path('/proc/self/ns/net').stat().st_ino}-539098368.pass.lock"
-    path.touch()
-    return path
 
 
 @pytest.mark.parametrize("verb", ["sync", "down"])
@@ -93,23 +85,17 @@ def test_a_killed_holder_leaves_no_lock_behind(world: World) -> None:
     assert 0 == world.run("sync", "--wait", "0").code
 
 
-def a_folder(lock: Path) -> None:
+SPOILED: dict[str, Callable[[Path], object]] = {
+    "a folder": Path.mkdir,
+    "a link to itself": lambda lock: lock.symlink_to(lock),
+    "no folder": lambda lock: lock.parent.rmdir(),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_lock_that_cannot_be_opened_is_one_line(world: World, lock: Path, how: str) -> None:
     lock.unlink()
-    lock.mkdir()
-
-
-def a_link_to_itself(lock: Path) -> None:
-    lock.unlink()
-    lock.symlink_to(lock)
-
-
-def gone(lock: Path) -> None:
-    shutil.rmtree(lock.parent)
-
-
-@pytest.mark.parametrize("spoil", [a_folder, a_link_to_itself, gone])
-def test_a_lock_that_cannot_be_opened_is_one_line(world: World, lock: Path, spoil: Callable[[Path], None]) -> None:
-    spoil(lock)
+    SPOILED[how](lock)
     before = world.tables()
     done = world.run("sync")
     assert (2, 1) == (done.code, len(done.errors)), done

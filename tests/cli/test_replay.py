@@ -64,11 +64,15 @@ def test_wrong_usage_ends_with_2(world: World, argv: str) -> None:
     assert (2, "", []) == (done.code, done.out, world.batches())
 
 
-def test_tables_that_another_process_has_locked_are_left_alone(world: World) -> None:
-    path = world.locks / f"{Path('/proc/self/ns/net').stat().st_ino}-{TABLE}.pass.lock"
-    path.touch()
+def test_without_permission_it_ends_with_4_at_the_first(world: World) -> None:
+    world.fails("route add", words="RTNETLINK answers: Operation not permitted")
+    done = world.run("replay", journal(world, HEADING, ADD, DELETE))
+    assert (4, "", 1, [1]) == (done.code, done.out, len(done.errors), world.batches())
+
+
+def test_tables_that_another_process_has_locked_are_left_alone(world: World, lock: Path) -> None:
     before = world.tables()
-    with held(path):
+    with held(lock):
         done = world.run("replay", "--wait", "0.1", journal(world, HEADING, ADD))
     assert (5, "", 1) == (done.code, done.out, len(done.lines)), done
     assert before == world.tables()

@@ -42,6 +42,7 @@ GOOD = printed(machine())
     ("change", "words"),
     [
         ({"schema": 2}, '"schema": 1'),
+        ({"schema": "1"}, '"schema": 1'),
         ({"ip": {"-json link show": 5}}, 'a value in "ip" is not a text'),
         ({"ip": {}}, "the snapshot does not have `ip -json"),
         ({"config": 5}, '"config" is not a text'),
@@ -57,8 +58,12 @@ def test_an_edited_snapshot_is_refused(tmp_path: Path, change: dict[str, Any], w
     assert_refused(written(tmp_path, {**GOOD, **change}), words, [["explain", "10.9.9.9"]])
 
 
+TEXT = json.dumps(GOOD).encode()
+CUT_OFF = [TEXT[:end] for end in (0, 1, 100, len(TEXT) // 2, -1)]
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe", b"\x00" * 100, b"[" * 100_000, b'"' + b"a" * 100_000 + b'"', b"\x1b[2J"], ids=len
+    "content", [*CUT_OFF, b"\xff\xfe", b"\x00" * 100, b"[" * 100_000, b'"' + b"a" * 100_000 + b'"', b"\x1b[2J"], ids=len
 )
 def test_any_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
     assert_refused(written(tmp_path, content), "", VERBS[:1])

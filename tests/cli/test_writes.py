@@ -164,22 +164,3 @@ def test_twins_keep_their_order_whether_on_link_or_through_a_router(world: World
     world.main("inet", lan("10.1.0.0/16"), gatewayed("10.1.2.0/24", "10.1.0.1"), lan("10.1.2.0/24", "wlan0"))
     assert 0 == world.run("sync", "-c", world.config('[lan]\nallow = ["10.1.0.0/16"]\n')).code
     assert ["eth0", "wlan0"] == [route["dev"] for route in world.table("inet") if route["dst"] == "10.1.2.0/24"]
-
-
-NAMES = ["a@b", "-x", "$HOME", "it's", ";reboot", "dev", "via", '"q', "#h", "ü", "a\\b", "`id`", "*", "if2", "nexthop"]
-
-
-@pytest.mark.parametrize("by", ["sync", "paste"])
-def test_any_interface_name_passes_through_a_batch_and_a_shell(world: World, by: str) -> None:
-    links = world.state["links"]
-    links += [{**links[1], "ifindex": index, "ifname": name} for index, name in enumerate(NAMES, start=20)]
-    world.main("inet", *(lan(f"10.{index}.0.0/16", name) for index, name in enumerate(NAMES)))
-    world.main("inet6", *(lan("fe80::/64", name) for name in NAMES))
-    plan = world.run("sync", "--dry-run")
-    if by == "sync":
-        done = world.run("sync")
-        assert (0, plan.out.splitlines()) == (done.code, done.lines)
-    else:
-        world.shell(plan.out)
-    assert set() == differences(world)
-    assert world.in_step()

@@ -4,8 +4,7 @@ import marshal
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,14 +189,6 @@ def finish(process: subprocess.Popen[str]) -> Done:
         process.kill()
         raise
     return Done(process.returncode, out or "", err or "")
-
-
-def wait_until(true: Callable[[], Any], what: str, seconds: float = 30) -> None:
-    """Wait for a condition; fail after `seconds`."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"waited in vain until {what}"
-        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:

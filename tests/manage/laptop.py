@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.passes import Passes
+from fz_iproute.ip.passes import Pass, Passes
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import parse
-from fz_iproute.mirror.desired import Desired
 from tests.netns import rtnetlink
 from tests.netns.namespace import (
     LAN,
@@ -33,7 +32,7 @@ ROUTES6 = ["fd00:2021:1111::/48"]
 UPLINK = "uplink0"
 TIERS = (MIRROR, TIER_LAN, TIER_INTERNET)
 PRIORITIES = (100, 200, 300)
-
+LOCAL = 255
 
 _FURNITURE = [
     f"link add name {LAN} type veth peer name lan-peer",
@@ -48,9 +47,6 @@ _FURNITURE = [
     "route add default via 10.77.0.1",
     "-6 route add default via fd00:77::1",
 ]
-
-
-LOCAL = 255
 
 
 class State(NamedTuple):
@@ -133,53 +129,44 @@ class Laptop(Namespace):
 
     # Doing
 
+    def passes(self, config: str) -> Passes:
+        return Passes(Ip(self.name), parse(config, "test"), Log("ERROR"))
+
     def sync(self, config: str) -> list[str]:
         """Run `sync` in this process; the commands that it ran."""
-        return self._carried_out(config, "sync")
+        return self._carried_out(self.passes(config).sync())
 
     def down(self, config: str) -> list[str]:
-        return self._carried_out(config, "down")
+        return self._carried_out(self.passes(config).down())
 
     def planned(self, config: str) -> list[str]:
         """The lines that `plan` prints, without their reasons."""
-        ip = Ip(self.name)
-        return [ip.line(command) for command in Passes(ip, parse(config, "test"), Log("ERROR")).plan_sync()]
+        return [Ip(self.name).line(command) for command in self.passes(config).plan_sync()]
 
-    def look(self, config: str) -> Desired:
-        return Passes(Ip(self.name), parse(config, "test"), Log("ERROR")).look()
-
-    def _carried_out(self, config: str, verb: str) -> list[str]:
-        ip = Ip(self.name)
-        done = getattr(Passes(ip, parse(config, "test"), Log("ERROR")), verb)()
+    def _carried_out(self, done: Pass) -> list[str]:
         assert [] == done.failures
-        return [ip.line(command) for command in done.commands]
+        return [Ip(self.name).line(command) for command in done.commands]
 
 
-def manage(  # the keys of the file
+def manage(
     *,
-    interface: str = TUNNEL,
-    fwmark: int | str = MARK,
     routes: Sequence[str] = (*ROUTES, *ROUTES6),
-    internet: bool = True,
     layout: str = "single",
-    leak: str = "block",
-    on_down: str = "open",
     tables: dict[str, int | str] | None = None,
     rules: dict[str, object] | None = None,
     lan: dict[str, object] | None = None,
     watch: dict[str, object] | None = None,
+    **tunnel: object,
 ) -> str:
-    """The text of a configuration in manage mode."""
+    """The text of a configuration in manage mode, with the Internet Resource. `tunnel` has more keys of its section."""
+    usual = {"mode": "manage", "interface": TUNNEL, "fwmark": MARK, "routes": routes, "internet": True}
     sections: dict[str, dict[str, object]] = {
-        "tunnel": {
-            "mode": "manage", "interface": interface, "fwmark": fwmark, "routes": list(routes), "internet": internet,
-            "internet_leak": leak, "on_down": on_down,
-        },
+        "tunnel": {**usual, **tunnel},
         "tables": {"layout": layout, **(tables or {})},
         "rules": rules or {},
         "lan": lan or {},
         "watch": watch or {},
-    }  # fmt: skip
+    }
     return "\n".join(
         f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
         for name, values in sections.items()

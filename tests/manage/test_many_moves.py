@@ -106,9 +106,8 @@ def is_known(one: Config, other: Config, start: FakeKernel) -> bool:
     return one.tunnel.fwmark == other.tunnel.fwmark or layout_of(one, start.rules).user in parts(other, start)
 
 
-MOST = 60
 # Every example is many steps: a smaller one is not worth the time it takes to find.
-MANY = settings(max_examples=MOST, deadline=None, print_blob=True, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+MANY = settings(max_examples=60, deadline=None, print_blob=True, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
 @MANY
@@ -170,22 +169,15 @@ def test_a_swap_is_refused_though_the_rule_of_the_table_stays() -> None:
 
 
 @MANY
-@given(one=configurations())
-def test_down_can_be_interrupted_anywhere(one: Config) -> None:
-    start = FakeKernel()
-    start.sync(one)
-    bare = FakeKernel()
-    allowed = {probe: {start.way(probe), bare.way(probe)} for probe in PROBES}
-    assert_interruptible(start, take_out(start.look(one)), [bare.state()], allowed, one, "down")
-
-
-@MANY
-@given(one=configurations())
-def test_the_first_sync_can_be_interrupted_anywhere(one: Config) -> None:
-    start, fresh = FakeKernel(), FakeKernel()
-    fresh.sync(one)
-    allowed = {probe: {start.way(probe), fresh.way(probe)} for probe in PROBES}
-    assert_interruptible(start, plan(start.look(one)), [fresh.state()], allowed, one, "sync")
+@given(one=configurations(), away=st.booleans())
+def test_the_first_sync_and_down_can_be_interrupted_anywhere(one: Config, away: bool) -> None:
+    bare, whole = FakeKernel(), FakeKernel()
+    whole.sync(one)
+    allowed = {probe: {bare.way(probe), whole.way(probe)} for probe in PROBES}
+    if away:
+        assert_interruptible(whole, take_out(whole.look(one)), [bare.state()], allowed, one, "down")
+    else:
+        assert_interruptible(bare, plan(bare.look(one)), [whole.state()], allowed, one, "sync")
 
 
 @MANY

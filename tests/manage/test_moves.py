@@ -1,6 +1,6 @@
 """From one configuration to another: no gap, no leak and nothing left behind, wherever the move is interrupted."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -49,39 +49,27 @@ def setting(name: str, *, interface: str = TUNNEL, internet: bool = True, **keys
     return Setting(name, text, ways)
 
 
-ELSEWHERE = {"single": 1001, "user": 1002, "lan": 1003, "internet": 1004}
+VARIANTS: dict[str, dict[str, object]] = {
+    "": {},
+    ", another tunnel": {"interface": OTHER_TUNNEL},
+    ", no internet": {"internet": False},
+    ", no routes": {"routes": []},
+    ", closed": {"on_down": "closed"},
+}
+THE_LAN_WHERE_SINGLE_WAS = {"single": 9, "user": 1002, "lan": 539098368, "internet": 1004}
+PARTS_SWAPPED = {"single": 9, "user": 539098370, "lan": 539098368, "internet": 539098369}
 SETTINGS = [
-    setting("single"),
-    setting("tiered", layout="tiered"),
-    setting("tiered elsewhere", layout="tiered", tables=ELSEWHERE),
+    *(
+        setting(layout + words, layout=layout, **keys)
+        for layout in ("single", "tiered")
+        for words, keys in VARIANTS.items()
+    ),
     setting("tiered, other priorities", layout="tiered", rules={"tiered": [250, 32000, 32765]}),
     setting("single, another mark", fwmark="0x2021/0xffff"),
-    setting("single, another tunnel", interface=OTHER_TUNNEL),
-    setting("tiered, another tunnel", layout="tiered", interface=OTHER_TUNNEL),
-    setting("single, no internet", internet=False),
-    setting("tiered, no internet", layout="tiered", internet=False),
-    setting("single, no routes", routes=[]),
-    setting("tiered, no routes", layout="tiered", routes=[]),
-    setting(
-        "the LAN where single was",
-        layout="tiered",
-        tables={"single": 9, "user": 1002, "lan": 539098368, "internet": 1004},
-    ),
-    setting(
-        "the internet where single was",
-        layout="tiered",
-        tables={"single": 9, "user": 1002, "lan": 1003, "internet": 539098368},
-    ),
-    setting("single where the LAN was", tables={"single": 539098369, "user": 1, "lan": 2, "internet": 3}),
-    setting("single where the internet was", tables={"single": 539098370, "user": 1, "lan": 2, "internet": 3}),
-    setting(
-        "tiered, parts swapped",
-        layout="tiered",
-        tables={"single": 9, "user": 539098370, "lan": 539098368, "internet": 539098369},
-    ),
-    setting("single, closed", on_down="closed"),
-    setting("tiered, closed", layout="tiered", on_down="closed"),
+    setting("the LAN where single was", layout="tiered", tables=THE_LAN_WHERE_SINGLE_WAS),
+    setting("tiered, parts swapped", layout="tiered", tables=PARTS_SWAPPED),
 ]
+BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 class Mover:
@@ -147,82 +135,49 @@ def mover(runtime: Path) -> Iterator[Mover]:
         yield mover
 
 
-def interrupted_everywhere(  # noqa: PLR0917
-    mover: Mover,
-    before: Setting,
-    due: Sequence[Command],
-    ways: dict[str, str],
-    finish: Callable[[], State],
-    goal: State,
-) -> None:
-    """For every k: run the first k commands, check which way packets go, and let `finish` do the rest."""
-    commands, _ = mover.fresh(before)
-    for k in range(len(due) + 1):
-        mover.reset(commands)
-        mover.run(due[:k])
-        told = [f"{i}: {mover.ip.line(command)}" for i, command in enumerate(due, 1)]
-        wrong = {
-            probe: way
-            for probe, way in mover.laptop.leads(PROBES).items()
-            if way not in (before.ways[probe], ways[probe])
-        }
-        assert {} == wrong, f"after {k} of {told}"
-        assert goal == finish(), f"after {k} of {told}"
-
-
 @pytest.mark.parametrize("one", SETTINGS, ids=lambda setting: setting.name)
 def test_packets_go_where_the_design_says(one: Setting, mover: Mover) -> None:
     mover.reset(mover.fresh(one)[0])
     assert one.ways == mover.laptop.leads(PROBES)
 
 
-BY_NAME = {setting.name: setting for setting in SETTINGS}
 # Each takes a while on the real kernel; test_many_moves.py has many more.
-PAIRS = [
-    (BY_NAME[one], BY_NAME[other])
-    for one, other in [
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
         ("single", "tiered"),
         ("tiered", "single"),
         ("tiered", "single, another mark"),
         ("single, closed", "tiered, other priorities"),
-    ]
-]
-
-
-@pytest.mark.parametrize(("one", "other"), PAIRS, ids=lambda setting: setting.name)
-def test_a_move_has_no_gap_and_no_leak_and_can_be_interrupted_anywhere(
-    one: Setting, other: Setting, mover: Mover
-) -> None:
-    _, goal = mover.fresh(other)
-    mover.reset(mover.fresh(one)[0])
+    ],
+)
+def test_a_move_has_no_gap_and_no_leak_and_can_be_interrupted_anywhere(before: str, after: str, mover: Mover) -> None:
+    one, other = BY_NAME[before], BY_NAME[after]
+    (commands, _), (_, goal) = mover.fresh(one), mover.fresh(other)
+    mover.reset(commands)
     due = mover.passes(other.text).plan_sync()
-
-    def finish() -> State:
+    told = [f"{i}: {mover.ip.line(command)}" for i, command in enumerate(due, 1)]
+    for k in range(len(due) + 1):
+        mover.reset(commands)
+        mover.run(due[:k])
+        ways = mover.laptop.leads(PROBES)
+        wrong = {probe: way for probe, way in ways.items() if way not in (one.ways[probe], other.ways[probe])}
+        assert {} == wrong, f"after {k} of {told}"
         assert [] == mover.passes(other.text).sync().failures
-        return mover.laptop.state()
-
-    interrupted_everywhere(mover, one, due, other.ways, finish, goal)
+        assert goal == mover.laptop.state(), f"after {k} of {told}"
 
 
-SWAPS = [
-    (BY_NAME[one], BY_NAME[other])
-    for one, other in [
-        ("single", "the LAN where single was"),
-        ("single", "the internet where single was"),
-        ("tiered", "single where the LAN was"),
-        ("tiered", "tiered, parts swapped"),
-    ]
-]
-
-
-@pytest.mark.parametrize(("one", "other"), SWAPS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    ("before", "after"), [("single", "the LAN where single was"), ("tiered", "tiered, parts swapped")]
+)
 def test_tables_that_would_swap_their_parts_are_refused_until_down_has_run(
-    one: Setting, other: Setting, mover: Mover
+    before: str, after: str, mover: Mover
 ) -> None:
+    one, other = BY_NAME[before], BY_NAME[after]
     _, goal = mover.fresh(other)
     mover.reset(mover.fresh(one)[0])
     laptop = mover.laptop
-    before = laptop.state()
+    whole = laptop.state()
     for words in (["sync"], ["sync", "--dry-run"], ["plan"], ["watch"]):
         done = laptop.fz_done(*words, config=other.text)
         assert (2, "") == (done.returncode, done.stdout)
@@ -231,7 +186,7 @@ def test_tables_that_would_swap_their_parts_are_refused_until_down_has_run(
     for words in (["status"], ["explain", "8.8.8.8"], ["doctor"]):
         done = laptop.fz_done(*words, config=other.text)
         assert done.returncode in (0, 1) and done.stdout
-    assert before == laptop.state()
+    assert whole == laptop.state()
     assert one.ways == laptop.leads(PROBES)
     laptop.fz("down", config=other.text)
     assert mover.bare == laptop.state()

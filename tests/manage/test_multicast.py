@@ -5,10 +5,10 @@ import pytest
 from tests.manage.conftest import Watch
 from tests.manage.laptop import LAN, MIRROR, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
 from tests.netns.namespace import wait_until
-from tests.watch.daemon import Daemon
 
 GROUPS = ["224.0.0.251", "239.255.255.250", "255.255.255.255"]
 ON: dict[str, object] = {"multicast": True}
+ROUTERS = ["10.77.0.1 metric 700", "192.168.188.1 metric 600"]
 OBSERVE = "[lan]\nmulticast = true\n"
 LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
 
@@ -27,28 +27,21 @@ def by(*devices: str) -> list[str]:
 
 
 @LAYOUTS
-def test_without_it_multicast_goes_where_the_internet_goes(layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout))
+def test_switched_on_it_leaves_by_the_device_of_the_default_route(layout: str, laptop: Laptop) -> None:
+    off, text = manage(layout=layout), manage(layout=layout, lan=ON)
+    laptop.sync(off)
+    before = laptop.state()
     assert {TUNNEL} == ways(laptop)
-
-
-@LAYOUTS
-def test_it_leaves_by_the_device_of_the_default_route(layout: str, laptop: Laptop) -> None:
-    text = manage(layout=layout, lan=ON)
     laptop.sync(text)
     assert {UPLINK} == ways(laptop)
     assert by(UPLINK) == lines(laptop, TIER_LAN if layout == "tiered" else MIRROR)
-    laptop.batch(["route del default", "route add default via 192.168.188.1"])
+    laptop.sync(off)
+    assert before == laptop.state()
+    # The default route with the lowest metric counts.
+    laptop.batch(["route del default", *(f"route add default via {router}" for router in ROUTERS)])
     laptop.sync(text)
     assert {LAN} == ways(laptop)
     assert [] == laptop.sync(text)
-
-
-def test_the_best_default_route_counts(laptop: Laptop) -> None:
-    laptop.batch(["route del default", "route add default via 10.77.0.1 metric 700"])
-    laptop.ip("route", "add", "default", "via", "192.168.188.1", "metric", "600")
-    laptop.sync(manage(lan=ON))
-    assert {LAN} == ways(laptop)
 
 
 @pytest.mark.parametrize(
@@ -70,15 +63,6 @@ def test_else_it_leaves_by_every_mirrored_device(
     assert sorted(by(*expected)) == sorted(lines(laptop))
     assert [] == laptop.sync(text)
     assert [] == [line for line in laptop.status(text)["lan"] if line["verdict"] == "stale"]
-
-
-@LAYOUTS
-def test_it_goes_when_it_is_switched_off(layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout))
-    before = laptop.state()
-    laptop.sync(manage(layout=layout, lan=ON))
-    laptop.sync(manage(layout=layout))
-    assert before == laptop.state()
 
 
 def test_in_observe_mode_too(laptop: Laptop) -> None:
@@ -111,7 +95,7 @@ def test_what_the_vpn_routes_explicitly_stays_the_vpns(layout: str, laptop: Lapt
 
 
 def test_watch_follows_the_default_route(laptop: Laptop, watch: Watch) -> None:
-    daemon: Daemon = watch(manage(lan=ON))
+    daemon = watch(manage(lan=ON))
     assert {UPLINK} == ways(laptop)
     laptop.batch(["route replace default via 192.168.188.1"])
     wait_until(lambda: {LAN} == ways(laptop), "multicast follows")

@@ -4,10 +4,7 @@ import re
 
 import pytest
 
-from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.passes import Pass, Passes
-from fz_iproute.log import Log
-from fz_iproute.mirror.config import parse
+from fz_iproute.ip.passes import Pass
 from tests.manage.conftest import Watch
 from tests.manage.laptop import LAN, MARK, MIRROR, TIER_INTERNET, TUNNEL, Laptop, manage
 from tests.netns.namespace import wait_until
@@ -18,30 +15,20 @@ ELSEWHERE = manage(rules={"single": 32000})
 IN_THE_WAY = f"priority 32000 fwmark {MARK:#x} lookup {MIRROR} protocol kernel"
 
 
-def synced(laptop: Laptop, config: str) -> Pass:
-    return Passes(Ip(laptop.name), parse(config, "test"), Log("ERROR")).sync()
-
-
 def lines(done: Pass) -> list[str]:
     return [f"{failure.command.line}: {failure.words}" for failure in done.failures]
 
 
-def test_a_refused_rule_keeps_the_one_that_it_was_to_replace(laptop: Laptop) -> None:
+def test_a_refused_rule_keeps_the_one_that_it_was_to_replace_until_nothing_is_in_its_way(laptop: Laptop) -> None:
     laptop.sync(SINGLE)
     laptop.batch([f"rule add {IN_THE_WAY}"])
-    done = synced(laptop, ELSEWHERE)
+    done = laptop.passes(ELSEWHERE).sync()
     assert [TUNNEL, TUNNEL, LAN] == [laptop.way(host) for host in ("8.8.8.8", "2001:db8::1", "192.168.188.1")]
     assert [
         f"rule add priority 32000 not fwmark {MARK:#x} lookup {MIRROR} protocol kernel: RTNETLINK answers: File exists",
         f"rule del priority 32765 not fwmark {MARK:#x} lookup {MIRROR} protocol kernel: "
         "not run, because its replacement is not there yet",
     ] == [re.sub(r"Error: .*", "RTNETLINK answers: File exists", line) for line in lines(done)]
-
-
-def test_the_move_goes_on_when_nothing_is_in_the_way_any_more(laptop: Laptop) -> None:
-    laptop.sync(SINGLE)
-    laptop.batch([f"rule add {IN_THE_WAY}"])
-    synced(laptop, ELSEWHERE)
     laptop.batch([f"rule del {IN_THE_WAY}"])
     laptop.sync(ELSEWHERE)
     for family in ("inet", "inet6"):
@@ -99,7 +86,7 @@ def test_a_tunnel_of_which_ipv6_is_off_is_no_failure(laptop: Laptop) -> None:
     laptop.exec("sysctl", "-q", "-w", f"net.ipv6.conf.{TUNNEL}.disable_ipv6=1")
     laptop.batch([f"addr del 100.64.0.5/32 dev {TUNNEL}"])
     for config in (SINGLE, manage(layout="tiered"), manage(layout="tiered", rules={"tiered": [5, 6, 7]})):
-        assert [] == lines(synced(laptop, config))
+        assert [] == lines(laptop.passes(config).sync())
         expected = {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable", "192.168.188.1": LAN}
         assert expected == laptop.leads(expected)
     assert [[5, 6, 7]] * 2 == [[rule.priority for rule in laptop.added_rules(family)] for family in ("inet", "inet6")]

@@ -10,7 +10,6 @@ from tests.manage.laptop import (
     TIER_LAN,
     TIERS,
     TUNNEL,
-    UPLINK,
     Laptop,
     manage,
     pasted,
@@ -20,12 +19,9 @@ from tests.netns.namespace import Namespace
 SINGLE, TIERED = manage(), manage(layout="tiered")
 OFF = manage(internet=False)
 LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
-EXPLICIT = [*(f"{prefix} dev {TUNNEL} proto static" for prefix in ROUTES)]
-EXPLICIT6 = [f"fd00:2021:1111::/48 dev {TUNNEL} proto static metric 1024 pref medium"]
-DEFAULT = f"default dev {TUNNEL} proto static"
-DEFAULT6 = f"default dev {TUNNEL} proto static metric 1024 pref medium"
-BACKSTOP = "unreachable default proto static metric 4294967295"
-BACKSTOP6 = "unreachable default dev lo proto static metric 4294967295 pref medium"
+EXPLICIT = [f"{prefix} dev {TUNNEL} proto static" for prefix in ROUTES]
+EXPLICIT += [f"fd00:2021:1111::/48 dev {TUNNEL} proto static metric 1024 pref medium"]
+DEFAULTS = [f"default dev {TUNNEL} proto static", f"default dev {TUNNEL} proto static metric 1024 pref medium"]
 
 
 def into_tunnel(laptop: Namespace, table: int = MIRROR) -> list[str]:
@@ -54,44 +50,14 @@ def test_the_picture(namespace: Namespace) -> None:
     ] == [" ".join(line.split()) for line in namespace.ip("rule", "list").splitlines()]
 
 
-def test_the_single_layout_has_everything_in_one_table(laptop: Laptop) -> None:
-    laptop.sync(SINGLE)
-    assert sorted([*EXPLICIT, DEFAULT, *EXPLICIT6, DEFAULT6]) == into_tunnel(laptop)
-    assert [[], []] == [into_tunnel(laptop, table) for table in (TIER_LAN, TIER_INTERNET)]
-
-
-def test_the_tiered_layout_has_explicit_and_default_routes_in_two_tables(laptop: Laptop) -> None:
-    laptop.sync(TIERED)
-    assert [sorted([*EXPLICIT, *EXPLICIT6]), [], sorted([DEFAULT, DEFAULT6])] == [
-        into_tunnel(laptop, table) for table in TIERS
-    ]
-
-
-@LAYOUTS
-def test_the_internet_resource_comes_and_goes_by_the_next_sync(layout: str, laptop: Laptop) -> None:
-    found = []
-    for internet in (False, True, False):
-        laptop.sync(manage(layout=layout, internet=internet))
-        defaults = [line for table in TIERS for line in laptop.contents(table) if "default" in line]
-        assert (2 if internet else 0) == len(defaults)
-        found.append([laptop.way("8.8.8.8"), laptop.way("2001:db8::1"), laptop.way("192.168.188.1")])
-    assert [[UPLINK, UPLINK, LAN], [TUNNEL, TUNNEL, LAN], [UPLINK, UPLINK, LAN]] == found
-
-
-@LAYOUTS
-def test_edited_routes_come_and_go_by_the_next_sync(layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout, routes=["100.64.0.0/11", "fd00:1::/48"], internet=False))
-    # One is named twice, and some are single addresses.
-    routes = ["100.96.0.0/11", "100.96.0.0/11", "203.0.113.7/32", "fd00:2::/48", "2001:db8::7/128"]
-    text = manage(layout=layout, routes=routes, internet=False)
-    laptop.sync(text)
-    assert [
-        f"100.96.0.0/11 dev {TUNNEL} proto static",
-        f"2001:db8::7 dev {TUNNEL} proto static metric 1024 pref medium",
-        f"203.0.113.7 dev {TUNNEL} proto static",
-        f"fd00:2::/48 dev {TUNNEL} proto static metric 1024 pref medium",
-    ] == into_tunnel(laptop)
-    assert [] == laptop.sync(text)
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [(SINGLE, [EXPLICIT + DEFAULTS, [], []]), (TIERED, [EXPLICIT, [], DEFAULTS])],
+    ids=["single", "tiered"],
+)
+def test_each_table_of_the_layout_has_its_routes(config: str, expected: list[list[str]], laptop: Laptop) -> None:
+    laptop.sync(config)
+    assert list(map(sorted, expected)) == [into_tunnel(laptop, table) for table in TIERS]
 
 
 FOREIGN = [
@@ -109,16 +75,15 @@ FOREIGN = [
 
 @LAYOUTS
 def test_the_routes_of_others_in_our_tables_stay(layout: str, laptop: Laptop) -> None:
+    other = manage(layout={"single": "tiered", "tiered": "single"}[layout])
     laptop.batch(FOREIGN)
     before = laptop.state()
     laptop.sync(manage(layout=layout))
-    laptop.sync(manage(layout={"single": "tiered", "tiered": "single"}[layout]))
-    gone = {
-        key: [route for route in routes if route not in laptop.state().tables.get(key, [])]
-        for key, routes in before.tables.items()
-    }
-    assert {} == {key: routes for key, routes in gone.items() if routes}
-    laptop.down(manage(layout={"single": "tiered", "tiered": "single"}[layout]))
+    laptop.sync(other)
+    after = laptop.state().tables
+    for key, routes in before.tables.items():
+        assert [] == [route for route in routes if route not in after.get(key, [])]
+    laptop.down(other)
     assert before == laptop.state()
 
 
@@ -131,13 +96,14 @@ CONFIGURATIONS = {
     "no internet": OFF,
     "closed": manage(on_down="closed"),
     "closed tiers": manage(on_down="closed", layout="tiered"),
-    "leaking": manage(leak="allow"),
+    "leaking": manage(internet_leak="allow"),
     "multicast": manage(lan={"multicast": True}),
     "multicast tiers": manage(lan={"multicast": True}, layout="tiered"),
     "mask": manage(fwmark="0x2021/0xffff"),
     "auto": manage(layout="auto"),
     "nothing": manage(routes=[], internet=False),
     "claims": manage(routes=["192.168.188.0/25", "192.168.188.0/24", "10.0.0.0/8", "fd00::/8"]),
+    "twice, and single addresses": manage(routes=["203.0.113.0/24", "203.0.113.0/24", "203.0.113.7/32", "fd00::7/128"]),
     "large table": manage(tables={"single": 2**32 - 1}),
 }
 EACH = pytest.mark.parametrize("config", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())

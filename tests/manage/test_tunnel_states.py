@@ -6,16 +6,12 @@ from tests.manage.laptop import LAN, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, UP
 from tests.netns.rtnetlink import FAMILIES
 
 INTERNET = ["8.8.8.8", "2001:db8::1"]
+INTERNET_TABLE = {"single": MIRROR, "tiered": TIER_INTERNET}
 LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
 
 
 def backstops(laptop: Laptop, layout: str = "single") -> list[str]:
-    table = TIER_INTERNET if layout == "tiered" else MIRROR
-    return [line.split()[0] for line in laptop.contents(table) if line.startswith("unreachable default")]
-
-
-def without_ipv6(laptop: Laptop) -> None:
-    laptop.ip("-6", "addr", "flush", "dev", TUNNEL)
+    return [line for line in laptop.contents(INTERNET_TABLE[layout]) if line.startswith("unreachable default")]
 
 
 def by_tunnel(laptop: Laptop) -> list[str]:
@@ -55,18 +51,6 @@ def test_open_without_the_tunnel_packets_take_the_uplink(synced, layout, loss, l
     assert [] == laptop.sync(text)
 
 
-@LAYOUTS
-def test_closed_the_backstop_stands_behind_the_default_route(layout: str, laptop: Laptop) -> None:
-    laptop.sync(manage(layout=layout, on_down="closed"))
-    table = TIER_INTERNET if layout == "tiered" else MIRROR
-    assert [
-        f"default dev {TUNNEL} proto static",
-        "unreachable default proto static metric 4294967295",
-        f"default dev {TUNNEL} proto static metric 1024 pref medium",
-        "unreachable default dev lo proto static metric 4294967295 pref medium",
-    ] == [line for line in laptop.contents(table) if "default" in line]
-
-
 @LOSSES
 @LAYOUTS
 @pytest.mark.parametrize("prefixes", [["192.168.188.0/24", "fd00:188::/64"], ["192.168.188.7/32", "fd00:188::7/128"]])
@@ -93,118 +77,60 @@ def test_closed_packets_of_the_vpn_are_stopped_at_once_and_never_reach_a_lan(  #
     assert [] == [line for table in (MIRROR, TIER_LAN, TIER_INTERNET) for line in laptop.contents(table)]
 
 
-@pytest.mark.parametrize("text", [manage(on_down="closed", internet=False), manage(on_down="open")])
-def test_without_a_closed_internet_resource_there_is_no_backstop(text: str, laptop: Laptop) -> None:
-    laptop.sync(manage(on_down="closed"))
-    assert ["unreachable"] * 2 == backstops(laptop)
-    laptop.sync(text)
-    assert [] == backstops(laptop)
-
-
-@LOSSES
 @LAYOUTS
-@pytest.mark.parametrize("on_down", ["open", "closed"])
-def test_all_is_in_place_again_when_the_tunnel_is_back(on_down, layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
-    text = manage(layout=layout, on_down=on_down)
-    loss(laptop)
-    laptop.sync(text)
-    if loss is gone:
-        laptop.vpn = laptop.tunnel(TUNNEL)
-    else:
-        laptop.ip("link", "set", "dev", "tun-new" if loss is renamed else TUNNEL, "down")
-        if loss is renamed:
-            laptop.ip("link", "set", "dev", "tun-new", "name", TUNNEL)
-        laptop.ip("link", "set", "dev", TUNNEL, "up")
-    laptop.ip("addr", "replace", "100.64.0.5/32", "dev", TUNNEL)
-    laptop.ip("-6", "addr", "replace", "fd00:2021:1111::5/128", "dev", TUNNEL, "nodad")
-    laptop.sync(text)
-    back = ["100.64.0.9", "fd00:2021:1111::9", *INTERNET]
-    assert dict.fromkeys(back, TUNNEL) == laptop.leads(back)
-    assert [] == laptop.sync(text)
+@pytest.mark.parametrize("keys", [{"on_down": "closed", "internet": False}, {"on_down": "open"}], ids=str)
+def test_the_backstop_stands_behind_the_default_route_and_goes_with_it(keys, layout, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+    laptop.sync(manage(layout=layout, on_down="closed"))
+    assert [
+        f"default dev {TUNNEL} proto static",
+        "unreachable default proto static metric 4294967295",
+        f"default dev {TUNNEL} proto static metric 1024 pref medium",
+        "unreachable default dev lo proto static metric 4294967295 pref medium",
+    ] == [line for line in laptop.contents(INTERNET_TABLE[layout]) if "default" in line]
+    laptop.sync(manage(layout=layout, **keys))
+    assert [] == backstops(laptop, layout)
 
 
 # A tunnel without one family
 
 
 @LAYOUTS
-@pytest.mark.parametrize(
-    ("family", "leak", "internet", "ways"),
-    [
-        ("-6", "block", True, [TUNNEL, "unreachable"]),
-        ("-4", "block", True, ["unreachable", TUNNEL]),
-        ("-6", "allow", True, [TUNNEL, UPLINK]),
-        ("-6", "block", False, [UPLINK, UPLINK]),
-    ],
-)
-def test_what_becomes_of_a_family_that_the_tunnel_does_not_carry(  # noqa: PLR0917
-    family: str, leak: str, internet: bool, ways: list[str], layout: str, laptop: Laptop
-) -> None:
-    laptop.ip(family, "addr", "flush", "dev", TUNNEL)
-    text = manage(layout=layout, leak=leak, internet=internet)
-    laptop.sync(text)
-    assert dict(zip(INTERNET, ways, strict=True)) == laptop.leads(INTERNET)
-    assert LAN == laptop.way("fd00:188::1")
-    assert [] == laptop.sync(text)
-
-
-def test_the_routes_of_a_family_that_is_not_carried_wait(laptop: Laptop) -> None:
-    without_ipv6(laptop)
-    text = manage()
+def test_the_routes_of_a_family_wait_until_the_tunnel_has_an_address_of_it(layout: str, laptop: Laptop) -> None:
+    text = manage(layout=layout)
+    laptop.ip("-6", "addr", "flush", "dev", TUNNEL)
     laptop.sync(text)
     assert [] == [line for line in by_tunnel(laptop) if line.startswith("fd00")]
-    assert "waits   inet6: fd00:2021:1111::/48, default  # tun-firezone has no IPv6 address" in laptop.fz(
-        "status", config=text
-    )
-
-
-def test_the_block_ends_when_the_tunnel_gets_an_address(laptop: Laptop) -> None:
-    without_ipv6(laptop)
-    laptop.sync(manage())
+    assert {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable"} == laptop.leads(INTERNET)
+    status = laptop.fz("status", config=text)
+    reason = f"{TUNNEL} has no IPv6 address"
+    assert f"waits   inet6: fd00:2021:1111::/48, default  # {reason}" in status
+    first_line = status.splitlines()[0]
+    assert f"{TUNNEL} is up; Internet Resource active (inet), blocked (inet6: {reason})" == first_line
     laptop.address(TUNNEL, "fd00:2021:1111::5/128")
-    laptop.sync(manage())
+    laptop.sync(text)
     assert dict.fromkeys(INTERNET, TUNNEL) == laptop.leads(INTERNET)
-    assert [] == backstops(laptop)
+    assert [] == backstops(laptop, layout)
 
 
 @pytest.mark.parametrize("leak", ["block", "allow"])
 def test_a_machine_without_ipv6_is_served_all_the_same(leak: str, laptop: Laptop) -> None:
     laptop.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
-    text = manage(leak=leak)
+    text = manage(internet_leak=leak)
     laptop.fz("sync", config=text)
     assert [TUNNEL, LAN] == [laptop.way("8.8.8.8"), laptop.way("192.168.188.1")]
     assert [] == laptop.sync(text)
-
-
-@LAYOUTS
-def test_a_tunnel_with_ipv6_switched_off_blocks_it(layout: str, laptop: Laptop) -> None:
-    laptop.sysctl(f"net.ipv6.conf.{TUNNEL}.disable_ipv6", 1)
-    text = manage(layout=layout)
-    laptop.sync(text)
-    assert {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable"} == laptop.leads(INTERNET)
-    assert [] == laptop.sync(text)
-
-
-# What status says
-
-
-def first_line(laptop: Laptop, config: str) -> str:
-    laptop.sync(config)
-    return laptop.fz("status", config=config).splitlines()[0]
-
-
-def test_status_says_which_family_is_blocked_and_why(laptop: Laptop) -> None:
-    without_ipv6(laptop)
-    reason = f"{TUNNEL} has no IPv6 address"
-    assert f"{TUNNEL} is up; Internet Resource active (inet), blocked (inet6: {reason})" == first_line(laptop, manage())
 
 
 @LOSSES
 def test_status_says_that_both_families_are_blocked_without_the_tunnel(loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
     loss(laptop)
     reason = f"{TUNNEL} is {'down' if loss is down else 'missing'}"
-    line = first_line(laptop, manage(on_down="closed"))
+    text = manage(on_down="closed")
+    laptop.sync(text)
+    line = laptop.fz("status", config=text).splitlines()[0]
     assert f"{reason}; Internet Resource blocked (inet, inet6: {reason})" == line
 
 
 def test_status_says_that_the_internet_does_not_enter_the_tunnel(laptop: Laptop) -> None:
-    assert f"{TUNNEL} is up; packets to the internet do not enter it" == first_line(laptop, manage(internet=False))
+    line = laptop.fz("status", config=manage(internet=False)).split("\n")[0]
+    assert f"{TUNNEL} is up; packets to the internet do not enter it" == line
