@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fz_iproute.mirror.model import Attributes, Link, Nexthop, Route
-from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.prefix import Family, check_destinations
 from fz_iproute.mirror.words import METRICS, is_word, printable
 
 Document = dict[str, Any]
@@ -16,7 +16,6 @@ Document = dict[str, Any]
 Listed = tuple[str, Document]
 
 _VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
-_NO_PART = re.compile(r"[^\w.:/+-]", re.ASCII)
 
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
@@ -192,9 +191,7 @@ def routes(
             shape = shapes[id(rest)] = rest, attributes
         found.append(Route(dst, shape[1]))
     destinations = [dst for dst, _ in found]
-    if not all(destinations) or _NO_PART.search("".join(destinations)):
-        odd = next(dst for dst in destinations if not _VALUE.fullmatch(dst))
-        raise Unparsable(f"{odd!r} is not a destination")
+    check_destinations(destinations, family)
     if family == "inet6" and len(set(destinations)) < len(found):
         found = list(dict.fromkeys(found))
     return tuple(found)

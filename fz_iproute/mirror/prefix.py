@@ -77,6 +77,17 @@ class Prefix(NamedTuple):
         return f"{host}/{self.length}"
 
 
+def check_destinations(destinations: Iterable[str], family: Family) -> None:
+    """ValueError if one of them is nothing that `ip` prints as the destination of a route."""
+    bits = _BITS[family]
+    for dst in destinations:
+        if dst != "default":
+            host, slash, length = dst.partition("/")
+            _octets(host, family)
+            if slash and not (length.isdecimal() and int(length) <= bits):
+                raise ValueError(f"{dst!r} is not a prefix of {family}")
+
+
 def _octets(host: str, family: Family) -> bytes:
     try:
         # `ipaddress` is slow: with a large LAN, it would take most of the time of a pass.
