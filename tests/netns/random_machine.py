@@ -142,7 +142,8 @@ def _rule(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
             *["lookup main"] * 4,
             *[f"lookup main suppress_prefixlength {length}" for length in (0, 0, 8, 24)],
             *[f"lookup {table}" for table in (MIRROR, TIER_INTERNET, 201, 201)],
-            *["goto 32766", "goto 99999", "prohibit", "unreachable", "blackhole"],
+            *["goto 32766", "goto 99999", "prohibit", "unreachable", "blackhole", "l3mdev", "l3mdev unreachable"],
+            "lookup main suppress_ifgroup default",
         ]
     )
     if "201" in action:
