@@ -43,7 +43,7 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
         for route in families.get(family, ())
         if route.attributes.type == "unicast" and not goal.tunnels.isdisjoint(route.attributes.devices)
     )
-    claims = PrefixSet(explicit(into_tunnel, family))
+    claims = PrefixSet(explicit(into_tunnel, family) - goal.split[family])
     lans = dict.fromkeys(
         Prefix.of_route(verdict.route.dst, family)
         for verdict in goal.judged[family].verdicts
@@ -62,4 +62,5 @@ def _taker(decision: Decision, goal: Desired, family: Family) -> Prefix | None:
     route = decision.route
     if route is None or route.dst == "default" or goal.tunnels.isdisjoint(decision.devices):
         return None
-    return Prefix.of_route(route.dst, family)
+    prefix = Prefix.of_route(route.dst, family)
+    return None if prefix in goal.split[family] else prefix

@@ -126,6 +126,7 @@ class Desired:
     rules: RuleContents
     tunnels: frozenset[str]  # the interfaces that carry the VPN
     states: Mapping[Family, FamilyState]  # whether the tunnel takes packets of the family
+    split: Mapping[Family, frozenset[Prefix]]  # the wide prefixes that stand for the VPN's default route
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -192,7 +193,14 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     rules = RuleContents(
         wanted=tuple(tunnel.wanted_rules(config, layout, snapshot)), ours=own_rules(config, snapshot.rules)
     )
-    return Desired(layout, judged, contents, rules, tunnels, states)
+    split = {family: _split(config, _vpn_prefixes(snapshot, layout, family), family) for family in FAMILIES}
+    return Desired(layout, judged, contents, rules, tunnels, states, split)
+
+
+def _vpn_prefixes(snapshot: Snapshot, layout: Layout, family: Family) -> frozenset[Prefix]:
+    """The destinations in the VPN's tables, copies included: those are too narrow to matter for a split default."""
+    routes = (route for table in layout.tables for route in snapshot.tables.get(table, {}).get(family, ()))
+    return explicit(routes, family)
 
 
 def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired | None) -> frozenset[str]:

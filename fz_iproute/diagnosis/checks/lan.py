@@ -127,13 +127,14 @@ def shadowed(machine: Machine) -> Iterator[Found]:
 
 
 def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
-    """LANs that have their copies, but whose packets enter the tunnel by its default route before these are asked."""
+    """LANs whose packets enter the tunnel by its default route, because no rule leads to the copies before."""
     table = machine.goal.layout.mirror
+    is_led = any((rule.family, rule.table) == (family, table) for rule in machine.seen.rules)
     copies = {Prefix.of_route(route.dst, family) for route in machine.routes(table, family)}
     lost = [
         (lan, way.decision)
         for lan in machine.lans(family)
-        if lan in copies
+        if lan in copies or not is_led
         for way in machine.ways(lan)
         if machine.is_tunnelled(way.decision) and not _is_explicit(machine, way)
     ]
@@ -166,9 +167,11 @@ def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _is_explicit(machine: Machine, way: Way) -> bool:
-    """The packet enters the tunnel by a route that is not the VPN's default."""
-    route = way.decision.route
-    return machine.is_tunnelled(way.decision) and route is not None and route.dst != "default"
+    """The packet enters the tunnel by a route that is not the VPN's default, nor a part of a split one."""
+    route, family = way.decision.route, way.part.prefix.family
+    if route is None or route.dst == "default" or not machine.is_tunnelled(way.decision):
+        return False
+    return Prefix.of_route(route.dst, family) not in machine.goal.split[family]
 
 
 def overrides(machine: Machine) -> Iterator[Found]:
