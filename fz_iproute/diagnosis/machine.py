@@ -162,7 +162,13 @@ class Machine:
 
     def is_cut(self, lan: Prefix, tunnel: str) -> bool:
         """True if packets to some of the LAN enter this tunnel, which is not the LAN's own device."""
-        return any(tunnel in way.decision.devices and self.lan_device(way) != tunnel for way in self.ways(lan))
+        own = (
+            route.attributes.devices
+            for route in self.tables.get(MAIN, {}).get(lan.family, ())
+            if route.attributes.on_link and Prefix.of_route(route.dst, lan.family) == lan
+        )
+        is_own = any(tunnel in devices for devices in own)
+        return not is_own and any(tunnel in way.decision.devices for way in self.ways(lan))
 
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by the tunnel or by another device that may be one."""

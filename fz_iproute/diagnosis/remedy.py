@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.simulated import RouteStep, RuleStep, after
+from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
+from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.plan import check_parts
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN
 
@@ -93,6 +95,12 @@ def _after(machine: Machine, step: Step) -> Machine:
 def _synced(machine: Machine) -> Network:
     """What `sync` leaves behind: what others have, and what is wanted."""
     goal = machine.goal
+    if "config.error" in machine.facts:
+        raise Refused("no verb runs with a broken configuration")
+    try:
+        check_parts(goal)
+    except UsageError as error:
+        raise Refused(str(error)) from None
     tables = {table: dict(families) for table, families in machine.network.tables.items()}
     for family, contents in goal.contents.items():
         for table, (wanted, _, others) in contents.items():

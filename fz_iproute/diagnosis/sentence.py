@@ -138,6 +138,10 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
         return reason
     if lan.refusal:
         return f"{reason} and {lan.route.dst} is not mirrored: {lan.refusal}"
+    mirror = case.goal.layout.mirror
+    if lan.route in case.goal.contents[case.packet.family][mirror].ours:
+        rule = case.decision.steps[-1].rule
+        return f"{reason} and rule {rule.priority} decides, before any rule that leads to the copy in table {mirror}"
     return f"{reason} and the copy of {lan.route.dst} is missing; run `{case.sync}`"
 
 

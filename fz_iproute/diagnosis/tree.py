@@ -91,7 +91,11 @@ def _internet(found: Status) -> str:
             parts.append(
                 f"{state} ({', '.join(families)}" + (f": {printable(', '.join(reasons))})" if reasons else ")")
             )
-    said = [f"Internet Resource {', '.join(parts)}" if parts else "packets to the internet do not enter it"]
+    outside = [family for family in FAMILIES if found.internet[family] == "off"]
+    said = [f"Internet Resource {', '.join(parts)}"] if parts else []
+    if outside and (not parts or found.tunnel_state != "up"):
+        which = f" ({', '.join(outside)})" if parts else ""
+        said.append(f"packets to the internet do not enter it{which}")
     for carrier in dict.fromkeys(found.carriers.values()):
         carried = ", ".join(family for family in FAMILIES if found.carriers.get(family) == carrier)
         devices = printable(" ".join(carrier.devices))

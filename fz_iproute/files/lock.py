@@ -89,16 +89,22 @@ class WatchLocks:
         self._netns = netns
         self._held: dict[int, ExitStack] = {}
 
-    def extend(self, tables: Iterable[int], wait: float = 0.0) -> None:
+    def extend(
+        self, tables: Iterable[int], wait: float = 0.0, advice: str = "one `watch` for a table is enough"
+    ) -> None:
         """Take these too. If another daemon still has one of them after `wait` seconds, Locked, and none is taken."""
         with ExitStack() as undo:
             taken = {}
             for table in sorted(set(tables) - self._held.keys()):
                 taken[table] = undo.enter_context(ExitStack())
                 lock = taken[table].enter_context(closing(Lock(self._netns, [table], kind="watch")))
-                taken[table].enter_context(lock.held(wait, "; one `watch` for a table is enough"))
+                taken[table].enter_context(lock.held(wait, f"; {advice}"))
             undo.pop_all()
         self._held |= taken
+
+    def close(self) -> None:
+        """Give up all of them."""
+        self.restrict()
 
     def restrict(self, tables: Collection[int] = ()) -> None:
         """Give up all but these."""

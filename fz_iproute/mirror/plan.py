@@ -107,7 +107,7 @@ def check_parts(desired: Desired) -> None:
             if has_moved or was_vpns:
                 raise UsageError(
                     f"table {table} is in use for another part than the configuration now gives it; "
-                    "run `fz-iproute down` first"
+                    "stop its `watch` and run `fz-iproute down` with this configuration first"
                 )
 
 

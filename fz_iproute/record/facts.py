@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fz_iproute.files.config_file import DEFAULT_PATH
+from fz_iproute.files.config_file import DEFAULT_PATH, VARIABLE
 from fz_iproute.files.rt_tables import table_files
 from fz_iproute.mirror.config import Config
 
@@ -26,7 +26,7 @@ _RESOLVERS = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
 def facts(config: Config, path: Path | None, netns: str | None, root: Path = Path("/")) -> dict[str, str]:
     """Facts by name. A file has its absolute path below `root` as its name."""
     found = {f"/{file.relative_to(root)}": text for file in _files(root, netns) if (text := _text(file)) is not None}
-    found |= dict(_of_process(root)) | dict(_of_config(path or root / DEFAULT_PATH.relative_to("/")))
+    found |= dict(_of_process(root)) | dict(_of_config(path or _default_config(root)))
     found["networkd"] = "in use" if (root / _NETWORKD_STATE).exists() else "not in use"
     if netns:
         found["netns"] = netns
@@ -35,6 +35,12 @@ def facts(config: Config, path: Path | None, netns: str | None, root: Path = Pat
     if config.watch.journal and (tail := _tail(Path(config.watch.journal))) is not None:
         found["journal"] = tail
     return found
+
+
+def _default_config(root: Path) -> Path:
+    """The file in force if none is named. In a lab, it is not the one of the machine."""
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else root / DEFAULT_PATH.relative_to("/")
 
 
 def _files(root: Path, netns: str | None) -> Iterator[Path]:

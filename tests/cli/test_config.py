@@ -19,6 +19,7 @@ DEFAULTS = """
 interface = "tun-firezone"
 fwmark = 0xfd002021
 mode = "observe"
+split_default = "auto"
 routes = []
 internet = false
 internet_leak = "block"

@@ -182,7 +182,7 @@ def test_tables_that_would_swap_their_parts_are_refused_until_down_has_run(
         done = laptop.fz_done(*words, config=other.text)
         assert (2, "") == (done.returncode, done.stdout)
         (line,) = done.stderr.splitlines()
-        assert "run `fz-iproute down` first" in line
+        assert "run `fz-iproute down` with this configuration first" in line
     for words in (["status"], ["explain", "8.8.8.8"], ["doctor"]):
         done = laptop.fz_done(*words, config=other.text)
         assert done.returncode in (0, 1) and done.stdout

@@ -193,7 +193,7 @@ def test_a_configuration_that_swaps_tables_is_refused_and_the_last_good_one_stay
         manage(layout="tiered", tables={"single": 9, "user": TIERS[2], "lan": TIERS[0], "internet": TIERS[1]})
     )
     daemon.send(signal.SIGHUP)
-    daemon.wait_for("run `fz-iproute down` first")
+    daemon.wait_for("run `fz-iproute down` with this configuration first")
     daemon.wait_for("the last good configuration stays in force")
     laptop.ip("rule", "del", "pref", str(PRIORITIES[1]))
     wait_until(lambda: whole == laptop.state(), "the last good configuration is in force")

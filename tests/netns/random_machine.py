@@ -193,8 +193,9 @@ def _default(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
     if dice.random() < 0.7:
         yield f"{land.option}route del default table {table}"
     if dice.random() < 0.8:
+        # In the VPN's own table, both halves are parts of its default route.
+        device = TUNNEL if table == MIRROR else dice.choice([TUNNEL, TUNNEL, OTHER_VPN])
         for half in land.halves:
-            device = dice.choice([TUNNEL, TUNNEL, OTHER_VPN])
             yield f"{land.option}route add {half} dev {device}{land.scope} table {table}"
 
 

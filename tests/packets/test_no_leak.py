@@ -162,7 +162,7 @@ class Walker:
             "prune": [False],
         }
         chosen = dice.sample(list(keys), dice.randrange(4))
-        tunnel = {"leak": dice.choice(["block", "allow"]), "on_down": dice.choice(["open", "closed"])}
+        tunnel = {"internet_leak": dice.choice(["block", "allow"]), "on_down": dice.choice(["open", "closed"])}
         return replace(old, lan={key: dice.choice(keys[key]) for key in chosen}, tunnel=tunnel)
 
     def lan_change(self) -> str:

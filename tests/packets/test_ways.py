@@ -75,7 +75,7 @@ def test_a_family_that_the_tunnel_does_not_carry_is_blocked_unless_allowed(
 ) -> None:
     """The LAN stays reachable in both families."""
     another_tunnel.renew_tunnel(*(address for address in TUNNEL_ADDRESSES if (":" in address) != (missing == "inet6")))
-    sync(another_tunnel, config(layout=layout, leak=leak))
+    sync(another_tunnel, config(layout=layout, internet_leak=leak))
     around = "refused" if leak == "block" else "uplink"
     expected = {LAN: "LAN", RESOURCE: around, INSIDE_LAN: "LAN", SECOND_LAN: "second LAN", INTERNET: around}
     assert_ways(expected, witness, families=[missing])
@@ -90,7 +90,7 @@ def test_without_the_internet_resource_nothing_is_blocked(
     layout: str, leak: str, another_tunnel: Crossroads, witness: Witness
 ) -> None:
     another_tunnel.renew_tunnel(TUNNEL_ADDRESSES[0])
-    sync(another_tunnel, config(layout=layout, internet=False, leak=leak))
+    sync(another_tunnel, config(layout=layout, internet=False, internet_leak=leak))
     assert_ways({INTERNET: "uplink"}, witness)
 
 
@@ -138,7 +138,7 @@ def test_tables_that_would_swap_their_parts_need_down_first(crossroads: Crossroa
         before = crossroads.raw_everything(but=MAIN)
         done = crossroads.fz_done("sync", config=swapped)
         assert (2, 1) == (done.returncode, len(done.stderr.splitlines())), done
-        assert "`fz-iproute down` first" in done.stderr
+        assert "run `fz-iproute down` with this configuration first" in done.stderr
         assert before == crossroads.raw_everything(but=MAIN)
         for text in (old, swapped):
             assert_ways(WAYS, witness)

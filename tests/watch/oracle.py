@@ -24,7 +24,19 @@ def mirror_table(namespace: Namespace) -> int:
     """The table of the copies: that of the LAN's tier if a rule looks it up."""
     with rtnetlink.connect(namespace.name) as netlink:
         rules = [rule for family in FAMILIES for rule in rtnetlink.rules(netlink, family)]
-    return TIER_LAN if any(rule.table == TIER_LAN for rule in rules) else MIRROR
+    if not any(rule.table == TIER_LAN for rule in rules):
+        return MIRROR
+    # Rules may outlive the client that had used them: its default route tells where all of its routes are.
+    first, last = (
+        any(
+            not route.dst_len
+            for family in FAMILIES
+            for route in namespace.raw(family, table)
+            if route.type == RTN_UNICAST
+        )
+        for table in (MIRROR, TIER_INTERNET)
+    )
+    return MIRROR if first and not last else TIER_LAN
 
 
 def indexes(namespace: Namespace) -> dict[str, int]:

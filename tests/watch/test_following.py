@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.netns.namespace import LAN, MARK, MIRROR, TIER_LAN, TUNNEL, Machine, wait_until
+from tests.netns.namespace import LAN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, wait_until
 from tests.watch import oracle
 from tests.watch.conftest import Watch
 
@@ -206,6 +206,8 @@ def test_the_copies_move_to_a_tier_when_a_rule_looks_it_up_and_back(machine: Mac
 def test_copies_in_the_single_table_go_when_a_rule_for_the_tier_appears(machine: Machine, watch: Watch) -> None:
     """A packet would look up the table of the user's tier first, where nobody keeps them in step."""
     daemon = watch()
+    for prefix in ("default", "::/0"):
+        machine.tunnel_route(prefix, TIER_INTERNET)
     machine.ip("rule", "add", "not", "fwmark", hex(MARK), "lookup", str(TIER_LAN), "pref", "200")
     daemon.wait_in_step()
     wait_until(lambda: oracle.destinations(machine) == [], "no copy is left in the single table", 5)

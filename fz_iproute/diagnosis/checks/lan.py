@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of
 from fz_iproute.diagnosis.reach import Way
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, advice
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PRIVATE
@@ -91,11 +91,9 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
         prefix = Prefix.of_route(route.dst, family)
         if refusal.startswith("wider than"):
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
-            deny = machine.lan_setting("deny", prefix)
             narrow = machine.setting("lan", f"min_prefixlen = {{ {family} = {prefix.length} }}")
-            yield Found(
-                "warning", f"{route}: {refusal}, so not mirrored", why, advice(f"{deny}; or, if it is yours, {narrow}")
-            )
+            words = f"leave it so: its packets stay in the tunnel; only if this network is yours, {narrow}"
+            yield Found("warning", f"{route}: {refusal}, so not mirrored", why, advice(words))
         elif refusal or allowed.covers(prefix) or prefix in machine.routers(family):
             continue
         elif not PRIVATE.covers(prefix):
@@ -103,7 +101,10 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
         # networkd adds such a route to a router by itself; that one is inside the LAN.
         elif protocol_of(route) == "dhcp" and not PrefixSet(connected[route.attributes.devices]).covers(prefix):
             why = "DHCP (option 121) has pushed it as local: packets leave the tunnel for whoever answers there"
-            words = f"{machine.lan_setting('deny', prefix)}; or, if you want it, {machine.lan_setting('allow', prefix)}"
+            words = f"if you want it, {machine.lan_setting('allow', prefix)}"
+            # lan.deny refuses every LAN that overlaps the prefix.
+            if not any(prefix != lan and prefix.covers(lan) for lan in machine.lans(family)):
+                words = f"{machine.lan_setting('deny', prefix)}; or, {words}"
             yield Found("warning", f"{route}: pushed by DHCP, and mirrored", why, advice(words))
     yield from _public(machine, family, list(dict.fromkeys(public)))
 
@@ -143,7 +144,8 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
         rule = decision.steps[-1].rule
         seen = f"packets to {some(str(lan) for lan, _ in lost)} go into the tunnel by rule {rule.priority}"
         why = f"no rule before it leads to table {table}, which has the copies: the LAN cannot be reached"
-        layouts = [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
+        layouts: list[tuple[Step, ...]] = [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
+        layouts = [(Sync(),)] if machine.config.manages else layouts
         words = advice(f"find out which table the VPN's rules lead to, {decision.table} or {table}")
         yield Found("failure", f"{seen}, table {decision.table} ({family})", why, (*map(Remedy, layouts), *words))
 

@@ -24,7 +24,7 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         yield Found("ok", f"{name} is up")
     elif link:
         why = "the kernel has removed its routes: packets for the VPN go elsewhere or nowhere"
-        yield Found("failure", f"{name} is down", why, (Remedy((LinkUp(name),)),))
+        yield Found("failure", f"{name} is down", why, (Remedy((LinkUp(name),)), Remedy((LinkUp(name), Sync()))))
     elif carriers := machine.carriers:
         yield _another_vpn(machine, carriers)
     else:

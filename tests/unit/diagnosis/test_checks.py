@@ -164,8 +164,13 @@ def test_a_suspicious_prefix_is_a_warning(lan: Route, level: str) -> None:
 
 def test_a_remedy_keeps_the_members_of_a_list() -> None:
     config = replace(Config(), lan={"deny": (Prefix.parse("10.1.0.0/16"),)})
-    (found,) = only("prefixes", machine(config, main=[*LANS, route("128.0.0.0/1")]))
-    assert found.remedy.startswith('in /etc/fz-iproute/config.toml: [lan] deny = ["10.1.0.0/16", "128.0.0.0/1"]; or')
+    (found,) = only("prefixes", machine(config, main=[*LANS, route("10.99.0.0/16", protocol="dhcp")]))
+    assert found.remedy.startswith('in /etc/fz-iproute/config.toml: [lan] deny = ["10.1.0.0/16", "10.99.0.0/16"]; or')
+
+
+def test_a_lan_inside_of_a_suspicious_prefix_is_not_denied_with_it() -> None:
+    (found,) = only("prefixes", machine(main=[*LANS, route("192.168.0.0/16", protocol="dhcp")]))
+    assert "deny" not in found.remedy
 
 
 def test_remedies_name_the_namespace_and_the_file() -> None:
