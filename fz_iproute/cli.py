@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FzError as error:
         log.error(str(error))
         return EXIT_CODES[type(error)]
-    except OSError as error:
+    except (OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "thread" not in str(error):
+            raise  # a fault of the program; otherwise the machine has no thread left
         # Files and programs are dealt with where they are used. What is left: no memory, descriptors or processes.
         log.error(f"the machine refuses: {error}")
         return EXIT_CODES[ReadFailed]

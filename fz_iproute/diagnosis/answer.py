@@ -110,7 +110,7 @@ def as_text(answers: Sequence[Answer], question: Question, config: Config) -> st
     lines = []
     for packet, decision, text, _, objection, said in answers:
         lines.append(f"{question.address} {_mark_text(packet.mark, config)}")
-        rules = [f"{step.rule.priority}: {step.rule}" for step in decision.steps]
+        rules = [printable(f"{step.rule.priority}: {step.rule}") for step in decision.steps]
         width = max(map(len, rules), default=0)
         lines += [
             f"  {rule:<{width}}  {printable(step_text(step))}" for rule, step in zip(rules, decision.steps, strict=True)

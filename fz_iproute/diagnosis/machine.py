@@ -141,14 +141,11 @@ class Machine:
 
     def routers(self, family: Family) -> frozenset[Prefix]:
         """The gateways of main, each as the prefix of a single host."""
-        found = set()
-        for route in self.tables.get(MAIN, {}).get(family, ()):
-            words = route.attributes.words
-            if "via" in words:
-                host = words[words.index("via") + 1]
-                if host not in ("inet", "inet6"):
-                    found.add(Prefix.of_route(host, family))
-        return frozenset(found)
+        gateways = {route.attributes.value("via") for route in self.tables.get(MAIN, {}).get(family, ())}
+        # IPv4 may have a router with an IPv6 address.
+        return frozenset(
+            Prefix.of_route(host, family) for host in gateways - {""} if (":" in host) == (family == "inet6")
+        )
 
     def lans(self, family: Family) -> list[Prefix]:
         """The prefixes that main reaches on-link and that the policy would mirror."""
@@ -198,9 +195,11 @@ class Machine:
         return found
 
     def is_of_another_vpn(self, rule: Rule) -> bool:
-        """True if the rule's table, which is no table of ours, leads into a device that may be a tunnel."""
+        """True if the rule has the form that VPN clients use, or leads into a device that may be a tunnel."""
         links = self.seen.links
-        return rule.table not in (MAIN, *self.goal.layout.tables) and any(
+        if rule.table in (0, MAIN, *self.goal.layout.tables):
+            return False
+        return (rule.mark is not None and rule.mark != self.config.tunnel.fwmark) or any(
             device in links and links[device].may_be_tunnel
             for route in self.tables.get(rule.table, {}).get(rule.family, ())
             for device in route.attributes.devices
@@ -271,5 +270,4 @@ def host_in(route: Route, family: Family) -> int:
 
 def protocol_of(route: Route) -> str:
     """Who made the route: kernel, dhcp, …"""
-    words = route.attributes.words
-    return words[words.index("proto") + 1] if "proto" in words else ""
+    return route.attributes.value("proto")

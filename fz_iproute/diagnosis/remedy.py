@@ -145,9 +145,9 @@ def _main(machine: Machine, network: Network, family: Family) -> Iterator[Route]
 def _command(step: Step, machine: Machine) -> str:
     match step:
         case RuleStep(verb, rule):
-            protocol = f" protocol {rule.protocol}" if rule.protocol not in ("", "unspec") else ""
-            words = " ".join(word for word in str(rule).split() if not word.startswith("["))
-            return machine.ip(rule.family, f"rule {verb} priority {rule.priority} {words}{protocol}")
+            protocol = ("protocol", rule.protocol) if rule.protocol not in ("", "unspec") else ()
+            words = ("rule", verb, "priority", str(rule.priority), *rule.words, *protocol)
+            return machine.ip(rule.family, shlex.join(words))
         case RouteStep(verb, table, route):
             return machine.ip(route.attributes.family, f"route {verb} table {table} {shlex.join(route.words)}")
         case Sync():

@@ -32,11 +32,10 @@ class Case(NamedTuple):
         route = self.decision.route
         if self.packet.src or self.packet.iif or self.decision.outcome != "unicast" or not route:
             return None
-        words = route.attributes.words
-        if "src" not in words:
+        source = route.attributes.value("src")
+        if not source:
             return None
-        source = Prefix.of_route(words[words.index("src") + 1], self.packet.family)
-        return self.packet._replace(src=source.address)
+        return self.packet._replace(src=Prefix.of_route(source, self.packet.family).address)
 
     @property
     def error(self) -> str:
@@ -95,10 +94,7 @@ _PLAIN = {
 
 
 def _to_whom(case: Case, route: Route) -> str:
-    words = route.attributes.words
-    if "via" in words:
-        place = words.index("via") + 1
-        gateway = words[place + 1] if words[place] in ("inet", "inet6") else words[place]
+    if gateway := route.attributes.value("via"):
         return f" through the router {gateway}"
     if route.attributes.gatewayed:
         return " through routers"

@@ -127,7 +127,8 @@ def _delete(routes: list[Route], old: Route) -> None:
 
 def _without_metric(attributes: Attributes) -> Attributes:
     words = attributes.words
-    if "metric" in words:
-        place = words.index("metric")
+    # An interface may be called `metric`, too.
+    places = [place for place, word in enumerate(words) if word == "metric" and words[place - 1] != "dev"]
+    for place in places:
         words = words[:place] + words[place + 2 :]
     return attributes._replace(words=words, metric=0)

@@ -6,7 +6,7 @@ from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import parts
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN
+from fz_iproute.mirror.words import MAIN, REFUSALS
 
 
 def harm(before: Machine, after: Machine) -> str:
@@ -41,6 +41,8 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                     if mark:
                         if _leaves(before, was) and not _leaves(after, becomes):
                             yield f"the VPN's own {where} would not get out"
+                    elif was.outcome in REFUSALS.values() and _leaves(after, becomes) and not lans.covers(host):
+                        yield f"{where} are refused now, and would leave by {' '.join(becomes.devices)}"
                     elif before.may_be_tunnelled(was) and _leaves(after, becomes) and not lans.covers(host):
                         yield f"{where} would leave the tunnel"
                     elif _is_lan(before, was, host) and becomes.devices != was.devices:

@@ -55,8 +55,7 @@ def what_main_does(config: Config, snapshot: Snapshot, goal: Desired, route: Rou
     obstacle, _, change = reason.partition(": ")
     if not change:
         return f"has {route.dst}, but {obstacle}"
-    words = route.attributes.words
-    if words.count("via") == 1:
-        place = words.index("via") + 1
-        obstacle = f"via {words[place + (words[place] in ('inet', 'inet6'))]}"
+    gateway = route.attributes.value("via")
+    if gateway and len(route.attributes.devices) == 1:
+        obstacle = f"via {gateway}"
     return f"has {route.dst} {obstacle}: {change}"

@@ -246,14 +246,10 @@ def _proof(
 
 def _source_is_gone(attributes: Attributes, main: Iterable[Route]) -> bool:
     """The device has connected routes in main, but no connected route has this source address."""
-    connected = [other for _, other in main if other.on_link and other.is_of("kernel") and _source(other)]
+    connected = [other for _, other in main if other.on_link and other.is_of("kernel") and other.value("src")]
     has_some = any(other.devices == attributes.devices for other in connected)
-    return has_some and bool(source := _source(attributes)) and source not in map(_source, connected)
-
-
-def _source(attributes: Attributes) -> str:
-    words = attributes.words
-    return words[words.index("src") + 1] if "src" in words else ""
+    source = attributes.value("src")
+    return has_some and bool(source) and source not in {other.value("src") for other in connected}
 
 
 def explicit(routes: Iterable[Route], family: Family) -> frozenset[Prefix]:

@@ -42,9 +42,25 @@ class Attributes(NamedTuple):
     expired: bool = False  # inet6: timed out, still listed for up to 30 s, no longer matched
     inexpressible: str = ""  # why no `ip` command can recreate it
 
+    def value(self, option: str) -> str:
+        """The value of an option such as `src`, "" if the route does not have it; for `via`, only the address.
+
+        Not found by its word alone: an interface may be called `src`, too.
+        """
+        words = iter(self.words)
+        for word in words:
+            if word in ("onlink", "nexthop"):
+                continue
+            value = next(words, "")
+            if word == "via" and value in ("inet", "inet6"):
+                value = next(words, "")
+            if word == option:
+                return value
+        return ""
+
     def is_of(self, protocol: str) -> bool:
         """True if it has this protocol, in `ip`'s words: kernel, static, …"""
-        return ("proto", protocol) in zip(self.words, self.words[1:], strict=False)
+        return self.value("proto") == protocol
 
     @property
     def on_link(self) -> bool:

@@ -300,13 +300,18 @@ def test_a_lan_out_of_step_is_a_failure(patient: Patient) -> None:
     "line",
     [
         f"addr add 198.51.100.7/24 dev {LAN}",
-        f"route add 128.0.0.0/1 dev {LAN} scope link",
         f"route add 10.99.0.0/16 dev {LAN} scope link proto dhcp",
     ],
 )
 def test_a_suspicious_prefix_is_a_warning(line: str, patient: Patient) -> None:
     patient.machine.batch([line])
     patient.is_cured_of("prefixes", "warning")
+
+
+def test_a_huge_prefix_is_best_left_alone(patient: Patient) -> None:
+    """It is not mirrored; to deny it would deny every LAN inside of it."""
+    patient.machine.batch([f"route add 128.0.0.0/1 dev {LAN} scope link"])
+    assert patient.trouble("prefixes", "warning")["remedy"].startswith("leave it so")
 
 
 def test_a_lan_inside_a_prefix_of_the_vpn_is_a_warning(patient: Patient) -> None:

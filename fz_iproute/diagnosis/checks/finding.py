@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.remedy import Remedy
+from fz_iproute.mirror.words import printable
 
 Level = Literal["ok", "info", "warning", "failure"]
 
@@ -52,7 +53,7 @@ def as_text(findings: Sequence[Finding]) -> str:
     for finding in findings:
         lines.append(f"{_MARKS[finding.level]} {finding.name}: {finding.seen}")
         lines += [f"     {word}: {text}" for word, text in (("why", finding.why), ("do", finding.remedy)) if text]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def as_document(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -48,8 +48,7 @@ def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:
     """The copies whose source address this machine no longer has: the kernel finds a way, but no source to use."""
     for family, tables in machine.goal.contents.items():
         for copy in (copy for found in tables.values() for copy in found.ours):
-            words = copy.attributes.words
-            source = words[words.index("src") + 1] if "src" in words else ""
+            source = copy.attributes.value("src")
             if source and Prefix.of_route(source, family).address not in machine.addresses(family):
                 yield copy, source
 

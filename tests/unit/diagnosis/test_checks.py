@@ -227,3 +227,32 @@ def test_a_fight_is_one_command_repeated_often_within_the_hour() -> None:
     ):
         lines = [f"# 2026-01-02T02:{minute:02}:00.000Z 1.0 ms\nip route add x\n" for minute in minutes]
         assert [level] == levels("fight", machine(JOURNAL, facts={"journal": "half a line\n" + "".join(lines)}))
+
+
+REFUSED = route("0.0.0.0/0", None, type="unreachable", scope=None)._replace(dst="default")
+
+
+@pytest.mark.parametrize(
+    "kill_switch",
+    [
+        Rule("inet", 100, "lookup", 51820, inverted=True, mark=Mark(0xCA6C)),
+        Rule("inet", 100, "lookup", 51820),
+        Rule("inet", 100, "prohibit", 0, dst=Prefix.parse("100.64.0.0/10")),
+        Rule("inet", 100, "blackhole", 0, dst=Prefix.parse("100.64.0.0/10")),
+    ],
+    ids=str,
+)
+def test_no_remedy_opens_what_a_kill_switch_refuses(kill_switch: Rule) -> None:
+    """The VPN has no default route, so what the other one refuses would leave by main's."""
+    vpn = [each for each in VPN if each.dst != "default"]
+    subject = machine(rules=rules(kill_switch), mirror=[*vpn, *LANS], tables={51820: [REFUSED]})
+    found = examine(subject)
+    assert {"failure", "warning"} & {each.level for each in found if each.name == "rules"}
+    assert not [each.remedy for each in found if each.remedy.startswith("ip rule del priority 100")]
+
+
+def test_the_words_of_a_remedy_are_quoted_for_the_shell() -> None:
+    odd = lookup(SINGLE, 10, oif="$(reboot)"), lookup(SINGLE, 11, oif="$(reboot)", protocol="x;y")
+    (found,) = [each for each in only("rules", machine(rules=rules(*odd))) if "again" in each.seen]
+    assert "oif '$(reboot)'" in found.remedy
+    assert "protocol 'x;y'" in found.remedy
