@@ -245,11 +245,12 @@ def _sysctl(dice: random.Random, _land: Land, made: Plan) -> Iterator[str]:
 
 def _setting(dice: random.Random, land: Land, made: Plan) -> Iterator[str]:
     made.config = made.config.partition("[lan]")[0].partition("[tables]")[0].partition("fwmark")[0].partition("mode")[0]
-    made.config += dice.choice(
-        [
-            f'[lan]\ndeny = ["{land.lans[0]}"]\n', "[lan]\nmulticast = true\n", "[lan]\nprune = false\n",
-            '[tables]\nlayout = "single"\n', '[tables]\nlayout = "tiered"\n', 'fwmark = 0x7\n',
-            'mode = "manage"\ninternet = true\n',
-        ]
-    )  # fmt: skip
+    settings = [
+        f'[lan]\ndeny = ["{land.lans[0]}"]\n',
+        *("[lan]\nmulticast = true\n", "[lan]\nprune = false\n", "fwmark = 0x7\n"),
+        *('[tables]\nlayout = "single"\n', '[tables]\nlayout = "tiered"\n', 'mode = "manage"\ninternet = true\n'),
+    ]
+    # A tunnel that is to be managed, but missing, says nothing about another one that leads there.
+    is_missing = "tun-missing" in made.config
+    made.config += dice.choice([setting for setting in settings if not (is_missing and "manage" in setting)])
     yield from ()

@@ -220,8 +220,11 @@ def test_sync_runs_while_a_quiet_watch_does(machine: Machine, watch: Watch) -> N
     wait_until(lambda: machine.fz_done("--wait", "0", "sync").returncode == 0, "nobody holds the lock")
 
 
-def test_down_is_undone_by_a_watch_that_still_runs(machine: Machine, watch: Watch) -> None:
+def test_down_refuses_while_a_watch_would_undo_it(machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    machine.fz("-q", "down")
     daemon.wait_in_step()
+    done = machine.fz_done("-q", "down")
+    assert (5, 1) == (done.returncode, len(done.stderr.splitlines())), done
+    assert "it would put back what `down` removes; stop it first" in done.stderr
     assert COPIES == oracle.destinations(machine)
+    assert "ip " in machine.fz("down", "--dry-run")
