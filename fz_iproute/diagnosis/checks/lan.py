@@ -254,4 +254,4 @@ def multicast(machine: Machine) -> Iterator[Found]:
         steps = (Setting("lan", "multicast", True), Sync())
         yield Found("info", "discovery (224.0.0.251) goes into the tunnel", why, (Remedy(steps),))
     else:
-        yield Found("ok", "discovery (224.0.0.251) stays out of the tunnel")
+        yield Found("ok", f"discovery (224.0.0.251) stays out of {machine.config.tunnel.interface}")

@@ -19,7 +19,7 @@ from fz_iproute.mirror.words import MAIN
 def ipv6_leak(machine: Machine) -> Iterator[Found]:
     """If the tunnel takes all IPv4, IPv6 does not leave around it."""
     if "inet" not in machine.families or not machine.has_internet("inet"):
-        yield Found("ok", "IPv4 to the internet does not enter the tunnel")
+        yield Found("ok", f"IPv4 to the internet does not enter {machine.config.tunnel.interface}")
         return
     ways = machine.internet("inet6") if "inet6" in machine.families else []
     around = [way for way in ways if way.decision.outcome == "unicast" and not machine.may_be_tunnelled(way.decision)]
