@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.shadow import in_step
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
@@ -93,7 +94,7 @@ def _after(machine: Machine, step: Step) -> Machine:
 
 
 def _synced(machine: Machine) -> Network:
-    """What `sync` leaves behind: what others have, and what is wanted."""
+    """What `sync` leaves behind. Refused if it does not run."""
     goal = machine.goal
     if "config.error" in machine.facts:
         raise Refused("no verb runs with a broken configuration")
@@ -101,20 +102,7 @@ def _synced(machine: Machine) -> Network:
         check_parts(goal)
     except UsageError as error:
         raise Refused(str(error)) from None
-    tables = {table: dict(families) for table, families in machine.network.tables.items()}
-    for family, contents in goal.contents.items():
-        for table, (wanted, _, others) in contents.items():
-            kept = others if machine.config.lan.prune else (*others, *_strays(machine, family, table))
-            tables.setdefault(table, {})[family] = (*kept, *wanted)
-    ours = set(goal.rules.ours)
-    rules = [rule for rule in machine.network.rules if rule not in ours]
-    network = replace(machine.network, rules=tuple(rules), tables=tables)
-    return after(network, [RuleStep("add", rule) for rule in goal.rules.wanted])
-
-
-def _strays(machine: Machine, family: Family, table: int) -> Sequence[Route]:
-    found = machine.goal.contents[family][table]
-    return [route for route in found.ours if route not in found.wanted]
+    return in_step(machine.network, goal, prune=machine.config.lan.prune)
 
 
 def _with(machine: Machine, network: Network) -> Machine:

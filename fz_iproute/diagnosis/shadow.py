@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.simulated import rank
 from fz_iproute.mirror.desired import Desired, explicit
-from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 
 
@@ -19,20 +19,16 @@ class Shadow(NamedTuple):
     whole: bool
 
 
-def in_step(network: Network, goal: Desired) -> Network:
-    """The network after a `sync`: a copy that is missing or stale tells nothing about what the VPN takes."""
+def in_step(network: Network, goal: Desired, *, prune: bool = True) -> Network:
+    """The network after a `sync`: what others have, and what is wanted; without `prune`, stale copies stay."""
     tables = {table: dict(families) for table, families in network.tables.items()}
     for family, contents in goal.contents.items():
-        for table, (wanted, _, others) in contents.items():
-            tables.setdefault(table, {})[family] = tuple(sorted((*others, *wanted), key=_rank))
+        for table, (wanted, ours, others) in contents.items():
+            strays = () if prune else (route for route in ours if route not in wanted)
+            tables.setdefault(table, {})[family] = tuple(sorted((*others, *strays, *wanted), key=rank))
     rules = [rule for rule in network.rules if rule not in goal.rules.ours]
     rules = sorted((*rules, *goal.rules.wanted), key=lambda rule: rule.priority)
     return replace(network, rules=tuple(rules), tables=tables)
-
-
-def _rank(route: Route) -> tuple[int, int]:
-    tos = route.attributes.tos
-    return -int(tos, 0) if tos.startswith("0x") else 0, route.attributes.metric
 
 
 def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]:

@@ -95,19 +95,20 @@ def _add(network: Network, routes: list[Route], new: Route) -> None:
         raise Refused("whether its gateway can be reached is not known here")
     if not all(device in network.links and network.links[device].up for device in attributes.devices):
         raise Refused("Device for nexthop is not up")
-    if any(_rank(route) == _rank(new) and route.dst == new.dst for route in routes):
+    if any(rank(route) == rank(new) and route.dst == new.dst for route in routes):
         raise Refused("File exists")
     # Of the routes to one destination, the kernel takes the first: the highest tos, then the lowest metric.
     place = next(
-        (place for place, route in enumerate(routes) if route.dst == new.dst and _rank(route) > _rank(new)),
+        (place for place, route in enumerate(routes) if route.dst == new.dst and rank(route) > rank(new)),
         len(routes),
     )
     routes.insert(place, new)
 
 
-def _rank(route: Route) -> tuple[int, int]:
+def rank(route: Route) -> tuple[int, int]:
+    """Of the routes to one destination, the kernel asks the one with the lowest rank first."""
     tos = route.attributes.tos
-    return -int(tos, 0) if tos else 0, route.attributes.metric
+    return -int(tos, 0) if tos.startswith("0x") else 0, route.attributes.metric
 
 
 def _delete(routes: list[Route], old: Route) -> None:
