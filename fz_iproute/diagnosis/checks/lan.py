@@ -8,6 +8,7 @@ from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of
 from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice
+from fz_iproute.diagnosis.shadow import is_held
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PRIVATE
@@ -136,7 +137,7 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
         for lan in machine.lans(family)
         if lan in copies or not is_led
         for way in machine.ways(lan)
-        if machine.is_tunnelled(way.decision) and not _is_explicit(machine, way)
+        if machine.is_tunnelled(way.decision) and not _is_explicit(machine, way) and not is_held(way.decision)
     ]
     if lost:
         decision = lost[0][1]
@@ -170,7 +171,7 @@ def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
 def _is_explicit(machine: Machine, way: Way) -> bool:
     """The packet enters the tunnel by a route that is not the VPN's default, nor a part of a split one."""
     route, family = way.decision.route, way.part.prefix.family
-    if route is None or route.dst == "default" or not machine.is_tunnelled(way.decision):
+    if route is None or route.dst == "default" or not machine.is_tunnelled(way.decision) or is_held(way.decision):
         return False
     return Prefix.of_route(route.dst, family) not in machine.goal.split[family]
 
