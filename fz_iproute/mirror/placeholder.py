@@ -35,20 +35,21 @@ def is_placeholder(route: Route) -> bool:
 
 
 def placeholders(verdicts: Iterable[Verdict], table: Table, tunnels: Mapping[str, Link]) -> dict[Route, Verdict]:
-    """A route for each refused one whose place a copy or a placeholder holds, with the refusal.
+    """A route for each refused one whose copy, or whose placeholder, stands in the table; with the refusal.
 
     Each sends packets where they would go without it. `tunnels` are those that are up: without any, there is no client.
     """
-    held = {_place(route) for route in table.ours} if tunnels else set()
+    copied = {route for route in table.ours if tunnels and not is_placeholder(route)}
+    held = {_place(route) for route in table.ours if tunnels and is_placeholder(route)}
     found: dict[Route, Verdict] = {}
-    for verdict in verdicts:
-        dst, attributes = verdict.route
-        is_refused = verdict.refusal and not verdict.explicit and attributes.on_link
-        if not is_refused or _place(verdict.route) not in held or _is_in_the_way(verdict.route, table):
-            continue
-        into = _way_without(Prefix.of_route(dst, "inet"), table, tunnels)
-        if into is not None:
-            found.setdefault(Route(dst, _attributes(attributes, into)), verdict)
+    for verdict in verdicts if copied or held else ():
+        route = verdict.route
+        is_refused = verdict.refusal and not verdict.explicit and route.attributes.on_link
+        is_there = is_refused and (route in copied or _place(route) in held)
+        if is_there and not _is_in_the_way(route, table):
+            into = _way_without(Prefix.of_route(route.dst, "inet"), table, tunnels)
+            if into is not None:
+                found.setdefault(Route(route.dst, _attributes(route.attributes, into)), verdict)
     return found
 
 
