@@ -54,7 +54,6 @@ class Loop:
         self._schedule = Schedule(self._reloader.config.watch)
         self._listener = Listener(partial(Monitor, ip), self._schedule, self._counters, log)
         self._watchdog = Watchdog()
-        self._fight = Fight()
         self._wrote = False  # the last pass has changed something, and the monitor is about to report that
         self._unfinished = False  # this pass leaves something to do, which no event need announce
         self._failures = 0  # passes in a row that have failed
@@ -69,6 +68,7 @@ class Loop:
         config = self._reloader.config
         self._schedule.adopt(config.watch)
         self._journal = Journal(config.watch.journal, self._log.warning)
+        self._fight = Fight()  # what another configuration wanted is no repetition
         self._listen_for(frozenset())
 
     def run(self) -> None:
