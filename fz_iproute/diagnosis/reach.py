@@ -1,5 +1,6 @@
 """Says which way all of a prefix goes: the prefix is split where rules or routes treat parts of it differently."""
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -76,10 +77,13 @@ class Network:
 
     def ways(self, prefix: Prefix, *, mark: int = 0, src: int = 0) -> list[Way]:
         """What becomes of packets of this machine to each part of the prefix."""
-        inside = [other for other in self._bounds[prefix.family] if other != prefix and prefix.covers(other)]
+        bounds = self._bounds[prefix.family]
+        # Sorted: those inside stand together, behind the prefix itself.
+        first = bisect_right(bounds, prefix)
+        last = bisect_left(bounds, Prefix(prefix.family, prefix.address + _size(prefix), 0), first)
         return [
             Way(part, self.way(Packet(prefix.family, part.address, src=src, mark=mark)))
-            for part in parts([prefix, *inside])
+            for part in parts([prefix, *bounds[first:last]])
         ]
 
     def internet(self, family: Family, *, mark: int = 0, src: int = 0) -> list[Way]:
