@@ -192,7 +192,9 @@ class Loop:
             self._schedule.retry(_now() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
             self._failures += 1
             # A fresh `ip` can mostly answer what a long-lived one could not, so the first failure is not logged.
-            if self._failures > 1 and (words := words_for(error)) != self._trouble:
+            # A `sync` on a busy machine may hold the lock for seconds.
+            quiet = 4 if isinstance(error, Locked) else 1
+            if self._failures > quiet and (words := words_for(error)) != self._trouble:
                 self._trouble = words
                 self._log.error(f"{words}; trying again")
         else:
@@ -241,11 +243,15 @@ class Loop:
         if not admission.admitted:
             return False
         refusals = self._reloader.passes.apply(admission.admitted)
-        self._fight.ran(admission.admitted, started)
+        # Nobody undid what was perhaps never done.
+        lost = {refusal.command for refusal in refusals if refusal.lost}
+        self._fight.ran([command for command in admission.admitted if command not in lost], started)
+        if lost:
+            self._schedule.retry(_now() + _RETRY_PAUSES[0])
         for command in admission.admitted:
             self._refused.pop(command, None)
         self._refused |= {refusal.command: refusal for refusal in refusals}
-        self._unfinished |= bool(refusals)
+        self._unfinished |= len(refusals) > len(lost)
         self._counters.update(changes=1, commands=len(admission.admitted), refused=len(refusals))
         self._write_down(reason, _now() - started, admission.admitted, refusals)
         return len(admission.admitted) > len(refusals)
