@@ -192,7 +192,9 @@ class Loop:
             self._schedule.retry(_now() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
             self._failures += 1
             # A fresh `ip` can mostly answer what a long-lived one could not, so the first failure is not logged.
-            if self._failures > 1 and (words := words_for(error)) != self._trouble:
+            # A `sync` on a busy machine may hold the lock for seconds.
+            quiet = 4 if isinstance(error, Locked) else 1
+            if self._failures > quiet and (words := words_for(error)) != self._trouble:
                 self._trouble = words
                 self._log.error(f"{words}; trying again")
         else:

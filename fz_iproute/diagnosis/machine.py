@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired
@@ -179,9 +179,8 @@ class Machine:
         decision = way.decision
         if self.is_tunnelled(decision) or decision.outcome in ("local", "broadcast", "multicast", "anycast"):
             return False
-        address = way.part.address
-        if way.part.prefix.family == "inet6" and (address >> 118 == 0xFE80 >> 6 or address >> 120 == 0xFF):
-            return False  # programs name the interface themselves
+        if way.part.prefix.family == "inet6" and within_link(way.part.address):
+            return False
         return not decision.devices or self.lan_device(way) not in decision.devices
 
     @cached_property

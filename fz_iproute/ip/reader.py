@@ -12,7 +12,7 @@ from fz_iproute.ip.ip import Asked, Source
 from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
-from fz_iproute.mirror.model import Nexthop, Route, Rule, Snapshot
+from fz_iproute.mirror.model import Link, Nexthop, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
@@ -99,42 +99,48 @@ class Reader:
         """The routes that decide where packets to the internet and to LANs go.
 
         Those of the snapshot; of other tables that rules look up, all; of main, those that are on-link, private, or
-        lead to one of the hosts in `SAMPLES`: it may have a million others.
+        lead to one of the hosts in `SAMPLES`: it may have a million others. But all of main, if it leads the internet
+        into a tunnel.
         """
         found: dict[int, dict[Family, tuple[Route, ...]]] = {
             table: dict(families) for table, families in snapshot.tables.items()
         }
+        links = snapshot.links
+        questions = {
+            family: [of_table(table) for table in _looked_up(snapshot.rules, family) if table not in (*found, MAIN)]
+            for family in FAMILIES
+        }
+        # As IPv6 has no scope to ask for, the snapshot has all of its main.
+        samples = [f"{_MAIN} match {host}" for host in SAMPLES if host.family == "inet"]
+        questions["inet"] += [*samples, *(f"{_MAIN} root {prefix}" for prefix in _RFC1918)]
         try:
-            questions = {
-                family: [of_table(table) for table in _looked_up(snapshot.rules, family) if table not in (*found, MAIN)]
-                for family in FAMILIES
-            }
-            # As IPv6 has no scope to ask for, the snapshot has all of its main.
-            questions["inet"] += [f"{_MAIN} match {host}" for host in SAMPLES if host.family == "inet"]
-            questions["inet"] += [f"{_MAIN} root {prefix}" for prefix in _RFC1918]
-            answers = self._answers(
-                [self._ip.ask(family, question) for family, asked in questions.items() for question in asked]
-            )
-            listings = {key: parsed(*key, text) for key, text in answers.items()}
-            with shape_is_known():
-                nexthops = self._nexthops(listings.values())
-                routes = {
-                    key: parse.routes(listing, key[0], snapshot.links, nexthops) for key, listing in listings.items()
-                }
+            routes = self._routes(questions, links)
+            if any(_is_into_tunnel(routes["inet", question], links) for question in samples):
+                routes |= self._routes({"inet": [_MAIN]}, links)
         finally:
             self._ip.abandon()
         main: dict[Family, dict[str, Sequence[Route]]] = {
             "inet": _by_destination(route for route in snapshot.main["inet"] if route.attributes.on_link),
-            "inet6": _by_destination(filter(_is_telling, snapshot.main["inet6"])),
+            "inet6": _by_destination(_telling(snapshot.main["inet6"], links)),
         }
         for (family, question), listing in routes.items():
-            if question.startswith(f"{_MAIN} "):
+            if question.startswith(_MAIN):
                 main[family] |= _by_destination(listing)  # of one destination all, in the kernel's order
             else:
                 table = parse_rules.table_number(question.split()[3])
                 found.setdefault(table, {})[family] = listing
         found[MAIN] = {family: tuple(chain.from_iterable(here.values())) for family, here in main.items()}
         return found
+
+    def _routes(
+        self, questions: Mapping[Family, Sequence[str]], links: Mapping[str, Link]
+    ) -> dict[tuple[Family, str], tuple[Route, ...]]:
+        """The routes that answer each question."""
+        asked = [self._ip.ask(family, question) for family, part in questions.items() for question in part]
+        listings = {key: parsed(*key, text) for key, text in self._answers(asked).items()}
+        with shape_is_known():
+            nexthops = self._nexthops(listings.values())
+            return {key: parse.routes(listing, key[0], links, nexthops) for key, listing in listings.items()}
 
     def forget_rules(self) -> None:
         """Ask for the details of the rules again: one has come or gone, perhaps with no trace in the short form."""
@@ -261,9 +267,35 @@ SAMPLES = [Prefix.parse(host) for host in ("9.9.9.9/32", "149.112.112.112/32", "
 _RFC1918 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 
 
-def _is_telling(route: Route) -> bool:
-    prefix = Prefix.of_route(route.dst, route.attributes.family)
-    return route.attributes.on_link or PRIVATE.covers(prefix) or any(prefix.covers(host) for host in SAMPLES)
+def _telling(main: Sequence[Route], links: Mapping[str, Link]) -> Iterable[Route]:
+    """Of IPv6 main, the routes that decide where packets to the internet and to LANs go."""
+    prefixes = {route: Prefix.of_route(route.dst, "inet6") for route in main}
+    samples = [host for host in SAMPLES if host.family == "inet6"]
+    if any(_is_into_tunnel([route for route in main if prefixes[route].covers(host)], links) for host in samples):
+        return main
+    return [
+        route
+        for route, prefix in prefixes.items()
+        if route.attributes.on_link or PRIVATE.covers(prefix) or any(prefix.covers(host) for host in samples)
+    ]
+
+
+def _is_into_tunnel(routes: Iterable[Route], links: Mapping[str, Link]) -> bool:
+    """True if the narrowest of these routes to a host is as wide as the part of a default route, and by a tunnel."""
+
+    def length(route: Route) -> int:
+        return Prefix.of_route(route.dst, route.attributes.family).length
+
+    route = max(routes, key=length, default=None)
+    return (
+        route is not None
+        and length(route) <= _WIDE
+        and any(device in links and links[device].may_be_tunnel for device in route.attributes.devices)
+    )
+
+
+# The parts of a default route that a VPN has split are not narrower.
+_WIDE = 16
 
 
 def _by_destination(routes: Iterable[Route]) -> dict[str, Sequence[Route]]:
