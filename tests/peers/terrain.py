@@ -89,12 +89,14 @@ class Laptop(Namespace):
 
         return rtnetlink.inside(self.name, made)
 
-    def routing(self) -> dict[str, list[str]]:
-        """All rules and routes, as `ip` prints them."""
+    def routing(self, *, without: int = 0) -> dict[str, list[str]]:
+        """All rules and routes as `ip` prints them, except the routes of the table `without`."""
         return {
-            f"{option} {what}": self.ip(option, *words).splitlines()
+            f"{option} {what}": [
+                line for line in self.ip(option, *words).splitlines() if f" table {without} " not in line
+            ]
             for option in ("-4", "-6")
-            for what, words in {"rules": ["rule", "show"], "routes": ["route", "show", "table", "all"]}.items()
+            for what, words in {"rules": ["rule"], "routes": ["route", "show", "table", "all"]}.items()
         }
 
     def remove(self) -> None:
