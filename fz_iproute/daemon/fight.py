@@ -59,10 +59,19 @@ class Fight:
         return Admission(admitted, min(held, default=None), fresh)
 
     def ran(self, commands: Iterable[Command], now: float) -> None:
-        """These commands were run. One that reverses an earlier one ends the dispute about that."""
+        """These commands were run. One that reverses an earlier one ends the dispute about that.
+
+        So does one that replaces the same route by another: then main has changed, and nobody undid our copy.
+        """
         for command in commands:
             family, deletes, words = key = _key(command)
             self._disputes.pop((family, not deletes, words), None)
+            if replaced := _replaced(command):
+                self._disputes = {
+                    other: dispute
+                    for other, dispute in self._disputes.items()
+                    if other == key or _replaced(dispute.command) != replaced
+                }
             known = self._disputes.setdefault(key, _Dispute(command, now))
             if known.last != now:
                 known.pause = min(LONGEST_PAUSE, 2 * known.pause or FIRST_PAUSE)
@@ -85,3 +94,12 @@ _Key = tuple[Family, bool, tuple[str, ...]]
 def _key(command: Command) -> _Key:
     _, verb, *rest = command.words
     return command.family, verb == "del", tuple(rest)
+
+
+def _replaced(command: Command) -> tuple[str, ...]:
+    """What a `replace` replaces: the table, the destination, and the metric if there is one; () for other verbs."""
+    thing, verb, *rest = command.words
+    if (thing, verb) != ("route", "replace"):
+        return ()
+    place = rest.index("metric") if "metric" in rest else len(rest)
+    return (command.family, *rest[:3], *rest[place : place + 2])

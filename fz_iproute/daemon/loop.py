@@ -243,11 +243,15 @@ class Loop:
         if not admission.admitted:
             return False
         refusals = self._reloader.passes.apply(admission.admitted)
-        self._fight.ran(admission.admitted, started)
+        # Nobody undid what was perhaps never done.
+        lost = {refusal.command for refusal in refusals if refusal.lost}
+        self._fight.ran([command for command in admission.admitted if command not in lost], started)
+        if lost:
+            self._schedule.retry(_now() + _RETRY_PAUSES[0])
         for command in admission.admitted:
             self._refused.pop(command, None)
         self._refused |= {refusal.command: refusal for refusal in refusals}
-        self._unfinished |= bool(refusals)
+        self._unfinished |= len(refusals) > len(lost)
         self._counters.update(changes=1, commands=len(admission.admitted), refused=len(refusals))
         self._write_down(reason, _now() - started, admission.admitted, refusals)
         return len(admission.admitted) > len(refusals)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from fz_iproute.diagnosis.full_tunnel import USUAL, forms, to_internet
+from fz_iproute.diagnosis.full_tunnel import USUAL, all_traffic, forms
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.products import Form, Product, product_of
 from fz_iproute.diagnosis.reach import Network
@@ -22,7 +22,6 @@ from fz_iproute.mirror.words import KERNEL_TABLES, printable, table_name
 Advice = Literal["nothing", "mirror", "client", "refuse"]
 Tables = Mapping[int, Mapping[Family, tuple[Route, ...]]]
 
-SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
 # Programs name the interface of these destinations themselves.
 _LINK_LOCAL = PrefixSet([Prefix.parse("fe80::/10"), Prefix.parse("ff00::/8")])
 
@@ -34,19 +33,14 @@ class Vpn(NamedTuple):
     interface: str
     mark: Mark | None  # of the packets that stay out of it
     table: int
+    priority: int  # of the rule that leads there
     families: tuple[Family, ...]
-    elsewhere: tuple[str, ...]  # what becomes of the other families, in words
+    headline: str  # `all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`
     is_cut: bool  # packets to some LAN of main do not get there
     by: str  # the route and the rule that decide that
     advice: Advice
     why: str
     config: Config | None  # with which copies keep the LAN reachable
-
-    @property
-    def headline(self) -> str:
-        """`all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`."""
-        families = " and ".join(SPOKEN[family] for family in self.families)
-        return f"all traffic goes into {printable(self.interface)} ({'; '.join((families, *self.elsewhere))})"
 
 
 def detect(config: Config, snapshot: Snapshot, tables: Tables) -> list[Vpn]:
@@ -73,14 +67,15 @@ class _Judge:
         product = product_of(self.form)
         served, obstacle = self._served()
         advice, why = _advice(product, cut, served, obstacle)
-        others = [family for family in FAMILIES if family not in self.forms]
         return Vpn(
             product=product,
             interface=self.form.interface,
             mark=self.form.mark,
             table=self.form.rule.table,
+            priority=self.form.rule.priority,
             families=tuple(self.forms),
-            elsewhere=tuple(filter(None, (_elsewhere(self.network, family) for family in others))),
+            headline=all_traffic(self.network, self.form.interface)
+            or f"{printable(self.form.interface)} would carry all traffic, but another rule comes first",
             is_cut=bool(cut),
             by=next((_decided_by(decision) for decision in (*cut.values(), *self._ways.values())), "main has no LAN"),
             advice=advice,
@@ -207,16 +202,6 @@ def _some(prefixes: Collection[Prefix]) -> str:
     return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
 
 
-def _elsewhere(network: Network, family: Family) -> str:
-    """What becomes of the packets of a family that this VPN does not take: `IPv6 leaves by eth0`."""
-    decision = to_internet(network, family)
-    if decision is None or not any(rule.family == family for rule in network.rules):
-        return ""
-    if decision.outcome == "unicast":
-        return f"{SPOKEN[family]} leaves by {printable(' '.join(decision.devices))}"
-    return f"{SPOKEN[family]} is {'not routed' if decision.outcome == 'none' else 'refused'}"
-
-
 # The configuration
 
 
@@ -249,19 +234,27 @@ def _naming(config: Config, form: Form, tiers: tuple[int, int] | None) -> Config
     return configuration.replace(config, tunnel=tunnel, tables=tables)
 
 
+def differences(before: Config, after: Config) -> list[tuple[str, str, Any]]:
+    """Section, key and new value of each key that differs."""
+    found: list[tuple[str, str, Any]] = []
+    for section in fields(after):
+        was, becomes = getattr(before, section.name), getattr(after, section.name)
+        found += [
+            (section.name, key.name, value)
+            for key in fields(becomes)
+            if (value := getattr(becomes, key.name)) != getattr(was, key.name)
+        ]
+    return found
+
+
 def toml_of(config: Config) -> str:
     """The tunnel, and every key that has another value than without a file."""
-    lines = []
-    for section in fields(config):
-        values, usual = getattr(config, section.name), section.default
-        keys = [
-            f"{key.name} = {configuration.toml(value)}"
-            for key in fields(values)
-            if (value := getattr(values, key.name)) != getattr(usual, key.name)
-            or (section.name == "tunnel" and key.name in ("interface", "fwmark"))
-        ]
-        lines += [f"[{section.name}]", *keys, ""] if keys else []
-    return "\n".join(lines)
+    keys = {("tunnel", "interface"): config.tunnel.interface, ("tunnel", "fwmark"): config.tunnel.fwmark}
+    keys |= {(section, key): value for section, key, value in differences(Config(), config)}
+    sections: dict[str, list[str]] = defaultdict(list)
+    for (section, key), value in keys.items():
+        sections[section].append(f"{key} = {configuration.toml(value)}")
+    return "\n".join(line for section, lines in sections.items() for line in (f"[{section}]", *lines, ""))
 
 
 # What is printed

@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.products import Form
 from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family
-from fz_iproute.mirror.words import KERNEL_TABLES, MAIN
+from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, printable
 
 # What most packets are like: the rules of some VPNs ask for ports.
 USUAL: dict[Family, Packet] = {family: Packet(family, 0, ipproto=6, sport=50000, dport=443) for family in FAMILIES}
@@ -32,6 +32,30 @@ def most(ways: Iterable[Way]) -> Decision | None:
 def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
     """What becomes of most packets of this machine to the internet."""
     return most(network.ways_like(USUAL[family]._replace(mark=mark), network.internet_parts(family)))
+
+
+SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
+
+
+def all_traffic(network: Network, interface: str) -> str:
+    """`all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`, "" if none does."""
+    ways = {family: to_internet(network, family) for family in FAMILIES if _has(network, family)}
+    inside = [family for family, way in ways.items() if way and interface in way.devices]
+    if not inside:
+        return ""
+    others = [f"{SPOKEN[family]} {_becomes(way)}" for family, way in ways.items() if way and family not in inside]
+    families = " and ".join(SPOKEN[family] for family in inside)
+    return f"all traffic goes into {printable(interface)} ({'; '.join([families, *others])})"
+
+
+def _has(network: Network, family: Family) -> bool:
+    return any(rule.family == family for rule in network.rules)
+
+
+def _becomes(way: Decision) -> str:
+    if way.outcome == "unicast":
+        return f"leaves by {printable(' '.join(way.devices))}"
+    return "has no route" if way.outcome == "none" else "is refused"
 
 
 def forms(network: Network, family: Family) -> Iterator[Form]:

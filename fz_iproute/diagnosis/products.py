@@ -4,7 +4,7 @@ A client is recognised by its form first. Numbers and names of devices only choo
 because most clients take other numbers when theirs are in use.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
@@ -155,12 +155,16 @@ PRODUCTS = (
 )
 
 
+def is_firezone(interface: str) -> bool:
+    """True for the tunnel of Firezone's client: only that has an Internet Resource."""
+    return interface in FIREZONE.devices
+
+
 def product_of(form: Form) -> Product:
     """The client that most speaks for."""
     best = max(PRODUCTS, key=lambda product: product.likeness(form))
     return best if best.likeness(form) else UNKNOWN
 
 
-def known_by_table(tables: Collection[int]) -> dict[int, str]:
-    """For each of these tables the client whose number it is."""
-    return {table: product.name for product in PRODUCTS for table in product.tables & set(tables)}
+# The clients that always use the same table, unless something else uses it.
+BY_TABLE = {table: product.name for product in PRODUCTS for table in product.tables}
