@@ -85,7 +85,7 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
-        lan=[line for family in FAMILIES for line in _lan_lines(family, goal)],
+        lan=[*_placeholder_lines(goal), *(line for family in FAMILIES for line in _lan_lines(family, goal))],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
     )
@@ -151,13 +151,20 @@ def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
         copies = set(goal.judged[family].wanted) if table == goal.layout.mirror else set()
         present = set(ours)
         for route in wanted:
-            if route not in copies:
+            if route not in copies and route not in goal.placeholders:
                 yield Line(family, "in step" if route in present else "missing", table, route, "")
         for route in ours:
             if tunnel.is_tunnel_route(route) and route not in wanted:
                 yield Line(family, "stale", table, route, "the configuration has no such route here")
         for route in others:
             yield Line(family, "theirs", table, route, "")
+
+
+def _placeholder_lines(goal: Desired) -> Iterator[Line]:
+    mirror = goal.layout.mirror
+    for route, verdict in goal.placeholders.items():
+        state = "in step" if route in goal.contents["inet"][mirror].ours else "missing"
+        yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
