@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from fz_iproute.daemon.events import Interest, is_about_links
 from fz_iproute.daemon.fight import Fight
@@ -39,18 +40,26 @@ _GRACE = 0.6
 _COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "lost", "monitors", "reloads")
 
 
+class Origin(NamedTuple):
+    """What `load` reads from the file `place` is the configuration; `plan_with` makes the passes of one."""
+
+    load: Callable[[], Config]
+    place: Path
+    plan_with: Callable[[Config], Passes]
+
+
 class Loop:
-    """The daemon. `load` reads the configuration from the file `place`.
+    """The daemon.
 
     Locked if another daemon keeps the same table in step, and still does so after `wait` seconds.
     """
 
-    def __init__(self, load: Callable[[], Config], place: Path, ip: TalkingIp, wait: float, log: Log) -> None:
-        self._place = place
+    def __init__(self, origin: Origin, ip: TalkingIp, wait: float, log: Log) -> None:
+        self._place = origin.place
         self._ip = ip
         self._log = log
         self._counters = Counter(dict.fromkeys(_COUNTED, 0))
-        self._reloader = Reloader(load, lambda config: Passes(ip, config, log), ip.netns, wait, log)
+        self._reloader = Reloader(origin.load, origin.plan_with, ip.netns, wait, log)
         self._schedule = Schedule(self._reloader.config.watch)
         self._listener = Listener(partial(Monitor, ip), self._schedule, self._counters, log)
         self._watchdog = Watchdog()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.detect import absent, detect
 from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
@@ -12,7 +13,7 @@ from fz_iproute.diagnosis.shadow import Shadow, in_step, shadows
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired
+from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
@@ -50,6 +51,7 @@ class Status(NamedTuple):
 
     tunnel: str
     tunnel_state: str  # up, down or missing
+    absent: str  # what to say if it is missing and no rule leads to its tables, else ""
     mode: str
     layout: Layout
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
@@ -74,6 +76,7 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state="missing" if link is None else "up" if link.up else "down",
+        absent=absent(config, detect(config, snapshot, tables)) if is_absent(config, snapshot) else "",
         mode=config.tunnel.mode,
         layout=goal.layout,
         internet={family: state for family, (state, _) in internet.items()},

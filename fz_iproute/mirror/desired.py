@@ -33,6 +33,16 @@ def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
     return _single(config)
 
 
+def is_absent(config: Config, snapshot: Snapshot) -> bool:
+    """True if the tunnel is not there and no rule leads to its tables: the VPN is off, or it has other names."""
+    tables = layout_of(config, snapshot.rules).tables
+    return (
+        not config.manages
+        and config.tunnel.interface not in snapshot.links
+        and not any(rule.table in tables for rule in snapshot.rules)
+    )
+
+
 def _single(config: Config) -> Layout:
     table = config.tables.single
     return Layout("single", table, table, table, (config.rules.single,))
