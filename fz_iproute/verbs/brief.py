@@ -38,8 +38,8 @@ def drawn(said: Summary, watch: int | None, advised: Callable[[str], str], scree
 
 def _labelled(label: str, text: str, command: str, screen: Screen) -> list[str]:
     """The text behind its label, and the command beside it, or below it if there is no room."""
-    lines = screen.wrapped(printable(text), _INDENT).split("\n")
-    lines[0] = f"{screen.paint(f'{label:{_INDENT}}', 'bold')}{lines[0]}"
+    lines = screen.folded(f"{label:{_INDENT}}{printable(text)}", _INDENT)
+    lines[0] = screen.paint(lines[0][:_INDENT], "bold") + lines[0][_INDENT:]
     if command:
         arrow = f"→ {command}"
         used = len(printable(text)) + _INDENT + 3

@@ -1,17 +1,22 @@
-"""The first screen of `status`, as it is printed for a laptop with 30 links."""
+"""The screens of `status`, `doctor` and `explain`, as they are printed."""
 
 import json
+import socket
 from collections.abc import Callable
 
 import pytest
 
+from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import Summary, summary
+from fz_iproute.errors import UsageError
 from fz_iproute.ip.reader import Reader
 from fz_iproute.mirror.config import Config
 from fz_iproute.record import recording
 from fz_iproute.record.recorded_ip import RecordedIp
+from fz_iproute.verbs import doctor
 from fz_iproute.verbs.brief import drawn
+from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
 from tests.unit.laptop import Laptop, connected
 
@@ -160,3 +165,64 @@ def test_red_and_yellow_marks_stand_exactly_where_something_is_not_as_it_should_
 def test_a_narrow_screen_shows_no_longer_lines_except_for_commands(name: str, width: int) -> None:
     lines = [line for line in shown(name, width).splitlines() if "→" not in line]
     assert max(map(len, lines)) <= max(width, 27)
+
+
+# doctor and explain
+
+FINDINGS = [
+    Finding("ip", "ok", "ip utility, iproute2-6.1.0"),
+    Finding("tunnel", "ok", "tun-firezone is up"),
+    Finding(
+        "multicast", "info", "discovery (224.0.0.251) goes into the tunnel", "", "in /etc/fz-iproute/config.toml: x"
+    ),
+    Finding("mirror", "failure", "4 copies are missing", "the copies do not match main", f"ip route add {'x' * 70} y"),
+]
+
+
+def test_doctor_counts_what_is_ok_and_shows_failures_first() -> None:
+    assert (
+        """
+FAIL  mirror     4 copies are missing
+                 why  the copies do not match main
+                 do   ip route add {} y
+info  multicast  discovery (224.0.0.251) goes into
+                 the tunnel
+                 do   in
+                      /etc/fz-iproute/config.toml:
+                      x
+ok    2 checks (-v lists them)
+""".format("x" * 70).strip()
+        == "\n".join(doctor.drawn(FINDINGS, Screen(50), everything=False))
+    )
+
+
+def test_doctor_lists_everything_if_asked_and_colours_only_the_words_in_front() -> None:
+    lines = list(doctor.drawn(FINDINGS, Screen(200, colour=True), everything=True))
+    assert ["\x1b[31mFAIL\x1b[0m", "\x1b[32mok  \x1b[0m"] == [line[:13] for line in (lines[0], lines[-1])]
+    assert "tun-firezone is up" in lines[-1]
+    assert 3 * 2 == sum(line.count("\x1b") for line in lines)
+
+
+@pytest.mark.parametrize("word", ["10.0.0", "8.8.8.8", "", "a b", "::1", "fe80::1%eth0", "10.0.0.0/8", "host.7"])
+def test_what_is_meant_as_an_address_is_never_resolved(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    assert [word] == addresses(word)
+
+
+def test_a_name_stands_for_all_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        (2, 1, 6, "", ("192.0.2.7", 0)),
+        (2, 1, 6, "", ("192.0.2.7", 0)),
+        (10, 1, 6, "", ("fe80::7%eth0", 0, 0, 3)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **options: found)
+    assert ["192.0.2.7", "fe80::7"] == addresses("printer.lan")
+
+
+def test_a_name_that_cannot_be_resolved_is_told_with_the_words_of_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*asked: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(UsageError, match=r"^printer\.lan: Name or service not known$"):
+        addresses("printer.lan")
