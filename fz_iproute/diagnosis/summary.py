@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.status import Carrier, Line, Status
+from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import table_name
 
@@ -25,7 +25,7 @@ class Summary(NamedTuple):
 
     vpn: str
     vpn_items: list[Item]
-    is_answered: bool  # the configured tunnel is what carries packets: nothing to look into
+    looks_into: str  # the verb that tells more: detect if another VPN may be meant, doctor if the tunnel is down, or ""
     lans: int  # how many there are, without those that nobody misses
     reachable: int
     lan_items: list[Item]
@@ -50,13 +50,18 @@ class Summary(NamedTuple):
 def summary(found: Status) -> Summary:
     """The most important first."""
     # A LAN that is left out although packets reach it is missed by nobody.
-    lans = [line for line in found.lan if line.state != "stale" and (line.state != "skipped" or line.lost)]
+    # A placeholder is no LAN.
+    lans = [
+        line
+        for line in found.lan
+        if line.route.attributes.type == "unicast" and line.state != "stale" and (line.state != "skipped" or line.lost)
+    ]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
     items = [*listed.values(), *_parts(found)]
     return Summary(
         vpn="; ".join(_vpn(found)),
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
-        is_answered=found.tunnel_state == "up" and not found.carriers,
+        looks_into="detect" if found.carriers else {"missing": "detect", "down": "doctor"}.get(found.tunnel_state, ""),
         lans=len(lans),
         reachable=sum(not line.lost for line in lans),
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
@@ -86,18 +91,14 @@ def _vpn(found: Status) -> Iterator[str]:
         reasons = dict.fromkeys(filter(None, (found.obstacles.get(family) for family in FAMILIES)))
         why = f" ({', '.join(reasons)})" if is_up and reasons else ""
         yield f"{_both(blocked)} {'is' if len(blocked) == 1 else 'are'} blocked{why}"
-    for carrier in dict.fromkeys(found.carriers.values()):
-        yield _carried(carrier, [SPOKEN[family] for family in FAMILIES if found.carriers.get(family) == carrier])
+    for devices, traffic in found.traffic.items():
+        rules = {(each.priority, each.table) for each in found.carriers.values() if each.devices == devices}
+        yield f"{traffic} by {' and '.join(f'rule {rule}, table {table_name(table)}' for rule, table in sorted(rules))}"
     yield f"copies in table {found.layout.mirror}"
 
 
 def _families(found: Status, state: str) -> list[str]:
     return [SPOKEN[family] for family in FAMILIES if found.internet[family] == state]
-
-
-def _carried(carrier: Carrier, families: Sequence[str]) -> str:
-    by = f"rule {carrier.priority}, table {table_name(carrier.table)}"
-    return f"{' '.join(carrier.devices)} carries {_both(families)} ({by})"
 
 
 def _both(families: Sequence[str]) -> str:

@@ -23,11 +23,14 @@ def drawn(said: Summary, watch: int | None, advised: Callable[[str], str], scree
     count = f"{said.reachable} of {said.lans} reachable" if said.lans else "main has no LAN routes"
     daemon = f"runs (process {watch})" if watch else "does not run: changes wait for the next sync"
     head = [
-        *_labelled("VPN", said.vpn, "" if said.is_answered else advised("doctor"), screen),
+        *_labelled("VPN", said.vpn, said.looks_into and advised(said.looks_into), screen),
         *_items(said.vpn_items, screen),
         *_labelled("LAN", count, advised(mends) if mends else "", screen),
     ]
-    tail = [*_others(said.others, screen), *(_labelled("watch", daemon, "", screen) if watch is not None else [])]
+    tail = [
+        *_others(said.others, screen),
+        *(_labelled("watch", daemon, "" if watch else advised("install"), screen) if watch is not None else []),
+    ]
     items = _items(said.lan_items, screen)
     space = max(2, _MOST_LINES - len(head) - len(tail))
     if len(items) > space:

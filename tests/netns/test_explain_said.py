@@ -99,7 +99,7 @@ def test_another_vpn_that_carries_all_traffic_is_named(table: int, namespace: Na
     namespace.batch([f"rule add not fwmark 0x711e lookup {table} pref 28958"])
     assert "outline-tun1" == namespace.way("8.8.8.8")
     name = "main" if table == MAIN else table
-    carries = f"outline-tun1 carries all traffic (inet) by rule 28958, table {name}"
+    carries = f"all traffic goes into outline-tun1 (IPv4; IPv6 has no route) by rule 28958, table {name}"
     assert headline(namespace) == f"{TUNNEL} is missing; packets to the internet do not enter it; {carries}"
     carrier = {"dev": ["outline-tun1"], "priority": 28958, "table": table}
     assert {"inet": carrier} == namespace.status()["tunnel"]["carriers"]
@@ -147,7 +147,8 @@ def test_a_stale_copy_is_told_with_what_a_program_gets_and_the_command_that_help
     sync = f"fz-iproute -c {config} --netns {machine.name} sync"
     assert (
         f"192.168.188.1 leaves by {LAN} to the LAN, because table {MIRROR} has a stale copy of 192.168.188.0/24; "
-        f"but connect() fails (Network is unreachable): its source address 192.168.188.112 is gone from this machine; run `{sync}`"
+        "but connect() fails (Network is unreachable): its source address 192.168.188.112 is gone from this machine; "
+        f"run `{sync}`"
     ) in done.stdout.splitlines()
     assert "Network is unreachable" == explained(machine, "192.168.188.1", "--mark", "0")["error"]
     assert "shadow" not in machine.fz("status", "--routes")

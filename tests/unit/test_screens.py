@@ -56,7 +56,7 @@ watch  runs (process 812)
 """,
     ("missing", 80): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
-LAN    27 of 30 reachable   → sudo fz-iproute sync
+LAN    27 of 30 reachable   → fz-iproute sync
        ! 100.64.3.0/24     podman0   the VPN routes 100.64.0.0/11
        + 10.20.0.0/22      enp1s0    not copied yet
        ~ 192.168.188.0/24  wlp192s0  the copy has src 192.168.188.77
@@ -65,7 +65,7 @@ watch  runs (process 812)
 """,
     ("missing", 200): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
-LAN    27 of 30 reachable   → sudo fz-iproute sync
+LAN    27 of 30 reachable   → fz-iproute sync
        ! 100.64.3.0/24     podman0   the VPN routes 100.64.0.0/11
        + 10.20.0.0/22      enp1s0    not copied yet
        ~ 192.168.188.0/24  wlp192s0  the copy has src 192.168.188.77
@@ -73,56 +73,54 @@ LAN    27 of 30 reachable   → sudo fz-iproute sync
 watch  runs (process 812)
 """,
     ("tunnel down", 80): """
-VPN    tun-firezone is down; copies in table 539098368
-       → sudo fz-iproute doctor
+VPN    tun-firezone is down; copies in table 539098368   → fz-iproute doctor
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("tunnel down", 200): """
-VPN    tun-firezone is down; copies in table 539098368   → sudo fz-iproute doctor
+VPN    tun-firezone is down; copies in table 539098368   → fz-iproute doctor
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
 watch  runs (process 812)
 """,
     ("VPN absent", 80): """
-VPN    tun-firezone is missing; copies in table 539098368
-       → sudo fz-iproute doctor
+VPN    tun-firezone is missing; copies in table 539098368   → fz-iproute detect
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("VPN absent", 200): """
-VPN    tun-firezone is missing; copies in table 539098368   → sudo fz-iproute doctor
+VPN    tun-firezone is missing; copies in table 539098368   → fz-iproute detect
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
 watch  runs (process 812)
 """,
     ("another VPN", 80): """
-VPN    tun-firezone is missing; wg0 carries IPv4 and IPv6 (rule 32763, table
-       51820); copies in table 539098368
-       → sudo fz-iproute doctor
-LAN    9 of 29 reachable   → sudo fz-iproute doctor
+VPN    tun-firezone is missing; all traffic goes into wg0 (IPv4 and IPv6) by
+       rule 32763, table 51820; copies in table 539098368
+       → fz-iproute detect
+LAN    9 of 29 reachable   → fz-iproute doctor
        ! 10.20.0.0/22       enp1s0           its packets enter wg0
        ! 192.168.188.0/24   wlp192s0         its packets enter wg0
        ! 10.88.0.0/16       podman0          its packets enter wg0
        ! 192.168.122.0/24   virbr0           its packets enter wg0
        ! 172.17.0.0/16      docker0          its packets enter wg0
-       … 15 more: sudo fz-iproute status --routes
+       … 15 more: fz-iproute status --routes
        = 9 link-local
 watch  runs (process 812)
 """,
     ("another VPN", 200): """
-VPN    tun-firezone is missing; wg0 carries IPv4 and IPv6 (rule 32763, table 51820); copies in table
-       539098368
-       → sudo fz-iproute doctor
-LAN    9 of 29 reachable   → sudo fz-iproute doctor
+VPN    tun-firezone is missing; all traffic goes into wg0 (IPv4 and IPv6) by rule 32763, table
+       51820; copies in table 539098368
+       → fz-iproute detect
+LAN    9 of 29 reachable   → fz-iproute doctor
        ! 10.20.0.0/22       enp1s0           its packets enter wg0
        ! 192.168.188.0/24   wlp192s0         its packets enter wg0
        ! 10.88.0.0/16       podman0          its packets enter wg0
        ! 192.168.122.0/24   virbr0           its packets enter wg0
        ! 172.17.0.0/16      docker0          its packets enter wg0
-       … 15 more: sudo fz-iproute status --routes
+       … 15 more: fz-iproute status --routes
        = 9 link-local
 watch  runs (process 812)
 """,
@@ -138,7 +136,7 @@ def said(name: str) -> Summary:
 
 
 def shown(name: str, width: int | None, *, colour: bool = False) -> str:
-    lines = drawn(said(name), 812, lambda verb: f"sudo fz-iproute {verb}", Screen(width, colour))
+    lines = drawn(said(name), 812, lambda verb: f"fz-iproute {verb}", Screen(width, colour))
     return "\n".join(lines)
 
 
