@@ -164,6 +164,13 @@ def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
             yield Line(family, "theirs", table, route, "")
 
 
+def _placeholder_lines(goal: Desired) -> Iterator[Line]:
+    mirror = goal.layout.mirror
+    for route, verdict in goal.placeholders.items():
+        state = "in step" if route in goal.contents["inet"][mirror].ours else "missing"
+        yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
+
+
 def _reached(family: Family, goal: Desired, network: Network, then: Network) -> Iterator[Line]:
     """The lines of the LANs with what becomes of packets to each, now and `then`: after a sync."""
     paths: dict[str, set[tuple[str, ...]]] = defaultdict(set)
@@ -176,13 +183,6 @@ def _reached(family: Family, goal: Desired, network: Network, then: Network) -> 
         now = lost(network, lan, line.route) if line.state != "stale" else ""
         is_stuck = bool(now) and line.route in unchosen and bool(lost(then, lan, line.route))
         yield line._replace(lost=now, is_stuck=is_stuck)
-
-
-def _placeholder_lines(goal: Desired) -> Iterator[Line]:
-    mirror = goal.layout.mirror
-    for route, verdict in goal.placeholders.items():
-        state = "in step" if route in goal.contents["inet"][mirror].ours else "missing"
-        yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
