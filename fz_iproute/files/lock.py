@@ -7,9 +7,11 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from fz_iproute.errors import Locked, UsageError
 
+_RUN = Path("/run")
 # A held lock is tried again this often, in seconds. A pass takes a tenth of a second.
 _PAUSE = 0.05
 
@@ -21,12 +23,13 @@ class Lock:
     """
 
     def __init__(self, netns: str | None, tables: Iterable[int], kind: str = "pass") -> None:
-        namespace, folder = _namespace(netns), _folder()
-        self._files: dict[Path, int] = {}
+        namespace = _namespace(netns)
+        self._folder = _folder()
+        self._files: dict[str, _Open] = {}
         try:
             for table in sorted(tables):  # everybody in the same order, so that no two wait for each other
-                path = folder / f"{namespace}-{table}.{kind}.lock"
-                self._files[path] = _opened(path)
+                name = f"{namespace}-{table}.{kind}.lock"
+                self._files[name] = _opened(self._folder, name)
         except UsageError:
             self.close()
             raise
@@ -39,24 +42,25 @@ class Lock:
         """
         deadline = time.monotonic() + wait
         with ExitStack() as stack:
-            for path in self._files:
-                while not self._take(path):
+            for name in self._files:
+                while not self._take(name):
                     if time.monotonic() >= deadline:
-                        raise Locked(f"another fz-iproute{_holder(self._files[path])} holds {path}{advice}")
+                        path, fd = self._files[name]
+                        raise Locked(f"another fz-iproute{_holder(fd)} holds {path}{advice}")
                     time.sleep(_PAUSE)
-                stack.callback(fcntl.flock, self._files[path], fcntl.LOCK_UN)
+                stack.callback(fcntl.flock, self._files[name].fd, fcntl.LOCK_UN)
             yield
 
-    def _take(self, path: Path) -> bool:
+    def _take(self, name: str) -> bool:
         """Take the lock if it is free.
 
         Its last holder may have removed the file after we opened it. Another process may already lock a new file in
         its place, so only a lock on a file that is still there counts.
         """
-        while _taken(fd := self._files[path]):
+        while _taken(fd := self._files[name].fd):
             if os.fstat(fd).st_nlink:
                 return True
-            self._files[path] = _opened(path)
+            self._files[name] = _opened(self._folder, name)
             os.close(fd)
         return False
 
@@ -66,7 +70,7 @@ class Lock:
         Only the holder of a lock removes its file. A process that was killed leaves its files behind; the next one
         that locks the same table removes them.
         """
-        for path, fd in self._files.items():
+        for path, fd in self._files.values():
             if _taken(fd) and os.fstat(fd).st_nlink:
                 with suppress(OSError):
                     path.unlink()
@@ -112,23 +116,38 @@ class WatchLocks:
             self._held.pop(table).close()
 
 
-def _opened(path: Path) -> int:
+class _Open(NamedTuple):
+    """The file of a lock."""
+
+    path: Path
+    fd: int
+
+
+def _elsewhere(folder: Path, name: str) -> list[Path]:
+    return sorted(_RUN.glob(f"fz-iproute*/{name}")) if folder.parent == _RUN else []
+
+
+def _opened(folder: Path, name: str) -> _Open:
     """Open the file of a lock. Nobody but its owner may, since whoever can open it can hold it for ever.
 
     The owner of the folder owns it, too: root may be the first to need a lock that the systemd unit's user opens later.
+    Each unit has a folder of its own in /run, and the lock may be in that of another one.
     """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
+        found = [path for path in _elsewhere(folder, name) if os.access(path, os.R_OK)]
+        path = found[0] if found else folder / name
+        # Not for writing, because a unit sees the folders of the others read-only.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             with suppress(FileExistsError):
-                fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+                fd = os.open(path, flags | (0 if found else os.O_CREAT | os.O_EXCL), 0o600)
                 # Only for a file that we have made: an existing one may be a hard link to something else.
                 with suppress(OSError):
                     owner = path.parent.stat()
                     os.fchown(fd, owner.st_uid, owner.st_gid)
-                return fd
+                return _Open(path, fd)
             with suppress(FileNotFoundError):
-                return os.open(path, flags)
+                return _Open(path, os.open(path, flags))
         except OSError as error:
             raise UsageError(f"{path}: the lock cannot be opened: {error.strerror}") from None
 
@@ -169,15 +188,15 @@ def _folder() -> Path:
     if given := os.environ.get("RUNTIME_DIRECTORY", ""):
         return Path(given.split(":")[0])
     session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
-    candidates = [Path("/run/fz-iproute"), Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
+    candidates = [_RUN / "fz-iproute", Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
     for folder in candidates:
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o755, exist_ok=True)
         except OSError:
             continue
         status = folder.lstat()  # not stat: in /tmp, somebody else may have left a link of this name
         # Only root makes folders in /run, so root trusts this one whoever owns it.
-        is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == Path("/run"))
+        is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == _RUN)
         if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
             return folder
     raise UsageError(f"no folder for the lock: none of {', '.join(map(str, candidates))} can be written")
