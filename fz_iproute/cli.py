@@ -15,7 +15,8 @@ from fz_iproute.errors import ApplyFailed, FzError, IpUnusable, Locked, NotPermi
 from fz_iproute.log import Log
 from fz_iproute.verbs.options import add_common, common_options
 
-# A verb itself returns 0 or 1. 1 means: commands are due (plan --exit-code), or a check has failed (doctor).
+# A verb itself returns 0 or 1. 1 means: commands are due (plan --exit-code), a check has failed (doctor), or there is
+# no full tunnel (detect).
 EXIT_CODES: dict[type[FzError], int] = {
     UsageError: 2,
     ReadFailed: 3,
@@ -34,6 +35,7 @@ VERBS = {
     "status": "show the tunnel, the rules and every route, and whether each is in step",
     "explain": "tell which rule, table and device a packet takes, and why",
     "doctor": "run independent checks and print a remedy for each problem; changes nothing",
+    "detect": "tell which VPN takes all traffic, who keeps or cuts the LAN, and what to configure",
     "watch": "sync, then stay in step until SIGTERM or SIGINT",
     "snapshot": "print all that the planner reads as one JSON document, for bug reports",
     "replay": "run the commands of a journal again and compare their outcomes",
@@ -88,9 +90,9 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN, with plain `ip` commands.",
-        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code) or "
-        "a check has failed (doctor), 2 usage or configuration, 3 ip failed, 4 not permitted, 5 locked, "
-        "6 ip is missing or too old.",
+        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), a "
+        "check has failed (doctor), or there is no full tunnel (detect), 2 usage or configuration, 3 ip failed, "
+        "4 not permitted, 5 locked, 6 ip is missing or too old.",
     )
     parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
     parser.set_defaults(config=None, netns=None, level="INFO", log_format="text", wait=10.0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.mirror.config import Config
@@ -157,22 +158,9 @@ class Machine:
             )
         )
 
-    def is_cut(self, lan: Prefix, tunnel: str) -> bool:
-        """True if packets to some of the LAN enter this tunnel, which is not the LAN's own device."""
-        own = (
-            route.attributes.devices
-            for route in self.tables.get(MAIN, {}).get(lan.family, ())
-            if route.attributes.on_link and Prefix.of_route(route.dst, lan.family) == lan
-        )
-        is_own = any(tunnel in devices for devices in own)
-        return not is_own and any(tunnel in way.decision.devices for way in self.ways(lan))
-
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by the tunnel or by another device that may be one."""
-        links = self.seen.links
-        return self.is_tunnelled(decision) or any(
-            device in links and links[device].may_be_tunnel for device in decision.devices
-        )
+        return self.is_tunnelled(decision) or self.network.may_be_tunnelled(decision)
 
     def is_around_tunnel(self, way: Way) -> bool:
         """True if the packet leaves the machine, not into the tunnel, and not to a LAN by the device of the LAN."""
@@ -184,22 +172,16 @@ class Machine:
         return not decision.devices or self.lan_device(way) not in decision.devices
 
     @cached_property
-    def carriers(self) -> dict[Family, Way]:
-        """The largest part of the internet of each family, if a device that may be a tunnel carries it."""
-        found = {}
-        for family in self.families:
-            ways = self.internet(family)
-            if ways and ways[0].decision.outcome == "unicast" and self.may_be_tunnelled(ways[0].decision):
-                found[family] = ways[0]
-        return found
+    def vpns(self) -> list[Vpn]:
+        """Every VPN that takes all traffic, the configured one included."""
+        return detect(self.config, self.seen, self.tables)
 
     def is_of_another_vpn(self, rule: Rule) -> bool:
         """True if the rule has the form that VPN clients use, or leads into a device that may be a tunnel."""
-        links = self.seen.links
         if rule.table in (0, MAIN, *self.goal.layout.tables):
             return False
         return (rule.mark is not None and rule.mark != self.config.tunnel.fwmark) or any(
-            device in links and links[device].may_be_tunnel
+            self.network.may_be_tunnel(device)
             for route in self.tables.get(rule.table, {}).get(rule.family, ())
             for device in route.attributes.devices
         )

@@ -4,12 +4,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
+from fz_iproute.diagnosis.products import is_firezone
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.uncopied import what_main_does
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
+from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN
@@ -100,8 +102,7 @@ def _to_whom(case: Case, route: Route) -> str:
         return " through routers"
     if route.dst == "default":
         return " to the internet"
-    links = case.snapshot.links
-    if any(links[device].may_be_tunnel for device in case.decision.devices if device in links):
+    if case.network.may_be_tunnelled(case.decision):
         return ", which may be a tunnel"
     return " to the LAN"
 
@@ -114,7 +115,7 @@ def _refused(case: Case) -> str:
     if tunnel.is_tunnel_route(decision.route):
         state = case.goal.states[case.packet.family]
         setting = "internet_leak" if state.usable else "on_down"
-        return f"is refused, because the Internet Resource is active and {state.obstacle} (tunnel.{setting})"
+        return f"is refused, because {_all_traffic(case)} and {state.obstacle} (tunnel.{setting})"
     return f"is refused by the route {decision.route} in table {decision.table}"
 
 
@@ -123,11 +124,14 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
         return f"table {case.decision.table} has {route}"
     lan = _lan(case)
     by_main = _by_main(case)
+    if is_placeholder(route):
+        refusal = lan.refusal if lan else "no longer needed"
+        return f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
     if route.dst != "default":
         return f"the VPN routes {route.dst} explicitly" + (
             f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
         )
-    reason = "the Internet Resource is active"
+    reason = _all_traffic(case)
     if by_main:
         return f"{reason} and {by_main}"
     if lan is None:
@@ -139,6 +143,11 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
         rule = case.decision.steps[-1].rule
         return f"{reason} and rule {rule.priority} decides, before any rule that leads to the copy in table {mirror}"
     return f"{reason} and the copy of {lan.route.dst} is missing; run `{case.sync}`"
+
+
+def _all_traffic(case: Case) -> str:
+    tunnel = case.config.tunnel.interface
+    return "the Internet Resource is active" if is_firezone(tunnel) else f"all traffic goes into {tunnel}"
 
 
 def _by_main(case: Case) -> str:
@@ -211,6 +220,8 @@ def step_text(step: Step) -> str:
             return "no route to the address"
         case "decides":
             return str(step.route) if step.route else step.rule.action
+        case "throw" if step.route and is_placeholder(step.route):
+            return f"{step.route}: a placeholder, on to the next rule"
         case "throw":
             return f"{step.route}: on to the next rule"
         case "suppressed":

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.shadow import Shadow, in_step, shadows
@@ -53,6 +54,7 @@ class Status(NamedTuple):
     layout: Layout
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Carrier]
+    traffic: dict[tuple[str, ...], str]  # by these devices: `all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`
     obstacles: dict[Family, str]  # manage: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
     waiting: list[str]  # manage: routes that the tunnel cannot carry now, and why
@@ -76,11 +78,14 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
         layout=goal.layout,
         internet={family: state for family, (state, _) in internet.items()},
         carriers={family: carrier for family, (_, carrier) in internet.items() if carrier},
+        traffic={
+            carrier.devices: all_traffic(network, carrier.devices[0]) for _, carrier in internet.values() if carrier
+        },
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
-        lan=[line for family in FAMILIES for line in _lan_lines(family, goal)],
+        lan=[*_placeholder_lines(goal), *(line for family in FAMILIES for line in _lan_lines(family, goal))],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
     )
@@ -97,7 +102,7 @@ def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Car
             sizes["blocked"] += part.size
         else:
             sizes["off"] += part.size
-            if any(device in network.links and network.links[device].may_be_tunnel for device in decision.devices):
+            if network.may_be_tunnelled(decision):
                 carriers[Carrier(decision.devices, decision.steps[-1].rule.priority, decision.table)] += part.size
     for carrier, size in carriers.most_common(1):
         if 2 * size > sizes.total():
@@ -146,13 +151,20 @@ def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
         copies = set(goal.judged[family].wanted) if table == goal.layout.mirror else set()
         present = set(ours)
         for route in wanted:
-            if route not in copies:
+            if route not in copies and route not in goal.placeholders:
                 yield Line(family, "in step" if route in present else "missing", table, route, "")
         for route in ours:
             if tunnel.is_tunnel_route(route) and route not in wanted:
                 yield Line(family, "stale", table, route, "the configuration has no such route here")
         for route in others:
             yield Line(family, "theirs", table, route, "")
+
+
+def _placeholder_lines(goal: Desired) -> Iterator[Line]:
+    mirror = goal.layout.mirror
+    for route, verdict in goal.placeholders.items():
+        state = "in step" if route in goal.contents["inet"][mirror].ours else "missing"
+        yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:

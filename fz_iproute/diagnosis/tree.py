@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
+from fz_iproute.diagnosis.products import is_firezone
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
@@ -84,24 +85,27 @@ def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
 
 def _internet(found: Status) -> str:
     parts = []
-    for state in ("active", "blocked"):
+    subject, *verbs = _FIREZONE if is_firezone(found.tunnel) else _ANY_VPN
+    for state, verb in zip(("active", "blocked"), verbs, strict=True):
         families = [family for family in FAMILIES if found.internet[family] == state]
         reasons = dict.fromkeys(found.obstacles[family] for family in families if found.obstacles.get(family))
         if families:
-            parts.append(
-                f"{state} ({', '.join(families)}" + (f": {printable(', '.join(reasons))})" if reasons else ")")
-            )
+            parts.append(f"{verb} ({', '.join(families)}" + (f": {printable(', '.join(reasons))})" if reasons else ")"))
     outside = [family for family in FAMILIES if found.internet[family] == "off"]
-    said = [f"Internet Resource {', '.join(parts)}"] if parts else []
+    said = [f"{subject} {', '.join(parts)}"] if parts else []
     if outside and (not parts or found.tunnel_state != "up"):
         which = f" ({', '.join(outside)})" if parts else ""
         said.append(f"packets to the internet do not enter it{which}")
-    for carrier in dict.fromkeys(found.carriers.values()):
-        carried = ", ".join(family for family in FAMILIES if found.carriers.get(family) == carrier)
-        devices = printable(" ".join(carrier.devices))
-        by = f"rule {carrier.priority}, table {table_name(carrier.table)}"
-        said.append(f"{devices} carries all traffic ({carried}) by {by}")
+    for devices in dict.fromkeys(carrier.devices for carrier in found.carriers.values()):
+        rules = {(each.priority, each.table) for each in found.carriers.values() if each.devices == devices}
+        by = " and ".join(f"rule {priority}, table {table_name(table)}" for priority, table in sorted(rules))
+        said.append(f"{found.traffic[devices]} by {by}")
     return "; ".join(said)
+
+
+# Of what is said, and what is said of families that enter the tunnel, and of those that are refused.
+_FIREZONE = "Internet Resource", "active", "blocked"
+_ANY_VPN = "all traffic", "goes into it", "is refused"
 
 
 def _tables(layout: Layout, mode: str) -> str:

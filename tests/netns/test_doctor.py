@@ -443,7 +443,7 @@ def test_a_networkd_that_deletes_foreign_routes_and_rules_is_a_warning(patient: 
 
 
 def test_other_vpns_that_take_the_same_prefix_are_a_warning(patient: Patient) -> None:
-    patient.machine.veth("wg0", "100.64.0.7/32")
+    patient.machine.tunnel("wg0", "100.64.0.7/32")
     for table in (52, 7120, 51820, 1836018789):
         lines = [f"route add 100.64.0.0/10 dev wg0 table {table}", f"rule add lookup {table} priority 5270"]
         patient.machine.batch(lines)
@@ -455,7 +455,7 @@ def test_other_vpns_that_take_the_same_prefix_are_a_warning(patient: Patient) ->
 
 
 def test_another_vpn_that_is_never_asked_is_a_warning(patient: Patient) -> None:
-    patient.machine.veth("wg0")
+    patient.machine.tunnel("wg0")
     patient.machine.batch(["route add 10.40.0.0/16 dev wg0 table 52", "rule add lookup 52 priority 32766"])
     assert "never" in patient.trouble("other-vpn", "warning")["seen"]
     patient.machine.batch(["rule del lookup 52", "rule add lookup 52 priority 5270"])
