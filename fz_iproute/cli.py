@@ -37,6 +37,8 @@ VERBS = {
     "doctor": "run independent checks and print a remedy for each problem; changes nothing",
     "detect": "tell which VPN takes all traffic, who keeps or cuts the LAN, and what to configure",
     "watch": "sync, then stay in step until SIGTERM or SIGINT",
+    "wait": "return when the tables are in step",
+    "metrics": "print figures for a monitoring system",
     "snapshot": "print all that the planner reads as one JSON document, for bug reports",
     "replay": "run the commands of a journal again and compare their outcomes",
     "lab": "run a command or a shell in a disposable copy of a recorded machine",

@@ -160,16 +160,43 @@ def _taken(fd: int) -> bool:
     return True
 
 
+def watching(netns: str | None, tables: Iterable[int]) -> int | None:
+    """The process whose `watch` keeps one of these tables in step, 0 if there is none. None if this user cannot tell.
+
+    The files are only looked at: whoever opens one may hold its lock.
+    """
+    try:
+        for path in (path for table in tables for path in places(netns, table, "watch.lock")):
+            with suppress(FileNotFoundError):
+                if process := _process(path.stat()):
+                    return process
+    except OSError:  # the folder may be root's alone
+        return None
+    return 0
+
+
+def places(netns: str | None, table: int, kind: str) -> list[Path]:
+    """Where a file of this kind about a table may be; the first place is where this process would make it."""
+    folder, name = _folder(), f"{_namespace(netns)}-{table}.{kind}"
+    return [folder / name, *(found for found in sorted(_RUN.glob(f"fz-iproute*/{name}")) if found.parent != folder)]
+
+
 def _holder(fd: int) -> str:
     """Which process holds the lock, as words for a message. The kernel does not tell a sandboxed daemon."""
-    status = os.fstat(fd)
-    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with suppress(OSError):
-        for line in Path("/proc/locks").read_text().splitlines():
-            match line.split():
-                case [_, "FLOCK", _, _, pid, place, *_] if place == file:
-                    return f" (process {pid})"
+        if process := _process(os.fstat(fd)):
+            return f" (process {process})"
     return ""
+
+
+def _process(file: os.stat_result) -> int:
+    """The process that holds the lock of this file, 0 if none does."""
+    wanted = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        match line.split():
+            case [_, "FLOCK", _, _, pid, place, *_] if place == wanted:
+                return int(pid)
+    return 0
 
 
 def _namespace(netns: str | None) -> int:
