@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.reached import Lan, lost
 from fz_iproute.diagnosis.shadow import Shadow, in_step, shadows
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
@@ -28,6 +29,8 @@ class Line(NamedTuple):
     table: int
     route: Route
     reason: str
+    lost: str = ""  # of a LAN: what becomes of packets to it, "" if they reach it
+    is_stuck: bool = False  # of a LAN: lost, nobody has chosen that, and `sync` does not mend it
 
 
 class RuleLine(NamedTuple):
@@ -70,6 +73,7 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
     network = Network(snapshot.links, snapshot.rules, tables)
     internet = {family: _internet(network, goal, family) for family in FAMILIES}
     then = in_step(network, goal)
+    lan = [line for family in FAMILIES for line in _reached(family, goal, network, then)]
     link = snapshot.links.get(config.tunnel.interface)
     return Status(
         tunnel=config.tunnel.interface,
@@ -85,7 +89,7 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
-        lan=[*_placeholder_lines(goal), *(line for family in FAMILIES for line in _lan_lines(family, goal))],
+        lan=[*_placeholder_lines(goal), *lan],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
     )
@@ -167,6 +171,20 @@ def _placeholder_lines(goal: Desired) -> Iterator[Line]:
         yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
+def _reached(family: Family, goal: Desired, network: Network, then: Network) -> Iterator[Line]:
+    """The lines of the LANs with what becomes of packets to each, now and `then`: after a sync."""
+    paths: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for route in goal.judged[family].wanted:
+        paths[route.dst].add(route.attributes.path)
+    verdicts = goal.judged[family].verdicts
+    unchosen = {route for route, refusal, warning, claim in verdicts if claim or warning or not refusal}
+    for line in _lan_lines(family, goal):
+        lan = Lan(family, line.route.dst, {line.route.attributes.path, *paths[line.route.dst]})
+        now = lost(network, lan, line.route) if line.state != "stale" else ""
+        is_stuck = bool(now) and line.route in unchosen and bool(lost(then, lan, line.route))
+        yield line._replace(lost=now, is_stuck=is_stuck)
+
+
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
     mirror = goal.layout.mirror
     here = goal.contents[family][mirror]
@@ -229,7 +247,10 @@ def as_document(found: Status) -> dict[str, Any]:
             for rule, state in found.rules
         ],
         "vpn": _documents(found.vpn),
-        "lan": _documents(found.lan),
+        "lan": [
+            {**document, "reachable": not line.lost, "lost": line.lost}
+            for document, line in zip(_documents(found.lan), found.lan, strict=True)
+        ],
         "shadows": [
             {"lan": str(shadow.lan), "tunnel": str(shadow.tunnel), "whole": shadow.whole} for shadow in found.shadows
         ],

@@ -38,10 +38,10 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
         yield "", "main has no link-scoped routes"
     for wait in found.waiting:
         yield "", f"waits   {printable(wait)}"
-    for line in _shadows(found):
-        yield "", line
-    for _, _, _, route, reason in found.uncopied:
-        yield "", f"main    {route}  # {printable(reason)}"
+    for shadow in _shadows(found):
+        yield "", shadow
+    for line in found.uncopied:
+        yield "", f"main    {line.route}  # {printable(line.reason)}"
     yield "", LEGEND
 
 
@@ -75,6 +75,8 @@ def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
     for line in lines:
         mark = _MARKS[line.state]
         text = f"         {mark} {line.route}"
+        if line.state == "skipped" and not line.is_stuck:
+            mark = ""  # red stands for what is wrong
         reason = f"  # {printable(line.reason)}" if line.reason else ""
         if reason and width and len(text) + len(reason) > width:
             yield mark, text

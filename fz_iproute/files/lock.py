@@ -123,24 +123,20 @@ class _Open(NamedTuple):
     fd: int
 
 
-def _elsewhere(folder: Path, name: str) -> list[Path]:
-    return sorted(_RUN.glob(f"fz-iproute*/{name}")) if folder.parent == _RUN else []
-
-
 def _opened(folder: Path, name: str) -> _Open:
     """Open the file of a lock. Nobody but its owner may, since whoever can open it can hold it for ever.
 
     The owner of the folder owns it, too: root may be the first to need a lock that the systemd unit's user opens later.
-    Each unit has a folder of its own in /run, and the lock may be in that of another one.
     """
+    # Not for writing, because a systemd unit sees the folders of the others read-only.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
-        found = [path for path in _elsewhere(folder, name) if os.access(path, os.R_OK)]
-        path = found[0] if found else folder / name
-        # Not for writing, because a unit sees the folders of the others read-only.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        # In /tmp, anybody could have made a file of this name.
+        places = (each / name for each in _folders() if each == folder or each.parent == _RUN)
+        path = next((each for each in places if os.access(each, os.R_OK)), folder / name)
         try:
             with suppress(FileExistsError):
-                fd = os.open(path, flags | (0 if found else os.O_CREAT | os.O_EXCL), 0o600)
+                fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
                 # Only for a file that we have made: an existing one may be a hard link to something else.
                 with suppress(OSError):
                     owner = path.parent.stat()
@@ -176,9 +172,14 @@ def watching(netns: str | None, tables: Iterable[int]) -> int | None:
 
 
 def places(netns: str | None, table: int, kind: str) -> list[Path]:
-    """Where a file of this kind about a table may be; the first place is where this process would make it."""
-    folder, name = _folder(), f"{_namespace(netns)}-{table}.{kind}"
-    return [folder / name, *(found for found in sorted(_RUN.glob(f"fz-iproute*/{name}")) if found.parent != folder)]
+    """Where a file of this kind about a table may be."""
+    name = f"{_namespace(netns)}-{table}.{kind}"
+    return [folder / name for folder in _folders()]
+
+
+def place(netns: str | None, table: int, kind: str) -> Path:
+    """Where this process may make a file of this kind about a table."""
+    return _folder() / f"{_namespace(netns)}-{table}.{kind}"
 
 
 def _holder(fd: int) -> str:
@@ -208,17 +209,14 @@ def _namespace(netns: str | None) -> int:
 
 
 def _folder() -> Path:
-    """Where locks are: systemd's runtime folder, /run/fz-iproute for root, else a folder that only this user can write.
-
-    The first two are the same folder: systemd gives /run/fz-iproute to the user of the unit.
-    """
-    if given := os.environ.get("RUNTIME_DIRECTORY", ""):
+    """The first of the folders that can be used: of two programs, each must find the other's locks."""
+    if given := os.environ.get(_GIVEN):
         return Path(given.split(":")[0])
-    session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
-    candidates = [_RUN / "fz-iproute", Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
-    for folder in candidates:
+    folders = _folders()
+    for folder in folders:
         try:
-            folder.mkdir(mode=0o755, exist_ok=True)
+            # Others may look at a lock, to tell whether a `watch` runs, but not open it.
+            folder.mkdir(mode=0o711, exist_ok=True)
         except OSError:
             continue
         status = folder.lstat()  # not stat: in /tmp, somebody else may have left a link of this name
@@ -226,4 +224,20 @@ def _folder() -> Path:
         is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == _RUN)
         if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
             return folder
-    raise UsageError(f"no folder for the lock: none of {', '.join(map(str, candidates))} can be written")
+    raise UsageError(f"no folder for the lock: none of {', '.join(map(str, folders))} can be written")
+
+
+def _folders() -> list[Path]:
+    """Where locks may be: systemd's runtime folder, /run/fz-iproute for root, else a folder that only this user writes.
+
+    Each systemd unit has a folder of its own in /run; that of the service is root's, too.
+    """
+    session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
+    usual = [_RUN / "fz-iproute", Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
+    if given := os.environ.get(_GIVEN):
+        usual = [Path(given.split(":")[0])]
+    units = sorted(_RUN.glob("fz-iproute*")) if usual[0].parent == _RUN else []
+    return list(dict.fromkeys([*usual, *units]))
+
+
+_GIVEN = "RUNTIME_DIRECTORY"

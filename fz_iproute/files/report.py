@@ -6,7 +6,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
-from fz_iproute.files.lock import places, watching
+from fz_iproute.files.lock import place, places, watching
 
 # Every report has this size in bytes, so that one write replaces the last one.
 _SIZE = 1024
@@ -18,7 +18,7 @@ class Report:
     """The report on the daemon of these tables. Nothing depends on it, so no failure is told."""
 
     def __init__(self, netns: str | None, tables: Collection[int]) -> None:
-        self._path = places(netns, min(tables), _KIND)[0]
+        self._path = place(netns, min(tables), _KIND)
         self._fd: int | None = None
         with suppress(OSError):
             self._path.unlink(missing_ok=True)  # a daemon that was killed may have left it

@@ -41,13 +41,13 @@ def chosen_source(arguments: Namespace, log: Log) -> Iterator[tuple[Source, Conf
         yield RecordedIp(recorded), config
 
 
-def advised(arguments: Namespace, source: Source, verb: str) -> str:
+def advised(arguments: Namespace, source: Source, *verb: str) -> str:
     """The command for this verb with the same configuration, and on the same machine: also that of a snapshot."""
     facts = getattr(source, "facts", {})
     path = str(arguments.config or facts.get("config.path") or os.environ.get(VARIABLE) or DEFAULT_PATH)
     netns = arguments.netns or facts.get("netns")
     options = [*(["-c", path] if path != str(DEFAULT_PATH) else []), *(["--netns", netns] if netns else [])]
-    return shlex.join(["fz-iproute", *options, verb])
+    return shlex.join(["fz-iproute", *options, *verb])
 
 
 def trace(arguments: Namespace, log: Log) -> Callable[[str], None] | None:

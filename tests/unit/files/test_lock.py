@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.errors import Locked
-from fz_iproute.files.lock import Lock, WatchLocks, locked
+from fz_iproute.files.lock import Lock, WatchLocks, locked, watching
 
 TABLE, OTHER = 7, 8
 
@@ -137,3 +137,14 @@ def test_systemd_units_share_the_lock_of_a_table_though_each_has_a_folder(
     shutil.rmtree(service)  # as systemd does when the unit stops
     with waiting.held(0):
         assert [f"{TABLE}.pass.lock"] == files(timer)
+
+
+def test_who_watches_a_table_is_told_without_opening_a_lock(folder: Path) -> None:
+    assert 0 == watching(None, [TABLE])
+    with holder("watch") as other:
+        assert other.pid == watching(None, [OTHER, TABLE])
+        assert 0 == watching(None, [OTHER])
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    assert [f"{TABLE}.watch.lock"] == files(folder), "what a killed one leaves behind holds no lock"
+    assert 0 == watching(None, [TABLE])
