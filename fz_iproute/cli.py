@@ -45,6 +45,7 @@ VERBS = {
     "install": "write and enable what runs fz-iproute on this machine",
     "uninstall": "stop it, and remove what install has written",
     "unit": "print a ready unit for a service manager, or names for the tables",
+    "completion": "print what a shell needs to complete the command line",
     "config": "show the configuration in force, or check a file",
 }
 
@@ -97,7 +98,9 @@ def _parser() -> ArgumentParser:
         "4 not permitted, 5 locked, 6 ip is missing or too old.",
     )
     parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
-    parser.set_defaults(config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0)
+    parser.set_defaults(
+        config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=parser
+    )
     add_common(parser)
     common = common_options()
     verbs: Any = parser.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)
@@ -109,8 +112,13 @@ def _parser() -> ArgumentParser:
 class _VerbParser(ArgumentParser):
     """The parser of one verb. It imports the verb only when that verb is run: imports are most of a cold start."""
 
+    def fill(self) -> None:
+        """Add the options of the verb, once."""
+        if module := self._defaults.pop("module", None):
+            _module(module).add(self)
+
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
-        _module(self.get_default("module")).add(self)
+        self.fill()
         return super().parse_known_args(*args, **options)
 
 
