@@ -22,6 +22,7 @@ from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.daemon.signals import ENDING, GraceOver, no_more_grace, signal_pipe
 from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError, words_for
 from fz_iproute.files.journal import Journal
+from fz_iproute.files.report import Report
 from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.monitor import Monitor
@@ -36,8 +37,9 @@ from fz_iproute.mirror.words import MAIN
 _RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # How long after SIGTERM an `ip` may go on working. A pass waits as long for its lock.
 _GRACE = 0.6
-# What SIGUSR1 logs, since the start. `changes` are batches of commands, `lost` are overflows of the monitor.
-_COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "lost", "monitors", "reloads")
+# What SIGUSR1 logs and `metrics` shows, since the start. `changes` are batches of commands, `lost` are overflows of
+# the monitor.
+_COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "fights", "lost", "monitors", "reloads")
 
 
 class Origin(NamedTuple):
@@ -75,6 +77,8 @@ class Loop:
         self._refused: dict[Command, Refusal] = {}  # commands that are still due
         self._told: set[str] = set()  # complaints about them, so that each is logged once
         self._status = ""
+        self._report = Report(ip.netns, self._reloader.config.tables.mirrors)
+        self._started = self._last_good = time.time()
         self._adopt()
 
     def _adopt(self) -> None:
@@ -102,6 +106,7 @@ class Loop:
                 self._ip.abandon()
                 self._ip.hang_up()
                 self._listener.selector.close()
+                self._report.close()
                 self._reloader.close()
                 files.close()
 
@@ -176,6 +181,8 @@ class Loop:
         if not self._follows():  # otherwise the file may be the same
             self._log.info(f"# {self._place}: there is a new configuration")
         self._journal.reopen()
+        self._report.close()
+        self._report = Report(self._ip.netns, self._reloader.config.tables.mirrors)
         self._adopt()
         self._full_pass("new configuration")
         notify("READY=1")
@@ -217,11 +224,13 @@ class Loop:
         else:
             self._failures = 0
             self._trouble = ""
+            self._last_good = time.time()
             with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries again
                 self._ip.warm()
         self._counters["passes"] += 1
         self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
         self._wrote = changed
+        self._report.publish({"started": self._started, "last_good_pass": self._last_good, "counters": self._counters})
         return changed
 
     def _step(self, reason: str, events: frozenset[Part]) -> bool:
@@ -253,6 +262,7 @@ class Loop:
         if admission.again is not None:
             self._schedule.retry(admission.again)
         self._complain(due)
+        self._counters["fights"] += len(admission.fresh)
         for command in set(admission.fresh) - self._refused.keys():
             self._log.warning(
                 f"{self._ip.line(command)}: somebody undoes this again and again; "
