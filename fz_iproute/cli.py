@@ -40,6 +40,8 @@ VERBS = {
     "snapshot": "print all that the planner reads as one JSON document, for bug reports",
     "replay": "run the commands of a journal again and compare their outcomes",
     "lab": "run a command or a shell in a disposable copy of a recorded machine",
+    "install": "write and enable what runs fz-iproute on this machine",
+    "uninstall": "stop it, and remove what install has written",
     "unit": "print a ready unit for a service manager, or names for the tables",
     "config": "show the configuration in force, or check a file",
 }

@@ -10,8 +10,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from fz_iproute.daemon.events import Interest, is_about_links, is_about_rules
+from fz_iproute.daemon.events import Interest, is_about_links
 from fz_iproute.daemon.fight import Fight
 from fz_iproute.daemon.file_watch import CHANGED, FileWatch
 from fz_iproute.daemon.listener import Listener
@@ -28,7 +29,7 @@ from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.journal import record, summary
-from fz_iproute.mirror.model import WORKED, Command
+from fz_iproute.mirror.model import EVERYTHING, WORKED, Command, Part
 from fz_iproute.mirror.words import MAIN
 
 # A pass that failed is tried again after these pauses.
@@ -39,22 +40,29 @@ _GRACE = 0.6
 _COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "lost", "monitors", "reloads")
 
 
+class Origin(NamedTuple):
+    """What `load` reads from the file `place` is the configuration; `plan_with` makes the passes of one."""
+
+    load: Callable[[], Config]
+    place: Path
+    plan_with: Callable[[Config], Passes]
+
+
 class Loop:
-    """The daemon. `load` reads the configuration from the file `place`.
+    """The daemon.
 
     Locked if another daemon keeps the same table in step, and still does so after `wait` seconds.
     """
 
-    def __init__(self, load: Callable[[], Config], place: Path, ip: TalkingIp, wait: float, log: Log) -> None:
-        self._place = place
+    def __init__(self, origin: Origin, ip: TalkingIp, wait: float, log: Log) -> None:
+        self._place = origin.place
         self._ip = ip
         self._log = log
         self._counters = Counter(dict.fromkeys(_COUNTED, 0))
-        self._reloader = Reloader(load, lambda config: Passes(ip, config, log), ip.netns, wait, log)
+        self._reloader = Reloader(origin.load, origin.plan_with, ip.netns, wait, log)
         self._schedule = Schedule(self._reloader.config.watch)
         self._listener = Listener(partial(Monitor, ip), self._schedule, self._counters, log)
         self._watchdog = Watchdog()
-        self._fight = Fight()
         self._wrote = False  # the last pass has changed something, and the monitor is about to report that
         self._unfinished = False  # this pass leaves something to do, which no event need announce
         self._failures = 0  # passes in a row that have failed
@@ -69,6 +77,7 @@ class Loop:
         config = self._reloader.config
         self._schedule.adopt(config.watch)
         self._journal = Journal(config.watch.journal, self._log.warning)
+        self._fight = Fight()  # what another configuration wanted is no repetition
         self._listen_for(frozenset())
 
     def run(self) -> None:
@@ -116,7 +125,10 @@ class Loop:
         if due := self._schedule.due(now):
             if due.full and self._reloader.trouble:
                 self._reload()  # what kept the file from taking effect may be over
-            (self._full_pass if due.full else self._pass)(due.reason)
+            if due.full:
+                self._full_pass(due.reason)
+            else:
+                self._pass(due.reason, due.changed)
 
     # What wakes a pass
 
@@ -124,8 +136,6 @@ class Loop:
         for line in self._listener.listen(now):
             if is_about_links(line):
                 self._ip.hang_up()
-            elif is_about_rules(line):
-                self._reloader.forget_rules()
             self._fight.forgive(line)
 
     def _listen_for(self, destinations: frozenset[str]) -> None:
@@ -177,14 +187,14 @@ class Loop:
             changed = self._pass(reason)
         self._listener.judge(_now(), missed=changed and is_resync and not expected)
 
-    def _pass(self, reason: str) -> bool:
-        """Read, plan, apply. True if something was changed."""
+    def _pass(self, reason: str, events: frozenset[Part] = EVERYTHING) -> bool:
+        """Read what events have told of, plan, apply. True if something was changed."""
         self._schedule.again = None
         self._unfinished = False
         changed = False
         try:
             with self._reloader.lock.held(_GRACE):
-                changed = self._step(reason)
+                changed = self._step(reason, events)
         except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):
                 raise  # at the start, there is a user who can mend it
@@ -207,14 +217,15 @@ class Loop:
         self._wrote = changed
         return changed
 
-    def _step(self, reason: str) -> bool:
+    def _step(self, reason: str, events: frozenset[Part]) -> bool:
         started = _now()
         passes = self._reloader.passes
         before = passes.layout
-        due = [command for command in passes.plan_sync() if not command.waits]
+        due = [command for command in passes.plan_sync(events) if not command.waits]
         if before and before != passes.layout:
             self._reloader.keep(before)
-        self._schedule.expires(passes.expiry, started)
+        if "inet6" in events:
+            self._schedule.expires(passes.expiry, started)
         changed = self._carry_out(due, reason, started)
         all_due = set(due)
         # After the new configuration, so that nothing is missing in between.

@@ -11,6 +11,7 @@ from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
+from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN
@@ -123,6 +124,9 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
         return f"table {case.decision.table} has {route}"
     lan = _lan(case)
     by_main = _by_main(case)
+    if is_placeholder(route):
+        refusal = lan.refusal if lan else "no longer needed"
+        return f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
     if route.dst != "default":
         return f"the VPN routes {route.dst} explicitly" + (
             f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
@@ -216,6 +220,8 @@ def step_text(step: Step) -> str:
             return "no route to the address"
         case "decides":
             return str(step.route) if step.route else step.rule.action
+        case "throw" if step.route and is_placeholder(step.route):
+            return f"{step.route}: a placeholder, on to the next rule"
         case "throw":
             return f"{step.route}: on to the next rule"
         case "suppressed":

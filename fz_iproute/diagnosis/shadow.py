@@ -8,6 +8,7 @@ from fz_iproute.diagnosis.lookup import Decision, within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import rank
 from fz_iproute.mirror.desired import Desired, explicit
+from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 
 
@@ -56,7 +57,12 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
 def _taker(decision: Decision, goal: Desired, family: Family) -> Prefix | None:
     """What the VPN routes explicitly, if the packet takes it."""
     route = decision.route
-    if route is None or route.dst == "default" or goal.tunnels.isdisjoint(decision.devices):
+    if route is None or route.dst == "default" or goal.tunnels.isdisjoint(decision.devices) or is_held(decision):
         return None
     prefix = Prefix.of_route(route.dst, family)
     return None if prefix in goal.split[family] else prefix
+
+
+def is_held(decision: Decision) -> bool:
+    """True if a placeholder of ours keeps the packet from the LAN: the settings refuse that part of it."""
+    return any(step.route is not None and is_placeholder(step.route) for step in decision.steps)

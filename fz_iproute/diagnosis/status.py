@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.detect import absent, detect
 from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
@@ -12,7 +13,7 @@ from fz_iproute.diagnosis.shadow import Shadow, in_step, shadows
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired
+from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
@@ -50,6 +51,7 @@ class Status(NamedTuple):
 
     tunnel: str
     tunnel_state: str  # up, down or missing
+    absent: str  # what to say if it is missing and no rule leads to its tables, else ""
     mode: str
     layout: Layout
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
@@ -74,6 +76,7 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state="missing" if link is None else "up" if link.up else "down",
+        absent=absent(config, detect(config, snapshot, tables)) if is_absent(config, snapshot) else "",
         mode=config.tunnel.mode,
         layout=goal.layout,
         internet={family: state for family, (state, _) in internet.items()},
@@ -85,7 +88,7 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
-        lan=[line for family in FAMILIES for line in _lan_lines(family, goal)],
+        lan=[*_placeholder_lines(goal), *(line for family in FAMILIES for line in _lan_lines(family, goal))],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
     )
@@ -151,13 +154,20 @@ def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
         copies = set(goal.judged[family].wanted) if table == goal.layout.mirror else set()
         present = set(ours)
         for route in wanted:
-            if route not in copies:
+            if route not in copies and route not in goal.placeholders:
                 yield Line(family, "in step" if route in present else "missing", table, route, "")
         for route in ours:
             if tunnel.is_tunnel_route(route) and route not in wanted:
                 yield Line(family, "stale", table, route, "the configuration has no such route here")
         for route in others:
             yield Line(family, "theirs", table, route, "")
+
+
+def _placeholder_lines(goal: Desired) -> Iterator[Line]:
+    mirror = goal.layout.mirror
+    for route, verdict in goal.placeholders.items():
+        state = "in step" if route in goal.contents["inet"][mirror].ours else "missing"
+        yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:

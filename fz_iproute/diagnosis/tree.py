@@ -27,7 +27,7 @@ def draw(found: Status, *, width: int | None = None, colour: bool = False) -> st
 
 
 def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
-    yield "", f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
+    yield "", found.absent or f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
     yield "", _tables(found.layout, found.mode)
     yield "", ""
     for family in FAMILIES:

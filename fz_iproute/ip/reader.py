@@ -12,7 +12,7 @@ from fz_iproute.ip.ip import Asked, Source
 from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
-from fz_iproute.mirror.model import Link, Nexthop, Route, Rule, Snapshot
+from fz_iproute.mirror.model import EVERYTHING, Link, Nexthop, Part, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
@@ -46,33 +46,45 @@ class Reader:
             "inet": [_RULES, _LINKS, *addresses, *self._lan_questions["inet"]],
             "inet6": [_RULES, *addresses, *self._lan_questions["inet6"]],
         }
+        self._known: _Found = {}  # the answers that still stand
         self._made: dict[object, tuple[object, Any]] = {}
-        self._detailed: dict[Family, tuple[bytes, bytes]] = {}  # the rules in short, and the same in detail
 
-    def read(self) -> Snapshot:
-        """One reading of links, rules and the tables concerned. ReadFailed if any part of it is in doubt."""
+    def read(self, changed: Iterable[Part] = EVERYTHING) -> Snapshot:
+        """Links, rules and the tables concerned. ReadFailed if any part of it is in doubt.
+
+        What has not `changed` since the last reading, as far as the caller knows, is not read again.
+        """
+        self.forget(changed)
         ip = self._ip
         try:
             # In a batch, `ip` has to filter all routes of the family itself, which may be a million. Most of them are
             # in main, so its questions lose nothing; each of the VPN's tables would wait for a dump of main.
             tables = [of_table(table) for table in self._tables]
-            found = self._answers(
-                [ip.ask(family, *self._questions[family], *(tables if ip.talks(family) else ())) for family in FAMILIES]
+            asked = {
+                family: self._unknown(family, [*self._questions[family], *(tables if ip.talks(family) else ())])
+                for family in FAMILIES
+            }
+            self._known |= self._answers(
+                [ip.ask(family, *questions) for family, questions in asked.items() if questions]
             )
             with shape_is_known():
-                rules = self._rules(found)
+                rules = self._rules()
             self._tables = own_tables(self._config, rules)
-            missing = [
-                (family, question)
-                for table in self._tables
-                for family in FAMILIES
-                if (family, question := of_table(table)) not in found
-            ]
-            found |= self._answers([ip.ask(family, question) for family, question in missing])
+            tables = [of_table(table) for table in self._tables]
+            missing = [(family, question) for family in FAMILIES for question in self._unknown(family, tables)]
+            self._known |= self._answers([ip.ask(family, question) for family, question in missing])
             with shape_is_known():
-                return self._snapshot(found, rules)
+                return self._snapshot(rules)
         finally:
             ip.abandon()
+
+    def forget(self, changed: Iterable[Part]) -> None:
+        """Read these parts again next time, whatever events say."""
+        gone = set(changed)
+        self._known = {key: answer for key, answer in self._known.items() if _part(*key) not in gone}
+
+    def _unknown(self, family: Family, questions: Iterable[str]) -> list[str]:
+        return [question for question in questions if (family, question) not in self._known]
 
     def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
         """The routes to some addresses, from main, local and every table that a rule of their family leads to."""
@@ -142,10 +154,6 @@ class Reader:
             nexthops = self._nexthops(listings.values())
             return {key: parse.routes(listing, key[0], links, nexthops) for key, listing in listings.items()}
 
-    def forget_rules(self) -> None:
-        """Ask for the details of the rules again: one has come or gone, perhaps with no trace in the short form."""
-        self._detailed.clear()
-
     def _answers(self, asked: Sequence[Asked]) -> _Found:
         return {
             (part.family, question): answer
@@ -162,12 +170,12 @@ class Reader:
         made: _Made = last[1]
         return made
 
-    def _snapshot(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
-        links = parse.links(self._parsed("inet", _LINKS, found))
-        main = {family: self._lan(family, found) for family in FAMILIES}
+    def _snapshot(self, rules: tuple[Rule, ...]) -> Snapshot:
+        documents = self._parsed("inet", _LINKS)
+        links = self._once(_LINKS, documents, lambda: parse.links(documents))
+        main = {family: self._lan(family) for family in FAMILIES}
         tables = {
-            number: {family: self._parsed(family, of_table(number), found) for family in FAMILIES}
-            for number in self._tables
+            number: {family: self._parsed(family, of_table(number)) for family in FAMILIES} for number in self._tables
         }
         nexthops = self._nexthops(part for table in (main, *tables.values()) for part in table.values())
 
@@ -185,15 +193,15 @@ class Reader:
                 for number, listings in tables.items()
             },
             numbered={
-                family: parse.numbered(self._parsed(family, _ADDRESSES, found), family)
+                family: parse.numbered(self._parsed(family, _ADDRESSES), family)
                 for family in FAMILIES
                 if self._config.manages
             },
             expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
         )
 
-    def _parsed(self, family: Family, question: str, found: _Found) -> list[Any]:
-        text = found[family, question]
+    def _parsed(self, family: Family, question: str) -> list[Any]:
+        text = self._known[family, question]
         return self._once((family, question), text, lambda: parsed(family, question, text))
 
     def _nexthops(self, listings: Iterable[list[Listed]]) -> Mapping[int, Nexthop]:
@@ -201,35 +209,32 @@ class Reader:
             return {}
         return parse.nexthops(answer(self._ip, None, "nexthop show"))
 
-    def _rules(self, found: _Found) -> tuple[Rule, ...]:
+    def _rules(self) -> tuple[Rule, ...]:
         """All rules. The numbers of tables that have names, and who has made a rule, cost another question."""
-        shown = {family: self._parsed(family, _RULES, found) for family in FAMILIES}
+        shown = {family: self._parsed(family, _RULES) for family in FAMILIES}
         doubtful = [
             family
             for family, rules in shown.items()
             if rules and (self._config.manages or parse_rules.needs_numbers(rules))
         ]
-        asked = [
-            self._ip.ask(family, RULES_IN_DETAIL)
-            for family in doubtful
-            if self._detailed.get(family, (b"", b""))[0] != found[family, _RULES] or not self._ip.talks(family)
-        ]
-        for (family, _), detailed in self._answers(asked).items():
-            self._detailed[family] = found[family, _RULES], detailed
-        for family in doubtful:
-            detailed = self._detailed[family][1]
-            shown[family] = self._parsed(family, RULES_IN_DETAIL, {(family, RULES_IN_DETAIL): detailed})
+        unknown = [family for family in doubtful if self._unknown(family, [RULES_IN_DETAIL])]
+        self._known |= self._answers([self._ip.ask(family, RULES_IN_DETAIL) for family in unknown])
+        shown |= {family: self._parsed(family, RULES_IN_DETAIL) for family in doubtful}
         return tuple(rule for family, rules in shown.items() for rule in parse_rules.rules(rules, family))
 
-    def _lan(self, family: Family, found: _Found) -> list[Listed]:
+    def _lan(self, family: Family) -> list[Listed]:
         """The routes of main that may be mirrored."""
         parts = []
         for question in self._lan_questions[family]:
-            listing = self._parsed(family, question, found)
+            listing = self._parsed(family, question)
             if any("metrics" in rest for _, rest in listing):
                 listing = _with_locks_marked(listing, self._ip.text(family, question))
             parts.append(listing)
         return parts[0] if len(parts) == 1 else _united(*parts)
+
+
+def _part(family: Family, question: str) -> Part:
+    return family if question.startswith(("route", "address")) else "links and rules"
 
 
 def _with_locks_marked(listing: list[Listed], lines: Sequence[str]) -> list[Listed]:

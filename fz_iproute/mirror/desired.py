@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import Attributes, Route, Rule, Snapshot
+from fz_iproute.mirror.model import Attributes, Link, Route, Rule, Snapshot
+from fz_iproute.mirror.placeholder import Table, is_placeholder, placeholders
 from fz_iproute.mirror.policy import Policy, Verdict
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.split_default import split_default
@@ -32,6 +33,16 @@ def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
     return _single(config)
 
 
+def is_absent(config: Config, snapshot: Snapshot) -> bool:
+    """True if the tunnel is not there and no rule leads to its tables: the VPN is off, or it has other names."""
+    tables = layout_of(config, snapshot.rules).tables
+    return (
+        not config.manages
+        and config.tunnel.interface not in snapshot.links
+        and not any(rule.table in tables for rule in snapshot.rules)
+    )
+
+
 def _single(config: Config) -> Layout:
     table = config.tables.single
     return Layout("single", table, table, table, (config.rules.single,))
@@ -51,11 +62,15 @@ def _layout_in_use(config: Config, snapshot: Snapshot) -> Layout:
 
 
 def _defaults(config: Config, snapshot: Snapshot, table: int) -> Iterator[Route]:
-    """The default routes of a table into some device, or the parts of a split one."""
+    """The default routes of a table into some device, or the parts of a split one, but no copies from main."""
     for family, routes in snapshot.tables.get(table, {}).items():
         unicast = [route for route in routes if route.attributes.type == "unicast" and route.attributes.devices]
-        parts = _split(config, explicit(unicast, family), family)
-        for route in unicast:
+        wide = {"default", *map(str, _split(config, explicit(unicast, family), family))}
+        # Firezone's client copies whatever is link-scoped: wide prefixes that DHCP has pushed, too.
+        copied = {route for route in snapshot.main.get(family, ()) if route.dst in wide}
+        own = [route for route in unicast if route not in copied] if copied else unicast
+        parts = _split(config, explicit(own, family), family)
+        for route in own:
             if route.dst == "default" or (parts and Prefix.of_route(route.dst, family) in parts):
                 yield route
 
@@ -91,11 +106,15 @@ def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
     return tuple(table for table in found if table not in KERNEL_TABLES)
 
 
+# Links, tunnels, and what the VPN routes explicitly in the table that gets the copies.
+_Inputs = tuple[Mapping[str, Link], frozenset[str], frozenset[Prefix]]
+
+
 class Judged(NamedTuple):
     """The verdicts on main, and all that they depend on: equal inputs give equal verdicts."""
 
     main: tuple[Route, ...]
-    inputs: tuple[object, ...]
+    inputs: _Inputs
     verdicts: list[Verdict]
     wanted: tuple[Route, ...]
 
@@ -127,6 +146,7 @@ class Desired:
     tunnels: frozenset[str]  # the interfaces that carry the VPN
     states: Mapping[Family, FamilyState]  # whether the tunnel takes packets of the family
     split: Mapping[Family, frozenset[Prefix]]  # the wide prefixes that stand for the VPN's default route
+    placeholders: Mapping[Route, Verdict]  # wanted in the place of refused copies
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -157,9 +177,10 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     tunnels = _tunnels(config, snapshot, layout, last)
     policy = Policy(config.lan, snapshot.links, tunnels)
     states = {family: tunnel.family_state(config, snapshot, family) for family in FAMILIES}
-    also = tunnel.is_tunnel_route if config.manages else lambda route: False
+    also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
     judged: dict[Family, Judged] = {}
     contents: dict[Family, dict[int, Contents]] = {}
+    held: dict[Route, Verdict] = {}
     for family in FAMILIES:
         main = snapshot.main.get(family, ())
         into_tunnel = tunnel.explicit_routes(config, snapshot, family, states[family])
@@ -176,15 +197,13 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
         is_shared = layout.name == "single" and layout.mirror in found
         vpns = explicit((*found[layout.mirror][1], *into_tunnel) if is_shared else (), family)
         vpns -= _split(config, vpns, family)
-        inputs = (snapshot.links, tunnels, vpns)
-        if last and main is last.judged[family].main and inputs == last.judged[family].inputs:
-            judged[family] = last.judged[family]
-        else:
-            verdicts = policy.verdicts(main, PrefixSet(vpns))
-            wanted = tuple(verdict.route for verdict in verdicts if not verdict.refusal)
-            judged[family] = Judged(main, inputs, verdicts, wanted)
+        judged[family] = _judged(policy, main, (snapshot.links, tunnels, vpns), last.judged[family] if last else None)
         copies = judged[family].wanted
-        placed = {layout.mirror: (*copies, *policy.multicast(main, copies, vpns))}
+        copies += policy.multicast(main, copies, vpns)
+        if family == "inet" and layout.mirror in found and config.lan.prune and not config.manages:
+            up = {name: link for name, link in snapshot.links.items() if name in tunnels and link.up}
+            held = placeholders(judged[family].verdicts, Table(*found[layout.mirror], copies, is_shared), up)
+        placed = {layout.mirror: (*copies, *(held if family == "inet" else ()))}
         internet = tunnel.internet_routes(config, snapshot, family, states[family])
         for table, routes in (layout.user, into_tunnel), (layout.internet, internet):
             _, others = found.get(table, ((), ()))
@@ -194,7 +213,14 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
         wanted=tuple(tunnel.wanted_rules(config, layout, snapshot)), ours=own_rules(config, snapshot.rules)
     )
     split = {family: _split(config, _vpn_prefixes(snapshot, layout, family), family) for family in FAMILIES}
-    return Desired(layout, judged, contents, rules, tunnels, states, split)
+    return Desired(layout, judged, contents, rules, tunnels, states, split, held)
+
+
+def _judged(policy: Policy, main: tuple[Route, ...], inputs: _Inputs, last: Judged | None) -> Judged:
+    if last and main is last.main and inputs == last.inputs:
+        return last
+    verdicts = policy.verdicts(main, PrefixSet(inputs[2]))
+    return Judged(main, inputs, verdicts, tuple(verdict.route for verdict in verdicts if not verdict.refusal))
 
 
 def _vpn_prefixes(snapshot: Snapshot, layout: Layout, family: Family) -> frozenset[Prefix]:

@@ -185,7 +185,7 @@ def _commands(family: Family) -> re.Pattern[str]:
     ]
     route = (
         rf"route (?:add|append|replace|del) table {table} "
-        rf"(?:unreachable )?(?:default|{address}(?:/[0-9]+)?)(?: (?:{'|'.join(options)}))*"
+        rf"(?:(?:unreachable|throw) )?(?:default|{address}(?:/[0-9]+)?)(?: (?:{'|'.join(options)}))*"
     )
     mark = "0x[0-9a-f]+(?:/0x[0-9a-f]+)?"
     rule = rf"rule (?:add|del) priority [0-9]+ not fwmark {mark} lookup [1-9][0-9]{{0,9}}(?: protocol {value})?"

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.desired import Contents, Desired
 from fz_iproute.mirror.model import Attributes, Command, Route, Rule, has_numbers, in_rows
+from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import is_backstop, is_tunnel_route
 
@@ -167,6 +168,8 @@ def _route_commands(family: Family, desired: Desired, prune: bool, incomplete: b
         for change in _changes(family, contents, prune or table != mirror, desired.tunnels):
             route = change.routes[0]
             why = change.reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
+            if verdict := desired.placeholders.get(route):
+                why = f"{verdict.refusal}; in place of a copy, which the VPN's client would add again"
             opens = not change.reason and (table != mirror or is_tunnel_route(route))
             commands = _commands(table, change, why, waits=incomplete and opens)
             yield change.phase, _order(change, ranks.get(table, (0, 0))), commands
@@ -201,6 +204,8 @@ def _order(change: Change, rank: tuple[int, int]) -> _Order:
 
 
 def _staleness(route: Route, table: int, desired: Desired) -> str:
+    if is_placeholder(route):
+        return "nothing is refused here any more"
     if table == desired.layout.mirror and route.attributes.on_link:
         return "main has no such route"
     return "the configuration has no such route here"

@@ -45,6 +45,29 @@ def add_snapshot(parser: ArgumentParser) -> None:
     )
 
 
+def add_choice(parser: ArgumentParser) -> None:
+    """Add what describes a unit, beside the common -c and --netns."""
+    parser.add_argument(
+        "--instance", metavar="NAME", default="", help="for one of several tunnels; it reads /etc/fz-iproute/NAME.toml"
+    )
+    parser.add_argument(
+        "--program", metavar="FILE", type=Path, help="the fz-iproute to start (default: the one that runs now)"
+    )
+
+
+def add_root(parser: ArgumentParser) -> None:
+    """Add where and whether to write."""
+    parser.add_argument("-n", "--dry-run", action="store_true", help="print what would be done, and change nothing")
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        default=Path("/"),
+        help="for packages: work below DIR, and leave systemd alone",
+    )
+    parser.add_argument("--prefix", metavar="DIR", help="for packages: /usr (default: /usr/local)")
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)

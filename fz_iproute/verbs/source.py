@@ -5,10 +5,14 @@ import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.files.config_file import DEFAULT_PATH, VARIABLE, load
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Ip, Source
+from fz_iproute.ip.passes import Passes
+from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config, parse
 
@@ -39,6 +43,27 @@ def chosen_source(arguments: Namespace, log: Log) -> Iterator[tuple[Source, Conf
     config = load(arguments.config) if arguments.config else parse(recorded.config, f"{path}: config")
     with blamed_on(path):
         yield RecordedIp(recorded), config
+
+
+def passes_of(log: Log, ip: Ip, config: Config) -> Passes:
+    """The passes over the running machine; they tell if the tunnel is not there."""
+    return Passes(ip, config, log, partial(say_absent, ip, config, log))
+
+
+def say_absent(source: Source, config: Config, log: Log) -> None:
+    """Log that the tunnel is not there; if another VPN takes all traffic instead, that. It may need copies."""
+    from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # a healthy machine needs none of it
+
+    reader = Reader(source, config)
+    try:
+        snapshot = reader.read()
+        vpns = detect(config, snapshot, reader.looked_up(snapshot))
+    except (ReadFailed, IpUnusable):
+        vpns = []
+    if any(vpn.advice == "mirror" for vpn in vpns):
+        log.warning(absent(config, vpns))
+    else:
+        log.info(f"# {absent(config, vpns)}")
 
 
 def advised(arguments: Namespace, source: Source, verb: str) -> str:

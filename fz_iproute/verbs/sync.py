@@ -12,7 +12,7 @@ from fz_iproute.mirror.model import Command
 from fz_iproute.verbs.options import add_dry_run, add_json
 from fz_iproute.verbs.output import write_json
 from fz_iproute.verbs.plan import command_document, print_plan
-from fz_iproute.verbs.source import running_machine
+from fz_iproute.verbs.source import passes_of, running_machine
 
 
 def add(parser: ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def change(
 ) -> int:
     """Run `act` under the lock of the tables; with --dry-run, only print `plan`."""
     with running_machine(arguments, log) as (ip, config):
-        passes = Passes(ip, config, log)
+        passes = passes_of(log, ip, config)
         if arguments.dry_run:
             print_plan(arguments, plan(passes))
             return 0

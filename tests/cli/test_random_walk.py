@@ -87,6 +87,14 @@ def settled(family: str, routes: list[Document]) -> list[Document]:
     return sorted(kept.values(), key=place_in_dump)
 
 
+PLACEHOLDER = "245"
+
+
+def place(route: Document) -> tuple[object, ...]:
+    """IPv4 adds no second route here if it is to be a new one."""
+    return route["dst"], route.get("tos", ""), route.get("metric", 0)
+
+
 def path(route: Document) -> tuple[object, ...]:
     return route["dst"], route.get("tos", ""), route["dev"], route.get("gateway", "")
 
@@ -184,7 +192,8 @@ class Oracle:
         self.foreign = [route for route in self.before if not self._ours(route)]
         self.stale = [route for route in self.before if self._ours(route)]
         self.claims = [] if self.tiered else [network(r["dst"], family) for r in self.foreign if r["dst"] != "default"]
-        self.wanted = [route for route in tables[family][str(MAIN)] if self._wanted(route)]
+        self.main = tables[family][str(MAIN)]
+        self.wanted = [route for route in self.main if self._wanted(route)]
 
     def _about_the_lan(self, route: Document) -> bool:
         on_link = "gateway" not in route and (self.family == "inet6" or route.get("scope") == "link")
@@ -196,6 +205,10 @@ class Oracle:
         return self._about_the_lan(route) and not carried and "encap" not in route
 
     def _wanted(self, route: Document) -> bool:
+        target = network(route["dst"], self.family)
+        return self._allowed(route) and not any(target.subnet_of(claim) for claim in self.claims)
+
+    def _allowed(self, route: Document) -> bool:
         target = network(route["dst"], self.family)
         flags = self.links[route["dev"]]
         allowed = any(within(target, each) for each in self.lan["allow"])
@@ -216,11 +229,13 @@ class Oracle:
             )
             and target.prefixlen >= {"inet": 8, "inet6": 48}[self.family]
             and (self.lan["trust"] == "any" or allowed or any(within(target, each) for each in PRIVATE))
-            and not any(target.subnet_of(claim) for claim in self.claims)
         )
 
     def judge(self, after: list[Document]) -> None:
         """Compare with what the table holds."""
+        held = {place(route): route for route in after if route.get("protocol") == PLACEHOLDER}
+        assert self._held() == {key: route.get("type", route.get("dev")) for key, route in held.items()}
+        after = [route for route in after if route not in held.values()]
         foreign = [route for route in after if not self._ours(route)]
         copies = [route for route in after if self._ours(route)]
         assert self.said(self.foreign) == self.said(foreign)
@@ -229,6 +244,31 @@ class Oracle:
             reached = {route["dst"] for route in wanted}
             wanted += [route for route in self.stale if route["dst"] not in reached]
         assert self.said(wanted) == self.said(copies)
+
+    def _held(self) -> dict[object, str]:
+        """Which refused copies have placeholders, and where those lead."""
+        if self.family == "inet6" or not self.lan["prune"]:
+            return {}
+        said = {meaning(self.family, route) for route in self.stale}
+        taken = {place(route) for route in (*self.foreign, *self.wanted)}
+        hidden = {(route["dst"], route.get("metric", 0)) for route in self.wanted}
+        found = {}
+        for route in self.main:
+            metric = route.get("metric", 0)
+            on_link = "gateway" not in route and route.get("scope") == "link"
+            is_refused = on_link and meaning(self.family, route) in said and not self._allowed(route)
+            is_free = place(route) not in taken and not any(
+                dst == route["dst"] and other >= metric for dst, other in hidden
+            )
+            if is_refused and is_free:
+                found[place(route)] = "throw" if self.tiered else self._leads(network(route["dst"], self.family))
+        return {key: way for key, way in found.items() if way}
+
+    def _leads(self, target: Any) -> str:
+        """The tunnel if it takes packets to the prefix now, else nothing."""
+        around = [route for route in self.foreign if target.subnet_of(network(route["dst"], self.family))]
+        best = min(around, key=lambda route: (-network(route["dst"], self.family).prefixlen, route.get("metric", 0)))
+        return "" if "gateway" in best or best["dev"] not in self.tunnels else str(best["dev"])
 
     def said(self, routes: list[Document]) -> list[str]:
         """The routes as text, in an order that can be compared. Among IPv4 twins, the first one carries the traffic."""

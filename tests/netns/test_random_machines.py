@@ -82,6 +82,8 @@ class Land(NamedTuple):
             lines += [f"addr flush dev {device}" for device in DEVICES]
             lines += [f"link set {device} up" for device in DEVICES]
             lines += [f"route flush table {table}" for table in TABLES]
+            # `flush` spares this one, which a remedy adds.
+            lines += [f"route del unreachable default metric {2**32 - 1} table {table}" for table in TABLES]
             lines += ["rule add lookup main priority 32766 protocol kernel"]
             lines += ["rule add lookup default priority 32767 protocol kernel"]
             self.namespace.batch((option + line for line in lines), force=True)
@@ -182,6 +184,7 @@ def probes() -> dict[str, list[Probe]]:
 
 
 PROBES = probes()
+UNDO = "  # undo: "
 COMMAND = re.compile(r"(?:ip|sysctl|fz-iproute) [^;]*$")
 SETTING = re.compile(r"in (/\S+): (\[.+?)(?:, then (.+))?$")
 
@@ -228,7 +231,7 @@ def harm(before: Kernel, after: Kernel) -> Iterator[str]:
 
 def carried_out(land: Land, remedy: str) -> str | None:
     """Do what is printed, if it is a command or a setting, and say what was refused; None if it is only words."""
-    command, _, _ = remedy.partition("  # undo: ")
+    command, _, _ = remedy.partition(UNDO)
     if match := SETTING.fullmatch(command):
         path, settings, command = match.groups()
         if "; or" in settings or str(land.config) != path:
@@ -335,6 +338,8 @@ def _shadows(finding: Finding, truth: Truth) -> str:
     if match := re.search(r" of the VPN takes all of the LAN (\S+)", finding["seen"]):
         ways = truth.to(match[1])
         return "" if len(ways) == len(truth.in_tunnel(ways)) else f"the kernel reaches some of it: {ways}"
+    if match := re.search(r" refuses packets to (\S+)$", finding["seen"]):
+        return "" if "" in truth.to(match[1]) else "the kernel refuses none"
     if match := re.search(r"^(\S+).* of the VPN is inside the LAN (\S+)", finding["seen"]):
         return "" if truth.in_tunnel(truth.to(match[2])) else "the kernel reaches all of it"
     return ""
@@ -386,6 +391,8 @@ def one(land: Land, seed: int) -> list[str]:
         if not is_fresh:
             land.become(made)
             is_fresh = True
+        _, _, undo = remedy.partition(UNDO)
+        untouched = land.namespace.raw_everything(but=0) if undo else None
         refused = carried_out(land, remedy)
         if refused is None:
             continue
@@ -397,6 +404,11 @@ def one(land: Land, seed: int) -> list[str]:
         faults += list(harm(before.kernel, after.kernel))[:2]
         if (finding["name"], finding["seen"]) in troubles(after.findings):
             faults.append("no effect")
+        if undo:
+            tried["undo"] += 1
+            faults += filter(None, [carried_out(land, undo)])
+            if land.namespace.raw_everything(but=0) != untouched:
+                faults.append("undone, it leaves the machine changed")
         wrong += [f"{finding['name']}: {finding['seen']}\n  {remedy}: {fault}" for fault in faults]
     return [f"machine {seed}: {each}\n{made}" for each in wrong]
 

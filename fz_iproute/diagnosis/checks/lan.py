@@ -8,11 +8,12 @@ from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of
 from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice
+from fz_iproute.diagnosis.shadow import is_held
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN
+from fz_iproute.mirror.words import MAIN, REFUSALS
 
 
 def mirror(machine: Machine) -> Iterator[Found]:
@@ -122,8 +123,26 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
 
 def shadowed(machine: Machine) -> Iterator[Found]:
     """No LAN is out of reach because the VPN routes it explicitly."""
-    found = [each for family in machine.families for each in (*_overlaps(machine, family), *_unasked(machine, family))]
+    found = [each for family in machine.families for each in _unreached(machine, family)]
     yield from or_ok(found, "no LAN is out of reach because of a route of the VPN")
+
+
+def _unreached(machine: Machine, family: Family) -> Iterator[Found]:
+    yield from _overlaps(machine, family)
+    yield from _refused(machine, family)
+    yield from _unasked(machine, family)
+
+
+def _refused(machine: Machine, family: Family) -> Iterator[Found]:
+    """LANs, or parts of them, that a route in the VPN's tables refuses."""
+    tables = machine.goal.layout.tables
+    for lan in machine.lans(family):
+        for route, table in dict.fromkeys((way.decision.route, way.decision.table) for way in machine.ways(lan)):
+            if route and table in tables and route.attributes.type in REFUSALS.values():
+                why = "hosts of the LAN cannot be reached; packets of the VPN's client still can"
+                words = f"find out who has put it there: `{machine.ip(family, f'route show table {table}')}`"
+                seen = f"{route} in table {table} refuses packets to {lan}"
+                yield Found("info" if machine.config.manages else "warning", seen, why, advice(words))
 
 
 def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
@@ -136,7 +155,7 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
         for lan in machine.lans(family)
         if lan in copies or not is_led
         for way in machine.ways(lan)
-        if machine.is_tunnelled(way.decision) and not _is_explicit(machine, way)
+        if machine.is_tunnelled(way.decision) and not _is_explicit(machine, way) and not is_held(way.decision)
     ]
     if lost:
         decision = lost[0][1]
@@ -152,7 +171,8 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
 def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
     denied = PrefixSet(machine.config.lan.deny)
     for lan in machine.lans(family):
-        ways = [way for way in machine.ways(lan) if way.decision.outcome == "unicast"]
+        # The addresses of this machine and of everybody belong to no host of the LAN.
+        ways = [way for way in machine.ways(lan) if way.decision.outcome not in ("local", "broadcast", "anycast")]
         taken = [way for way in ways if _is_explicit(machine, way)]
         if not taken or denied.overlapping(lan):
             continue
@@ -170,7 +190,7 @@ def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
 def _is_explicit(machine: Machine, way: Way) -> bool:
     """The packet enters the tunnel by a route that is not the VPN's default, nor a part of a split one."""
     route, family = way.decision.route, way.part.prefix.family
-    if route is None or route.dst == "default" or not machine.is_tunnelled(way.decision):
+    if route is None or route.dst == "default" or not machine.is_tunnelled(way.decision) or is_held(way.decision):
         return False
     return Prefix.of_route(route.dst, family) not in machine.goal.split[family]
 

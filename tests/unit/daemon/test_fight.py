@@ -46,7 +46,7 @@ def test_a_command_of_the_other_family_is_another_one() -> None:
 def test_a_route_of_main_that_changes_to_and_fro_is_no_fight() -> None:
     fight = Fight()
     for number in range(10):
-        due = command("replace", dev=f"eth{number % 2}")
+        due = command("replace" if number else "add", dev=f"eth{number % 2}")
         assert ([due], []) == fight.admit([due], number / 10)[::2]
         fight.ran([due], number / 10)
     held = command("replace", dst="10.1.0.0/24")

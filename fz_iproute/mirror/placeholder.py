@@ -1,0 +1,99 @@
+"""Routes in the place of copies that the settings refuse and that the VPN's client would add again and again.
+
+Firezone's client (from 1.5.4) copies the link-scoped routes of IPv4 itself. It only adds, and the kernel takes no
+second route of the same destination, tos and metric from it. So a route in that place ends the argument.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from fz_iproute.mirror.model import Attributes, Link, Route
+from fz_iproute.mirror.policy import Verdict
+from fz_iproute.mirror.prefix import Prefix
+
+# No program in iproute2's list has this number. A route of the VPN or of its client never has it.
+PROTOCOL = "245"
+
+_Place = tuple[str, str, int]
+
+
+class Table(NamedTuple):
+    """The table that gets the copies: which of its routes are ours, the rest, and the copies that should be there."""
+
+    ours: Iterable[Route]
+    others: Iterable[Route]
+    copies: Iterable[Route]
+    is_shared: bool  # it also has the VPN's own routes
+
+
+def is_placeholder(route: Route) -> bool:
+    """True for a route that `placeholders` has made, with this configuration or an earlier one."""
+    attributes = route.attributes
+    is_made = attributes.family == "inet" and attributes.is_of(PROTOCOL) and attributes.scope == "global"
+    is_plain = not (attributes.gatewayed or attributes.inexpressible)
+    return is_made and is_plain and attributes.type in ("throw", "unicast")
+
+
+def placeholders(verdicts: Iterable[Verdict], table: Table, tunnels: Mapping[str, Link]) -> dict[Route, Verdict]:
+    """A route for each refused one whose copy, or whose placeholder, stands in the table; with the refusal.
+
+    Each sends packets where they would go without it. `tunnels` are those that are up: without any, there is no client.
+    """
+    copied = {route for route in table.ours if tunnels and not is_placeholder(route)}
+    held = {_place(route) for route in table.ours if tunnels and is_placeholder(route)}
+    found: dict[Route, Verdict] = {}
+    for verdict in verdicts if copied or held else ():
+        route = verdict.route
+        is_refused = verdict.refusal and not verdict.explicit and route.attributes.on_link
+        is_there = is_refused and (route in copied or _place(route) in held)
+        if is_there and not _is_in_the_way(route, table):
+            into = _way_without(Prefix.of_route(route.dst, "inet"), table, tunnels)
+            if into is not None:
+                found.setdefault(Route(route.dst, _attributes(route.attributes, into)), verdict)
+    return found
+
+
+def _place(route: Route) -> _Place:
+    return route.dst, route.attributes.tos, route.attributes.metric
+
+
+def _is_in_the_way(refused: Route, table: Table) -> bool:
+    """The place is somebody's, or the kernel would ask the placeholder before a copy that should be there."""
+    return any(_place(route) == _place(refused) for route in table.others) or any(
+        copy.dst == refused.dst and copy.attributes.metric >= refused.attributes.metric for copy in table.copies
+    )
+
+
+_NEXT_TABLE = Link("", 0, up=True, loopback=False, word="")
+
+
+def _way_without(prefix: Prefix, table: Table, tunnels: Mapping[str, Link]) -> Link | None:
+    """The tunnel that takes packets to the prefix without a copy, or the next table; None if it is anything else."""
+    around = [
+        route for route in table.others if table.is_shared and Prefix.of_route(route.dst, prefix.family).covers(prefix)
+    ]
+    if not around:
+        return _NEXT_TABLE
+    best = min(around, key=lambda route: (-Prefix.of_route(route.dst, prefix.family).length, route.attributes.metric))
+    attributes = best.attributes
+    if attributes.type == "throw":
+        return _NEXT_TABLE
+    is_plain = attributes.type == "unicast" and len(attributes.devices) == 1 and not attributes.gatewayed
+    link = tunnels.get(attributes.devices[0]) if is_plain else None
+    return link if link and link.word else None
+
+
+def _attributes(refused: Attributes, into: Link) -> Attributes:
+    path = ("dev", into.word) if into.word else ()
+    words = [*path, "proto", PROTOCOL, "scope", "global"]
+    words += ["metric", str(refused.metric)] if refused.metric else []
+    words += ["tos", refused.tos] if refused.tos else []
+    return Attributes(
+        family="inet",
+        type="unicast" if path else "throw",
+        words=tuple(words),
+        path=path,
+        devices=(into.name,) if path else (),
+        metric=refused.metric,
+        tos=refused.tos,
+    )

@@ -1,0 +1,212 @@
+"""A VPN client copies LAN routes itself: a placeholder takes the place of each copy that the settings refuse."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.netns.namespace import LAN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, run, wait_until
+from tests.watch.conftest import Watch
+
+DENIED = "192.168.188.0/24"
+SETTINGS = {
+    "deny": f'[lan]\ndeny = ["{DENIED}"]\n',
+    "trust": '[lan]\ntrust = "private"\n',
+    "min_prefixlen": "[lan]\nmin_prefixlen = { inet = 25 }\n",
+    "interfaces": '[lan]\ninterfaces = ["uplink0"]\n',
+}
+PUBLIC = "203.0.113.0/24"
+ROUNDS = 10
+
+
+class Client:
+    """Copies the link-scoped routes of main as Firezone's client does: it only adds, and EEXIST is no error."""
+
+    def __init__(self, machine: Machine, table: int) -> None:
+        self._machine = machine
+        self._table = table
+        self.rounds = 0
+
+    def copy(self) -> None:
+        for route in self._machine.routes("inet", "main"):
+            if "scope link" in route and TUNNEL not in route:
+                run(
+                    "ip",
+                    "-n",
+                    self._machine.name,
+                    "route",
+                    "add",
+                    *route.split(),
+                    "table",
+                    str(self._table),
+                    check=False,
+                )
+        self.rounds += 1
+
+    @contextmanager
+    def at_work(self) -> Iterator["Client"]:
+        """It copies again and again, so no event escapes it."""
+        over = threading.Event()
+
+        def act() -> None:
+            while not over.wait(0.02):
+                self.copy()
+
+        thread = threading.Thread(target=act)
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            thread.join()
+
+    def wait(self) -> None:
+        """Until it has copied often."""
+        first = self.rounds
+        wait_until(lambda: self.rounds > first + ROUNDS, "the client has copied")
+
+
+@pytest.mark.parametrize(
+    ("setting", "tiered"),
+    [("deny", False), ("deny", True), ("trust", True), ("min_prefixlen", False), ("interfaces", True)],
+)
+def test_a_refused_copy_that_the_client_adds_gives_way_to_a_placeholder_without_a_fight(
+    setting: str, tiered: bool, machine: Machine, watch: Watch
+) -> None:
+    if tiered:
+        machine.tiers()
+    machine.ip("route", "add", PUBLIC, "dev", LAN, "metric", "7", "tos", "0x10")
+    table = TIER_LAN if tiered else MIRROR
+    refused, host = (PUBLIC, "203.0.113.9") if setting == "trust" else (DENIED, "192.168.188.1")
+    client = Client(machine, table)
+    client.copy()
+    assert refused in machine.ip("route", "show", "table", str(table))
+    daemon = watch(SETTINGS[setting])
+    with client.at_work():
+        wait_until(lambda: "proto 245" in machine.ip("route", "show", "table", str(table), "to", "root", refused), "")
+        client.wait()
+        commands = daemon.counters()["commands"]
+        client.wait()
+        assert commands == daemon.counters()["commands"]
+    assert [] == [line for line in daemon.complaints if "a public prefix" not in line]
+    for mark in (0, MARK):
+        with machine.sender(host, mark) as sender:
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x10)
+            sender.sendto(b"", (host, 9))
+    assert [host] == [address for address in machine.vpn.destinations() if address == host]
+
+
+def placeholders(machine: Machine, table: int) -> list[str]:
+    return [route for route in machine.routes("inet", table) if "proto 245" in route]
+
+
+def stand(machine: Machine, table: int, verb: str = "add") -> None:
+    """The client's copy, beside the LAN's route in main."""
+    words = ["proto", "kernel", "scope", "link", "src", "192.168.188.112", "metric", "600"]
+    machine.ip("route", verb, DENIED, "dev", LAN, *words, "table", str(table))
+
+
+ENDS = {
+    "policy": lambda machine: machine.fz("sync"),
+    "main": lambda machine: machine.ip("route", "del", DENIED),
+    "tunnel": lambda machine: machine.ip("link", "set", TUNNEL, "down"),
+    "down": lambda machine: machine.fz("down", config=SETTINGS["deny"]),
+}
+
+
+@pytest.mark.parametrize("tiered", [False, True], ids=["single", "tiered"])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_placeholder_goes_when_nothing_needs_it(end: str, tiered: bool, machine: Machine) -> None:
+    if tiered:
+        machine.tiers()
+    table = TIER_LAN if tiered else MIRROR
+    before = machine.raw("inet", table)
+    stand(machine, table)
+    machine.fz("sync", config=SETTINGS["deny"])
+    way = f"{DENIED} dev {TUNNEL}" if not tiered else f"throw {DENIED}"
+    assert [f"{way} proto 245 metric 600"] == placeholders(machine, table)
+    ENDS[end](machine)
+    if end not in ("policy", "down"):
+        machine.fz("sync", config=SETTINGS["deny"])
+    assert [] == placeholders(machine, table)
+    if end == "policy":
+        assert LAN == machine.way("192.168.188.1")
+    if end == "down":
+        assert before == machine.raw("inet", table)
+
+
+def test_a_route_of_the_vpn_for_the_very_prefix_stays_when_we_leave(machine: Machine) -> None:
+    """Whether it came before the placeholder, beside it, or in its place."""
+    own = f"{DENIED} dev {TUNNEL} proto static"
+    for steps in ("vpn client sync", "client sync vpn", "client sync vpn-replaces"):
+        for step in steps.split():
+            match step:
+                case "vpn":
+                    machine.ip("route", "add", *own.split(), "scope", "global", "table", str(MIRROR))
+                case "vpn-replaces":
+                    words = ["scope", "global", "metric", "600", "table", str(MIRROR)]
+                    machine.ip("route", "replace", *own.split(), *words)
+                case "client":
+                    stand(machine, MIRROR)
+                case "sync":
+                    machine.fz("sync", config=SETTINGS["deny"])
+        machine.fz("sync", config=SETTINGS["deny"])
+        assert TUNNEL == machine.way("192.168.188.1")
+        machine.fz("down", config=SETTINGS["deny"])
+        (left,) = [route for route in machine.routes("inet", MIRROR) if route.startswith(DENIED)]
+        assert left.startswith(own), steps
+        machine.ip("route", "del", DENIED, "table", str(MIRROR))
+
+
+@pytest.mark.parametrize("tiered", [False, True], ids=["single", "tiered"])
+def test_without_the_internet_resource_a_refused_lan_is_reached_as_without_us(tiered: bool, machine: Machine) -> None:
+    if tiered:
+        machine.tiers()
+    machine.ip("route", "del", "default", "table", str(TIER_INTERNET if tiered else MIRROR))
+    table = TIER_LAN if tiered else MIRROR
+    stand(machine, table)
+    machine.fz("sync", config=SETTINGS["deny"])
+    assert [f"throw {DENIED} proto 245 metric 600"] == placeholders(machine, table)
+    assert LAN == machine.way("192.168.188.1")
+    machine.tunnel_route("default", TIER_INTERNET if tiered else MIRROR)
+    machine.fz("sync", config=SETTINGS["deny"])
+    assert TUNNEL == machine.way("192.168.188.1")
+    assert "" == machine.fz("plan", config=SETTINGS["deny"])
+
+
+def test_no_placeholder_hides_a_copy_that_should_be_there(machine: Machine) -> None:
+    """Two interfaces in one LAN: the one with the better metric is excluded."""
+    machine.ip("route", "add", DENIED, "dev", "uplink0", "metric", "50")
+    machine.ip("route", "add", DENIED, "dev", "uplink0", "metric", "50", "table", str(MIRROR))
+    machine.fz("sync", config='[lan]\nexclude_interfaces = ["uplink0"]\n')
+    assert [] == placeholders(machine, MIRROR)
+    assert LAN == machine.way("192.168.188.1")
+
+
+@pytest.mark.parametrize("tiered", [False, True], ids=["single", "tiered"])
+def test_plan_status_and_explain_name_the_placeholder_and_its_reason(tiered: bool, machine: Machine) -> None:
+    if tiered:
+        machine.tiers()
+    stand(machine, TIER_LAN if tiered else MIRROR)
+    config = SETTINGS["deny"]
+    (line,) = [line for line in machine.fz("plan", config=config).splitlines() if DENIED in line]
+    assert f"lan.deny has {DENIED}; in place of a copy" in line
+    machine.fz("sync", config=config)
+    assert f"metric 600  # lan.deny has {DENIED}; in place of a copy" in machine.fz("status", config=config)
+    said = machine.fz("explain", "192.168.188.1", "--mark", "0", config=config)
+    assert "placeholder" in said and f"lan.deny has {DENIED}" in said and "the kernel agrees" in said
+    found = {each["name"]: each for each in json.loads(machine.fz("doctor", "--json", config=config))["checks"]}
+    assert ("ok", "ok") == (found["mirror"]["level"], found["shadows"]["level"])
+
+
+def test_wide_prefixes_that_the_client_copied_make_no_tunnel_of_their_interface(machine: Machine) -> None:
+    for half in ("0.0.0.0/1", "128.0.0.0/1"):
+        machine.ip("route", "add", half, "dev", LAN)
+    Client(machine, MIRROR).copy()
+    assert LAN == machine.way("8.8.8.8")
+    machine.fz("sync")
+    assert [TUNNEL, LAN] == [machine.way("8.8.8.8"), machine.way("192.168.188.1")]
+    assert 2 == len(placeholders(machine, MIRROR))
