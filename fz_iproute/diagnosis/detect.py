@@ -257,6 +257,28 @@ def toml_of(config: Config) -> str:
     return "\n".join(line for section, lines in sections.items() for line in (f"[{section}]", *lines, ""))
 
 
+class Followed(NamedTuple):
+    """What `tunnel.interface = "auto"` stands for: the same configuration again, which serves nobody, if for none."""
+
+    config: Config
+    said: str
+    is_doubtful: bool = False  # more than one VPN could be served
+
+
+def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
+    """The configuration for the one VPN that copies serve."""
+    served = [(vpn, vpn.config) for vpn in vpns if vpn.config]
+    if len(served) == 1:
+        vpn, found = served[0]
+        return Followed(found, f"auto: {vpn.headline}; the LAN's copies are for table {table_name(vpn.table)}")
+    if served:
+        names = " and ".join(printable(vpn.interface) for vpn, _ in served)
+        words = f"auto: {names} could all be served, so none is; name one of them in tunnel.interface"
+        return Followed(config, words, is_doubtful=True)
+    others = "; ".join(f"{vpn.headline}, but {vpn.why}" for vpn in vpns)
+    return Followed(config, f"auto: {others or 'no VPN takes all traffic here'}")
+
+
 # What is printed
 
 

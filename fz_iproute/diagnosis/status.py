@@ -1,11 +1,11 @@
 """What `status` shows: the tunnel, the rules, and the state of every route."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.detect import absent, detect
+from fz_iproute.diagnosis.detect import Tables, absent, detect, followed
 from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
@@ -66,7 +66,7 @@ class Status(NamedTuple):
     uncopied: list[Line]  # routes of main near the LAN that are not judged, if packets take another one
 
 
-def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]) -> Status:
+def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     """Judge the snapshot. `tables` have all that decides where packets to the internet and to LANs go."""
     goal = desired(config, snapshot)
     network = Network(snapshot.links, snapshot.rules, tables)
@@ -76,7 +76,7 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state="missing" if link is None else "up" if link.up else "down",
-        absent=absent(config, detect(config, snapshot, tables)) if is_absent(config, snapshot) else "",
+        absent=_absent(config, snapshot, tables),
         mode=config.tunnel.mode,
         layout=goal.layout,
         internet={family: state for family, (state, _) in internet.items()},
@@ -92,6 +92,12 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
     )
+
+
+def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
+    if config.follows:
+        return followed(config, detect(config, snapshot, tables)).said
+    return absent(config, detect(config, snapshot, tables)) if is_absent(config, snapshot) else ""
 
 
 def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None]:

@@ -38,6 +38,7 @@ def is_absent(config: Config, snapshot: Snapshot) -> bool:
     tables = layout_of(config, snapshot.rules).tables
     return (
         not config.manages
+        and not config.follows
         and config.tunnel.interface not in snapshot.links
         and not any(rule.table in tables for rule in snapshot.rules)
     )
@@ -175,7 +176,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     """
     layout = _layout_in_use(config, snapshot)
     tunnels = _tunnels(config, snapshot, layout, last)
-    policy = Policy(config.lan, snapshot.links, tunnels)
+    policy = Policy(config.lan, snapshot.links, tunnels, idle=config.follows)
     states = {family: tunnel.family_state(config, snapshot, family) for family in FAMILIES}
     also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
     judged: dict[Family, Judged] = {}

@@ -23,7 +23,7 @@ def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config
     config = load(arguments.config)
     ip = TalkingIp(arguments.netns, trace(arguments, log))
     try:
-        yield ip, config
+        yield ip, concrete(config, ip, log)
     finally:
         ip.abandon()
         ip.hang_up()
@@ -41,8 +41,18 @@ def chosen_source(arguments: Namespace, log: Log) -> Iterator[tuple[Source, Conf
 
     recorded = load_recording(path)
     config = load(arguments.config) if arguments.config else parse(recorded.config, f"{path}: config")
+    source = RecordedIp(recorded)
     with blamed_on(path):
-        yield RecordedIp(recorded), config
+        yield source, concrete(config, source, log)
+
+
+def concrete(config: Config, source: Source, log: Log) -> Config:
+    """The configuration, with the tunnel that `auto` stands for."""
+    if not config.follows:
+        return config
+    from fz_iproute.verbs.following import resolved  # noqa: PLC0415  # seldom needed
+
+    return resolved(config, source, log)
 
 
 def passes_of(log: Log, ip: Ip, config: Config) -> Passes:

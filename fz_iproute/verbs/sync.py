@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from fz_iproute.errors import ApplyFailed
 from fz_iproute.files.lock import locked
@@ -27,15 +28,22 @@ def run(arguments: Namespace, log: Log) -> int:
 
 
 def change(
-    arguments: Namespace, log: Log, plan: Callable[[Passes], list[Command]], act: Callable[[Passes], Pass]
+    arguments: Namespace,
+    log: Log,
+    plan: Callable[[Passes], list[Command]],
+    act: Callable[[Passes], Pass],
+    alone: Callable[[str | None, frozenset[int]], AbstractContextManager[object]] = lambda *_: nullcontext(),
 ) -> int:
-    """Run `act` under the lock of the tables; with --dry-run, only print `plan`."""
+    """Run `act` under the lock of the tables, and `alone` with them; with --dry-run, only print `plan`."""
     with running_machine(arguments, log) as (ip, config):
         passes = passes_of(log, ip, config)
         if arguments.dry_run:
             print_plan(arguments, plan(passes))
             return 0
-        with locked(arguments.netns, config.tables.mirrors, arguments.wait):
+        with (
+            alone(arguments.netns, config.tables.mirrors),
+            locked(arguments.netns, config.tables.mirrors, arguments.wait),
+        ):
             done = act(passes)
     line = Spelling(arguments.netns).line
     if arguments.json:

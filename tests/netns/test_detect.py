@@ -221,3 +221,35 @@ def test_a_snapshot_is_judged_like_the_machine(laptop: Laptop, tmp_path: Path) -
     assert 2 == len(json.loads(said)["vpns"])
     done = run(*laptop.fz_argv("detect", "--json", "--snapshot", str(path), netns=False), **laptop.fz_options())
     assert said == done.stdout
+
+
+# A tunnel that is not there
+
+OFF = "no tun-firezone here, and no rule leads to table"
+OTHER = "no tun-firezone here, but all traffic goes into wg7 (IPv4 and IPv6): `fz-iproute detect`"
+
+
+def test_a_tunnel_that_is_not_there_is_told_once(laptop: Laptop) -> None:
+    done = laptop.fz_done("-q", "sync")
+    assert (0, "") == (done.returncode, done.stderr)
+    for verb in (["sync"], ["sync", "--dry-run"], ["plan"]):
+        assert 1 == laptop.fz_done(*verb).stderr.count(OFF)
+    assert laptop.fz("status").startswith(OFF)
+    equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
+    for verb in (["sync"], ["-q", "sync"], ["plan"]):
+        done = laptop.fz_done(*verb)
+        assert (0, 1) == (done.returncode, done.stderr.count(OTHER))
+    assert laptop.fz("status").startswith(OTHER)
+
+
+def test_auto_serves_the_one_vpn_that_needs_copies(laptop: Laptop) -> None:
+    auto = '[tunnel]\ninterface = "auto"\n'
+    laptop.fz("sync", config=auto)
+    assert [] == laptop.routes("inet")
+    equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
+    laptop.fz("sync", config=auto)
+    assert "eth0" == laptop.way(HOSTS["inet"]) == laptop.way(HOSTS["inet6"])
+    assert "wg7" == laptop.status(auto)["tunnel"]["interface"]
+    assert "" == laptop.fz("plan", config=auto)
+    laptop.fz("down", config=auto)
+    assert "wg7" == laptop.way(HOSTS["inet"])
