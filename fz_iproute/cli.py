@@ -95,7 +95,7 @@ def _parser() -> ArgumentParser:
         "4 not permitted, 5 locked, 6 ip is missing or too old.",
     )
     parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
-    parser.set_defaults(config=None, netns=None, level="INFO", log_format="text", wait=10.0)
+    parser.set_defaults(config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0)
     add_common(parser)
     common = common_options()
     verbs: Any = parser.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)

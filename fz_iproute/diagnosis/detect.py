@@ -286,9 +286,9 @@ def absent(config: Config, vpns: Sequence[Vpn]) -> str:
     """What to say of a tunnel that is not there, and to whose table no rule leads."""
     name = printable(config.tunnel.interface)
     if vpns:
-        return f"no {name} here, but {' and '.join(vpn.headline for vpn in vpns)}: `fz-iproute detect`"
+        return f"no {name} here, but {' and '.join(vpn.headline for vpn in vpns)}"
     tables = " or ".join(map(str, sorted(config.tables.mirrors)))
-    return f"no {name} here, and no rule leads to table {tables}: the VPN is off, or it has other names"
+    return f"no {name} here, and no rule leads to table {tables}: the VPN is off, or has other names"
 
 
 def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fz_iproute.diagnosis.detect import Tables, absent, detect, followed
 from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.reached import Lan, lost
 from fz_iproute.diagnosis.shadow import Shadow, in_step, shadows
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
@@ -18,7 +19,7 @@ from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import MAIN
+from fz_iproute.mirror.words import MAIN, table_name
 
 
 class Line(NamedTuple):
@@ -29,6 +30,8 @@ class Line(NamedTuple):
     table: int
     route: Route
     reason: str
+    lost: str = ""  # of a LAN: what becomes of packets to it, "" if they reach it
+    is_stuck: bool = False  # of a LAN: lost, nobody has chosen that, and `sync` does not mend it
 
 
 class RuleLine(NamedTuple):
@@ -65,6 +68,16 @@ class Status(NamedTuple):
     shadows: list[Shadow]
     uncopied: list[Line]  # routes of main near the LAN that are not judged, if packets take another one
 
+    @property
+    def carried(self) -> list[str]:
+        """What other devices carry: `all traffic goes into wg0 (IPv4 and IPv6) by rule 32765, table 51820`."""
+        said = []
+        for devices, words in self.traffic.items():
+            rules = {(each.priority, each.table) for each in self.carriers.values() if each.devices == devices}
+            by = " and ".join(f"rule {priority}, table {table_name(table)}" for priority, table in sorted(rules))
+            said.append(f"{words} by {by}")
+        return said
+
 
 def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     """Judge the snapshot. `tables` have all that decides where packets to the internet and to LANs go."""
@@ -72,6 +85,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     network = Network(snapshot.links, snapshot.rules, tables)
     internet = {family: _internet(network, goal, family) for family in FAMILIES}
     then = in_step(network, goal)
+    lan = [line for family in FAMILIES for line in _reached(family, goal, network, then)]
     link = snapshot.links.get(config.tunnel.interface)
     return Status(
         tunnel=config.tunnel.interface,
@@ -88,7 +102,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
-        lan=[*_placeholder_lines(goal), *(line for family in FAMILIES for line in _lan_lines(family, goal))],
+        lan=[*_placeholder_lines(goal), *lan],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
     )
@@ -176,6 +190,20 @@ def _placeholder_lines(goal: Desired) -> Iterator[Line]:
         yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
+def _reached(family: Family, goal: Desired, network: Network, then: Network) -> Iterator[Line]:
+    """The lines of the LANs with what becomes of packets to each, now and `then`: after a sync."""
+    paths: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for route in goal.judged[family].wanted:
+        paths[route.dst].add(route.attributes.path)
+    verdicts = goal.judged[family].verdicts
+    unchosen = {route for route, refusal, warning, claim in verdicts if claim or warning or not refusal}
+    for line in _lan_lines(family, goal):
+        lan = Lan(family, line.route.dst, {line.route.attributes.path, *paths[line.route.dst]})
+        now = lost(network, lan, line.route) if line.state != "stale" else ""
+        is_stuck = bool(now) and line.route in unchosen and bool(lost(then, lan, line.route))
+        yield line._replace(lost=now, is_stuck=is_stuck)
+
+
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
     mirror = goal.layout.mirror
     here = goal.contents[family][mirror]
@@ -238,7 +266,10 @@ def as_document(found: Status) -> dict[str, Any]:
             for rule, state in found.rules
         ],
         "vpn": _documents(found.vpn),
-        "lan": _documents(found.lan),
+        "lan": [
+            {**document, "reachable": not line.lost, "lost": line.lost}
+            for document, line in zip(_documents(found.lan), found.lan, strict=True)
+        ],
         "shadows": [
             {"lan": str(shadow.lan), "tunnel": str(shadow.tunnel), "whole": shadow.whole} for shadow in found.shadows
         ],

@@ -7,7 +7,7 @@ from fz_iproute.diagnosis.products import is_firezone
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import printable, table_name
+from fz_iproute.mirror.words import printable
 
 _MARKS = {"in step": "=", "missing": "+", "stale": "-", "changed": "~", "skipped": "!", "theirs": " "}
 _COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yellow, red
@@ -38,10 +38,10 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
         yield "", "main has no link-scoped routes"
     for wait in found.waiting:
         yield "", f"waits   {printable(wait)}"
-    for line in _shadows(found):
-        yield "", line
-    for _, _, _, route, reason in found.uncopied:
-        yield "", f"main    {route}  # {printable(reason)}"
+    for shadow in _shadows(found):
+        yield "", shadow
+    for line in found.uncopied:
+        yield "", f"main    {line.route}  # {printable(line.reason)}"
     yield "", LEGEND
 
 
@@ -75,6 +75,8 @@ def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
     for line in lines:
         mark = _MARKS[line.state]
         text = f"         {mark} {line.route}"
+        if line.state == "skipped" and not line.is_stuck:
+            mark = ""  # red stands for what is wrong
         reason = f"  # {printable(line.reason)}" if line.reason else ""
         if reason and width and len(text) + len(reason) > width:
             yield mark, text
@@ -96,11 +98,7 @@ def _internet(found: Status) -> str:
     if outside and (not parts or found.tunnel_state != "up"):
         which = f" ({', '.join(outside)})" if parts else ""
         said.append(f"packets to the internet do not enter it{which}")
-    for devices in dict.fromkeys(carrier.devices for carrier in found.carriers.values()):
-        rules = {(each.priority, each.table) for each in found.carriers.values() if each.devices == devices}
-        by = " and ".join(f"rule {priority}, table {table_name(table)}" for priority, table in sorted(rules))
-        said.append(f"{found.traffic[devices]} by {by}")
-    return "; ".join(said)
+    return "; ".join([*said, *found.carried])
 
 
 # Of what is said, and what is said of families that enter the tunnel, and of those that are refused.

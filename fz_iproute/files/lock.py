@@ -25,7 +25,7 @@ class Lock:
         self._files: dict[Path, int] = {}
         try:
             for table in sorted(tables):  # everybody in the same order, so that no two wait for each other
-                path = folder / f"{namespace}-{table}.{kind}.lock"
+                path = _file(folder, namespace, table, kind)
                 self._files[path] = _opened(path)
         except UsageError:
             self.close()
@@ -141,16 +141,39 @@ def _taken(fd: int) -> bool:
     return True
 
 
+def watching(netns: str | None, tables: Iterable[int]) -> int | None:
+    """The process whose `watch` keeps one of these tables in step, 0 if there is none. None if this user cannot tell.
+
+    The files are only looked at: whoever opens one may hold its lock.
+    """
+    namespace = _namespace(netns)
+    try:
+        for folder in _folders():
+            for table in tables:
+                with suppress(FileNotFoundError):
+                    if process := _process(_file(folder, namespace, table, "watch").stat()):
+                        return process
+    except OSError:  # it may be root's alone
+        return None
+    return 0
+
+
 def _holder(fd: int) -> str:
     """Which process holds the lock, as words for a message. The kernel does not tell a sandboxed daemon."""
-    status = os.fstat(fd)
-    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with suppress(OSError):
-        for line in Path("/proc/locks").read_text().splitlines():
-            match line.split():
-                case [_, "FLOCK", _, _, pid, place, *_] if place == file:
-                    return f" (process {pid})"
+        if process := _process(os.fstat(fd)):
+            return f" (process {process})"
     return ""
+
+
+def _process(file: os.stat_result) -> int:
+    """The process that holds the lock of this file, 0 if none does."""
+    wanted = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        match line.split():
+            case [_, "FLOCK", _, _, pid, place, *_] if place == wanted:
+                return int(pid)
+    return 0
 
 
 def _namespace(netns: str | None) -> int:
@@ -161,18 +184,19 @@ def _namespace(netns: str | None) -> int:
         raise UsageError(f"--netns {netns}: {path}: {error.strerror}; `ip netns list` shows what there is") from None
 
 
-def _folder() -> Path:
-    """Where locks are: systemd's runtime folder, /run/fz-iproute for root, else a folder that only this user can write.
+def _file(folder: Path, namespace: int, table: int, kind: str) -> Path:
+    return folder / f"{namespace}-{table}.{kind}.lock"
 
-    The first two are the same folder: systemd gives /run/fz-iproute to the user of the unit.
-    """
-    if given := os.environ.get("RUNTIME_DIRECTORY", ""):
+
+def _folder() -> Path:
+    """The first of the folders that can be used: of two programs, each must find the other's locks."""
+    if given := os.environ.get(_GIVEN):
         return Path(given.split(":")[0])
-    session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
-    candidates = [Path("/run/fz-iproute"), Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
-    for folder in candidates:
+    folders = _folders()
+    for folder in folders:
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
+            # Others may look at a lock, to tell whether a `watch` runs, but not open it.
+            folder.mkdir(mode=0o711, exist_ok=True)
         except OSError:
             continue
         status = folder.lstat()  # not stat: in /tmp, somebody else may have left a link of this name
@@ -180,4 +204,18 @@ def _folder() -> Path:
         is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == Path("/run"))
         if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
             return folder
-    raise UsageError(f"no folder for the lock: none of {', '.join(map(str, candidates))} can be written")
+    raise UsageError(f"no folder for the lock: none of {', '.join(map(str, folders))} can be written")
+
+
+def _folders() -> list[Path]:
+    """Where locks may be: systemd's runtime folder, /run/fz-iproute for root, else a folder that only this user writes.
+
+    The first two are the same folder: systemd gives /run/fz-iproute to the user of the unit.
+    """
+    if given := os.environ.get(_GIVEN):
+        return [Path(given.split(":")[0])]
+    session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
+    return [Path("/run/fz-iproute"), Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
+
+
+_GIVEN = "RUNTIME_DIRECTORY"

@@ -22,6 +22,9 @@ def add_common(parser: ArgumentParser) -> None:
     loudness.add_argument(
         "-q", "--quiet", dest="level", action="store_const", const="WARNING", help="only warnings and errors on stderr"
     )
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), help="auto: on a terminal, unless NO_COLOR is set (default)"
+    )
     parser.add_argument("--log-format", choices=("text", "json"), help="how to write messages (default: text)")
     parser.add_argument(
         "--wait", metavar="SECONDS", type=_seconds, help="how long to wait for another fz-iproute (default: 10)"

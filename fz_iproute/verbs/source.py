@@ -70,19 +70,20 @@ def say_absent(source: Source, config: Config, log: Log) -> None:
         vpns = detect(config, snapshot, reader.looked_up(snapshot))
     except (ReadFailed, IpUnusable):
         vpns = []
+    said = absent(config, vpns) + (": `fz-iproute detect`" if vpns else "")
     if any(vpn.advice == "mirror" for vpn in vpns):
-        log.warning(absent(config, vpns))
+        log.warning(said)
     else:
-        log.info(f"# {absent(config, vpns)}")
+        log.info(f"# {said}")
 
 
-def advised(arguments: Namespace, source: Source, verb: str) -> str:
+def advised(arguments: Namespace, source: Source, *verb: str) -> str:
     """The command for this verb with the same configuration, and on the same machine: also that of a snapshot."""
     facts = getattr(source, "facts", {})
     path = str(arguments.config or facts.get("config.path") or os.environ.get(VARIABLE) or DEFAULT_PATH)
     netns = arguments.netns or facts.get("netns")
     options = [*(["-c", path] if path != str(DEFAULT_PATH) else []), *(["--netns", netns] if netns else [])]
-    return shlex.join(["fz-iproute", *options, verb])
+    return shlex.join(["fz-iproute", *options, *verb])
 
 
 def trace(arguments: Namespace, log: Log) -> Callable[[str], None] | None:

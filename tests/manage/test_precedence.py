@@ -18,7 +18,7 @@ def test_a_lan_is_reached_again_when_the_vpn_no_longer_routes_it(layout: str, la
 
 
 def shadows(laptop: Laptop, config: str) -> list[str]:
-    return [line for line in laptop.fz("status", config=config).splitlines() if line.startswith("shadow")]
+    return [line for line in laptop.fz("status", "--routes", config=config).splitlines() if line.startswith("shadow")]
 
 
 @LAYOUTS

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.errors import Locked
-from fz_iproute.files.lock import Lock, WatchLocks, locked
+from fz_iproute.files.lock import Lock, WatchLocks, locked, watching
 
 TABLE, OTHER = 7, 8
 
@@ -116,3 +116,14 @@ def test_a_daemon_that_is_refused_one_table_takes_none(folder: Path) -> None:
     assert [f"{TABLE}.watch.lock"] == files(folder)
     locks.restrict()
     assert [] == files(folder)
+
+
+def test_who_watches_a_table_is_told_without_opening_a_lock(folder: Path) -> None:
+    assert 0 == watching(None, [TABLE])
+    with holder("watch") as other:
+        assert other.pid == watching(None, [OTHER, TABLE])
+        assert 0 == watching(None, [OTHER])
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    assert [f"{TABLE}.watch.lock"] == files(folder), "what a killed one leaves behind holds no lock"
+    assert 0 == watching(None, [TABLE])
