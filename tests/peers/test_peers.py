@@ -10,6 +10,7 @@ import pytest
 from tests.netns.namespace import wait_until
 from tests.peers.terrain import HOSTS, NEIGHBOURS, SERVER, UPLINK, Laptop
 from tests.peers.vpns import OpenConnect, OpenVpn, Vpn, WireGuard
+from tests.watch.daemon import Daemon
 
 Served = Callable[[type[Vpn]], Vpn]
 
@@ -159,3 +160,19 @@ def test_a_vpn_that_moved_is_detected_again(laptop: Laptop, served: Served, tmp_
     for file in files:
         laptop.fz("-c", file, "down")
     assert before == laptop.routing()
+
+
+def test_auto_follows_each_vpn_and_leaves_nothing_behind(
+    laptop: Laptop, served: Served, watch: Callable[[str], Daemon]
+) -> None:
+    """So wg-quick finds its usual table empty each time."""
+    before = laptop.routing()
+    daemon = watch('[tunnel]\ninterface = "auto"\n')
+    for name in (*list(CUT)[::5], *list(KEPT)[::2], next(iter(CUT))):
+        case = (KEPT | CUT)[name]
+        with served(case.kind).up(case.options, case.rules):
+            assert case.table == detected(laptop)[0]["table"]
+            wait_until(lambda: all(answering(laptop)), f"{name}: the neighbours answer")
+            assert_only_the_tunnel_carries(laptop, case.kind.device)
+        wait_until(lambda: before == laptop.routing(), f"{name}: nothing is left")
+    assert [] == daemon.complaints
