@@ -4,11 +4,12 @@ from collections import Counter
 
 import pytest
 
-from fz_iproute.daemon.events import Interest, is_about_links, is_about_rules, matters
+from fz_iproute.daemon.events import Interest, changed, is_about_links, matters
 from fz_iproute.errors import ReadFailed
 from fz_iproute.ip.ip import Asked, Ip
 from fz_iproute.ip.process import Answer
 from fz_iproute.ip.version import is_too_old
+from fz_iproute.mirror.model import EVERYTHING
 from tests.unit.recorded_versions import RECORDED, told
 
 INTEREST = Interest(frozenset(["254", "539098368"]), known=frozenset(["10.61.0.0/24"]))
@@ -74,4 +75,4 @@ def test_lines_of_the_monitor_wake_the_same_pass(version: str) -> None:
     routed = {change for change in heard if " via " in change or " blackhole " in change or "table 77" in change}
     assert {change for change in routed if "lookup" not in change} == asleep
     assert all(any(map(is_about_links, lines)) for change, lines in heard.items() if change.startswith("link"))
-    assert all(any(map(is_about_rules, lines)) for change, lines in heard.items() if change.startswith("rule"))
+    assert all(EVERYTHING in map(changed, lines) for change, lines in heard.items() if change.startswith("rule"))
