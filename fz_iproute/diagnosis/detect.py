@@ -63,23 +63,26 @@ class _Judge:
     forms: Mapping[Family, Form]
 
     def vpn(self) -> Vpn:
+        interface = self.form.interface
+        headline = all_traffic(self.network, interface)
         cut = self._cut(self.network)
+        # What another VPN takes before this one can is not kept by this one.
+        lost = cut if headline else dict(_ways_to(self.network, self._lans, is_lost=True))
         product = product_of(self.form)
         served, obstacle = self._served()
         advice, why = _advice(product, cut, served, obstacle)
         return Vpn(
             product=product,
-            interface=self.form.interface,
+            interface=interface,
             mark=self.form.mark,
             table=self.form.rule.table,
             priority=self.form.rule.priority,
             families=tuple(self.forms),
-            headline=all_traffic(self.network, self.form.interface)
-            or f"{printable(self.form.interface)} would carry all traffic, but another rule comes first",
-            is_cut=bool(cut),
-            by=next((_decided_by(decision) for decision in (*cut.values(), *self._ways.values())), "main has no LAN"),
+            headline=headline or f"{printable(interface)} would carry all traffic, but another rule comes first",
+            is_cut=bool(lost),
+            by=next((_decided_by(decision) for decision in (*lost.values(), *self._ways.values())), "main has no LAN"),
             advice=advice,
-            why=why,
+            why="another VPN takes the LAN" if lost and not cut else why,
             config=None if product.refusal or product.switch else served,
         )
 
@@ -249,7 +252,9 @@ def differences(before: Config, after: Config) -> list[tuple[str, str, Any]]:
 
 def toml_of(config: Config) -> str:
     """The tunnel, and every key that has another value than without a file."""
-    keys = {("tunnel", "interface"): config.tunnel.interface, ("tunnel", "fwmark"): config.tunnel.fwmark}
+    keys: dict[tuple[str, str], Any] = {("tunnel", "interface"): config.tunnel.interface}
+    if config.tunnel.interface == Config().tunnel.interface:
+        keys["tunnel", "fwmark"] = config.tunnel.fwmark  # any other VPN without a mark of its own has none
     keys |= {(section, key): value for section, key, value in differences(Config(), config)}
     sections: dict[str, list[str]] = defaultdict(list)
     for (section, key), value in keys.items():
@@ -282,12 +287,15 @@ def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
 # What is printed
 
 
-def absent(config: Config, vpns: Sequence[Vpn]) -> str:
-    """What to say of a tunnel that is not there, and to whose table no rule leads."""
+def absent(config: Config, links: Collection[str], vpns: Sequence[Vpn]) -> str:
+    """What to say of a tunnel to whose table no rule leads; "" if it may well be there without one."""
     name = printable(config.tunnel.interface)
+    tables = " or ".join(map(str, sorted(config.tables.mirrors)))
+    if config.tunnel.interface in links:
+        others = " and ".join(f"{vpn.headline} by table {table_name(vpn.table)}" for vpn in vpns)
+        return f"no rule leads to table {tables}, but {others}" if others else ""
     if vpns:
         return f"no {name} here, but {' and '.join(vpn.headline for vpn in vpns)}"
-    tables = " or ".join(map(str, sorted(config.tables.mirrors)))
     return f"no {name} here, and no rule leads to table {tables}: the VPN is off, or has other names"
 
 

@@ -111,7 +111,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
 def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
     if config.follows:
         return followed(config, detect(config, snapshot, tables)).said
-    return absent(config, detect(config, snapshot, tables)) if is_absent(config, snapshot) else ""
+    return absent(config, snapshot.links, detect(config, snapshot, tables)) if is_absent(config, snapshot) else ""
 
 
 def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None]:

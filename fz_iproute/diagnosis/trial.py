@@ -66,8 +66,8 @@ def _leaves(machine: Machine, decision: Decision) -> bool:
 
 
 def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:
-    """The packet goes to a neighbour, by the device by which main reaches it."""
-    return any(
+    """The packet goes to a neighbour, by the device by which main reaches it. The tunnel's own network is no LAN."""
+    return not machine.is_tunnelled(decision) and any(
         route.attributes.devices == decision.devices and Prefix.of_route(route.dst, host.family).covers(host)
         for route in machine.tables.get(MAIN, {}).get(host.family, ())
         if route.attributes.on_link and route.dst != "default"

@@ -34,14 +34,9 @@ def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
 
 
 def is_absent(config: Config, snapshot: Snapshot) -> bool:
-    """True if the tunnel is not there and no rule leads to its tables: the VPN is off, or it has other names."""
+    """True if no rule leads to the tunnel's tables: the VPN is off, or it has other names or another table."""
     tables = layout_of(config, snapshot.rules).tables
-    return (
-        not config.manages
-        and not config.follows
-        and config.tunnel.interface not in snapshot.links
-        and not any(rule.table in tables for rule in snapshot.rules)
-    )
+    return not config.manages and not config.follows and not any(rule.table in tables for rule in snapshot.rules)
 
 
 def _single(config: Config) -> Layout:

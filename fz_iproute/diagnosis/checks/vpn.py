@@ -157,6 +157,8 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
     for (rule, source), destinations in taken.items():
         if source and (rule, 0) in taken:
             continue  # it takes them whatever their source
+        if machine.has_no_mark and rule.dst and rule.dst.length == machine.bits(family):
+            continue  # so the VPN reaches its server
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
         seen = f"{shown(rule)} ({family}) takes packets{whose} to {some(destinations)}, which table "
         seen += f"{rule_table(machine, first)} has routes for"
@@ -201,6 +203,9 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
 
 def mark(machine: Machine) -> Iterator[Found]:
     """Packets with the VPN's mark get out, and not into the tunnel."""
+    if machine.has_no_mark:
+        yield Found("ok", f"no rule keeps marked packets out of {machine.config.tunnel.interface}")
+        return
     found = {each.seen: each for family in machine.families for each in _mark_problems(machine, family)}.values()
     mark = machine.config.tunnel.fwmark
     yield from or_ok(found, f"packets that the VPN's client marks {mark} stay out of the tunnel")
