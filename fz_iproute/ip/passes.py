@@ -40,6 +40,7 @@ class Plans:
         # The names of tables on this machine say nothing about a recorded one.
         self._misleading = misleading() if isinstance(source, Ip) else {}
         self._last: Desired | None = None
+        self.first: Desired | None = None  # what the first look found
         self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
 
@@ -89,6 +90,7 @@ class Plans:
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
         self._last = desired(self._config, snapshot, self._last)
+        self.first = self.first or self._last
         return self._last
 
     def _difference(self, goal: Desired) -> list[Command]:
