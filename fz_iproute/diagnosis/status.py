@@ -16,8 +16,7 @@ from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot
-from fz_iproute.mirror.policy import PRIVATE
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import MAIN, table_name
 

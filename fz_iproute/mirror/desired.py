@@ -162,6 +162,18 @@ class Desired:
         }
         return replace(self, contents=contents, rules=replace(self.rules, wanted=other.rules.wanted if other else ()))
 
+    def sparing(self, found: "Desired") -> "Desired":
+        """As if the rules and tunnel routes that were ours at an earlier look were somebody else's."""
+        contents = {family: dict(tables) for family, tables in self.contents.items()}
+        for family, tables in contents.items():
+            for table, earlier in found.contents[family].items():
+                if here := tables.get(table):
+                    spared = {route for route in earlier.ours if tunnel.is_tunnel_route(route)}.intersection(here.ours)
+                    ours = tuple(route for route in here.ours if route not in spared)
+                    tables[table] = here._replace(ours=ours, others=(*here.others, *spared))
+        rules = tuple(rule for rule in self.rules.ours if rule not in found.rules.ours)
+        return replace(self, contents=contents, rules=replace(self.rules, ours=rules))
+
 
 def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> Desired:
     """Apply the policy to the snapshot.

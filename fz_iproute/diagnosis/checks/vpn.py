@@ -25,7 +25,9 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         yield Found("ok", f"{name} is up")
     elif link:
         why = "the kernel has removed its routes: packets for the VPN go elsewhere or nowhere"
-        yield Found("failure", f"{name} is down", why, (Remedy((LinkUp(name),)), Remedy((LinkUp(name), Sync()))))
+        steps = ((LinkUp(name),), (LinkUp(name), Sync()))
+        words = advice(f"start the VPN's client again, which brings {name} and its routes back")
+        yield Found("failure", f"{name} is down", why, (*map(Remedy, steps), *words))
     elif machine.vpns:
         yield from (_another_vpn(machine, vpn) for vpn in machine.vpns)
     else:
