@@ -17,6 +17,7 @@ class Interest(NamedTuple):
     tables: frozenset[str] = frozenset()  # the numbers of the tables in play, as text; a line about main names none
     routers: bool = False  # routes through a router may be mirrored too
     known: frozenset[str] = frozenset()  # the destinations that are mirrored
+    every_table: bool = False  # the routes of any table may matter
 
 
 def matters(line: str, interest: Interest) -> bool:
@@ -29,7 +30,7 @@ def matters(line: str, interest: Interest) -> bool:
         del words[0]
     # An interface may be called `table` or `via`.
     if "table" in words and (place := words.index("table")) and words[place - 1] != "dev":
-        return words[place + 1] in interest.tables
+        return interest.every_table or words[place + 1] in interest.tables
     # A route that replaces a mirrored one is announced without a word about the old one.
     if not interest.known.isdisjoint(words[:2]):
         return True

@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from fz_iproute.daemon.events import Interest, is_about_links
 from fz_iproute.daemon.fight import Fight
@@ -41,18 +42,31 @@ _GRACE = 0.6
 _COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "fights", "lost", "monitors", "reloads")
 
 
+class Origin(NamedTuple):
+    """What `load` reads from the file `place` is the configuration; `plan_with` makes the passes of one.
+
+    If it `follows` a VPN, it may change whenever rules and routes do.
+    """
+
+    load: Callable[[], Config]
+    place: Path
+    plan_with: Callable[[Config], Passes]
+    follows: Callable[[], bool]
+
+
 class Loop:
-    """The daemon. `load` reads the configuration from the file `place`.
+    """The daemon.
 
     Locked if another daemon keeps the same table in step, and still does so after `wait` seconds.
     """
 
-    def __init__(self, load: Callable[[], Config], place: Path, ip: TalkingIp, wait: float, log: Log) -> None:
-        self._place = place
+    def __init__(self, origin: Origin, ip: TalkingIp, wait: float, log: Log) -> None:
+        self._place = origin.place
+        self._follows = origin.follows
         self._ip = ip
         self._log = log
         self._counters = Counter(dict.fromkeys(_COUNTED, 0))
-        self._reloader = Reloader(load, lambda config: Passes(ip, config, log), ip.netns, wait, log)
+        self._reloader = Reloader(origin.load, origin.plan_with, ip.netns, wait, log)
         self._schedule = Schedule(self._reloader.config.watch)
         self._listener = Listener(partial(Monitor, ip), self._schedule, self._counters, log)
         self._watchdog = Watchdog()
@@ -119,8 +133,9 @@ class Loop:
         self._listen(now)
         self._listener.tend(now)
         if due := self._schedule.due(now):
-            if due.full and self._reloader.trouble:
-                self._reload()  # what kept the file from taking effect may be over
+            # What kept the file from taking effect may be over, or there is another VPN to follow.
+            if (due.full and self._reloader.trouble) or self._follows():
+                self._reload()
             if due.full:
                 self._full_pass(due.reason)
             else:
@@ -140,7 +155,7 @@ class Loop:
         tables = frozenset(map(str, (MAIN, *config.tables.ids)))
         if config.lan.multicast:
             destinations |= {"default"}  # multicast leaves by the same device
-        self._listener.interest = Interest(tables, bool(config.lan.allow), destinations)
+        self._listener.interest = Interest(tables, bool(config.lan.allow), destinations, every_table=self._follows())
 
     def _obey(self, fd: int) -> bool:
         """Do what signals and the watch on the file have asked for. False if the daemon is to end."""
@@ -163,7 +178,8 @@ class Loop:
             return
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._counters["reloads"] += 1
-        self._log.info(f"# {self._place}: there is a new configuration")
+        if not self._follows():  # otherwise the file may be the same
+            self._log.info(f"# {self._place}: there is a new configuration")
         self._journal.reopen()
         self._report.close()
         self._report = Report(self._ip.netns, self._reloader.config.tables.mirrors)

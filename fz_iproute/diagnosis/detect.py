@@ -257,7 +257,38 @@ def toml_of(config: Config) -> str:
     return "\n".join(line for section, lines in sections.items() for line in (f"[{section}]", *lines, ""))
 
 
+class Followed(NamedTuple):
+    """What `tunnel.interface = "auto"` stands for: the same configuration again, which serves nobody, if for none."""
+
+    config: Config
+    said: str
+    is_doubtful: bool = False  # more than one VPN could be served
+
+
+def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
+    """The configuration for the one VPN that copies serve."""
+    served = [(vpn, vpn.config) for vpn in vpns if vpn.config]
+    if len(served) == 1:
+        vpn, found = served[0]
+        return Followed(found, f"auto: {vpn.headline}; the LAN's copies are for table {table_name(vpn.table)}")
+    if served:
+        names = " and ".join(printable(vpn.interface) for vpn, _ in served)
+        words = f"auto: {names} could all be served, so none is; name one of them in tunnel.interface"
+        return Followed(config, words, is_doubtful=True)
+    others = "; ".join(f"{vpn.headline}, but {vpn.why}" for vpn in vpns)
+    return Followed(config, f"auto: {others or 'no VPN takes all traffic here'}")
+
+
 # What is printed
+
+
+def absent(config: Config, vpns: Sequence[Vpn]) -> str:
+    """What to say of a tunnel that is not there, and to whose table no rule leads."""
+    name = printable(config.tunnel.interface)
+    if vpns:
+        return f"no {name} here, but {' and '.join(vpn.headline for vpn in vpns)}"
+    tables = " or ".join(map(str, sorted(config.tables.mirrors)))
+    return f"no {name} here, and no rule leads to table {tables}: the VPN is off, or has other names"
 
 
 def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """What `status` shows: the tunnel, the rules, and the state of every route."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.detect import Tables, absent, detect, followed
 from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
@@ -13,12 +14,12 @@ from fz_iproute.diagnosis.shadow import Shadow, in_step, shadows
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired
+from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import MAIN
+from fz_iproute.mirror.words import MAIN, table_name
 
 
 class Line(NamedTuple):
@@ -53,6 +54,7 @@ class Status(NamedTuple):
 
     tunnel: str
     tunnel_state: str  # up, down or missing
+    absent: str  # what to say if it is missing and no rule leads to its tables, else ""
     mode: str
     layout: Layout
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
@@ -66,8 +68,18 @@ class Status(NamedTuple):
     shadows: list[Shadow]
     uncopied: list[Line]  # routes of main near the LAN that are not judged, if packets take another one
 
+    @property
+    def carried(self) -> list[str]:
+        """What other devices carry: `all traffic goes into wg0 (IPv4 and IPv6) by rule 32765, table 51820`."""
+        said = []
+        for devices, words in self.traffic.items():
+            rules = {(each.priority, each.table) for each in self.carriers.values() if each.devices == devices}
+            by = " and ".join(f"rule {priority}, table {table_name(table)}" for priority, table in sorted(rules))
+            said.append(f"{words} by {by}")
+        return said
 
-def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]) -> Status:
+
+def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     """Judge the snapshot. `tables` have all that decides where packets to the internet and to LANs go."""
     goal = desired(config, snapshot)
     network = Network(snapshot.links, snapshot.rules, tables)
@@ -78,6 +90,7 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state="missing" if link is None else "up" if link.up else "down",
+        absent=_absent(config, snapshot, tables),
         mode=config.tunnel.mode,
         layout=goal.layout,
         internet={family: state for family, (state, _) in internet.items()},
@@ -93,6 +106,12 @@ def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Fami
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
     )
+
+
+def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
+    if config.follows:
+        return followed(config, detect(config, snapshot, tables)).said
+    return absent(config, detect(config, snapshot, tables)) if is_absent(config, snapshot) else ""
 
 
 def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None]:

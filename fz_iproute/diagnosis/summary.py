@@ -1,13 +1,11 @@
 """What a person wants to know first: whether the VPN is up, which LANs can be reached, and what is to be done."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.status import Carrier, Line, Status
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from fz_iproute.mirror.words import table_name
-
-SPOKEN: Mapping[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
+from fz_iproute.diagnosis.full_tunnel import SPOKEN
+from fz_iproute.diagnosis.status import Line, Status
+from fz_iproute.mirror.prefix import FAMILIES, Prefix
 
 
 class Item(NamedTuple):
@@ -25,7 +23,7 @@ class Summary(NamedTuple):
 
     vpn: str
     vpn_items: list[Item]
-    is_answered: bool  # the configured tunnel is what carries packets: nothing to look into
+    verb: str  # that looks into it; "" if the configured tunnel is what carries packets
     lans: int  # how many there are, without those that nobody misses
     reachable: int
     lan_items: list[Item]
@@ -56,7 +54,7 @@ def summary(found: Status) -> Summary:
     return Summary(
         vpn="; ".join(_vpn(found)),
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
-        is_answered=found.tunnel_state == "up" and not found.carriers,
+        verb=_verb(found),
         lans=len(lans),
         reachable=sum(not line.lost for line in lans),
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
@@ -72,7 +70,16 @@ def as_document(said: Summary) -> dict[str, Any]:
 # The VPN
 
 
+def _verb(found: Status) -> str:
+    if found.tunnel_state == "up" and not found.carriers:
+        return ""
+    return "detect" if found.tunnel_state == "missing" and found.carriers else "doctor"
+
+
 def _vpn(found: Status) -> Iterator[str]:
+    if found.absent:
+        yield found.absent
+        return
     name = found.tunnel
     is_up = found.tunnel_state == "up"
     active, blocked = _families(found, "active"), _families(found, "blocked")
@@ -86,18 +93,12 @@ def _vpn(found: Status) -> Iterator[str]:
         reasons = dict.fromkeys(filter(None, (found.obstacles.get(family) for family in FAMILIES)))
         why = f" ({', '.join(reasons)})" if is_up and reasons else ""
         yield f"{_both(blocked)} {'is' if len(blocked) == 1 else 'are'} blocked{why}"
-    for carrier in dict.fromkeys(found.carriers.values()):
-        yield _carried(carrier, [SPOKEN[family] for family in FAMILIES if found.carriers.get(family) == carrier])
+    yield from found.carried
     yield f"copies in table {found.layout.mirror}"
 
 
 def _families(found: Status, state: str) -> list[str]:
     return [SPOKEN[family] for family in FAMILIES if found.internet[family] == state]
-
-
-def _carried(carrier: Carrier, families: Sequence[str]) -> str:
-    by = f"rule {carrier.priority}, table {table_name(carrier.table)}"
-    return f"{' '.join(carrier.devices)} carries {_both(families)} ({by})"
 
 
 def _both(families: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from fz_iproute.diagnosis.products import is_firezone
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import printable, table_name
+from fz_iproute.mirror.words import printable
 
 _MARKS = {"in step": "=", "missing": "+", "stale": "-", "changed": "~", "skipped": "!", "theirs": " "}
 _COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yellow, red
@@ -27,7 +27,7 @@ def draw(found: Status, *, width: int | None = None, colour: bool = False) -> st
 
 
 def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
-    yield "", f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
+    yield "", found.absent or f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
     yield "", _tables(found.layout, found.mode)
     yield "", ""
     for family in FAMILIES:
@@ -98,11 +98,7 @@ def _internet(found: Status) -> str:
     if outside and (not parts or found.tunnel_state != "up"):
         which = f" ({', '.join(outside)})" if parts else ""
         said.append(f"packets to the internet do not enter it{which}")
-    for devices in dict.fromkeys(carrier.devices for carrier in found.carriers.values()):
-        rules = {(each.priority, each.table) for each in found.carriers.values() if each.devices == devices}
-        by = " and ".join(f"rule {priority}, table {table_name(table)}" for priority, table in sorted(rules))
-        said.append(f"{found.traffic[devices]} by {by}")
-    return "; ".join(said)
+    return "; ".join([*said, *found.carried])
 
 
 # Of what is said, and what is said of families that enter the tunnel, and of those that are refused.

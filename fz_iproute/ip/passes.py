@@ -10,7 +10,7 @@ from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired
+from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import EVERYTHING, Command, Part, Snapshot
 from fz_iproute.mirror.plan import check_parts, plan, take_out
 from fz_iproute.mirror.policy import Verdict
@@ -31,11 +31,14 @@ Planner = Callable[[Desired], list[Command]]
 
 
 class Plans:
-    """The plans for one machine, running or recorded."""
+    """The plans for one machine, running or recorded. `absent` is called once, until the tunnel has been there."""
 
-    def __init__(self, source: Source, config: Config, log: Log) -> None:
+    def __init__(self, source: Source, config: Config, log: Log, absent: Callable[[], None] = lambda: None) -> None:
         self._config = config
         self._log = log
+        self._absent = absent
+        self._was_absent = False
+        self._is_absent = False
         self._reader = Reader(source, config)
         # The names of tables on this machine say nothing about a recorded one.
         self._misleading = misleading() if isinstance(source, Ip) else {}
@@ -47,6 +50,9 @@ class Plans:
         """The commands that `sync` would run. UsageError if a table would have to play another part."""
         goal = self.look(changed)
         check_parts(goal)
+        if self._is_absent and not self._was_absent:
+            self._absent()
+        self._was_absent = self._is_absent
         warnings = {verdict: None for verdict in goal.verdicts if verdict.warning}
         for verdict in warnings:
             if verdict not in self._warned:
@@ -84,6 +90,7 @@ class Plans:
         if misled := self._misleading.keys() & snapshot.tables.keys():
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
+        self._is_absent = is_absent(self._config, snapshot)
         self._last = desired(self._config, snapshot, self._last)
         return self._last
 
@@ -94,8 +101,8 @@ class Plans:
 class Passes(Plans):
     """The passes over a running machine."""
 
-    def __init__(self, ip: Ip, config: Config, log: Log) -> None:
-        super().__init__(ip, config, log)
+    def __init__(self, ip: Ip, config: Config, log: Log, absent: Callable[[], None] = lambda: None) -> None:
+        super().__init__(ip, config, log, absent)
         self._ip = ip
 
     def sync(self) -> Pass:

@@ -209,6 +209,24 @@ def _memory_file(name: str) -> Any:
     return os.fdopen(os.memfd_create(name), "w+b", buffering=0)
 
 
+def _found(program: str, otherwise: str) -> Any:
+    path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
+    if path is None:
+        raise IpUnusable(f"{program}: not found in PATH; {otherwise}")
+    return sh.Command(path)
+
+
+def _spawned(
+    command: Any, argv: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None
+) -> Process:
+    try:
+        return Process(command, argv, fds, in_child)
+    except (sh.ForkException, OSError) as error:
+        if isinstance(error, sh.ForkException):
+            _clean_up(error)
+        raise IpUnusable(f"{argv[0]}: cannot be started: {str(error).strip().splitlines()[-1]}") from None
+
+
 class Spelling:
     """How commands are written for a shell; those of the network namespace `netns`, if one is named."""
 
@@ -242,10 +260,7 @@ class Starter:
     ) -> None:
         if netns == "":
             raise UsageError("--netns: the name is empty")
-        path = shutil.which("ip", path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
-        if path is None:
-            raise IpUnusable("ip: not found in PATH; install iproute2")
-        self._command = sh.Command(path)
+        self._command = _found("ip", "install iproute2")
         self.netns = netns
         self._netns = ("-n", netns) if netns else ()
         spelling = Spelling(netns)
@@ -269,12 +284,20 @@ class Starter:
         self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
     ) -> Process:
         """Start `ip` on these descriptors for stdin, stdout and stderr, perhaps with an `in_child` of its own."""
-        try:
-            return Process(self._command, ("ip", *self._netns, *words), fds, in_child or self._in_child)
-        except (sh.ForkException, OSError) as error:
-            if isinstance(error, sh.ForkException):
-                _clean_up(error)
-            raise IpUnusable(f"ip: cannot be started: {str(error).strip().splitlines()[-1]}") from None
+        return _spawned(self._command, ("ip", *self._netns, *words), fds, in_child or self._in_child)
+
+    def start_other(self, program: str, *words: str) -> Running:
+        """Start another program in the network namespace, without waiting for it. IpUnusable if it cannot be."""
+        command = _found(program, "it is not installed")
+        if self.netns:
+            return self.start("netns", "exec", self.netns, program, *words)
+        argv = (program, *words)
+        if self.trace:
+            self.trace(shlex.join(argv))
+        with _signals_blocked():
+            running = Running(lambda fds: _spawned(command, argv, fds, self._in_child), argv, b"")
+            self._working.append(running)
+        return running
 
     def abandon(self) -> None:
         """Kill those that nobody has waited for: after a failure, no child may outlive the pass."""

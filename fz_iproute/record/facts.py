@@ -4,7 +4,6 @@ It never fails: it leaves out what it cannot read.
 """
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 from fz_iproute.files.config_file import DEFAULT_PATH, VARIABLE
 from fz_iproute.files.rt_tables import table_files
 from fz_iproute.mirror.config import Config
+from fz_iproute.record.leases import dhcp_servers
+from fz_iproute.record.resolvers import resolvers
 
 # More than any settings file has; of the journal, the last few hundred passes.
 _MOST_BYTES = 1 << 16
@@ -19,7 +20,6 @@ _MOST_BYTES = 1 << 16
 _SYSTEMD = ("etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd")
 # Only networkd writes this file, when it starts to manage an interface.
 _NETWORKD_STATE = "run/systemd/netif/state"
-_NETWORKD_LEASES = "run/systemd/netif/leases"
 _RESOLVERS = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
 
 
@@ -30,8 +30,11 @@ def facts(config: Config, path: Path | None, netns: str | None, root: Path = Pat
     found["networkd"] = "in use" if (root / _NETWORKD_STATE).exists() else "not in use"
     if netns:
         found["netns"] = netns
-    elif servers := sorted(set(_dhcp_servers(root))):
-        found["dhcp.servers"] = " ".join(servers)
+    else:
+        if servers := dhcp_servers(root):
+            found["dhcp.servers"] = " ".join(servers)
+        if lines := list(resolvers(root, _text)):
+            found["resolved"] = "".join(f"{line}\n" for line in lines)
     if config.watch.journal and (tail := _tail(Path(config.watch.journal))) is not None:
         found["journal"] = tail
     return found
@@ -51,12 +54,6 @@ def _files(root: Path, netns: str | None) -> Iterator[Path]:
     yield from (root / path for path in _RESOLVERS)
     if netns:
         yield root / "etc/netns" / netns / "resolv.conf"  # `ip netns exec` mounts it over /etc/resolv.conf
-
-
-def _dhcp_servers(root: Path) -> Iterator[str]:
-    """Who gave the leases that systemd-networkd holds. The rest of a lease stays private."""
-    for path in (root / _NETWORKD_LEASES).glob("*"):
-        yield from re.findall(r"^SERVER_ADDRESS=([0-9.]+)$", _text(path) or "", re.MULTILINE)
 
 
 def _of_process(root: Path) -> Iterator[tuple[str, str]]:

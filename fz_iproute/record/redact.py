@@ -32,6 +32,12 @@ _FACTS = {
     "config.uid": _NUMBER,
     "networkd": re.compile("in use|not in use"),
 }
+_OTHER_FACTS = ("journal", "netns", "config.path", "resolved", "dhcp.servers", "nft")
+_NFT_WORDS = frozenset(
+    """
+    chain ip ip6 inet accept drop to noto dev nodev maybe output mullvad nordvpn cloudflare-warp
+    """.split()  # noqa: SIM905
+)
 _NETWORKD = re.compile(r"\[Network\]|ManageForeign\w+\s*=\s*(1|0|yes|no|y|n|true|false|t|f|on|off)", re.I | re.ASCII)
 _HEADING = re.compile(r"# [0-9TZ:.-]+ [0-9.]+ ms, \d+ commands?, woken by: ", re.ASCII)
 
@@ -146,7 +152,7 @@ class Redactor:
 
     def _path(self, path: str) -> str:
         if not path.startswith("/"):
-            return path if path in (*_FACTS, "journal", "netns", "config.path") else self._names.new(path)
+            return path if path in (*_FACTS, *_OTHER_FACTS) else self._names.new(path)
         folder, _, name = path.rpartition("/")
         if folder.endswith(".d") and name in self._drop_ins:
             return f"{self._path(folder)}/{self._drop_ins[name]}"
@@ -162,6 +168,17 @@ class Redactor:
 
     def _table_name(self, line: str) -> str:
         return next((f"{line.split(maxsplit=1)[0]} {self._word(name)}" for name, _ in rt_tables.parsed(line)), "")
+
+    def _servers(self, line: str) -> str:
+        """Addresses, perhaps after an ifindex and the sign that a link answers for all names."""
+        return " ".join(word if word == "~." else self._word(word) for word in line.split())
+
+    def _nft(self, line: str) -> str:
+        return " ".join(self._nft_word(word) for word in line.split(" "))
+
+    def _nft_word(self, word: str) -> str:
+        start, name = ("wg-quick-", word.removeprefix("wg-quick-")) if word.startswith("wg-quick-") else ("", word)
+        return word if word in _NFT_WORDS else start + (self._addresses.new(name) or self._names.new(name))
 
     def _journal(self, line: str) -> str:
         if heading := _HEADING.match(line):
@@ -207,6 +224,9 @@ _TEXTS: dict[str, Callable[[Redactor, str], str]] = {
     "/rt_tables": Redactor._table_name,
     "/resolv.conf": Redactor._resolver,
     "journal": Redactor._journal,
+    "resolved": Redactor._servers,
+    "dhcp.servers": Redactor._servers,
+    "nft": Redactor._nft,
 }
 
 

@@ -14,6 +14,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import LOCAL, MAIN, RULES_IN_DETAIL, of_table
 from fz_iproute.record.facts import facts
+from fz_iproute.record.firewall import firewall
 from fz_iproute.record.recording import Recording, question_key
 from fz_iproute.record.sysctl import sysctls
 
@@ -45,8 +46,10 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
                 outputs[question_key(family, question, "-oneline")] = "".join(f"{line}\n" for line in lines)
     links = answer(ip, None, "link show")
     found = take_without_ip(config, path, netns)
+    nft = firewall(ip)
     return replace(
         found,
+        facts={**found.facts, **({} if nft is None else {"nft": nft})},
         versions={**found.versions, "ip": ip.version()},
         sysctls=sysctls(ip, netns, sorted(parse.links(links))),
         outputs=outputs,

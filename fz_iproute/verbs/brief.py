@@ -23,7 +23,7 @@ def drawn(said: Summary, watch: int | None, advised: Callable[[str], str], scree
     count = f"{said.reachable} of {said.lans} reachable" if said.lans else "main has no LAN routes"
     daemon = f"runs (process {watch})" if watch else "does not run: changes wait for the next sync"
     head = [
-        *_labelled("VPN", said.vpn, "" if said.is_answered else advised("doctor"), screen),
+        *_labelled("VPN", said.vpn, advised(said.verb) if said.verb else "", screen),
         *_items(said.vpn_items, screen),
         *_labelled("LAN", count, advised(mends) if mends else "", screen),
     ]

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from fz_iproute.record.recording import Recording, question_key
 from fz_iproute.record.take import take, take_without_ip
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
-from fz_iproute.verbs.source import trace
+from fz_iproute.verbs.source import concrete, trace
 
 
 def add(parser: ArgumentParser) -> None:
@@ -37,9 +37,9 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Print the findings; 1 if a check has failed."""
     if arguments.snapshot:
-        findings = of_snapshot(arguments.snapshot, arguments.config)
+        findings = of_snapshot(arguments.snapshot, arguments.config, log)
     else:
-        findings = _of_this_machine(arguments.config, arguments.netns, trace(arguments, log))
+        findings = _of_this_machine(arguments, log)
     if arguments.json:
         write_json(as_document(findings))
     else:
@@ -47,8 +47,9 @@ def run(arguments: Namespace, log: Log) -> int:
     return int(any(finding.level == "failure" for finding in findings))
 
 
-def _of_this_machine(path: Path | None, netns: str | None, trace: Callable[[str], None] | None) -> list[Finding]:
+def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
     """What cannot be read is a finding, not an error."""
+    path, netns = arguments.config, arguments.netns
     config, errors = Config(), {}
     try:
         config = load(path, suspicious=True)
@@ -56,9 +57,10 @@ def _of_this_machine(path: Path | None, netns: str | None, trace: Callable[[str]
         errors["config.error"] = str(error)
     recorded = take_without_ip(config, path, netns)
     try:
-        ip = Ip(netns, trace)
+        ip = Ip(netns, trace(arguments, log))
         try:
             recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version()})
+            config = concrete(config, ip, log)
             recorded = take(ip, config, path, netns)
         finally:
             ip.abandon()
@@ -72,12 +74,12 @@ def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:
     return replace(recorded, facts={**recorded.facts, **errors})
 
 
-def of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
+def of_snapshot(snapshot: Path, path: Path | None, log: Log) -> list[Finding]:
     """The findings for a recorded machine; with its own configuration, unless `path` names another one."""
     recorded = load_recording(snapshot)
     config = load(path) if path else core_config.parse(recorded.config, f"{snapshot}: config")
     with blamed_on(snapshot):
-        return examine(_machine(recorded, config))
+        return examine(_machine(recorded, concrete(config, RecordedIp(recorded), log)))
 
 
 def _machine(recorded: Recording, config: Config) -> Machine:

@@ -163,7 +163,7 @@ def test_a_healthy_machine_gets_no_warning(layout: str, patient: Patient) -> Non
         tiered(patient.machine)
     levels = {finding["name"]: finding["level"] for finding in patient.doctor()}
     assert {"multicast": "info", "fight": "info"} == {name: level for name, level in levels.items() if level != "ok"}
-    assert 19 == len(levels)
+    assert 20 == len(levels)
 
 
 def test_unusual_but_harmless_rules_and_routes_get_no_warning(patient: Patient) -> None:
@@ -412,6 +412,28 @@ def test_a_resolver_in_the_lan_behind_systemd_resolved_is_a_warning(patient: Pat
     (patient.etc / "resolv.conf").write_text("nameserver 127.0.0.53\n")
     patient.sh("mkdir -p /run/systemd/resolve && echo nameserver fd00:188::1 > /run/systemd/resolve/resolv.conf")
     assert f"resolvectl dns {LAN} ADDRESS" in patient.trouble("dns", "warning")["remedy"]
+
+
+def test_each_name_server_of_a_link_is_named_with_its_way(patient: Patient) -> None:
+    """systemd-resolved asks it by the link, so also a public one may leave around the tunnel."""
+    (patient.etc / "resolv.conf").write_text("nameserver 127.0.0.53\n")
+    wifi, tunnel = (patient.machine.index(name) for name in (LAN, TUNNEL))
+    folder = "/run/systemd/resolve/netif"
+    patient.sh(f"mkdir -p {folder} && echo > /run/systemd/resolve/resolv.conf")
+    patient.sh(f"echo SERVERS=192.168.188.1 > {folder}/{wifi}; echo SERVERS=100.100.111.1 > {folder}/{tunnel}")
+    found = patient.trouble("dns", "warning")
+    assert f"{LAN}: 192.168.188.1 is in the mirrored LAN 192.168.188.0/24" == found["seen"]
+    assert f"resolvectl dns {LAN} ADDRESS" in found["remedy"]
+    patient.sh(f"echo DOMAINS=~. >> {folder}/{tunnel}")
+    (found,) = [each for each in patient.doctor() if each["name"] == "dns"]
+    ways = [f"{LAN}: 192.168.188.1 (to the LAN by {LAN})", f"{TUNNEL}: 100.100.111.1 (into {TUNNEL})"]
+    assert ("ok", sorted(ways)) == (found["level"], sorted(found["seen"].split("; ")))
+    patient.sh(f"echo SERVERS=9.9.9.9 > {folder}/{patient.machine.index('uplink0')}; rm {folder}/{tunnel}")
+    assert {
+        f"{LAN}: 192.168.188.1 is in the mirrored LAN 192.168.188.0/24",
+        "uplink0: 9.9.9.9 is asked by uplink0, around the tunnel",
+    } == {each["seen"] for each in patient.troubles("dns")}
+    assert "dev uplink0" in patient.machine.ip("route", "get", "9.9.9.9", "oif", "uplink0")
 
 
 def test_a_dhcp_server_that_the_vpn_takes(patient: Patient) -> None:

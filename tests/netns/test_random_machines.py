@@ -63,6 +63,7 @@ class Kernel(NamedTuple):
     main: set[str]  # the families in which some rule leads to main
     tunnels: set[str]  # the configured one, and what the VPN's default route leaves by
     mark: int  # as configured
+    multicast: bool  # it is to leave by the LAN
 
 
 class Land(NamedTuple):
@@ -107,7 +108,8 @@ class Land(NamedTuple):
     def look(self) -> "Kernel":
         """Where the kernel sends the probes, and what it has in main."""
         ways: dict[Probe, str] = {}
-        configured = tomllib.loads(self.config.read_text())["tunnel"]
+        document = tomllib.loads(self.config.read_text())
+        configured, multicast = document["tunnel"], document.get("lan", {}).get("multicast", False)
         lans, main, tunnels = {}, set(), {configured["interface"]}
         for family, probes in PROBES.items():
             tables = [f"route show table {table}" for table in ("main", MIRROR, TIER_INTERNET)]
@@ -122,7 +124,7 @@ class Land(NamedTuple):
             for probe, answer in zip(probes, rest[2:], strict=True):
                 refused = isinstance(answer, str) or answer[0].get("type") in REFUSALS
                 ways[probe] = "" if refused else answer[0]["dev"]
-        return Kernel(ways, lans, main, tunnels, configured.get("fwmark", MARK))
+        return Kernel(ways, lans, main, tunnels, configured.get("fwmark", MARK), multicast)
 
 
 def question(probe: Probe) -> str:
@@ -137,6 +139,7 @@ def _lans(family: str, routes: list[Any]) -> Iterator[Lan]:
             yield Lan(ip_network(route["dst"]), route["dev"])
 
 
+MDNS = "224.0.0.251"
 REFUSALS = ("unreachable", "blackhole", "prohibit")
 
 
@@ -175,7 +178,7 @@ def probes() -> dict[str, list[Probe]]:
     every = {}
     for family, land in LANDS.items():
         found: list[Probe] = []
-        for dst in (*land.hosts, *land.internet, *(["224.0.0.251"] if family == "inet" else [])):
+        for dst in (*land.hosts, *land.internet, *([MDNS] if family == "inet" else [])):
             sources = [address.split("/")[0] for address in land.own.values()]
             found += [(family, dst, source, 0) for source in ("", *sources)]
             found += [(family, dst, "", mark) for mark in (MARK, 0x7)]
@@ -216,7 +219,7 @@ def harm(before: Kernel, after: Kernel) -> Iterator[str]:
         yield f"no rule leads to main any more ({family})"
     for probe, was in before.ways.items():
         becomes = after.ways[probe]
-        if was == becomes:
+        if was == becomes or (after.multicast and probe[1] == MDNS):
             continue
         if probe[3]:
             if probe[3] == before.mark and was not in ("", "lo", *TUNNELS) and becomes in ("", *TUNNELS):
@@ -346,7 +349,7 @@ def _shadows(finding: Finding, truth: Truth) -> str:
 
 
 def _multicast(finding: Finding, truth: Truth) -> str:
-    inside = bool(truth.in_tunnel([truth.ways["inet", "224.0.0.251", "", 0]]))
+    inside = bool(truth.in_tunnel([truth.ways["inet", MDNS, "", 0]]))
     return "" if inside == ("goes into the tunnel" in finding["seen"]) else "the kernel does not"
 
 

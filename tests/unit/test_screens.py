@@ -94,9 +94,9 @@ LAN    29 of 29 reachable
 watch  runs (process 812)
 """,
     ("another VPN", 80): """
-VPN    tun-firezone is missing; wg0 carries IPv4 and IPv6 (rule 32763, table
-       51820); copies in table 539098368
-       → sudo fz-iproute doctor
+VPN    tun-firezone is missing; all traffic goes into wg0 (IPv4 and IPv6) by
+       rule 32763, table 51820; copies in table 539098368
+       → sudo fz-iproute detect
 LAN    9 of 29 reachable   → sudo fz-iproute doctor
        ! 10.20.0.0/22       enp1s0           its packets enter wg0
        ! 192.168.188.0/24   wlp192s0         its packets enter wg0
@@ -108,9 +108,9 @@ LAN    9 of 29 reachable   → sudo fz-iproute doctor
 watch  runs (process 812)
 """,
     ("another VPN", 200): """
-VPN    tun-firezone is missing; wg0 carries IPv4 and IPv6 (rule 32763, table 51820); copies in table
-       539098368
-       → sudo fz-iproute doctor
+VPN    tun-firezone is missing; all traffic goes into wg0 (IPv4 and IPv6) by rule 32763, table
+       51820; copies in table 539098368
+       → sudo fz-iproute detect
 LAN    9 of 29 reachable   → sudo fz-iproute doctor
        ! 10.20.0.0/22       enp1s0           its packets enter wg0
        ! 192.168.188.0/24   wlp192s0         its packets enter wg0

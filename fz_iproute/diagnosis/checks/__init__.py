@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.checks import dhcp, lan, leaks, others, tool, vpn
+from fz_iproute.diagnosis.checks import dhcp, dns, firewall, lan, leaks, others, tool, vpn
 from fz_iproute.diagnosis.checks.finding import Finding, Found
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.remedy import Remedy, tried
@@ -33,9 +33,10 @@ CHECKS = (
     Check("overrides", lan.overrides),
     Check("ipv6-leak", leaks.ipv6_leak),
     Check("rp_filter", leaks.rp_filter),
-    Check("dns", leaks.dns),
+    Check("dns", dns.dns),
     Check("dhcp", dhcp.dhcp),
     Check("multicast", lan.multicast),
+    Check("firewall", firewall.firewall),
     Check("networkd", others.networkd),
     Check("other-vpn", others.other_vpn),
     Check("rt_tables", tool.rt_tables, needs_ip=False),

@@ -1,17 +1,15 @@
 """Checks for packets that get around the tunnel, or that the kernel drops on their way back."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from ipaddress import ip_address
+from collections.abc import Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, host_in, shown
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.prefix import Prefix, PrefixSet
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
 from fz_iproute.mirror.words import MAIN
 
@@ -106,51 +104,3 @@ def _sysctls(machine: Machine, device: str, name: str) -> list[int]:
 def _loosened(device: str) -> tuple[Remedy, ...]:
     # The value of the device is enough, because the larger one counts.
     return (Remedy((Sysctl(f"ipv4/conf/{device}/rp_filter", "2"),)),)
-
-
-def dns(machine: Machine) -> Iterator[Found]:
-    """Questions for names go into the tunnel like everything else."""
-    path, servers = _resolvers(machine)
-    if not path:
-        yield Found("info", "could not look: /etc/resolv.conf cannot be read")
-        return
-    seen = f"{path}: {', '.join(servers) or 'no server'}"
-    yield from or_ok(_servers_in_lan(machine, path, servers), seen)
-
-
-def _resolvers(machine: Machine) -> tuple[str, list[str]]:
-    """The file in force and its servers; with systemd-resolved, the servers that it asks."""
-    facts = machine.facts
-    places = [f"/etc/netns/{machine.netns}/resolv.conf"] if machine.netns else []
-    path = next((place for place in (*places, "/etc/resolv.conf") if place in facts), "")
-    servers = _nameservers(facts.get(path, ""))
-    behind = "/run/systemd/resolve/resolv.conf"
-    if servers == ["127.0.0.53"] and behind in facts:
-        return behind, _nameservers(facts[behind])
-    return path, servers
-
-
-def _nameservers(text: str) -> list[str]:
-    lines = (line.split() for line in text.splitlines())
-    return [words[1].partition("%")[0] for words in lines if len(words) > 1 and words[0] == "nameserver"]
-
-
-def _servers_in_lan(machine: Machine, path: str, servers: Sequence[str]) -> Iterator[Found]:
-    for server in servers:
-        try:
-            host = Prefix.parse(str(ip_address(server)))
-        except ValueError:
-            continue
-        family = host.family
-        lans = PrefixSet(Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted)
-        lan = lans.covering(host)
-        if not lan or family not in machine.families or not machine.has_internet(family):
-            continue
-        decision = machine.way(family, host.address)
-        if not machine.is_tunnelled(decision):
-            why = "everything else goes into the tunnel, but the local network sees which names you look up"
-            if path.startswith("/run/"):
-                remedy = f"resolvectl dns {' '.join(decision.devices)} ADDRESS, with a server behind the tunnel"
-            else:
-                remedy = f"in {path}: nameserver ADDRESS, with a server behind the tunnel, instead of {server}"
-            yield Found("warning", f"{path}: {server} is in the mirrored LAN {lan}", why, advice(remedy))

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
-from fz_iproute.diagnosis.detect import Vpn, differences
+from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice
@@ -18,7 +18,10 @@ def tunnel(machine: Machine) -> Iterator[Found]:
     """The configured interface exists and is up."""
     name = machine.config.tunnel.interface
     link = machine.seen.links.get(name)
-    if link and link.up:
+    if machine.config.follows:
+        found = followed(machine.config, machine.vpns)
+        yield Found("info", found.said)
+    elif link and link.up:
         yield Found("ok", f"{name} is up")
     elif link:
         why = "the kernel has removed its routes: packets for the VPN go elsewhere or nowhere"

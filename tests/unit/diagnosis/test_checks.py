@@ -26,6 +26,7 @@ FACTS = {
     "networkd": "not in use",
     "/etc/resolv.conf": "nameserver 100.100.111.1\n",
     "/etc/iproute2/rt_tables": "254 main\n",
+    "nft": "",
 }
 
 

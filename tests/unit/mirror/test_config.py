@@ -52,6 +52,7 @@ def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
         ("tables = 3", "tables: is a section"),
         ("[tables]\nlan = 539098368", "tables.lan: 539098368 is also tables.user"),
         ("[tables]\nsingle = 539098369\n", "tables.single: 539098369 is also tables.lan"),
+        ("[tunnel]\ninterface = 'auto'\nmode = 'manage'", "tunnel.interface: auto is for observe mode"),
         ("[rules]\ntiered = [300, 200, 100]", "ascending"),
         ("[rules]\nsingle = 32766", "not between 1 and 32765"),
         ("[lan]\nallow = ['0.0.0.0/0']", "default route"),

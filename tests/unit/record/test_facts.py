@@ -74,3 +74,45 @@ def test_a_snapshot_keeps_its_facts_and_may_have_none() -> None:
     assert recorded == recording.load(recording.dump(recorded))
     old = '{"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": {}}'
     assert {} == recording.load(old).facts
+
+
+DHCLIENT = """
+lease {
+  interface "eth0";
+  option dhcp-server-identifier 10.9.9.9;
+  expire 4 2999/01/01 00:00:00;
+}
+lease {
+  interface "eth0";
+  option dhcp-server-identifier 10.1.1.2;
+  expire 4 YEAR/01/01 00:00:00;
+}
+"""
+
+
+def test_the_servers_of_other_programs_leases_are_recorded_too(tmp_path: Path) -> None:
+    def servers() -> str:
+        return facts(Config(), None, None, tmp_path).get("dhcp.servers", "")
+
+    write(tmp_path / "var/lib/NetworkManager/internal-1-wlan0.lease", "ADDRESS=10.1.1.7\nSERVER_ADDRESS=10.1.1.3\n")
+    leases = tmp_path / "var/lib/dhcp/dhclient.eth0.leases"
+    write(leases, DHCLIENT.replace("YEAR", "2999"))
+    packet = bytes(236) + b"\x63\x82\x53\x63" + bytes([53, 1, 5, 0, 54, 4, 10, 1, 1, 4, 255])
+    (tmp_path / "var/lib/dhcpcd").mkdir()
+    (tmp_path / "var/lib/dhcpcd/eth0.lease").write_bytes(packet)
+    assert "10.1.1.2 10.1.1.3 10.1.1.4" == servers()
+    write(leases, DHCLIENT.replace("YEAR", "1999"))
+    assert "10.1.1.3 10.1.1.4" == servers()
+    for broken in (packet[:-3], packet[:200], b"", b"\xff" * 500):
+        (tmp_path / "var/lib/dhcpcd/eth0.lease").write_bytes(broken)
+        assert "10.1.1.3" == servers()
+
+
+def test_the_name_servers_of_each_link_are_recorded(tmp_path: Path) -> None:
+    told, known = tmp_path / "run/systemd/resolve/netif", tmp_path / "run/systemd/netif/links"
+    write(told / "4", "LLMNR=yes\nSERVERS=100.100.111.1 [fd00:2021::1]:53%tun0#name\nDOMAINS=~. SECRET\n")
+    write(known / "4", "DNS=10.1.1.9\n")
+    write(known / "3", "ADMIN_STATE=configured\nDNS=10.1.1.1:53 nonsense\nROUTE_DOMAINS=.\n")
+    write(known / "2", "ADMIN_STATE=configured\nDNS=\n")
+    assert "3 ~. 10.1.1.1\n4 ~. 100.100.111.1 fd00:2021::1\n" == facts(Config(), None, None, tmp_path)["resolved"]
+    assert "resolved" not in facts(Config(), None, "elsewhere", tmp_path)

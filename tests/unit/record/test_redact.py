@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fz_iproute.log import Log
 from fz_iproute.mirror.policy import PRIVATE
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.record import recording as core_recording
@@ -160,6 +161,9 @@ options SECRET
     "/etc/systemd/networkd.conf.d/a-SECRET.conf": "[SECRET]\nx=SECRET\n[Network]\nManageForeignRoutes=no\n",
     "/usr/lib/systemd/networkd.conf.d/a-SECRET.conf": "[Network] # SECRET\nManageForeignRoutes=SECRET\n",
     "SECRET": "SECRET",
+    "resolved": "2 ~. 203.0.113.9\n3 192.168.188.1\n",
+    "dhcp.servers": "192.168.188.1",
+    "nft": "chain inet wg-quick-office0 SECRET drop\naccept to 203.0.113.9/32 dev office0 nodev SECRET maybe\n",
 }
 
 
@@ -179,6 +183,11 @@ def test_secrets_in_the_files_of_a_machine_are_replaced() -> None:
     assert facts["/etc/iproute2/rt_tables.d/0002.conf"].split()[1] == facts["/etc/iproute2/rt_tables"].split()[3]
     assert "[…]\n\n[Network]\nManageForeignRoutes=no\n" == facts["/etc/systemd/networkd.conf.d/0001.conf"]
     assert "/usr/lib/systemd/networkd.conf.d/0001.conf" in facts
+    all_names, router = re.findall(r"(?m)(\S+)$", facts["resolved"])
+    assert (f"2 ~. {all_names}\n3 {router}\n", f"{router}\n") == (facts["resolved"], facts["dhcp.servers"])
+    assert "203.0.113.9" not in text
+    wanted = rf"chain inet wg-quick-net3 name\d+ drop\naccept to {all_names}/32 dev net3 nodev name\d+ maybe\n"
+    assert re.fullmatch(wanted, facts["nft"])
 
 
 def test_doctor_says_the_same_of_a_redacted_snapshot(tmp_path: Path) -> None:
@@ -193,7 +202,7 @@ def test_doctor_says_the_same_of_a_redacted_snapshot(tmp_path: Path) -> None:
     for each in (recorded, Redactor(recorded, b"x").redacted()):
         path = tmp_path / "snapshot.json"
         path.write_text(core_recording.dump(each))
-        found.append(doctor.of_snapshot(path, None))
+        found.append(doctor.of_snapshot(path, None, Log("ERROR")))
     assert [(each.name, each.level) for each in found[0]] == [(each.name, each.level) for each in found[1]]
     assert {"failure", "warning"} <= {finding.level for finding in found[0]}
     told = {finding.name: f"{finding.seen} {finding.remedy}" for finding in found[0]}

@@ -1,0 +1,120 @@
+"""Checks where questions for names go."""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from fz_iproute.diagnosis.checks.finding import Found, or_ok
+from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.remedy import advice
+from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
+
+_FOR_ALL = "~."
+
+
+class _Server(NamedTuple):
+    """A name server: who names it, and for resolved the interface that it is asked by."""
+
+    place: str  # a file, or an interface
+    host: Prefix
+    device: str = ""
+    for_all: bool = False  # resolved asks no other link
+
+    def __str__(self) -> str:
+        return str(ip_address(self.host.address if self.host.family == "inet" else self.host.address.to_bytes(16)))
+
+
+def dns(machine: Machine) -> Iterator[Found]:
+    """Questions for names go into the tunnel like everything else."""
+    path, hosts = _resolv_conf(machine)
+    if not path:
+        yield Found("info", "could not look: /etc/resolv.conf cannot be read")
+        return
+    servers = list(_servers(machine, path, hosts))
+    said = [f"{each.place}: {each} ({_where(machine, _way(machine, each))})" for each in servers]
+    yield from or_ok(_in_lan(machine, servers), "; ".join(said) or f"{path}: no server")
+
+
+def _servers(machine: Machine, path: str, hosts: Iterable[str]) -> Iterator[_Server]:
+    """Behind systemd-resolved, the servers of each link; else, or from older records, those of the file."""
+    names = {link.ifindex: name for name, link in machine.seen.links.items()}
+    lines = [line.split() for line in machine.facts.get("resolved", "").splitlines()]
+    if path != "/run/systemd/resolve/resolv.conf" or not lines:
+        yield from (_Server(path, host) for host in _parsed(hosts))
+        return
+    by_link = {host for _, *words in lines for host in _parsed(words)}
+    yield from (_Server(path, host) for host in _parsed(hosts) if host not in by_link)
+    for index, *words in lines:
+        if device := names.get(int(index)):
+            yield from (_Server(device, host, device, _FOR_ALL in words) for host in _parsed(words))
+
+
+def _parsed(hosts: Iterable[str]) -> Iterator[Prefix]:
+    for host in hosts:
+        try:
+            yield Prefix.parse(str(ip_address(host)))
+        except ValueError:
+            continue
+
+
+def _resolv_conf(machine: Machine) -> tuple[str, list[str]]:
+    """The file in force and its servers; with systemd-resolved, the file that lists all servers that it asks."""
+    facts = machine.facts
+    places = [f"/etc/netns/{machine.netns}/resolv.conf"] if machine.netns else []
+    path = next((place for place in (*places, "/etc/resolv.conf") if place in facts), "")
+    servers = _nameservers(facts.get(path, ""))
+    behind = "/run/systemd/resolve/resolv.conf"
+    if servers == ["127.0.0.53"] and behind in facts:
+        return behind, _nameservers(facts[behind])
+    return path, servers
+
+
+def _nameservers(text: str) -> list[str]:
+    lines = (line.split() for line in text.splitlines())
+    return [words[1].partition("%")[0] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+
+
+def _way(machine: Machine, server: _Server) -> Decision:
+    # resolved sets IP_UNICAST_IF: only routes by the link's own interface count.
+    return machine.network.way(Packet(server.host.family, server.host.address, oif=server.device))
+
+
+def _where(machine: Machine, decision: Decision) -> str:
+    if decision.outcome in ("local", "anycast"):
+        return "on this machine"
+    if decision.outcome != "unicast":
+        return "out of reach"
+    by = " or ".join(decision.devices)
+    if machine.is_tunnelled(decision):
+        return f"into {by}"
+    return f"to the LAN by {by}" if _lan(machine, decision) else f"out of {by}"
+
+
+def _lan(machine: Machine, decision: Decision) -> bool:
+    route = decision.route
+    return route is not None and route.dst != "default" and route.attributes.on_link
+
+
+def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
+    """Servers in a mirrored LAN, or asked around the tunnel by the interface of their link."""
+    tunnelled = any(each.for_all and machine.is_tunnelled(_way(machine, each)) for each in servers)
+    for server in servers:
+        family: Family = server.host.family
+        if family not in machine.families or not machine.has_internet(family):
+            continue
+        decision = _way(machine, server)
+        lans = PrefixSet(Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted)
+        lan = lans.covering(server.host)
+        is_out = decision.outcome == "unicast" and not machine.may_be_tunnelled(decision)
+        # resolved asks a link only for its own domains if another one answers for all names.
+        if not is_out or not (lan or server.device) or (server.device and not server.for_all and tunnelled):
+            continue
+        why = "everything else goes into the tunnel, but the local network sees which names you look up"
+        devices = " ".join(decision.devices)
+        if server.place.startswith("/run/") or server.device:
+            remedy = f"resolvectl dns {server.device or devices} ADDRESS, with a server behind the tunnel"
+        else:
+            remedy = f"in {server.place}: nameserver ADDRESS, with a server behind the tunnel, instead of {server}"
+        seen = f"{server} is in the mirrored LAN {lan}" if lan else f"{server} is asked by {devices}, around the tunnel"
+        yield Found("warning", f"{server.place}: {seen}", why, advice(remedy))

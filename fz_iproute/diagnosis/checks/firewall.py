@@ -1,0 +1,106 @@
+"""Checks whether the firewall of a VPN client stops packets that the routes send to the LAN."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
+from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.remedy import advice
+from fz_iproute.mirror.prefix import Family, Prefix
+
+
+class _Rule(NamedTuple):
+    """A line of the record, see record/firewall.py."""
+
+    verdict: str
+    asked: tuple[tuple[str, str], ...]
+    maybe: bool
+
+
+class _Chain(NamedTuple):
+    family: str
+    table: str
+    name: str
+    policy: str
+    rules: list[_Rule]
+
+
+def firewall(machine: Machine) -> Iterator[Found]:
+    """No nft table of a known VPN client drops what the routes send to a LAN."""
+    if "nft" not in machine.facts:
+        yield Found("info", "could not look: nft is not installed, or does not list its tables to this user")
+        return
+    chains = _chains(machine.facts["nft"])
+    yield from or_ok(_drops(machine, chains), "no nft table of a known VPN client drops packets to the LAN")
+
+
+def _chains(text: str) -> list[_Chain]:
+    found: list[_Chain] = []
+    for line in text.splitlines():
+        words = line.split(" ")
+        if words[0] == "chain":
+            family, table, name, policy = words[1:5]
+            found.append(_Chain(family, table, name, policy, []))
+        else:
+            asked = [word for word in words[1:] if word != "maybe"]
+            pairs = tuple(zip(asked[::2], asked[1::2], strict=True))
+            found[-1].rules.append(_Rule(words[0], pairs, "maybe" in words))
+    return found
+
+
+def _drops(machine: Machine, chains: Sequence[_Chain]) -> Iterator[Found]:
+    for chain in chains:
+        dropped: dict[str, list[str]] = defaultdict(list)
+        for family in machine.families:
+            for lan in machine.lans(family) if chain.family in ("inet", _NFT[family]) else ():
+                for device in _devices(machine, lan):
+                    dropped[_verdict(chain, lan, device)].append(str(lan))
+        seen = f"nft table {chain.family} {chain.table}, chain {chain.name},"
+        why = "the routes are right, but the firewall of that VPN's client stops the packets on their way out"
+        remedies = advice(next((words for known, words in _SWITCHES.items() if known in chain.table), _ASK))
+        if lost := dropped["drop"]:
+            yield Found("warning", f"{seen} drops packets to {some(lost)}", why, remedies)
+        if lost := dropped["maybe"]:
+            yield Found("info", f"{seen} may drop packets to {some(lost)}: not all of its rules are understood here")
+
+
+_NFT: dict[Family, str] = {"inet": "ip", "inet6": "ip6"}
+_ASK = "the client of that VPN may have a switch for LAN access"
+_SWITCHES = {"mullvad": "mullvad lan set allow", "nordvpn": "nordvpn set lan-discovery enabled"}
+
+
+def _devices(machine: Machine, lan: Prefix) -> list[str]:
+    """The interfaces by which packets to the LAN leave, the tunnel aside."""
+    decisions = [way.decision for way in machine.ways(lan)]
+    outside = (each for each in decisions if each.outcome == "unicast" and not machine.is_tunnelled(each))
+    return list(dict.fromkeys(device for each in outside for device in each.devices))
+
+
+def _verdict(chain: _Chain, lan: Prefix, device: str) -> str:
+    """accept, drop or maybe, for a new connection to the LAN."""
+    may_accept = False
+    for rule in chain.rules:
+        fits = _fits(rule, lan, device)
+        if fits is False:
+            continue
+        if fits and not rule.maybe:
+            return "maybe" if rule.verdict == "drop" and may_accept else rule.verdict
+        may_accept |= rule.verdict == "accept"
+    return "maybe" if chain.policy == "drop" and may_accept else chain.policy
+
+
+def _fits(rule: _Rule, lan: Prefix, device: str) -> bool | None:
+    """None: it is about a part of the LAN."""
+    prefixes = {name: [Prefix.parse(value) for key, value in rule.asked if key == name] for name in ("to", "noto")}
+    names = {name: [value for key, value in rule.asked if key == name] for name in ("dev", "nodev")}
+    if names["dev"] and not any(fnmatchcase(device, name) for name in names["dev"]):
+        return False
+    if any(fnmatchcase(device, name) for name in names["nodev"]):
+        return False
+    if any(other.family != lan.family or other.covers(lan) for other in prefixes["noto"]):
+        return False
+    if prefixes["to"] and not any(other.covers(lan) for other in prefixes["to"]):
+        return None if any(lan.covers(other) for other in prefixes["to"]) else False
+    return None if any(lan.covers(other) for other in prefixes["noto"]) else True

@@ -1,0 +1,141 @@
+"""Records what the nft tables of VPN clients do with a new connection of this machine. It changes nothing.
+
+For each chain that filters what this machine sends, a line `chain FAMILY TABLE NAME POLICY`. For each rule with a
+verdict that may be about an unmarked TCP connection, a line that starts with the verdict, `accept` or `drop`. After it
+stand the destinations (`to PREFIX`) and interfaces (`dev NAME`) of the rule, the excluded ones as `noto` and `nodev`,
+and `maybe` if the rule also asks for something that is not recorded.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network, summarize_address_range
+from typing import Any, NamedTuple
+
+from fz_iproute.errors import IpUnusable
+from fz_iproute.ip.ip import Ip
+
+KNOWN = ("mullvad", "cloudflare-warp", "nordvpn*", "wg-quick-*")
+_DEEPEST = 8  # nft itself allows 16 jumps, one in another
+
+_Document = Mapping[str, Any]
+
+
+def firewall(ip: Ip) -> str | None:
+    """The text; None if nft is not there, is not allowed, or prints something else than usual."""
+    try:
+        tables = [part["table"] for part in _listed(ip, "tables") if "table" in part]
+        lines: list[str] = []
+        for table in tables:
+            if any(fnmatchcase(table["name"], known) for known in KNOWN):
+                parts = _listed(ip, "table", table["family"], table["name"])
+                lines += _Table(parts).lines()
+        return "".join(f"{line}\n" for line in lines)
+    except (IpUnusable, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _listed(ip: Ip, *words: str) -> list[_Document]:
+    answer = ip.start_other("nft", "-j", "list", *words).answer()
+    if answer.code != 0:
+        raise ValueError(answer.words)
+    found: list[_Document] = json.loads(answer.stdout)["nftables"]
+    return found
+
+
+class _Asked(NamedTuple):
+    """What a rule asks of the packet, in the words of a line; `fits` is False if no such packet has it."""
+
+    words: tuple[str, ...] = ()
+    fits: bool = True
+
+    def and_also(self, other: "_Asked") -> "_Asked":
+        return _Asked(self.words + other.words, self.fits and other.fits)
+
+
+_WHOLE = {"ipv4": "0.0.0.0/0", "ip": "0.0.0.0/0", "ipv6": "::/0", "ip6": "::/0"}
+_UNKNOWN = _Asked(("maybe",))
+_NEVER = _Asked(fits=False)
+
+
+class _Table:
+    """One table, as `nft -j` lists it."""
+
+    def __init__(self, parts: Iterable[_Document]) -> None:
+        self._chains: list[_Document] = []
+        self._rules: dict[str, list[_Document]] = {}
+        self._sets: dict[str, list[Any]] = {}
+        for part in parts:
+            if chain := part.get("chain"):
+                self._chains.append(chain)
+            elif rule := part.get("rule"):
+                self._rules.setdefault(rule["chain"], []).append(rule)
+            elif named := part.get("set"):
+                self._sets[named["name"]] = named.get("elem", [])
+
+    def lines(self) -> Iterator[str]:
+        for chain in self._chains:
+            if chain.get("hook") == "output" and chain.get("type") == "filter":
+                yield f"chain {chain['family']} {chain['table']} {chain['name']} {chain.get('policy', 'accept')}"
+                yield from self._verdicts(chain["name"], _Asked(), 0)
+
+    def _verdicts(self, chain: str, before: _Asked, depth: int) -> Iterator[str]:
+        """The lines of a chain that was reached under these conditions."""
+        for rule in self._rules.get(chain, ()) if depth < _DEEPEST else ():
+            asked = before
+            for expression in rule.get("expr", ()):
+                ((kind, value),) = expression.items()
+                if kind == "match":
+                    asked = asked.and_also(self._match(value))
+                elif not asked.fits:
+                    break
+                elif kind in ("jump", "goto"):
+                    yield from self._verdicts(value["target"], asked, depth + 1)
+                elif kind in ("accept", "drop", "reject"):
+                    yield " ".join(["accept" if kind == "accept" else "drop", *asked.words])
+                elif kind in ("vmap", "return", "queue"):
+                    yield from (f"{verdict} maybe" for verdict in ("accept", "drop"))
+
+    def _match(self, match: _Document) -> _Asked:
+        left, operator, right = match["left"], match["op"], match["right"]
+        if isinstance(left, dict) and "&" in left:
+            left = left["&"][0]  # of 0, any bits are 0
+        ((kind, what),) = left.items() if isinstance(left, dict) else ((left, {}),)
+        negated = operator == "!="
+        values = list(self._members(right))
+        if kind == "payload" and what.get("field") == "daddr":
+            prefixes = [prefix for value in values for prefix in _prefixes(value)]
+            return _Asked(tuple(word for each in prefixes for word in ("noto" if negated else "to", each)))
+        if kind == "payload" and what.get("field") in ("protocol", "nexthdr"):
+            return _Asked() if ("tcp" in values or 6 in values) != negated else _NEVER
+        if kind == "payload":
+            return _NEVER if what.get("protocol") in ("udp", "icmp", "icmpv6") else _UNKNOWN
+        key = what.get("key") if isinstance(what, dict) else None
+        if key in ("oifname", "oif"):
+            return _Asked(tuple(word for value in values for word in ("nodev" if negated else "dev", str(value))))
+        if key == "mark":
+            return _Asked() if (0 in values) != negated else _NEVER
+        if (kind, key) == ("ct", "state"):
+            return _Asked() if ("new" in values) != negated else _NEVER
+        if key in ("nfproto", "protocol") and not negated:
+            return _Asked(tuple(word for value in values for word in ("to", _WHOLE.get(value, ""))))
+        if key == "l4proto":
+            return _Asked() if ("tcp" in values or 6 in values) != negated else _NEVER
+        return _UNKNOWN
+
+    def _members(self, right: Any) -> Iterator[Any]:
+        if isinstance(right, str) and right.startswith("@"):
+            right = self._sets[right[1:]]
+        if isinstance(right, dict) and "set" in right:
+            right = right["set"]
+        for member in right if isinstance(right, list) else [right]:
+            yield member["elem"]["val"] if isinstance(member, dict) and "elem" in member else member
+
+
+def _prefixes(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [str(ip_network(value))]
+    if "prefix" in value:
+        return [str(ip_network(f"{value['prefix']['addr']}/{value['prefix']['len']}"))]
+    first, last = (ip_address(end) for end in value["range"])
+    return [str(network) for network in summarize_address_range(first, last)]
