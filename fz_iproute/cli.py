@@ -15,7 +15,8 @@ from fz_iproute.errors import ApplyFailed, FzError, IpUnusable, Locked, NotPermi
 from fz_iproute.log import Log
 from fz_iproute.verbs.options import add_common, common_options
 
-# A verb itself returns 0 or 1. 1 means: commands are due (plan --exit-code), or a check has failed (doctor).
+# A verb itself returns 0 or 1. 1 means: commands are due (plan --exit-code), a check has failed (doctor), or there is
+# no full tunnel (detect).
 EXIT_CODES: dict[type[FzError], int] = {
     UsageError: 2,
     ReadFailed: 3,
@@ -34,11 +35,17 @@ VERBS = {
     "status": "show the tunnel, the rules and every route, and whether each is in step",
     "explain": "tell which rule, table and device a packet takes, and why",
     "doctor": "run independent checks and print a remedy for each problem; changes nothing",
+    "detect": "tell which VPN takes all traffic, who keeps or cuts the LAN, and what to configure",
     "watch": "sync, then stay in step until SIGTERM or SIGINT",
+    "wait": "return when the tables are in step",
+    "metrics": "print figures for a monitoring system",
     "snapshot": "print all that the planner reads as one JSON document, for bug reports",
     "replay": "run the commands of a journal again and compare their outcomes",
     "lab": "run a command or a shell in a disposable copy of a recorded machine",
+    "install": "write and enable what runs fz-iproute on this machine",
+    "uninstall": "stop it, and remove what install has written",
     "unit": "print a ready unit for a service manager, or names for the tables",
+    "completion": "print what a shell needs to complete the command line",
     "config": "show the configuration in force, or check a file",
 }
 
@@ -86,12 +93,14 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN, with plain `ip` commands.",
-        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code) or "
-        "a check has failed (doctor), 2 usage or configuration, 3 ip failed, 4 not permitted, 5 locked, "
-        "6 ip is missing or too old.",
+        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), a "
+        "check has failed (doctor), or there is no full tunnel (detect), 2 usage or configuration, 3 ip failed, "
+        "4 not permitted, 5 locked, 6 ip is missing or too old.",
     )
     parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
-    parser.set_defaults(config=None, netns=None, level="INFO", log_format="text", wait=10.0)
+    parser.set_defaults(
+        config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=parser
+    )
     add_common(parser)
     common = common_options()
     verbs: Any = parser.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)
@@ -103,8 +112,13 @@ def _parser() -> ArgumentParser:
 class _VerbParser(ArgumentParser):
     """The parser of one verb. It imports the verb only when that verb is run: imports are most of a cold start."""
 
+    def fill(self) -> None:
+        """Add the options of the verb, once."""
+        if module := self._defaults.pop("module", None):
+            _module(module).add(self)
+
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
-        _module(self.get_default("module")).add(self)
+        self.fill()
         return super().parse_known_args(*args, **options)
 
 

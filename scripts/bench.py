@@ -81,7 +81,7 @@ class Row:
 def main() -> None:
     """Measure all, then print all: the report on stdout, progress on stderr."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Time fz-iproute beside yardsticks.")
-    parser.add_argument("--only", choices=("sync", "watch"), help="time one of them (default: both)")
+    parser.add_argument("--only", choices=("sync", "watch", "reaction"), help="time only this part")
     parser.add_argument("-n", "--runs", type=int, default=5, help="runs of each command, for sync (default: 5)")
     parser.add_argument("--quick", action="store_true", help="no million routes; fewer reactions, a shorter idle time")
     parser.add_argument("--json", action="store_true", help="print a JSON document")
@@ -94,12 +94,13 @@ def main() -> None:
     leave_the_machine()
     origin = machine()
     rows, figures = [], []
-    if arguments.only != "watch":
+    if arguments.only in (None, "sync"):
         for row in measure(arguments.runs, [0, 100_000] if arguments.quick else [0, 100_000, 1_000_000]):
             print(f"{row.name}: {row.timing.ms:.1f} ms", file=sys.stderr, flush=True)
             rows.append(row)
     if arguments.only != "sync":
-        for figure in bench_watch.measure(lambda: build_lan(10), quick=arguments.quick):
+        measured = bench_watch.measure_reaction if arguments.only == "reaction" else bench_watch.measure
+        for figure in measured(lambda: build_lan(10), quick=arguments.quick):
             print(f"{figure.name}: {figure.value:.4g} {figure.unit}", file=sys.stderr, flush=True)
             figures.append(figure)
     print(as_json(origin, rows, figures) if arguments.json else as_text(origin, rows, figures))

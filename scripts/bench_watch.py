@@ -1,4 +1,6 @@
-"""Times `fz-iproute watch`: how soon a copy follows a new address, beside BIRD, and what the daemon costs.
+"""Times `fz-iproute watch`: how soon a copy follows a new address, and what the daemon costs.
+
+The reaction stands beside that of BIRD, and beside that of a bare sketch of the same form, which is the floor.
 
 A netlink socket of the benchmark hears from the kernel when the copy has arrived. Everything runs in the network
 namespace of this process at the time of `measure`.
@@ -25,15 +27,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 WATCH = [str(Path(sys.executable).with_name("fz-iproute")), "watch"]
+SKETCH = Path(__file__).with_name("bench_sketch.py")
 LAN = "v0"
 TABLE = 539098368
 RUN = Path("/run")
 
-REACTION_RATIO = 1.0  # of the medians, to BIRD's
-REACTION_P99_MS = 25.0
+REACTION_MS = 0.9
+REACTION_TO_FLOOR = 2.0  # of the medians
+REACTION_P99_MS = 3.0
+WHOLE_TO_BIRD = 1.15  # of the medians, with `ip address add`
 STORM_REACTION_MS = 600.0  # max_wait and 100 ms
-STORM_CPU_PERCENT = 15.0
-IDLE_CPU_PERCENT = 0.1
+STORM_CPU_PERCENT = 4.0
+IDLE_CPU_PERCENT = 0.05
 RSS_MB = 45.0
 # What an allocator keeps, and what the two dialogues may leak before they are renewed.
 GROWTH_MB = {"resident memory": 2.0, "its children's": 20.0}
@@ -54,7 +59,7 @@ protocol device {{ scan time 10; }}
 protocol direct {{ ipv4; interface "{lan}"; }}
 protocol kernel {{ kernel table {table}; learn off; ipv4 {{ import none; export all; }}; }}
 """
-NO_BIRD = "BIRD 2 is missing: apt-get install bird2"
+US, FLOOR, BIRD_2, NO_BIRD = "fz-iproute watch", "the bare sketch", "BIRD 2", "BIRD 2 is missing"
 
 # Lines for `ip -batch`, each added and deleted in turn; `{n}` is 0 to 255. `watch` can drop the events of the first
 # storm at a glance, but not those of the second.
@@ -95,8 +100,7 @@ class Figure:
 
 def measure(build_lan: Callable[[], object], *, quick: bool) -> Iterator[Figure]:
     """Every figure, in the order of the report. `build_lan` goes to a new network, which has the interface v0."""
-    build_lan()
-    yield from measure_reaction(*(60, 20) if quick else (200, 50))
+    yield from measure_reaction(build_lan, quick=quick)
     for name, lines in STORMS.items():
         build_lan()
         yield from measure_storm(name, lines, 15 if quick else 40)
@@ -105,22 +109,36 @@ def measure(build_lan: Callable[[], object], *, quick: bool) -> Iterator[Figure]
     yield from measure_endurance()
 
 
-def measure_reaction(runs: int, block: int) -> Iterator[Figure]:
-    """The time from an address to its copy, after quiet; in turns with BIRD, `block` runs at a time."""
-    contenders = {"fz-iproute watch": fz_iproute} | ({"BIRD 2": bird} if shutil.which("bird") else {})
-    found: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(0, runs, block):
-        for name, contender in contenders.items():
-            with contender():
-                found[name] += react(block)
-    ours, birds = found["fz-iproute watch"], found.get("BIRD 2", [])
-    for what, summary in (("median", statistics.median), ("99th percentile", percentile_99)):
-        theirs = summary(birds) if birds else None
-        limit = REACTION_P99_MS if summary is percentile_99 else theirs and theirs * REACTION_RATIO
-        yield Figure(
-            f"reaction after quiet: {what} of {len(ours)}", "ms", summary(ours), limit,
-            "BIRD 2" if birds else NO_BIRD, theirs, ours, birds,
-        )  # fmt: skip
+def measure_reaction(build_lan: Callable[[], object], *, quick: bool) -> Iterator[Figure]:
+    """The time from an address to its copy, after quiet; all contenders in turns, a block of runs at a time.
+
+    Once from the moment when the kernel has the address, and once from the start of `ip address add`.
+    """
+    build_lan()
+    runs, block = (60, 20) if quick else (200, 50)
+    contenders = {US: fz_iproute, FLOOR: sketch} | ({BIRD_2: bird} if bird_program() else {})
+    for name, whole in (("reaction after quiet", False), ("reaction with `ip address add`", True)):
+        found: dict[str, list[float]] = {contender: [] for contender in contenders}
+        for _ in range(0, runs, block):
+            for contender, start in contenders.items():
+                with start():
+                    found[contender] += react(block, whole=whole)
+        for what, summary in (("median", statistics.median), ("99th percentile", percentile_99)):
+            for yardstick in (FLOOR, BIRD_2):
+                theirs = summary(found[yardstick]) if yardstick in found else None
+                yield Figure(
+                    f"{name}: {what} of {runs}", "ms", summary(found[US]), _limit(what, yardstick, theirs, whole=whole),
+                    yardstick if theirs else NO_BIRD, theirs, found[US], found.get(yardstick, []),
+                )  # fmt: skip
+
+
+def _limit(what: str, yardstick: str, theirs: float | None, *, whole: bool) -> float | None:
+    """How many ms the figure may be."""
+    if what != "median":
+        return None if whole else REACTION_P99_MS
+    if whole:
+        return theirs and WHOLE_TO_BIRD * theirs if yardstick == BIRD_2 else None
+    return theirs and min(REACTION_MS, REACTION_TO_FLOOR * theirs) if yardstick == FLOOR else None
 
 
 def measure_storm(name: str, lines: Sequence[str], runs: int) -> Iterator[Figure]:
@@ -178,11 +196,23 @@ def fz_iproute() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
+def sketch() -> Iterator[subprocess.Popen[bytes]]:
+    """The least that a program of this form has to do."""
+    with running([sys.executable, str(SKETCH), str(TABLE)], RUN / "sketch.log") as daemon:
+        yield daemon
+
+
+def bird_program() -> str | None:
+    """BIRD as it is installed, or as scripts/bench has unpacked it."""
+    return shutil.which("bird", path=f"{os.environ['PATH']}:/usr/sbin:{Path(sys.executable).parent}")
+
+
+@contextmanager
 def bird() -> Iterator[subprocess.Popen[bytes]]:
     """BIRD, configured to mirror the interface and nothing else."""
     config = RUN / "bird.conf"
     config.write_text(BIRD.format(folder=RUN, lan=LAN, table=TABLE))
-    argv = ["bird", "-f", "-c", str(config), "-s", str(RUN / "bird.ctl"), "-P", str(RUN / "bird.pid")]
+    argv = [bird_program() or "", "-f", "-c", str(config), "-s", str(RUN / "bird.ctl"), "-P", str(RUN / "bird.pid")]
     with running(argv, RUN / "bird.out") as daemon:
         yield daemon
 
@@ -212,10 +242,11 @@ def running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
 # --- Reactions.
 
 
-def react(runs: int, quiet: tuple[float, float] = (0.03, 0.1)) -> list[float]:
+def react(runs: int, quiet: tuple[float, float] = (0.03, 0.1), *, whole: bool = False) -> list[float]:
     """So many reactions, in ms, after three that do not count; see Judge."""
     with Judge() as judge:
-        return [judge.reaction(quiet) for _ in range(3 + runs)][3:]
+        judge.rest(0.5)  # until it listens
+        return [judge.reaction(quiet, whole=whole) for _ in range(3 + runs)][3:]
 
 
 class Judge:
@@ -242,15 +273,23 @@ class Judge:
         self._speaker.close()
         self._listener.close()
 
-    def reaction(self, quiet: tuple[float, float]) -> float:
-        """In ms; before the address comes, and before it goes again, `quiet` seconds pass, by chance from a range."""
+    def reaction(self, quiet: tuple[float, float], *, whole: bool) -> float:
+        """In ms; before the address comes, and before it goes again, `quiet` seconds pass, by chance from a range.
+
+        The `whole` begins with the start of an `ip` that adds the address.
+        """
         number = next(self._numbers)
-        self._rest(random.uniform(*quiet))
+        self.rest(random.uniform(*quiet))
         start = time.perf_counter()
-        self._change(self._NEWADDR, self._CREATE | self._EXCL, number)
+        if whole:
+            ip = os.posix_spawnp("ip", f"ip address add 10.200.{number}.1/24 dev {LAN}".split(), os.environ)
+        else:
+            self._change(self._NEWADDR, self._CREATE | self._EXCL, number)
         self._wait_for(self._NEWROUTE, number)
         ms = (time.perf_counter() - start) * 1000
-        self._rest(random.uniform(*quiet))
+        if whole:
+            os.waitpid(ip, 0)
+        self.rest(random.uniform(*quiet))
         self._change(self._DELADDR, 0, number)
         self._wait_for(self._DELROUTE, number)
         return ms
@@ -279,7 +318,7 @@ class Judge:
             if event[4:6] == kind.to_bytes(2, sys.byteorder) and table in event and network in event:
                 return
 
-    def _rest(self, seconds: float) -> None:
+    def rest(self, seconds: float) -> None:
         """Let time pass, and forget what happened meanwhile."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:

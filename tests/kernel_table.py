@@ -45,7 +45,8 @@ def replace(routes, route, named, family):
 def delete(routes, route, named, family):
     """The first route goes that has what the command names. Both families take metric 0 for any metric.
 
-    IPv6 compares only the path, the metric and the protocol. IPv4 also compares an absent tos.
+    IPv6 compares only the path, the metric and the protocol. IPv4 also compares an absent tos. Of a route with several
+    next hops, IPv4 compares the first one if the command names one device or gateway.
     """
     usual = {"protocol": "boot"} if family == "inet6" else {"protocol": "boot", "scope": "global"}
     compared = {key: value for key, value in named.items() if key not in _STATE and (key, value) != ("metric", 0)}
@@ -55,6 +56,8 @@ def delete(routes, route, named, family):
         compared["tos"] = named.get("tos")
     for place, other in enumerate(routes):
         found = {**usual, **other}
+        if family == "inet" and "nexthops" in found and "nexthops" not in compared:
+            found |= found["nexthops"][0]
         if all(found.get(key) == value for key, value in compared.items()):
             del routes[place]
             return ""

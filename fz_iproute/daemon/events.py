@@ -1,6 +1,9 @@
-"""Which lines of `ip monitor` are worth a pass. If in doubt, a line is."""
+"""Which lines of `ip monitor` are worth a pass, and what it must read again. If in doubt, a line is, and all is."""
 
 from typing import NamedTuple
+
+from fz_iproute.mirror.model import EVERYTHING, Part
+from fz_iproute.mirror.prefix import FAMILIES
 
 # Types of routes that `ip` prints before the destination, by name or by number. In main, none of them is a LAN.
 _NO_LAN = frozenset(
@@ -14,6 +17,7 @@ class Interest(NamedTuple):
     tables: frozenset[str] = frozenset()  # the numbers of the tables in play, as text; a line about main names none
     routers: bool = False  # routes through a router may be mirrored too
     known: frozenset[str] = frozenset()  # the destinations that are mirrored
+    every_table: bool = False  # the routes of any table may matter
 
 
 def matters(line: str, interest: Interest) -> bool:
@@ -25,8 +29,8 @@ def matters(line: str, interest: Interest) -> bool:
     if words[:1] == ["Deleted"]:
         del words[0]
     # An interface may be called `table` or `via`.
-    if "table" in words and (place := words.index("table")) and words[place - 1] != "dev":
-        return words[place + 1] in interest.tables
+    if "table" in words[:-1] and (place := words.index("table")) and words[place - 1] != "dev":
+        return interest.every_table or words[place + 1] in interest.tables
     # A route that replaces a mirrored one is announced without a word about the old one.
     if not interest.known.isdisjoint(words[:2]):
         return True
@@ -35,9 +39,26 @@ def matters(line: str, interest: Interest) -> bool:
     return interest.routers or "via" not in words or "nexthop" in words or words[words.index("via") - 1] == "dev"
 
 
-def is_about_rules(line: str) -> bool:
-    """True if the details of a rule, which the plain list does not show, may have changed."""
-    return line.startswith("[RULE")
+def changed(line: str) -> frozenset[Part]:
+    """What may be different since this line, also without another one.
+
+    With an address or a device, the kernel removes routes of IPv4 silently. Rules of both families look alike, and so
+    do default routes.
+    """
+    kind, _, rest = line.partition("]")
+    words = rest.removeprefix("Deleted ").split()
+    if kind == "[ADDR" and len(words) > 2 and words[2] in FAMILIES:
+        return _ONLY[words[2]]
+    if kind == "[ROUTE" and words:
+        # A type may precede the destination.
+        return next((_ONLY[family] for word in words[:2] for sign, family in _SIGNS if sign in word), _ROUTES)
+    return EVERYTHING
+
+
+_ROUTES: frozenset[Part] = frozenset(FAMILIES)
+_ONLY: dict[str, frozenset[Part]] = {family: frozenset([family]) for family in FAMILIES}
+# They are in each address of the family, and in no type of a route.
+_SIGNS = ((":", "inet6"), (".", "inet"))
 
 
 def is_about_links(line: str) -> bool:

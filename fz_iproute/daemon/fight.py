@@ -42,6 +42,7 @@ class Fight:
             for key, dispute in self._disputes.items()
             if now - dispute.last < max(_MEMORY, 2 * dispute.pause)
         }
+        self._settle(due)
         held: list[float] = []
         admitted: list[Command] = []
         fresh: list[Command] = []
@@ -59,14 +60,27 @@ class Fight:
         return Admission(admitted, min(held, default=None), fresh)
 
     def ran(self, commands: Iterable[Command], now: float) -> None:
-        """These commands were run. One that reverses an earlier one ends the dispute about that."""
+        """These commands were run."""
         for command in commands:
-            family, deletes, words = key = _key(command)
-            self._disputes.pop((family, not deletes, words), None)
+            key = _key(command)
             known = self._disputes.setdefault(key, _Dispute(command, now))
             if known.last != now:
                 known.pause = min(LONGEST_PAUSE, 2 * known.pause or FIRST_PAUSE)
                 known.last = now
+
+    def _settle(self, due: Sequence[Command]) -> None:
+        """What reverses an earlier command, or replaces the same route by another, ends the dispute about that.
+
+        The goal has changed, so nobody undid what we did.
+        """
+        keys = {_key(command) for command in due}
+        reversed_ = {(family, not deletes, words) for family, deletes, words in keys}
+        replaced = {_route(command) for command in due if command.words[:2] == ("route", "replace")}
+        self._disputes = {
+            key: dispute
+            for key, dispute in self._disputes.items()
+            if key in keys or (key not in reversed_ and _route(dispute.command) not in replaced)
+        }
 
     def forgive(self, line: str) -> None:
         """Forget disputes about the interface in this line of `ip monitor`: the kernel removes routes with it."""
@@ -85,3 +99,10 @@ _Key = tuple[Family, bool, tuple[str, ...]]
 def _key(command: Command) -> _Key:
     _, verb, *rest = command.words
     return command.family, verb == "del", tuple(rest)
+
+
+def _route(command: Command) -> tuple[str, ...]:
+    """The family, the table and the destination of a route, and its metric if it has one."""
+    words = command.words
+    place = words.index("metric") if "metric" in words else len(words)
+    return (command.family, *words[2:5], *words[place : place + 2])

@@ -4,7 +4,7 @@ import selectors
 from collections import Counter
 from collections.abc import Callable
 
-from fz_iproute.daemon.events import Interest, matters
+from fz_iproute.daemon.events import Interest, changed, matters
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.errors import IpUnusable, words_for
 from fz_iproute.ip.monitor import Monitor
@@ -64,8 +64,8 @@ class Listener:
         if lines:
             self._quiet = False
             self._deaf_due = None
-        wake = next((line for line in lines if matters(line, self.interest)), None)
-        if wake is not None and self._schedule.wake(wake, now):
+        waking = [line for line in lines if matters(line, self.interest)]
+        if waking and self._schedule.wake(waking[0], frozenset().union(*map(changed, waking)), now):
             self._counters["wakes"] += 1
         if "receive error" in complaint:
             self._counters["lost"] += 1

@@ -10,8 +10,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from fz_iproute.daemon.events import Interest, is_about_links, is_about_rules
+from fz_iproute.daemon.events import Interest, is_about_links
 from fz_iproute.daemon.fight import Fight
 from fz_iproute.daemon.file_watch import CHANGED, FileWatch
 from fz_iproute.daemon.listener import Listener
@@ -21,6 +22,7 @@ from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.daemon.signals import ENDING, GraceOver, no_more_grace, signal_pipe
 from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError, words_for
 from fz_iproute.files.journal import Journal
+from fz_iproute.files.report import Report
 from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.monitor import Monitor
@@ -28,29 +30,43 @@ from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.journal import record, summary
-from fz_iproute.mirror.model import WORKED, Command
+from fz_iproute.mirror.model import EVERYTHING, WORKED, Command, Part
 from fz_iproute.mirror.words import MAIN
 
 # A pass that failed is tried again after these pauses.
 _RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # How long after SIGTERM an `ip` may go on working. A pass waits as long for its lock.
 _GRACE = 0.6
-# What SIGUSR1 logs, since the start. `changes` are batches of commands, `lost` are overflows of the monitor.
-_COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "lost", "monitors", "reloads")
+# What SIGUSR1 logs and `metrics` shows, since the start. `changes` are batches of commands, `lost` are overflows of
+# the monitor.
+_COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "fights", "lost", "monitors", "reloads")
+
+
+class Origin(NamedTuple):
+    """What `load` reads from the file `place` is the configuration; `plan_with` makes the passes of one.
+
+    If it `follows` a VPN, it may change whenever rules and routes do.
+    """
+
+    load: Callable[[], Config]
+    place: Path
+    plan_with: Callable[[Config], Passes]
+    follows: Callable[[], bool]
 
 
 class Loop:
-    """The daemon. `load` reads the configuration from the file `place`.
+    """The daemon.
 
     Locked if another daemon keeps the same table in step, and still does so after `wait` seconds.
     """
 
-    def __init__(self, load: Callable[[], Config], place: Path, ip: TalkingIp, wait: float, log: Log) -> None:
-        self._place = place
+    def __init__(self, origin: Origin, ip: TalkingIp, wait: float, log: Log) -> None:
+        self._place = origin.place
+        self._follows = origin.follows
         self._ip = ip
         self._log = log
         self._counters = Counter(dict.fromkeys(_COUNTED, 0))
-        self._reloader = Reloader(load, lambda config: Passes(ip, config, log), ip.netns, wait, log)
+        self._reloader = Reloader(origin.load, origin.plan_with, ip.netns, wait, log)
         self._schedule = Schedule(self._reloader.config.watch)
         self._listener = Listener(partial(Monitor, ip), self._schedule, self._counters, log)
         self._watchdog = Watchdog()
@@ -61,6 +77,8 @@ class Loop:
         self._refused: dict[Command, Refusal] = {}  # commands that are still due
         self._told: set[str] = set()  # complaints about them, so that each is logged once
         self._status = ""
+        self._report = Report(ip.netns, self._reloader.config.tables.mirrors)
+        self._started = self._last_good = time.time()
         self._adopt()
 
     def _adopt(self) -> None:
@@ -88,6 +106,7 @@ class Loop:
                 self._ip.abandon()
                 self._ip.hang_up()
                 self._listener.selector.close()
+                self._report.close()
                 self._reloader.close()
                 files.close()
 
@@ -114,9 +133,13 @@ class Loop:
         self._listen(now)
         self._listener.tend(now)
         if due := self._schedule.due(now):
-            if due.full and self._reloader.trouble:
-                self._reload()  # what kept the file from taking effect may be over
-            (self._full_pass if due.full else self._pass)(due.reason)
+            # What kept the file from taking effect may be over, or there is another VPN to follow.
+            if (due.full and self._reloader.trouble) or self._follows():
+                self._reload()
+            if due.full:
+                self._full_pass(due.reason)
+            else:
+                self._pass(due.reason, due.changed)
 
     # What wakes a pass
 
@@ -124,8 +147,6 @@ class Loop:
         for line in self._listener.listen(now):
             if is_about_links(line):
                 self._ip.hang_up()
-            elif is_about_rules(line):
-                self._reloader.forget_rules()
             self._fight.forgive(line)
 
     def _listen_for(self, destinations: frozenset[str]) -> None:
@@ -134,7 +155,7 @@ class Loop:
         tables = frozenset(map(str, (MAIN, *config.tables.ids)))
         if config.lan.multicast:
             destinations |= {"default"}  # multicast leaves by the same device
-        self._listener.interest = Interest(tables, bool(config.lan.allow), destinations)
+        self._listener.interest = Interest(tables, bool(config.lan.allow), destinations, every_table=self._follows())
 
     def _obey(self, fd: int) -> bool:
         """Do what signals and the watch on the file have asked for. False if the daemon is to end."""
@@ -157,8 +178,11 @@ class Loop:
             return
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._counters["reloads"] += 1
-        self._log.info(f"# {self._place}: there is a new configuration")
+        if not self._follows():  # otherwise the file may be the same
+            self._log.info(f"# {self._place}: there is a new configuration")
         self._journal.reopen()
+        self._report.close()
+        self._report = Report(self._ip.netns, self._reloader.config.tables.mirrors)
         self._adopt()
         self._full_pass("new configuration")
         notify("READY=1")
@@ -177,14 +201,14 @@ class Loop:
             changed = self._pass(reason)
         self._listener.judge(_now(), missed=changed and is_resync and not expected)
 
-    def _pass(self, reason: str) -> bool:
-        """Read, plan, apply. True if something was changed."""
+    def _pass(self, reason: str, events: frozenset[Part] = EVERYTHING) -> bool:
+        """Read what events have told of, plan, apply. True if something was changed."""
         self._schedule.again = None
         self._unfinished = False
         changed = False
         try:
             with self._reloader.lock.held(_GRACE):
-                changed = self._step(reason)
+                changed = self._step(reason, events)
         except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):
                 raise  # at the start, there is a user who can mend it
@@ -192,27 +216,32 @@ class Loop:
             self._schedule.retry(_now() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
             self._failures += 1
             # A fresh `ip` can mostly answer what a long-lived one could not, so the first failure is not logged.
-            if self._failures > 1 and (words := words_for(error)) != self._trouble:
+            # A `sync` on a busy machine may hold the lock for seconds.
+            quiet = 4 if isinstance(error, Locked) else 1
+            if self._failures > quiet and (words := words_for(error)) != self._trouble:
                 self._trouble = words
                 self._log.error(f"{words}; trying again")
         else:
             self._failures = 0
             self._trouble = ""
+            self._last_good = time.time()
             with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries again
                 self._ip.warm()
         self._counters["passes"] += 1
         self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
         self._wrote = changed
+        self._report.publish({"started": self._started, "last_good_pass": self._last_good, "counters": self._counters})
         return changed
 
-    def _step(self, reason: str) -> bool:
+    def _step(self, reason: str, events: frozenset[Part]) -> bool:
         started = _now()
         passes = self._reloader.passes
         before = passes.layout
-        due = [command for command in passes.plan_sync() if not command.waits]
+        due = [command for command in passes.plan_sync(events) if not command.waits]
         if before and before != passes.layout:
             self._reloader.keep(before)
-        self._schedule.expires(passes.expiry, started)
+        if "inet6" in events:
+            self._schedule.expires(passes.expiry, started)
         changed = self._carry_out(due, reason, started)
         all_due = set(due)
         # After the new configuration, so that nothing is missing in between.
@@ -233,6 +262,7 @@ class Loop:
         if admission.again is not None:
             self._schedule.retry(admission.again)
         self._complain(due)
+        self._counters["fights"] += len(admission.fresh)
         for command in set(admission.fresh) - self._refused.keys():
             self._log.warning(
                 f"{self._ip.line(command)}: somebody undoes this again and again; "
@@ -241,11 +271,15 @@ class Loop:
         if not admission.admitted:
             return False
         refusals = self._reloader.passes.apply(admission.admitted)
-        self._fight.ran(admission.admitted, started)
+        # Nobody undid what was perhaps never done.
+        lost = {refusal.command for refusal in refusals if refusal.lost}
+        self._fight.ran([command for command in admission.admitted if command not in lost], started)
+        if lost:
+            self._schedule.retry(_now() + _RETRY_PAUSES[0])
         for command in admission.admitted:
             self._refused.pop(command, None)
         self._refused |= {refusal.command: refusal for refusal in refusals}
-        self._unfinished |= bool(refusals)
+        self._unfinished |= len(refusals) > len(lost)
         self._counters.update(changes=1, commands=len(admission.admitted), refused=len(refusals))
         self._write_down(reason, _now() - started, admission.admitted, refusals)
         return len(admission.admitted) > len(refusals)

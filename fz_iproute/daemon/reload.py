@@ -88,11 +88,6 @@ class Reloader:
                 yield stale or []
         self._give_back_locks()
 
-    def forget_rules(self) -> None:
-        """A rule has changed."""
-        for passes in (self.passes, *(passes for _, passes in self._former)):
-            passes.forget_rules()
-
     def _give_back_locks(self) -> None:
         kept = (self.config, *(config for config, _ in self._former))
         self._locks.restrict({table for config in kept for table in config.tables.mirrors})

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from fz_iproute.daemon.pace import Pace
 from fz_iproute.mirror.config import Watch
+from fz_iproute.mirror.model import EVERYTHING, Part
 
 # Lost events and restarts of the monitor ask for a full pass, but there is at most one in this many seconds.
 _FULL_PAUSE = 5.0
@@ -13,9 +14,10 @@ _EXPIRY_DELAY = 2.5
 
 
 class Due(NamedTuple):
-    """A pass that is due. A full one asks fresh processes only."""
+    """A pass that is due. It reads again what may have `changed`; a full one asks fresh processes only."""
 
     reason: str
+    changed: frozenset[Part] = EVERYTHING
     full: bool = False
 
 
@@ -28,6 +30,7 @@ class Schedule:
         self._full_reason = "start"
         self._last_full = float("-inf")
         self._event = ""
+        self._changed: frozenset[Part] = frozenset()
         self._expiry_due: float | None = None
         self.adopt(settings)
 
@@ -47,14 +50,16 @@ class Schedule:
         if now >= self._full_due:
             return Due(self._full_reason, full=True)
         reasons = (
-            (self._pace.due, self._event),
-            (self.again, "trying again"),
-            (self._expiry_due, "a route has expired"),
+            (self._pace.due, self._event, self._changed),
+            (self.again, "trying again", EVERYTHING),
+            (self._expiry_due, "a route has expired", EVERYTHING),
         )
-        return next((Due(reason) for due, reason in reasons if due is not None and now >= due), None)
+        serves = [(reason, changed) for due, reason, changed in reasons if due is not None and now >= due]
+        return Due(serves[0][0], frozenset().union(*(changed for _, changed in serves))) if serves else None
 
-    def wake(self, event: str, now: float) -> bool:
+    def wake(self, event: str, changed: frozenset[Part], now: float) -> bool:
         """An event asks for a pass. False if it joins others that have asked for the same one."""
+        self._changed |= changed
         if self._pace.due is not None:
             return False
         self._event = event
@@ -83,5 +88,6 @@ class Schedule:
     def ran(self, now: float, *, echo: bool, unfinished: bool) -> None:
         """A pass has ended. `echo`: only our own commands had woken it. `unfinished`: it has left something to do."""
         self._pace.ran(now, echo=echo)
+        self._changed = frozenset()
         if unfinished:
-            self.wake("the last pass left something to do", now)
+            self.wake("the last pass left something to do", EVERYTHING, now)

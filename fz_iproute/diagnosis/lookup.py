@@ -107,6 +107,11 @@ class Fib:
                 yield found
 
 
+def within_link(address: int) -> bool:
+    """True for IPv6 multicast, link-local and loopback addresses: programs name the device of such an address."""
+    return address >> 120 == 0xFF or address >> 118 == 0xFE80 >> 6 or address == 1
+
+
 def decide(packet: Packet, rules: Iterable[Rule], fib: Fib, links: Mapping[str, Link]) -> Decision:
     """The way of a packet. `rules` are in the kernel's order; those of the other family are ignored."""
     if early := _without_rules(packet, fib, links):
@@ -315,7 +320,7 @@ def _choose_inet(routes: Sequence[Route], packet: Packet, links: Mapping[str, Li
 def _choose_inet6(routes: Sequence[Route], packet: Packet, links: Mapping[str, Link]) -> _Choice:
     """The first route with the best score, in the first class that has a usable one."""
     wanted = packet.oif or packet.iif  # a forwarded packet leaves by the interface that received it, if possible
-    strict = (packet.oif and not packet.src) or _within_link(packet.dst)
+    strict = (packet.oif and not packet.src) or within_link(packet.dst)
     for rivals in _classes(routes):
         best: _Choice = (None, ())
         most = 0
@@ -335,11 +340,6 @@ def _classes(routes: Sequence[Route]) -> tuple[Sequence[Route], Sequence[Route]]
     """IPv6: the routes of the lowest metric are one class, all others together are the second."""
     lowest = sum(route.attributes.metric == routes[0].attributes.metric for route in routes)
     return routes[:lowest], routes[lowest:]
-
-
-def _within_link(address: int) -> bool:
-    """True for multicast, link-local and loopback: such an address is reached by one device only."""
-    return address >> 120 == 0xFF or address >> 118 == 0xFE80 >> 6 or address == 1
 
 
 def _preference(route: Route) -> int:

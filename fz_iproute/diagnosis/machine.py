@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.detect import Vpn, detect
+from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
+from fz_iproute.diagnosis.products import FIREZONE
 from fz_iproute.diagnosis.reach import Network, Way
-from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
@@ -157,49 +159,37 @@ class Machine:
             )
         )
 
-    def is_cut(self, lan: Prefix, tunnel: str) -> bool:
-        """True if packets to some of the LAN enter this tunnel, which is not the LAN's own device."""
-        own = (
-            route.attributes.devices
-            for route in self.tables.get(MAIN, {}).get(lan.family, ())
-            if route.attributes.on_link and Prefix.of_route(route.dst, lan.family) == lan
-        )
-        is_own = any(tunnel in devices for devices in own)
-        return not is_own and any(tunnel in way.decision.devices for way in self.ways(lan))
-
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by the tunnel or by another device that may be one."""
-        links = self.seen.links
-        return self.is_tunnelled(decision) or any(
-            device in links and links[device].may_be_tunnel for device in decision.devices
-        )
+        return self.is_tunnelled(decision) or self.network.may_be_tunnelled(decision)
 
     def is_around_tunnel(self, way: Way) -> bool:
         """True if the packet leaves the machine, not into the tunnel, and not to a LAN by the device of the LAN."""
         decision = way.decision
         if self.is_tunnelled(decision) or decision.outcome in ("local", "broadcast", "multicast", "anycast"):
             return False
-        if is_of_a_link(Prefix.of_host(way.part.prefix.family, way.part.address)):
+        if way.part.prefix.family == "inet6" and within_link(way.part.address):
             return False
         return not decision.devices or self.lan_device(way) not in decision.devices
 
     @cached_property
-    def carriers(self) -> dict[Family, Way]:
-        """The largest part of the internet of each family, if a device that may be a tunnel carries it."""
-        found = {}
-        for family in self.families:
-            ways = self.internet(family)
-            if ways and ways[0].decision.outcome == "unicast" and self.may_be_tunnelled(ways[0].decision):
-                found[family] = ways[0]
-        return found
+    def vpns(self) -> list[Vpn]:
+        """Every VPN that takes all traffic, the configured one included."""
+        return detect(self.config, self.seen, self.tables)
+
+    @cached_property
+    def has_no_mark(self) -> bool:
+        """True if the tunnel is of a VPN that marks no packets: the mark in the configuration is Firezone's."""
+        tunnel = self.config.tunnel
+        own = [vpn for vpn in self.vpns if vpn.interface == tunnel.interface]
+        return tunnel.fwmark == FIREZONE_MARK and any(vpn.product != FIREZONE and not vpn.mark for vpn in own)
 
     def is_of_another_vpn(self, rule: Rule) -> bool:
         """True if the rule has the form that VPN clients use, or leads into a device that may be a tunnel."""
-        links = self.seen.links
         if rule.table in (0, MAIN, *self.goal.layout.tables):
             return False
         return (rule.mark is not None and rule.mark != self.config.tunnel.fwmark) or any(
-            device in links and links[device].may_be_tunnel
+            self.network.may_be_tunnel(device)
             for route in self.tables.get(rule.table, {}).get(rule.family, ())
             for device in route.attributes.devices
         )
@@ -254,11 +244,6 @@ class Machine:
         members = [*getattr(self.config.lan, key), *prefixes]
         quoted = ", ".join(f'"{member}"' for member in members)
         return self.setting("lan", f"{key} = [{quoted}]")
-
-
-def is_of_a_link(host: Prefix) -> bool:
-    """IPv6: link-local and multicast addresses, for which programs name the interface themselves."""
-    return host.family == "inet6" and (host.address >> 118 == 0xFE80 >> 6 or host.address >> 120 == 0xFF)
 
 
 def shown(rule: Rule) -> str:

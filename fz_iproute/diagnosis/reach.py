@@ -1,5 +1,6 @@
 """Says which way all of a prefix goes: the prefix is split where rules or routes treat parts of it differently."""
 
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -62,7 +63,15 @@ class Network:
         for rule in self.rules:
             if rule.dst:
                 found[rule.family].add(Prefix(rule.family, rule.dst.network(rule.dst.length), rule.dst.length))
-        return {family: sorted(prefixes, key=lambda prefix: prefix[1:]) for family, prefixes in found.items()}
+        return {family: sorted(prefixes, key=_place) for family, prefixes in found.items()}
+
+    def may_be_tunnel(self, device: str) -> bool:
+        """True if the device is no Ethernet, as far as `ip` shows that."""
+        return device in self.links and self.links[device].may_be_tunnel
+
+    def may_be_tunnelled(self, decision: Decision) -> bool:
+        """True if the packet leaves by a device that may be a tunnel."""
+        return any(map(self.may_be_tunnel, decision.devices))
 
     def way(self, packet: Packet) -> Decision:
         """What becomes of one packet."""
@@ -76,14 +85,25 @@ class Network:
 
     def ways(self, prefix: Prefix, *, mark: int = 0, src: int = 0) -> list[Way]:
         """What becomes of packets of this machine to each part of the prefix."""
-        inside = [other for other in self._bounds[prefix.family] if other != prefix and prefix.covers(other)]
-        return [
-            Way(part, self.way(Packet(prefix.family, part.address, src=src, mark=mark)))
-            for part in parts([prefix, *inside])
-        ]
+        return self.ways_like(Packet(prefix.family, 0, src=src, mark=mark), self.parts_of(prefix))
 
     def internet(self, family: Family, *, mark: int = 0, src: int = 0) -> list[Way]:
         """What becomes of packets to the internet, without the address space that nobody there has."""
+        return self.ways_like(Packet(family, 0, src=src, mark=mark), self.internet_parts(family))
+
+    def ways_like(self, packet: Packet, these: Iterable[Part]) -> list[Way]:
+        """What becomes of packets that differ from this one in the destination alone."""
+        return [Way(part, self.way(packet._replace(dst=part.address))) for part in these]
+
+    def parts_of(self, prefix: Prefix) -> Iterator[Part]:
+        """The parts that rules and routes may treat differently."""
+        bounds = self._bounds[prefix.family]
+        last = prefix.address + _size(prefix) - 1
+        first, end = bisect(bounds, prefix[1:], key=_place), bisect(bounds, (last, _BITS[prefix.family]), key=_place)
+        return parts([prefix, *bounds[first:end]])
+
+    def internet_parts(self, family: Family) -> Iterator[Part]:
+        """Those of the internet."""
         whole = INTERNET[family]
         holes = [hole for hole in _NOT_INTERNET if hole.family == family]
         inside = [
@@ -91,12 +111,13 @@ class Network:
             for other in self._bounds[family]
             if whole.covers(other) and other != whole and not any(hole.covers(other) for hole in holes)
         ]
-        found = parts(sorted({whole, *inside, *holes}, key=lambda prefix: prefix[1:]))
-        return [
-            Way(part, self.way(Packet(family, part.address, src=src, mark=mark)))
-            for part in found
-            if part.prefix not in holes
-        ]
+        found = parts(sorted({whole, *inside, *holes}, key=_place))
+        return (part for part in found if part.prefix not in holes)
+
+
+def _place(prefix: Prefix) -> tuple[int, int]:
+    """A prefix stands before those inside it."""
+    return prefix.address, prefix.length
 
 
 def parts(prefixes: Iterable[Prefix]) -> Iterator[Part]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
+from fz_iproute.diagnosis.products import is_firezone
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.uncopied import what_main_does
 from fz_iproute.mirror import tunnel
@@ -110,8 +111,7 @@ def _to_whom(case: Case, route: Route) -> str:
     host = Prefix.of_host(case.packet.family, case.packet.dst)
     if route.dst == "default" and not PRIVATE.covers(host):
         return " to the internet"
-    links = case.snapshot.links
-    if any(links[device].may_be_tunnel for device in case.decision.devices if device in links):
+    if case.network.may_be_tunnelled(case.decision):
         return ", which may be a tunnel"
     return "" if route.dst == "default" else " to the LAN"
 
@@ -124,7 +124,7 @@ def _refused(case: Case) -> str:
     if tunnel.is_tunnel_route(decision.route):
         state = case.goal.states[case.packet.family]
         setting = "internet_leak" if state.usable else "on_down"
-        return f"is refused, because the Internet Resource is active and {state.obstacle} (tunnel.{setting})"
+        return f"is refused, because {_all_traffic(case)} and {state.obstacle} (tunnel.{setting})"
     return f"is refused by the route {decision.route} in table {decision.table}"
 
 
@@ -140,7 +140,7 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
         return f"the VPN routes {route.dst} explicitly" + (
             f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
         )
-    reason = "the Internet Resource is active"
+    reason = _all_traffic(case)
     if by_main:
         return f"{reason} and {by_main}"
     if lan is None:
@@ -152,6 +152,11 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
         rule = case.decision.steps[-1].rule
         return f"{reason} and rule {rule.priority} decides, before any rule that leads to the copy in table {mirror}"
     return f"{reason} and the copy of {lan.route.dst} is missing; run `{case.sync}`"
+
+
+def _all_traffic(case: Case) -> str:
+    tunnel = case.config.tunnel.interface
+    return "the Internet Resource is active" if is_firezone(tunnel) else f"all traffic goes into {tunnel}"
 
 
 def _by_main(case: Case) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.lookup import Decision, within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import rank
 from fz_iproute.mirror.desired import Desired, explicit
@@ -47,7 +47,7 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
         if not verdict.refusal or verdict.explicit
     )
     for lan in lans:
-        if claims.overlapping(lan):
+        if claims.overlapping(lan) and not (family == "inet6" and within_link(lan.address)):
             ways = [way.decision for way in network.ways(lan)]
             # The addresses of this machine and of everybody belong to no host of the LAN.
             takers = [_taker(way, goal, family) for way in ways if way.outcome not in ("local", "broadcast", "anycast")]

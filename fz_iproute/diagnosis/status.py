@@ -1,21 +1,24 @@
 """What `status` shows: the tunnel, the rules, and the state of every route."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.detect import Tables, absent, detect, followed
+from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.reached import Lan, lost
 from fz_iproute.diagnosis.shadow import Shadow, in_step, shadows
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired
+from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import MAIN
+from fz_iproute.mirror.words import MAIN, table_name
 
 
 class Line(NamedTuple):
@@ -26,6 +29,8 @@ class Line(NamedTuple):
     table: int
     route: Route
     reason: str
+    lost: str = ""  # of a LAN: what becomes of packets to it, "" if they reach it
+    is_stuck: bool = False  # of a LAN: lost, nobody has chosen that, and `sync` does not mend it
 
 
 class RuleLine(NamedTuple):
@@ -48,10 +53,12 @@ class Status(NamedTuple):
 
     tunnel: str
     tunnel_state: str  # up, down or missing
+    absent: str  # what to say if it is missing and no rule leads to its tables, else ""
     mode: str
     layout: Layout
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Carrier]
+    traffic: dict[tuple[str, ...], str]  # by these devices: `all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`
     obstacles: dict[Family, str]  # manage: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
     waiting: list[str]  # manage: routes that the tunnel cannot carry now, and why
@@ -60,29 +67,50 @@ class Status(NamedTuple):
     shadows: list[Shadow]
     uncopied: list[Line]  # routes of main near the LAN that are not judged, if packets take another one
 
+    @property
+    def carried(self) -> list[str]:
+        """What other devices carry: `all traffic goes into wg0 (IPv4 and IPv6) by rule 32765, table 51820`."""
+        said = []
+        for devices, words in self.traffic.items():
+            rules = {(each.priority, each.table) for each in self.carriers.values() if each.devices == devices}
+            by = " and ".join(f"rule {priority}, table {table_name(table)}" for priority, table in sorted(rules))
+            said.append(f"{words} by {by}")
+        return said
 
-def status(config: Config, snapshot: Snapshot, tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]) -> Status:
+
+def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     """Judge the snapshot. `tables` have all that decides where packets to the internet and to LANs go."""
     goal = desired(config, snapshot)
     network = Network(snapshot.links, snapshot.rules, tables)
     internet = {family: _internet(network, goal, family) for family in FAMILIES}
     then = in_step(network, goal)
+    lan = [line for family in FAMILIES for line in _reached(family, goal, network, then)]
     link = snapshot.links.get(config.tunnel.interface)
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state="missing" if link is None else "up" if link.up else "down",
+        absent=_absent(config, snapshot, tables),
         mode=config.tunnel.mode,
         layout=goal.layout,
         internet={family: state for family, (state, _) in internet.items()},
         carriers={family: carrier for family, (_, carrier) in internet.items() if carrier},
+        traffic={
+            carrier.devices: all_traffic(network, carrier.devices[0]) for _, carrier in internet.values() if carrier
+        },
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
-        lan=[*_placeholder_lines(goal), *(line for family in FAMILIES for line in _lan_lines(family, goal))],
+        lan=[*_placeholder_lines(goal), *lan],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
     )
+
+
+def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
+    if config.follows:
+        return followed(config, detect(config, snapshot, tables)).said
+    return absent(config, snapshot.links, detect(config, snapshot, tables)) if is_absent(config, snapshot) else ""
 
 
 def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None]:
@@ -96,7 +124,7 @@ def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Car
             sizes["blocked"] += part.size
         else:
             sizes["off"] += part.size
-            if any(device in network.links and network.links[device].may_be_tunnel for device in decision.devices):
+            if network.may_be_tunnelled(decision):
                 carriers[Carrier(decision.devices, decision.steps[-1].rule.priority, decision.table)] += part.size
     for carrier, size in carriers.most_common(1):
         if 2 * size > sizes.total():
@@ -161,6 +189,20 @@ def _placeholder_lines(goal: Desired) -> Iterator[Line]:
         yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
+def _reached(family: Family, goal: Desired, network: Network, then: Network) -> Iterator[Line]:
+    """The lines of the LANs with what becomes of packets to each, now and `then`: after a sync."""
+    paths: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for route in goal.judged[family].wanted:
+        paths[route.dst].add(route.attributes.path)
+    verdicts = goal.judged[family].verdicts
+    unchosen = {route for route, refusal, warning, claim in verdicts if claim or warning or not refusal}
+    for line in _lan_lines(family, goal):
+        lan = Lan(family, line.route.dst, {line.route.attributes.path, *paths[line.route.dst]})
+        now = lost(network, lan, line.route) if line.state != "stale" else ""
+        is_stuck = bool(now) and line.route in unchosen and bool(lost(then, lan, line.route))
+        yield line._replace(lost=now, is_stuck=is_stuck)
+
+
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
     mirror = goal.layout.mirror
     here = goal.contents[family][mirror]
@@ -223,7 +265,10 @@ def as_document(found: Status) -> dict[str, Any]:
             for rule, state in found.rules
         ],
         "vpn": _documents(found.vpn),
-        "lan": _documents(found.lan),
+        "lan": [
+            {**document, "reachable": not line.lost, "lost": line.lost}
+            for document, line in zip(_documents(found.lan), found.lan, strict=True)
+        ],
         "shadows": [
             {"lan": str(shadow.lan), "tunnel": str(shadow.tunnel), "whole": shadow.whole} for shadow in found.shadows
         ],

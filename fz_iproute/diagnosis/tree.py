@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
+from fz_iproute.diagnosis.products import is_firezone
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import printable, table_name
+from fz_iproute.mirror.words import printable
 
 _MARKS = {"in step": "=", "missing": "+", "stale": "-", "changed": "~", "skipped": "!", "theirs": " "}
 _COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yellow, red
@@ -26,7 +27,7 @@ def draw(found: Status, *, width: int | None = None, colour: bool = False) -> st
 
 
 def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
-    yield "", f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
+    yield "", found.absent or f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
     yield "", _tables(found.layout, found.mode)
     yield "", ""
     for family in FAMILIES:
@@ -37,10 +38,10 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
         yield "", "main has no link-scoped routes"
     for wait in found.waiting:
         yield "", f"waits   {printable(wait)}"
-    for line in _shadows(found):
-        yield "", line
-    for _, _, _, route, reason in found.uncopied:
-        yield "", f"main    {route}  # {printable(reason)}"
+    for shadow in _shadows(found):
+        yield "", shadow
+    for line in found.uncopied:
+        yield "", f"main    {line.route}  # {printable(line.reason)}"
     yield "", LEGEND
 
 
@@ -74,6 +75,8 @@ def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
     for line in lines:
         mark = _MARKS[line.state]
         text = f"         {mark} {line.route}"
+        if line.state == "skipped" and not line.is_stuck:
+            mark = ""  # red stands for what is wrong
         reason = f"  # {printable(line.reason)}" if line.reason else ""
         if reason and width and len(text) + len(reason) > width:
             yield mark, text
@@ -84,24 +87,23 @@ def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
 
 def _internet(found: Status) -> str:
     parts = []
-    for state in ("active", "blocked"):
+    subject, *verbs = _FIREZONE if is_firezone(found.tunnel) else _ANY_VPN
+    for state, verb in zip(("active", "blocked"), verbs, strict=True):
         families = [family for family in FAMILIES if found.internet[family] == state]
         reasons = dict.fromkeys(found.obstacles[family] for family in families if found.obstacles.get(family))
         if families:
-            parts.append(
-                f"{state} ({', '.join(families)}" + (f": {printable(', '.join(reasons))})" if reasons else ")")
-            )
+            parts.append(f"{verb} ({', '.join(families)}" + (f": {printable(', '.join(reasons))})" if reasons else ")"))
     outside = [family for family in FAMILIES if found.internet[family] == "off"]
-    said = [f"Internet Resource {', '.join(parts)}"] if parts else []
+    said = [f"{subject} {', '.join(parts)}"] if parts else []
     if outside and (not parts or found.tunnel_state != "up"):
         which = f" ({', '.join(outside)})" if parts else ""
         said.append(f"packets to the internet do not enter it{which}")
-    for carrier in dict.fromkeys(found.carriers.values()):
-        carried = ", ".join(family for family in FAMILIES if found.carriers.get(family) == carrier)
-        devices = printable(" ".join(carrier.devices))
-        by = f"rule {carrier.priority}, table {table_name(carrier.table)}"
-        said.append(f"{devices} carries all traffic ({carried}) by {by}")
-    return "; ".join(said)
+    return "; ".join([*said, *found.carried])
+
+
+# Of what is said, and what is said of families that enter the tunnel, and of those that are refused.
+_FIREZONE = "Internet Resource", "active", "blocked"
+_ANY_VPN = "all traffic", "goes into it", "is refused"
 
 
 def _tables(layout: Layout, mode: str) -> str:

@@ -36,7 +36,7 @@ def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route)
     lan = replace(config.lan, allow=(*config.lan.allow, Prefix.of_route(route.dst, family)))
     here = goal.contents[family].get(goal.layout.mirror)
     claims = explicit(here.others, family) if here and goal.layout.name == "single" else frozenset()
-    verdicts = Policy(lan, snapshot.links, goal.tunnels).verdicts([route], PrefixSet(claims))
+    verdicts = Policy(lan, snapshot.links, goal.tunnels, idle=config.follows).verdicts([route], PrefixSet(claims))
     if refusal := next((verdict.refusal for verdict in verdicts if verdict.refusal), ""):
         return refusal
     if _LOCKABLE.isdisjoint(route.attributes.words):

@@ -10,8 +10,8 @@ from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired
-from fz_iproute.mirror.model import Command, Snapshot
+from fz_iproute.mirror.desired import Desired, desired, is_absent
+from fz_iproute.mirror.model import EVERYTHING, Command, Part, Snapshot
 from fz_iproute.mirror.plan import check_parts, plan, take_out
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.tunnel import Layout
@@ -31,11 +31,14 @@ Planner = Callable[[Desired], list[Command]]
 
 
 class Plans:
-    """The plans for one machine, running or recorded."""
+    """The plans for one machine, running or recorded. `absent` is called once, until the tunnel has been there."""
 
-    def __init__(self, source: Source, config: Config, log: Log) -> None:
+    def __init__(self, source: Source, config: Config, log: Log, absent: Callable[[], None] = lambda: None) -> None:
         self._config = config
         self._log = log
+        self._absent = absent
+        self._was_absent = False
+        self._is_absent = False
         self._reader = Reader(source, config)
         # The names of tables on this machine say nothing about a recorded one.
         self._misleading = misleading() if isinstance(source, Ip) else {}
@@ -44,10 +47,13 @@ class Plans:
         self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
 
-    def plan_sync(self) -> list[Command]:
+    def plan_sync(self, changed: frozenset[Part] = EVERYTHING) -> list[Command]:
         """The commands that `sync` would run. UsageError if a table would have to play another part."""
-        goal = self.look()
+        goal = self.look(changed)
         check_parts(goal)
+        if self._is_absent and not self._was_absent:
+            self._absent()
+        self._was_absent = self._is_absent
         warnings = {verdict: None for verdict in goal.verdicts if verdict.warning}
         for verdict in warnings:
             if verdict not in self._warned:
@@ -75,13 +81,9 @@ class Plans:
         wanted = (route for judged in self._last.judged.values() for route in judged.wanted) if self._last else ()
         return frozenset(route.dst for route in wanted)
 
-    def look(self) -> Desired:
-        """Read what there is, and compute what there should be."""
-        return self._judge(self._reader.read())
-
-    def forget_rules(self) -> None:
-        """Read the rules in detail again: one has come or gone."""
-        self._reader.forget_rules()
+    def look(self, changed: frozenset[Part] = EVERYTHING) -> Desired:
+        """Read what may have changed since the last look, and compute what there should be."""
+        return self._judge(self._reader.read(changed))
 
     def _judge(self, snapshot: Snapshot) -> Desired:
         if self._misleading.keys() & snapshot.tables.keys():
@@ -89,6 +91,7 @@ class Plans:
         if misled := self._misleading.keys() & snapshot.tables.keys():
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
+        self._is_absent = is_absent(self._config, snapshot)
         self._last = desired(self._config, snapshot, self._last)
         self.first = self.first or self._last
         return self._last
@@ -100,8 +103,8 @@ class Plans:
 class Passes(Plans):
     """The passes over a running machine."""
 
-    def __init__(self, ip: Ip, config: Config, log: Log) -> None:
-        super().__init__(ip, config, log)
+    def __init__(self, ip: Ip, config: Config, log: Log, absent: Callable[[], None] = lambda: None) -> None:
+        super().__init__(ip, config, log, absent)
         self._ip = ip
 
     def sync(self) -> Pass:
@@ -120,6 +123,7 @@ class Passes(Plans):
             refusals = work.finish()
         finally:
             self._ip.abandon()
+            self._reader.forget(_parts(due))
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
             line, words = self._ip.line(due[0]), refusals[0].words
             raise NotPermitted(f"{line}: {words}; run as root or with CAP_NET_ADMIN")
@@ -148,6 +152,11 @@ class Passes(Plans):
     def _is_settled(self, refusal: Refusal) -> bool:
         """Only the kernel knows whether a tunnel without addresses takes IPv6; the plan covers both cases."""
         return _IPV6_IS_OFF in refusal.words and f" dev {self._config.tunnel.interface} " in refusal.command.line
+
+
+def _parts(commands: Sequence[Command]) -> set[Part]:
+    """What the commands change."""
+    return {"links and rules" if command.line.startswith("rule") else command.family for command in commands}
 
 
 _UNDONE = "it does not last: another program undoes it"

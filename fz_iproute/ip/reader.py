@@ -12,7 +12,7 @@ from fz_iproute.ip.ip import Asked, Source
 from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
-from fz_iproute.mirror.model import Nexthop, Route, Rule, Snapshot
+from fz_iproute.mirror.model import EVERYTHING, Link, Nexthop, Part, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, LOCAL, MAIN, METRICS, RULES_IN_DETAIL, of_table
@@ -45,33 +45,45 @@ class Reader:
             "inet": [_RULES, _LINKS, *addresses, *self._lan_questions["inet"]],
             "inet6": [_RULES, *addresses, *self._lan_questions["inet6"]],
         }
+        self._known: _Found = {}  # the answers that still stand
         self._made: dict[object, tuple[object, Any]] = {}
-        self._detailed: dict[Family, tuple[bytes, bytes]] = {}  # the rules in short, and the same in detail
 
-    def read(self) -> Snapshot:
-        """One reading of links, rules and the tables concerned. ReadFailed if any part of it is in doubt."""
+    def read(self, changed: Iterable[Part] = EVERYTHING) -> Snapshot:
+        """Links, rules and the tables concerned. ReadFailed if any part of it is in doubt.
+
+        What has not `changed` since the last reading, as far as the caller knows, is not read again.
+        """
+        self.forget(changed)
         ip = self._ip
         try:
             # In a batch, `ip` has to filter all routes of the family itself, which may be a million. Most of them are
             # in main, so its questions lose nothing; each of the VPN's tables would wait for a dump of main.
             tables = [of_table(table) for table in self._tables]
-            found = self._answers(
-                [ip.ask(family, *self._questions[family], *(tables if ip.talks(family) else ())) for family in FAMILIES]
+            asked = {
+                family: self._unknown(family, [*self._questions[family], *(tables if ip.talks(family) else ())])
+                for family in FAMILIES
+            }
+            self._known |= self._answers(
+                [ip.ask(family, *questions) for family, questions in asked.items() if questions]
             )
             with shape_is_known():
-                rules = self._rules(found)
+                rules = self._rules()
             self._tables = own_tables(self._config, rules)
-            missing = [
-                (family, question)
-                for table in self._tables
-                for family in FAMILIES
-                if (family, question := of_table(table)) not in found
-            ]
-            found |= self._answers([ip.ask(family, question) for family, question in missing])
+            tables = [of_table(table) for table in self._tables]
+            missing = [(family, question) for family in FAMILIES for question in self._unknown(family, tables)]
+            self._known |= self._answers([ip.ask(family, question) for family, question in missing])
             with shape_is_known():
-                return self._snapshot(found, rules)
+                return self._snapshot(rules)
         finally:
             ip.abandon()
+
+    def forget(self, changed: Iterable[Part]) -> None:
+        """Read these parts again next time, whatever events say."""
+        gone = set(changed)
+        self._known = {key: answer for key, answer in self._known.items() if _part(*key) not in gone}
+
+    def _unknown(self, family: Family, questions: Iterable[str]) -> list[str]:
+        return [question for question in questions if (family, question) not in self._known]
 
     def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
         """The routes to some addresses, from main, local and every table that a rule of their family leads to."""
@@ -98,36 +110,32 @@ class Reader:
         """The routes that decide where packets to the internet and to LANs go.
 
         Those of the snapshot; of other tables that rules look up, all; of main, those that are on-link, private, or
-        lead to one of the hosts in `SAMPLES`: it may have a million others.
+        lead to one of the hosts in `SAMPLES`: it may have a million others. But all of main, if it leads the internet
+        into a tunnel.
         """
         found: dict[int, dict[Family, tuple[Route, ...]]] = {
             table: dict(families) for table, families in snapshot.tables.items()
         }
+        links = snapshot.links
+        questions = {
+            family: [of_table(table) for table in _looked_up(snapshot.rules, family) if table not in (*found, MAIN)]
+            for family in FAMILIES
+        }
+        # As IPv6 has no scope to ask for, the snapshot has all of its main.
+        samples = [f"{_MAIN} match {host}" for host in SAMPLES if host.family == "inet"]
+        questions["inet"] += [*samples, *(f"{_MAIN} root {prefix}" for prefix in _RFC1918)]
         try:
-            questions = {
-                family: [of_table(table) for table in _looked_up(snapshot.rules, family) if table not in (*found, MAIN)]
-                for family in FAMILIES
-            }
-            # As IPv6 has no scope to ask for, the snapshot has all of its main.
-            questions["inet"] += [f"{_MAIN} match {host}" for host in SAMPLES if host.family == "inet"]
-            questions["inet"] += [f"{_MAIN} root {prefix}" for prefix in _RFC1918]
-            answers = self._answers(
-                [self._ip.ask(family, question) for family, asked in questions.items() for question in asked]
-            )
-            listings = {key: parsed(*key, text) for key, text in answers.items()}
-            with shape_is_known():
-                nexthops = self._nexthops(listings.values())
-                routes = {
-                    key: parse.routes(listing, key[0], snapshot.links, nexthops) for key, listing in listings.items()
-                }
+            routes = self._routes(questions, links)
+            if any(_is_into_tunnel(routes["inet", question], links) for question in samples):
+                routes |= self._routes({"inet": [_MAIN]}, links)
         finally:
             self._ip.abandon()
         main: dict[Family, dict[str, Sequence[Route]]] = {
             "inet": _by_destination(route for route in snapshot.main["inet"] if route.attributes.on_link),
-            "inet6": _by_destination(filter(_is_telling, snapshot.main["inet6"])),
+            "inet6": _by_destination(_telling(snapshot.main["inet6"], links)),
         }
         for (family, question), listing in routes.items():
-            if question.startswith(f"{_MAIN} "):
+            if question.startswith(_MAIN):
                 main[family] |= _by_destination(listing)  # of one destination all, in the kernel's order
             else:
                 table = parse_rules.table_number(question.split()[3])
@@ -135,9 +143,15 @@ class Reader:
         found[MAIN] = {family: tuple(chain.from_iterable(here.values())) for family, here in main.items()}
         return found
 
-    def forget_rules(self) -> None:
-        """Ask for the details of the rules again: one has come or gone, perhaps with no trace in the short form."""
-        self._detailed.clear()
+    def _routes(
+        self, questions: Mapping[Family, Sequence[str]], links: Mapping[str, Link]
+    ) -> dict[tuple[Family, str], tuple[Route, ...]]:
+        """The routes that answer each question."""
+        asked = [self._ip.ask(family, question) for family, part in questions.items() for question in part]
+        listings = {key: parsed(*key, text) for key, text in self._answers(asked).items()}
+        with shape_is_known():
+            nexthops = self._nexthops(listings.values())
+            return {key: parse.routes(listing, key[0], links, nexthops) for key, listing in listings.items()}
 
     def _answers(self, asked: Sequence[Asked]) -> _Found:
         return {
@@ -155,12 +169,12 @@ class Reader:
         made: _Made = last[1]
         return made
 
-    def _snapshot(self, found: _Found, rules: tuple[Rule, ...]) -> Snapshot:
-        links = parse.links(self._parsed("inet", _LINKS, found))
-        main = {family: self._lan(family, found) for family in FAMILIES}
+    def _snapshot(self, rules: tuple[Rule, ...]) -> Snapshot:
+        documents = self._parsed("inet", _LINKS)
+        links = self._once(_LINKS, documents, lambda: parse.links(documents))
+        main = {family: self._lan(family) for family in FAMILIES}
         tables = {
-            number: {family: self._parsed(family, of_table(number), found) for family in FAMILIES}
-            for number in self._tables
+            number: {family: self._parsed(family, of_table(number)) for family in FAMILIES} for number in self._tables
         }
         nexthops = self._nexthops(part for table in (main, *tables.values()) for part in table.values())
 
@@ -178,15 +192,15 @@ class Reader:
                 for number, listings in tables.items()
             },
             numbered={
-                family: parse.numbered(self._parsed(family, _ADDRESSES, found), family)
+                family: parse.numbered(self._parsed(family, _ADDRESSES), family)
                 for family in FAMILIES
                 if self._config.manages
             },
             expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
         )
 
-    def _parsed(self, family: Family, question: str, found: _Found) -> list[Any]:
-        text = found[family, question]
+    def _parsed(self, family: Family, question: str) -> list[Any]:
+        text = self._known[family, question]
         return self._once((family, question), text, lambda: parsed(family, question, text))
 
     def _nexthops(self, listings: Iterable[list[Listed]]) -> Mapping[int, Nexthop]:
@@ -194,35 +208,32 @@ class Reader:
             return {}
         return parse.nexthops(answer(self._ip, None, "nexthop show"))
 
-    def _rules(self, found: _Found) -> tuple[Rule, ...]:
+    def _rules(self) -> tuple[Rule, ...]:
         """All rules. The numbers of tables that have names, and who has made a rule, cost another question."""
-        shown = {family: self._parsed(family, _RULES, found) for family in FAMILIES}
+        shown = {family: self._parsed(family, _RULES) for family in FAMILIES}
         doubtful = [
             family
             for family, rules in shown.items()
             if rules and (self._config.manages or parse_rules.needs_numbers(rules))
         ]
-        asked = [
-            self._ip.ask(family, RULES_IN_DETAIL)
-            for family in doubtful
-            if self._detailed.get(family, (b"", b""))[0] != found[family, _RULES] or not self._ip.talks(family)
-        ]
-        for (family, _), detailed in self._answers(asked).items():
-            self._detailed[family] = found[family, _RULES], detailed
-        for family in doubtful:
-            detailed = self._detailed[family][1]
-            shown[family] = self._parsed(family, RULES_IN_DETAIL, {(family, RULES_IN_DETAIL): detailed})
+        unknown = [family for family in doubtful if self._unknown(family, [RULES_IN_DETAIL])]
+        self._known |= self._answers([self._ip.ask(family, RULES_IN_DETAIL) for family in unknown])
+        shown |= {family: self._parsed(family, RULES_IN_DETAIL) for family in doubtful}
         return tuple(rule for family, rules in shown.items() for rule in parse_rules.rules(rules, family))
 
-    def _lan(self, family: Family, found: _Found) -> list[Listed]:
+    def _lan(self, family: Family) -> list[Listed]:
         """The routes of main that may be mirrored."""
         parts = []
         for question in self._lan_questions[family]:
-            listing = self._parsed(family, question, found)
+            listing = self._parsed(family, question)
             if any("metrics" in rest for _, rest in listing):
                 listing = _with_locks_marked(listing, self._ip.text(family, question))
             parts.append(listing)
         return parts[0] if len(parts) == 1 else _united(*parts)
+
+
+def _part(family: Family, question: str) -> Part:
+    return family if question.startswith(("route", "address")) else "links and rules"
 
 
 def _with_locks_marked(listing: list[Listed], lines: Sequence[str]) -> list[Listed]:
@@ -260,9 +271,35 @@ SAMPLES = [Prefix.parse(host) for host in ("9.9.9.9/32", "149.112.112.112/32", "
 _RFC1918 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 
 
-def _is_telling(route: Route) -> bool:
-    prefix = Prefix.of_route(route.dst, route.attributes.family)
-    return route.attributes.on_link or PRIVATE.covers(prefix) or any(prefix.covers(host) for host in SAMPLES)
+def _telling(main: Sequence[Route], links: Mapping[str, Link]) -> Iterable[Route]:
+    """Of IPv6 main, the routes that decide where packets to the internet and to LANs go."""
+    prefixes = {route: Prefix.of_route(route.dst, "inet6") for route in main}
+    samples = [host for host in SAMPLES if host.family == "inet6"]
+    if any(_is_into_tunnel([route for route in main if prefixes[route].covers(host)], links) for host in samples):
+        return main
+    return [
+        route
+        for route, prefix in prefixes.items()
+        if route.attributes.on_link or PRIVATE.covers(prefix) or any(prefix.covers(host) for host in samples)
+    ]
+
+
+def _is_into_tunnel(routes: Iterable[Route], links: Mapping[str, Link]) -> bool:
+    """True if the narrowest of these routes to a host is as wide as the part of a default route, and by a tunnel."""
+
+    def length(route: Route) -> int:
+        return Prefix.of_route(route.dst, route.attributes.family).length
+
+    route = max(routes, key=length, default=None)
+    return (
+        route is not None
+        and length(route) <= _WIDE
+        and any(device in links and links[device].may_be_tunnel for device in route.attributes.devices)
+    )
+
+
+# The parts of a default route that a VPN has split are not narrower.
+_WIDE = 16
 
 
 def _by_destination(routes: Iterable[Route]) -> dict[str, Sequence[Route]]:

@@ -120,15 +120,25 @@ def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
 
     A line that `ip` cannot parse ends its batch, and nobody knows which line it was: then both halves are tried.
     """
-    found = Work(ip, commands).finish()
-    unknown = [refusal.command for refusal in found if refusal.lost]
-    refusals = [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
-    half = len(unknown) // 2
-    if half:
-        return refusals + carry_out(ip, unknown[:half]) + carry_out(ip, unknown[half:])
-    return refusals + one_by_one(ip, unknown)
+    refusals: list[Refusal] = []
+    parts = [commands]
+    for _ in range(_MOST_BATCHES):
+        if not parts:
+            break
+        found = Work(ip, parts.pop()).finish()
+        refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
+        unknown = [refusal.command for refusal in found if refusal.lost]
+        half = len(unknown) // 2
+        if half:
+            parts += [unknown[half:], unknown[:half]]
+        else:
+            refusals += one_by_one(ip, unknown)
+    return refusals + [Refusal(command, _GIVEN_UP) for part in parts for command in part]
 
 
+# Enough for about a hundred lines that `ip` cannot parse. What a machine has printed, has hardly any.
+_MOST_BATCHES = 1000
+_GIVEN_UP = "not tried: `ip` cannot parse too many lines of this snapshot"
 # An earlier try has done it.
 _EXISTS = "RTNETLINK answers: File exists"
 

@@ -47,7 +47,7 @@ def _between(low: float, high: float, kind: Any = int, name: str = "whole number
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{_shown(value)} is not a {name}")
         if not low <= value <= high:  # also refuses nan
-            raise ValueError(f"{value}{unit} is not between {low} and {high}{unit}")
+            raise ValueError(f"{_shown(value)}{unit} is not between {low} and {high}{unit}")
         return value
 
     return check
@@ -229,6 +229,11 @@ class Config:
     watch: Watch = Watch()
 
     @property
+    def follows(self) -> bool:
+        """True if this serves no tunnel yet, but stands for that of the VPN that takes all traffic."""
+        return self.tunnel.interface == "auto"
+
+    @property
     def manages(self) -> bool:
         """True if we also add the VPN's rules and routes."""
         return self.tunnel.mode == "manage"
@@ -302,6 +307,8 @@ def _contradictions(config: Config) -> Iterator[str]:
     for name in ("lan", "internet"):
         if getattr(tables, name) == tables.single and tables.single != tables.user:
             yield f"tables.single: {tables.single} is also tables.{name}"
+    if config.follows and config.manages:
+        yield "tunnel.interface: auto is for observe mode; in manage mode, name the tunnel"
     if config.tunnel.interface in config.lan.interfaces:
         yield f"lan.interfaces: {config.tunnel.interface} is tunnel.interface; a tunnel is no LAN"
     for prefix in set(config.lan.allow) & set(config.lan.deny):

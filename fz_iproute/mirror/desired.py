@@ -33,6 +33,12 @@ def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
     return _single(config)
 
 
+def is_absent(config: Config, snapshot: Snapshot) -> bool:
+    """True if no rule leads to the tunnel's tables: the VPN is off, or it has other names or another table."""
+    tables = layout_of(config, snapshot.rules).tables
+    return not config.manages and not config.follows and not any(rule.table in tables for rule in snapshot.rules)
+
+
 def _single(config: Config) -> Layout:
     table = config.tables.single
     return Layout("single", table, table, table, (config.rules.single,))
@@ -177,7 +183,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     """
     layout = _layout_in_use(config, snapshot)
     tunnels = _tunnels(config, snapshot, layout, last)
-    policy = Policy(config.lan, snapshot.links, tunnels)
+    policy = Policy(config.lan, snapshot.links, tunnels, idle=config.follows)
     states = {family: tunnel.family_state(config, snapshot, family) for family in FAMILIES}
     also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
     judged: dict[Family, Judged] = {}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import printable, table_name
 
 
@@ -241,6 +241,11 @@ class Snapshot:
     tables: Mapping[int, Mapping[Family, tuple[Route, ...]]] = field(default_factory=dict)  # all of the VPN's tables
     numbered: Mapping[Family, frozenset[str]] = field(default_factory=dict)  # links with an address beyond their link
     expiry: int | None = None  # in so many seconds the next route of IPv6 main times out, without an event
+
+
+# What a snapshot consists of: the routes and addresses of each family, and the rest.
+Part = Literal["inet", "inet6", "links and rules"]
+EVERYTHING: frozenset[Part] = frozenset([*FAMILIES, "links and rules"])
 
 
 def has_numbers(text: str) -> bool:

@@ -29,9 +29,13 @@ _Test = Callable[[Route], bool]
 
 
 class Policy:
-    """The [lan] section, applied to one machine. `tunnels` are the devices that carry the VPN."""
+    """The [lan] section, applied to one machine. `tunnels` are the devices that carry the VPN.
 
-    def __init__(self, lan: Lan, links: Mapping[str, Link], tunnels: Collection[str]) -> None:
+    An `idle` one refuses every route, and takes none for ours.
+    """
+
+    def __init__(self, lan: Lan, links: Mapping[str, Link], tunnels: Collection[str], *, idle: bool = False) -> None:
+        self._idle = idle
         self._lan = lan
         self._links = links
         self._tunnels = tunnels
@@ -102,6 +106,8 @@ class Policy:
         return Verdict(route, "", _PUBLIC if is_public else "")
 
     def _refusal_by_attributes(self, attributes: Attributes) -> str:
+        if self._idle:
+            return 'tunnel.interface = "auto" has no VPN to serve'
         if attributes.inexpressible:
             return f"cannot be copied exactly: {attributes.inexpressible}"
         for device in attributes.devices:
@@ -182,7 +188,8 @@ class Policy:
 
     def _can_be_a_copy(self, attributes: Attributes) -> bool:
         return (
-            attributes.type == "unicast"
+            not self._idle
+            and attributes.type == "unicast"
             and bool(attributes.devices)
             and not attributes.inexpressible
             and not any(self._is_loopback(device) for device in attributes.devices)

@@ -22,9 +22,12 @@ def add_common(parser: ArgumentParser) -> None:
     loudness.add_argument(
         "-q", "--quiet", dest="level", action="store_const", const="WARNING", help="only warnings and errors on stderr"
     )
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), help="auto: on a terminal, unless NO_COLOR is set (default)"
+    )
     parser.add_argument("--log-format", choices=("text", "json"), help="how to write messages (default: text)")
     parser.add_argument(
-        "--wait", metavar="SECONDS", type=_seconds, help="how long to wait for another fz-iproute (default: 10)"
+        "--wait", metavar="SECONDS", type=seconds, help="how long to wait for another fz-iproute (default: 10)"
     )
 
 
@@ -45,7 +48,31 @@ def add_snapshot(parser: ArgumentParser) -> None:
     )
 
 
-def _seconds(text: str) -> float:
+def add_choice(parser: ArgumentParser) -> None:
+    """Add what describes a unit, beside the common -c and --netns."""
+    parser.add_argument(
+        "--instance", metavar="NAME", default="", help="for one of several tunnels; it reads /etc/fz-iproute/NAME.toml"
+    )
+    parser.add_argument(
+        "--program", metavar="FILE", type=Path, help="the fz-iproute to start (default: the one that runs now)"
+    )
+
+
+def add_root(parser: ArgumentParser) -> None:
+    """Add where and whether to write."""
+    parser.add_argument("-n", "--dry-run", action="store_true", help="print what would be done, and change nothing")
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        default=Path("/"),
+        help="for packages: work below DIR, and leave systemd alone",
+    )
+    parser.add_argument("--prefix", metavar="DIR", help="for packages: /usr (default: /usr/local)")
+
+
+def seconds(text: str) -> float:
+    """A time on the command line."""
     try:
         value = float(text)
     except ValueError:

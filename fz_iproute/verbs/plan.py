@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fz_iproute.ip.passes import Plans
@@ -11,7 +12,7 @@ from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.words import printable
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
-from fz_iproute.verbs.source import chosen_source
+from fz_iproute.verbs.source import chosen_source, say_absent
 
 
 def add(parser: ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Print the plan; 1 if --exit-code asks for it and there are commands."""
     with chosen_source(arguments, log) as (source, config):
-        due = Plans(source, config, log).plan_sync()
+        due = Plans(source, config, log, partial(say_absent, source, config, log)).plan_sync()
     print_plan(arguments, due, reasons=True)
     return int(bool(due) and arguments.exit_code)
 

@@ -5,10 +5,14 @@ import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.files.config_file import DEFAULT_PATH, VARIABLE, load
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Ip, Source
+from fz_iproute.ip.passes import Passes
+from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config, parse
 
@@ -19,7 +23,7 @@ def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config
     config = load(arguments.config)
     ip = TalkingIp(arguments.netns, trace(arguments, log))
     try:
-        yield ip, config
+        yield ip, concrete(config, ip, log)
     finally:
         ip.abandon()
         ip.hang_up()
@@ -37,17 +41,49 @@ def chosen_source(arguments: Namespace, log: Log) -> Iterator[tuple[Source, Conf
 
     recorded = load_recording(path)
     config = load(arguments.config) if arguments.config else parse(recorded.config, f"{path}: config")
+    source = RecordedIp(recorded)
     with blamed_on(path):
-        yield RecordedIp(recorded), config
+        yield source, concrete(config, source, log)
 
 
-def advised(arguments: Namespace, source: Source, verb: str) -> str:
+def concrete(config: Config, source: Source, log: Log) -> Config:
+    """The configuration, with the tunnel that `auto` stands for."""
+    if not config.follows:
+        return config
+    from fz_iproute.verbs.following import resolved  # noqa: PLC0415  # seldom needed
+
+    return resolved(config, source, log)
+
+
+def passes_of(log: Log, ip: Ip, config: Config) -> Passes:
+    """The passes over the running machine; they tell if the tunnel is not there."""
+    return Passes(ip, config, log, partial(say_absent, ip, config, log))
+
+
+def say_absent(source: Source, config: Config, log: Log) -> None:
+    """Log that no rule leads to the tunnel's table; if a VPN takes all traffic without it, that. It may need copies."""
+    from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # a healthy machine needs none of it
+
+    reader = Reader(source, config)
+    try:
+        snapshot = reader.read()
+        vpns = detect(config, snapshot, reader.looked_up(snapshot))
+    except (ReadFailed, IpUnusable):
+        return
+    said = absent(config, snapshot.links, vpns) + (": `fz-iproute detect`" if vpns else "")
+    if any(vpn.advice == "mirror" for vpn in vpns):
+        log.warning(said)
+    elif said:
+        log.info(f"# {said}")
+
+
+def advised(arguments: Namespace, source: Source, *verb: str) -> str:
     """The command for this verb with the same configuration, and on the same machine: also that of a snapshot."""
     facts = getattr(source, "facts", {})
     path = str(arguments.config or facts.get("config.path") or os.environ.get(VARIABLE) or DEFAULT_PATH)
     netns = arguments.netns or facts.get("netns")
     options = [*(["-c", path] if path != str(DEFAULT_PATH) else []), *(["--netns", netns] if netns else [])]
-    return shlex.join(["fz-iproute", *options, verb])
+    return shlex.join(["fz-iproute", *options, *verb])
 
 
 def trace(arguments: Namespace, log: Log) -> Callable[[str], None] | None:

@@ -1,21 +1,29 @@
-"""`status`: show the tunnel, the rules and every route; changes nothing."""
+"""`status`: say which LANs can be reached, and what to do next. Changes nothing."""
 
 import gc
+import json
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 
 from fz_iproute.daemon.signals import resizes
 from fz_iproute.diagnosis.status import Status, as_document, status
+from fz_iproute.diagnosis.summary import as_document as summary_document
+from fz_iproute.diagnosis.summary import summary
 from fz_iproute.diagnosis.tree import draw
+from fz_iproute.files.lock import watching
 from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.ip import Source
 from fz_iproute.ip.monitor import changes
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
+from fz_iproute.verbs.brief import drawn
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
-from fz_iproute.verbs.source import chosen_source
+from fz_iproute.verbs.screen import screen
+from fz_iproute.verbs.source import advised, chosen_source
+
+EXAMPLES = ("fz-iproute status", "fz-iproute status --check > /dev/null || notify-send 'LAN cut off'")
 
 _STDOUT = 1
 _CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
@@ -23,39 +31,75 @@ _CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
+    parser.add_argument("--routes", action="store_true", help="show every rule and route in lookup order")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if anything is not as it should be")
+    parser.add_argument("--watch", action="store_true", help="show it again whenever something changes")
     add_json(parser)
-    parser.add_argument("--watch", action="store_true", help="draw it again whenever something changes")
     add_snapshot(parser)
 
 
 def run(arguments: Namespace, log: Log) -> int:
     """Print the status once, or with --watch until the reader has gone or a signal ends it."""
     with chosen_source(arguments, log) as (source, config):
-        reader = Reader(source, config)
-        if arguments.json:
-            write_json(as_document(_status(reader, config)))
-        elif arguments.watch and isinstance(source, TalkingIp):
-            _watch(source, reader, config)
+        view = _View(arguments, source, config)
+        if arguments.watch and isinstance(source, TalkingIp):
+            gc.enable()
+            with resizes() as resized:
+                for _ in changes(source, resized, _STDOUT):
+                    if not view.show_again():
+                        break
+                    source.hang_up()  # a running `ip` keeps the old name of a renamed interface
         else:
-            write(_picture(reader, config))
-    return 0
+            view.show()
+    return int(arguments.check and not view.is_good)
 
 
-def _status(reader: Reader, config: Config) -> Status:
-    snapshot = reader.read()
-    return status(config, snapshot, reader.looked_up(snapshot))
+class _View:
+    """The status of one machine, as the options want it."""
 
+    def __init__(self, arguments: Namespace, source: Source, config: Config) -> None:
+        self.is_good = True
+        self._arguments = arguments
+        self._source = source
+        self._config = config
+        self._reader = Reader(source, config)
 
-def _watch(ip: TalkingIp, reader: Reader, config: Config) -> None:
-    gc.enable()
-    with resizes() as resized:
-        for _ in changes(ip, resized, _STDOUT):
-            if not write(f"{_CLEAR}{_picture(reader, config)}"):
-                return
-            ip.hang_up()  # a running `ip` keeps the old name of a renamed interface
+    def show(self) -> None:
+        """Print it once."""
+        found = self._status()
+        if self._arguments.json:
+            write_json(self._document(found))
+        else:
+            write(self._picture(found))
 
+    def show_again(self) -> bool:
+        """Print it over the last one, or as a document on one line. False if nobody reads it any more."""
+        found = self._status()
+        if self._arguments.json:
+            return write(json.dumps({"schema": 1, **self._document(found)}))
+        return write(f"{_CLEAR}{self._picture(found)}")
 
-def _picture(reader: Reader, config: Config) -> str:
-    size = os.get_terminal_size(sys.stdout.fileno()) if sys.stdout and sys.stdout.isatty() else None
-    colour = size is not None and not os.environ.get("NO_COLOR")
-    return draw(_status(reader, config), width=size.columns if size else None, colour=colour)
+    def _status(self) -> Status:
+        snapshot = self._reader.read()
+        found = status(self._config, snapshot, self._reader.looked_up(snapshot))
+        self.is_good = summary(found).is_good
+        return found
+
+    def _document(self, found: Status) -> dict[str, object]:
+        return {**as_document(found), "summary": summary_document(summary(found)), "watch": self._watching()}
+
+    def _picture(self, found: Status) -> str:
+        shown = screen(self._arguments)
+        if self._arguments.routes:
+            return draw(found, width=shown.width, colour=shown.colour)
+        return "\n".join(drawn(summary(found), self._watching(), self._advised, shown))
+
+    def _advised(self, verb: str) -> str:
+        sudo = "sudo " if verb in ("sync", "install") and os.geteuid() and not self._arguments.snapshot else ""
+        return f"{sudo}{advised(self._arguments, self._source, *verb.split())}"
+
+    def _watching(self) -> int | None:
+        """The process of the daemon, 0 if there is none, None if unknown."""
+        if self._arguments.snapshot:
+            return None
+        return watching(self._arguments.netns, self._config.tables.mirrors)

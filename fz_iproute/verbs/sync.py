@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from fz_iproute.errors import ApplyFailed
 from fz_iproute.files.lock import locked
@@ -12,7 +13,7 @@ from fz_iproute.mirror.model import Command
 from fz_iproute.verbs.options import add_dry_run, add_json
 from fz_iproute.verbs.output import write_json
 from fz_iproute.verbs.plan import command_document, print_plan
-from fz_iproute.verbs.source import running_machine
+from fz_iproute.verbs.source import passes_of, running_machine
 
 
 def add(parser: ArgumentParser) -> None:
@@ -27,15 +28,22 @@ def run(arguments: Namespace, log: Log) -> int:
 
 
 def change(
-    arguments: Namespace, log: Log, plan: Callable[[Passes], list[Command]], act: Callable[[Passes], Pass]
+    arguments: Namespace,
+    log: Log,
+    plan: Callable[[Passes], list[Command]],
+    act: Callable[[Passes], Pass],
+    alone: Callable[[str | None, frozenset[int]], AbstractContextManager[object]] = lambda *_: nullcontext(),
 ) -> int:
-    """Run `act` under the lock of the tables; with --dry-run, only print `plan`."""
+    """Run `act` under the lock of the tables, and `alone` with them; with --dry-run, only print `plan`."""
     with running_machine(arguments, log) as (ip, config):
-        passes = Passes(ip, config, log)
+        passes = passes_of(log, ip, config)
         if arguments.dry_run:
             print_plan(arguments, plan(passes))
             return 0
-        with locked(arguments.netns, config.tables.mirrors, arguments.wait):
+        with (
+            alone(arguments.netns, config.tables.mirrors),
+            locked(arguments.netns, config.tables.mirrors, arguments.wait),
+        ):
             done = act(passes)
     line = Spelling(arguments.netns).line
     if arguments.json:

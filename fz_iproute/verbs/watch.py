@@ -5,12 +5,13 @@ import os
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from fz_iproute.daemon.loop import Loop
+from fz_iproute.daemon.loop import Loop, Origin
 from fz_iproute.files.config_file import ConfigFile
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.monitor import die_with_parent
 from fz_iproute.log import Log
-from fz_iproute.verbs.source import trace
+from fz_iproute.verbs.following import Following
+from fz_iproute.verbs.source import passes_of, trace
 
 
 def add(parser: ArgumentParser) -> None:
@@ -22,5 +23,7 @@ def run(arguments: Namespace, log: Log) -> int:
     gc.enable()
     ip = TalkingIp(arguments.netns, trace(arguments, log), partial(die_with_parent, os.getpid()))
     file = ConfigFile(arguments.config)
-    Loop(file.load, file.place, ip, arguments.wait, log).run()
+    following = Following(file.load, ip, log)
+    origin = Origin(following.load, file.place, partial(passes_of, log, ip), lambda: following.is_on)
+    Loop(origin, ip, arguments.wait, log).run()
     return 0

@@ -18,7 +18,7 @@ def test_a_lan_is_reached_again_when_the_vpn_no_longer_routes_it(layout: str, la
 
 
 def shadows(laptop: Laptop, config: str) -> list[str]:
-    return [line for line in laptop.fz("status", config=config).splitlines() if line.startswith("shadow")]
+    return [line for line in laptop.fz("status", "--routes", config=config).splitlines() if line.startswith("shadow")]
 
 
 @LAYOUTS
@@ -48,3 +48,13 @@ def test_in_observe_mode_the_vpns_own_routes_are_shadows(laptop: Laptop) -> None
     laptop.ip("rule", "add", "not", "fwmark", "0xfd002021", "lookup", "539098368", "pref", "32765")
     text = "[tunnel]\ninterface = 'tun-firezone'\n"
     assert ["shadow  192.168.188.50/32 of the VPN is inside the LAN 192.168.188.0/24"] == shadows(laptop, text)
+
+
+def test_no_shadow_lies_on_link_local_addresses(laptop: Laptop) -> None:
+    """Without an interface, the kernel takes the first route, here the tunnel's. Programs name the interface."""
+    laptop.ip("-6", "route", "del", "fe80::/64", "dev", LAN)
+    laptop.ip("-6", "route", "append", "fe80::/64", "dev", LAN, "proto", "kernel", "metric", "256")
+    for device in ("lan-peer", "uplink0", "up-peer"):
+        laptop.ip("-6", "route", "del", "fe80::/64", "dev", device)
+    assert TUNNEL == laptop.way("fe80::1")
+    assert [] == shadows(laptop, "")

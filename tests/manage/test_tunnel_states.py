@@ -101,7 +101,7 @@ def test_the_routes_of_a_family_wait_until_the_tunnel_has_an_address_of_it(layou
     laptop.sync(text)
     assert [] == [line for line in by_tunnel(laptop) if line.startswith("fd00")]
     assert {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable"} == laptop.leads(INTERNET)
-    status = laptop.fz("status", config=text)
+    status = laptop.fz("status", "--routes", config=text)
     reason = f"{TUNNEL} has no IPv6 address"
     assert f"waits   inet6: fd00:2021:1111::/48, default  # {reason}" in status
     first_line = status.splitlines()[0]
@@ -127,10 +127,10 @@ def test_status_says_that_both_families_are_blocked_without_the_tunnel(loss, lap
     reason = f"{TUNNEL} is {'down' if loss is down else 'missing'}"
     text = manage(on_down="closed")
     laptop.sync(text)
-    line = laptop.fz("status", config=text).splitlines()[0]
+    line = laptop.fz("status", "--routes", config=text).splitlines()[0]
     assert f"{reason}; Internet Resource blocked (inet, inet6: {reason})" == line
 
 
 def test_status_says_that_the_internet_does_not_enter_the_tunnel(laptop: Laptop) -> None:
-    line = laptop.fz("status", config=manage(internet=False)).split("\n")[0]
+    line = laptop.fz("status", "--routes", config=manage(internet=False)).split("\n")[0]
     assert f"{TUNNEL} is up; packets to the internet do not enter it" == line

@@ -206,8 +206,9 @@ class Namespace:
         return document
 
     def ip_json(self, *words: str) -> list[dict[str, Any]]:
-        # `ip` prints control characters in interface names as they are.
-        found: list[dict[str, Any]] = json.loads(self.ip("-json", *words) or "[]", strict=False)
+        # `ip` prints control characters in interface names as they are, and 5.9 escapes single quotes.
+        text = self.ip("-json", *words).replace("\\'", "'")
+        found: list[dict[str, Any]] = json.loads(text or "[]", strict=False)
         return found
 
     def index(self, device: str) -> int:

@@ -132,7 +132,7 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case(another_vpn, (r"warning tunnel: .*outline-tun1 carries all traffic.*rule 28958, table 7113",)),
+    Case(another_vpn, (r"warning tunnel: .*all traffic goes into outline-tun1 .*rule 28958, table 7113",)),
     Case(rejected_host, (r"warning overrides: unreachable 192.168.188.66 .*copy of 192.168.188.0/24",)),
     Case(tailscale, (r"failure mirror: due",), 1),
     Case(tailscale_beside_a_suppress_rule, (r"failure mirror: due",), 1),

@@ -33,6 +33,7 @@ def test_documents_follow_their_schema(machine: Machine, config: str) -> None:
         ("plan", ["down", "--dry-run"]),
         *(("explain", ["explain", address]) for address in ("127.0.0.1", "8.8.8.8", "fd77::1", "ff02::fb")),
         ("sync", ["down"]),
+        ("detect", ["detect"]),
         ("doctor", ["doctor"]),
     ):
         done = machine.fz_done(*argv, "--json", config=config)

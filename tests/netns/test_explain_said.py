@@ -19,7 +19,7 @@ def explained(namespace: Namespace, *argv: str, config: str = "", code: int = 0)
 
 
 def headline(namespace: Namespace, config: str = "") -> str:
-    return namespace.fz("status", config=config).splitlines()[0]
+    return namespace.fz("status", "--routes", config=config).splitlines()[0]
 
 
 # The headline of status
@@ -98,9 +98,8 @@ def test_another_vpn_that_carries_all_traffic_is_named(table: int, namespace: Na
     namespace.batch(f"route add {half} via 10.0.85.1 dev outline-tun1 table {table}" for half in halves)
     namespace.batch([f"rule add not fwmark 0x711e lookup {table} pref 28958"])
     assert "outline-tun1" == namespace.way("8.8.8.8")
-    name = "main" if table == MAIN else table
-    carries = f"outline-tun1 carries all traffic (inet) by rule 28958, table {name}"
-    assert headline(namespace) == f"{TUNNEL} is missing; packets to the internet do not enter it; {carries}"
+    carries = "all traffic goes into outline-tun1 (IPv4; IPv6 has no route)"
+    assert headline(namespace) == f"no {TUNNEL} here, but {carries}"
     carrier = {"dev": ["outline-tun1"], "priority": 28958, "table": table}
     assert {"inet": carrier} == namespace.status()["tunnel"]["carriers"]
 
@@ -114,7 +113,7 @@ def test_two_halves_that_cover_a_lan_take_it_together(machine: Machine) -> None:
     machine.fz("sync")
     assert [TUNNEL] * 2 == [machine.way(address) for address in ("192.168.188.7", "192.168.188.200")]
     told = "shadow  192.168.188.0/25 and 192.168.188.128/25 of the VPN take all of the LAN 192.168.188.0/24"
-    assert told in machine.fz("status").splitlines()
+    assert told in machine.fz("status", "--routes").splitlines()
     assert [True, True] == [shadow["whole"] for shadow in machine.status()["shadows"]]
 
 
@@ -128,10 +127,10 @@ def test_two_halves_that_cover_a_lan_take_it_together(machine: Machine) -> None:
 )
 def test_a_lan_that_answers_is_not_said_to_be_taken(lines: list[str], machine: Machine) -> None:
     machine.tunnel_route("192.168.0.0/16", MIRROR)
-    assert "shadow  192.168.0.0/16 of the VPN takes all of the LAN 192.168.188.0/24" in machine.fz("status")
+    assert "shadow  192.168.0.0/16 of the VPN takes all of the LAN 192.168.188.0/24" in machine.fz("status", "--routes")
     machine.batch(lines)
     assert machine.reaches("192.168.188.1")
-    assert "shadow" not in machine.fz("status")
+    assert "shadow" not in machine.fz("status", "--routes")
 
 
 # Stale copies
@@ -146,11 +145,12 @@ def test_a_stale_copy_is_told_with_what_a_program_gets_and_the_command_that_help
     done = machine.fz_done("-c", str(config), "explain", "192.168.188.1", "--mark", "0")
     sync = f"fz-iproute -c {config} --netns {machine.name} sync"
     assert (
-        f"  leaves by {LAN} to the LAN, because table {MIRROR} has a stale copy of 192.168.188.0/24; but connect() "
-        f"fails (Network is unreachable): its source address 192.168.188.112 is gone from this machine; run `{sync}`"
+        f"192.168.188.1 leaves by {LAN} to the LAN, because table {MIRROR} has a stale copy of 192.168.188.0/24; "
+        "but connect() fails (Network is unreachable): its source address 192.168.188.112 is gone from this machine; "
+        f"run `{sync}`"
     ) in done.stdout.splitlines()
     assert "Network is unreachable" == explained(machine, "192.168.188.1", "--mark", "0")["error"]
-    assert "shadow" not in machine.fz("status")
+    assert "shadow" not in machine.fz("status", "--routes")
     machine.fz("sync")
     assert machine.reaches("192.168.188.1")
     answer = explained(machine, "192.168.188.1", "--mark", "0")
@@ -215,7 +215,7 @@ def test_a_route_of_main_that_is_no_lan_is_told(route: str, address: str, said: 
     if "/7" not in route:  # wider than what is private
         (listed,) = machine.status()["uncopied"]
         assert listed["reason"] == "main rejects it" or said.endswith(listed["reason"].partition(": ")[2])
-        assert "main    " in machine.fz("status")
+        assert "main    " in machine.fz("status", "--routes")
     if "lan.allow would mirror it" in said:
         config = f'[tunnel]\ninterface = "{TUNNEL}"\n[lan]\nallow = ["{route.partition(" ")[0]}"]\n'
         machine.fz("sync", config=config)

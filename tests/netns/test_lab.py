@@ -26,7 +26,7 @@ ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 ASK = """
 import sys
 from fz_iproute.cli import main
-for question in "plan", "plan --json", "status", "status --json":
+for question in "plan", "plan --json", "status --routes", "status --json":
     print("----", question, main([*sys.argv[1:], *question.split()]))
 """
 

@@ -51,7 +51,7 @@ def test_routes_of_a_device_are_copied_whatever_its_name(name: str, namespace: N
 @pytest.mark.parametrize("name", ["\udcff\udcfe", "\x01", "\x1b[31m", "a\u2028b"], ids=ascii)
 def test_no_control_character_of_a_name_reaches_the_terminal(name: str, namespace: Namespace) -> None:
     furnish(namespace, name)
-    for verb in ("status", "plan --json", "sync"):
+    for verb in ("status", "status --routes", "plan --json", "sync"):
         done = namespace.fz_done(*verb.split())
         assert 0 == done.returncode
         printed = (done.stdout + done.stderr).replace("\n", "")

@@ -370,7 +370,7 @@ def _multicast(finding: Finding, truth: Truth) -> str:
 
 
 def _tunnel(finding: Finding, truth: Truth) -> str:
-    match = re.search(r"but (\S+) carries all traffic \((\w+)", finding["seen"])
+    match = re.search(r"but all traffic goes into (\S+) \((\w+)", finding["seen"])
     if match and match[1] not in truth.internet({"IPv4": "inet", "IPv6": "inet6"}[match[2]]):
         return "it does not"
     if match and finding["level"] == "ok":

@@ -107,10 +107,10 @@ def eventful(machine: Machine) -> Machine:
 
 
 def test_no_line_is_longer_than_the_terminal(eventful: Machine) -> None:
-    plain = eventful.fz("status")
+    plain = eventful.fz("status", "--routes")
     assert "\x1b" not in plain
     for columns in (400, 100, 60, 30, 12):
-        lines = COLOUR.sub("", shown(eventful, "status", columns=columns)).splitlines()
+        lines = COLOUR.sub("", shown(eventful, "status", "--routes", columns=columns)).splitlines()
         assert [] == [line for line in lines if len(line) > columns], columns
         if columns == 400:
             assert plain.splitlines() == lines
@@ -121,7 +121,7 @@ def test_no_line_is_longer_than_the_terminal(eventful: Machine) -> None:
 
 
 def test_each_mark_has_its_colour(eventful: Machine) -> None:
-    lines = shown(eventful, "status", columns=200).splitlines()
+    lines = shown(eventful, "status", "--routes", columns=200).splitlines()
     seen = {}
     for line in lines:
         if match := re.fullmatch(r"\x1b\[(\d+)m\s*([=+~!-]) .*\x1b\[0m", line):
@@ -132,15 +132,15 @@ def test_each_mark_has_its_colour(eventful: Machine) -> None:
 
 
 def test_only_a_terminal_gets_colours_and_only_without_no_color(eventful: Machine) -> None:
-    assert not COLOUR.search(shown(eventful, "status", columns=200, NO_COLOR="1"))
-    assert COLOUR.search(shown(eventful, "status", columns=200, NO_COLOR=""))
-    assert "\x1b" not in shown(eventful, "status", "--json")
+    assert not COLOUR.search(shown(eventful, "status", "--routes", columns=200, NO_COLOR="1"))
+    assert COLOUR.search(shown(eventful, "status", "--routes", columns=200, NO_COLOR=""))
+    assert "\x1b" not in shown(eventful, "status", "--routes", "--json")
     assert "\x1b" not in eventful.fz("plan") + shown(eventful, "plan")
 
 
 def test_a_terminal_without_a_size_shows_whole_lines(eventful: Machine) -> None:
-    lines = COLOUR.sub("", shown(eventful, "status", columns=0)).splitlines()
-    assert eventful.fz("status").splitlines() == lines
+    lines = COLOUR.sub("", shown(eventful, "status", "--routes", columns=0)).splitlines()
+    assert eventful.fz("status", "--routes").splitlines() == lines
 
 
 def children(pid: int) -> list[int]:
@@ -149,7 +149,7 @@ def children(pid: int) -> list[int]:
 
 def test_watch_draws_again_after_a_change_and_ends_on_ctrl_c(machine: Machine) -> None:
     machine.fz("sync")
-    with terminal(machine, "status", "--watch", columns=200) as made:
+    with terminal(machine, "status", "--routes", "--watch", columns=200) as made:
         wait_until(lambda: "= in step" in made.read().rpartition(CLEAR)[2], "the first picture")
         first = made.shown.count(CLEAR)
         assert "10.50.0.0/16" not in made.shown
@@ -174,7 +174,7 @@ def test_watch_draws_again_after_a_change_and_ends_on_ctrl_c(machine: Machine) -
 
 
 def test_a_renamed_interface_is_shown_by_its_new_name(machine: Machine) -> None:
-    with terminal(machine, "status", "--watch", columns=200) as made:
+    with terminal(machine, "status", "--routes", "--watch", columns=200) as made:
         wait_until(lambda: f"dev {LAN} " in made.read().rpartition(CLEAR)[2], "the first picture")
         for words in (["down"], ["name", "other0"], ["up"]):
             machine.ip("link", "set", "dev", "other0" if words == ["up"] else LAN, *words)
@@ -186,7 +186,7 @@ def test_watch_draws_again_when_the_terminal_changes_its_size(eventful: Machine)
         picture = COLOUR.sub("", made.read().rpartition(CLEAR)[2])
         return max(map(len, picture.splitlines()), default=0)
 
-    with terminal(eventful, "status", "--watch", columns=200) as made:
+    with terminal(eventful, "status", "--routes", "--watch", columns=200) as made:
         wait_until(lambda: longest() > 60, "the first picture")
         made.resize(60)
         wait_until(lambda: 0 < longest() <= 60, "a narrow picture")
@@ -196,7 +196,7 @@ def test_watch_draws_again_when_the_terminal_changes_its_size(eventful: Machine)
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_watch_and_its_children(machine: Machine, number: int, code: int) -> None:
-    with terminal(machine, "status", "--watch") as made:
+    with terminal(machine, "status", "--routes", "--watch") as made:
         wait_until(lambda: "= in step" in made.read(), "the first picture")
         left = children(made.process.pid)
         made.process.send_signal(number)
@@ -207,7 +207,7 @@ def test_a_signal_ends_watch_and_its_children(machine: Machine, number: int, cod
 def test_watch_draws_a_snapshot_once(machine: Machine, tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     machine.fz("snapshot", "-o", str(path))
-    assert machine.fz("status") == machine.fz("status", "--watch", "--snapshot", str(path))
+    assert machine.fz("status", "--routes") == machine.fz("status", "--routes", "--watch", "--snapshot", str(path))
 
 
 def with_monitor(folder: Path, script: str) -> str:
@@ -221,7 +221,7 @@ def with_monitor(folder: Path, script: str) -> str:
 
 def test_the_end_of_the_monitor_ends_watch_with_an_error(machine: Machine, tmp_path: Path) -> None:
     """Otherwise the picture would never change again."""
-    done = machine.fz_done("status", "--watch", path=with_monitor(tmp_path, "echo oops >&2; exit 1"))
+    done = machine.fz_done("status", "--routes", "--watch", path=with_monitor(tmp_path, "echo oops >&2; exit 1"))
     assert 6 == done.returncode
     assert "error: ip monitor has ended: oops\n" == done.stderr
 
@@ -231,7 +231,7 @@ def test_an_error_of_the_monitor_counts_as_one_event(machine: Machine, tmp_path:
     words = "netlink receive error No buffer space available (105)"
     folder = with_monitor(tmp_path, f"echo {shlex.quote(words)} >&2")
     path = f"{folder}:{os.environ['PATH']}"
-    with terminal(machine, "status", "--watch", columns=200, PATH=path) as made:
+    with terminal(machine, "status", "--routes", "--watch", columns=200, PATH=path) as made:
         wait_until(lambda: "= in step" in made.read(), "the first picture")
         wait_until(lambda: made.read() == made.read(0.5), "it draws nothing while nothing changes", 10)
         machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link"])
@@ -250,7 +250,7 @@ sys.exit(code)
 
 def test_watch_ends_when_nobody_reads_it_and_collects_its_garbage_until_then(machine: Machine) -> None:
     """As in `status --watch | head -1`, in a network where nothing changes."""
-    argv = [sys.executable, "-c", REPORT_COLLECTOR, *machine.fz_argv("status", "--watch")[len(PROGRAM) :]]
+    argv = [sys.executable, "-c", REPORT_COLLECTOR, *machine.fz_argv("status", "--routes", "--watch")[len(PROGRAM) :]]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(argv, **pipes, **machine.fz_options())
     assert process.stdout and process.stderr

@@ -14,10 +14,25 @@ PACKAGE = Path(__file__).parents[2] / "fz_iproute"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the top down. A module may import from its own wing and from those below it.
-WINGS = ["__main__", "cli", "verbs", "lab", "diagnosis", "daemon", "record", "ip", "files", "mirror", "log", "errors"]
+WINGS = [
+    "__main__",
+    "cli",
+    "verbs",
+    "lab",
+    "service",
+    "diagnosis",
+    "daemon",
+    "record",
+    "ip",
+    "files",
+    "mirror",
+    "log",
+    "errors",
+]
 # A pure module only computes. It imports none of the IMPURE modules, and of this package only pure ones.
 PURE_WINGS = ["mirror", "diagnosis"]
 PURE = {"errors", "ip.version", "daemon.events", "daemon.fight", "daemon.pace", "daemon.schedule"}
+PURE |= {f"service.{name}" for name in ("units", "completion", "figures")}
 PURE |= {f"record.{name}" for name in ("recording", "redact", "renaming", "vocabulary")}
 PURE |= {f"lab.{name}" for name in ("addresses", "devices", "printed", "routes", "rules")}
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fz_iproute.files.data import texts
 from tests.netns.namespace import LAN, PROJECT, Machine, run, wait_until
+from tests.starter import starter
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
@@ -67,8 +69,7 @@ def test_the_watchdog_is_fed_and_while_ip_hangs_within_the_units_patience(
     machine: Machine, watch: Watch, broken_ip: BrokenIp
 ) -> None:
     """An `ip` may take 10 s, and systemd waits for 60."""
-    unit = machine.fz("unit", "systemd")
-    assert re.search(r"^WatchdogSec=60$", unit, re.MULTILINE)
+    assert "\nWatchdogSec=60\n" in texts("units")["fz-iproute.service"]
     daemon = watch(environment={"WATCHDOG_USEC": "400000"}, path=broken_ip.folder, patience=0.5)
     fed = daemon.told.count("WATCHDOG=1")
     wait_until(lambda: daemon.told.count("WATCHDOG=1") >= fed + 5, "it feeds the watchdog every 0.2 s", 5)
@@ -100,33 +101,40 @@ def analyze() -> str:
     return shutil.which("systemd-analyze") or pytest.skip("UNIT NOT CHECKED: there is no systemd-analyze here")
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The printed unit, in a file of its name."""
-    path = tmp_path / "fz-iproute.service"
-    path.write_text(run(sys.executable, "-m", "fz_iproute", "unit", "systemd", cwd=PROJECT).stdout)
-    return path
+# systemd looks whether the program is there.
+PROGRAM = "/bin/true"
+KINDS = {
+    "systemd": "fz-iproute.service",
+    "systemd --instance home": "fz-iproute@home.service",
+    "systemd --netns blue": "fz-iproute.service",
+    "timer": "fz-iproute-sync.timer",
+    "timer --instance home": "fz-iproute-sync@home.timer",
+}
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit(analyze: str, unit: Path) -> None:
-    done = run(analyze, "verify", "--man=no", str(unit), check=False)
+@pytest.fixture(scope="module", params=KINDS)
+def units(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The printed units, in files of their names; the last one is to be enabled."""
+    folder = tmp_path_factory.mktemp("units")
+    text = starter().run(["unit", *request.param.split(), "--program", PROGRAM], {}, 60).stdout
+    parts = re.split(r"(?m)^# (/etc/systemd/system/\S+)\n", text)[1:] or [KINDS[request.param], text]
+    for path, content in zip(parts[::2], parts[1::2], strict=True):
+        (folder / Path(path).name.replace("@.", "@home.")).write_text(content)
+    made = sorted(folder.iterdir())
+    assert KINDS[request.param] == made[-1].name
+    return made
+
+
+def test_systemd_finds_nothing_wrong_with_a_unit(analyze: str, units: list[Path]) -> None:
+    done = run(analyze, "verify", "--man=no", *map(str, units), check=False)
     assert (0, "") == (done.returncode, done.stderr)
 
 
-def test_systemd_finds_little_exposure(analyze: str, unit: Path) -> None:
-    done = run(analyze, "security", "--offline=true", "--no-pager", str(unit))
+def test_systemd_finds_little_exposure(analyze: str, units: list[Path]) -> None:
+    done = run(analyze, "security", "--offline=true", "--no-pager", str(units[0]))
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found, done.stdout
-    assert float(found[1]) <= 1.5
-
-
-def test_systemd_finds_nothing_wrong_with_the_timer(analyze: str, tmp_path: Path) -> None:
-    text = run(sys.executable, "-m", "fz_iproute", "unit", "timer", cwd=PROJECT).stdout
-    timer, service = re.split(r"(?m)^# Save this part as \S*service\n#?", text)
-    (tmp_path / "fz-iproute-sync.timer").write_text(timer)
-    (tmp_path / "fz-iproute-sync.service").write_text(re.sub(r"(?m)^#( |$)", "", service))
-    done = run(analyze, "verify", "--man=no", str(tmp_path / "fz-iproute-sync.timer"), check=False)
-    assert (0, "") == (done.returncode, done.stderr)
+    assert float(found[1]) <= 1.2
 
 
 # With no more than the unit allows

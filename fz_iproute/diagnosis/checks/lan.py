@@ -88,7 +88,10 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
             connected[route.attributes.devices].append(Prefix.of_route(route.dst, family))
     public: list[Prefix] = []
     wide: list[Prefix] = []
+    tunnels = {vpn.interface for vpn in machine.vpns}
     for route, refusal, *_ in judged.verdicts:
+        if not tunnels.isdisjoint(route.attributes.devices):
+            continue  # it is part of what another VPN takes
         prefix = Prefix.of_route(route.dst, family)
         if refusal.startswith("wider than"):
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of, shown
+from fz_iproute.diagnosis.products import BY_TABLE
 from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.mirror.prefix import Family, Prefix
@@ -67,10 +68,6 @@ _BOOLEANS = dict.fromkeys(("1", "yes", "y", "true", "t", "on"), True)
 _BOOLEANS |= dict.fromkeys(("0", "no", "n", "false", "f", "off"), False)
 
 
-# VPNs that always use the same table. NetworkManager counts up from wg-quick's number.
-KNOWN_VPNS = {52: "Tailscale", 7120: "NetBird", 51820: "wg-quick", 1836018789: "Mullvad"}
-
-
 def other_vpn(machine: Machine) -> Iterator[Found]:
     """No other VPN takes the packets of this one or loses its own."""
     found = (each for family in machine.families for each in _vpn_problems(machine, family))
@@ -79,24 +76,27 @@ def other_vpn(machine: Machine) -> Iterator[Found]:
 
 def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
     tables = machine.goal.layout.tables
-    for table in sorted(KNOWN_VPNS.keys() - tables):
+    # Where the configured tunnel is missing, its own check names the VPN that is there instead.
+    named = set() if machine.config.tunnel.interface in machine.seen.links else {vpn.table for vpn in machine.vpns}
+    for table in sorted(BY_TABLE.keys() - named - set(tables)):
         rule = next((rule for rule in machine.seen.rules if (rule.family, rule.table) == (family, table)), None)
-        if rule is None:
+        devices = (
+            device for route in machine.tables.get(table, {}).get(family, ()) for device in route.attributes.devices
+        )
+        if rule is None or not any(map(machine.network.may_be_tunnel, devices)):
             continue
-        name = f"{KNOWN_VPNS[table]} ({shown(rule)}, {family})"
+        name = f"{BY_TABLE[table]} ({shown(rule)}, {family})"
         own = [Prefix.of_route(route.dst, family) for each in tables for route in machine.tunnel_routes(each, family)]
         own += machine.lans(family)
         taken = [prefix for prefix in own if _is_taken(machine, table, prefix)]
         ways = list(_ways_of(machine, family, table))
-        words = (
-            f"decide which VPN these packets belong to; the other one is {KNOWN_VPNS[table]}, by rule {rule.priority}"
-        )
+        words = f"decide which VPN these packets belong to; the other one is {BY_TABLE[table]}, by rule {rule.priority}"
         if taken:
             why = "its tunnel takes packets that belong to this VPN or to the LAN"
             spelled = some(str(prefix) if prefix.length else "default" for prefix in taken)
             yield Found("warning", f"{name} is asked before this VPN, and has {spelled}", why, advice(words))
         elif any(machine.is_tunnelled(way.decision) for way in ways) and not any(map(_by(table), ways)):
-            why = "the Internet Resource takes all packets before it: nothing behind the other VPN can be reached"
+            why = "this VPN takes all packets before it: nothing behind the other one can be reached"
             yield Found("warning", f"{name} is asked after this VPN, so never", why, advice(words))
         else:
             yield Found("info", f"{name} is here too, and does not interfere")

@@ -4,58 +4,53 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
+from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import Family, Prefix
-from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN
-
-SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
+from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, table_name
 
 
 def tunnel(machine: Machine) -> Iterator[Found]:
     """The configured interface exists and is up."""
     name = machine.config.tunnel.interface
     link = machine.seen.links.get(name)
-    if link and link.up:
+    if machine.config.follows:
+        found = followed(machine.config, machine.vpns)
+        yield Found("info", found.said)
+    elif link and link.up:
         yield Found("ok", f"{name} is up")
     elif link:
         why = "the kernel has removed its routes: packets for the VPN go elsewhere or nowhere"
         steps = ((LinkUp(name),), (LinkUp(name), Sync()))
         words = advice(f"start the VPN's client again, which brings {name} and its routes back")
         yield Found("failure", f"{name} is down", why, (*map(Remedy, steps), *words))
-    elif carriers := machine.carriers:
-        yield _another_vpn(machine, carriers)
+    elif machine.vpns:
+        yield from (_another_vpn(machine, vpn) for vpn in machine.vpns)
     else:
         why = "the VPN is not running, or its interface has another name"
         setting = machine.setting("tunnel", 'interface = "NAME"')
         yield Found("failure", f"there is no {name}", why, advice(f"start the VPN's client, or {setting}"))
 
 
-def _another_vpn(machine: Machine, carriers: dict[Family, Way]) -> Found:
-    """Another VPN than the configured one carries all traffic: it is no fault, but fz-iproute may have to serve it."""
-    decision = next(iter(carriers.values())).decision
-    device, table, rule = decision.devices[0], decision.table, decision.steps[-1].rule
-    families = " and ".join(SPOKEN[family] for family in carriers)
+def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
+    """Another VPN than the configured one takes all traffic: it is no fault, but fz-iproute may have to serve it."""
     name = machine.config.tunnel.interface
-    if table in machine.goal.layout.tables:
+    if vpn.table in machine.goal.layout.tables:
         why = "the VPN's table leads into another interface than the configured one"
-        remedy = Remedy((Setting("tunnel", "interface", device),))
-        return Found("failure", f"there is no {name}, but {device} carries the VPN", why, (remedy,))
-    seen = f"there is no {name}, but {device} carries all traffic ({families}) by rule {rule.priority}"
-    seen += f", table {table}" if table != MAIN else ", table main"
-    cut = [str(lan) for family in carriers for lan in machine.lans(family) if machine.is_cut(lan, device)]
-    if not cut:
+        remedy = Remedy((Setting("tunnel", "interface", vpn.interface),))
+        return Found("failure", f"there is no {name}, but {vpn.interface} carries the VPN", why, (remedy,))
+    seen = f"there is no {name}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
+    if vpn.advice == "nothing":
         return Found("ok", f"{seen}; the LAN can be reached without copies")
-    why = f"the LAN ({some(cut)}) cannot be reached: its packets go into {device}"
-    if table == MAIN or not rule.mark or not rule.inverted:
-        return Found("warning", seen, why, advice("the client of that VPN may have a switch for LAN access"))
-    steps: list[Step] = [Setting("tunnel", "interface", device), Setting("tunnel", "fwmark", rule.mark)]
-    steps += [Setting("tables", "layout", "single"), Setting("tables", "single", table), Sync()]
-    return Found("warning", seen, why, (Remedy(tuple(steps)), *advice(f"configure fz-iproute for {device}")))
+    why = f"the LAN is {'cut' if vpn.is_cut else 'kept'} ({vpn.by})"
+    if vpn.advice != "mirror" or vpn.config is None:
+        return Found("warning", seen, why, advice(vpn.why))
+    steps = [Setting(*key) for key in differences(machine.config, vpn.config)]
+    return Found("warning", seen, why, (Remedy((*steps, Sync())), *advice(f"configure fz-iproute for {vpn.interface}")))
 
 
 def rules(machine: Machine) -> Iterator[Found]:
@@ -164,6 +159,8 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
     for (rule, source), destinations in taken.items():
         if source and (rule, 0) in taken:
             continue  # it takes them whatever their source
+        if machine.has_no_mark and rule.dst and rule.dst.length == machine.bits(family):
+            continue  # so the VPN reaches its server
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
         seen = f"{shown(rule)} ({family}) takes packets{whose} to {some(destinations)}, which table "
         seen += f"{rule_table(machine, first)} has routes for"
@@ -208,6 +205,9 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
 
 def mark(machine: Machine) -> Iterator[Found]:
     """Packets with the VPN's mark get out, and not into the tunnel."""
+    if machine.has_no_mark:
+        yield Found("ok", f"no rule keeps marked packets out of {machine.config.tunnel.interface}")
+        return
     found = {each.seen: each for family in machine.families for each in _mark_problems(machine, family)}.values()
     mark = machine.config.tunnel.fwmark
     yield from or_ok(found, f"packets that the VPN's client marks {mark} stay out of the tunnel")

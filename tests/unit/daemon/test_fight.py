@@ -43,6 +43,18 @@ def test_a_command_of_the_other_family_is_another_one() -> None:
     assert [one] == fight.admit([one, other], 1.1).admitted
 
 
+def test_a_route_of_main_that_changes_to_and_fro_is_no_fight() -> None:
+    fight = Fight()
+    for number in range(10):
+        due = command("replace" if number else "add", dev=f"eth{number % 2}")
+        assert ([due], []) == fight.admit([due], number / 10)[::2]
+        fight.ran([due], number / 10)
+    held = command("replace", dst="10.1.0.0/24")
+    for now in (1.0, 1.1, 1.2):
+        fight.ran([held], now)
+    assert [] == fight.admit([held], 1.25).admitted
+
+
 def test_it_is_told_once() -> None:
     fight, told, now = Fight(), 0, 0.0
     while now < 100:

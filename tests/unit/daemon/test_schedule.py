@@ -4,6 +4,10 @@ import pytest
 
 from fz_iproute.daemon.schedule import Due, Schedule
 from fz_iproute.mirror.config import Watch
+from fz_iproute.mirror.model import EVERYTHING, Part
+
+INET: frozenset[Part] = frozenset(["inet"])
+INET6: frozenset[Part] = frozenset(["inet6"])
 
 
 @pytest.fixture
@@ -31,9 +35,9 @@ def test_full_passes_keep_a_distance_whoever_asks_for_them(schedule: Schedule) -
 
 
 def test_an_event_wakes_once_and_is_the_reason(schedule: Schedule) -> None:
-    assert schedule.wake("first", 110.0)
-    assert not schedule.wake("second", 110.0)
-    assert Due("first") == schedule.due(110.0)
+    assert schedule.wake("first", INET, 110.0)
+    assert not schedule.wake("second", INET, 110.0)
+    assert Due("first", INET) == schedule.due(110.0)
     schedule.ran(110.0, echo=False, unfinished=False)
     assert schedule.due(120.0) is None
 
@@ -43,6 +47,23 @@ def test_what_was_held_back_is_tried_at_the_earliest_time(schedule: Schedule) ->
     schedule.retry(120.0)
     schedule.retry(140.0)
     assert (120.0, Due("trying again")) == (schedule.next, schedule.due(120.0))
+
+
+def test_a_pass_reads_what_the_events_since_the_last_one_have_changed(schedule: Schedule) -> None:
+    schedule.wake("first", INET, 110.0)
+    schedule.wake("second", INET6, 110.0)
+    assert Due("first", INET | INET6) == schedule.due(110.0)
+    schedule.ran(110.0, echo=False, unfinished=False)
+    schedule.wake("third", INET6, 120.0)
+    assert Due("third", INET6) == schedule.due(120.0)
+
+
+def test_a_pass_that_serves_another_reason_too_reads_everything(schedule: Schedule) -> None:
+    schedule.wake("first", INET, 110.0)
+    schedule.retry(110.0)
+    assert Due("first", EVERYTHING) == schedule.due(110.0)
+    schedule.ran(110.0, echo=False, unfinished=True)
+    assert Due("the last pass left something to do", EVERYTHING) == schedule.due(120.0)
 
 
 @pytest.mark.parametrize(("seconds", "due"), [(3, 105.5), (0, 102.5), (None, 160.0)])

@@ -3,9 +3,13 @@
 import json
 from typing import Any
 
+import pytest
+
+from fz_iproute.errors import ReadFailed
 from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.reader import Reader
 from fz_iproute.mirror.config import Config, Tunnel
+from fz_iproute.mirror.model import Part
 from fz_iproute.mirror.words import RULES_IN_DETAIL
 
 RULE = {"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": "539098368"}
@@ -19,11 +23,14 @@ class Machine:
     def __init__(self) -> None:
         self.protocol = "2"
         self.lan = LAN
+        self.fails = False
 
     def ask(self, family: Any, *questions: str) -> Asked:
         return Asked(family, 0, questions, None)  # type: ignore[arg-type]
 
     def answers(self, asked: Asked) -> list[bytes]:
+        if self.fails:
+            raise ReadFailed("no answer")
         documents = {
             "rule show": [RULE],
             RULES_IN_DETAIL: [{**RULE, "protocol": self.protocol}],
@@ -38,18 +45,30 @@ class Machine:
         pass
 
 
-def test_rules_are_read_in_detail_again_when_one_has_come_or_gone() -> None:
+def test_what_has_not_changed_is_not_read_again() -> None:
     machine = Machine()
     reader = Reader(machine, Config(tunnel=Tunnel(mode="manage")))
 
-    def protocols() -> set[str]:
-        return {rule.protocol for rule in reader.read().rules}
+    def seen(*changed: Part) -> tuple[set[str], set[str]]:
+        read = reader.read(changed)
+        return {rule.protocol for rule in read.rules}, {route.attributes.value("src") for route in read.main["inet"]}
 
-    assert {"kernel"} == protocols()
-    machine.protocol = "3"
-    assert {"kernel"} == protocols()  # asking costs a process
-    reader.forget_rules()
-    assert {"boot"} == protocols()
+    assert ({"kernel"}, {"10.0.0.1"}) == seen()  # nothing is known yet
+    machine.protocol, machine.lan = "3", {**LAN, "prefsrc": "10.0.0.2"}
+    assert ({"kernel"}, {"10.0.0.1"}) == seen("inet6")
+    assert ({"kernel"}, {"10.0.0.2"}) == seen("inet")
+    assert ({"boot"}, {"10.0.0.2"}) == seen("links and rules")
+
+
+def test_after_a_failed_reading_all_that_it_was_to_read_is_read() -> None:
+    machine = Machine()
+    reader = Reader(machine, Config())
+    reader.read()
+    machine.fails = True
+    with pytest.raises(ReadFailed):
+        reader.read(["inet"])
+    machine.fails, machine.lan = False, {**LAN, "prefsrc": "10.0.0.2"}
+    assert ["10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.2"] == list(map(str, reader.read([]).main["inet"]))
 
 
 def test_routes_are_parsed_again_only_if_ip_prints_something_else() -> None:

@@ -52,6 +52,7 @@ def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
         ("tables = 3", "tables: is a section"),
         ("[tables]\nlan = 539098368", "tables.lan: 539098368 is also tables.user"),
         ("[tables]\nsingle = 539098369\n", "tables.single: 539098369 is also tables.lan"),
+        ("[tunnel]\ninterface = 'auto'\nmode = 'manage'", "tunnel.interface: auto is for observe mode"),
         ("[rules]\ntiered = [300, 200, 100]", "ascending"),
         ("[rules]\nsingle = 32766", "not between 1 and 32765"),
         ("[lan]\nallow = ['0.0.0.0/0']", "default route"),
@@ -108,3 +109,18 @@ def test_no_text_makes_a_traceback(text) -> None:
         tomllib.loads(text)
     except ValueError:
         assert 1 == len(problems(text))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"[tables]\nlan = {'5' * 4000}",
+        f"[rules]\ntiered = [100, 200, {'5' * 4000}]",
+        f"[lan]\nallow = ['10.0.0.0/{'9' * 4000}']",
+        f"[lan]\ndeny = ['{'a' * 4000}']",
+    ],
+)
+def test_a_message_stays_short_however_long_the_value_is(line: str) -> None:
+    with pytest.raises(UsageError) as problem:
+        parse(line, "x.toml")
+    assert len(str(problem.value)) < 200

@@ -1,0 +1,339 @@
+"""`detect`: every VPN that takes all traffic, who keeps or cuts the LAN, and the configuration that would serve it."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from fz_iproute.diagnosis.full_tunnel import USUAL, all_traffic, forms
+from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.products import Form, Product, product_of
+from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.shadow import in_step
+from fz_iproute.errors import UsageError
+from fz_iproute.mirror import config as configuration
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.desired import Desired, desired, own_tables
+from fz_iproute.mirror.model import Mark, Route, Snapshot
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.words import KERNEL_TABLES, printable, table_name
+
+Advice = Literal["nothing", "mirror", "client", "refuse"]
+Tables = Mapping[int, Mapping[Family, tuple[Route, ...]]]
+
+# Programs name the interface of these destinations themselves.
+_LINK_LOCAL = PrefixSet([Prefix.parse("fe80::/10"), Prefix.parse("ff00::/8")])
+
+
+class Vpn(NamedTuple):
+    """A VPN that takes all traffic of some families."""
+
+    product: Product
+    interface: str
+    mark: Mark | None  # of the packets that stay out of it
+    table: int
+    priority: int  # of the rule that leads there
+    families: tuple[Family, ...]
+    headline: str  # `all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`
+    is_cut: bool  # packets to some LAN of main do not get there
+    by: str  # the route and the rule that decide that
+    advice: Advice
+    why: str
+    config: Config | None  # with which copies keep the LAN reachable
+
+
+def detect(config: Config, snapshot: Snapshot, tables: Tables) -> list[Vpn]:
+    """Every full tunnel. `tables` hold all that decides where packets go; of `config`, [lan] says what a LAN is."""
+    network = Network(snapshot.links, snapshot.rules, tables)
+    found: dict[tuple[str, int], dict[Family, Form]] = defaultdict(dict)
+    for family in FAMILIES:
+        for form in forms(network, family):
+            found[form.interface, form.rule.table].setdefault(family, form)
+    return [_Judge(config, snapshot, network, each).vpn() for each in found.values()]
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Judges one VPN; `forms` says how it leads each family into the tunnel."""
+
+    config: Config
+    snapshot: Snapshot
+    network: Network
+    forms: Mapping[Family, Form]
+
+    def vpn(self) -> Vpn:
+        interface = self.form.interface
+        headline = all_traffic(self.network, interface)
+        cut = self._cut(self.network)
+        # What another VPN takes before this one can is not kept by this one.
+        lost = cut if headline else dict(_ways_to(self.network, self._lans, is_lost=True))
+        product = product_of(self.form)
+        served, obstacle = self._served()
+        advice, why = _advice(product, cut, served, obstacle)
+        return Vpn(
+            product=product,
+            interface=interface,
+            mark=self.form.mark,
+            table=self.form.rule.table,
+            priority=self.form.rule.priority,
+            families=tuple(self.forms),
+            headline=headline or f"{printable(interface)} would carry all traffic, but another rule comes first",
+            is_cut=bool(lost),
+            by=next((_decided_by(decision) for decision in (*lost.values(), *self._ways.values())), "main has no LAN"),
+            advice=advice,
+            why="another VPN takes the LAN" if lost and not cut else why,
+            config=None if product.refusal or product.switch else served,
+        )
+
+    @property
+    def form(self) -> Form:
+        """That of its first family."""
+        return next(iter(self.forms.values()))
+
+    @cached_property
+    def _candidate(self) -> Config:
+        """The configuration that names this VPN."""
+        form, tunnel = self.form, self.config.tunnel
+        is_named = tunnel.interface == form.interface and form.mark in (None, tunnel.fwmark)
+        if is_named and form.rule.table in self._goal(self.config).layout.tables:
+            return self.config
+        return _naming(self.config, form, _tiers(self.network, form))
+
+    def _goal(self, config: Config) -> Desired:
+        """What the VPN's tables should hold by this configuration."""
+        found = {
+            table: {family: tuple(self.network.tables.get(table, {}).get(family, ())) for family in FAMILIES}
+            for table in own_tables(config, self.network.rules)
+        }
+        return desired(config, replace(self.snapshot, tables=found))
+
+    @cached_property
+    def _goal_then(self) -> Desired:
+        return self._goal(self._candidate)
+
+    @cached_property
+    def _lans(self) -> dict[Prefix, frozenset[str]]:
+        """What main reaches on-link by other devices than the tunnel, and which devices these are."""
+        found: dict[Prefix, frozenset[str]] = defaultdict(frozenset)
+        for family, judged in self._goal_then.judged.items():
+            for verdict in judged.verdicts:
+                prefix, attributes = Prefix.of_route(verdict.route.dst, family), verdict.route.attributes
+                is_lan = attributes.on_link and (not verdict.refusal or verdict.explicit)
+                if is_lan and not _LINK_LOCAL.covers(prefix):
+                    found[prefix] |= set(attributes.devices)
+        return found
+
+    @cached_property
+    def _ways(self) -> dict[Prefix, Decision]:
+        """For each LAN, what becomes of packets to the hosts of it."""
+        return dict(_ways_to(self.network, self._lans, is_lost=False))
+
+    def _cut(self, network: Network) -> dict[Prefix, Decision]:
+        """The LANs most of whose hosts this VPN takes, and how."""
+        lost = _ways_to(network, self._lans, is_lost=True)
+        return {
+            lan: way for lan, way in lost if self.form.rule.table == way.table or self.form.interface in way.devices
+        }
+
+    def _served(self) -> tuple[Config | None, str]:
+        """The configuration whose copies keep some LAN reachable that is cut without them; or why there is none."""
+        if self.form.rule.table in KERNEL_TABLES:
+            return None, f"its routes are in table {table_name(self.form.rule.table)}, where copies change nothing"
+        try:
+            candidate = configuration.parse(configuration.dump(self._candidate), "the configuration would be refused")
+        except UsageError as error:
+            return None, str(error).partition("\n")[0]
+        before, goal = self._cut(self._without_copies()), self._goal_then
+        after = self._cut(in_step(self.network, goal, prune=candidate.lan.prune))
+        if before.keys() - after.keys():
+            return candidate, ""
+        explicit = [verdict.explicit for judged in goal.judged.values() for verdict in judged.verdicts]
+        prefix = next(filter(None, explicit), None)
+        return None, f"the VPN routes {prefix} itself" if prefix else "copies would not change that"
+
+    def _without_copies(self) -> Network:
+        """The network without the copies that are there, whoever made them."""
+        tables = {table: dict(families) for table, families in self.network.tables.items()}
+        for family, contents in self._goal_then.contents.items():
+            for table, (_, ours, _) in contents.items():
+                copies = {route for route in ours if self.form.interface not in route.attributes.devices}
+                routes = self.network.tables.get(table, {}).get(family, ())
+                tables.setdefault(table, {})[family] = tuple(route for route in routes if route not in copies)
+        return replace(self.network, tables=tables)
+
+
+def _ways_to(
+    network: Network, lans: Mapping[Prefix, frozenset[str]], *, is_lost: bool
+) -> Iterator[tuple[Prefix, Decision]]:
+    """For each LAN whose hosts are mostly lost, or mostly reached, what becomes of most of these packets."""
+    for lan, devices in lans.items():
+        ways = [
+            way
+            for way in network.ways_like(USUAL[lan.family], network.parts_of(lan))
+            if way.decision.outcome not in ("local", "broadcast", "anycast", "multicast")
+        ]
+        some = [way for way in ways if devices.isdisjoint(way.decision.devices) == is_lost]
+        if 2 * sum(way.part.size for way in some) > sum(way.part.size for way in ways):
+            yield lan, max(some, key=lambda way: way.part.size).decision
+
+
+def _decided_by(decision: Decision) -> str:
+    """`192.168.1.0/24 of table main, by rule 32764 (from all lookup main suppress_prefixlength 0)`."""
+    rule = decision.steps[-1].rule if decision.steps else None
+    by = f"rule {rule.priority} ({rule})" if rule else "the kernel itself"
+    return f"{decision.route.dst} of table {table_name(decision.table)}, by {by}" if decision.route else by
+
+
+def _advice(
+    product: Product, cut: Mapping[Prefix, Decision], served: Config | None, obstacle: str
+) -> tuple[Advice, str]:
+    names = _some(cut)
+    if product.refusal:
+        return "refuse", product.refusal
+    if product.switch and (cut or product.firewalls):
+        return "client", f"{product.why}: `{product.switch}`"
+    if not cut:
+        return "nothing", "no LAN is cut"
+    if served is None:
+        return "refuse", f"{names}: {obstacle}"
+    return "mirror", f"copies bring back the LAN ({names})"
+
+
+def _some(prefixes: Collection[Prefix]) -> str:
+    shown = list(map(str, prefixes))
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+# The configuration
+
+
+def _tiers(network: Network, form: Form) -> tuple[int, int] | None:
+    """The tables of two earlier rules of the same form: the first for the VPN's own routes, the second for copies."""
+    like = [
+        rule for rule in form.before if rule._replace(priority=0, table=0) == form.rule._replace(priority=0, table=0)
+    ]
+    tables = list(dict.fromkeys(rule.table for rule in like if rule.table not in KERNEL_TABLES))
+    if len(tables) != 2 or form.rule.table in tables or form.mark is None:
+        return None
+    routes = (route for routes in network.tables.get(tables[1], {}).values() for route in routes)
+    has_own = any(form.interface in route.attributes.devices for route in routes)
+    return None if has_own else (tables[0], tables[1])
+
+
+def _naming(config: Config, form: Form, tiers: tuple[int, int] | None) -> Config:
+    """The configuration with this tunnel in place of the one that it names."""
+    tunnel: dict[str, Any] = {"interface": form.interface, "mode": "observe"}
+    tunnel |= {"fwmark": form.mark} if form.mark else {}
+    table = form.rule.table
+    if tiers:
+        tables: dict[str, Any] = {"layout": "tiered", "user": tiers[0], "lan": tiers[1], "internet": table}
+        return configuration.replace(config, tunnel=tunnel, tables={**tables, "single": tiers[0]})
+    tables = {"layout": "single", "single": table}
+    if table in (config.tables.lan, config.tables.internet):
+        # Each of these needs a number of its own, although this layout uses none of them.
+        spare = [number for number in config.tables.ids if number != table]
+        tables |= {"user": table, "lan": spare[0], "internet": spare[1]}
+    return configuration.replace(config, tunnel=tunnel, tables=tables)
+
+
+def differences(before: Config, after: Config) -> list[tuple[str, str, Any]]:
+    """Section, key and new value of each key that differs."""
+    found: list[tuple[str, str, Any]] = []
+    for section in fields(after):
+        was, becomes = getattr(before, section.name), getattr(after, section.name)
+        found += [
+            (section.name, key.name, value)
+            for key in fields(becomes)
+            if (value := getattr(becomes, key.name)) != getattr(was, key.name)
+        ]
+    return found
+
+
+def toml_of(config: Config) -> str:
+    """The tunnel, and every key that has another value than without a file."""
+    keys: dict[tuple[str, str], Any] = {("tunnel", "interface"): config.tunnel.interface}
+    if config.tunnel.interface == Config().tunnel.interface:
+        keys["tunnel", "fwmark"] = config.tunnel.fwmark  # any other VPN without a mark of its own has none
+    keys |= {(section, key): value for section, key, value in differences(Config(), config)}
+    sections: dict[str, list[str]] = defaultdict(list)
+    for (section, key), value in keys.items():
+        sections[section].append(f"{key} = {configuration.toml(value)}")
+    return "\n".join(line for section, lines in sections.items() for line in (f"[{section}]", *lines, ""))
+
+
+class Followed(NamedTuple):
+    """What `tunnel.interface = "auto"` stands for: the same configuration again, which serves nobody, if for none."""
+
+    config: Config
+    said: str
+    is_doubtful: bool = False  # more than one VPN could be served
+
+
+def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
+    """The configuration for the one VPN that copies serve."""
+    served = [(vpn, vpn.config) for vpn in vpns if vpn.config]
+    if len(served) == 1:
+        vpn, found = served[0]
+        return Followed(found, f"auto: {vpn.headline}; the LAN's copies are for table {table_name(vpn.table)}")
+    if served:
+        names = " and ".join(printable(vpn.interface) for vpn, _ in served)
+        words = f"auto: {names} could all be served, so none is; name one of them in tunnel.interface"
+        return Followed(config, words, is_doubtful=True)
+    others = "; ".join(f"{vpn.headline}, but {vpn.why}" for vpn in vpns)
+    return Followed(config, f"auto: {others or 'no VPN takes all traffic here'}")
+
+
+# What is printed
+
+
+def absent(config: Config, links: Collection[str], vpns: Sequence[Vpn]) -> str:
+    """What to say of a tunnel to whose table no rule leads; "" if it may well be there without one."""
+    name = printable(config.tunnel.interface)
+    tables = " or ".join(map(str, sorted(config.tables.mirrors)))
+    if config.tunnel.interface in links:
+        others = " and ".join(f"{vpn.headline} by table {table_name(vpn.table)}" for vpn in vpns)
+        return f"no rule leads to table {tables}, but {others}" if others else ""
+    if vpns:
+        return f"no {name} here, but {' and '.join(vpn.headline for vpn in vpns)}"
+    return f"no {name} here, and no rule leads to table {tables}: the VPN is off, or has other names"
+
+
+def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "vpns": [
+            {
+                "product": vpn.product.name,
+                "interface": vpn.interface,
+                "fwmark": str(vpn.mark) if vpn.mark else None,
+                "table": vpn.table,
+                "families": list(vpn.families),
+                "lan": "cut" if vpn.is_cut else "kept",
+                "by": vpn.by,
+                "advice": vpn.advice,
+                "why": vpn.why,
+                "config": toml_of(vpn.config) if vpn.config else "",
+            }
+            for vpn in vpns
+        ]
+    }
+
+
+def as_text(vpns: Sequence[Vpn]) -> str:
+    """For people: a paragraph for each VPN, with the configuration where there is one."""
+    return "\n\n".join(map(_paragraph, vpns)) or "no VPN takes all traffic here"
+
+
+def _paragraph(vpn: Vpn) -> str:
+    lines = [
+        ("product", vpn.product.name),
+        ("table", table_name(vpn.table)),
+        ("fwmark", str(vpn.mark) if vpn.mark else "none"),
+        ("LAN", f"{'cut' if vpn.is_cut else 'kept'}: {vpn.by}"),
+        ("advice", f"{vpn.advice}: {vpn.why}"),
+    ]
+    text = [vpn.headline, *(f"  {name:<8} {printable(value)}" for name, value in lines)]
+    if vpn.advice == "mirror" and vpn.config:
+        text += ["", *(f"    {line}".rstrip() for line in toml_of(vpn.config).splitlines())]
+    return "\n".join(text).rstrip()

@@ -1,0 +1,140 @@
+"""Finds the rules and routes that lead all traffic into a tunnel, by their form: no number and no name is needed."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.products import Form
+from fz_iproute.diagnosis.reach import Network, Way
+from fz_iproute.mirror.model import Mark, Route, Rule
+from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, printable
+
+# What most packets are like: the rules of some VPNs ask for ports.
+USUAL: dict[Family, Packet] = {family: Packet(family, 0, ipproto=6, sport=50000, dport=443) for family in FAMILIES}
+# A modem is no tunnel, although it looks like one.
+_MODEMS = ("ppp", "ww", "rmnet")
+
+
+def most(ways: Iterable[Way]) -> Decision | None:
+    """What becomes of more than half of the addresses, None if nothing does."""
+    groups: dict[object, list[Way]] = defaultdict(list)
+    for way in ways:
+        groups[way.decision.outcome, way.decision.devices].append(way)
+    sizes = {key: sum(way.part.size for way in group) for key, group in groups.items()}
+    largest = max(sizes, key=lambda key: sizes[key], default=None)
+    if 2 * sizes.get(largest, 0) <= sum(sizes.values()):
+        return None
+    return max(groups[largest], key=lambda way: way.part.size).decision
+
+
+def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
+    """What becomes of most packets of this machine to the internet."""
+    return most(network.ways_like(USUAL[family]._replace(mark=mark), network.internet_parts(family)))
+
+
+SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
+
+
+def all_traffic(network: Network, interface: str) -> str:
+    """`all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`, "" if none does."""
+    ways = {family: to_internet(network, family) for family in FAMILIES if _has(network, family)}
+    inside = [family for family, way in ways.items() if way and interface in way.devices]
+    if not inside:
+        return ""
+    others = [f"{SPOKEN[family]} {_becomes(way)}" for family, way in ways.items() if way and family not in inside]
+    families = " and ".join(SPOKEN[family] for family in inside)
+    return f"all traffic goes into {printable(interface)} ({'; '.join([families, *others])})"
+
+
+def _has(network: Network, family: Family) -> bool:
+    return any(rule.family == family for rule in network.rules)
+
+
+def _becomes(way: Decision) -> str:
+    if way.outcome == "unicast":
+        return f"leaves by {printable(' '.join(way.devices))}"
+    return "has no route" if way.outcome == "none" else "is refused"
+
+
+def forms(network: Network, family: Family) -> Iterator[Form]:
+    """The VPNs that take all traffic of the family, in the order in which the kernel asks."""
+    decision = to_internet(network, family)
+    if decision is None or (decision.outcome == "unicast" and not network.may_be_tunnelled(decision)):
+        found = _policies(network, family, decision) if decision else None
+        yield from [found] if found else []
+        return
+    before: list[Rule] = []
+    for rule in network.rules:
+        if rule.family == family:
+            route = _into_tunnel(network, rule)
+            device = next(filter(network.may_be_tunnel, route.attributes.devices), "") if route else ""
+            if route and not _is_uplink(network, device):
+                yield Form(device, _mark_past(network, rule, before), rule, route, tuple(before))
+            before.append(rule)
+
+
+def _into_tunnel(network: Network, rule: Rule) -> Route | None:
+    """The route by which the rule, if it alone decides, leads the internet into a tunnel."""
+    routes = network.tables.get(rule.table, {}).get(rule.family, ())
+    if rule.action != "lookup" or not any(map(network.may_be_tunnel, _devices(routes))):
+        return None
+    decision = to_internet(_alone(network, rule), rule.family)
+    return decision.route if decision and network.may_be_tunnelled(decision) else None
+
+
+def _alone(network: Network, rule: Rule) -> Network:
+    return replace(network, rules=(rule,), tables={rule.table: network.tables.get(rule.table, {})})
+
+
+def _devices(routes: Iterable[Route]) -> set[str]:
+    shapes = {id(route.attributes): route.attributes for route in routes}  # thousands of routes share a few
+    return {device for attributes in shapes.values() for device in attributes.devices}
+
+
+def _is_uplink(network: Network, device: str) -> bool:
+    """True for a modem: main leads the internet into the device, and no packet goes around it."""
+    main = [route for family in FAMILIES for route in network.tables.get(MAIN, {}).get(family, ())]
+    if not any(route.dst == "default" and device in route.attributes.devices for route in main):
+        return False
+    others = [route for route in main if route.attributes.gatewayed and not _may_be_by_tunnel(network, route)]
+    if any("/" not in route.dst and route.dst != "default" for route in others):
+        return False  # the way to the VPN's server
+    if any(route.dst == "default" for route in others):
+        return device.startswith(_MODEMS)
+    marks = {(rule.family, rule.mark) for rule in network.rules if rule.mark and not rule.inverted}
+    return not any(_leaves(network, family, mark) for family, mark in marks)
+
+
+def _may_be_by_tunnel(network: Network, route: Route) -> bool:
+    return any(map(network.may_be_tunnel, route.attributes.devices))
+
+
+def _leaves(network: Network, family: Family, mark: Mark) -> bool:
+    """True if packets with this mark go to the internet, and not into a tunnel."""
+    decision = to_internet(network, family, mark.value)
+    return decision is not None and decision.outcome == "unicast" and not network.may_be_tunnelled(decision)
+
+
+def _mark_past(network: Network, rule: Rule, before: Sequence[Rule]) -> Mark | None:
+    """The mark of packets that the rule does not lead into its tunnel."""
+    if rule.mark and rule.inverted:
+        return rule.mark
+    marks = dict.fromkeys(each.mark for each in before if each.mark and not each.inverted)
+    return next((mark for mark in marks if _leaves(network, rule.family, mark)), None)
+
+
+def _policies(network: Network, family: Family, decision: Decision) -> Form | None:
+    """A table of its own with main's way to the internet, but another source: IPsec policies do the rest."""
+    rule, route = decision.steps[-1].rule, decision.route
+    if route is None or decision.table in KERNEL_TABLES or not (source := route.attributes.value("src")):
+        return None
+    main = network.tables.get(MAIN, {}).get(family, ())
+    by_main = to_internet(_alone(network, Rule(family, 0, "lookup", MAIN)), family)
+    connected = {other.attributes.value("src") for other in main if other.attributes.on_link}
+    if by_main is None or by_main.devices != decision.devices or source in connected:
+        return None
+    before = tuple(each for each in network.rules if each.family == family)
+    before = before[: before.index(rule)]
+    return Form(decision.devices[0], _mark_past(network, rule, before), rule, route, before, has_device=False)

@@ -1,0 +1,170 @@
+"""The VPN clients that are known: the form of their rules, their numbers, and what is known of each about the LAN.
+
+A client is recognised by its form first. Numbers and names of devices only choose between clients of the same form,
+because most clients take other numbers when theirs are in use.
+"""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Literal, NamedTuple
+
+from fz_iproute.mirror.config import FIREZONE_MARK, Config
+from fz_iproute.mirror.model import Mark, Route, Rule
+from fz_iproute.mirror.words import DEFAULT, MAIN
+
+# What can be seen in the rules of a VPN:
+Trait = Literal[
+    "in main",  # its routes are in table main
+    "in parts",  # it has a split default route
+    "marked out",  # its rule is for all packets but those with its mark
+    "for all",  # its rule has no selectors
+    "main first",  # an earlier rule asks main for everything but its default route
+    "marked to main",  # earlier rules send marked packets to the tables main and default
+    "by port",  # an earlier rule selects by a port
+    "mark is table",  # the mark and the table have the same number
+    "boot",  # the protocol of its route
+    "static",
+    "no device",  # its routes leave by the device of the uplink
+]
+
+
+class Form(NamedTuple):
+    """A VPN as rules and routes show it."""
+
+    interface: str
+    mark: Mark | None  # of the packets that stay out of it
+    rule: Rule  # that leads into it
+    route: Route  # into it
+    before: Sequence[Rule]  # the rules that the kernel asks earlier
+    has_device: bool = True
+
+    @property
+    def traits(self) -> frozenset[Trait]:
+        """What a client can be recognised by."""
+        rule, mark = self.rule, self.mark
+        marked = {each.table for each in self.before if each.mark and not each.inverted}
+        found: dict[Trait, bool] = {
+            "in main": rule.table == MAIN,
+            "in parts": self.route.dst != "default",
+            "marked out": rule.inverted and rule.mark is not None,
+            "for all": not (rule.mark or rule.src or rule.dst or rule.iif or rule.oif),
+            "main first": any(
+                each.table == MAIN and "suppress_prefixlen" in dict(each.options) for each in self.before
+            ),
+            "marked to main": {MAIN, DEFAULT} <= marked,
+            "by port": any("dport" in dict(each.options) for each in self.before),
+            "mark is table": mark is not None and mark.value == rule.table,
+            "boot": self.route.attributes.is_of("boot"),
+            "static": self.route.attributes.is_of("static"),
+            "no device": not self.has_device,
+        }
+        return frozenset(trait for trait, has in found.items() if has)
+
+
+class Product(NamedTuple):
+    """A client. Of several with the same form, the numbers and the names of devices decide."""
+
+    name: str
+    form: frozenset[Trait]
+    marks: frozenset[int] = frozenset()
+    tables: frozenset[int] = frozenset()
+    devices: tuple[str, ...] = ()  # globs
+    telling: bool = False  # nobody else has this form
+    switch: str = ""  # the command by which its user gets the LAN back
+    why: str = ""  # that command, and not copies
+    firewalls: bool = False  # it cuts the LAN even if the routes keep it
+    refusal: str = ""  # why copies must not be there
+
+    def likeness(self, form: Form) -> int:
+        """How much speaks for this client, 0 if nothing or its form is another one."""
+        if not self.form <= form.traits:
+            return 0
+        numbers = (form.mark is not None and form.mark.value in self.marks) + (form.rule.table in self.tables)
+        names = any(fnmatchcase(form.interface, glob) for glob in self.devices)
+        return 4 * numbers + 2 * names + self.telling
+
+
+def _form(*traits: Trait) -> frozenset[Trait]:
+    return frozenset(traits)
+
+
+def _numbers(*numbers: int) -> frozenset[int]:
+    return frozenset(numbers)
+
+
+_FIREZONE = Config().tables
+_WG_QUICK = _form("marked out", "main first", "mark is table")
+
+FIREZONE = Product("Firezone", _form("marked out"), _numbers(FIREZONE_MARK.value), _FIREZONE.ids, ("tun-firezone",))
+UNKNOWN = Product("unknown", _form())
+PRODUCTS = (
+    FIREZONE,
+    Product("NetBird", _form("main first", "marked out"), _numbers(0x1BD00), _numbers(7120), ("wt0", "wt[0-9]*")),
+    Product(
+        "Tailscale",
+        _form("marked to main", "for all"),
+        _numbers(0x80000),
+        _numbers(52),
+        ("tailscale*",),
+        telling=True,
+        switch="tailscale set --exit-node-allow-lan-access",
+        why="it changes its table itself and would undo copies, but it keeps the LAN if this is set",
+    ),
+    Product(
+        "Mullvad",
+        _form("main first", "marked out"),
+        _numbers(0x6D6F6C65),
+        _numbers(1836018789),
+        ("wg*-mullvad",),
+        switch="mullvad lan set allow",
+        why="its firewall (nft table mullvad) cuts the LAN, whatever the routes say, unless this is set",
+        firewalls=True,
+    ),
+    Product(
+        "NordVPN",
+        _form("marked out"),
+        _numbers(0xE1F1),
+        _numbers(205),
+        ("nordlynx", "nordtun"),
+        switch="nordvpn set lan-discovery enabled",
+        why="its firewall cuts the LAN too, unless this is set",
+    ),
+    Product("Cloudflare WARP", _form("marked out"), _numbers(0x100CF), _numbers(65743), ("CloudflareWARP",)),
+    Product(
+        "sing-box or mihomo",
+        _form("by port", "main first"),
+        tables=_numbers(2022),
+        telling=True,
+        refusal="a copy would take DNS packets to the LAN past its DNS hijack",
+    ),
+    Product("Netmaker", _form("main first", "for all"), tables=_numbers(111), devices=("netmaker*", "nm-*")),
+    Product("Outline", _form("marked out"), _numbers(0x711E), _numbers(7113), ("outline-tun*",)),
+    Product("ProtonVPN", _form("main first", "marked out"), devices=("proton*", "pvpn*")),
+    Product("wg-quick", _WG_QUICK | {"boot"}, telling=True),
+    Product("NetworkManager", _WG_QUICK | {"static"}, telling=True),
+    Product("ZeroTier", _form("in main", "in parts"), devices=("zt*",)),
+    Product("Nebula", _form("in main"), devices=("nebula*",)),
+    Product("OpenVPN", _form("in main", "in parts"), devices=("tun[0-9]*", "tap[0-9]*")),
+    Product(
+        "strongSwan",
+        _form("no device"),
+        tables=_numbers(220),
+        telling=True,
+        refusal="it has no tunnel device: the kernel's IPsec policies decide (`ip xfrm policy`)",
+    ),
+)
+
+
+def is_firezone(interface: str) -> bool:
+    """True for the tunnel of Firezone's client: only that has an Internet Resource."""
+    return interface in FIREZONE.devices
+
+
+def product_of(form: Form) -> Product:
+    """The client that most speaks for."""
+    best = max(PRODUCTS, key=lambda product: product.likeness(form))
+    return best if best.likeness(form) else UNKNOWN
+
+
+# The clients that always use the same table, unless something else uses it.
+BY_TABLE = {table: product.name for product in PRODUCTS for table in product.tables}

@@ -1,0 +1,94 @@
+"""Writes and removes the files of an installation, and asks systemd to follow. Says each step."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from fz_iproute.errors import ApplyFailed
+from fz_iproute.files.replaced import file_failure, replace
+from fz_iproute.service.units import File, is_sealed
+
+
+class Placing:
+    """Works below `root`, which is / unless a package is built. With `dry_run`, it says the steps and does nothing."""
+
+    def __init__(self, root: Path, dry_run: bool, say: Callable[[str], object]) -> None:
+        self._root = root
+        self._dry_run = dry_run
+        self._say = say
+        self.is_running_machine = root == Path("/")
+
+    def write(self, file: File) -> None:
+        """Write the file, unless somebody has edited it."""
+        path = self._root / file.path.lstrip("/")
+        there = _content(path)
+        if there == file.text:
+            self._say(f"{path}: is as it should be")
+        elif there is not None and not is_sealed(there):
+            self._say(f"{path}: left alone, because somebody has edited it; delete it to get a new one")
+        else:
+            self._say(f"{'write' if there is None else 'replace'} {path}")
+            if not self._dry_run:
+                _make_folder(path.parent)
+                replace(path, file.text, file.mode)
+
+    def remove(self, patterns: Iterable[str]) -> None:
+        """Remove the files that match the patterns and are as they were written."""
+        for path in (path for pattern in patterns for path in sorted(self._root.glob(pattern.lstrip("/")))):
+            if not is_sealed(_content(path) or ""):
+                self._say(f"{path}: left alone, because somebody has edited it")
+                continue
+            self._say(f"remove {path}")
+            if not self._dry_run:
+                try:
+                    path.unlink()
+                except OSError as error:
+                    raise file_failure(path, error) from None
+
+    def find(self, pattern: str) -> list[str]:
+        """The names of the files that match."""
+        return sorted(path.name for path in self._root.glob(pattern.lstrip("/")))
+
+    def systemctl(self, *words: str) -> None:
+        """Ask systemd of the running machine. ApplyFailed with its words if it refuses."""
+        line = " ".join(("systemctl", *words))
+        if not self.is_running_machine:
+            return
+        if not Path("/run/systemd/system").is_dir() or not shutil.which("systemctl"):
+            self._say(f"skip `{line}`: systemd does not run here")
+            return
+        self._say(line)
+        if not self._dry_run:
+            done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise ApplyFailed(f"{line}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+
+    def clean_logs(self) -> None:
+        """Let systemd remove its folders for logs if they are empty. Each has the name of its unit."""
+        for name in self.find("var/log/fz-iproute*"):
+            if any((self._root / "var/log" / name).iterdir()):
+                self._say(f"/var/log/{name}: left alone, because there are journals in it")
+            else:
+                self.systemctl("clean", "--what=logs", f"{name}.service")
+
+
+def _content(path: Path) -> str | None:
+    """What is in the file; None if there is none. A link or a folder counts as edited."""
+    try:
+        if path.is_symlink():
+            return ""
+        return path.read_text("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
+    except IsADirectoryError:
+        return ""
+    except OSError as error:
+        raise file_failure(path, error) from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise file_failure(folder, error) from None

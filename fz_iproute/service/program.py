@@ -1,0 +1,71 @@
+"""How to start the program that runs now, and whether a sandboxed unit could."""
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from fz_iproute.errors import UsageError
+from fz_iproute.service.units import Choice, check, hidden_by_sandbox
+
+
+def running_program() -> tuple[str, ...]:
+    """The words that start the program that runs now."""
+    program = Path(sys.argv[0]).absolute()
+    if program.name != "__main__.py" and os.access(program, os.X_OK):
+        return (str(program),)
+    return (sys.executable, "-m", "fz_iproute")
+
+
+def default_prefix(program: tuple[str, ...]) -> str:
+    """Where the shared files belong: beside a program that the distribution has packaged, else in /usr/local."""
+    return "/usr" if program[0].startswith(("/usr/bin/fz-", "/usr/sbin/fz-")) else "/usr/local"
+
+
+def choose(arguments: Namespace, way: str) -> Choice:
+    """The choice that the options of a verb stand for. UsageError if it cannot work."""
+    program = (str(arguments.program.absolute()),) if arguments.program else running_program()
+    choice = Choice(
+        program,
+        way,
+        arguments.instance or "",
+        str(arguments.config.absolute()) if arguments.config else "",
+        arguments.netns or "",
+        arguments.prefix or default_prefix(program),
+    )
+    check(choice)
+    if choice.is_sandboxed:
+        _check_reach(choice)
+    return choice
+
+
+def _check_reach(choice: Choice) -> None:
+    """UsageError if a unit cannot read what it needs: it runs as an ordinary user and sees no home folders."""
+    running = running_program() == choice.program
+    needed = [Path(choice.program[0])]
+    if running:
+        needed += [needed[0].resolve(), Path(sys.prefix), Path(sys.base_prefix).resolve(), Path(__file__).resolve()]
+    for path in needed:
+        if folder := hidden_by_sandbox(str(path)) or _closed(path):
+            raise UsageError(
+                f"{path}: the unit cannot reach it, because its user sees nothing in {folder}; install fz-iproute "
+                "where everybody may read it, for example into a virtual environment in /opt/fz-iproute"
+            )
+    config = Path(choice.config_file or "/etc/fz-iproute/config.toml")
+    if folder := hidden_by_sandbox(str(config)) or _closed(config):
+        raise UsageError(
+            f"{config}: the unit cannot read it, because its user sees nothing in {folder}; move it to /etc/fz-iproute"
+        )
+    if config.exists() and not config.stat().st_mode & 0o004:
+        raise UsageError(f"{config}: the unit cannot read it, because its user is not root; run `chmod o+r {config}`")
+
+
+def _closed(path: Path) -> str:
+    """The first folder on the way that only some users may enter; "" if there is none."""
+    for folder in reversed(path.parents):
+        try:
+            if not folder.stat().st_mode & 0o001:
+                return str(folder)
+        except OSError:
+            break
+    return ""

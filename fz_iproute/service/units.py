@@ -1,0 +1,196 @@
+"""PURE. The files that run fz-iproute in the chosen way: where they belong and what is in them."""
+
+import hashlib
+import re
+import shlex
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fz_iproute.errors import UsageError
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.words import KERNEL_TABLES
+
+# The units of the ways that systemd knows; the last one is to be enabled.
+UNITS = {"systemd": ("fz-iproute.service",), "timer": ("fz-iproute-sync.service", "fz-iproute-sync.timer")}
+# The files of the other ways, with their permissions.
+SCRIPTS = {
+    "cron": ("/etc/cron.d/fz-iproute", 0o644),
+    "nm-dispatcher": ("/etc/NetworkManager/dispatcher.d/90-fz-iproute", 0o755),
+}
+
+# Where shells look for completions.
+COMPLETIONS = {
+    "bash": "share/bash-completion/completions/fz-iproute",
+    "zsh": "share/zsh/site-functions/_fz-iproute",
+    "fish": "share/fish/vendor_completions.d/fz-iproute.fish",
+}
+
+# What `install` may have written, below / or the root of a package. Those with {} are there for each instance.
+SHIPPED = (
+    "etc/systemd/system/fz-iproute*",
+    "etc/logrotate.d/fz-iproute",
+    "{prefix}/lib/systemd/system/fz-iproute*",
+    "{prefix}/share/man/man[58]/fz-iproute*",
+    *(f"{{prefix}}/{path}" for path in COMPLETIONS.values()),
+)
+PER_INSTANCE = ("etc/cron.d/fz-iproute{}", "etc/iproute2/rt_tables.d/fz-iproute{}.conf")
+
+# What the sandbox of the units hides (ProtectHome, PrivateTmp).
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
+
+
+class File(NamedTuple):
+    """A file to be written."""
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+class Choice(NamedTuple):
+    """How fz-iproute is to run. `program` are the words that start it. Paths are absolute, and "" stands for none.
+
+    `instance` names one of several tunnels, whose configuration is in /etc/fz-iproute/INSTANCE.toml.
+    """
+
+    program: tuple[str, ...]
+    way: str = "systemd"
+    instance: str = ""
+    config: str = ""
+    netns: str = ""
+    prefix: str = "/usr/local"
+
+    @property
+    def is_sandboxed(self) -> bool:
+        """True if systemd starts it, as an ordinary user who sees little of the machine."""
+        return self.way in UNITS
+
+    @property
+    def enabled(self) -> str:
+        """The unit that systemd is to enable."""
+        return with_instance(UNITS[self.way][-1], self.instance)
+
+    @property
+    def config_file(self) -> str:
+        """The configuration that the command line names."""
+        return f"/etc/fz-iproute/{self.instance}.toml" if self.instance else self.config
+
+
+def check(choice: Choice) -> None:
+    """UsageError if a file of this name, or a line with these words, would be read wrongly."""
+    check_instance(choice.instance)
+    if choice.instance and (choice.config or choice.netns):
+        raise UsageError(f"instances share one unit, and this one reads {choice.config_file}; drop -c and --netns")
+    for word in (*choice.program, choice.config, choice.netns):
+        if not word.isprintable():
+            raise UsageError(f"{word!r}: a unit cannot hold this name; use another one")
+
+
+def check_instance(name: str) -> None:
+    """UsageError if a unit, or a file in /etc/cron.d, cannot have this name."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", name):
+        raise UsageError(f"--instance {name}: use letters, digits, - and _ only")
+
+
+def hidden_by_sandbox(path: str) -> str:
+    """The folder that the sandbox of the units hides together with this path; "" if it hides none."""
+    return next((folder for folder in _HIDDEN if path.startswith(f"{folder}/")), "")
+
+
+def with_instance(name: str, instance: str) -> str:
+    """`fz-iproute@home.service` for `fz-iproute.service` or `fz-iproute@.service`."""
+    stem, dot, kind = name.replace("@", "").partition(".")
+    return f"{stem}@{instance}{dot}{kind}" if instance else name
+
+
+def unit_files(choice: Choice, templates: Mapping[str, str]) -> list[File]:
+    """The files of the chosen way. `templates` has the texts of the package's folder `units`, by name."""
+    if choice.is_sandboxed:
+        folder = "/etc/systemd/system" if choice.prefix == "/usr/local" else f"{choice.prefix}/lib/systemd/system"
+        at = "@" if choice.instance else ""  # all instances share one file
+        return [
+            File(f"{folder}/{name.replace('.', f'{at}.')}", _unit(choice, name, templates))
+            for name in UNITS[choice.way]
+        ]
+    path, mode = SCRIPTS[choice.way]
+    text = templates[choice.way].replace("{command}", _shell_line(choice))
+    return [File(path + (choice.instance and f"-{choice.instance}"), sealed(text), mode)]
+
+
+def shared_files(
+    choice: Choice, templates: Mapping[str, str], pages: Mapping[str, str], completions: Mapping[str, str]
+) -> list[File]:
+    """The files that all ways share: `pages` of the manual by name, and completions by shell."""
+    share = f"{choice.prefix}/share"
+    return [
+        File("/etc/logrotate.d/fz-iproute", sealed(templates["logrotate"])),
+        *(File(f"{share}/man/man{name[-1]}/{name}", sealed(text, r".\"")) for name, text in pages.items()),
+        *(File(f"{choice.prefix}/{COMPLETIONS[shell]}", sealed(text)) for shell, text in completions.items()),
+    ]
+
+
+def rt_tables(config: Config, instance: str = "") -> File:
+    """Names for the tables, after the tunnel: `firezone` for `tun-firezone`."""
+    name = re.sub(r"[^\w-]", "_", config.tunnel.interface.removeprefix("tun-"), flags=re.ASCII)
+    # `ip` would take a number for the id of a table, and the kernel's tables have these names.
+    if not name[:1].isalpha() or name in (*KERNEL_TABLES.values(), "all", "cache"):
+        name = f"vpn-{name}" if name else "vpn"
+    tables = config.tables
+    names = {tables.single: name}
+    names.setdefault(tables.user, f"{name}-user")
+    names |= {tables.lan: f"{name}-lan", tables.internet: f"{name}-internet"}
+    lines = [
+        # iproute2 reads them as signed numbers.
+        f"{table}\t{name}\n" if table < 2**31 else f"# {table} cannot have a name: iproute2 names none from 2^31 on\n"
+        for table, name in names.items()
+    ]
+    path = f"/etc/iproute2/rt_tables.d/fz-iproute{instance and f'-{instance}'}.conf"
+    return File(path, sealed("".join(["# Names for the tables of fz-iproute.\n", *lines])))
+
+
+def sealed(text: str, comment: str = "#") -> str:
+    """The text with a last line that proves that nobody has edited it."""
+    return f"{text}{comment} Written by fz-iproute, which will leave the file alone if you edit it. {_digest(text)}\n"
+
+
+def is_sealed(text: str) -> bool:
+    """True if the text is as fz-iproute, of any version, has written it."""
+    content, _, last = text.removesuffix("\n").rpartition("\n")
+    return last.endswith(f" {_digest(content + chr(10))}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _unit(choice: Choice, name: str, templates: Mapping[str, str]) -> str:
+    words = [_systemd_word(word) for word in choice.program]
+    if choice.config or choice.instance:
+        words += ["-c", "/etc/fz-iproute/%i.toml" if choice.instance else _systemd_word(choice.config)]
+    folder = name.partition(".")[0]
+    values = {
+        "sandbox": templates["sandbox"],
+        "command": " ".join(words),
+        "described": " (%i)" if choice.instance else "",
+        "folder": f"{folder}@%i" if choice.instance else folder,
+        "network": f"NetworkNamespacePath=/run/netns/{choice.netns.replace('%', '%%')}"
+        if choice.netns
+        else "PrivateNetwork=no",
+    }
+    text = templates[name]
+    for key, value in values.items():
+        text = text.replace(f"{{{key}}}", value)
+    return sealed(text)
+
+
+def _systemd_word(word: str) -> str:
+    """The word as a unit spells it in a command line."""
+    for sign, spelling in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
+        word = word.replace(sign, spelling)
+    return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else f'"{word}"'
+
+
+def _shell_line(choice: Choice) -> str:
+    words = [*choice.program, *(["-c", choice.config_file] if choice.config_file else [])]
+    line = shlex.join([*words, *(["--netns", choice.netns] if choice.netns else [])])
+    return line.replace("%", r"\%") if choice.way == "cron" else line

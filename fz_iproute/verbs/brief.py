@@ -1,0 +1,78 @@
+"""Draws the summary of `status`: the answer first, and the next command beside it."""
+
+from collections.abc import Callable, Sequence
+
+from fz_iproute.diagnosis.status import Line
+from fz_iproute.diagnosis.summary import Item, Summary
+from fz_iproute.mirror.words import printable
+from fz_iproute.verbs.screen import MOST_READABLE, Screen
+
+_MOST_LINES = 12
+_INDENT = 7  # the labels and the space behind them
+_MARKS = {"missing": "+", "changed": "~", "stale": "-"}
+_COLOURS = {"due": "yellow", "wrong": "red", "left out": ""}
+
+
+def drawn(said: Summary, watch: int | None, advised: Callable[[str], str], screen: Screen) -> list[str]:
+    """At most twelve lines, unless the screen is narrow.
+
+    `watch` is the process of the daemon, 0 if there is none, None if that is unknown. `advised` returns the run of
+    fz-iproute with a verb.
+    """
+    mends = "sync" if said.is_due else "" if said.is_good else "doctor"
+    count = f"{said.reachable} of {said.lans} reachable" if said.lans else "main has no LAN routes"
+    daemon = f"runs (process {watch})" if watch else "does not run: changes wait for the next sync"
+    head = [
+        *_labelled("VPN", said.vpn, advised(said.verb) if said.verb else "", screen),
+        *_items(said.vpn_items, screen),
+        *_labelled("LAN", count, advised(mends) if mends else "", screen),
+    ]
+    tail = [
+        *_others(said.others, screen),
+        *(_labelled("watch", daemon, "" if watch else advised("install"), screen) if watch is not None else []),
+    ]
+    items = _items(said.lan_items, screen)
+    space = max(2, _MOST_LINES - len(head) - len(tail))
+    if len(items) > space:
+        more = len(items) - space + 1
+        items[space - 1 :] = [screen.cut(f"{'':{_INDENT}}… {more} more: {advised('status --routes')}")]
+    return [*head, *items, *tail]
+
+
+def _labelled(label: str, text: str, command: str, screen: Screen) -> list[str]:
+    """The text behind its label, and the command beside it, or below it if there is no room."""
+    lines = screen.folded(f"{label:{_INDENT}}{printable(text)}", _INDENT)
+    lines[0] = screen.paint(lines[0][:_INDENT], "bold") + lines[0][_INDENT:]
+    if command:
+        arrow = f"→ {command}"
+        used = len(printable(text)) + _INDENT + 3
+        if len(lines) == 1 and (not screen.width or used + len(arrow) <= screen.width):
+            lines[0] += f"   {arrow}"
+        else:
+            lines.append(f"{'':{_INDENT}}{arrow}")
+    return lines
+
+
+def _items(items: Sequence[Item], screen: Screen) -> list[str]:
+    widths = [max((len(printable(getattr(item, part))) for item in items), default=0) for part in ("what", "where")]
+    lines = []
+    for item in items:
+        mark = "!" if item.kind == "wrong" else _MARKS.get(item.state, "·")
+        cells = (f"{printable(text):{width}}" for text, width in zip((item.what, item.where), widths, strict=True))
+        text = "  ".join(filter(str.strip, (*cells, printable(item.why))))
+        lines.append(f"{'':{_INDENT}}{screen.paint(mark, _COLOURS[item.kind])} {screen.cut(text, _INDENT + 2)}")
+    return lines
+
+
+def _others(lines: Sequence[Line], screen: Screen) -> list[str]:
+    """One line with the LANs that are well: as many names as fit, and how many there are else."""
+    names = list(dict.fromkeys(line.route.dst for line in lines if not line.route.dst.startswith("fe80:")))
+    link_local = sum(line.route.dst.startswith("fe80:") for line in lines)
+    ending = f"{link_local} link-local" if link_local else ""
+    space = min(screen.width or MOST_READABLE, MOST_READABLE) - _INDENT - 2
+    for count in range(len(names), -1, -1):
+        rest = f"{len(names) - count} more" if count < len(names) else ""
+        text = ", ".join(filter(None, (*names[:count], rest, ending)))
+        if len(text) <= space or not count:
+            return [f"{'':{_INDENT}}{screen.paint('=', 'green')} {screen.cut(text, _INDENT + 2)}"] if text else []
+    return []

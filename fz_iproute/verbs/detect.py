@@ -1,0 +1,57 @@
+"""`detect`: which VPN takes all traffic, who keeps or cuts the LAN, and what to configure; changes nothing."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, detect, toml_of
+from fz_iproute.errors import UsageError
+from fz_iproute.files.new_file import write_new
+from fz_iproute.ip.reader import Reader
+from fz_iproute.log import Log
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.words import printable
+from fz_iproute.verbs.options import add_json, add_snapshot
+from fz_iproute.verbs.output import write, write_json
+from fz_iproute.verbs.source import chosen_source
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the options of this verb."""
+    add_json(parser)
+    parser.add_argument(
+        "--write", metavar="FILE", type=Path, help="write the configuration for the VPN that needs copies to a new file"
+    )
+    parser.add_argument("--interface", metavar="NAME", help="only the VPN with this interface")
+    add_snapshot(parser)
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Print the VPNs; 1 if there is none. UsageError if --write does not know which one to configure."""
+    with chosen_source(arguments, log) as (source, config):
+        reader = Reader(source, config)
+        snapshot = reader.read()
+        vpns = detect(config, snapshot, reader.looked_up(snapshot))
+    if arguments.interface:
+        vpns = [vpn for vpn in vpns if vpn.interface == arguments.interface]
+    if arguments.write and vpns:
+        write_new(arguments.write, toml_of(_chosen(vpns)))
+    if arguments.json:
+        write_json(as_document(vpns))
+    else:
+        write(as_text(vpns))
+    return int(not vpns)
+
+
+def _chosen(vpns: Sequence[Vpn]) -> Config:
+    """The configuration for the one VPN that copies serve."""
+    served = [vpn for vpn in vpns if vpn.config]
+    wanted = [vpn for vpn in served if vpn.advice == "mirror"] or served
+    configs = [vpn.config for vpn in wanted if vpn.config]
+    if len(configs) == 1:
+        return configs[0]
+    if configs:
+        names = " and ".join(printable(vpn.interface) for vpn in wanted)
+        raise UsageError(f"--write: {names} could both be served; choose one with --interface NAME")
+    reasons = [f"{printable(vpn.interface)}: {vpn.advice}: {vpn.why}" for vpn in vpns]
+    raise UsageError("\n".join(f"--write: no configuration for {reason}" for reason in reasons))

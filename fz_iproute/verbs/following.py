@@ -1,0 +1,63 @@
+"""Finds the VPN to serve where the configuration says `tunnel.interface = "auto"`."""
+
+from collections.abc import Callable
+
+from fz_iproute.diagnosis.detect import Followed, detect, followed
+from fz_iproute.errors import IpUnusable, ReadFailed
+from fz_iproute.ip.ip import Source
+from fz_iproute.ip.reader import Reader
+from fz_iproute.log import Log
+from fz_iproute.mirror.config import Config
+
+
+def resolved(config: Config, source: Source, log: Log) -> Config:
+    """The configuration for the one VPN that copies serve; the same again, which serves none, if there is not one."""
+    found = _look(config, source)
+    _tell(found, log)
+    return found.config
+
+
+class Following:
+    """What `load` returns, resolved each time; each change is logged once."""
+
+    def __init__(self, load: Callable[[], Config], source: Source, log: Log) -> None:
+        self._load = load
+        self._source = source
+        self._log = log
+        self._last = Config(), Config()  # the configuration, and what it was resolved to
+        self._said = ""
+
+    @property
+    def is_on(self) -> bool:
+        """True if the answer may change although the file does not."""
+        return self._last[0].follows
+
+    def load(self) -> Config:
+        """The configuration for now. UsageError as `load`."""
+        config = self._load()
+        if not config.follows:
+            self._last = config, config
+            return config
+        try:
+            found = _look(config, self._source)
+        except (ReadFailed, IpUnusable, OSError):
+            # What cannot be read is no reason to leave a VPN.
+            return self._last[1] if config == self._last[0] else config
+        if found.said != self._said:
+            _tell(found, self._log)
+        self._said = found.said
+        self._last = config, found.config
+        return found.config
+
+
+def _tell(found: Followed, log: Log) -> None:
+    if found.is_doubtful:
+        log.warning(found.said)
+    else:
+        log.info(f"# {found.said}")
+
+
+def _look(config: Config, source: Source) -> Followed:
+    reader = Reader(source, config)
+    snapshot = reader.read()
+    return followed(config, detect(config, snapshot, reader.looked_up(snapshot)))

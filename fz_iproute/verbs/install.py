@@ -1,0 +1,57 @@
+"""`install`: write what runs fz-iproute on this machine, and enable it."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from fz_iproute.errors import UsageError
+from fz_iproute.files.config_file import load
+from fz_iproute.files.data import texts
+from fz_iproute.log import Log
+from fz_iproute.mirror.config import Config
+from fz_iproute.service.completion import SHELLS, verbs
+from fz_iproute.service.placing import Placing
+from fz_iproute.service.program import choose
+from fz_iproute.service.units import Choice, rt_tables, shared_files, unit_files
+from fz_iproute.verbs.options import add_choice, add_root
+from fz_iproute.verbs.output import write
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the options of this verb."""
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--timer", action="store_true", help="no daemon: a systemd timer runs `sync` every minute")
+    ways.add_argument("--cron", action="store_true", help="no daemon: cron runs `sync` every minute")
+    parser.add_argument("--now", action="store_true", help="start it too; if it runs already, start it again")
+    add_choice(parser)
+    add_root(parser)
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Write each file that is missing or outdated, then enable the unit."""
+    way = "timer" if arguments.timer else "cron" if arguments.cron else "systemd"
+    choice = choose(arguments, way)
+    place = Placing(arguments.root, arguments.dry_run, write)
+    templates = texts("units")
+    found = verbs(arguments.parser)
+    completions = {shell: write_for(found) for shell, write_for in SHELLS.items()}
+    files = unit_files(choice, templates)
+    if place.is_running_machine:
+        files.append(rt_tables(_config(choice), choice.instance))
+    for file in [*files, *shared_files(choice, templates, texts("man"), completions)]:
+        place.write(file)
+    if choice.is_sandboxed:
+        place.systemctl("daemon-reload")
+        place.systemctl("enable", choice.enabled)
+        if arguments.now:
+            place.systemctl("restart", choice.enabled)
+    return 0
+
+
+def _config(choice: Choice) -> Config:
+    """The configuration that the service will read. UsageError if it is missing or wrong."""
+    if not choice.config_file:
+        return load(None)
+    try:
+        return load(Path(choice.config_file))
+    except UsageError as error:
+        raise UsageError(f"{error}\nwrite the configuration first, then install") from None

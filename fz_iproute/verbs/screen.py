@@ -1,0 +1,41 @@
+"""What the reader's screen can show: its width, and colours."""
+
+import os
+import sys
+from argparse import Namespace
+from textwrap import wrap
+from typing import NamedTuple
+
+MOST_READABLE = 100  # columns: longer lines of prose are hard to read
+_CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+
+
+class Screen(NamedTuple):
+    """`width` is None where lines may have any length: in a pipe, or on a terminal that does not tell its size."""
+
+    width: int | None = None
+    colour: bool = False
+
+    def paint(self, text: str, colour: str) -> str:
+        """The text in this colour, if the screen has any; `colour` may be empty."""
+        return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self.colour and colour and text else text
+
+    def cut(self, text: str, used: int = 0) -> str:
+        """The text, shortened to what is left of a line of which `used` columns are taken."""
+        space = max(1, self.width - used) if self.width else len(text)
+        return text if len(text) <= space else f"{text[: space - 1]}…"
+
+    def folded(self, text: str, indent: int) -> list[str]:
+        """The text in lines that fit; all but the first one begin with so many spaces."""
+        width = max(indent + 20, min(self.width, MOST_READABLE)) if self.width else 0
+        if len(text) <= width or not width:
+            return [text]
+        return wrap(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def screen(arguments: Namespace) -> Screen:
+    """The screen that stdout leads to, with what --color says."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    columns = os.get_terminal_size(sys.stdout.fileno()).columns if is_terminal else 0
+    is_wanted = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Screen(columns or None, {"always": True, "never": False}.get(arguments.color, is_wanted))

@@ -1,0 +1,47 @@
+"""`uninstall`: stop what `install` has set up, and remove its files."""
+
+from argparse import ArgumentParser, Namespace
+
+from fz_iproute.log import Log
+from fz_iproute.service.placing import Placing
+from fz_iproute.service.program import default_prefix, running_program
+from fz_iproute.service.units import PER_INSTANCE, SHIPPED, check_instance, with_instance
+from fz_iproute.verbs.options import add_root
+from fz_iproute.verbs.output import write
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument("--instance", metavar="NAME", default="", help="this one only; the shared files stay")
+    add_root(parser)
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Stop and disable the units, then remove every file that nobody has edited."""
+    check_instance(arguments.instance)
+    prefix = (arguments.prefix or default_prefix(running_program())).lstrip("/")
+    place = Placing(arguments.root, arguments.dry_run, write)
+    units = sorted(
+        name
+        for folder in ("etc", f"{prefix}/lib")
+        for name in place.find(f"{folder}/systemd/system/fz-iproute*.[st]*[er]")
+    )
+    if arguments.instance:
+        for name in units:
+            if "@" in name:
+                place.systemctl("disable", "--now", with_instance(name, arguments.instance))
+        place.remove(pattern.format(f"-{arguments.instance}") for pattern in PER_INSTANCE)
+        return 0
+    if units:
+        place.systemctl("stop", "fz-iproute*")
+        place.systemctl("disable", *units)
+        place.clean_logs()
+    place.remove(pattern.format("*") for pattern in PER_INSTANCE)
+    if prefix == "usr" and place.is_running_machine:
+        write("all other files belong to the package; remove that to remove them")
+    else:
+        place.remove(pattern.format(prefix=prefix) for pattern in SHIPPED)
+    if units:
+        place.systemctl("daemon-reload")
+    write("`fz-iproute down` removes the copies that are still in the VPN's table")
+    return 0

@@ -1,0 +1,134 @@
+"""`install` and `uninstall` below a folder, and `unit`, which prints the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.starter import starter
+
+PROGRAM = "/usr/local/sbin/fz-iproute"  # need not be there
+WAYS = [[], ["--timer"], ["--cron"], ["--instance", "home"], ["--timer", "--instance", "home"], ["--prefix", "/usr"]]
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def run() -> Run:
+    def run(*argv: str, code: int = 0) -> CompletedProcess[str]:
+        done = starter().run(argv, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, 60)
+        assert code == done.returncode and "Traceback" not in done.stderr, done
+        return done
+
+    return run
+
+
+@pytest.fixture
+def install(run: Run, tmp_path: Path) -> Run:
+    return lambda *words, **options: run("install", "--root", str(tmp_path), "--program", PROGRAM, *words, **options)
+
+
+def tree(root: Path) -> dict[Path, str]:
+    return {path.relative_to(root): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+def test_install_is_idempotent_and_uninstall_removes_every_file(
+    install: Run, run: Run, tmp_path: Path, way: list[str]
+) -> None:
+    assert {"write"} == {line.split()[0] for line in install(*way).stdout.splitlines()}
+    first = tree(tmp_path)
+    assert Path("etc/logrotate.d/fz-iproute") in first
+    again = install(*way).stdout.splitlines()
+    assert len(first) == len([line for line in again if line.endswith(": is as it should be")]) == len(again)
+    assert first == tree(tmp_path)
+    prefix = way if "--prefix" in way else []
+    run("uninstall", "-n", "--root", str(tmp_path), *prefix)
+    assert first == tree(tmp_path)
+    run("uninstall", "--root", str(tmp_path), *prefix)
+    assert {} == tree(tmp_path)
+
+
+def test_all_ways_together_go_with_one_uninstall(install: Run, run: Run, tmp_path: Path) -> None:
+    for way in WAYS[:-1]:
+        install(*way)
+    run("uninstall", "--root", str(tmp_path), "--instance", "home")
+    assert not (tmp_path / "etc/cron.d/fz-iproute-home").exists()
+    assert (tmp_path / "etc/cron.d/fz-iproute").exists()
+    run("uninstall", "--root", str(tmp_path))
+    assert {} == tree(tmp_path)
+
+
+def test_a_dry_run_prints_the_same_and_writes_nothing(install: Run, tmp_path: Path) -> None:
+    dry = install("-n").stdout
+    assert {} == tree(tmp_path)
+    assert dry == install().stdout
+
+
+def test_an_edited_file_is_left_alone_and_an_old_one_is_replaced(install: Run, run: Run, tmp_path: Path) -> None:
+    install()
+    unit, rotation = tmp_path / "etc/systemd/system/fz-iproute.service", tmp_path / "etc/logrotate.d/fz-iproute"
+    edited = unit.read_text().replace("WatchdogSec=60", "WatchdogSec=90")
+    unit.write_text(edited)
+    install("--program", "/opt/fz-iproute")
+    assert edited == unit.read_text()
+    said = install("--program", "/opt/fz-iproute").stdout
+    assert f"{unit}: left alone, because somebody has edited it; delete it to get a new one" in said
+    unit.unlink()
+    install()
+    said = install("--program", "/opt/fz-iproute").stdout
+    assert f"replace {unit}" in said
+    assert "ExecStart=/opt/fz-iproute watch" in unit.read_text()
+    rotation.write_text("# mine\n")
+    said = run("uninstall", "--root", str(tmp_path)).stdout
+    assert f"{rotation}: left alone, because somebody has edited it" in said
+    assert {rotation.relative_to(tmp_path): "# mine\n"} == tree(tmp_path)
+
+
+def test_a_masked_unit_stays_masked(install: Run, tmp_path: Path) -> None:
+    unit = tmp_path / "etc/systemd/system/fz-iproute.service"
+    unit.parent.mkdir(parents=True)
+    unit.symlink_to("/dev/null")
+    assert "left alone" in install().stdout
+    assert Path("/dev/null") == unit.readlink()
+
+
+@pytest.mark.parametrize("way", ["systemd", "timer", "cron", "nm-dispatcher"])
+@pytest.mark.parametrize("options", [[], ["--instance", "home"], ["--netns", "blue"], ["-c", "/etc/x.toml"]], ids=str)
+def test_unit_prints_what_install_writes(install: Run, run: Run, tmp_path: Path, way: str, options: list[str]) -> None:
+    printed = run("unit", way, "--program", PROGRAM, *options).stdout
+    if way != "nm-dispatcher":
+        install(*([] if way == "systemd" else [f"--{way}"]), *options)
+        for path, text in tree(tmp_path).items():
+            assert text in printed or "logrotate" in str(path) or "share" in path.parts
+    (command,) = [line for line in printed.splitlines() if PROGRAM in line]
+    is_unit = way in ("systemd", "timer")
+    assert ("%i.toml" if is_unit else "home.toml") in command or "home" not in options
+    assert "/etc/x.toml" in command or "-c" not in options
+    assert ("/run/netns/blue" if is_unit else "--netns blue") in printed or "blue" not in options
+
+
+def test_the_scripts_are_executable_only_if_they_are_run(install: Run, tmp_path: Path) -> None:
+    install("--cron")
+    assert 0o644 == (tmp_path / "etc/cron.d/fz-iproute").stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("folder", ["/root/.local/bin", "/home/ada/.local/bin", "/tmp/x"])
+@pytest.mark.parametrize("verb", [["unit", "systemd"], ["install", "-n"], ["install", "-n", "--timer"]], ids=" ".join)
+def test_a_program_that_the_sandbox_hides_is_refused(run: Run, verb: list[str], folder: str) -> None:
+    done = run(*verb, "--program", f"{folder}/fz-iproute", code=2)
+    assert done.stderr.startswith(f"error: {folder}/fz-iproute: the unit cannot reach it")
+    assert "/opt/fz-iproute" in done.stderr and 1 == len(done.stderr.splitlines())
+    run("unit", "cron", "--program", f"{folder}/fz-iproute")
+
+
+def test_a_configuration_that_the_unit_cannot_read_is_refused(run: Run, tmp_path: Path) -> None:
+    done = run("unit", "systemd", "--program", PROGRAM, "-c", "/root/vpn.toml", code=2)
+    assert "move it to /etc/fz-iproute" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--timer", "--cron"], ["--instance", "a/b"], ["--instance", "home", "-c", "/x"]])
+def test_wrong_usage_writes_nothing(install: Run, tmp_path: Path, words: list[str]) -> None:
+    install(*words, code=2)
+    assert {} == tree(tmp_path)

@@ -1,0 +1,255 @@
+"""What `detect` says holds on the real kernel, and whoever follows its advice reaches the LAN again."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.layouts import LAYOUTS, NO_VPN, devices
+from tests.netns.namespace import Namespace, removing, run
+
+HOSTS = {"inet": "192.168.1.77", "inet6": "fd00:1::77"}
+FAR = {"inet": "198.51.100.7", "inet6": "2001:db8:7::7"}
+OPTION = {"inet": "", "inet6": "-6 "}
+KERNELS = {0, 32766, 32767}
+
+
+class Laptop(Namespace):
+    """A LAN, containers and an uplink, as in tests/layouts.py."""
+
+    def furnish(self) -> None:
+        self.veth("eth0", "192.168.1.5/24", "fd00:1::5/64")
+        self.veth("docker0", "172.17.0.1/16")
+        self.batch(["route add default via 192.168.1.1 dev eth0", "-6 route add default via fd00:1::1 dev eth0"])
+
+    def detect(self, code: int = 0) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.fz("detect", "--json", code=code))["vpns"]
+        return found
+
+
+@pytest.fixture
+def laptop(runtime: Path) -> Iterator[Laptop]:
+    with removing(Laptop(runtime)) as made:
+        made.furnish()
+        yield made
+
+
+def equip(laptop: Laptop, lines: list[str]) -> None:
+    """Add the devices that the lines use, then the lines."""
+    for device in devices(lines):
+        if device.startswith("ipv6leak"):
+            laptop.ip("link", "add", device, "type", "dummy")
+            laptop.ip("link", "set", device, "up")
+        else:
+            laptop.tunnel(device, "10.64.0.2/30", "10.0.85.5/24")
+    if any("src 10.64.0.9" in line for line in lines):
+        laptop.address("eth0", "10.64.0.9/32")
+    laptop.batch(lines)
+
+
+# A sample: tests/unit has all of them, as data.
+@pytest.mark.parametrize(
+    "name", ["Firezone from 1.5.5", "Tailscale with its switch", "sing-box", "strongSwan", "OpenConnect"]
+)
+def test_a_layout_is_recognised_on_the_real_kernel(name: str, laptop: Laptop) -> None:
+    layout = LAYOUTS[name]
+    equip(laptop, list(layout.lines))
+    (said,) = laptop.detect()
+    assert (layout.product, layout.interface) == (said["product"], said["interface"])
+    assert (layout.table, layout.mark) == (said["table"], said["fwmark"])
+    assert (layout.lan, layout.advice) == (said["lan"], said["advice"])
+
+
+@pytest.mark.parametrize("name", ["no VPN", "mwan3", "a modem"])
+def test_a_machine_without_a_full_tunnel_has_none(name: str, laptop: Laptop) -> None:
+    equip(laptop, list(NO_VPN[name]))
+    assert [] == laptop.detect(code=1)
+
+
+class Vpn(NamedTuple):
+    """A VPN with rules of some form. `keeps` says what it does for the LAN."""
+
+    device: str
+    families: tuple[str, ...]
+    mark: str
+    table: int
+    priority: int
+    prefixes: str
+    keeps: str
+    other: int  # the priority of the rule that keeps it
+
+
+@st.composite
+def vpns(draw: st.DrawFn) -> Vpn:
+    mask = draw(st.sampled_from([0xFFFFFFFF, 0xFF0000, 0xFFFF, 0x80000000]))
+    value = draw(st.integers(1, 2**32 - 1)) & mask or mask
+    return Vpn(
+        device=draw(st.sampled_from(["wg0", "tun7", "ppp3"])),
+        families=draw(st.sampled_from([("inet",), ("inet6",), ("inet", "inet6")])),
+        mark=f"{value:#x}" if mask == 0xFFFFFFFF else f"{value:#x}/{mask:#x}",
+        table=draw(
+            st.integers(1, 252) | st.integers(256, 2**32 - 1) | st.sampled_from([539098368, 539098369, 539098370])
+        ),
+        priority=draw(st.integers(2, 32765)),
+        prefixes=draw(st.sampled_from(["default", "halves", "quarters"])),
+        keeps=draw(st.sampled_from(["", "main first", "throw", "copies", "own route", "half of it"])),
+        other=draw(st.integers(1, 32765)),
+    )
+
+
+WIDE = {
+    ("default", "inet"): ["default"],
+    ("halves", "inet"): ["0.0.0.0/1", "128.0.0.0/1"],
+    ("quarters", "inet"): ["0.0.0.0/2", "64.0.0.0/2", "128.0.0.0/2", "192.0.0.0/2"],
+    ("default", "inet6"): ["default"],
+    ("halves", "inet6"): ["::/1", "8000::/1"],
+    ("quarters", "inet6"): ["2000::/4", "3000::/4", "f000::/4"],
+}
+LANS = {"inet": "192.168.1.0/24", "inet6": "fd00:1::/64"}
+HALF = {"inet": "192.168.1.64/26", "inet6": "fd00:1::/66"}
+
+
+def lines(vpn: Vpn) -> Iterator[str]:
+    for family in vpn.families:
+        option, lan = OPTION[family], LANS[family]
+        yield f"{option}rule add not fwmark {vpn.mark} lookup {vpn.table} pref {vpn.priority}"
+        for prefix in WIDE[vpn.prefixes, family]:
+            yield f"{option}route add {prefix} dev {vpn.device} table {vpn.table}"
+        if vpn.keeps == "main first":
+            yield f"{option}rule add lookup main suppress_prefixlength 0 pref {vpn.other}"
+        elif vpn.keeps == "throw":
+            yield f"{option}route add throw {lan} table {vpn.table}"
+        elif vpn.keeps == "copies":
+            yield f"{option}route add {lan} dev eth0 table {vpn.table}"
+        elif vpn.keeps == "own route":
+            yield f"{option}route add {lan} dev {vpn.device} table {vpn.table}"
+        elif vpn.keeps == "half of it":
+            yield f"{option}route add {HALF[family]} dev {vpn.device} table {vpn.table}"
+
+
+@pytest.fixture(scope="module")
+def land(long_lived: Callable[..., Any]) -> Laptop:
+    """A laptop with three tunnels, for one VPN after the other. It has no containers: one LAN, one answer."""
+    made: Laptop = long_lived(Laptop)
+    made.furnish()
+    made.ip("link", "del", "docker0")
+    for device in ("wg0", "tun7", "ppp3"):
+        made.tunnel(device)
+    return made
+
+
+def become(land: Laptop, vpn: Vpn) -> None:
+    for option in ("-4", "-6"):
+        for rule in land.ip_json(option, "rule", "show"):
+            if rule["priority"] not in KERNELS:
+                land.ip(option, "rule", "del", "pref", str(rule["priority"]))
+        for table in {
+            str(route["table"]) for route in land.ip_json(option, "route", "show", "table", "all") if "table" in route
+        }:
+            if table not in ("main", "local", "default"):
+                land.ip(option, "route", "flush", "table", table)
+    land.batch(lines(vpn))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(vpn=vpns())
+def test_the_advice_is_right_and_mends_the_lan(
+    vpn: Vpn, land: Laptop, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The kernel is the judge, before and after."""
+    become(land, vpn)
+    cut = [family for family in HOSTS if land.way(HOSTS[family]) != "eth0"]
+    if not [family for family in vpn.families if land.way(FAR[family]) == vpn.device]:
+        assert [] == land.detect(code=1)
+        return
+    (said,) = land.detect()
+    assert (vpn.device, vpn.table, vpn.mark) == (said["interface"], said["table"], said["fwmark"])
+    assert list(vpn.families) == said["families"]
+    if vpn.keeps == "half of it":
+        return  # a part is no answer to whether the LAN is cut
+    assert said["lan"] == ("cut" if cut else "kept")
+    can_mend = bool(cut) and vpn.keeps != "own route"
+    assert said["advice"] == ("mirror" if can_mend else "refuse" if cut else "nothing"), said
+    if can_mend:
+        path = tmp_path_factory.mktemp("detect") / "config.toml"
+        land.fz("detect", "--write", str(path))
+        assert "good" in land.fz("config", "check", str(path))
+        far = {family: land.way(FAR[family]) for family in FAR}
+        land.fz("sync", config=path.read_text())
+        assert {family: land.way(HOSTS[family]) for family in HOSTS} == dict.fromkeys(HOSTS, "eth0")
+        assert far == {family: land.way(FAR[family]) for family in FAR}
+        assert "eth0" == land.way(FAR[vpn.families[0]], mark=int(vpn.mark.split("/")[0], 0))
+
+
+# The options
+
+
+def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) -> None:
+    equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
+    path = tmp_path / "config.toml"
+    laptop.fz("detect", "--write", str(path))
+    text = path.read_text()
+    assert 'interface = "wg7"' in text
+    assert [path] == list(tmp_path.iterdir())
+    laptop.fz("detect", "--write", str(path), code=2)
+    assert text == path.read_text()
+    done = laptop.fz_done("detect", "--write", str(tmp_path / "missing" / "x"))
+    assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
+
+
+def test_of_two_candidates_the_interface_chooses(laptop: Laptop, tmp_path: Path) -> None:
+    equip(laptop, ["rule add not fwmark 0x33 lookup 300 pref 500", "route add default dev wg7 table 300"])
+    equip(laptop, ["-6 rule add not fwmark 0x44 lookup 400 pref 500", "-6 route add default dev wg8 table 400"])
+    path = tmp_path / "config.toml"
+    done = laptop.fz_done("detect", "--write", str(path))
+    assert 2 == done.returncode
+    assert "wg7 and wg8" in done.stderr
+    laptop.fz("detect", "--write", str(path), "--interface", "wg8")
+    assert 'interface = "wg8"' in path.read_text()
+
+
+def test_a_snapshot_is_judged_like_the_machine(laptop: Laptop, tmp_path: Path) -> None:
+    for name in ("OpenVPN def1", "Outline"):
+        equip(laptop, list(LAYOUTS[name].lines))
+    path = tmp_path / "snapshot.json"
+    laptop.fz("snapshot", "-o", str(path))
+    said = laptop.fz("detect", "--json")
+    assert 2 == len(json.loads(said)["vpns"])
+    done = run(*laptop.fz_argv("detect", "--json", "--snapshot", str(path), netns=False), **laptop.fz_options())
+    assert said == done.stdout
+
+
+# A tunnel that is not there
+
+OFF = "no tun-firezone here, and no rule leads to table"
+OTHER = "no tun-firezone here, but all traffic goes into wg7 (IPv4 and IPv6)"
+
+
+def test_a_tunnel_that_is_not_there_is_told_once(laptop: Laptop) -> None:
+    done = laptop.fz_done("-q", "sync")
+    assert (0, "") == (done.returncode, done.stderr)
+    for verb in (["sync"], ["sync", "--dry-run"], ["plan"]):
+        assert 1 == laptop.fz_done(*verb).stderr.count(OFF)
+    assert laptop.fz("status", "--routes").startswith(OFF)
+    equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
+    for verb in (["sync"], ["-q", "sync"], ["plan"]):
+        done = laptop.fz_done(*verb)
+        assert (0, 1) == (done.returncode, done.stderr.count(f"{OTHER}: `fz-iproute detect`"))
+    assert laptop.fz("status", "--routes").startswith(OTHER)
+
+
+def test_auto_serves_the_one_vpn_that_needs_copies(laptop: Laptop) -> None:
+    auto = '[tunnel]\ninterface = "auto"\n'
+    laptop.fz("sync", config=auto)
+    assert [] == laptop.routes("inet")
+    equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
+    laptop.fz("sync", config=auto)
+    assert "eth0" == laptop.way(HOSTS["inet"]) == laptop.way(HOSTS["inet6"])
+    assert "wg7" == laptop.status(auto)["tunnel"]["interface"]
+    assert "" == laptop.fz("plan", config=auto)
+    laptop.fz("down", config=auto)
+    assert "wg7" == laptop.way(HOSTS["inet"])

@@ -1,0 +1,54 @@
+"""A snapshot may hold any number of lines that `ip` cannot parse. The lab gives up after a while."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from fz_iproute.ip.ip import Asked, Ip
+from fz_iproute.ip.process import Answer
+from fz_iproute.lab.namespace import carry_out
+from fz_iproute.mirror.model import Command
+
+MOST = 30
+
+
+class Parsing(Ip):
+    """An `ip` that runs nothing. It can parse only lines with these words; a batch with another one ends there."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.good = words
+        self.batches = 0
+
+    def ask(self, family, *questions, first=()) -> Asked:
+        self.batches += 1
+        return Asked(family, len(first), questions, self._ended(all(self.good in line for line in first), 255))
+
+    def start(self, *words, stdin=b"") -> SimpleNamespace:
+        return self._ended(self.good in " ".join(words), 255)
+
+    def _ended(self, well: bool, code: int) -> SimpleNamespace:
+        return SimpleNamespace(answer=lambda: Answer(("ip",), 0 if well else code, b"", "" if well else "nonsense"))
+
+
+def commands(*numbers: int) -> list[Command]:
+    return [
+        Command("inet", f"route add 10.0.0.{number} proto {'bad' if number % 7 else 'good'}", "") for number in numbers
+    ]
+
+
+def test_the_lines_that_cannot_be_parsed_are_found() -> None:
+    found = carry_out(Parsing("good"), commands(0, 7, 14, 1, 21, 28, 2, 35))
+    assert [("10.0.0.1", "nonsense"), ("10.0.0.2", "nonsense")] == [
+        (refusal.command.words[2], refusal.words) for refusal in found
+    ]
+
+
+def test_where_there_are_too_many_of_them_the_rest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fz_iproute.lab.namespace._MOST_BATCHES", MOST)
+    ip = Parsing("good")
+    found = carry_out(ip, commands(*[1] * 5000))
+    assert (MOST, 5000) == (ip.batches, len(found))
+    assert {"nonsense", "not tried: `ip` cannot parse too many lines of this snapshot"} == {
+        refusal.words for refusal in found
+    }

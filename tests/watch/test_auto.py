@@ -1,0 +1,55 @@
+"""With `interface = "auto"`, watch serves the full tunnel that is up, and leaves nothing in the former's table."""
+
+from collections.abc import Callable
+
+from tests.netns.namespace import MARK, MIRROR, Machine, wait_until
+from tests.watch import oracle
+from tests.watch.conftest import Watch
+from tests.watch.test_config_reload import ALL
+
+AUTO = '[tunnel]\ninterface = "auto"\n'
+OTHER = 77
+
+
+def are(machine: Machine, first: list[str], second: list[str]) -> Callable[[], bool]:
+    """Whether these are the destinations of the copies in the tables of the two VPNs."""
+    expected = {MIRROR: set(first), OTHER: set(second)}
+    return lambda: (
+        expected
+        == {table: {dst for dst in oracle.destinations(machine, table) if not dst.endswith("/0")} for table in expected}
+    )
+
+
+def firezone(machine: Machine, verb: str) -> None:
+    machine.batch(f"{option}rule {verb} not fwmark {MARK:#x} lookup {MIRROR} pref 32765" for option in ("", "-6 "))
+
+
+def another(machine: Machine, verb: str) -> None:
+    for option in ("", "-6 "):
+        machine.batch([f"{option}route {verb} default dev wg7 table {OTHER}"])
+        machine.batch([f"{option}rule {verb} not fwmark 0x4d lookup {OTHER} pref 500"])
+
+
+def test_watch_moves_to_the_vpn_that_is_up(machine: Machine, watch: Watch) -> None:
+    machine.tunnel("wg7")
+    daemon = watch(AUTO)
+    wait_until(are(machine, ALL, []), "Firezone is served")
+    firezone(machine, "del")
+    wait_until(are(machine, [], []), "nobody is served")
+    another(machine, "add")
+    wait_until(are(machine, [], ALL), "the other one is served")
+    daemon.wait_for("all traffic goes into wg7 (IPv4 and IPv6)")
+    another(machine, "del")
+    firezone(machine, "add")
+    wait_until(are(machine, ALL, []), "Firezone is served again")
+    assert [] == daemon.complaints
+
+
+def test_of_two_vpns_none_is_served_and_both_are_named(machine: Machine, watch: Watch) -> None:
+    machine.tunnel("wg7")
+    machine.batch(["-6 rule del pref 32765"])
+    daemon = watch(AUTO)
+    wait_until(are(machine, ALL, []), "Firezone is served")
+    machine.batch([f"-6 route add default dev wg7 table {OTHER}", f"-6 rule add not fwmark 0x4d lookup {OTHER}"])
+    daemon.wait_for("tun-firezone and wg7 could all be served")
+    wait_until(are(machine, [], []), "nobody is served")
