@@ -1,9 +1,10 @@
 """`detect`: every VPN that takes all traffic, who keeps or cuts the LAN, and the configuration that would serve it."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.full_tunnel import USUAL, all_traffic, forms
@@ -65,7 +66,7 @@ class _Judge:
     def vpn(self) -> Vpn:
         interface = self.form.interface
         headline = all_traffic(self.network, interface)
-        cut = self._cut(self.network)
+        cut = self._cut(self.network, self._lans)
         # What another VPN takes before this one can is not kept by this one.
         lost = cut if headline else dict(_ways_to(self.network, self._lans, is_lost=True))
         product = product_of(self.form)
@@ -80,7 +81,7 @@ class _Judge:
             families=tuple(self.forms),
             headline=headline or f"{printable(interface)} would carry all traffic, but another rule comes first",
             is_cut=bool(lost),
-            by=next((_decided_by(decision) for decision in (*lost.values(), *self._ways.values())), "main has no LAN"),
+            by=next(map(_decided_by, chain(lost.values(), self._kept())), "main has no LAN"),
             advice=advice,
             why="another VPN takes the LAN" if lost and not cut else why,
             config=None if product.refusal or product.switch else served,
@@ -124,14 +125,13 @@ class _Judge:
                     found[prefix] |= set(attributes.devices)
         return found
 
-    @cached_property
-    def _ways(self) -> dict[Prefix, Decision]:
-        """For each LAN, what becomes of packets to the hosts of it."""
-        return dict(_ways_to(self.network, self._lans, is_lost=False))
+    def _kept(self) -> Iterator[Decision]:
+        """How packets reach each LAN that is not cut."""
+        return (way for _, way in _ways_to(self.network, self._lans, is_lost=False))
 
-    def _cut(self, network: Network) -> dict[Prefix, Decision]:
-        """The LANs most of whose hosts this VPN takes, and how."""
-        lost = _ways_to(network, self._lans, is_lost=True)
+    def _cut(self, network: Network, lans: Iterable[Prefix]) -> dict[Prefix, Decision]:
+        """Of these LANs, those most of whose hosts this VPN takes, and how."""
+        lost = _ways_to(network, {lan: self._lans[lan] for lan in lans}, is_lost=True)
         return {
             lan: way for lan, way in lost if self.form.rule.table == way.table or self.form.interface in way.devices
         }
@@ -144,9 +144,9 @@ class _Judge:
             candidate = configuration.parse(configuration.dump(self._candidate), "the configuration would be refused")
         except UsageError as error:
             return None, str(error).partition("\n")[0]
-        before, goal = self._cut(self._without_copies()), self._goal_then
-        after = self._cut(in_step(self.network, goal, prune=candidate.lan.prune))
-        if before.keys() - after.keys():
+        before, goal = self._cut(self._without_copies(), self._lans), self._goal_then
+        after = in_step(self.network, goal, prune=candidate.lan.prune)
+        if not all(self._cut(after, [lan]) for lan in before):
             return candidate, ""
         explicit = [verdict.explicit for judged in goal.judged.values() for verdict in judged.verdicts]
         prefix = next(filter(None, explicit), None)
@@ -158,9 +158,9 @@ class _Judge:
         for family, contents in self._goal_then.contents.items():
             for table, (_, ours, _) in contents.items():
                 copies = {route for route in ours if self.form.interface not in route.attributes.devices}
-                routes = self.network.tables.get(table, {}).get(family, ())
-                tables.setdefault(table, {})[family] = tuple(route for route in routes if route not in copies)
-        return replace(self.network, tables=tables)
+                if copies:
+                    tables[table][family] = tuple(route for route in tables[table][family] if route not in copies)
+        return self.network if tables == self.network.tables else replace(self.network, tables=tables)
 
 
 def _ways_to(
