@@ -61,8 +61,7 @@ class Loop:
     """
 
     def __init__(self, origin: Origin, ip: TalkingIp, wait: float, log: Log) -> None:
-        self._place = origin.place
-        self._follows = origin.follows
+        self._origin = origin
         self._ip = ip
         self._log = log
         self._counters = Counter(dict.fromkeys(_COUNTED, 0))
@@ -92,7 +91,7 @@ class Loop:
     def run(self) -> None:
         """Stay in step until SIGTERM or SIGINT."""
         with signal_pipe(_GRACE) as signals:
-            files = FileWatch(self._place, signals.writing, self._log.warning)
+            files = FileWatch(self._origin.place, signals.writing, self._log.warning)
             self._listener.selector.register(signals.reading, selectors.EVENT_READ)
             try:
                 try:
@@ -134,7 +133,7 @@ class Loop:
         self._listener.tend(now)
         if due := self._schedule.due(now):
             # What kept the file from taking effect may be over, or there is another VPN to follow.
-            if (due.full and self._reloader.trouble) or self._follows():
+            if (due.full and self._reloader.trouble) or self._origin.follows():
                 self._reload()
             if due.full:
                 self._full_pass(due.reason)
@@ -155,7 +154,9 @@ class Loop:
         tables = frozenset(map(str, (MAIN, *config.tables.ids)))
         if config.lan.multicast:
             destinations |= {"default"}  # multicast leaves by the same device
-        self._listener.interest = Interest(tables, bool(config.lan.allow), destinations, every_table=self._follows())
+        self._listener.interest = Interest(
+            tables, bool(config.lan.allow), destinations, every_table=self._origin.follows()
+        )
 
     def _obey(self, fd: int) -> bool:
         """Do what signals and the watch on the file have asked for. False if the daemon is to end."""
@@ -178,8 +179,8 @@ class Loop:
             return
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._counters["reloads"] += 1
-        if not self._follows():  # otherwise the file may be the same
-            self._log.info(f"# {self._place}: there is a new configuration")
+        if not self._origin.follows():  # otherwise the file may be the same
+            self._log.info(f"# {self._origin.place}: there is a new configuration")
         self._journal.reopen()
         self._report.close()
         self._report = Report(self._ip.netns, self._reloader.config.tables.mirrors)

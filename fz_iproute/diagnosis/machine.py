@@ -168,7 +168,7 @@ class Machine:
         decision = way.decision
         if self.is_tunnelled(decision) or decision.outcome in ("local", "broadcast", "multicast", "anycast"):
             return False
-        if is_of_a_link(Prefix.of_host(way.part.prefix.family, way.part.address)):
+        if way.part.prefix.family == "inet6" and within_link(way.part.address):
             return False
         return not decision.devices or self.lan_device(way) not in decision.devices
 
@@ -244,11 +244,6 @@ class Machine:
         members = [*getattr(self.config.lan, key), *prefixes]
         quoted = ", ".join(f'"{member}"' for member in members)
         return self.setting("lan", f"{key} = [{quoted}]")
-
-
-def is_of_a_link(host: Prefix) -> bool:
-    """IPv6: link-local and multicast addresses, for which programs name the interface themselves."""
-    return host.family == "inet6" and within_link(host.address)
 
 
 def shown(rule: Rule) -> str:

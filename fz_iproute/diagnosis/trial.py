@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from fz_iproute.diagnosis.lookup import Decision, Packet
-from fz_iproute.diagnosis.machine import Machine, is_of_a_link
+from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
+from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import parts
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN, REFUSALS
@@ -31,7 +31,7 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
         bounds = {*before.network.bounds(family), *after.network.bounds(family), Prefix(family, 0, 0)}
         for part in parts(sorted(bounds, key=lambda prefix: prefix[1:])):
             host = Prefix.of_host(family, part.address)
-            if is_of_a_link(host):
+            if family == "inet6" and within_link(part.address):
                 continue
             for mark in (0, before.config.tunnel.fwmark.value):
                 for source in _sources(before, family):

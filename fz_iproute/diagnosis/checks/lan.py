@@ -87,8 +87,8 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
         if protocol_of(route) == "kernel" and route.attributes.on_link:
             connected[route.attributes.devices].append(Prefix.of_route(route.dst, family))
     public: list[Prefix] = []
-    tunnels = {vpn.interface for vpn in machine.vpns}
     wide: list[Prefix] = []
+    tunnels = {vpn.interface for vpn in machine.vpns}
     for route, refusal, *_ in judged.verdicts:
         if not tunnels.isdisjoint(route.attributes.devices):
             continue  # it is part of what another VPN takes
