@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.manage.laptop import manage
-from tests.netns.namespace import LAN, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, run
+from tests.netns.namespace import LAN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, run
 
 Build = Callable[[Machine], str]
 FIREZONE = f'[tunnel]\ninterface = "{TUNNEL}"\n'
@@ -199,3 +199,15 @@ def test_a_discovery_that_is_set_to_leave_needs_a_sync_only(machine: Machine) ->
         assert remedy.startswith("fz-iproute -c ") and remedy.endswith(" sync")
     machine.fz("sync", config=config)
     assert LAN != TUNNEL == machine.way("8.8.8.8") and TUNNEL != machine.way("224.0.0.251")
+
+
+def test_ipv6_leaks_where_the_right_rule_stands_behind_main_and_a_useless_one_before(machine: Machine) -> None:
+    machine.batch(["-6 rule del pref 32765"])
+    machine.batch([f"-6 rule add fwmark {MARK:#x} lookup {MIRROR} pref 32000"])
+    machine.batch([f"-6 rule add not fwmark {MARK:#x} lookup {MIRROR} pref 32766"])
+    assert "uplink0" == machine.way("2001:db8::1")
+    found = json.loads(machine.fz("doctor", "--json", code=1))["checks"]
+    (remedy,) = [each["remedy"] for each in found if each["name"] == "ipv6-leak"]
+    for command in remedy.split(" && "):
+        run("sh", "-c", command)
+    assert TUNNEL == machine.way("2001:db8::1")
