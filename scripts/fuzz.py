@@ -348,7 +348,7 @@ def main() -> int:
         except ValueError:
             return again(readers, [Path(file) for file in arguments.what])
         print(f"scripts/fuzz: seed {arguments.seed}", flush=True)
-        return run(readers, path, seconds, random.Random(arguments.seed))
+        return run(readers, path, seconds, arguments.seed)
 
 
 def again(readers: Iterable[Callable[[Path], None]], files: list[Path]) -> int:
@@ -360,9 +360,10 @@ def again(readers: Iterable[Callable[[Path], None]], files: list[Path]) -> int:
     return int(bool(finds))
 
 
-def run(readers: dict[Callable[[Path], None], list[str]], path: Path, seconds: float, dice: random.Random) -> int:
-    """Each reader gets the same share of the time."""
-    changes, spent, counts, finds = Changes(dice), dict.fromkeys(readers, 0.0), dict.fromkeys(readers, 0), set()
+def run(readers: dict[Callable[[Path], None], list[str]], path: Path, seconds: float, seed: int) -> int:
+    """Each reader gets the same share of the time. Its texts depend on nothing but the seed."""
+    all_dice = {reader: random.Random(f"{seed} {reader.__name__}") for reader in readers}
+    spent, counts, finds = dict.fromkeys(readers, 0.0), dict.fromkeys(readers, 0), set()
     for reader, texts in readers.items():
         for text in texts:
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -371,7 +372,8 @@ def run(readers: dict[Callable[[Path], None], list[str]], path: Path, seconds: f
     end = time.monotonic() + seconds
     while (start := time.monotonic()) < end:
         reader = min(spent, key=spent.__getitem__)
-        path.write_bytes(changes.of(dice.choice(readers[reader])).encode("utf-8", "surrogatepass"))
+        dice = all_dice[reader]
+        path.write_bytes(Changes(dice).of(dice.choice(readers[reader])).encode("utf-8", "surrogatepass"))
         words = tried(reader, path)
         spent[reader] += time.monotonic() - start
         counts[reader] += 1

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from reprlib import Repr
 from typing import Any, TypeVar
 
 from fz_iproute.errors import ReadFailed
@@ -349,4 +350,9 @@ def shape_is_known() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
+        raise ReadFailed(f"ip printed JSON of a shape that is not known here: {SHORT.repr(error)}") from None
+
+
+# For messages: an error may quote all that `ip` has printed.
+SHORT = Repr()
+SHORT.maxother = 200

@@ -7,6 +7,7 @@ import select
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -122,9 +123,8 @@ def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
     """
     refusals: list[Refusal] = []
     parts = [commands]
-    for _ in range(_MOST_BATCHES):
-        if not parts:
-            break
+    end = time.monotonic() + _LONGEST
+    while parts and time.monotonic() < end:
         found = Work(ip, parts.pop()).finish()
         refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
         unknown = [refusal.command for refusal in found if refusal.lost]
@@ -136,9 +136,11 @@ def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
     return refusals + [Refusal(command, _GIVEN_UP) for part in parts for command in part]
 
 
-# Enough for about a hundred lines that `ip` cannot parse. What a machine has printed, has hardly any.
-_MOST_BATCHES = 1000
-_GIVEN_UP = "not tried: `ip` cannot parse too many lines of this snapshot"
+# In seconds. A snapshot may hold any number of lines that `ip` cannot parse. What a machine has printed has hardly any.
+_LONGEST = 30.0
+_GIVEN_UP = "not tried: too many lines of the snapshot take too long"
+
+
 # An earlier try has done it.
 _EXISTS = "RTNETLINK answers: File exists"
 
@@ -146,7 +148,11 @@ _EXISTS = "RTNETLINK answers: File exists"
 def one_by_one(ip: Ip, commands: Iterable[Command]) -> list[Refusal]:
     """Run the commands, each in its own process, whose arguments may hold anything; the refused ones."""
     refusals = []
+    end = time.monotonic() + _LONGEST
     for command in commands:
+        if time.monotonic() >= end:
+            refusals.append(Refusal(command, _GIVEN_UP))
+            continue
         # A group of nexthop objects has no family, and IPv4 is the default for anything else.
         family = () if command.family == "inet" else (FAMILY_OPTION[command.family],)
         answer = ip.start(*family, *command.words).answer()
