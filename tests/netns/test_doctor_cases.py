@@ -202,6 +202,7 @@ def test_a_discovery_that_is_set_to_leave_needs_a_sync_only(machine: Machine) ->
 
 
 def test_ipv6_leaks_where_the_right_rule_stands_behind_main_and_a_useless_one_before(machine: Machine) -> None:
+    machine.fz("sync")
     machine.batch(["-6 rule del pref 32765"])
     machine.batch([f"-6 rule add fwmark {MARK:#x} lookup {MIRROR} pref 32000"])
     machine.batch([f"-6 rule add not fwmark {MARK:#x} lookup {MIRROR} pref 32766"])
