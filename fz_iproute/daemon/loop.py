@@ -77,14 +77,14 @@ class Loop:
         self._refused: dict[Command, Refusal] = {}  # commands that are still due
         self._told: set[str] = set()  # complaints about them, so that each is logged once
         self._status = ""
-        self._report = Report(ip.netns, self._reloader.config.tables.mirrors)
-        self._started = self._last_good = time.time()
+        self._report = Report(ip.netns)
         self._adopt()
 
     def _adopt(self) -> None:
         """Follow the configuration in force."""
         config = self._reloader.config
         self._schedule.adopt(config.watch)
+        self._report.follow(config.tables.mirrors)
         self._journal = Journal(config.watch.journal, self._log.warning)
         self._fight = Fight()  # what another configuration wanted is no repetition
         self._listen_for(frozenset())
@@ -181,8 +181,6 @@ class Loop:
         if not self._follows():  # otherwise the file may be the same
             self._log.info(f"# {self._place}: there is a new configuration")
         self._journal.reopen()
-        self._report.close()
-        self._report = Report(self._ip.netns, self._reloader.config.tables.mirrors)
         self._adopt()
         self._full_pass("new configuration")
         notify("READY=1")
@@ -224,13 +222,12 @@ class Loop:
         else:
             self._failures = 0
             self._trouble = ""
-            self._last_good = time.time()
             with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries again
                 self._ip.warm()
         self._counters["passes"] += 1
         self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
         self._wrote = changed
-        self._report.publish({"started": self._started, "last_good_pass": self._last_good, "counters": self._counters})
+        self._report.publish(self._counters, good=not self._failures)
         return changed
 
     def _step(self, reason: str, events: frozenset[Part]) -> bool:
