@@ -77,14 +77,14 @@ class Loop:
         self._failures = 0  # passes in a row that have failed
         self._trouble = ""  # why the last one failed, so that it is logged once
         self._refused = Refused(ip.line, log.warning)
-        self._report = Report(ip.netns, self._reloader.config.tables.mirrors)
-        self._started = self._last_good = time.time()
+        self._report = Report(ip.netns)
         self._adopt()
 
     def _adopt(self) -> None:
         """Follow the configuration in force."""
         config = self._reloader.config
         self._schedule.adopt(config.watch)
+        self._report.follow(config.tables.mirrors)
         self._journal = Journal(config.watch.journal, self._log.warning)
         self._fight = Fight()  # what another configuration wanted is no repetition
         self._listen_for(frozenset())
@@ -187,8 +187,6 @@ class Loop:
             if not self._origin.follows():  # otherwise the file may be the same
                 self._log.info(f"# {self._origin.place}: there is a new configuration")
             self._journal.reopen()
-            self._report.close()
-            self._report = Report(self._ip.netns, self._reloader.config.tables.mirrors)
             self._adopt()
             self._full_pass("new configuration")
         if is_new or is_asked:
@@ -231,13 +229,12 @@ class Loop:
         else:
             self._failures = 0
             self._trouble = ""
-            self._last_good = time.time()
             with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries again
                 self._ip.warm()
         self._counters["passes"] += 1
         self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
         self._wrote = changed
-        self._report.publish({"started": self._started, "last_good_pass": self._last_good, "counters": self._counters})
+        self._report.publish(self._counters, good=not self._failures)
         return changed
 
     def _step(self, reason: str, events: frozenset[Part]) -> bool:

@@ -142,6 +142,8 @@ def _opened(folder: Path, name: str) -> _Open:
         # In /tmp, anybody could have made a file of this name.
         places = (each / name for each in _folders() if each == folder or each.parent == _RUN)
         path = next((each for each in places if os.access(each, os.R_OK)), folder / name)
+        if path.is_dir():
+            raise UsageError(f"{path}: the lock cannot be opened: it is a folder")
         try:
             with suppress(FileExistsError):
                 fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
