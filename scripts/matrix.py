@@ -36,7 +36,8 @@ QUICK_KERNEL_TESTS = [
     "tests/watch/test_following.py::test_the_mirror_follows",  # dialogue and monitor
 ]
 KERNEL_TESTS = ["tests/netns", "tests/watch", "tests/manage", "tests/packets", "tests/clients"]
-QUICK_PYTHON_TESTS = ["tests/unit"]
+# What depends on sh, watchfiles and loguru.
+QUICK_PYTHON_TESTS = ["tests/unit/ip", "tests/unit/daemon", "tests/unit/files", "tests/unit/record"]
 PYTHON_TESTS = ["tests/unit", "tests/cli"]
 
 
