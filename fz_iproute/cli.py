@@ -37,12 +37,15 @@ VERBS = {
     "doctor": "run independent checks and print a remedy for each problem; changes nothing",
     "detect": "tell which VPN takes all traffic, who keeps or cuts the LAN, and what to configure",
     "watch": "sync, then stay in step until SIGTERM or SIGINT",
+    "wait": "return when the tables are in step",
+    "metrics": "print figures for a monitoring system",
     "snapshot": "print all that the planner reads as one JSON document, for bug reports",
     "replay": "run the commands of a journal again and compare their outcomes",
     "lab": "run a command or a shell in a disposable copy of a recorded machine",
     "install": "write and enable what runs fz-iproute on this machine",
     "uninstall": "stop it, and remove what install has written",
     "unit": "print a ready unit for a service manager, or names for the tables",
+    "completion": "print what a shell needs to complete the command line",
     "config": "show the configuration in force, or check a file",
 }
 
@@ -95,7 +98,9 @@ def _parser() -> ArgumentParser:
         "4 not permitted, 5 locked, 6 ip is missing or too old.",
     )
     parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
-    parser.set_defaults(config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0)
+    parser.set_defaults(
+        config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=parser
+    )
     add_common(parser)
     common = common_options()
     verbs: Any = parser.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)
@@ -107,8 +112,13 @@ def _parser() -> ArgumentParser:
 class _VerbParser(ArgumentParser):
     """The parser of one verb. It imports the verb only when that verb is run: imports are most of a cold start."""
 
+    def fill(self) -> None:
+        """Add the options of the verb, once."""
+        if module := self._defaults.pop("module", None):
+            _module(module).add(self)
+
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
-        _module(self.get_default("module")).add(self)
+        self.fill()
         return super().parse_known_args(*args, **options)
 
 

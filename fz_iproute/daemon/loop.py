@@ -22,6 +22,7 @@ from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.daemon.signals import ENDING, GraceOver, no_more_grace, signal_pipe
 from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError, words_for
 from fz_iproute.files.journal import Journal
+from fz_iproute.files.report import Report
 from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.monitor import Monitor
@@ -36,8 +37,9 @@ from fz_iproute.mirror.words import MAIN
 _RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # How long after SIGTERM an `ip` may go on working. A pass waits as long for its lock.
 _GRACE = 0.6
-# What SIGUSR1 logs, since the start. `changes` are batches of commands, `lost` are overflows of the monitor.
-_COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "lost", "monitors", "reloads")
+# What SIGUSR1 logs and `metrics` shows, since the start. `changes` are batches of commands, `lost` are overflows of
+# the monitor.
+_COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "fights", "lost", "monitors", "reloads")
 
 
 class Origin(NamedTuple):
@@ -59,8 +61,7 @@ class Loop:
     """
 
     def __init__(self, origin: Origin, ip: TalkingIp, wait: float, log: Log) -> None:
-        self._place = origin.place
-        self._follows = origin.follows
+        self._origin = origin
         self._ip = ip
         self._log = log
         self._counters = Counter(dict.fromkeys(_COUNTED, 0))
@@ -75,6 +76,8 @@ class Loop:
         self._refused: dict[Command, Refusal] = {}  # commands that are still due
         self._told: set[str] = set()  # complaints about them, so that each is logged once
         self._status = ""
+        self._report = Report(ip.netns, self._reloader.config.tables.mirrors)
+        self._started = self._last_good = time.time()
         self._adopt()
 
     def _adopt(self) -> None:
@@ -88,7 +91,7 @@ class Loop:
     def run(self) -> None:
         """Stay in step until SIGTERM or SIGINT."""
         with signal_pipe(_GRACE) as signals:
-            files = FileWatch(self._place, signals.writing, self._log.warning)
+            files = FileWatch(self._origin.place, signals.writing, self._log.warning)
             self._listener.selector.register(signals.reading, selectors.EVENT_READ)
             try:
                 try:
@@ -102,6 +105,7 @@ class Loop:
                 self._ip.abandon()
                 self._ip.hang_up()
                 self._listener.selector.close()
+                self._report.close()
                 self._reloader.close()
                 files.close()
 
@@ -129,7 +133,7 @@ class Loop:
         self._listener.tend(now)
         if due := self._schedule.due(now):
             # What kept the file from taking effect may be over, or there is another VPN to follow.
-            if (due.full and self._reloader.trouble) or self._follows():
+            if (due.full and self._reloader.trouble) or self._origin.follows():
                 self._reload()
             if due.full:
                 self._full_pass(due.reason)
@@ -150,7 +154,9 @@ class Loop:
         tables = frozenset(map(str, (MAIN, *config.tables.ids)))
         if config.lan.multicast:
             destinations |= {"default"}  # multicast leaves by the same device
-        self._listener.interest = Interest(tables, bool(config.lan.allow), destinations, every_table=self._follows())
+        self._listener.interest = Interest(
+            tables, bool(config.lan.allow), destinations, every_table=self._origin.follows()
+        )
 
     def _obey(self, fd: int) -> bool:
         """Do what signals and the watch on the file have asked for. False if the daemon is to end."""
@@ -173,9 +179,11 @@ class Loop:
             return
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._counters["reloads"] += 1
-        if not self._follows():  # otherwise the file may be the same
-            self._log.info(f"# {self._place}: there is a new configuration")
+        if not self._origin.follows():  # otherwise the file may be the same
+            self._log.info(f"# {self._origin.place}: there is a new configuration")
         self._journal.reopen()
+        self._report.close()
+        self._report = Report(self._ip.netns, self._reloader.config.tables.mirrors)
         self._adopt()
         self._full_pass("new configuration")
         notify("READY=1")
@@ -217,11 +225,13 @@ class Loop:
         else:
             self._failures = 0
             self._trouble = ""
+            self._last_good = time.time()
             with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries again
                 self._ip.warm()
         self._counters["passes"] += 1
         self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
         self._wrote = changed
+        self._report.publish({"started": self._started, "last_good_pass": self._last_good, "counters": self._counters})
         return changed
 
     def _step(self, reason: str, events: frozenset[Part]) -> bool:
@@ -253,6 +263,7 @@ class Loop:
         if admission.again is not None:
             self._schedule.retry(admission.again)
         self._complain(due)
+        self._counters["fights"] += len(admission.fresh)
         for command in set(admission.fresh) - self._refused.keys():
             self._log.warning(
                 f"{self._ip.line(command)}: somebody undoes this again and again; "

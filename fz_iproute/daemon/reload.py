@@ -78,7 +78,10 @@ class Reloader:
         """For each former configuration that is not gone yet, the commands that may remove its rest now."""
         for config, passes in self._former.copy():
             prune = config.lan.prune and self.config.lan.prune
-            stale = leftovers(passes.look(), self.passes.look(), prune=prune)
+            old = passes.look()
+            if passes.first and config.manages and not self.config.manages:
+                old = old.sparing(passes.first)  # the VPN's client may have made that
+            stale = leftovers(old, self.passes.look(), prune=prune)
             if stale == []:
                 self._former.remove((config, passes))
             else:

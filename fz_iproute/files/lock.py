@@ -7,9 +7,11 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from fz_iproute.errors import Locked, UsageError
 
+_RUN = Path("/run")
 # A held lock is tried again this often, in seconds. A pass takes a tenth of a second.
 _PAUSE = 0.05
 
@@ -21,12 +23,13 @@ class Lock:
     """
 
     def __init__(self, netns: str | None, tables: Iterable[int], kind: str = "pass") -> None:
-        namespace, folder = _namespace(netns), _folder()
-        self._files: dict[Path, int] = {}
+        namespace = _namespace(netns)
+        self._folder = _folder()
+        self._files: dict[str, _Open] = {}
         try:
             for table in sorted(tables):  # everybody in the same order, so that no two wait for each other
-                path = _file(folder, namespace, table, kind)
-                self._files[path] = _opened(path)
+                name = f"{namespace}-{table}.{kind}.lock"
+                self._files[name] = _opened(self._folder, name)
         except UsageError:
             self.close()
             raise
@@ -39,24 +42,25 @@ class Lock:
         """
         deadline = time.monotonic() + wait
         with ExitStack() as stack:
-            for path in self._files:
-                while not self._take(path):
+            for name in self._files:
+                while not self._take(name):
                     if time.monotonic() >= deadline:
-                        raise Locked(f"another fz-iproute{_holder(self._files[path])} holds {path}{advice}")
+                        path, fd = self._files[name]
+                        raise Locked(f"another fz-iproute{_holder(fd)} holds {path}{advice}")
                     time.sleep(_PAUSE)
-                stack.callback(fcntl.flock, self._files[path], fcntl.LOCK_UN)
+                stack.callback(fcntl.flock, self._files[name].fd, fcntl.LOCK_UN)
             yield
 
-    def _take(self, path: Path) -> bool:
+    def _take(self, name: str) -> bool:
         """Take the lock if it is free.
 
         Its last holder may have removed the file after we opened it. Another process may already lock a new file in
         its place, so only a lock on a file that is still there counts.
         """
-        while _taken(fd := self._files[path]):
+        while _taken(fd := self._files[name].fd):
             if os.fstat(fd).st_nlink:
                 return True
-            self._files[path] = _opened(path)
+            self._files[name] = _opened(self._folder, name)
             os.close(fd)
         return False
 
@@ -66,7 +70,7 @@ class Lock:
         Only the holder of a lock removes its file. A process that was killed leaves its files behind; the next one
         that locks the same table removes them.
         """
-        for path, fd in self._files.items():
+        for path, fd in self._files.values():
             if _taken(fd) and os.fstat(fd).st_nlink:
                 with suppress(OSError):
                     path.unlink()
@@ -112,13 +116,24 @@ class WatchLocks:
             self._held.pop(table).close()
 
 
-def _opened(path: Path) -> int:
+class _Open(NamedTuple):
+    """The file of a lock."""
+
+    path: Path
+    fd: int
+
+
+def _opened(folder: Path, name: str) -> _Open:
     """Open the file of a lock. Nobody but its owner may, since whoever can open it can hold it for ever.
 
     The owner of the folder owns it, too: root may be the first to need a lock that the systemd unit's user opens later.
     """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    # Not for writing, because a systemd unit sees the folders of the others read-only.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
+        # In /tmp, anybody could have made a file of this name.
+        places = (each / name for each in _folders() if each == folder or each.parent == _RUN)
+        path = next((each for each in places if os.access(each, os.R_OK)), folder / name)
         try:
             with suppress(FileExistsError):
                 fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
@@ -126,9 +141,9 @@ def _opened(path: Path) -> int:
                 with suppress(OSError):
                     owner = path.parent.stat()
                     os.fchown(fd, owner.st_uid, owner.st_gid)
-                return fd
+                return _Open(path, fd)
             with suppress(FileNotFoundError):
-                return os.open(path, flags)
+                return _Open(path, os.open(path, flags))
         except OSError as error:
             raise UsageError(f"{path}: the lock cannot be opened: {error.strerror}") from None
 
@@ -146,16 +161,25 @@ def watching(netns: str | None, tables: Iterable[int]) -> int | None:
 
     The files are only looked at: whoever opens one may hold its lock.
     """
-    namespace = _namespace(netns)
     try:
-        for folder in _folders():
-            for table in tables:
-                with suppress(FileNotFoundError):
-                    if process := _process(_file(folder, namespace, table, "watch").stat()):
-                        return process
-    except OSError:  # it may be root's alone
+        for path in (path for table in tables for path in places(netns, table, "watch.lock")):
+            with suppress(FileNotFoundError):
+                if process := _process(path.stat()):
+                    return process
+    except OSError:  # the folder may be root's alone
         return None
     return 0
+
+
+def places(netns: str | None, table: int, kind: str) -> list[Path]:
+    """Where a file of this kind about a table may be."""
+    name = f"{_namespace(netns)}-{table}.{kind}"
+    return [folder / name for folder in _folders()]
+
+
+def place(netns: str | None, table: int, kind: str) -> Path:
+    """Where this process may make a file of this kind about a table."""
+    return _folder() / f"{_namespace(netns)}-{table}.{kind}"
 
 
 def _holder(fd: int) -> str:
@@ -184,10 +208,6 @@ def _namespace(netns: str | None) -> int:
         raise UsageError(f"--netns {netns}: {path}: {error.strerror}; `ip netns list` shows what there is") from None
 
 
-def _file(folder: Path, namespace: int, table: int, kind: str) -> Path:
-    return folder / f"{namespace}-{table}.{kind}.lock"
-
-
 def _folder() -> Path:
     """The first of the folders that can be used: of two programs, each must find the other's locks."""
     if given := os.environ.get(_GIVEN):
@@ -201,7 +221,7 @@ def _folder() -> Path:
             continue
         status = folder.lstat()  # not stat: in /tmp, somebody else may have left a link of this name
         # Only root makes folders in /run, so root trusts this one whoever owns it.
-        is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == Path("/run"))
+        is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == _RUN)
         if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
             return folder
     raise UsageError(f"no folder for the lock: none of {', '.join(map(str, folders))} can be written")
@@ -210,12 +230,14 @@ def _folder() -> Path:
 def _folders() -> list[Path]:
     """Where locks may be: systemd's runtime folder, /run/fz-iproute for root, else a folder that only this user writes.
 
-    The first two are the same folder: systemd gives /run/fz-iproute to the user of the unit.
+    Each systemd unit has a folder of its own in /run; that of the service is root's, too.
     """
-    if given := os.environ.get(_GIVEN):
-        return [Path(given.split(":")[0])]
     session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
-    return [Path("/run/fz-iproute"), Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
+    usual = [_RUN / "fz-iproute", Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
+    if given := os.environ.get(_GIVEN):
+        usual = [Path(given.split(":")[0])]
+    units = sorted(_RUN.glob("fz-iproute*")) if usual[0].parent == _RUN else []
+    return list(dict.fromkeys([*usual, *units]))
 
 
 _GIVEN = "RUNTIME_DIRECTORY"

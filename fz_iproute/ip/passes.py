@@ -43,6 +43,7 @@ class Plans:
         # The names of tables on this machine say nothing about a recorded one.
         self._misleading = misleading() if isinstance(source, Ip) else {}
         self._last: Desired | None = None
+        self.first: Desired | None = None  # what the first look found
         self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
 
@@ -92,6 +93,7 @@ class Plans:
         self.expiry = snapshot.expiry
         self._is_absent = is_absent(self._config, snapshot)
         self._last = desired(self._config, snapshot, self._last)
+        self.first = self.first or self._last
         return self._last
 
     def _difference(self, goal: Desired) -> list[Command]:

@@ -143,3 +143,12 @@ class PrefixSet:
 def _shown(text: str) -> str:
     # The longest prefix has 43 characters; a message is a line.
     return repr(text if len(text) <= 60 else f"{text[:60]} …")
+
+
+# RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291: the internet does not use these addresses.
+PRIVATE = PrefixSet(
+    map(
+        Prefix.parse,
+        ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"],
+    )
+)

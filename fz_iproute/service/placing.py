@@ -5,7 +5,8 @@ import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fz_iproute.errors import ApplyFailed, NotPermitted, UsageError
+from fz_iproute.errors import ApplyFailed
+from fz_iproute.files.replaced import file_failure, replace
 from fz_iproute.service.units import File, is_sealed
 
 
@@ -29,7 +30,8 @@ class Placing:
         else:
             self._say(f"{'write' if there is None else 'replace'} {path}")
             if not self._dry_run:
-                _write(path, file)
+                _make_folder(path.parent)
+                replace(path, file.text, file.mode)
 
     def remove(self, patterns: Iterable[str]) -> None:
         """Remove the files that match the patterns and are as they were written."""
@@ -42,7 +44,7 @@ class Placing:
                 try:
                     path.unlink()
                 except OSError as error:
-                    raise _failure(path, error) from None
+                    raise file_failure(path, error) from None
 
     def find(self, pattern: str) -> list[str]:
         """The names of the files that match."""
@@ -82,22 +84,11 @@ def _content(path: Path) -> str | None:
     except IsADirectoryError:
         return ""
     except OSError as error:
-        raise _failure(path, error) from None
+        raise file_failure(path, error) from None
 
 
-def _write(path: Path, file: File) -> None:
-    """Replace the file at once. No reader sees half of it."""
-    new = path.with_name(f".{path.name}.new")
+def _make_folder(folder: Path) -> None:
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        new.write_text(file.text, "utf-8", "surrogateescape")
-        new.chmod(file.mode)
-        new.replace(path)
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:
-        raise _failure(path, error) from None
-
-
-def _failure(path: Path, error: OSError) -> Exception:
-    if isinstance(error, PermissionError):
-        return NotPermitted(f"{path}: {error.strerror}; run as root")
-    return UsageError(f"{path}: {error.strerror}")
+        raise file_failure(folder, error) from None

@@ -27,7 +27,7 @@ def add_common(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--log-format", choices=("text", "json"), help="how to write messages (default: text)")
     parser.add_argument(
-        "--wait", metavar="SECONDS", type=_seconds, help="how long to wait for another fz-iproute (default: 10)"
+        "--wait", metavar="SECONDS", type=seconds, help="how long to wait for another fz-iproute (default: 10)"
     )
 
 
@@ -71,7 +71,8 @@ def add_root(parser: ArgumentParser) -> None:
     parser.add_argument("--prefix", metavar="DIR", help="for packages: /usr (default: /usr/local)")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A time on the command line."""
     try:
         value = float(text)
     except ValueError:

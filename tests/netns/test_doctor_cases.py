@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, run
+from tests.manage.laptop import manage
+from tests.netns.namespace import LAN, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, run
 
 Build = Callable[[Machine], str]
 FIREZONE = f'[tunnel]\ninterface = "{TUNNEL}"\n'
@@ -172,3 +173,29 @@ def test_what_doctor_says(case: Case, machine: Machine) -> None:
         if device.startswith("tun"):
             assert machine.way(address) == device
     assert "lookup main" in machine.ip("rule")
+
+
+def test_where_sync_refuses_to_run_its_own_words_are_the_remedy(machine: Machine) -> None:
+    """Two tables swap their parts, once with the tunnel up and once with it down."""
+    without_vpn(machine)
+    machine.fz("sync", config=manage(layout="tiered"))
+    swapped = manage(layout="tiered", tables={"lan": TIER_INTERNET, "internet": TIER_LAN})
+    for state in ("up", "down"):
+        machine.ip("link", "set", TUNNEL, state)
+        refusal = machine.fz_done("sync", config=swapped).stderr
+        assert "in use for another part" in refusal and "down` with this configuration first" in refusal
+        found = json.loads(machine.fz("doctor", "--json", config=swapped, code=1))["checks"]
+        failed = {each["name"]: each["remedy"] for each in found if each["level"] == "failure"}
+        assert {"rules", "mirror"} <= failed.keys()
+        for remedy in failed.values():
+            assert remedy.startswith("table ") and f"--netns {machine.name} down` with this" in remedy
+
+
+def test_a_discovery_that_is_set_to_leave_needs_a_sync_only(machine: Machine) -> None:
+    config = "[lan]\nmulticast = true\n"
+    found = json.loads(machine.fz("doctor", "--json", config=config, code=1))["checks"]
+    for name in ("mirror", "multicast"):
+        (remedy,) = [each["remedy"] for each in found if each["name"] == name]
+        assert remedy.startswith("fz-iproute -c ") and remedy.endswith(" sync")
+    machine.fz("sync", config=config)
+    assert LAN != TUNNEL == machine.way("8.8.8.8") and TUNNEL != machine.way("224.0.0.251")

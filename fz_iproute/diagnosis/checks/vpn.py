@@ -25,7 +25,9 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         yield Found("ok", f"{name} is up")
     elif link:
         why = "the kernel has removed its routes: packets for the VPN go elsewhere or nowhere"
-        yield Found("failure", f"{name} is down", why, (Remedy((LinkUp(name),)), Remedy((LinkUp(name), Sync()))))
+        steps = ((LinkUp(name),), (LinkUp(name), Sync()))
+        words = advice(f"start the VPN's client again, which brings {name} and its routes back")
+        yield Found("failure", f"{name} is down", why, (*map(Remedy, steps), *words))
     elif machine.vpns:
         yield from (_another_vpn(machine, vpn) for vpn in machine.vpns)
     else:
@@ -157,6 +159,8 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
     for (rule, source), destinations in taken.items():
         if source and (rule, 0) in taken:
             continue  # it takes them whatever their source
+        if machine.has_no_mark and rule.dst and rule.dst.length == machine.bits(family):
+            continue  # so the VPN reaches its server
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
         seen = f"{shown(rule)} ({family}) takes packets{whose} to {some(destinations)}, which table "
         seen += f"{rule_table(machine, first)} has routes for"
@@ -201,6 +205,9 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
 
 def mark(machine: Machine) -> Iterator[Found]:
     """Packets with the VPN's mark get out, and not into the tunnel."""
+    if machine.has_no_mark:
+        yield Found("ok", f"no rule keeps marked packets out of {machine.config.tunnel.interface}")
+        return
     found = {each.seen: each for family in machine.families for each in _mark_problems(machine, family)}.values()
     mark = machine.config.tunnel.fwmark
     yield from or_ok(found, f"packets that the VPN's client marks {mark} stay out of the tunnel")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,26 @@ def test_a_daemon_that_is_refused_one_table_takes_none(folder: Path) -> None:
     assert [f"{TABLE}.watch.lock"] == files(folder)
     locks.restrict()
     assert [] == files(folder)
+
+
+def test_systemd_units_share_the_lock_of_a_table_though_each_has_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fz_iproute.files.lock._RUN", tmp_path)
+    service, timer = tmp_path / "fz-iproute", tmp_path / "fz-iproute-sync"
+    for folder in (service, timer):
+        folder.mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(service))
+    with holder("pass") as other:
+        monkeypatch.setenv("RUNTIME_DIRECTORY", str(timer))
+        waiting = Lock(None, [TABLE])
+        with pytest.raises(Locked, match=str(service)), waiting.held(0):
+            raise AssertionError("both hold it")
+        assert [] == files(timer)
+        other.communicate()
+    shutil.rmtree(service)  # as systemd does when the unit stops
+    with waiting.held(0):
+        assert [f"{TABLE}.pass.lock"] == files(timer)
 
 
 def test_who_watches_a_table_is_told_without_opening_a_lock(folder: Path) -> None:

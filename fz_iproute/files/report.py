@@ -1,0 +1,54 @@
+"""What a running `watch` says about itself: a small file beside its lock, which `metrics` reads."""
+
+import json
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any
+
+from fz_iproute.files.lock import place, places, watching
+
+# Every report has this size in bytes, so that one write replaces the last one.
+_SIZE = 1024
+# A reader may meet a report that is just being replaced. Then it looks again.
+_LOOKS = 20
+
+
+class Report:
+    """The report on the daemon of these tables. Nothing depends on it, so no failure is told."""
+
+    def __init__(self, netns: str | None, tables: Collection[int]) -> None:
+        self._path = place(netns, min(tables), _KIND)
+        self._fd: int | None = None
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)  # a daemon that was killed may have left it
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            os.fchmod(self._fd, 0o644)  # whatever the umask is: it holds no secret
+
+    def publish(self, document: dict[str, Any]) -> None:
+        """Replace the report."""
+        if self._fd is not None:
+            with suppress(OSError):
+                os.pwrite(self._fd, json.dumps({"pid": os.getpid(), **document}).ljust(_SIZE).encode(), 0)
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+            with suppress(OSError):
+                self._path.unlink()
+
+
+def reported(netns: str | None, tables: Collection[int]) -> dict[str, Any] | None:
+    """The report of the daemon that keeps these tables in step; None if there is none that this user may read."""
+    process = watching(netns, tables)
+    for path in places(netns, min(tables), _KIND) * _LOOKS if process else []:
+        with suppress(OSError, ValueError):
+            document: dict[str, Any] = json.loads(path.read_bytes())
+            if document["pid"] == process:
+                return document
+    return None
+
+
+_KIND = "watch.json"

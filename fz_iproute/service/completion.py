@@ -1,0 +1,200 @@
+"""PURE. Writes completions for shells from a parser of argparse."""
+
+from argparse import Action, ArgumentParser
+from collections.abc import Callable
+from typing import NamedTuple
+
+# How to complete a value of each kind, in bash (words for compgen), zsh and fish.
+_KINDS = {
+    "file": ("-f", "_files", "(__fish_complete_path (commandline -ct))"),
+    "folder": ("-d", "_files -/", "(__fish_complete_directories (commandline -ct))"),
+    "interface": (
+        '-W "$(command ls /sys/class/net)"',
+        "compadd -- /sys/class/net/*(N:t)",
+        "(command ls /sys/class/net)",
+    ),
+    "namespace": (
+        '-W "$(command ls /run/netns 2>/dev/null)"',
+        "compadd -- /run/netns/*(N:t)",
+        "(command ls /run/netns 2>/dev/null)",
+    ),
+    "any": ('-W ""', "_message value", ""),
+}
+_DESTINATIONS = {"netns": "namespace", "iif": "interface", "oif": "interface"}
+_METAVARS = {"FILE": "file", "JOURNAL": "file", "DIR": "folder"}
+
+
+class Option(NamedTuple):
+    """An option by all its names. `value` is the kind of its value, or its choices; "" if it has none."""
+
+    names: tuple[str, ...]
+    text: str
+    value: str
+
+
+class Verb(NamedTuple):
+    """A verb, its options, and the kind or the choices of its argument. The name "" stands for the program itself."""
+
+    name: str
+    text: str
+    options: list[Option]
+    argument: str
+
+
+def verbs(parser: ArgumentParser) -> list[Verb]:
+    """The program and its verbs."""
+    found = [_verb("", "", parser)]
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            texts = {each.dest: each.help for each in vars(action)["_choices_actions"]}
+            for name, below in action.choices.items():
+                below.fill()
+                found.append(_verb(name, texts[name] or "", below))
+    return found
+
+
+def _verb(name: str, text: str, parser: ArgumentParser) -> Verb:
+    options = [
+        Option(tuple(action.option_strings), _plain(action.help or ""), _value(action))
+        for action in parser._actions
+        if action.option_strings
+    ]
+    arguments = [_value(action) for action in parser._actions if not action.option_strings]
+    return Verb(name, _plain(text), options, arguments[0] if arguments else "any")
+
+
+def _plain(text: str) -> str:
+    return text.replace("'", "").replace("`", "").replace("%%", "%")
+
+
+def _value(action: Action) -> str:
+    if action.nargs == 0:
+        return ""
+    if action.choices is not None:
+        return " ".join(map(str, action.choices))
+    return _DESTINATIONS.get(action.dest) or _METAVARS.get(str(action.metavar), "any")
+
+
+def bash(found: list[Verb]) -> str:
+    """For bash 4 and newer."""
+
+    def offer(value: str) -> str:
+        how = _KINDS[value][0] if value in _KINDS else f'-W "{value}"'
+        names = "compopt -o filenames; " if value in ("file", "folder") else ""
+        return f'{names}mapfile -t COMPREPLY < <(compgen {how} -- "$current")'
+
+    cases = _value_cases(found, offer)
+    for verb in found:
+        words = " ".join(name for option in verb.options for name in option.names)
+        cases.append(f"{verb.name}:*:-*) {offer(words)} ;;")
+    cases += [f"{verb.name}:*) {offer(verb.argument)} ;;" for verb in found]
+    return _BASH.format(skipped=_skipped(found), cases="\n        ".join(cases))
+
+
+def zsh(found: list[Verb]) -> str:
+    """For zsh."""
+
+    def described(what: str, pairs: list[tuple[str, str]]) -> str:
+        lines = " ".join(f"'{name}:{text}'" for name, text in pairs)
+        return f"offered=({lines}); _describe {what} offered"
+
+    def offer(value: str) -> str:
+        return _KINDS[value][1] if value in _KINDS else f"compadd -- {value}"
+
+    cases = _value_cases(found, offer)
+    for verb in found:
+        pairs = [(name, option.text) for option in verb.options for name in option.names]
+        cases.append(f"{verb.name}:*:-*) {described('-o option', pairs)} ;;")
+    cases.append(f":*) {described('verb', [(verb.name, verb.text) for verb in found[1:]])} ;;")
+    cases += [f"{verb.name}:*) {offer(verb.argument)} ;;" for verb in found[1:]]
+    return _ZSH.format(skipped=_skipped(found), cases="\n        ".join(cases))
+
+
+def fish(found: list[Verb]) -> str:
+    """For fish."""
+    start = f"not __fish_seen_subcommand_from {' '.join(verb.name for verb in found[1:])}"
+    lines = ["# Completes the command line of fz-iproute.", "complete -c fz-iproute -f"]
+    for verb in found:
+        command = "complete -c fz-iproute"
+        if verb.name:
+            lines.append(f"{command} -n '{start}' -a {verb.name} -d '{verb.text}'")
+            command = f"{command} -n '__fish_seen_subcommand_from {verb.name}'"
+        for option in _own(verb, found):
+            flags = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names)
+            value = f" -x -a '{_fish_words(option.value)}'" if option.value else ""
+            lines.append(f"{command} {flags}{value} -d '{option.text}'")
+        if verb.name and verb.argument != "any":
+            lines.append(f"{command} -a '{_fish_words(verb.argument)}'")
+    return "\n".join([*lines, ""])
+
+
+def _fish_words(value: str) -> str:
+    return _KINDS[value][2] if value in _KINDS else value
+
+
+SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
+
+
+def _value_cases(found: list[Verb], offer: Callable[[str], str]) -> list[str]:
+    """Cases of the form `verb:option:word` that complete the value of an option."""
+    return [
+        f"{_patterns(verb, option)}) {offer(option.value)} ;;"
+        for verb in found
+        for option in _own(verb, found)
+        if option.value
+    ]
+
+
+def _patterns(verb: Verb, option: Option) -> str:
+    return " | ".join(f"{verb.name or '*'}:{name}:*" for name in option.names)
+
+
+def _own(verb: Verb, found: list[Verb]) -> list[Option]:
+    """The options of the verb that not all verbs have."""
+    common = {option.names for option in found[0].options}
+    return [option for option in verb.options if not verb.name or option.names not in common]
+
+
+def _skipped(found: list[Verb]) -> str:
+    """The options of the program whose value stands before the verb."""
+    return " | ".join(name for option in found[0].options if option.value for name in option.names)
+
+
+_BASH = """\
+# Completes the command line of fz-iproute.
+_fz_iproute() {{
+    local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD - 1]}} verb= i
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${{COMP_WORDS[i]}} in
+            {skipped}) ((i++)) ;;
+            -*) ;;
+            *) verb=${{COMP_WORDS[i]}}; break ;;
+        esac
+    done
+    COMPREPLY=()
+    case $verb:$previous:$current in
+        {cases}
+    esac
+}}
+complete -F _fz_iproute fz-iproute
+"""
+
+_ZSH = """\
+#compdef fz-iproute
+# Completes the command line of fz-iproute.
+_fz_iproute() {{
+    local current=$words[CURRENT] previous=$words[CURRENT-1] verb= i
+    local -a offered
+    for ((i = 2; i < CURRENT; i++)); do
+        case $words[i] in
+            {skipped}) ((i++)) ;;
+            -*) ;;
+            *) verb=$words[i]; break ;;
+        esac
+    done
+    case $verb:$previous:$current in
+        {cases}
+    esac
+}}
+_fz_iproute "$@"
+"""

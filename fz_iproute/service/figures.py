@@ -1,0 +1,96 @@
+"""PURE. The state of the mirror and of the daemon as OpenMetrics text, for a monitoring system."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from fz_iproute.diagnosis.status import Status
+from fz_iproute.mirror.prefix import FAMILIES
+
+_PREFIX = "fz_iproute"
+# What `watch` counts, in words.
+_COUNTED = {
+    "events": "Lines that ip monitor printed.",
+    "wakes": "Passes that an event asked for.",
+    "passes": "Passes over the tables.",
+    "changes": "Batches of commands that were run.",
+    "commands": "Commands that were run.",
+    "refused": "Commands that ip refused.",
+    "fights": "Commands that another program undid again and again.",
+    "lost": "Times that the kernel had more events than ip monitor could read.",
+    "monitors": "Times that ip monitor was started.",
+    "reloads": "New configurations that took effect.",
+}
+_STATES = {"in step": "in_step", "missing": "missing", "changed": "changed", "stale": "stale", "skipped": "skipped"}
+
+
+class Figure(NamedTuple):
+    """A metric: its name without the prefix, and a value for each set of labels."""
+
+    name: str
+    kind: str  # gauge or counter
+    text: str
+    values: Mapping[tuple[tuple[str, str], ...], float]
+
+
+def figures(version: str, status: Status, is_watching: bool, report: Mapping[str, Any] | None) -> list[Figure]:
+    """The figures of a machine. `report` is what the running `watch` says of itself, if there is one."""
+    counts = Counter((line.family, line.state) for line in status.lan)
+    found = [
+        _one("build", "The version of fz-iproute.", 1, version=version),
+        Figure(
+            "copies",
+            "gauge",
+            "Routes of the LAN, by the state of their copy. In step, missing and changed ones are wanted.",
+            {
+                (("family", family), ("state", label)): counts[family, state]
+                for family in FAMILIES
+                for state, label in _STATES.items()
+            },
+        ),
+        _one("tunnel_up", "1 if the tunnel is there and up.", status.tunnel_state == "up", interface=status.tunnel),
+        Figure(
+            "internet_in_tunnel",
+            "gauge",
+            "1 if most packets to the internet enter the tunnel.",
+            {(("family", family),): float(status.internet[family] == "active") for family in FAMILIES},
+        ),
+        _one("watch_running", "1 if a watch keeps the tables in step.", is_watching),
+    ]
+    if report:
+        found += [
+            _one("watch_start_time_seconds", "When watch was started, in Unix time.", report["started"]),
+            _one(
+                "watch_last_good_pass_seconds", "When the last pass succeeded, in Unix time.", report["last_good_pass"]
+            ),
+            *(
+                Figure(f"watch_{name}", "counter", _COUNTED[name], {(): value})
+                for name, value in report["counters"].items()
+                if name in _COUNTED  # the daemon may be of another version
+            ),
+        ]
+    return found
+
+
+def as_text(found: Iterable[Figure]) -> str:
+    """OpenMetrics text, which the textfile collector of node_exporter reads too."""
+    return "\n".join([*(line for figure in found for line in _lines(figure)), "# EOF\n"])
+
+
+def _one(name: str, text: str, value: float, **labels: str) -> Figure:
+    return Figure(name, "gauge", text, {tuple(labels.items()): value})
+
+
+def _lines(figure: Figure) -> Iterator[str]:
+    name = f"{_PREFIX}_{figure.name}"
+    yield f"# TYPE {name} {figure.kind}"
+    yield f"# HELP {name} {figure.text}"
+    for labels, value in figure.values.items():
+        inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
+        yield f"{name}{'_total' if figure.kind == 'counter' else ''}{inside and f'{{{inside}}}'} {value:.15g}"
+
+
+def _escaped(text: str) -> str:
+    """An interface name may hold any character, and bytes that are no UTF-8."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

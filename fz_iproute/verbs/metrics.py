@@ -1,0 +1,38 @@
+"""`metrics`: print the state of the mirror and of the daemon as OpenMetrics text."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from fz_iproute import __version__
+from fz_iproute.diagnosis.status import status
+from fz_iproute.files.lock import watching
+from fz_iproute.files.replaced import replace
+from fz_iproute.files.report import reported
+from fz_iproute.ip.reader import Reader
+from fz_iproute.log import Log
+from fz_iproute.service.figures import as_text, figures
+from fz_iproute.verbs.output import write
+from fz_iproute.verbs.source import running_machine
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="replace this file at once, instead of stdout"
+    )
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """Print the figures."""
+    with running_machine(arguments, log) as (ip, config):
+        reader = Reader(ip, config)
+        snapshot = reader.read()
+        found = status(config, snapshot, reader.looked_up(snapshot))
+    tables = config.tables.mirrors
+    report = reported(arguments.netns, tables)
+    text = as_text(figures(__version__, found, bool(watching(arguments.netns, tables)), report))
+    if arguments.output:
+        replace(arguments.output, text)
+    else:
+        write(text.removesuffix("\n"))
+    return 0

@@ -1,0 +1,41 @@
+"""`wait`: return when the VPN's tables are in step."""
+
+import time
+from argparse import ArgumentParser, Namespace
+
+from fz_iproute.errors import ReadFailed
+from fz_iproute.ip.passes import Plans
+from fz_iproute.log import Log
+from fz_iproute.verbs.options import seconds
+from fz_iproute.verbs.source import running_machine
+
+# The pause between two looks, in seconds. A look takes some milliseconds.
+_PAUSE = 0.2
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the option of this verb."""
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=seconds, default=60.0, help="give up after this time (default: 60)"
+    )
+
+
+def run(arguments: Namespace, log: Log) -> int:
+    """0 as soon as `sync` would have nothing to do; 1 if that is not so in time."""
+    end = time.monotonic() + arguments.timeout
+    while words := _why_not(arguments, log):
+        if time.monotonic() >= end:
+            log.error(f"not in step after {arguments.timeout:g} s: {words}")
+            return 1
+        time.sleep(_PAUSE)
+    return 0
+
+
+def _why_not(arguments: Namespace, log: Log) -> str:
+    """What keeps the tables from being in step; "" if they are."""
+    try:
+        with running_machine(arguments, log) as (ip, config):
+            due = Plans(ip, config, Log("ERROR")).plan_sync()  # sync warns, once
+            return f"{ip.line(due[0])} is due{f', and {len(due) - 1} more' if due[1:] else ''}" if due else ""
+    except ReadFailed as error:
+        return str(error)

@@ -1,0 +1,82 @@
+"""`metrics` shows what the kernel has and what the daemon counts; `wait` returns when nothing is due."""
+
+import subprocess
+import time
+from pathlib import Path
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from tests.netns.namespace import LAN, Machine
+from tests.watch.conftest import Watch
+
+
+def metrics(text: str) -> dict[str, float]:
+    """The samples, as `name{label values}`."""
+    return {
+        f"{sample.name}{{{','.join(sample.labels.values())}}}": sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_tell_what_is_missing_and_without_a_daemon_nothing_of_it(machine: Machine) -> None:
+    found = metrics(machine.fz("metrics"))
+    missing = found["fz_iproute_copies{inet,missing}"]
+    assert missing > 0 and 0 == found["fz_iproute_copies{inet,in_step}"]
+    assert 1 == found["fz_iproute_tunnel_up{tun-firezone}"]
+    assert 0 == found["fz_iproute_watch_running{}"]
+    assert [] == [
+        name for name in found if name.startswith("fz_iproute_watch_") and name != "fz_iproute_watch_running{}"
+    ]
+    machine.fz("sync")
+    machine.ip("route", "add", "10.9.0.0/24", "dev", LAN, "scope", "link", "table", "539098368")
+    found = metrics(machine.fz("metrics"))
+    states = [found[f"fz_iproute_copies{{inet,{state}}}"] for state in ("in_step", "missing", "stale")]
+    assert [missing, 0, 1] == states
+
+
+def test_metrics_show_the_counters_of_the_running_daemon(machine: Machine, watch: Watch, tmp_path: Path) -> None:
+    before = time.time()
+    daemon = watch()
+    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
+    daemon.wait_in_step()
+    file = tmp_path / "fz.prom"
+    machine.fz("metrics", "-o", str(file))
+    assert [file] == list(tmp_path.glob("*fz*")) and 0o644 == file.stat().st_mode & 0o777
+    found = metrics(file.read_text())
+    assert 1 == found["fz_iproute_watch_running{}"]
+    counted = daemon.counters()
+    for name in ("passes", "commands", "changes", "refused", "lost", "fights", "monitors"):
+        assert counted[name] == found[f"fz_iproute_watch_{name}_total{{}}"], name
+    started, good = (found[f"fz_iproute_watch_{name}_seconds{{}}"] for name in ("start_time", "last_good_pass"))
+    assert before - 1 <= started <= good <= time.time() + 1
+    daemon.kill()
+    assert 0 == metrics(machine.fz("metrics"))["fz_iproute_watch_running{}"], "it has left its files behind"
+    watch().stop()
+    assert [] == [path.name for path in machine.runtime.iterdir() if path.suffix in (".json", ".lock")]
+
+
+def test_wait_returns_when_somebody_has_brought_the_tables_in_step(machine: Machine) -> None:
+    done = machine.fz_done("wait", "--timeout", "0")
+    (words,) = done.stderr.splitlines()[-1:]
+    assert 1 == done.returncode
+    assert words.startswith("error: not in step after 0 s: ip -n ") and " is due, and " in words
+    with subprocess.Popen(
+        machine.fz_argv("wait", "-v"), stderr=subprocess.PIPE, text=True, **machine.fz_options()
+    ) as waiting:
+        assert waiting.stderr
+        assert waiting.stderr.readline(), "it has begun to read"
+        assert waiting.poll() is None
+        machine.fz("sync")
+        waiting.stderr.read()
+        assert 0 == waiting.wait(60)
+    assert "" == machine.fz("wait", "--timeout", "0")
+
+
+def test_wait_waits_for_an_ip_that_fails(machine: Machine, tmp_path: Path) -> None:
+    machine.fz("sync")
+    fake = tmp_path / "ip"
+    fake.write_text("#!/bin/sh\nexit 2\n")
+    fake.chmod(0o755)
+    done = machine.fz_done("wait", "--timeout", "0.3", path=str(tmp_path))
+    assert 1 == done.returncode and "not in step after 0.3 s: " in done.stderr
