@@ -84,9 +84,10 @@ class Life:
 
     def suspend(self) -> None:
         """The daemon sleeps while the network changes, with more events than the kernel keeps for it."""
-        self.daemon.send(signal.SIGSTOP)
         monitor = self.daemon.monitor()
-        os.kill(monitor, signal.SIGSTOP)
+        self.daemon.send(signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.kill(monitor, signal.SIGSTOP)
         for _ in range(self.dice.choice([1, 1, 3])):
             self.roam()
         count = self.dice.choice([10, 10, 3000])
