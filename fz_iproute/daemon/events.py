@@ -29,7 +29,7 @@ def matters(line: str, interest: Interest) -> bool:
     if words[:1] == ["Deleted"]:
         del words[0]
     # An interface may be called `table` or `via`.
-    if "table" in words and (place := words.index("table")) and words[place - 1] != "dev":
+    if "table" in words[:-1] and (place := words.index("table")) and words[place - 1] != "dev":
         return interest.every_table or words[place + 1] in interest.tables
     # A route that replaces a mirrored one is announced without a word about the old one.
     if not interest.known.isdisjoint(words[:2]):

@@ -36,7 +36,9 @@ class Reloader:
         self._log = log
         self._former: list[tuple[Config, Passes]] = []  # something of these may still be in the kernel
         self._locks = WatchLocks(netns)
-        self._locks.extend(self.config.tables.mirrors, wait)
+        self._locks.extend(
+            self.config.tables.mirrors, wait, waiting=lambda words: log.warning(f"{words}; waiting {wait:g} s for it")
+        )
         self.lock = Lock(netns, self.config.tables.mirrors)
         self.passes = plan_with(self.config)
 
@@ -78,7 +80,10 @@ class Reloader:
         """For each former configuration that is not gone yet, the commands that may remove its rest now."""
         for config, passes in self._former.copy():
             prune = config.lan.prune and self.config.lan.prune
-            stale = leftovers(passes.look(), self.passes.look(), prune=prune)
+            old = passes.look()
+            if passes.first and config.manages and not self.config.manages:
+                old = old.sparing(passes.first)  # the VPN's client may have made that
+            stale = leftovers(old, self.passes.look(), prune=prune)
             if stale == []:
                 self._former.remove((config, passes))
             else:

@@ -105,18 +105,18 @@ def _agrees(decision: Decision, said: Document | str) -> bool:
     return said.get("type", "unicast") == decision.outcome and (device in decision.devices or is_own)
 
 
-def as_text(answers: Sequence[Answer], question: Question, config: Config) -> str:
-    """For people: each rule that the kernel asks and its result, then the sentence."""
+def as_text(answers: Sequence[Answer], question: Question, config: Config, name: str = "") -> str:
+    """For people: the sentence, then each rule that the kernel asks and its result. `name` is that of the address."""
     lines = []
+    address = f"{name} ({question.address})" if name else question.address
     for packet, decision, text, _, objection, said in answers:
-        lines.append(f"{question.address} {_mark_text(packet.mark, config)}")
+        lines.append(printable(f"{address}{_mark_text(packet.mark, config)} {text}"))
         rules = [printable(f"{step.rule.priority}: {step.rule}") for step in decision.steps]
         width = max(map(len, rules), default=0)
         lines += [
             f"  {rule:<{width}}  {printable(step_text(step))}" for rule, step in zip(rules, decision.steps, strict=True)
         ]
         lines += [f"  in doubt: {printable(doubt)}" for doubt in decision.doubts]
-        lines.append(f"  {printable(text)}")
         if objection:
             lines.append(f"  the kernel says otherwise: {printable(objection)}")
         elif said is not None and decision.doubts:
@@ -128,8 +128,8 @@ def as_text(answers: Sequence[Answer], question: Question, config: Config) -> st
 
 def _mark_text(mark: int, config: Config) -> str:
     if not mark:
-        return "without a mark"
-    return f"with the VPN's mark {mark:#x}" if mark == config.tunnel.fwmark.value else f"with the mark {mark:#x}"
+        return ""
+    return f", with the VPN's mark {mark:#x}," if mark == config.tunnel.fwmark.value else f", with the mark {mark:#x},"
 
 
 def as_document(answers: Sequence[Answer], question: Question) -> dict[str, Any]:
@@ -138,6 +138,7 @@ def as_document(answers: Sequence[Answer], question: Question) -> dict[str, Any]
         "address": question.address,
         "answers": [
             {
+                "address": question.address,
                 "mark": answer.packet.mark,
                 "steps": [
                     {

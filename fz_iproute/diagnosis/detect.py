@@ -1,9 +1,10 @@
 """`detect`: every VPN that takes all traffic, who keeps or cuts the LAN, and the configuration that would serve it."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.full_tunnel import USUAL, all_traffic, forms
@@ -63,23 +64,26 @@ class _Judge:
     forms: Mapping[Family, Form]
 
     def vpn(self) -> Vpn:
-        cut = self._cut(self.network)
+        interface = self.form.interface
+        headline = all_traffic(self.network, interface)
+        cut = self._cut(self.network, self._lans)
+        # What another VPN takes before this one can is not kept by this one.
+        lost = cut if headline else dict(_ways_to(self.network, self._lans, is_lost=True))
         product = product_of(self.form)
         served, obstacle = self._served()
         advice, why = _advice(product, cut, served, obstacle)
         return Vpn(
             product=product,
-            interface=self.form.interface,
+            interface=interface,
             mark=self.form.mark,
             table=self.form.rule.table,
             priority=self.form.rule.priority,
             families=tuple(self.forms),
-            headline=all_traffic(self.network, self.form.interface)
-            or f"{printable(self.form.interface)} would carry all traffic, but another rule comes first",
-            is_cut=bool(cut),
-            by=next((_decided_by(decision) for decision in (*cut.values(), *self._ways.values())), "main has no LAN"),
+            headline=headline or f"{printable(interface)} would carry all traffic, but another rule comes first",
+            is_cut=bool(lost),
+            by=next(map(_decided_by, chain(lost.values(), self._kept())), "main has no LAN"),
             advice=advice,
-            why=why,
+            why="another VPN takes the LAN" if lost and not cut else why,
             config=None if product.refusal or product.switch else served,
         )
 
@@ -121,14 +125,13 @@ class _Judge:
                     found[prefix] |= set(attributes.devices)
         return found
 
-    @cached_property
-    def _ways(self) -> dict[Prefix, Decision]:
-        """For each LAN, what becomes of packets to the hosts of it."""
-        return dict(_ways_to(self.network, self._lans, is_lost=False))
+    def _kept(self) -> Iterator[Decision]:
+        """How packets reach each LAN that is not cut."""
+        return (way for _, way in _ways_to(self.network, self._lans, is_lost=False))
 
-    def _cut(self, network: Network) -> dict[Prefix, Decision]:
-        """The LANs most of whose hosts this VPN takes, and how."""
-        lost = _ways_to(network, self._lans, is_lost=True)
+    def _cut(self, network: Network, lans: Iterable[Prefix]) -> dict[Prefix, Decision]:
+        """Of these LANs, those most of whose hosts this VPN takes, and how."""
+        lost = _ways_to(network, {lan: self._lans[lan] for lan in lans}, is_lost=True)
         return {
             lan: way for lan, way in lost if self.form.rule.table == way.table or self.form.interface in way.devices
         }
@@ -141,9 +144,9 @@ class _Judge:
             candidate = configuration.parse(configuration.dump(self._candidate), "the configuration would be refused")
         except UsageError as error:
             return None, str(error).partition("\n")[0]
-        before, goal = self._cut(self._without_copies()), self._goal_then
-        after = self._cut(in_step(self.network, goal, prune=candidate.lan.prune))
-        if before.keys() - after.keys():
+        before, goal = self._cut(self._without_copies(), self._lans), self._goal_then
+        after = in_step(self.network, goal, prune=candidate.lan.prune)
+        if not all(self._cut(after, [lan]) for lan in before):
             return candidate, ""
         explicit = [verdict.explicit for judged in goal.judged.values() for verdict in judged.verdicts]
         prefix = next(filter(None, explicit), None)
@@ -155,9 +158,9 @@ class _Judge:
         for family, contents in self._goal_then.contents.items():
             for table, (_, ours, _) in contents.items():
                 copies = {route for route in ours if self.form.interface not in route.attributes.devices}
-                routes = self.network.tables.get(table, {}).get(family, ())
-                tables.setdefault(table, {})[family] = tuple(route for route in routes if route not in copies)
-        return replace(self.network, tables=tables)
+                if copies:
+                    tables[table][family] = tuple(route for route in tables[table][family] if route not in copies)
+        return self.network if tables == self.network.tables else replace(self.network, tables=tables)
 
 
 def _ways_to(
@@ -249,7 +252,9 @@ def differences(before: Config, after: Config) -> list[tuple[str, str, Any]]:
 
 def toml_of(config: Config) -> str:
     """The tunnel, and every key that has another value than without a file."""
-    keys = {("tunnel", "interface"): config.tunnel.interface, ("tunnel", "fwmark"): config.tunnel.fwmark}
+    keys: dict[tuple[str, str], Any] = {("tunnel", "interface"): config.tunnel.interface}
+    if config.tunnel.interface == Config().tunnel.interface:
+        keys["tunnel", "fwmark"] = config.tunnel.fwmark  # any other VPN without a mark of its own has none
     keys |= {(section, key): value for section, key, value in differences(Config(), config)}
     sections: dict[str, list[str]] = defaultdict(list)
     for (section, key), value in keys.items():
@@ -282,12 +287,15 @@ def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
 # What is printed
 
 
-def absent(config: Config, vpns: Sequence[Vpn]) -> str:
-    """What to say of a tunnel that is not there, and to whose table no rule leads."""
+def absent(config: Config, links: Collection[str], vpns: Sequence[Vpn]) -> str:
+    """What to say of a tunnel to whose table no rule leads; "" if it may well be there without one."""
     name = printable(config.tunnel.interface)
+    tables = " or ".join(map(str, sorted(config.tables.mirrors)))
+    if config.tunnel.interface in links:
+        others = " and ".join(f"{vpn.headline} by table {table_name(vpn.table)}" for vpn in vpns)
+        return f"no rule leads to table {tables}, but {others}" if others else ""
     if vpns:
         return f"no {name} here, but {' and '.join(vpn.headline for vpn in vpns)}"
-    tables = " or ".join(map(str, sorted(config.tables.mirrors)))
     return f"no {name} here, and no rule leads to table {tables}: the VPN is off, or has other names"
 
 

@@ -141,9 +141,13 @@ def decide(packet: Packet, rules: Iterable[Rule], fib: Fib, links: Mapping[str, 
 
 
 def _without_rules(packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Decision | None:
-    """The decisions that IPv4 makes before it asks the rules, for a packet that this machine sends."""
-    if packet.family == "inet6" or packet.iif:
+    """The decisions that IPv4 makes before it asks the rules."""
+    if packet.family == "inet6":
         return None
+    if packet.iif:
+        # It delivers what is for everybody, multicast only if somebody here has joined the group.
+        to_all = _special(packet)
+        return Decision((), to_all, devices=("lo",)) if to_all else None
     # The source must be an address of this machine. The kernel looks it up like a destination.
     source = _look_up(_LOCAL, "", Packet("inet", packet.src), fib, links)
     if packet.src and not (source.route and source.route.attributes.type == "local"):

@@ -8,8 +8,9 @@ from typing import Literal
 
 from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
+from fz_iproute.diagnosis.products import FIREZONE
 from fz_iproute.diagnosis.reach import Network, Way
-from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
@@ -175,6 +176,13 @@ class Machine:
     def vpns(self) -> list[Vpn]:
         """Every VPN that takes all traffic, the configured one included."""
         return detect(self.config, self.seen, self.tables)
+
+    @cached_property
+    def has_no_mark(self) -> bool:
+        """True if the tunnel is of a VPN that marks no packets: the mark in the configuration is Firezone's."""
+        tunnel = self.config.tunnel
+        own = [vpn for vpn in self.vpns if vpn.interface == tunnel.interface]
+        return tunnel.fwmark == FIREZONE_MARK and any(vpn.product != FIREZONE and not vpn.mark for vpn in own)
 
     def is_of_another_vpn(self, rule: Rule) -> bool:
         """True if the rule has the form that VPN clients use, or leads into a device that may be a tunnel."""

@@ -46,7 +46,7 @@ def _fate(network: Network, lan: Lan, packet: Packet, decision: Decision) -> str
         return _LOST.get(decision.outcome, "are refused")
     attributes = decision.route.attributes
     if attributes.path not in lan.paths:
-        verb = "enter" if any(_may_be_tunnel(network, device) for device in decision.devices) else "leave by"
+        verb = "enter" if network.may_be_tunnelled(decision) else "leave by"
         return f"{verb} {' or '.join(decision.devices)}"
     # A program that connects gets the source address of the route, and the kernel decides again.
     source = attributes.value("src")
@@ -58,7 +58,3 @@ def _fate(network: Network, lan: Lan, packet: Packet, decision: Decision) -> str
         if again.route != decision.route:
             return _fate(network, lan, connected, again)
     return ""
-
-
-def _may_be_tunnel(network: Network, device: str) -> bool:
-    return device in network.links and network.links[device].may_be_tunnel

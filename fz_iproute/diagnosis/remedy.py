@@ -95,14 +95,20 @@ def _after(machine: Machine, step: Step) -> Machine:
 
 def _synced(machine: Machine) -> Network:
     """What `sync` leaves behind. Refused if it does not run."""
-    goal = machine.goal
     if "config.error" in machine.facts:
         raise Refused("no verb runs with a broken configuration")
+    if refusal := sync_refusal(machine):
+        raise Refused(refusal)
+    return in_step(machine.network, machine.goal, prune=machine.config.lan.prune)
+
+
+def sync_refusal(machine: Machine) -> str:
+    """Why `sync` would run nothing, and what to do first; "" if it would run."""
     try:
-        check_parts(goal)
+        check_parts(machine.goal)
     except UsageError as error:
-        raise Refused(str(error)) from None
-    return in_step(machine.network, goal, prune=machine.config.lan.prune)
+        return str(error).replace("fz-iproute down", machine.fz_iproute("down"))
+    return ""
 
 
 def _with(machine: Machine, network: Network) -> Machine:

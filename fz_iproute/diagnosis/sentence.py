@@ -13,7 +13,7 @@ from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.policy import Verdict
-from fz_iproute.mirror.prefix import Prefix
+from fz_iproute.mirror.prefix import PRIVATE, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN
 
 
@@ -52,7 +52,13 @@ def sentence(case: Case) -> str:
         said += _if_connected(case, case.connected)
     route = case.decision.route
     if route and _is_stale(case, route):
-        said += f"; run `{case.sync}`"
+        lan = _lan(case)
+        if lan and lan.explicit:
+            said += (
+                f"; the VPN routes {lan.explicit} explicitly, so `{case.sync}` gives this LAN's addresses to the VPN"
+            )
+        else:
+            said += f"; run `{case.sync}`"
     return said
 
 
@@ -75,6 +81,8 @@ def _way(case: Case) -> str:
         return _PLAIN[decision.outcome]
     if decision.outcome not in ("unicast", "multicast", "broadcast"):
         return _refused(case)
+    if case.packet.iif and decision.outcome != "unicast":
+        return f"stays on this machine, because it is a {decision.outcome} packet"
     by = " or ".join(decision.devices)
     if decision.outcome == "multicast" and decision.table == LOCAL:
         return f"leaves by {by} to all listeners there, because IPv6 multicast is sent by one interface"
@@ -100,11 +108,12 @@ def _to_whom(case: Case, route: Route) -> str:
         return f" through the router {gateway}"
     if route.attributes.gatewayed:
         return " through routers"
-    if route.dst == "default":
+    host = Prefix.of_host(case.packet.family, case.packet.dst)
+    if route.dst == "default" and not PRIVATE.covers(host):
         return " to the internet"
     if case.network.may_be_tunnelled(case.decision):
         return ", which may be a tunnel"
-    return " to the LAN"
+    return "" if route.dst == "default" else " to the LAN"
 
 
 def _refused(case: Case) -> str:

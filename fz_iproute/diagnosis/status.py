@@ -16,8 +16,7 @@ from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot
-from fz_iproute.mirror.policy import PRIVATE
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import MAIN, table_name
 
@@ -111,7 +110,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
 def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
     if config.follows:
         return followed(config, detect(config, snapshot, tables)).said
-    return absent(config, detect(config, snapshot, tables)) if is_absent(config, snapshot) else ""
+    return absent(config, snapshot.links, detect(config, snapshot, tables)) if is_absent(config, snapshot) else ""
 
 
 def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None]:

@@ -48,7 +48,12 @@ class Summary(NamedTuple):
 def summary(found: Status) -> Summary:
     """The most important first."""
     # A LAN that is left out although packets reach it is missed by nobody.
-    lans = [line for line in found.lan if line.state != "stale" and (line.state != "skipped" or line.lost)]
+    # A placeholder is no LAN.
+    lans = [
+        line
+        for line in found.lan
+        if line.route.attributes.type == "unicast" and line.state != "stale" and (line.state != "skipped" or line.lost)
+    ]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
     items = [*listed.values(), *_parts(found)]
     return Summary(
@@ -73,7 +78,7 @@ def as_document(said: Summary) -> dict[str, Any]:
 def _verb(found: Status) -> str:
     if found.tunnel_state == "up" and not found.carriers:
         return ""
-    return "detect" if found.tunnel_state == "missing" and found.carriers else "doctor"
+    return "detect" if found.tunnel_state == "missing" else "doctor"
 
 
 def _vpn(found: Status) -> Iterator[str]:

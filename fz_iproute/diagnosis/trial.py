@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import parts
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
@@ -31,6 +31,8 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
         bounds = {*before.network.bounds(family), *after.network.bounds(family), Prefix(family, 0, 0)}
         for part in parts(sorted(bounds, key=lambda prefix: prefix[1:])):
             host = Prefix.of_host(family, part.address)
+            if family == "inet6" and within_link(part.address):
+                continue
             for mark in (0, before.config.tunnel.fwmark.value):
                 for source in _sources(before, family):
                     packet = Packet(family, part.address, src=source, mark=mark)
@@ -66,8 +68,8 @@ def _leaves(machine: Machine, decision: Decision) -> bool:
 
 
 def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:
-    """The packet goes to a neighbour, by the device by which main reaches it."""
-    return any(
+    """The packet goes to a neighbour, by the device by which main reaches it. The tunnel's own network is no LAN."""
+    return not machine.is_tunnelled(decision) and any(
         route.attributes.devices == decision.devices and Prefix.of_route(route.dst, host.family).covers(host)
         for route in machine.tables.get(MAIN, {}).get(host.family, ())
         if route.attributes.on_link and route.dst != "default"

@@ -27,7 +27,7 @@ _GLANCE = 0.05
 
 # A cheap question behind lines that write: its answer says that they are done.
 _MARKER = "rule show table 253"
-_FAILED = re.compile(r"(?<=Command failed -:)\d+")
+_FAILED = re.compile(r"(?<=Command failed -:)\d{1,9}\b")
 
 
 class Dialogue:

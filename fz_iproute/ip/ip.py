@@ -22,7 +22,7 @@ _NO_TABLE = "FIB table does not exist"
 _INTERRUPTED = "Dump was interrupted"
 # Where interfaces come and go all the time, one dump in ten is interrupted.
 _MOST_TRIES = 8
-_FAILED = re.compile(r"Command failed -:(\d+)")
+_FAILED = re.compile(r"Command failed -:(\d{1,9})")
 
 
 class Answering(Protocol):

@@ -113,7 +113,6 @@ class Process:
             _bg=True,
             _bg_exc=False,
             _return_cmd=True,
-            _ok_code=range(-64, 256),  # Ip.reply judges it
             _preexec_fn=partial(_begin, in_child),
         )
         try:
@@ -135,6 +134,8 @@ class Process:
         """Wait for its end; the exit code, negative if a signal ended it."""
         try:
             self._process.wait()
+        except sh.ErrorReturnCode as failure:
+            return int(failure.exit_code)  # Ip.reply judges it (sh 2.0 ignores an _ok_code for signals)
         except ChildProcessError:
             return -signal.SIGKILL  # an earlier wait() was interrupted after it had fetched the exit code
         finally:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from reprlib import Repr
 from typing import Any, TypeVar
 
 from fz_iproute.errors import ReadFailed
@@ -14,8 +15,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import EVERYTHING, Link, Nexthop, Part, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Listed
-from fz_iproute.mirror.policy import PRIVATE
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, LOCAL, MAIN, METRICS, RULES_IN_DETAIL, of_table
 
 # `mtu lock 1400` is in the form for people, but not in the JSON. `ip` itself always locks rto_min.
@@ -350,4 +350,9 @@ def shape_is_known() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ReadFailed(f"ip printed JSON of a shape that is not known here: {error!r}") from None
+        raise ReadFailed(f"ip printed JSON of a shape that is not known here: {SHORT.repr(error)}") from None
+
+
+# For messages: an error may quote all that `ip` has printed.
+SHORT = Repr()
+SHORT.maxother = 200

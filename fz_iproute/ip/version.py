@@ -7,7 +7,7 @@ OLDEST = "5.3"
 _OLDEST_DATE = "190924"
 
 # Up to 5.5, `ip -V` gave the date of its snapshot instead of its number.
-_VERSION = re.compile(r"iproute2-(?:ss(?P<date>\d{6})|(?P<number>\d+\.\d+))")
+_VERSION = re.compile(r"iproute2-(?:ss(?P<date>\d{6})|(?P<number>\d{1,9}\.\d{1,9}))")
 
 
 def is_too_old(version: str) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.files.config_file import VARIABLE
 from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.ip import Ip
@@ -25,7 +24,7 @@ from fz_iproute.mirror.model import Command, Link
 from fz_iproute.mirror.prefix import FAMILIES
 from fz_iproute.mirror.words import RULES_IN_DETAIL
 from fz_iproute.record import sysctl
-from fz_iproute.record.recorded_ip import RecordedIp, load_recording
+from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
 from fz_iproute.record.recording import Recording, question_key
 
 _FOLDER = Path("/run/fz-iproute")  # in the lab's own /run, and also the place of our lock
@@ -51,7 +50,7 @@ class Lab:
         # A `watch` in the lab would write to the disk of this machine.
         self._config = core_config.replace(config, watch={"journal": ""})
         self._sysctls = recorded.sysctls
-        with self._shape_is_known():
+        with blamed_on(self._path):
             self._printed = _printed(recorded)
             self._devices, self._lost = devices(self._printed.links)
             self._tuns: list[int] = []  # as long as they are open, the tunnels have a carrier
@@ -61,7 +60,7 @@ class Lab:
         return namespace.apart(lambda: self._inside(command or [os.environ.get("SHELL") or "/bin/sh"]))
 
     def _inside(self, command: Sequence[str]) -> int:
-        with self._shape_is_known():
+        with blamed_on(self._path):
             lost = self._build()
         if lost:
             self._log.warning("\n".join(f"not rebuilt: {line}" for line in lost))
@@ -74,15 +73,6 @@ class Lab:
         except OSError as error:
             self._log.error(f"{command[0]}: {error.strerror}")
             return namespace.NOT_EXECUTABLE
-
-    @contextmanager
-    def _shape_is_known(self) -> Iterator[None]:
-        try:
-            yield
-        except ReadFailed as error:
-            raise UsageError(f"{self._path}: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise UsageError(f"{self._path}: `ip` does not print such JSON: {error!r}") from None
 
     def _build(self) -> list[Lost | str]:
         """Make everything in the order of what needs what; the lines for what could not be made."""

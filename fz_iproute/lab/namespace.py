@@ -7,6 +7,7 @@ import select
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -120,13 +121,24 @@ def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
 
     A line that `ip` cannot parse ends its batch, and nobody knows which line it was: then both halves are tried.
     """
-    found = Work(ip, commands).finish()
-    unknown = [refusal.command for refusal in found if refusal.lost]
-    refusals = [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
-    half = len(unknown) // 2
-    if half:
-        return refusals + carry_out(ip, unknown[:half]) + carry_out(ip, unknown[half:])
-    return refusals + one_by_one(ip, unknown)
+    refusals: list[Refusal] = []
+    parts = [commands]
+    end = time.monotonic() + _LONGEST
+    while parts and time.monotonic() < end:
+        found = Work(ip, parts.pop()).finish()
+        refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
+        unknown = [refusal.command for refusal in found if refusal.lost]
+        half = len(unknown) // 2
+        if half:
+            parts += [unknown[half:], unknown[:half]]
+        else:
+            refusals += one_by_one(ip, unknown)
+    return refusals + [Refusal(command, _GIVEN_UP) for part in parts for command in part]
+
+
+# In seconds. A snapshot may hold any number of lines that `ip` cannot parse. What a machine has printed has hardly any.
+_LONGEST = 30.0
+_GIVEN_UP = "not tried: too many lines of the snapshot take too long"
 
 
 # An earlier try has done it.
@@ -136,7 +148,11 @@ _EXISTS = "RTNETLINK answers: File exists"
 def one_by_one(ip: Ip, commands: Iterable[Command]) -> list[Refusal]:
     """Run the commands, each in its own process, whose arguments may hold anything; the refused ones."""
     refusals = []
+    end = time.monotonic() + _LONGEST
     for command in commands:
+        if time.monotonic() >= end:
+            refusals.append(Refusal(command, _GIVEN_UP))
+            continue
         # A group of nexthop objects has no family, and IPv4 is the default for anything else.
         family = () if command.family == "inet" else (FAMILY_OPTION[command.family],)
         answer = ip.start(*family, *command.words).answer()

@@ -47,7 +47,7 @@ def _between(low: float, high: float, kind: Any = int, name: str = "whole number
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{_shown(value)} is not a {name}")
         if not low <= value <= high:  # also refuses nan
-            raise ValueError(f"{value}{unit} is not between {low} and {high}{unit}")
+            raise ValueError(f"{_shown(value)}{unit} is not between {low} and {high}{unit}")
         return value
 
     return check

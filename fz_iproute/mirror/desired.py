@@ -34,14 +34,9 @@ def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
 
 
 def is_absent(config: Config, snapshot: Snapshot) -> bool:
-    """True if the tunnel is not there and no rule leads to its tables: the VPN is off, or it has other names."""
+    """True if no rule leads to the tunnel's tables: the VPN is off, or it has other names or another table."""
     tables = layout_of(config, snapshot.rules).tables
-    return (
-        not config.manages
-        and not config.follows
-        and config.tunnel.interface not in snapshot.links
-        and not any(rule.table in tables for rule in snapshot.rules)
-    )
+    return not config.manages and not config.follows and not any(rule.table in tables for rule in snapshot.rules)
 
 
 def _single(config: Config) -> Layout:
@@ -166,6 +161,18 @@ class Desired:
             for family, tables in self.contents.items()
         }
         return replace(self, contents=contents, rules=replace(self.rules, wanted=other.rules.wanted if other else ()))
+
+    def sparing(self, found: "Desired") -> "Desired":
+        """As if the rules and tunnel routes that were ours at an earlier look were somebody else's."""
+        contents = {family: dict(tables) for family, tables in self.contents.items()}
+        for family, tables in contents.items():
+            for table, earlier in found.contents[family].items():
+                if here := tables.get(table):
+                    spared = {route for route in earlier.ours if tunnel.is_tunnel_route(route)}.intersection(here.ours)
+                    ours = tuple(route for route in here.ours if route not in spared)
+                    tables[table] = here._replace(ours=ours, others=(*here.others, *spared))
+        rules = tuple(rule for rule in self.rules.ours if rule not in found.rules.ours)
+        return replace(self, contents=contents, rules=replace(self.rules, ours=rules))
 
 
 def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> Desired:

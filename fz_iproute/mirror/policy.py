@@ -6,15 +6,8 @@ from typing import NamedTuple
 
 from fz_iproute.mirror.config import Lan
 from fz_iproute.mirror.model import Attributes, Link, Route, in_rows
-from fz_iproute.mirror.prefix import Prefix, PrefixSet
-
-# RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291: the internet does not use these addresses.
-PRIVATE = PrefixSet(
-    map(
-        Prefix.parse,
-        ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"],
-    )
-)
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
+from fz_iproute.mirror.split_default import share
 
 # Destinations of discovery: mDNS, SSDP, and the broadcasts of older devices.
 _TO_ALL = ("224.0.0.0/4", "255.255.255.255")
@@ -68,7 +61,7 @@ class Policy:
                 found += [Verdict(route, "", "") for route in row]
             else:
                 found += self._one_by_one(row, refusal, explicit, known)
-        return found
+        return list(_without_a_default(found))
 
     def _copies_all(self, row: Sequence[Route], explicit: PrefixSet) -> bool:
         """True if the narrowest prefix around all of them is copied without a warning. This saves judging each."""
@@ -214,6 +207,37 @@ class Policy:
 
     def _is_loopback(self, device: str) -> bool:
         return device in self._links and self._links[device].loopback
+
+
+def _without_a_default(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
+    """DHCP (option 121) can push many prefixes as on-link: public ones that cover much of the internet are refused.
+
+    It would send that part of it around the tunnel, as a default route would.
+    """
+    public = [verdict.route for verdict in verdicts if verdict.warning == _PUBLIC]
+    refused = {
+        route
+        for family in FAMILIES
+        if _are_a_default([_prefix(route) for route in public if route.attributes.family == family], family)
+        for route in public
+        if route.attributes.family == family
+    }
+    for verdict in verdicts:
+        yield Verdict(verdict.route, PART_OF_A_DEFAULT, "") if verdict.route in refused else verdict
+
+
+def _are_a_default(prefixes: Sequence[Prefix], family: Family) -> bool:
+    """Several of them do what a single one cannot, because of `min_prefixlen`."""
+    return len(set(prefixes)) > 1 and share(prefixes, family) >= _MOST
+
+
+# What a LAN may have of the internet: eight networks as large as the largest that a company has.
+_MOST = 1 / 32
+PART_OF_A_DEFAULT = "with other public prefixes it covers much of the internet, and lan.allow does not have it"
+
+
+def _prefix(route: Route) -> Prefix:
+    return Prefix.of_route(route.dst, route.attributes.family)
 
 
 # The kernel shows such a route after somebody changed another one into it. It is never used, and cannot be added.

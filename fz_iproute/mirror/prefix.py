@@ -37,8 +37,8 @@ class Prefix(NamedTuple):
             try:
                 meant = ip_network(text, strict=False)
             except ValueError:
-                raise ValueError(f"{text!r} is not an IPv4 or IPv6 prefix") from None
-            raise ValueError(f"{text!r} has host bits set; the network is {meant}") from None
+                raise ValueError(f"{_shown(text)} is not an IPv4 or IPv6 prefix") from None
+            raise ValueError(f"{_shown(text)} has host bits set; the network is {meant}") from None
         family: Family = "inet" if network.version == 4 else "inet6"
         return cls(family, int(network.network_address), network.prefixlen)
 
@@ -85,7 +85,7 @@ def check_destinations(destinations: Iterable[str], family: Family) -> None:
             host, slash, length = dst.partition("/")
             _octets(host, family)
             if slash and not (length.isdecimal() and int(length) <= bits):
-                raise ValueError(f"{dst!r} is not a prefix of {family}")
+                raise ValueError(f"{_shown(dst)} is not a prefix of {family}")
 
 
 def _octets(host: str, family: Family) -> bytes:
@@ -93,7 +93,7 @@ def _octets(host: str, family: Family) -> bytes:
         # `ipaddress` is slow: with a large LAN, it would take most of the time of a pass.
         return inet_pton(_AF[family], host)
     except OSError:
-        raise ValueError(f"{host!r} is not an address of {family}") from None
+        raise ValueError(f"{_shown(host)} is not an address of {family}") from None
 
 
 class PrefixSet:
@@ -138,3 +138,17 @@ class PrefixSet:
 
     def __bool__(self) -> bool:
         return any(self._lengths.values())
+
+
+def _shown(text: str) -> str:
+    # The longest prefix has 43 characters; a message is a line.
+    return repr(text if len(text) <= 60 else f"{text[:60]} …")
+
+
+# RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291: the internet does not use these addresses.
+PRIVATE = PrefixSet(
+    map(
+        Prefix.parse,
+        ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"],
+    )
+)

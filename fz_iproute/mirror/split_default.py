@@ -1,9 +1,8 @@
-"""Recognises a default route that a VPN has split into wide prefixes, such as 0.0.0.0/1 and 128.0.0.0/1."""
+"""Recognises prefixes that together stand for a default route, such as 0.0.0.0/1 and 128.0.0.0/1 of a VPN."""
 
 from collections.abc import Iterable
 
-from fz_iproute.mirror.policy import PRIVATE
-from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import PRIVATE, Family, Prefix
 
 # A resource of a VPN is narrower than this. Some VPNs split their default into some 200 prefixes that leave out the
 # private ones; those that are at least this wide cover most of the internet.
@@ -14,11 +13,19 @@ _INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix
 def split_default(prefixes: Iterable[Prefix], family: Family) -> frozenset[Prefix]:
     """Those of the prefixes that together stand for a default route: they cover half of the internet or more."""
     wide = [prefix for prefix in prefixes if 0 < prefix.length <= _NARROWEST[family] and not PRIVATE.covers(prefix)]
-    outer: list[Prefix] = []
-    for prefix in sorted(wide, key=lambda prefix: prefix.length):
-        if not PrefixSet(outer).covers(prefix):
-            outer.append(prefix)
-    return frozenset(wide) if sum(_share(prefix, family) for prefix in outer) >= 0.5 else frozenset()
+    return frozenset(wide) if share(wide, family) >= 0.5 else frozenset()
+
+
+def share(prefixes: Iterable[Prefix], family: Family) -> float:
+    """What part of the internet the prefixes cover together."""
+    outer: Prefix | None = None
+    found = 0.0
+    # Sorted, a prefix stands before those inside it.
+    for prefix in sorted(set(prefixes)):
+        if outer is None or not outer.covers(prefix):
+            outer = prefix
+            found += _share(prefix, family)
+    return found
 
 
 def _share(prefix: Prefix, family: Family) -> float:

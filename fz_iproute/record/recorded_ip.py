@@ -5,12 +5,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from reprlib import Repr
 
 from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.process import Answer
-from fz_iproute.ip.reader import answer, shape_is_known
+from fz_iproute.ip.reader import SHORT, answer, shape_is_known
 from fz_iproute.mirror.parse import listed
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import LOCAL, of_table
@@ -51,11 +50,7 @@ def blamed_on(path: Path) -> Iterator[None]:
     except ReadFailed as error:
         raise UsageError(f"{path}: {error}") from None
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise UsageError(f"{path}: not what `ip` prints: {_SHORT.repr(error)}") from error
-
-
-_SHORT = Repr()
-_SHORT.maxother = 200
+        raise UsageError(f"{path}: not what `ip` prints: {SHORT.repr(error)}") from error
 
 
 class RecordedIp:

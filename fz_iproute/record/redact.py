@@ -23,6 +23,7 @@ from fz_iproute.record.vocabulary import KEYS, PATHS, WORDS
 # JSON keys whose values name an interface.
 _INTERFACES = frozenset(["ifname", "dev", "link", "master", "iif", "oif"])
 _NUMBER = re.compile(r"(ipproto-)?(0x[0-9a-f]+|\d+([./-]\d+)*)(ms|s|sec)?", re.ASCII)
+_PLAIN_NUMBER = re.compile(r"(0x[0-9a-f]+|\d{1,4})(ms|s|sec)?", re.ASCII)
 # Options of a command that a name follows.
 _NAMING = frozenset(["dev", "iif", "oif", "-n"])
 _FACTS = {
@@ -184,11 +185,16 @@ class Redactor:
         if heading := _HEADING.match(line):
             return f"{heading[0]}…"
         if line.startswith("#"):
-            return re.sub(r"""([^\s"'#,()]+?)(?=:?(?:[\s"'#,()]|$))""", lambda word: self._word(word[0]), line)
+            return re.sub(r"""([^\s"'#,()]+?)(?=:?(?:[\s"'#,()]|$))""", lambda word: self._comment(word[0]), line)
         try:
             return shlex.join(self._command(shlex.split(line)))
         except ValueError:
             return "#"  # no command
+
+    def _comment(self, word: str) -> str:
+        """A word that somebody may have written: groups of numbers may be anything, a telephone number for example."""
+        is_group = _NUMBER.fullmatch(word) and not _PLAIN_NUMBER.fullmatch(word) and not self._addresses.new(word)
+        return self._names.new(word) if is_group else self._word(word)
 
     def _redacted_config(self) -> core_config.Config:
         config = self._config

@@ -27,7 +27,10 @@ def drawn(said: Summary, watch: int | None, advised: Callable[[str], str], scree
         *_items(said.vpn_items, screen),
         *_labelled("LAN", count, advised(mends) if mends else "", screen),
     ]
-    tail = [*_others(said.others, screen), *(_labelled("watch", daemon, "", screen) if watch is not None else [])]
+    tail = [
+        *_others(said.others, screen),
+        *(_labelled("watch", daemon, "" if watch else advised("install"), screen) if watch is not None else []),
+    ]
     items = _items(said.lan_items, screen)
     space = max(2, _MOST_LINES - len(head) - len(tail))
     if len(items) > space:
@@ -38,8 +41,8 @@ def drawn(said: Summary, watch: int | None, advised: Callable[[str], str], scree
 
 def _labelled(label: str, text: str, command: str, screen: Screen) -> list[str]:
     """The text behind its label, and the command beside it, or below it if there is no room."""
-    lines = screen.wrapped(printable(text), _INDENT).split("\n")
-    lines[0] = f"{screen.paint(f'{label:{_INDENT}}', 'bold')}{lines[0]}"
+    lines = screen.folded(f"{label:{_INDENT}}{printable(text)}", _INDENT)
+    lines[0] = screen.paint(lines[0][:_INDENT], "bold") + lines[0][_INDENT:]
     if command:
         arrow = f"→ {command}"
         used = len(printable(text)) + _INDENT + 3

@@ -2,12 +2,12 @@
 
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fz_iproute.diagnosis.checks import examine
-from fz_iproute.diagnosis.checks.finding import Finding, as_document, as_text
+from fz_iproute.diagnosis.checks.finding import Finding, as_document, count
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load
@@ -19,13 +19,16 @@ from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family
-from fz_iproute.mirror.words import LOCAL, of_table
+from fz_iproute.mirror.words import LOCAL, of_table, printable
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
 from fz_iproute.record.recording import Recording, question_key
 from fz_iproute.record.take import take, take_without_ip
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
+from fz_iproute.verbs.screen import Screen, screen
 from fz_iproute.verbs.source import concrete, trace
+
+EXAMPLES = ("fz-iproute doctor", "fz-iproute doctor --snapshot laptop.json")
 
 
 def add(parser: ArgumentParser) -> None:
@@ -43,8 +46,37 @@ def run(arguments: Namespace, log: Log) -> int:
     if arguments.json:
         write_json(as_document(findings))
     else:
-        write(as_text(findings))
+        write("\n".join(drawn(findings, screen(arguments), everything=arguments.level == "DEBUG")))
     return int(any(finding.level == "failure" for finding in findings))
+
+
+# In the order in which they are shown, with their colours.
+_LEVELS = {"failure": ("FAIL", "red"), "warning": ("warn", "yellow"), "info": ("info", ""), "ok": ("ok", "green")}
+
+
+def drawn(findings: Sequence[Finding], shown: Screen, *, everything: bool) -> Iterator[str]:
+    """A line for each finding, and below a problem why it matters and what to do; what is ok is only counted."""
+    width = max((len(finding.name) for finding in findings), default=0)
+    indent = 6 + width + 2
+    for level, (word, colour) in _LEVELS.items():
+        found = [finding for finding in findings if finding.level == level]
+        if level == "ok" and found and not everything:
+            yield f"{shown.paint(f'{word:4}', colour)}  {count(len(found), 'check', 'checks')} (-v lists them)"
+            return
+        for finding in found:
+            first, *rest = shown.folded(f"{word:4}  {finding.name:{width}}  {printable(finding.seen)}", indent)
+            yield shown.paint(first[:4], colour) + first[4:]
+            yield from rest
+            if finding.why:
+                yield from shown.folded(f"{'':{indent}}why  {printable(finding.why)}", indent + 5)
+            if finding.remedy:
+                yield from _remedy(printable(finding.remedy), indent, shown)
+
+
+def _remedy(text: str, indent: int, shown: Screen) -> list[str]:
+    line = f"{'':{indent}}do   {text}"
+    # A command stays on one line, so that it can be copied.
+    return [line] if text.split(maxsplit=1)[0] in ("ip", "fz-iproute", "sysctl") else shown.folded(line, indent + 5)
 
 
 def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:

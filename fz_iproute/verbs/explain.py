@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fz_iproute.diagnosis.answer import Answer, Question, answered, as_document, as_text, packets, route_get
 from fz_iproute.diagnosis.lookup import Packet
@@ -20,35 +20,77 @@ from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.record.sysctl import sysctls
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
+from fz_iproute.verbs.screen import screen
 from fz_iproute.verbs.source import advised, chosen_source
+
+EXAMPLES = ("fz-iproute explain 192.168.188.1", "fz-iproute explain printer.lan 2606:4700::1111 --mark 0xfd002021")
 
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
-    add_json(parser)
-    parser.add_argument("address", metavar="ADDRESS", help="where the packet goes to")
+    parser.add_argument("addresses", metavar="ADDRESS", nargs="+", help="where the packet goes to, or a host name")
     parser.add_argument("--from", dest="src", metavar="ADDRESS", default="", help="where it comes from")
-    parser.add_argument("--mark", type=_mark, help="its firewall mark (default: both without and with the VPN's)")
+    parser.add_argument("--mark", type=_mark, help="its firewall mark (default: none; -v shows that of the VPN, too)")
     parser.add_argument("--iif", metavar="DEVICE", default="", help="the interface that receives it (needs --from)")
     parser.add_argument("--oif", metavar="DEVICE", default="", help="the interface that its sender is bound to")
+    add_json(parser)
     add_snapshot(parser)
 
 
 def run(arguments: Namespace, log: Log) -> int:
     """Print the answers. ReadFailed if the kernel disagrees with one of them."""
-    question = Question(arguments.address, arguments.src, arguments.mark, iif=arguments.iif, oif=arguments.oif)
+    asked = [(word, address) for word in arguments.addresses for address in addresses(word)]
+    told: list[tuple[str, Question, list[Answer]]] = []
     with chosen_source(arguments, log) as (source, config):
-        answers = explain(question, config, source, advised(arguments, source, "sync"))
+        sync = advised(arguments, source, "sync")
+        for word, address in asked:
+            question = Question(address, arguments.src, arguments.mark, iif=arguments.iif, oif=arguments.oif)
+            told.append((word, question, explain(question, config, source, sync)))
     if arguments.json:
-        write_json(as_document(answers, question))
+        answers = [answer for _, question, found in told for answer in as_document(found, question)["answers"]]
+        write_json({"address": arguments.addresses[0], "answers": answers})
     else:
-        write(as_text(answers, question, config))
-    if any(answer.objection for answer in answers):
+        write("\n\n".join(_text(arguments, word, question, found, config) for word, question, found in told))
+    wrong = [question.address for _, question, found in told if any(answer.objection for answer in found)]
+    if wrong:
         raise ReadFailed(
-            f"the kernel sends a packet to {question.address} another way than its rules and tables say; "
+            f"the kernel sends a packet to {' and '.join(wrong)} another way than its rules and tables say; "
             "please report it, with the output of `fz-iproute snapshot`"
         )
     return 0
+
+
+def addresses(word: str) -> list[str]:
+    """The addresses of a host, as the system resolves its name; the word itself if it is an address, or meant as one.
+
+    UsageError if the name cannot be resolved.
+    """
+    # The resolver would take `10.0.0` for an address, too: 10.0.0.0.
+    last = word.rstrip(".").rpartition(".")[2]
+    if not last or last[0].isdigit() or not word.isprintable() or any(sign in word for sign in ":/% "):
+        return [word]
+    import socket  # noqa: PLC0415  # few ask for names
+
+    try:
+        found = socket.getaddrinfo(word, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise UsageError(f"{word}: {reason}") from None
+    return list(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found))
+
+
+def _text(arguments: Namespace, word: str, question: Question, answers: Sequence[Answer], config: Config) -> str:
+    """The VPN's own packets are of interest to few; but a kernel that disagrees is never hidden."""
+    shown = screen(arguments)
+    is_whole = arguments.level == "DEBUG" or any(answer.objection for answer in answers)
+    name = "" if word == question.address else word
+    text = as_text(answers if is_whole else answers[:1], question, config, name)
+    lines = []
+    for line in text.split("\n"):
+        is_detail = line.startswith(" ")
+        first, *rest = shown.folded(line, 9 if is_detail else 2)
+        lines += [first, *rest] if is_detail else [shown.paint(each, "bold") for each in (first, *rest)]
+    return "\n".join(lines)
 
 
 def _mark(text: str) -> int:

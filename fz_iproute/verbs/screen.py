@@ -25,13 +25,12 @@ class Screen(NamedTuple):
         space = max(1, self.width - used) if self.width else len(text)
         return text if len(text) <= space else f"{text[: space - 1]}…"
 
-    def wrapped(self, text: str, indent: int) -> str:
-        """The text in lines, all but the first one indented: that one follows `indent` columns of something else."""
-        if not self.width:
-            return text
-        space = max(20, min(self.width, MOST_READABLE) - indent)
-        lines = wrap(text, space, break_long_words=False, break_on_hyphens=False)
-        return f"\n{' ' * indent}".join(lines)
+    def folded(self, text: str, indent: int) -> list[str]:
+        """The text in lines that fit; all but the first one begin with so many spaces."""
+        width = max(indent + 20, min(self.width, MOST_READABLE)) if self.width else 0
+        if len(text) <= width or not width:
+            return [text]
+        return wrap(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def screen(arguments: Namespace) -> Screen:

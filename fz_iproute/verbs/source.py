@@ -55,13 +55,13 @@ def concrete(config: Config, source: Source, log: Log) -> Config:
     return resolved(config, source, log)
 
 
-def passes_of(log: Log, ip: Ip, config: Config) -> Passes:
-    """The passes over the running machine; they tell if the tunnel is not there."""
-    return Passes(ip, config, log, partial(say_absent, ip, config, log))
+def passes_of(log: Log, ip: Ip, config: Config, *, reasons: bool = False) -> Passes:
+    """The passes over the running machine; they tell if the tunnel is not there, and with `reasons` why they write."""
+    return Passes(ip, config, log, partial(say_absent, ip, config, log), reasons=reasons)
 
 
 def say_absent(source: Source, config: Config, log: Log) -> None:
-    """Log that the tunnel is not there; if another VPN takes all traffic instead, that. It may need copies."""
+    """Log that no rule leads to the tunnel's table; if a VPN takes all traffic without it, that. It may need copies."""
     from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # a healthy machine needs none of it
 
     reader = Reader(source, config)
@@ -69,11 +69,11 @@ def say_absent(source: Source, config: Config, log: Log) -> None:
         snapshot = reader.read()
         vpns = detect(config, snapshot, reader.looked_up(snapshot))
     except (ReadFailed, IpUnusable):
-        vpns = []
-    said = absent(config, vpns) + (": `fz-iproute detect`" if vpns else "")
+        return
+    said = absent(config, snapshot.links, vpns) + (": `fz-iproute detect`" if vpns else "")
     if any(vpn.advice == "mirror" for vpn in vpns):
         log.warning(said)
-    else:
+    elif said:
         log.info(f"# {said}")
 
 

@@ -95,7 +95,7 @@ class _View:
         return "\n".join(drawn(summary(found), self._watching(), self._advised, shown))
 
     def _advised(self, verb: str) -> str:
-        sudo = "sudo " if verb == "sync" and os.geteuid() and not self._arguments.snapshot else ""
+        sudo = "sudo " if verb in ("sync", "install") and os.geteuid() and not self._arguments.snapshot else ""
         return f"{sudo}{advised(self._arguments, self._source, *verb.split())}"
 
     def _watching(self) -> int | None:

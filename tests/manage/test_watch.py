@@ -208,3 +208,15 @@ def test_sigterm_leaves_all_in_place_and_cleanup_takes_all(laptop: Laptop, watch
     daemon = watch(manage(layout="tiered", watch={"cleanup_on_exit": True}))
     assert 0 == daemon.stop()
     assert before == laptop.state()
+
+
+@LAYOUTS
+def test_what_was_there_before_stays_when_the_mode_becomes_observe(config: str, laptop: Laptop, watch: Watch) -> None:
+    """The rules and routes of a VPN's client look like ours."""
+    laptop.sync(config)
+    daemon = watch(config)
+    whole = laptop.state()
+    reloaded(daemon, config.replace("mode = 'manage'", "mode = 'observe'"))
+    assert whole == laptop.state()
+    laptop.ip("route", "add", "10.5.0.0/24", "dev", UPLINK)
+    wait_until(lambda: any("10.5.0.0/24" in line for table in TIERS for line in laptop.contents(table)), "it is copied")

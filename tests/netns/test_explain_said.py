@@ -145,8 +145,9 @@ def test_a_stale_copy_is_told_with_what_a_program_gets_and_the_command_that_help
     done = machine.fz_done("-c", str(config), "explain", "192.168.188.1", "--mark", "0")
     sync = f"fz-iproute -c {config} --netns {machine.name} sync"
     assert (
-        f"  leaves by {LAN} to the LAN, because table {MIRROR} has a stale copy of 192.168.188.0/24; but connect() "
-        f"fails (Network is unreachable): its source address 192.168.188.112 is gone from this machine; run `{sync}`"
+        f"192.168.188.1 leaves by {LAN} to the LAN, because table {MIRROR} has a stale copy of 192.168.188.0/24; "
+        "but connect() fails (Network is unreachable): its source address 192.168.188.112 is gone from this machine; "
+        f"run `{sync}`"
     ) in done.stdout.splitlines()
     assert "Network is unreachable" == explained(machine, "192.168.188.1", "--mark", "0")["error"]
     assert "shadow" not in machine.fz("status", "--routes")
@@ -336,6 +337,17 @@ def test_a_received_packet_that_is_dropped_is_no_disagreement(
         assert (answer["sentence"], None) == (recorded["sentence"], recorded["kernel"])
 
 
+@pytest.mark.parametrize("dst", ["255.255.255.255", "224.0.0.1", "224.0.0.251", "192.168.188.255"])
+@pytest.mark.parametrize("rule", ["to 255.255.255.255 unreachable", "to 224.0.0.0/4 prohibit"])
+def test_rules_are_not_asked_about_what_is_received_for_everybody(dst: str, rule: str, machine: Machine) -> None:
+    """Multicast is dropped unless somebody here listens, which the kernel knows."""
+    machine.ip("rule", "add", *rule.split(), "pref", "9")
+    said = machine.ip("route", "get", dst, "from", "192.168.188.50", "iif", LAN, check=False)
+    answer = explained(machine, dst, "--from", "192.168.188.50", "--iif", LAN)
+    assert answer["kernel"]["agrees"]
+    assert answer["sentence"].startswith("stays on this machine" if "cache <local" in said else "is dropped: ")
+
+
 def test_ipv6_that_is_not_forwarded_is_told_though_the_kernel_shows_a_way(machine: Machine) -> None:
     machine.sysctl("net.ipv6.conf.all.forwarding", 0)
     said = explained(machine, "2600::1", "--from", "fd00:188::50", "--iif", LAN)["sentence"]
@@ -347,3 +359,22 @@ def test_a_default_route_without_a_router_leads_to_the_internet(namespace: Names
     namespace.ip("route", "add", "default", "dev", "ppp0")
     said = explained(namespace, "8.8.8.8")["sentence"]
     assert "leaves by ppp0 to the internet, because no rule leads to the VPN's tables" == said
+
+
+def test_a_private_host_behind_another_tunnel_is_not_on_the_internet(machine: Machine) -> None:
+    machine.tunnel("wg0", "10.8.0.2/24")
+    machine.batch(["route add default dev wg0 table 7", "rule add to 10.99.0.0/16 lookup 7 pref 9"])
+    assert "wg0" == machine.way("10.99.0.1")
+    assert "leaves by wg0, which may be a tunnel, because " in explained(machine, "10.99.0.1")["sentence"]
+
+
+def test_explain_and_doctor_say_the_same_of_a_stale_copy_that_the_vpn_claims(machine: Machine) -> None:
+    """`sync` would give the LAN to the VPN: neither of them simply advises it."""
+    machine.fz("sync")
+    machine.batch([f"addr add 192.168.188.7/24 dev {LAN} metric 600", f"addr del 192.168.188.112/24 dev {LAN}"])
+    machine.tunnel_route("192.168.0.0/16", MIRROR)
+    said = explained(machine, "192.168.188.1")["sentence"]
+    assert "; the VPN routes 192.168.0.0/16 explicitly, so `fz-iproute" in said and "; run `" not in said
+    found = json.loads(machine.fz("doctor", "--json", code=1))["checks"]
+    (mirror,) = [each for each in found if each["name"] == "mirror"]
+    assert mirror["remedy"].startswith("the VPN routes 192.168.188.0/24 explicitly: ")

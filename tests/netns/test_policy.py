@@ -1,5 +1,6 @@
 """The [lan] section on a real kernel: what is copied, what is not, and what goes when the policy changes."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -197,3 +198,23 @@ def test_routes_of_other_types_are_not_copied(quiet: Namespace) -> None:
     quiet.fz("sync")
     assert [] == mirrored(quiet)
     assert [] == quiet.routes("inet", MIRROR)
+
+
+@pytest.mark.parametrize(("count", "is_mirrored"), [(2, True), (8, False), (100, False)])
+def test_public_on_link_routes_that_cover_much_of_the_internet_stay_in_the_tunnel(
+    count: int, is_mirrored: bool, machine: Machine
+) -> None:
+    """DHCP option 121 can push one /8 after the other."""
+    pushed = [f"{first}.0.0.0/8" for first in (8, 9, *range(20, 98 + 20)) if first != 100][:count]
+    machine.batch(f"route add {prefix} dev {LAN} scope link proto dhcp" for prefix in pushed)
+    machine.fz("sync")
+    ways = {machine.way(f"{prefix.split('.')[0]}.1.2.3") for prefix in pushed}
+    assert {LAN if is_mirrored else TUNNEL} == ways
+    assert LAN == machine.way("192.168.188.1")
+    reasons = {each["reason"] for each in machine.status()["lan"] if each["dst"] in pushed}
+    assert is_mirrored is not any("covers much of the internet" in reason for reason in reasons)
+    found = [each for each in json.loads(machine.fz("doctor", "--json"))["checks"] if each["name"] == "prefixes"]
+    assert {"warning"} == {each["level"] for each in found}
+    allowed = ", ".join(f'"{prefix}"' for prefix in pushed)
+    machine.fz("sync", config=f"[lan]\nallow = [{allowed}]\n")
+    assert {LAN} == {machine.way(f"{prefix.split('.')[0]}.1.2.3") for prefix in pushed}

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from fz_iproute.cli import main as fz_iproute
+from fz_iproute.record import take
+from fz_iproute.record.facts import facts
 from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, Namespace, run
 from tests.netns.random_machine import (
     BRIDGE,
@@ -64,6 +66,7 @@ class Kernel(NamedTuple):
     tunnels: set[str]  # the configured one, and what the VPN's default route leaves by
     mark: int  # as configured
     multicast: bool  # it is to leave by the LAN
+    received: dict[tuple[str, str], bool]  # by device and source: does rp_filter let such packets to us in?
 
 
 class Land(NamedTuple):
@@ -111,9 +114,14 @@ class Land(NamedTuple):
         document = tomllib.loads(self.config.read_text())
         configured, multicast = document["tunnel"], document.get("lan", {}).get("multicast", False)
         lans, main, tunnels = {}, set(), {configured["interface"]}
+        received: dict[tuple[str, str], bool] = {}
         for family, probes in PROBES.items():
             tables = [f"route show table {table}" for table in ("main", MIRROR, TIER_INTERNET)]
             lines = ["rule show", *tables, *map(question, probes)]
+            lines += [
+                f"route get {LANDS[family].own[device].split('/')[0]} from {source} iif {device}"
+                for device, source in (RECEIVED if family == "inet" else ())
+            ]
             rules, routes, *rest = ask(self.namespace, family, lines)  # type: ignore[arg-type]
             lans[family] = list(_lans(family, routes))
             if any(rule.get("table") == "main" and "suppress_prefixlen" not in rule for rule in rules):
@@ -121,10 +129,13 @@ class Land(NamedTuple):
             for route in (route for table in rest[:2] for route in table):
                 if route["dst"] == "default" and route.get("dev") in TUNNELS:
                     tunnels.add(route["dev"])
-            for probe, answer in zip(probes, rest[2:], strict=True):
+            for probe, answer in zip(RECEIVED if family == "inet" else (), rest[2 + len(probes) :], strict=True):
+                if not isinstance(answer, str) or "cross-device" in answer:
+                    received[probe] = not isinstance(answer, str)
+            for probe, answer in zip(probes, rest[2 : 2 + len(probes)], strict=True):
                 refused = isinstance(answer, str) or answer[0].get("type") in REFUSALS
                 ways[probe] = "" if refused else answer[0]["dev"]
-        return Kernel(ways, lans, main, tunnels, configured.get("fwmark", MARK), multicast)
+        return Kernel(ways, lans, main, tunnels, configured.get("fwmark", MARK), multicast, received)
 
 
 def question(probe: Probe) -> str:
@@ -159,6 +170,7 @@ def land(long_lived: Callable[[], Namespace]) -> Iterator[Land]:
     config = namespace.config()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNTIME_DIRECTORY", str(namespace.runtime))
+        patch.setattr(take, "facts", lambda *words: {**facts(*words), "/etc/resolv.conf": SERVERS})
 
         def fz(*words: str) -> str:
             """The program in this process; its stdout."""
@@ -187,6 +199,10 @@ def probes() -> dict[str, list[Probe]]:
 
 
 PROBES = probes()
+RECEIVED = [
+    (device, source) for device in (WIFI, CABLE) for source in (*LANDS["inet"].hosts[:6], LANDS["inet"].internet[0])
+]
+SERVERS = "nameserver 192.168.1.1\nnameserver 8.8.8.8\nnameserver fd00:1::1\nnameserver 2600::1\n"
 UNDO = "  # undo: "
 COMMAND = re.compile(r"(?:ip|sysctl|fz-iproute) [^;]*$")
 SETTING = re.compile(r"in (/\S+): (\[.+?)(?:, then (.+))?$")
@@ -319,7 +335,7 @@ def _rules(finding: Finding, truth: Truth) -> str:
 
 def _mark(finding: Finding, truth: Truth) -> str:
     ways = truth.internet("inet", truth.mark) + truth.internet("inet6", truth.mark)
-    if finding["level"] == "ok" and truth.in_tunnel(ways):
+    if finding["level"] == "ok" and "stay out" in finding["seen"] and truth.in_tunnel(ways):
         return "the kernel sends marked packets into the tunnel"
     if finding["level"] == "failure" and "into the tunnel" in finding["seen"] and not truth.in_tunnel(ways):
         return "the kernel sends no marked packet into the tunnel"
@@ -365,6 +381,44 @@ def _tunnel(finding: Finding, truth: Truth) -> str:
     return ""
 
 
+def _rp_filter(finding: Finding, truth: Truth) -> str:
+    internet = LANDS["inet"].internet[0]
+    device, _, rest = finding["seen"].partition(" ")
+    if "by which the VPN's client sends" in finding["seen"] and truth.received.get((device, internet)):
+        return "the kernel lets the answers in"
+    if match := re.search(r"and (.*) is not mirrored", rest):
+        sources = [source for _, source in RECEIVED if ip_address(source) in ip_network(match[1].split(",")[0])]
+        if sources and all(truth.received.get((device, source)) for source in sources):
+            return "the kernel lets them in"
+    if finding["level"] == "ok" and len(truth.in_tunnel(truth.internet("inet"))) == len(LANDS["inet"].internet):
+        for uplink in truth.internet("inet", truth.mark):
+            if truth.received.get((uplink, internet)) is False:
+                return f"the kernel drops what {uplink} receives from the internet"
+    return ""
+
+
+def _overrides(finding: Finding, truth: Truth) -> str:
+    if match := re.search(r"^packets to (.*), which main has", finding["seen"]):
+        ways = [way for prefix in re.sub(r" and \d+ more", "", match[1]).split(", ") for way in truth.to(prefix)]
+        return "they do not" if ways and not truth.in_tunnel(ways) else ""
+    if match := re.search(r"^(?:[a-z]+ )?(\S+) .*in main is overridden", finding["seen"]):
+        ways = truth.to(match[1])
+        return "" if not ways or set(ways) - {"", *truth.tunnels} else "no packet takes the copy"
+    return ""
+
+
+def _dns(finding: Finding, truth: Truth) -> str:
+    for server, where in re.findall(r": ([0-9a-f.:]+) \(([^)]*)\)", finding["seen"]):
+        way = truth.ways["inet6" if ":" in server else "inet", server, "", 0]
+        said = {"out of reach": [""], "on this machine": ["lo"]}.get(where) or where.split()
+        if way not in said:
+            return f"{server}: {way!r}"
+    if match := re.search(r": (\S+) is in the mirrored LAN", finding["seen"]):
+        way = truth.ways["inet6" if ":" in match[1] else "inet", match[1], "", 0]
+        return "" if way and way not in truth.tunnels else f"{match[1]}: {way!r}"
+    return ""
+
+
 JUDGES: dict[str, Callable[[Finding, Truth], str]] = {
     "tunnel": _tunnel,
     "rules": _rules,
@@ -372,6 +426,9 @@ JUDGES: dict[str, Callable[[Finding, Truth], str]] = {
     "ipv6-leak": _leak,
     "shadows": _shadows,
     "multicast": _multicast,
+    "rp_filter": _rp_filter,
+    "overrides": _overrides,
+    "dns": _dns,
 }
 
 

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.netns.namespace import wait_until
+from tests.netns.namespace import LAN, wait_until
 from tests.peers.terrain import HOSTS, NEIGHBOURS, SERVER, UPLINK, Laptop
 from tests.peers.vpns import OpenConnect, OpenVpn, Vpn, WireGuard
+from tests.watch.daemon import Daemon
 
 Served = Callable[[type[Vpn]], Vpn]
 
@@ -76,6 +78,12 @@ def detected(laptop: Laptop, code: int = 0) -> list[dict[str, Any]]:
     return found
 
 
+def complaints(laptop: Laptop, *options: str) -> dict[str, str]:
+    """The checks of `doctor` that fail or warn, and their remedies."""
+    checks = json.loads(laptop.fz_done(*options, "doctor", "--json").stdout)["checks"]
+    return {check["name"]: check["remedy"] for check in checks if check["level"] in ("failure", "warning")}
+
+
 def answering(laptop: Laptop) -> list[bool]:
     """Which of the neighbours answer a ping: that of IPv4, that of IPv6."""
     return [laptop.answers(address) for address in NEIGHBOURS]
@@ -95,6 +103,7 @@ def test_a_vpn_that_keeps_the_lan_needs_nothing(case: Case, laptop: Laptop, serv
         (found,) = detected(laptop)
         assert_is(case, found, lan="kept", advice="nothing")
         assert not found["config"]
+        assert {} == complaints(laptop)
         assert [True, True] == answering(laptop)
         assert_only_the_tunnel_carries(laptop, vpn.device, case.count)
     wait_until(lambda: before == laptop.routing(), "the VPN has left nothing")
@@ -121,7 +130,12 @@ def test_what_detect_writes_gives_the_lan_back_and_leaks_nothing(
         connected = laptop.routing()
         laptop.fz("detect", "--write", file)
         assert found["config"] == Path(file).read_text()
+        leaks = {"ipv6-leak"} if case.count == 1 else set()
+        found_before = complaints(laptop, "-c", file)
+        assert {"mirror", *leaks} == found_before.keys()
+        assert found_before["mirror"].endswith(f"fz-iproute -c {file} --netns {laptop.name} sync")
         laptop.fz("-c", file, "sync")
+        assert leaks == complaints(laptop, "-c", file).keys()
         assert [True, True] == answering(laptop)
         assert_only_the_tunnel_carries(laptop, vpn.device, case.count)
 
@@ -152,6 +166,11 @@ def test_a_vpn_that_moved_is_detected_again(laptop: Laptop, served: Served, tmp_
         with vpn.up(WITHOUT_SUPPRESS):
             (found,) = detected(laptop)
             assert (table, hex(table), "mirror") == (found["table"], found["fwmark"], found["advice"])
+            if table == 51821:
+                said = laptop.fz_done("-q", "-c", files[0], "sync").stderr
+                assert (
+                    "no rule leads to table 51820, but all traffic goes into wg0 (IPv4 and IPv6) by table 51821" in said
+                )
             laptop.fz("detect", "--write", file)
             laptop.fz("-c", file, "sync")
             assert [True, True] == answering(laptop)
@@ -159,3 +178,38 @@ def test_a_vpn_that_moved_is_detected_again(laptop: Laptop, served: Served, tmp_
     for file in files:
         laptop.fz("-c", file, "down")
     assert before == laptop.routing()
+
+
+@pytest.mark.parametrize("name", ["OpenVPN", "OpenVPN with own rules"])
+def test_of_two_vpns_one_takes_all_traffic(name: str, laptop: Laptop, served: Served) -> None:
+    """The rule of wg-quick comes before main, but after that of OpenVPN."""
+    case = (KEPT | CUT)[name]
+    clients = [(WireGuard, WITHOUT_SUPPRESS, ""), (OpenVpn, case.options, case.rules)]
+    if case.table == 254:
+        clients.reverse()
+    second, first = (kind.device for kind, *_ in clients)
+    with ExitStack() as stack:
+        for kind, options, rules in clients:
+            stack.enter_context(served(kind).up(options, rules))
+        found = [(vpn["interface"], vpn["lan"], vpn["advice"]) for vpn in detected(laptop)]
+        assert [(first, "cut", "mirror"), (second, "cut", "nothing")] == found
+        text = laptop.fz("detect")
+        assert text.startswith(f"all traffic goes into {first} (IPv4 and IPv6)\n")
+        assert f"\n{second} would carry all traffic, but another rule comes first\n" in text
+
+
+def test_auto_follows_each_vpn_and_leaves_nothing_behind(
+    laptop: Laptop, served: Served, watch: Callable[[str], Daemon]
+) -> None:
+    """So wg-quick finds its usual table empty each time."""
+    before = laptop.routing()
+    daemon = watch('[tunnel]\ninterface = "auto"\n')
+    for name in (*list(CUT)[::5], "wg-quick", "OpenVPN with own rules", "wg-quick without its rules for main"):
+        case = (KEPT | CUT)[name]
+        with served(case.kind).up(case.options, case.rules):
+            assert case.table == detected(laptop)[0]["table"]
+            wait_until(lambda: {laptop.way(host) for host in NEIGHBOURS} == {LAN}, f"{name}: the LAN is reached")
+            assert [True, True] == answering(laptop)
+            assert_only_the_tunnel_carries(laptop, case.kind.device)
+        wait_until(lambda: before == laptop.routing(), f"{name}: nothing is left")
+    assert [] == daemon.complaints

@@ -9,6 +9,7 @@ from typing import ClassVar
 from tests.clients.programs import Program, need
 from tests.netns.namespace import run, wait_until
 from tests.peers.terrain import HOSTS, SERVER, Laptop, with_own_run
+from tests.user_ids import need_user_ids
 
 
 class Vpn(ABC):
@@ -162,6 +163,7 @@ class OpenConnect(Vpn):
     packages: ClassVar = {"openconnect": "openconnect", "ocserv": "ocserv"}
 
     def __init__(self, laptop: Laptop, folder: Path) -> None:
+        need_user_ids()  # ocserv sets its groups
         super().__init__(laptop, folder)
         self._cert, self._key = self.certificate()
 

@@ -1,17 +1,22 @@
-"""The first screen of `status`, as it is printed for a laptop with 30 links."""
+"""The screens of `status`, `doctor` and `explain`, as they are printed."""
 
 import json
+import socket
 from collections.abc import Callable
 
 import pytest
 
+from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import Summary, summary
+from fz_iproute.errors import UsageError
 from fz_iproute.ip.reader import Reader
 from fz_iproute.mirror.config import Config
 from fz_iproute.record import recording
 from fz_iproute.record.recorded_ip import RecordedIp
+from fz_iproute.verbs import doctor
 from fz_iproute.verbs.brief import drawn
+from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
 from tests.unit.laptop import Laptop, connected
 
@@ -51,7 +56,7 @@ watch  runs (process 812)
 """,
     ("missing", 80): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
-LAN    27 of 30 reachable   → sudo fz-iproute sync
+LAN    27 of 30 reachable   → fz-iproute sync
        ! 100.64.3.0/24     podman0   the VPN routes 100.64.0.0/11
        + 10.20.0.0/22      enp1s0    not copied yet
        ~ 192.168.188.0/24  wlp192s0  the copy has src 192.168.188.77
@@ -60,7 +65,7 @@ watch  runs (process 812)
 """,
     ("missing", 200): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
-LAN    27 of 30 reachable   → sudo fz-iproute sync
+LAN    27 of 30 reachable   → fz-iproute sync
        ! 100.64.3.0/24     podman0   the VPN routes 100.64.0.0/11
        + 10.20.0.0/22      enp1s0    not copied yet
        ~ 192.168.188.0/24  wlp192s0  the copy has src 192.168.188.77
@@ -68,27 +73,25 @@ LAN    27 of 30 reachable   → sudo fz-iproute sync
 watch  runs (process 812)
 """,
     ("tunnel down", 80): """
-VPN    tun-firezone is down; copies in table 539098368
-       → sudo fz-iproute doctor
+VPN    tun-firezone is down; copies in table 539098368   → fz-iproute doctor
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("tunnel down", 200): """
-VPN    tun-firezone is down; copies in table 539098368   → sudo fz-iproute doctor
+VPN    tun-firezone is down; copies in table 539098368   → fz-iproute doctor
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
 watch  runs (process 812)
 """,
     ("VPN absent", 80): """
-VPN    tun-firezone is missing; copies in table 539098368
-       → sudo fz-iproute doctor
+VPN    tun-firezone is missing; copies in table 539098368   → fz-iproute detect
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("VPN absent", 200): """
-VPN    tun-firezone is missing; copies in table 539098368   → sudo fz-iproute doctor
+VPN    tun-firezone is missing; copies in table 539098368   → fz-iproute detect
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
 watch  runs (process 812)
@@ -96,28 +99,28 @@ watch  runs (process 812)
     ("another VPN", 80): """
 VPN    tun-firezone is missing; all traffic goes into wg0 (IPv4 and IPv6) by
        rule 32763, table 51820; copies in table 539098368
-       → sudo fz-iproute detect
-LAN    9 of 29 reachable   → sudo fz-iproute doctor
+       → fz-iproute detect
+LAN    9 of 29 reachable   → fz-iproute doctor
        ! 10.20.0.0/22       enp1s0           its packets enter wg0
        ! 192.168.188.0/24   wlp192s0         its packets enter wg0
        ! 10.88.0.0/16       podman0          its packets enter wg0
        ! 192.168.122.0/24   virbr0           its packets enter wg0
        ! 172.17.0.0/16      docker0          its packets enter wg0
-       … 15 more: sudo fz-iproute status --routes
+       … 15 more: fz-iproute status --routes
        = 9 link-local
 watch  runs (process 812)
 """,
     ("another VPN", 200): """
 VPN    tun-firezone is missing; all traffic goes into wg0 (IPv4 and IPv6) by rule 32763, table
        51820; copies in table 539098368
-       → sudo fz-iproute detect
-LAN    9 of 29 reachable   → sudo fz-iproute doctor
+       → fz-iproute detect
+LAN    9 of 29 reachable   → fz-iproute doctor
        ! 10.20.0.0/22       enp1s0           its packets enter wg0
        ! 192.168.188.0/24   wlp192s0         its packets enter wg0
        ! 10.88.0.0/16       podman0          its packets enter wg0
        ! 192.168.122.0/24   virbr0           its packets enter wg0
        ! 172.17.0.0/16      docker0          its packets enter wg0
-       … 15 more: sudo fz-iproute status --routes
+       … 15 more: fz-iproute status --routes
        = 9 link-local
 watch  runs (process 812)
 """,
@@ -133,7 +136,7 @@ def said(name: str) -> Summary:
 
 
 def shown(name: str, width: int | None, *, colour: bool = False) -> str:
-    lines = drawn(said(name), 812, lambda verb: f"sudo fz-iproute {verb}", Screen(width, colour))
+    lines = drawn(said(name), 812, lambda verb: f"fz-iproute {verb}", Screen(width, colour))
     return "\n".join(lines)
 
 
@@ -160,3 +163,64 @@ def test_red_and_yellow_marks_stand_exactly_where_something_is_not_as_it_should_
 def test_a_narrow_screen_shows_no_longer_lines_except_for_commands(name: str, width: int) -> None:
     lines = [line for line in shown(name, width).splitlines() if "→" not in line]
     assert max(map(len, lines)) <= max(width, 27)
+
+
+# doctor and explain
+
+FINDINGS = [
+    Finding("ip", "ok", "ip utility, iproute2-6.1.0"),
+    Finding("tunnel", "ok", "tun-firezone is up"),
+    Finding(
+        "multicast", "info", "discovery (224.0.0.251) goes into the tunnel", "", "in /etc/fz-iproute/config.toml: x"
+    ),
+    Finding("mirror", "failure", "4 copies are missing", "the copies do not match main", f"ip route add {'x' * 70} y"),
+]
+
+
+def test_doctor_counts_what_is_ok_and_shows_failures_first() -> None:
+    assert (
+        """
+FAIL  mirror     4 copies are missing
+                 why  the copies do not match main
+                 do   ip route add {} y
+info  multicast  discovery (224.0.0.251) goes into
+                 the tunnel
+                 do   in
+                      /etc/fz-iproute/config.toml:
+                      x
+ok    2 checks (-v lists them)
+""".format("x" * 70).strip()
+        == "\n".join(doctor.drawn(FINDINGS, Screen(50), everything=False))
+    )
+
+
+def test_doctor_lists_everything_if_asked_and_colours_only_the_words_in_front() -> None:
+    lines = list(doctor.drawn(FINDINGS, Screen(200, colour=True), everything=True))
+    assert ["\x1b[31mFAIL\x1b[0m", "\x1b[32mok  \x1b[0m"] == [line[:13] for line in (lines[0], lines[-1])]
+    assert "tun-firezone is up" in lines[-1]
+    assert 3 * 2 == sum(line.count("\x1b") for line in lines)
+
+
+@pytest.mark.parametrize("word", ["10.0.0", "8.8.8.8", "", "a b", "::1", "fe80::1%eth0", "10.0.0.0/8", "host.7"])
+def test_what_is_meant_as_an_address_is_never_resolved(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    assert [word] == addresses(word)
+
+
+def test_a_name_stands_for_all_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        (2, 1, 6, "", ("192.0.2.7", 0)),
+        (2, 1, 6, "", ("192.0.2.7", 0)),
+        (10, 1, 6, "", ("fe80::7%eth0", 0, 0, 3)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **options: found)
+    assert ["192.0.2.7", "fe80::7"] == addresses("printer.lan")
+
+
+def test_a_name_that_cannot_be_resolved_is_told_with_the_words_of_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*asked: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(UsageError, match=r"^printer\.lan: Name or service not known$"):
+        addresses("printer.lan")

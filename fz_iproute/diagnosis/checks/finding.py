@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.remedy import Remedy
-from fz_iproute.mirror.words import printable
 
 Level = Literal["ok", "info", "warning", "failure"]
 
@@ -42,18 +41,6 @@ def some(names: Iterable[str]) -> str:
 def count(number: int, one: str, many: str) -> str:
     """`1 copy`, `2 copies`."""
     return f"{number} {one if number == 1 else many}"
-
-
-_MARKS = {"ok": "ok  ", "info": "info", "warning": "warn", "failure": "FAIL"}
-
-
-def as_text(findings: Sequence[Finding]) -> str:
-    """For people: a line for each finding; below a problem, why it matters and what to do."""
-    lines = []
-    for finding in findings:
-        lines.append(f"{_MARKS[finding.level]} {finding.name}: {finding.seen}")
-        lines += [f"     {word}: {text}" for word, text in (("why", finding.why), ("do", finding.remedy)) if text]
-    return "\n".join(map(printable, lines))
 
 
 def as_document(findings: Sequence[Finding]) -> dict[str, Any]:

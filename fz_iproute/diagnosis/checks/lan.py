@@ -11,8 +11,8 @@ from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice
 from fz_iproute.diagnosis.shadow import is_held
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
-from fz_iproute.mirror.policy import PRIVATE
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN, REFUSALS
 
 
@@ -87,13 +87,19 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
         if protocol_of(route) == "kernel" and route.attributes.on_link:
             connected[route.attributes.devices].append(Prefix.of_route(route.dst, family))
     public: list[Prefix] = []
+    wide: list[Prefix] = []
+    tunnels = {vpn.interface for vpn in machine.vpns}
     for route, refusal, *_ in judged.verdicts:
+        if not tunnels.isdisjoint(route.attributes.devices):
+            continue  # it is part of what another VPN takes
         prefix = Prefix.of_route(route.dst, family)
         if refusal.startswith("wider than"):
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
             narrow = machine.setting("lan", f"min_prefixlen = {{ {family} = {prefix.length} }}")
             words = f"leave it so: its packets stay in the tunnel; only if this network is yours, {narrow}"
             yield Found("warning", f"{route}: {refusal}, so not mirrored", why, advice(words))
+        elif refusal == PART_OF_A_DEFAULT:
+            wide.append(prefix)
         elif refusal or allowed.covers(prefix) or prefix in machine.routers(family):
             continue
         elif not PRIVATE.covers(prefix):
@@ -107,6 +113,12 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
                 words = f"{machine.lan_setting('deny', prefix)}; or, {words}"
             yield Found("warning", f"{route}: pushed by DHCP, and mirrored", why, advice(words))
     yield from _public(machine, family, list(dict.fromkeys(public)))
+    if wide:
+        why = "a hostile DHCP server can hand out such prefixes to pull traffic out of the tunnel"
+        allow = machine.lan_setting("allow", *wide)
+        words = f"leave it so: their packets stay in the tunnel; only if this network is yours, {allow}"
+        seen = f"{some(map(str, wide))}: public, on-link, and together much of the internet, so not mirrored"
+        yield Found("warning", seen, why, advice(words))
 
 
 def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterator[Found]:
@@ -271,7 +283,10 @@ def multicast(machine: Machine) -> Iterator[Found]:
     """Discovery of devices in the LAN works."""
     if "inet" in machine.families and machine.is_tunnelled(machine.way("inet", _MDNS)):
         why = "mDNS and SSDP do not find printers, speakers and the like, though their addresses can be reached"
-        steps = (Setting("lan", "multicast", True), Sync())
-        yield Found("info", "discovery (224.0.0.251) goes into the tunnel", why, (Remedy(steps),))
+        steps: tuple[Step, ...] = (Setting("lan", "multicast", True), Sync())
+        if machine.config.lan.multicast:
+            steps = (Sync(),)
+        words = advice("no route for multicast wins over the VPN's here: name the interface in the program that looks")
+        yield Found("info", "discovery (224.0.0.251) goes into the tunnel", why, (Remedy(steps), *words))
     else:
         yield Found("ok", f"discovery (224.0.0.251) stays out of {machine.config.tunnel.interface}")

@@ -18,6 +18,7 @@ INTEREST = Interest(frozenset(["254", "539098368", "539098369"]))
         "[ROUTE]10.0.0.0/24 dev eth0 proto 2 scope 253 src 10.0.0.1",
         "[ROUTE]Deleted 10.0.0.0/24 dev eth0 table 539098368 proto 2 scope 253",
         "[ROUTE]10.0.0.0/24 dev table proto 2 scope 253",
+        "[ROUTE]10.0.0.0/24 dev eth0 table",
         "[ROUTE]10.0.0.0/24 dev via proto 2 scope 253",
         "[ROUTE]10.0.0.0/24 proto 3 nexthop dev eth0 weight 1 nexthop via 10.0.0.9 dev eth1 weight 1",
         "[ROUTE]unreachable 10.0.0.0/8 table 539098368",

@@ -7,6 +7,7 @@ import pytest
 from fz_iproute.errors import IpUnusable
 from fz_iproute.ip.ip import Asked, Ip
 from fz_iproute.ip.process import Answer
+from fz_iproute.ip.version import is_too_old
 
 BUSYBOX = "BusyBox v1.35.0 (Debian 1:1.35.0-4+deb12u1+b1) multi-call binary.\n\nUsage: ip [OPTIONS] address|route|link"
 OLD_BUSYBOX = "ip: invalid option -- 'j'\nBusyBox v1.22.1 (2014-09-13 22:07:32) multi-call binary.\n\nUsage: ip"
@@ -37,3 +38,9 @@ def test_no_name_that_ip_quotes_makes_it_busyboxs_or_too_old(words: str) -> None
 def test_busyboxs_ip_is_named_and_iproute2_advised(usage: str) -> None:
     with pytest.raises(IpUnusable, match=r"this ip is BusyBox's.* install iproute2"):
         Ip().reply(asked(("rule show",), usage))
+
+
+def test_a_line_with_an_endless_number_is_no_traceback() -> None:
+    reply = Ip().reply(asked((), f"Command failed -:{'1' * 5000}\nCommand failed -:1\n"))
+    assert [0] == list(reply.failures)
+    assert not is_too_old(f"ip utility, iproute2-{'6' * 5000}.1")

@@ -109,3 +109,18 @@ def test_no_text_makes_a_traceback(text) -> None:
         tomllib.loads(text)
     except ValueError:
         assert 1 == len(problems(text))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"[tables]\nlan = {'5' * 4000}",
+        f"[rules]\ntiered = [100, 200, {'5' * 4000}]",
+        f"[lan]\nallow = ['10.0.0.0/{'9' * 4000}']",
+        f"[lan]\ndeny = ['{'a' * 4000}']",
+    ],
+)
+def test_a_message_stays_short_however_long_the_value_is(line: str) -> None:
+    with pytest.raises(UsageError) as problem:
+        parse(line, "x.toml")
+    assert len(str(problem.value)) < 200

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fz_iproute.log import Log
-from fz_iproute.mirror.policy import PRIVATE
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.record import recording as core_recording
 from fz_iproute.record.redact import Redactor
 from fz_iproute.verbs import doctor
@@ -144,7 +143,7 @@ ip -n SECRET-netns route add table 539098368 192.168.188.0/24 dev office0 proto 
 #   refused: Cannot find device "office0"
 ip -6 route del table 539098368 fe80::/64 dev 'SECRET#' proto SECRET
 #   in doubt: SECRET (SECRET): "SECRET", fe80::5e:11ff:fe22:3344%SECRET 02:5e:11:22:33:44
-# SECRET
+# SECRET, 5550-1234 and 31.12/2031.9, exit code 2
 SECRET 'SECRET
 """,
     "/etc/resolv.conf": """\
@@ -170,12 +169,13 @@ options SECRET
 def test_secrets_in_the_files_of_a_machine_are_replaced() -> None:
     hidden = Redactor(replace(RECORDED, facts=FACTS), b"secret").redacted()
     text = core_recording.dump(hidden)
-    assert not re.search("secret|office0|3344|5e:11|22:33:44", text, re.IGNORECASE)
+    assert not re.search("secret|5550|2031|office0|3344|5e:11|22:33:44", text, re.IGNORECASE)
     facts = hidden.facts
     netns = facts["netns"]
     heading, command, refusal, *_ = facts["journal"].splitlines()
     assert "# 2025-01-01T00:00:00.000Z 1.0 ms, 1 command, woken by: …" == heading
     assert re.fullmatch(rf"ip -n {netns} route add table 539098368 192\.168\.\d+\.0/24 dev net3 proto static", command)
+    assert re.search(r"(?m)^# name\d+, name\d+ name\d+ name\d+, name\d+ name\d+ 2$", facts["journal"])
     assert '#   refused: Cannot find device "net3"' == refusal
     assert re.search(r"(?m)^nameserver fe80:[0-9a-f:]+%net3\nnameserver 127.0.0.53$", facts["/etc/resolv.conf"])
     assert f"/etc/netns/{netns}/resolv.conf" in facts
