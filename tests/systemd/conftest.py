@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -90,7 +90,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
         PROJECT / "fz_iproute", program / "lib" / "fz_iproute", ignore=shutil.ignore_patterns("__pycache__")
     )
     for name in ("sh", "loguru"):
-        spec = find_spec(name)
+        spec = PathFinder.find_spec(name)  # sh hides its own spec once it is imported
         assert spec and spec.origin
         source = Path(spec.origin)
         if source.name == "__init__.py":
