@@ -33,10 +33,14 @@ QUICK_KERNEL_TESTS = [
     "tests/netns/test_versions.py",  # parser, refused lines of a batch, snapshots of other versions
     "tests/netns/test_quirks.py",
     "tests/netns/test_roundtrip.py::test_wrong_copies_in_the_mirror_table_are_corrected",
-    "tests/watch/test_following.py::test_the_mirror_follows",  # dialogue and monitor
+    # Dialogue and monitor.
+    "tests/watch/test_following.py::test_the_mirror_follows[a-link-is-deleted]",
+    "tests/watch/test_following.py::test_the_mirror_follows[a-link-bounces-50-times]",
+    "tests/watch/test_following.py::test_its_own_changes_do_not_keep_it_busy",
 ]
 KERNEL_TESTS = ["tests/netns", "tests/watch", "tests/manage", "tests/packets", "tests/clients"]
-QUICK_PYTHON_TESTS = ["tests/unit"]
+# What depends on sh, watchfiles and loguru.
+QUICK_PYTHON_TESTS = ["tests/unit/ip", "tests/unit/daemon", "tests/unit/files", "tests/unit/record"]
 PYTHON_TESTS = ["tests/unit", "tests/cli"]
 
 

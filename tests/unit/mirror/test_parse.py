@@ -240,3 +240,17 @@ def test_the_first_of_two_destinations_is_that_of_the_route() -> None:
     twice = b'{"dst":"10.0.0.0/24","encap":"ip","id":0,"dst":"192.0.2.1","dev":"eth0"}'
     text = b'[%s,{"dst":"10.0.1.0/24","dev":"eth0"}]' % twice
     assert ["10.0.0.0/24", "10.0.1.0/24"] == [dst for dst, _ in parse.listing_of(text)]
+
+
+def test_a_line_of_a_batch_holds_at_most_500_words_of_a_route() -> None:
+    for words, fits in ((500, True), (501, False)):
+        # proto and scope are four words; a device and a weight are five for each next hop, without a weight three.
+        weighted, plain = next((a, b) for b in range(5) for a in range(101) if 5 * a + 3 * b == words - 4)
+        hops = [{"dev": "eth0", "weight": 1}] * weighted + [{"dev": "eth0"}] * plain
+        (found,) = parse.routes([("10.0.0.0/8", {"nexthops": hops})], "inet", LINKS)
+        assert (words, fits) == (len(found.attributes.words), found.attributes.inexpressible == "")
+
+
+def test_a_link_that_came_after_the_others_has_no_index_yet() -> None:
+    (found,) = parse.routes([("10.0.0.0/8", {"dev": "'new"})], "inet", LINKS)
+    assert "cannot be written on a line" in found.attributes.inexpressible

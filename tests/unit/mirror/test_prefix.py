@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.mirror.prefix import Prefix, PrefixSet
+from fz_iproute.mirror.prefix import Prefix, PrefixSet, check_destinations
 
 NETWORKS = st.ip_addresses().flatmap(
     lambda address: st.integers(0, address.max_prefixlen).map(
@@ -67,3 +67,10 @@ def test_the_prefix_around_others_is_their_narrowest_supernet(networks) -> None:
     while not all(network.subnet_of(expected) for network in networks):
         expected = expected.supernet()
     assert str(expected) == str(Prefix.around(texts, family))
+
+
+@pytest.mark.parametrize("dst", ["10.0.0.0/33", "10.0.0.0/x", "10.0.0.0/", "10.0.0.0/-1", "10.0.0", "fd00::/64"])
+def test_a_destination_that_ip_does_not_print_is_refused(dst: str) -> None:
+    check_destinations(["default", "10.0.0.0/32", "10.0.0.7", "0.0.0.0/0"], "inet")
+    with pytest.raises(ValueError, match="inet"):
+        check_destinations(["10.0.0.0/8", dst], "inet")
