@@ -5,7 +5,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from watchfiles import watch
+try:
+    from watchfiles import watch
+except ImportError:  # a compiled package, which the single-file program does not carry
+    watch = None  # type: ignore[assignment]
 
 # How often watchfiles looks for events, in ms. A person edits the file, so there is no hurry.
 _STEP = 500
@@ -30,6 +33,8 @@ class FileWatch:
         self._failing = False
         self._stop = threading.Event()
         self._seen = self._signature()
+        if watch is None:
+            self._complain("the package watchfiles is not installed")
         self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
         self._thread.start()
 
@@ -46,21 +51,26 @@ class FileWatch:
 
         It has to give up: inotify does not see that a link in the path now leads elsewhere.
         """
+        if watch is None:
+            return False
         try:
             next(watch(self._path, watch_filter=None, step=_STEP, stop_event=self._stop, yield_on_timeout=True), None)
         except FileNotFoundError:
             return False  # it has just gone
         # watchfiles raises a RuntimeError of its own where there are no descriptors or inotify instances left.
         except (OSError, RuntimeError) as error:
-            if not self._failing:
-                self._warn(
-                    f"{self._path}: changes cannot be watched for now ({error}); "
-                    f"the file is looked at every {_POLL:g} s instead, and SIGHUP reads it at once"
-                )
-            self._failing = True
+            self._complain(str(error))
             return False
         self._failing = False
         return True
+
+    def _complain(self, words: str) -> None:
+        if not self._failing:
+            self._warn(
+                f"{self._path}: changes cannot be watched for now ({words}); "
+                f"the file is looked at every {_POLL:g} s instead, and SIGHUP reads it at once"
+            )
+        self._failing = True
 
     def _signature(self) -> tuple[int, ...] | None:
         try:
