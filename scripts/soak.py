@@ -23,6 +23,7 @@ from tests.netns.namespace import LAN, MIRROR, TUNNEL, TUNNEL_ROUTES, Machine, r
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.daemon import Daemon
+from tests.watch.test_random_walk import story
 
 EVENTS_A_DAY = 40
 CONFIG = '[tunnel]\ninterface = "tun-firezone"\n[watch]\nmax_wait = 0.05\nresync = 60\njournal = "{journal}"\n{more}'
@@ -255,7 +256,7 @@ def live(life: Life, seconds: float) -> int:
             life.quiet()
         except AssertionError as error:
             print(f"after {event.__name__} ({counts.total()} events): {error}")
-            print("\n".join(life.daemon.lines[-40:]))
+            print(story(life.machine), *life.daemon.lines[-40:], sep="\n")
             return 1
         slowest = max(slowest, time.monotonic() - moment)
     after = settled(life)
