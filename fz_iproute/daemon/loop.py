@@ -17,9 +17,11 @@ from fz_iproute.daemon.fight import Fight
 from fz_iproute.daemon.file_watch import CHANGED, FileWatch
 from fz_iproute.daemon.listener import Listener
 from fz_iproute.daemon.notify import Watchdog, notify
+from fz_iproute.daemon.refused import Refused
 from fz_iproute.daemon.reload import Reloader
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.daemon.signals import ENDING, GraceOver, no_more_grace, signal_pipe
+from fz_iproute.daemon.story import Story
 from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError, words_for
 from fz_iproute.files.journal import Journal
 from fz_iproute.files.report import Report
@@ -69,21 +71,20 @@ class Loop:
         self._schedule = Schedule(self._reloader.config.watch)
         self._listener = Listener(partial(Monitor, ip), self._schedule, self._counters, log)
         self._watchdog = Watchdog()
+        self._story = Story(origin.place, log)
         self._wrote = False  # the last pass has changed something, and the monitor is about to report that
         self._unfinished = False  # this pass leaves something to do, which no event need announce
         self._failures = 0  # passes in a row that have failed
         self._trouble = ""  # why the last one failed, so that it is logged once
-        self._refused: dict[Command, Refusal] = {}  # commands that are still due
-        self._told: set[str] = set()  # complaints about them, so that each is logged once
-        self._status = ""
-        self._report = Report(ip.netns, self._reloader.config.tables.mirrors)
-        self._started = self._last_good = time.time()
+        self._refused = Refused(ip.line, log.warning)
+        self._report = Report(ip.netns)
         self._adopt()
 
     def _adopt(self) -> None:
         """Follow the configuration in force."""
         config = self._reloader.config
         self._schedule.adopt(config.watch)
+        self._report.follow(config.tables.mirrors)
         self._journal = Journal(config.watch.journal, self._log.warning)
         self._fight = Fight()  # what another configuration wanted is no repetition
         self._listen_for(frozenset())
@@ -116,6 +117,7 @@ class Loop:
         while self._obey(signals):
             self._turn()
         notify("STOPPING=1")
+        self._story.ends(with_copies=self._reloader.config.watch.cleanup_on_exit)
         if self._reloader.config.watch.cleanup_on_exit:
             started = _now()
             with self._reloader.lock.held(_GRACE):
@@ -171,22 +173,24 @@ class Loop:
         if any(number in asked for number in ENDING):
             return False
         if signal.SIGHUP in asked or CHANGED in asked:
-            self._reload()
+            self._reload(is_asked=signal.SIGHUP in asked)
         return True
 
-    def _reload(self) -> None:
-        if not self._reloader.reload():
-            return
-        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        self._counters["reloads"] += 1
-        if not self._origin.follows():  # otherwise the file may be the same
-            self._log.info(f"# {self._origin.place}: there is a new configuration")
-        self._journal.reopen()
-        self._report.close()
-        self._report = Report(self._ip.netns, self._reloader.config.tables.mirrors)
-        self._adopt()
-        self._full_pass("new configuration")
-        notify("READY=1")
+    def _reload(self, *, is_asked: bool = False) -> None:
+        """Follow the file. Who has asked by SIGHUP waits for an answer, whatever the file says."""
+        started = time.monotonic_ns() // 1000
+        is_new = self._reloader.reload()
+        if is_new or is_asked:
+            notify("RELOADING=1", f"MONOTONIC_USEC={started}")
+        if is_new:
+            self._counters["reloads"] += 1
+            if not self._origin.follows():  # otherwise the file may be the same
+                self._log.info(f"# {self._origin.place}: there is a new configuration")
+            self._journal.reopen()
+            self._adopt()
+            self._full_pass("new configuration")
+        if is_new or is_asked:
+            notify("READY=1")
 
     # Passes
 
@@ -225,13 +229,12 @@ class Loop:
         else:
             self._failures = 0
             self._trouble = ""
-            self._last_good = time.time()
             with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries again
                 self._ip.warm()
         self._counters["passes"] += 1
         self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
         self._wrote = changed
-        self._report.publish({"started": self._started, "last_good_pass": self._last_good, "counters": self._counters})
+        self._report.publish(self._counters, good=not self._failures)
         return changed
 
     def _step(self, reason: str, events: frozenset[Part]) -> bool:
@@ -241,6 +244,7 @@ class Loop:
         due = [command for command in passes.plan_sync(events) if not command.waits]
         if before and before != passes.layout:
             self._reloader.keep(before)
+        self._story.goes_on(self._reloader.config, passes.layout, passes.tunnel)
         if "inet6" in events:
             self._schedule.expires(passes.expiry, started)
         changed = self._carry_out(due, reason, started)
@@ -250,11 +254,9 @@ class Loop:
             changed |= self._carry_out(stale, reason, _now())
             all_due |= set(stale)
             self._unfinished |= self._schedule.again is None
-        self._refused = {command: refusal for command, refusal in self._refused.items() if command in all_due}
-        if not self._refused:
-            self._told.clear()
+        self._refused.forget_all_but(all_due)
         self._listen_for(passes.destinations)
-        self._tell(f"{passes.copies} copies, {len(due)} to be changed" if due else f"{passes.copies} copies")
+        self._story.has_done(passes.copies, len(due))
         return changed
 
     def _carry_out(self, due: list[Command], reason: str, started: float) -> bool:
@@ -262,9 +264,9 @@ class Loop:
         admission = self._fight.admit(due, started)
         if admission.again is not None:
             self._schedule.retry(admission.again)
-        self._complain(due)
+        self._refused.complain(due)
         self._counters["fights"] += len(admission.fresh)
-        for command in set(admission.fresh) - self._refused.keys():
+        for command in (command for command in admission.fresh if command not in self._refused):
             self._log.warning(
                 f"{self._ip.line(command)}: somebody undoes this again and again; "
                 f"it is done ever more rarely until that ends (the last event: {reason})"
@@ -277,35 +279,23 @@ class Loop:
         self._fight.ran([command for command in admission.admitted if command not in lost], started)
         if lost:
             self._schedule.retry(_now() + _RETRY_PAUSES[0])
-        for command in admission.admitted:
-            self._refused.pop(command, None)
-        self._refused |= {refusal.command: refusal for refusal in refusals}
+        self._refused.ran(admission.admitted, refusals)
         self._unfinished |= len(refusals) > len(lost)
         self._counters.update(changes=1, commands=len(admission.admitted), refused=len(refusals))
         self._write_down(reason, _now() - started, admission.admitted, refusals)
         return len(admission.admitted) > len(refusals)
 
-    def _complain(self, due: list[Command]) -> None:
-        """Log the refusals of commands that are due again. Mostly none is: the kernel had been faster than we."""
-        for refusal in (self._refused[command] for command in due if command in self._refused):
-            words = refusal.words if refusal.lost else f"{self._ip.line(refusal.command)}: {refusal.words}"
-            if words not in self._told:
-                self._told.add(words)
-                self._log.warning(f"{words}; trying again")
-
     def _write_down(self, reason: str, seconds: float, commands: list[Command], refusals: list[Refusal]) -> None:
         if not commands:
             return
         text = summary(seconds, len(commands), reason)
-        self._log.info(f"# {text}")
+        is_event = reason.startswith("[")  # a line of `ip monitor`, which few people want to read
+        self._log.info(f"# {text.partition(', woken by')[0] if is_event else text}")
+        if is_event:
+            self._log.debug(f"# woken by: {reason}")
         outcomes = {refusal.command: refusal.outcome for refusal in refusals}
         lines = [(self._ip.line(command), outcomes.get(command, WORKED)) for command in commands]
         self._journal.append(record(datetime.now(UTC), text, lines))
-
-    def _tell(self, status: str) -> None:
-        if status != self._status:
-            self._status = status
-            notify(f"STATUS={status}")
 
 
 def _now() -> float:

@@ -36,7 +36,9 @@ class Reloader:
         self._log = log
         self._former: list[tuple[Config, Passes]] = []  # something of these may still be in the kernel
         self._locks = WatchLocks(netns)
-        self._locks.extend(self.config.tables.mirrors, wait)
+        self._locks.extend(
+            self.config.tables.mirrors, wait, waiting=lambda words: log.warning(f"{words}; waiting {wait:g} s for it")
+        )
         self.lock = Lock(netns, self.config.tables.mirrors)
         self.passes = plan_with(self.config)
 

@@ -4,7 +4,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -35,18 +35,22 @@ class Lock:
             raise
 
     @contextmanager
-    def held(self, wait: float, advice: str = "") -> Iterator[None]:
+    def held(self, wait: float, advice: str = "", waiting: Callable[[str], None] | None = None) -> Iterator[None]:
         """Hold the locks while the block runs. Locked, with the `advice`, if one is still held after `wait` seconds.
 
-        The kernel releases them when the process ends, however it ends.
+        `waiting` is told at once who holds one. The kernel releases them when the process ends, however it ends.
         """
         deadline = time.monotonic() + wait
         with ExitStack() as stack:
             for name in self._files:
                 while not self._take(name):
+                    path, fd = self._files[name]
+                    words = f"another fz-iproute{_holder(fd)} holds {path}"
                     if time.monotonic() >= deadline:
-                        path, fd = self._files[name]
-                        raise Locked(f"another fz-iproute{_holder(fd)} holds {path}{advice}")
+                        raise Locked(f"{words}{advice}")
+                    if waiting:
+                        waiting(words)
+                        waiting = None
                     time.sleep(_PAUSE)
                 stack.callback(fcntl.flock, self._files[name].fd, fcntl.LOCK_UN)
             yield
@@ -94,7 +98,11 @@ class WatchLocks:
         self._held: dict[int, ExitStack] = {}
 
     def extend(
-        self, tables: Iterable[int], wait: float = 0.0, advice: str = "one `watch` for a table is enough"
+        self,
+        tables: Iterable[int],
+        wait: float = 0.0,
+        advice: str = "one `watch` for a table is enough",
+        waiting: Callable[[str], None] | None = None,
     ) -> None:
         """Take these too. If another daemon still has one of them after `wait` seconds, Locked, and none is taken."""
         with ExitStack() as undo:
@@ -102,7 +110,7 @@ class WatchLocks:
             for table in sorted(set(tables) - self._held.keys()):
                 taken[table] = undo.enter_context(ExitStack())
                 lock = taken[table].enter_context(closing(Lock(self._netns, [table], kind="watch")))
-                taken[table].enter_context(lock.held(wait, f"; {advice}"))
+                taken[table].enter_context(lock.held(wait, f"; {advice}", waiting))
             undo.pop_all()
         self._held |= taken
 
@@ -134,6 +142,8 @@ def _opened(folder: Path, name: str) -> _Open:
         # In /tmp, anybody could have made a file of this name.
         places = (each / name for each in _folders() if each == folder or each.parent == _RUN)
         path = next((each for each in places if os.access(each, os.R_OK)), folder / name)
+        if path.is_dir():
+            raise UsageError(f"{path}: the lock cannot be opened: it is a folder")
         try:
             with suppress(FileExistsError):
                 fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)

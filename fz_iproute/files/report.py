@@ -2,8 +2,10 @@
 
 import json
 import os
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from fz_iproute.files.lock import place, places, watching
@@ -15,18 +17,28 @@ _LOOKS = 20
 
 
 class Report:
-    """The report on the daemon of these tables. Nothing depends on it, so no failure is told."""
+    """The report of this process. Nothing depends on it, so no failure is told."""
 
-    def __init__(self, netns: str | None, tables: Collection[int]) -> None:
-        self._path = place(netns, min(tables), _KIND)
+    def __init__(self, netns: str | None) -> None:
+        self._netns = netns
+        self._started = self._last_good = time.time()
+        self._path = Path()
         self._fd: int | None = None
+
+    def follow(self, tables: Collection[int]) -> None:
+        """Report from now on beside the lock of these tables."""
+        self.close()
+        self._path = place(self._netns, min(tables), _KIND)
         with suppress(OSError):
             self._path.unlink(missing_ok=True)  # a daemon that was killed may have left it
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             os.fchmod(self._fd, 0o644)  # whatever the umask is: it holds no secret
 
-    def publish(self, document: dict[str, Any]) -> None:
-        """Replace the report."""
+    def publish(self, counters: Mapping[str, int], *, good: bool) -> None:
+        """A pass has ended: replace the report."""
+        if good:
+            self._last_good = time.time()
+        document = {"started": self._started, "last_good_pass": self._last_good, "counters": counters}
         if self._fd is not None:
             with suppress(OSError):
                 os.pwrite(self._fd, json.dumps({"pid": os.getpid(), **document}).ljust(_SIZE).encode(), 0)

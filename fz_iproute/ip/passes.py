@@ -1,6 +1,7 @@
 """`sync`, `plan` and `down`: read, plan, apply, and read again until nothing differs."""
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from fz_iproute.errors import NotPermitted, UsageError
@@ -8,6 +9,7 @@ from fz_iproute.files.rt_tables import misleading
 from fz_iproute.ip.apply import NO_PERMISSION, Refusal, Work
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
+from fz_iproute.ip.rights import has_net_admin
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
@@ -15,6 +17,7 @@ from fz_iproute.mirror.model import EVERYTHING, Command, Part, Snapshot
 from fz_iproute.mirror.plan import check_parts, plan, take_out
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.tunnel import Layout
+from fz_iproute.mirror.words import printable
 
 # Another program may change the tables during a pass. One that keeps doing so cannot be outrun.
 _MOST_ROUNDS = 3
@@ -46,6 +49,7 @@ class Plans:
         self.first: Desired | None = None  # what the first look found
         self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
+        self.tunnel = "missing"  # the state of the configured one at the last look: up, down or missing
 
     def plan_sync(self, changed: frozenset[Part] = EVERYTHING) -> list[Command]:
         """The commands that `sync` would run. UsageError if a table would have to play another part."""
@@ -57,9 +61,16 @@ class Plans:
         warnings = {verdict: None for verdict in goal.verdicts if verdict.warning}
         for verdict in warnings:
             if verdict not in self._warned:
-                self._log.warning(f"{verdict.route}: {verdict.warning}")
+                self._warn(verdict, goal)
         self._warned = warnings.keys()
         return self._difference(goal)
+
+    def _warn(self, verdict: Verdict, goal: Desired) -> None:
+        """Warn of a copy when it is due. A cron job that warned of what is there would do so every minute."""
+        if verdict.refusal:
+            self._log.info(f"# {verdict.route}: {verdict.warning}")
+        elif verdict.route not in goal.contents[verdict.route.attributes.family][goal.layout.mirror].ours:
+            self._log.warning(f"{verdict.route}: {verdict.warning}")
 
     def plan_down(self) -> list[Command]:
         """The commands that `down` would run."""
@@ -92,6 +103,8 @@ class Plans:
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
         self._is_absent = is_absent(self._config, snapshot)
+        link = snapshot.links.get(self._config.tunnel.interface)
+        self.tunnel = "missing" if link is None else "up" if link.up else "down"
         self._last = desired(self._config, snapshot, self._last)
         self.first = self.first or self._last
         return self._last
@@ -101,11 +114,14 @@ class Plans:
 
 
 class Passes(Plans):
-    """The passes over a running machine."""
+    """The passes over a running machine. With `reasons`, each command is logged with its reason as a comment."""
 
-    def __init__(self, ip: Ip, config: Config, log: Log, absent: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, ip: Ip, config: Config, log: Log, absent: Callable[[], None] = lambda: None, *, reasons: bool = False
+    ) -> None:
         super().__init__(ip, config, log, absent)
         self._ip = ip
+        self._reasons = reasons
 
     def sync(self) -> Pass:
         """Bring the VPN's tables in step with main and with the configuration."""
@@ -119,15 +135,28 @@ class Passes(Plans):
         """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel allows us no change."""
         try:
             work = Work(self._ip, due)
-            self._log.info(self._ip.lines(due))  # while `ip` works on them: ten thousand lines take a while
+            if is_admin := self._is_admin:
+                self._show(due)  # while `ip` works on them: ten thousand lines take a while
             refusals = work.finish()
         finally:
             self._ip.abandon()
             self._reader.forget(_parts(due))
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
-            line, words = self._ip.line(due[0]), refusals[0].words
-            raise NotPermitted(f"{line}: {words}; run as root or with CAP_NET_ADMIN")
+            raise NotPermitted(f"{refusals[0].words}: only root may change routes; use sudo, or give it CAP_NET_ADMIN")
+        if not is_admin:
+            self._show(due)
         return refusals
+
+    @cached_property
+    def _is_admin(self) -> bool:
+        """The kernel will not refuse everything: only then are commands shown before they have worked."""
+        return has_net_admin()
+
+    def _show(self, due: Sequence[Command]) -> None:
+        if self._reasons:
+            self._log.info("\n".join(f"{self._ip.line(command)}  # {printable(command.reason)}" for command in due))
+        else:
+            self._log.info(self._ip.lines(due))
 
     def _carry_out(self, due: list[Command], planner: Planner) -> Pass:
         """Apply what is due, and read again, until `planner` finds nothing.

@@ -55,9 +55,9 @@ def concrete(config: Config, source: Source, log: Log) -> Config:
     return resolved(config, source, log)
 
 
-def passes_of(log: Log, ip: Ip, config: Config) -> Passes:
-    """The passes over the running machine; they tell if the tunnel is not there."""
-    return Passes(ip, config, log, partial(say_absent, ip, config, log))
+def passes_of(log: Log, ip: Ip, config: Config, *, reasons: bool = False) -> Passes:
+    """The passes over the running machine; they tell if the tunnel is not there, and with `reasons` why they write."""
+    return Passes(ip, config, log, partial(say_absent, ip, config, log), reasons=reasons)
 
 
 def say_absent(source: Source, config: Config, log: Log) -> None:

@@ -86,6 +86,7 @@ def test_a_killed_holder_leaves_no_lock_behind(world: World) -> None:
 
 
 SPOILED: dict[str, Callable[[Path], object]] = {
+    "a folder": Path.mkdir,
     "a link to itself": lambda lock: lock.symlink_to(lock),
     "no folder": lambda lock: lock.parent.rmdir(),
 }

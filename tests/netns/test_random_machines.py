@@ -335,7 +335,7 @@ def _rules(finding: Finding, truth: Truth) -> str:
 
 def _mark(finding: Finding, truth: Truth) -> str:
     ways = truth.internet("inet", truth.mark) + truth.internet("inet6", truth.mark)
-    if finding["level"] == "ok" and truth.in_tunnel(ways):
+    if finding["level"] == "ok" and "stay out" in finding["seen"] and truth.in_tunnel(ways):
         return "the kernel sends marked packets into the tunnel"
     if finding["level"] == "failure" and "into the tunnel" in finding["seen"] and not truth.in_tunnel(ways):
         return "the kernel sends no marked packet into the tunnel"

@@ -188,13 +188,13 @@ def test_a_lock_that_cannot_be_opened_leaves_the_last_configuration_in_force(mac
     daemon = watch(HERE)
     in_the_way = machine.runtime / f"{Path('/run/netns', machine.name).stat().st_ino}-1234.pass.lock"
     in_the_way.unlink(missing_ok=True)  # of a former namespace with this number
-    in_the_way.mkdir()
+    in_the_way.symlink_to("/etc/passwd")  # a link is never followed
     daemon.config.write_text(ELSEWHERE)
     daemon.wait_for("the last good configuration stays in force")
     assert 1 == len(daemon.says(f"{in_the_way}: the lock cannot be opened"))
     machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
     daemon.wait_in_step(copies_are(machine, [*ALL, "10.5.0.0/24"]))
-    in_the_way.rmdir()
+    in_the_way.unlink()
     daemon.send(signal.SIGHUP)
     daemon.wait_in_step(copies_are(machine, [*ALL, "10.5.0.0/24"], 1234))
 

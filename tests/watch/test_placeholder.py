@@ -195,7 +195,7 @@ def test_plan_status_and_explain_name_the_placeholder_and_its_reason(tiered: boo
     (line,) = [line for line in machine.fz("plan", config=config).splitlines() if DENIED in line]
     assert f"lan.deny has {DENIED}; in place of a copy" in line
     machine.fz("sync", config=config)
-    assert f"metric 600  # lan.deny has {DENIED}; in place of a copy" in machine.fz("status", config=config)
+    assert f"metric 600  # lan.deny has {DENIED}; in place of a copy" in machine.fz("status", "--routes", config=config)
     said = machine.fz("explain", "192.168.188.1", "--mark", "0", config=config)
     assert "placeholder" in said and f"lan.deny has {DENIED}" in said and "the kernel agrees" in said
     found = {each["name"]: each for each in json.loads(machine.fz("doctor", "--json", config=config))["checks"]}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.files.data import texts
-from tests.netns.namespace import LAN, PROJECT, Machine, run, wait_until
+from tests.netns.namespace import LAN, PROJECT, TUNNEL, Machine, run, wait_until
 from tests.starter import starter
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
@@ -26,9 +26,9 @@ def test_it_tells_when_it_is_ready_how_many_copies_there_are_and_when_it_stops(m
     daemon = watch()
     assert oracle.in_step(machine)
     assert 1 == daemon.told.count("READY=1")
-    wait_until(lambda: "STATUS=6 copies" in daemon.told, "the status is told")
+    wait_until(lambda: f"STATUS={TUNNEL} is up; 6 copies" in daemon.told, "the status is told")
     machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
-    wait_until(lambda: "STATUS=7 copies" in daemon.told, "the status is new")
+    wait_until(lambda: f"STATUS={TUNNEL} is up; 7 copies" in daemon.told, "the status is new")
     daemon.stop()
     wait_until(lambda: daemon.told[-1] == "STOPPING=1", "STOPPING=1")
 
@@ -41,11 +41,14 @@ def test_it_is_ready_even_if_the_first_pass_has_failed(machine: Machine, daemon:
     made.wait_in_step()
 
 
-def test_only_a_new_configuration_is_announced_with_its_time_and_answered_with_ready(watch: Watch) -> None:
-    """A service manager that hears of a reload waits for its end."""
+def test_a_reload_is_announced_with_its_time_and_answered_with_ready(watch: Watch) -> None:
+    """A service manager that asks for a reload waits for its end, whether or not the file has changed."""
     daemon = watch()
     daemon.told.clear()
     daemon.send(signal.SIGHUP)
+    wait_until(lambda: "READY=1" in daemon.told, "READY=1")
+    assert ["RELOADING=1"] == [words for words in daemon.told if not words.startswith("STATUS=")][:1]
+    daemon.told.clear()
     daemon.config.write_text("[lan]\nnonsense = 1\n")
     daemon.wait_for("the last good configuration stays in force")
     daemon.counters()
@@ -196,7 +199,7 @@ def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
 def test_without_privileges_it_follows_and_reloads(machine: Machine, fenced: Daemon) -> None:
     fenced.start()
     assert oracle.in_step(machine)
-    wait_until(lambda: "STATUS=6 copies" in fenced.told, "the service manager hears it")
+    wait_until(lambda: f"STATUS={TUNNEL} is up; 6 copies" in fenced.told, "the service manager hears it")
     machine.address(LAN, "192.168.188.113/24", "metric", "600")
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     fenced.wait_in_step()

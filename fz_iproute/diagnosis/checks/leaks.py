@@ -7,7 +7,7 @@ from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, host_in, shown
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
@@ -34,8 +34,10 @@ def ipv6_leak(machine: Machine) -> Iterator[Found]:
 
 def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
     table = machine.goal.layout.internet
-    first = next((rule for rule in machine.seen.rules if (rule.family, rule.table) == ("inet6", table)), None)
-    if first and (rule := rule_in_front(machine, decision, table)):
+    leading = [rule for rule in machine.seen.rules if (rule.family, rule.table) == ("inet6", table)]
+    leading = [rule for rule in leading if rule.inverted or not rule.mark]  # others are not for unmarked packets
+    first = next(iter(leading), None)
+    if first and (rule := rule_in_front(machine, decision, leading)):
         return ways_past(machine, rule, {table: first})
     if machine.config.manages:
         block = (Setting("tunnel", "internet_leak", "block"),)
@@ -46,7 +48,8 @@ def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
     if not first:
         steps.append(RuleStep("add", machine.own_rule("inet6", table, machine.usual_priority(table))))
     undo = [step._replace(verb="del") for step in reversed(steps) if isinstance(step, RouteStep | RuleStep)]
-    return (Remedy(tuple(steps), undo=tuple(undo)),)
+    words = advice(f"find out why no rule leads IPv6 into the tunnel: `{machine.ip('inet6', 'rule show')}`")
+    return (*([Remedy(tuple(steps), undo=tuple(undo))] if steps else ()), *words)
 
 
 def rp_filter(machine: Machine) -> Iterator[Found]:

@@ -1,7 +1,7 @@
 """Checks of the VPN: its tunnel, the rules that lead there, and the mark that keeps its own packets out of it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
 from fz_iproute.diagnosis.detect import Vpn, differences, followed
@@ -146,12 +146,13 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
     """Packets for the VPN's routes that an earlier rule takes out of the tunnel, for each source that rules name."""
     taken: dict[tuple[Rule, int], list[str]] = defaultdict(list)
     is_all: set[Rule] = set()
+    leading = {table: [rule for rule in machine.seen.rules if rule.table == table] for table in first}
     for source in machine.sources(family):
         for table, route_prefix in machine.tunnel_prefixes(family):
             if table not in first:
                 continue
             for way in machine.ways(route_prefix, src=source):
-                rule = rule_in_front(machine, way.decision, table)
+                rule = rule_in_front(machine, way.decision, leading[table])
                 if rule and machine.is_around_tunnel(way):
                     taken[rule, source].append(str(route_prefix) if route_prefix.length else "default")
                     if not route_prefix.length and 2 * way.part.size > 1 << machine.bits(family):
@@ -174,9 +175,9 @@ def rule_table(machine: Machine, first: dict[int, Rule]) -> int:
     return next(table for table in reversed(machine.goal.layout.tables) if table in first)
 
 
-def rule_in_front(machine: Machine, decision: Decision, table: int) -> Rule | None:
-    """The foreign rule that keeps the kernel from asking a table of the VPN."""
-    if not decision.steps or any(step.rule.table == table for step in decision.steps):
+def rule_in_front(machine: Machine, decision: Decision, rules: Collection[Rule]) -> Rule | None:
+    """The foreign rule that keeps the kernel from asking any of these rules to a table of the VPN."""
+    if not decision.steps or any(step.rule in rules for step in decision.steps):
         return None
     jump = next((step.rule for step in decision.steps if step.result == "goto"), None)
     rule = jump or decision.steps[-1].rule

@@ -33,7 +33,7 @@ def everything(recorded: Recording) -> list[str]:
     """What `plan`, `status` and `explain` print of it."""
     config = core_config.parse(recorded.config, "config")
     said: list[str] = []
-    log = SimpleNamespace(warning=said.append)
+    log = SimpleNamespace(warning=said.append, info=lambda line: None)
     due = Plans(RecordedIp(recorded), config, log).plan_sync()
     said += [f"{Spelling().line(command)}  # {printable(command.reason)}" for command in due]
     reader = Reader(RecordedIp(recorded), config)

@@ -1,0 +1,77 @@
+"""The manual names every verb, option, key, check and exit code of the program, and nothing else."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from fz_iproute import cli
+from fz_iproute.diagnosis.checks import CHECKS
+from fz_iproute.files.data import texts
+from fz_iproute.mirror.config import Config, toml
+from fz_iproute.service.completion import verbs
+
+PAGES = texts("man")
+PROGRAM = PAGES["fz-iproute.8"]
+CONFIGURATION = PAGES["fz-iproute.toml.5"]
+# argparse adds it to every verb; the page says so once.
+HELP = ("-h", "--help")
+
+
+def part(page: str, kind: str, heading: str) -> str:
+    """The text below a heading of this kind (Sh or Ss), up to the next one."""
+    found = re.search(rf"^\.{kind} {re.escape(heading)}$(.*?)^\.({kind}|Sh) ", f"{page}\n.Sh \n", re.M | re.S)
+    assert found, f"there is no {kind} {heading}"
+    return found[1]
+
+
+def options(text: str) -> set[tuple[str, ...]]:
+    """The options that have an entry, each by all its names."""
+    entries = re.findall(r"^\.It (Fl .*)$", text, re.M)
+    return {tuple(f"-{name}" for name in re.findall(r"Fl (\S+)", entry)) for entry in entries}
+
+
+def test_every_verb_has_a_part_with_its_options() -> None:
+    program, *found = verbs(cli._parser())
+    common = {option.names for option in program.options}
+    text = part(PROGRAM, "Sh", "OPTIONS")
+    assert options(text) == common
+    headings = re.findall(r"^\.Ss (\w+)", part(PROGRAM, "Sh", "VERBS"), re.M)
+    assert list(dict.fromkeys(headings)) == list(cli.VERBS)
+    for verb in found:
+        below = "".join(
+            part(PROGRAM, "Ss", heading) for heading in re.findall(rf"^\.Ss ({verb.name}\b.*)$", PROGRAM, re.M)
+        )
+        assert options(below) == {option.names for option in verb.options if option.names not in {HELP, *common}}
+
+
+def test_every_key_has_an_entry_with_its_default() -> None:
+    for section in fields(Config):
+        text = part(CONFIGURATION, "Ss", rf"[{section.name}]\&")
+        entries = re.findall(r"^\.It Ic (.*)$", text.replace(r"\(dq", '"'), re.M)
+        defaults = getattr(Config(), section.name)
+        assert entries == [f"{key.name} = {toml(getattr(defaults, key.name))}" for key in fields(defaults)]
+    assert len(re.findall(r"^\.Ss \[", CONFIGURATION, re.M)) == len(fields(Config))
+
+
+def test_every_check_of_doctor_has_an_entry() -> None:
+    entries = re.findall(r"^\.It Cm (.*)$", part(PROGRAM, "Ss", "doctor"), re.M)
+    assert [name for entry in entries for name in entry.split(" , ")] == [check.name for check in CHECKS]
+
+
+def test_every_exit_code_has_an_entry() -> None:
+    entries = re.findall(r"^\.It (\d+)$", part(PROGRAM, "Sh", "EXIT STATUS"), re.M)
+    assert list(map(int, entries)) == [0, 1, *sorted(set(cli.EXIT_CODES.values())), cli.INTERRUPTED]
+
+
+@pytest.mark.skipif(not shutil.which("mandoc"), reason="MANUAL NOT CHECKED: mandoc is not installed")
+@pytest.mark.parametrize("name", PAGES)
+def test_mandoc_has_no_complaint(name: str, tmp_path: Path) -> None:
+    """But for pages that are not installed on this machine."""
+    page = tmp_path / name
+    page.write_text(PAGES[name])
+    lint = subprocess.run(["mandoc", "-T", "lint", page], capture_output=True, text=True, check=False)
+    assert [line for line in lint.stdout.splitlines() if "referenced manual not found" not in line] == []
