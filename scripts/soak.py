@@ -271,9 +271,10 @@ def live(life: Life, seconds: float, only: str | None) -> int:
     with suppress(AssertionError):
         wait_until(lambda: life.needs()[1:] == before[1:], "it needs as much as before", 10)
         after = life.needs()._replace(**{name: getattr(before, name) for name in Needs._fields[1:]})
+    size = life.journal.stat().st_size if life.journal.exists() else 0
     print(f"{counts.total()} events ({counts.total() / EVENTS_A_DAY:.1f} days): {dict(counts)}")
     print("\n".join(f"{count} x {words}" for words, count in life.complaints.most_common(30)))
-    print(f"in step after {slowest:.2f} s at most; the journal has {life.journal.stat().st_size} bytes")
+    print(f"in step after {slowest:.2f} s at most; the journal has {size} bytes")
     for name, one, other in zip(Needs._fields, before, after, strict=True):
         text = (
             f"{one.total()} after a third, {other.total()}"

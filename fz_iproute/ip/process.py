@@ -152,10 +152,10 @@ def _check_descriptors(fd: int) -> None:
             copies.callback(os.close, os.dup(fd))
 
 
-def _clean_up(error: sh.ForkException) -> None:
-    """Close the pipe and reap the child that sh forgets where the child could not become `ip`."""
+def _clean_up(error: Exception, *pipes: str) -> None:
+    """Close the pipes and reap the child that sh forgets where the child could not become `ip`."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    for name in ("session_pipe_read", "session_pipe_write"):
+    for name in pipes:
         if name in frame.f_locals:
             os.close(frame.f_locals[name])
     if hasattr(frame.f_locals.get("self"), "pid"):
@@ -224,8 +224,12 @@ def _spawned(
         return Process(command, argv, fds, in_child)
     except (sh.ForkException, OSError) as error:
         if isinstance(error, sh.ForkException):
-            _clean_up(error)
-        raise IpUnusable(f"{argv[0]}: cannot be started: {str(error).strip().splitlines()[-1]}") from None
+            _clean_up(error, "session_pipe_read", "session_pipe_write")
+        words = str(error).strip().splitlines()[-1]
+    except ValueError as error:  # sh could not read what the child says of itself
+        _clean_up(error, "session_pipe_read")
+        words = "it was killed at its start"
+    raise IpUnusable(f"{argv[0]}: cannot be started: {words}")
 
 
 class Spelling:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,5 +75,19 @@ def test_a_program_that_cannot_be_started_leaves_no_descriptor_and_no_child(
     before = descriptors(), children.read_text()
     for _ in range(3):
         with pytest.raises(IpUnusable, match="cannot be started"):
+            ip.start("-V")
+    assert before == (descriptors(), children.read_text())
+
+
+def test_a_child_that_is_killed_before_it_becomes_ip_leaves_no_descriptor_and_no_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by the kernel when memory is short. Only the child asks for its session."""
+    monkeypatch.setattr("os.getsid", lambda pid: os.kill(os.getpid(), signal.SIGKILL))
+    ip = Ip()
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = descriptors(), children.read_text()
+    for _ in range(3):
+        with pytest.raises(IpUnusable, match="cannot be started: it was killed"):
             ip.start("-V")
     assert before == (descriptors(), children.read_text())
