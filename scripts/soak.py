@@ -211,7 +211,9 @@ class Life:
         found: Counter[str] = Counter()
         for path in (process / "fd").iterdir():
             with suppress(FileNotFoundError):
-                found[re.sub(r"\d+", "N", str(path.readlink()))] += 1
+                name = str(path.readlink())
+                if "/journal" not in name:  # it is open from the first command on
+                    found[re.sub(r"\d+", "N", name)] += 1
         return Needs(int(status["VmRSS"].split()[0]), found, int(status["Threads"]), len(self.daemon.children()))
 
 
