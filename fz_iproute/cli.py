@@ -4,16 +4,17 @@ import gc
 import os
 import signal
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, NoReturn
 
 from fz_iproute import __version__
 from fz_iproute.errors import ApplyFailed, FzError, IpUnusable, Locked, NotPermitted, ReadFailed, UsageError
 from fz_iproute.log import Log
-from fz_iproute.verbs.options import add_common, common_options
+from fz_iproute.mirror.words import printable
+from fz_iproute.verbs.options import add_common
 
 # A verb itself returns 0 or 1. 1 means: commands are due (plan --exit-code), a check has failed (doctor), or there is
 # no full tunnel (detect).
@@ -47,6 +48,7 @@ VERBS = {
     "unit": "print a ready unit for a service manager, or names for the tables",
     "completion": "print what a shell needs to complete the command line",
     "config": "show the configuration in force, or check a file",
+    "help": "show the options of a verb, with examples",
 }
 
 
@@ -90,7 +92,7 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN, with plain `ip` commands.",
         epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), a "
@@ -102,24 +104,50 @@ def _parser() -> ArgumentParser:
         config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=parser
     )
     add_common(parser)
-    common = common_options()
     verbs: Any = parser.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)
     for name, text in VERBS.items():
-        verbs.add_parser(name, help=text, description=text, parents=[common]).set_defaults(module=name)
+        verbs.add_parser(name, help=text, description=text).set_defaults(module=name)
     return parser
+
+
+class _Parser(ArgumentParser):
+    """The parser of the whole command line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2. A verb that is none is answered with the nearest one."""
+        start, _, rest = message.partition("invalid choice: '")
+        if start == "argument COMMAND: ":
+            from difflib import get_close_matches  # noqa: PLC0415  # only to word a mistake
+
+            name = rest.partition("'")[0]
+            near = get_close_matches(name, VERBS, n=1)
+            meant = f"did you mean {near[0]}?" if near else "`fz-iproute help` lists the verbs"
+            message = f"there is no verb {printable(name)}; {meant}"
+        super().error(message)
 
 
 class _VerbParser(ArgumentParser):
     """The parser of one verb. It imports the verb only when that verb is run: imports are most of a cold start."""
 
     def fill(self) -> None:
-        """Add the options of the verb, once."""
-        if module := self._defaults.pop("module", None):
-            _module(module).add(self)
+        """Add the options of the verb, and then those of all verbs, once."""
+        if name := self._defaults.pop("module", None):
+            verb = _module(name)
+            verb.add(self)
+            # The same options may stand before the verb. Only what is given here counts more than that.
+            self.argument_default = SUPPRESS
+            add_common(self.add_argument_group("options of every verb"))
+            self.formatter_class = RawDescriptionHelpFormatter
+            self.epilog = "\n  ".join(["examples:", *verb.EXAMPLES])
 
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
         self.fill()
-        return super().parse_known_args(*args, **options)
+        found, unknown = super().parse_known_args(*args, **options)
+        if unknown and getattr(found, "command", None):  # the options of what the lab is to run
+            self.error(
+                f"{unknown[0]} is no option of this verb; write -- before the command, -- {found.command[0]} ..."
+            )
+        return found, unknown
 
 
 def _module(verb: str) -> Any:

@@ -26,7 +26,7 @@ SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid")
 PYTHONS = {"3.11": "bookworm", "3.12": None, "3.13": "trixie", "3.14": "sid", "3.15": "sid"}
 OLDEST_PYTHON = "3.11"
 
-# In CI, only the ends of the range, and only tests of what differs between versions.
+# Without --full, only the ends of the range, and only tests of what differs between versions.
 QUICK_SUITES = ("bullseye", "sid")
 QUICK_PYTHONS = ("3.11", "3.14")
 QUICK_KERNEL_TESTS = [

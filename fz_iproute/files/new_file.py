@@ -8,8 +8,13 @@ from fz_iproute.errors import UsageError
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write the whole text or nothing. UsageError if the file exists already, or cannot be written."""
+    """Write the whole text or nothing, and make the folder if it is missing.
+
+    UsageError if the file exists already, or cannot be written.
+    """
     try:
+        if not path.parent.exists():
+            path.parent.mkdir()
         fd, draft = mkstemp(prefix=".fz-iproute-", dir=path.parent)
         try:
             with os.fdopen(fd, "w", encoding="utf-8") as file:

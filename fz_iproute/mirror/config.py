@@ -61,7 +61,15 @@ def _list(item: Check) -> Check:
     def check(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise ValueError(f"{_shown(value)} is not a list")
-        return tuple(item(member) for member in value)
+        good, problems = [], []
+        for member in value:
+            try:
+                good.append(item(member))
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return tuple(good)
 
     return check
 
@@ -70,12 +78,16 @@ def _interface(value: Any) -> Any:
     name = _text(value)
     if not name or len(name.encode()) > 15 or any(sign.isspace() or sign in "/:\0" for sign in name):
         raise ValueError(f"{_shown(value)} is not the name of an interface (1 to 15 bytes, no space, / or :)")
+    if any(sign in name for sign in "*?["):
+        raise ValueError(f'{_shown(value)} is a pattern; name one interface, or "auto"')
     return name
 
 
 def _path(value: Any) -> Any:
     if "\0" in _text(value):
         raise ValueError(f"{_shown(value)} is not a path: no file has a NUL in its name")
+    if value and not value.startswith("/"):
+        raise ValueError(f"{_shown(value)} depends on the folder in which fz-iproute starts; write a path from / on")
     return value
 
 
@@ -257,7 +269,9 @@ def parse(text: str, place: str, table_ids: Callable[[], Mapping[str, int]] = di
     known = {section.name: section.type for section in fields(Config)}
     for name, values in document.items():
         if name not in known:
-            problems.append(f"{_key_shown(name)}: unknown section{_nearest(name, known)}")
+            section = next((each for each in known if name in _keys(known[each])), "")
+            hint = f"; the key {name} belongs to [{section}]" if section else _nearest(name, known)
+            problems.append(f"{_key_shown(name)}: unknown section{hint}")
         elif not isinstance(values, dict):
             problems.append(f"{name}: is a section, written [{name}]")
         else:
@@ -277,13 +291,19 @@ def _section(kind: Any, values: Mapping[str, Any]) -> tuple[Any, list[str]]:
     problems: list[str] = []
     for name, value in values.items():
         if name not in known:
-            problems.append(f"{_key_shown(name)}: unknown key{_nearest(name, known)}")
+            section = next((each.name for each in fields(Config) if name in _keys(each.type)), "")
+            hint = f"; it belongs to [{section}]" if section else _nearest(name, known)
+            problems.append(f"{_key_shown(name)}: unknown key{hint}")
             continue
         try:
             good[name] = known[name].metadata["check"](value)
         except ValueError as error:
             problems.append(f"{name}: {error}")
     return kind(**good), problems
+
+
+def _keys(kind: Any) -> set[str]:
+    return {key.name for key in fields(kind)}
 
 
 def _numbered(tables: Mapping[str, Any], table_ids: Callable[[], Mapping[str, int]]) -> dict[str, Any]:
@@ -315,6 +335,16 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"lan.allow: {prefix} is also in lan.deny"
     if config.watch.settle > config.watch.max_wait:
         yield f"watch.settle: {config.watch.settle} s is longer than watch.max_wait, {config.watch.max_wait} s"
+
+
+def doubts(config: Config) -> Iterator[str]:
+    """What is allowed, but has hardly been meant so."""
+    if not config.lan.interfaces:
+        yield "lan.interfaces: the list is empty, so nothing is mirrored"
+    managed = [("routes", ()), ("internet", False), ("internet_leak", "block"), ("on_down", "open")]
+    for name, default in managed:
+        if not config.manages and getattr(config.tunnel, name) != default:
+            yield f'tunnel.{name}: is for mode = "manage"; in observe mode, the VPN\'s client decides that'
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:

@@ -6,6 +6,11 @@ from fz_iproute.log import Log
 from fz_iproute.service.completion import SHELLS, verbs
 from fz_iproute.verbs.output import write
 
+EXAMPLES = (
+    "fz-iproute completion bash",
+    "fz-iproute completion fish > ~/.config/fish/completions/fz-iproute.fish",
+)
+
 
 def add(parser: ArgumentParser) -> None:
     """Add the argument of this verb."""

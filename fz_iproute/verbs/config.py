@@ -1,29 +1,42 @@
 """`config`: show the configuration in force, or check a file."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 
-from fz_iproute.files.config_file import load
+from fz_iproute.files.config_file import ConfigFile, load
 from fz_iproute.log import Log
-from fz_iproute.mirror.config import dump
-from fz_iproute.verbs.options import common_options
+from fz_iproute.mirror.config import doubts, dump
+from fz_iproute.verbs.options import add_common
 from fz_iproute.verbs.output import write
+
+EXAMPLES = (
+    "fz-iproute config show",
+    "fz-iproute config check /etc/fz-iproute/config.toml",
+)
 
 
 def add(parser: ArgumentParser) -> None:
     """Add the two verbs below this one."""
     verbs = parser.add_subparsers(metavar="show|check", required=True, parser_class=ArgumentParser)
     text = "print the configuration in force, with defaults, as TOML"
-    verbs.add_parser("show", help=text, description=text, parents=[common_options()]).set_defaults(file=None)
+    show = verbs.add_parser("show", help=text, description=text, argument_default=SUPPRESS)
+    show.set_defaults(checks=False)
+    add_common(show)
     text = "list all problems of a file"
-    verbs.add_parser("check", help=text, description=text).add_argument("file", metavar="FILE", type=Path)
+    check = verbs.add_parser("check", help=text, description=text, argument_default=SUPPRESS)
+    check.set_defaults(checks=True)
+    check.add_argument("file", metavar="FILE", type=Path, nargs="?", default=None, help="default: the one in force")
+    add_common(check)
 
 
 def run(arguments: Namespace, log: Log) -> int:
     """UsageError lists every problem of the file."""
-    if arguments.file is None:
+    if not arguments.checks:
         write(dump(load(arguments.config)).rstrip())
-    else:
-        load(arguments.file)
-        write(f"{arguments.file}: good")
+        return 0
+    file = ConfigFile(arguments.file or arguments.config)
+    config = file.load()
+    for warning in doubts(config):
+        log.warning(f"{file.place}: {warning}")
+    write(f"{file.place}: good" if file.place.exists() else f"{file.place}: there is no such file; the defaults serve")
     return 0

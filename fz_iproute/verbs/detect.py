@@ -15,6 +15,11 @@ from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.source import chosen_source
 
+EXAMPLES = (
+    "fz-iproute detect",
+    "sudo fz-iproute detect --write /etc/fz-iproute/config.toml",
+)
+
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

@@ -11,6 +11,11 @@ from fz_iproute.verbs.sync import add, change
 
 __all__ = ["add", "run"]
 
+EXAMPLES = (
+    "sudo fz-iproute down",
+    "fz-iproute down --dry-run",
+)
+
 
 def run(arguments: Namespace, log: Log) -> int:
     """Plan and apply. ApplyFailed lists what `ip` refused; Locked if a `watch` would put everything back."""

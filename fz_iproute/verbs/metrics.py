@@ -14,6 +14,11 @@ from fz_iproute.service.figures import as_text, figures
 from fz_iproute.verbs.output import write
 from fz_iproute.verbs.source import running_machine
 
+EXAMPLES = (
+    "fz-iproute metrics",
+    "sudo fz-iproute metrics -o /var/lib/prometheus/node-exporter/fz-iproute.prom",
+)
+
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

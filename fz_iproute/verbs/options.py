@@ -1,17 +1,10 @@
 """Options that several verbs share, each defined once."""
 
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, _ArgumentGroup
 from pathlib import Path
 
 
-def common_options() -> ArgumentParser:
-    """The options of every verb, for `parents`. They stand before or after the verb; the ones after it count."""
-    parser = ArgumentParser(add_help=False, argument_default=SUPPRESS)
-    add_common(parser)
-    return parser
-
-
-def add_common(parser: ArgumentParser) -> None:
+def add_common(parser: ArgumentParser | _ArgumentGroup) -> None:
     """Add the options of every verb."""
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, help="instead of /etc/fz-iproute/config.toml")
     parser.add_argument("--netns", metavar="NAME", help="work in this network namespace, as `ip -n NAME` does")

@@ -23,6 +23,11 @@ from fz_iproute.verbs.options import add_dry_run, add_json
 from fz_iproute.verbs.output import write, write_json, write_lines
 from fz_iproute.verbs.source import trace
 
+EXAMPLES = (
+    "sudo fz-iproute replay /var/log/fz-iproute/journal",
+    "fz-iproute replay --dry-run --until 2026-11-26T12:00:00Z journal",
+)
+
 
 class Replayed(NamedTuple):
     """A command of the recorded pass `origin`, the `ip` that runs it, and its outcome `now`, None before it has run."""

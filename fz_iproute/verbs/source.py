@@ -5,7 +5,6 @@ import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.files.config_file import DEFAULT_PATH, VARIABLE, load
@@ -55,9 +54,19 @@ def concrete(config: Config, source: Source, log: Log) -> Config:
     return resolved(config, source, log)
 
 
-def passes_of(log: Log, ip: Ip, config: Config, *, reasons: bool = False) -> Passes:
-    """The passes over the running machine; they tell if the tunnel is not there, and with `reasons` why they write."""
-    return Passes(ip, config, log, partial(say_absent, ip, config, log), reasons=reasons)
+def passes_of(
+    log: Log, ip: Ip, config: Config, *, reasons: bool = False, is_following: Callable[[], bool] = lambda: False
+) -> Passes:
+    """The passes over the running machine. With `reasons` they tell why they write.
+
+    They tell if the tunnel is not there, unless `is_following`: then it may have gone a moment ago, and is left soon.
+    """
+
+    def absent() -> None:
+        if not is_following():
+            say_absent(ip, config, log)
+
+    return Passes(ip, config, log, absent, reasons=reasons)
 
 
 def say_absent(source: Source, config: Config, log: Log) -> None:

@@ -13,6 +13,11 @@ from fz_iproute.log import Log
 from fz_iproute.verbs.following import Following
 from fz_iproute.verbs.source import passes_of, trace
 
+EXAMPLES = (
+    "sudo fz-iproute watch",
+    "sudo fz-iproute -c /etc/fz-iproute/office.toml watch",
+)
+
 
 def add(parser: ArgumentParser) -> None:
     """Add nothing: the common options are all."""
@@ -24,6 +29,7 @@ def run(arguments: Namespace, log: Log) -> int:
     ip = TalkingIp(arguments.netns, trace(arguments, log), partial(die_with_parent, os.getpid()))
     file = ConfigFile(arguments.config)
     following = Following(file.load, ip, log)
-    origin = Origin(following.load, file.place, partial(passes_of, log, ip, reasons=True), lambda: following.is_on)
+    plan_with = partial(passes_of, log, ip, reasons=True, is_following=lambda: following.is_on)
+    origin = Origin(following.load, file.place, plan_with, lambda: following.is_on)
     Loop(origin, ip, arguments.wait, log).run()
     return 0

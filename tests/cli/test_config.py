@@ -139,7 +139,30 @@ WRONG_VALUES = [
     ("watch.max_wait", "inf", "not between"),
     ("watch.resync", "0", "not between"),
     ("watch.journal", r'"a\u0000b"', "NUL"),
+    ("watch.journal", "'journal'", "write a path from / on"),
+    ("tunnel.interface", "'tun*'", "is a pattern"),
+    ("lan.deny", "['10.0.0.0/33', 'printer']", "10.0.0.0/33"),
+    ("lan.deny", "['10.0.0.0/33', 'printer']", "printer"),
+    ("tunnel.prune", "false", "belongs to [lan]"),
+    ("multicast", "true", "belongs to [lan]"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lan.interfaces = []", "lan.interfaces: the list is empty"),
+        ("tunnel.internet = true", "tunnel.internet: is for mode"),
+        ("tunnel.routes = ['100.64.0.0/11']", "tunnel.routes: is for mode"),
+    ],
+)
+def test_what_is_hardly_meant_is_a_warning(world: World, text: str, words: str) -> None:
+    path = world.config(text)
+    done = world.run("config", "check", path)
+    assert (0, f"{path}: good\n") == (done.code, done.out)
+    assert [True] == [f"{path}: {words}" in line for line in done.lines]
+    in_force = world.run("-c", path, "config", "check")
+    assert (done.code, done.out, done.lines) == (in_force.code, in_force.out, in_force.lines)
 
 
 def in_rounds(problems: list[tuple[str, str, str]]) -> Iterator[list[tuple[str, str, str]]]:

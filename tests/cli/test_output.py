@@ -130,7 +130,17 @@ def test_options_may_stand_before_or_after_the_verb(world: World, argv: tuple[st
 
 
 WRONG_USAGE = [
-    *("", "--verbose", "sing", "config", "config check", "sync --no-such-option", "sync -q -v", "sync --exit-code"),
+    *(
+        "",
+        "--verbose",
+        "sing",
+        "config",
+        "lab ip -br a",
+        "stauts",
+        "sync --no-such-option",
+        "sync -q -v",
+        "sync --exit-code",
+    ),
     *("sync --log-format xml", "plan --dry-run", *(f"sync --wait {wrong}" for wrong in ("soon", "-1", "nan", "inf"))),
 ]
 
@@ -218,3 +228,25 @@ def test_the_version_is_one_line_that_the_installed_script_prints_too(world: Wor
         pytest.skip("the package is not installed beside this Python")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, timeout=30)
     assert printed.out == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("stauts", "there is no verb stauts; did you mean status?"),
+        ("zzz", "there is no verb zzz; `fz-iproute help` lists the verbs"),
+        ("lab ip -br a", "-br is no option of this verb; write -- before the command, -- ip ..."),
+    ],
+)
+def test_a_mistake_is_answered_with_what_was_meant(world: World, words: str, answer: str) -> None:
+    done = world.run(*words.split())
+    assert (2, True) == (done.code, done.lines[-1].endswith(f"error: {answer}")), done
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_has_its_own_options_first_and_two_examples(world: World, verb: str) -> None:
+    text = world.run("help", verb).out
+    assert text == world.run(verb, "--help").out
+    own, common, examples = re.split(r"\n(?:options of every verb|examples):\n", text)
+    assert "--netns" not in own.partition("options:")[2] and "--netns" in common
+    assert 2 == len(examples.splitlines()) and all("fz-iproute" in line for line in examples.splitlines())

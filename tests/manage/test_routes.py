@@ -31,7 +31,7 @@ def into_tunnel(laptop: Namespace, table: int = MIRROR) -> list[str]:
 
 
 def test_the_picture(namespace: Namespace) -> None:
-    """Word for word what the README shows of a machine that runs Firezone."""
+    """Word for word what the README and scripts/demo show of a machine that runs Firezone."""
     namespace.veth(LAN, "192.168.188.112/24 metric 600")
     namespace.tunnel(TUNNEL, "100.64.0.5/32")
     namespace.fz("sync", config=manage(routes=ROUTES))

@@ -197,7 +197,7 @@ def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) 
     assert [path] == list(tmp_path.iterdir())
     laptop.fz("detect", "--write", str(path), code=2)
     assert text == path.read_text()
-    done = laptop.fz_done("detect", "--write", str(tmp_path / "missing" / "x"))
+    done = laptop.fz_done("detect", "--write", str(tmp_path / "missing" / "folder" / "x"))
     assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
 
 

@@ -24,7 +24,7 @@ HOSTS = {
 }
 LAN, RESOURCE, INSIDE_LAN, SECOND_LAN, INTERNET = HOSTS
 
-# As in the README. The VPN client itself sends the marked packets.
+# As in the manual. The VPN client itself sends the marked packets.
 WAYS = {LAN: "LAN", RESOURCE: "tunnel", INSIDE_LAN: "tunnel", SECOND_LAN: "tunnel", INTERNET: "tunnel"}
 WITHOUT_INTERNET = {**WAYS, INTERNET: "uplink"}
 MARKED = {LAN: "LAN", RESOURCE: "uplink", INSIDE_LAN: "LAN", SECOND_LAN: "second LAN", INTERNET: "uplink"}
