@@ -60,6 +60,7 @@ def installed(wheel: Path, folder: Path) -> Path:
 
 def programs(dist: Path, folder: Path) -> list[list[str | Path]]:
     """How to start what was built."""
+    folder.mkdir()
     name = f"fz_iproute-{__version__}-py3-none-any.whl"
     run("dpkg-deb", "-x", dist / f"fz-iproute_{__version__}_all.deb", folder / "root")
     program = folder / "root/usr/bin/fz-iproute"
