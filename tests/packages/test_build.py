@@ -15,9 +15,6 @@ from fz_iproute import __version__
 
 PROJECT = Path(__file__).parents[2]
 SNAPSHOT = PROJECT / "fz_iproute" / "data" / "demo.json"
-pytestmark = pytest.mark.long
-
-KINDS = ["wheel", "sdist", "pyz", "deb"]
 EVERYWHERE = [
     "etc/logrotate.d/fz-iproute",
     "usr/bin/fz-iproute",
@@ -38,13 +35,17 @@ def run(*argv: str | Path, cwd: Path = PROJECT) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.mark.long
+def test_what_is_built_is_complete_and_runs(tmp_path: Path) -> None:
+    """One test, so that the processes that share the tests do not build everything again each."""
     if not shutil.which("dpkg-deb"):
-        pytest.skip("NO DEBIAN PACKAGE: it takes dpkg-deb")
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, PROJECT / "scripts" / "build.py", folder)
-    return folder
+        pytest.skip("NO PACKAGES BUILT: it takes dpkg-deb")
+    dist = tmp_path / "dist"
+    run(sys.executable, PROJECT / "scripts" / "build.py", dist)
+    check_sdist(dist)
+    check_debian_package(dist)
+    for program in programs(dist, tmp_path / "programs"):
+        check_program(program, tmp_path)
 
 
 def installed(wheel: Path, folder: Path) -> Path:
@@ -57,30 +58,23 @@ def installed(wheel: Path, folder: Path) -> Path:
     return folder / "bin" / "fz-iproute"
 
 
-@pytest.fixture(scope="module")
-def programs(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str | Path]]:
-    """How to start what was built, by kind."""
-    folder = tmp_path_factory.mktemp("programs")
-    with tarfile.open(dist / f"fz_iproute-{__version__}.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
-    source = folder / f"fz_iproute-{__version__}"
-    run(sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", folder, cwd=source)
+def programs(dist: Path, folder: Path) -> list[list[str | Path]]:
+    """How to start what was built."""
+    folder.mkdir()
     name = f"fz_iproute-{__version__}-py3-none-any.whl"
     run("dpkg-deb", "-x", dist / f"fz-iproute_{__version__}_all.deb", folder / "root")
     program = folder / "root/usr/bin/fz-iproute"
     # The package is not in / here.
     program.write_text(program.read_text().replace('"/usr/lib', f'"{folder}/root/usr/lib'))
-    return {
-        "wheel": [installed(dist / name, folder / "wheel")],
-        "sdist": [installed(folder / name, folder / "sdist")],
-        "pyz": [sys._base_executable, "-I", dist / "fz-iproute.pyz"],  # type: ignore[attr-defined]
-        "deb": [sys._base_executable, "-I", program],  # type: ignore[attr-defined]
-    }
+    return [
+        # scripts/build makes the wheel from the sdist alone.
+        [installed(dist / name, folder / "wheel")],
+        [sys._base_executable, "-I", dist / "fz-iproute.pyz"],  # type: ignore[attr-defined]
+        [sys._base_executable, "-I", program],  # type: ignore[attr-defined]
+    ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_program_runs_from_each_package(programs: dict[str, list[str | Path]], kind: str, tmp_path: Path) -> None:
-    program = programs[kind]
+def check_program(program: list[str | Path], tmp_path: Path) -> None:
     assert run(*program, "--version", cwd=tmp_path).strip() == f"fz-iproute {__version__}"
     assert "192.168.188.0/24" in run(*program, "plan", "--snapshot", SNAPSHOT, cwd=tmp_path)
     assert "127.0.0.1" in run(*program, "explain", "127.0.0.1", cwd=tmp_path)
@@ -89,9 +83,10 @@ def test_the_program_runs_from_each_package(programs: dict[str, list[str | Path]
     assert "ExecStart=" in run(*program, "unit", "systemd", "--program", "/usr/bin/fz-iproute", cwd=tmp_path)
 
 
-def test_the_sdist_has_every_file_of_the_repository(dist: Path) -> None:
+def check_sdist(dist: Path) -> None:
+    """It has every file of the repository, where there is one."""
     if not (PROJECT / ".git").exists():
-        pytest.skip("NO REPOSITORY: nothing to compare the sdist with")
+        return
     with tarfile.open(dist / f"fz_iproute-{__version__}.tar.gz") as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
     # As root of a user namespace, the checkout may belong to somebody else.
@@ -99,7 +94,7 @@ def test_the_sdist_has_every_file_of_the_repository(dist: Path) -> None:
     assert set() == {name for name in listed if os.path.lexists(PROJECT / name)} - packed
 
 
-def test_the_debian_package_has_every_file_in_its_place(dist: Path) -> None:
+def check_debian_package(dist: Path) -> None:
     deb = dist / f"fz-iproute_{__version__}_all.deb"
     files = {line.split(maxsplit=5)[5].removeprefix("./") for line in run("dpkg-deb", "-c", deb).splitlines()}
     assert set(EVERYWHERE) <= files
