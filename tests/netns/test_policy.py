@@ -151,7 +151,7 @@ def test_what_no_command_can_recreate_is_skipped_and_reported_and_its_former_cop
     done = quiet.fz_done("sync")
     assert 0 == done.returncode
     assert ["10.8.0.0/24", "fd00:8::/64"] == mirrored(quiet)
-    assert f"warning: {dst} " in done.stderr
+    assert f"# {dst} " in done.stderr
     assert verdict(quiet, dst).startswith("skipped ")
 
 
