@@ -33,7 +33,7 @@ VERBS = {
     "sync": "make the kernel match once, then exit",
     "down": "remove everything that fz-iproute added",
     "plan": "print the commands that sync would run, each with its reason",
-    "status": "show the tunnel, the rules and every route, and whether each is in step",
+    "status": "show which LANs can be reached, and what to do next",
     "explain": "tell which rule, table and device a packet takes, and why",
     "doctor": "run independent checks and print a remedy for each problem; changes nothing",
     "detect": "tell which VPN takes all traffic, who keeps or cuts the LAN, and what to configure",
