@@ -181,8 +181,10 @@ class Machine:
     def has_no_mark(self) -> bool:
         """True if the tunnel is of a VPN that marks no packets: the mark in the configuration is Firezone's."""
         tunnel = self.config.tunnel
+        if tunnel.fwmark != FIREZONE_MARK or any(rule.mark == tunnel.fwmark for rule in self.network.rules):
+            return False
         own = [vpn for vpn in self.vpns if vpn.interface == tunnel.interface]
-        return tunnel.fwmark == FIREZONE_MARK and any(vpn.product != FIREZONE and not vpn.mark for vpn in own)
+        return any(vpn.product != FIREZONE and not vpn.mark for vpn in own)
 
     def is_of_another_vpn(self, rule: Rule) -> bool:
         """True if the rule has the form that VPN clients use, or leads into a device that may be a tunnel."""
