@@ -19,7 +19,7 @@ from tests.watch.broken_ip import BrokenIp
 from tests.watch.daemon import Daemon
 
 SEED = int(os.environ.get("FZ_SEED") or random.randrange(2**32))
-RECONFIGURATIONS = 50
+RECONFIGURATIONS = 25
 
 PAUSE = 0.002  # seconds between two packets to an address: some meet each state between two commands of a slow `ip`
 
