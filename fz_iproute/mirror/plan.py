@@ -172,7 +172,7 @@ def _route_commands(family: Family, desired: Desired, prune: bool, incomplete: b
                 why = f"{verdict.refusal}; in place of a copy, which the VPN's client would add again"
             opens = not change.reason and (table != mirror or is_tunnel_route(route))
             commands = _commands(table, change, why, waits=incomplete and opens)
-            yield change.phase, _order(change, ranks.get(table, (0, 0))), commands
+            yield change.phase, _order(change, ranks.get(table, (0, 0)), desired.tunnels), commands
 
 
 def _commands(table: int, change: Change, why: str, *, waits: bool) -> list[Command]:
@@ -186,14 +186,16 @@ def _commands(table: int, change: Change, why: str, *, waits: bool) -> list[Comm
     return [Command(attributes.family, f"{start} {dst} {rest}", why, waits, numeric) for dst, _ in change.routes]
 
 
-def _order(change: Change, rank: tuple[int, int]) -> _Order:
+def _order(change: Change, rank: tuple[int, int], tunnels: frozenset[str]) -> _Order:
     """The place of a change in its phase; `rank` is that of its table."""
     route = change.routes[0]
     attributes = route.attributes
     match change.phase:
         case Phase.ADD:
             # What the VPN routes inside of a LAN comes before the LAN, and the backstop of that comes last.
-            return (not is_tunnel_route(route), attributes.type != "unicast")
+            # A copy may look like a route of ours into the tunnel, but leaves by another device.
+            is_copy = bool(attributes.devices) and tunnels.isdisjoint(attributes.devices)
+            return (is_copy or not is_tunnel_route(route), attributes.type != "unicast")
         case Phase.ADD_DEFAULT:
             return (attributes.metric,)  # a backstop last
         case Phase.DELETE:
