@@ -27,6 +27,7 @@ import kernel_table
 
 TABLES = {"default": "253", "main": "254", "local": "255"}
 NAMES = {number: name for name, number in TABLES.items()}
+TYPES = {"throw"}  # of those that `ip` knows, what the program writes here
 METRICS = {"mtu": int, "advmss": int, "rtt": lambda word: int(word.removesuffix("ms"))}
 OPTIONS = {"-4", "-6", "-Numeric", "-details", "-json", "-oneline", "-force", "-V"}
 
@@ -368,6 +369,8 @@ def _parsed(links, family, words):  # noqa: PLR0912  # a grammar
             number = TABLES.get(number, number)
         elif word in KEYS and words:
             route[KEYS[word]] = words.pop(0)
+        elif "dst" not in route and word in TYPES:
+            route["type"] = word
         elif "dst" not in route and _is_prefix(word):
             route["dst"] = word
         else:

@@ -256,7 +256,9 @@ class Oracle:
         for route in self.main:
             metric = route.get("metric", 0)
             on_link = "gateway" not in route and route.get("scope") == "link"
-            is_refused = on_link and meaning(self.family, route) in said and not self._allowed(route)
+            # A copy without the lock or the encapsulation is no copy of this route.
+            is_whole = not {"encap", "_lock"} & route.keys()
+            is_refused = on_link and is_whole and meaning(self.family, route) in said and not self._allowed(route)
             is_free = place(route) not in taken and not any(
                 dst == route["dst"] and other >= metric for dst, other in hidden
             )
