@@ -73,6 +73,8 @@ class Fight:
 
         The goal has changed, so nobody undid what we did.
         """
+        if not self._disputes:
+            return
         keys = {_key(command) for command in due}
         reversed_ = {(family, not deletes, words) for family, deletes, words in keys}
         replaced = {_route(command) for command in due if command.words[:2] == ("route", "replace")}

@@ -44,16 +44,18 @@ class Lock:
         with ExitStack() as stack:
             for name in self._files:
                 while not self._take(name):
-                    path, fd = self._files[name]
-                    words = f"another fz-iproute{_holder(fd)} holds {path}"
                     if time.monotonic() >= deadline:
-                        raise Locked(f"{words}{advice}")
+                        raise Locked(f"{self._trouble(name)}{advice}")
                     if waiting:
-                        waiting(words)
+                        waiting(self._trouble(name))
                         waiting = None
                     time.sleep(_PAUSE)
                 stack.callback(fcntl.flock, self._files[name].fd, fcntl.LOCK_UN)
             yield
+
+    def _trouble(self, name: str) -> str:
+        path, fd = self._files[name]
+        return f"another fz-iproute{_holder(fd)} holds {path}"
 
     def _take(self, name: str) -> bool:
         """Take the lock if it is free.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fz_iproute.errors import ApplyFailed
-from fz_iproute.files.replaced import file_failure, replace
+from fz_iproute.files.whole_file import file_failure, replace
 from fz_iproute.service.units import File, is_sealed
 
 

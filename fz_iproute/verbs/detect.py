@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, detect, toml_of
 from fz_iproute.errors import UsageError
-from fz_iproute.files.new_file import write_new
+from fz_iproute.files.whole_file import create
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
@@ -40,7 +40,7 @@ def run(arguments: Namespace, log: Log) -> int:
     if arguments.interface:
         vpns = [vpn for vpn in vpns if vpn.interface == arguments.interface]
     if arguments.write and vpns:
-        write_new(arguments.write, toml_of(_chosen(vpns)))
+        create(arguments.write, toml_of(_chosen(vpns)))
     if arguments.json:
         write_json(as_document(vpns))
     else:

@@ -6,8 +6,8 @@ from pathlib import Path
 from fz_iproute import __version__
 from fz_iproute.diagnosis.status import status
 from fz_iproute.files.lock import watching
-from fz_iproute.files.replaced import replace
 from fz_iproute.files.report import reported
+from fz_iproute.files.whole_file import replace
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.service.figures import as_text, figures

@@ -3,9 +3,9 @@
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from tempfile import mkstemp
 
 from fz_iproute.errors import UsageError
+from fz_iproute.files.whole_file import draft
 from fz_iproute.log import Log
 from fz_iproute.record.recording import dump
 from fz_iproute.record.redact import Redactor
@@ -50,13 +50,7 @@ def _save(path: Path, text: str) -> None:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
                 file.write(text)
             return
-        fd, new = mkstemp(prefix=".fz-iproute-", dir=path.parent)
-        try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(new).replace(path)
-        except BaseException:
-            Path(new).unlink()
-            raise
+        with draft(path, text, 0o600) as new:
+            new.replace(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None

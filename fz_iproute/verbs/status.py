@@ -7,8 +7,8 @@ from argparse import ArgumentParser, Namespace
 
 from fz_iproute.daemon.signals import resizes
 from fz_iproute.diagnosis.status import Status, as_document, status
+from fz_iproute.diagnosis.summary import Summary, summary
 from fz_iproute.diagnosis.summary import as_document as summary_document
-from fz_iproute.diagnosis.summary import summary
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.files.lock import watching
 from fz_iproute.ip.dialogue import TalkingIp
@@ -66,33 +66,34 @@ class _View:
 
     def show(self) -> None:
         """Print it once."""
-        found = self._status()
+        found, said = self._status()
         if self._arguments.json:
-            write_json(self._document(found))
+            write_json(self._document(found, said))
         else:
-            write(self._picture(found))
+            write(self._picture(found, said))
 
     def show_again(self) -> bool:
         """Print it over the last one, or as a document on one line. False if nobody reads it any more."""
-        found = self._status()
+        found, said = self._status()
         if self._arguments.json:
-            return write(json.dumps({"schema": 1, **self._document(found)}))
-        return write(f"{_CLEAR}{self._picture(found)}")
+            return write(json.dumps({"schema": 1, **self._document(found, said)}))
+        return write(f"{_CLEAR}{self._picture(found, said)}")
 
-    def _status(self) -> Status:
+    def _status(self) -> tuple[Status, Summary]:
         snapshot = self._reader.read()
         found = status(self._config, snapshot, self._reader.looked_up(snapshot))
-        self.is_good = summary(found).is_good
-        return found
+        said = summary(found)
+        self.is_good = said.is_good
+        return found, said
 
-    def _document(self, found: Status) -> dict[str, object]:
-        return {**as_document(found), "summary": summary_document(summary(found)), "watch": self._watching()}
+    def _document(self, found: Status, said: Summary) -> dict[str, object]:
+        return {**as_document(found), "summary": summary_document(said), "watch": self._watching()}
 
-    def _picture(self, found: Status) -> str:
+    def _picture(self, found: Status, said: Summary) -> str:
         shown = screen(self._arguments)
         if self._arguments.routes:
             return draw(found, width=shown.width, colour=shown.colour)
-        return "\n".join(drawn(summary(found), self._watching(), self._advised, shown))
+        return "\n".join(drawn(said, self._watching(), self._advised, shown))
 
     def _advised(self, verb: str) -> str:
         sudo = "sudo " if verb in ("sync", "install") and os.geteuid() and not self._arguments.snapshot else ""

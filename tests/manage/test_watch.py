@@ -1,7 +1,6 @@
 """`watch` in manage mode: it restores what somebody deletes, and follows the tunnel and the configuration."""
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import pytest
 
 from tests.manage.conftest import Watch
 from tests.manage.laptop import MARK, MIRROR, PRIORITIES, TIERS, TUNNEL, UPLINK, Laptop, manage, our_rule
-from tests.netns.namespace import run, wait_until
+from tests.netns.namespace import repeating, run, wait_until
 from tests.watch.daemon import Daemon
 
 SINGLE, TIERED = manage(), manage(layout="tiered")
@@ -64,21 +63,15 @@ def test_a_rule_with_another_protocol_is_replaced_by_ours(laptop: Laptop, watch:
 @contextmanager
 def somebody_deletes_the_rule(laptop: Laptop) -> Iterator[list[float]]:
     """Somebody deletes the rule whenever it appears. Yields the times."""
-    over, times = threading.Event(), []
+    times: list[float] = []
 
     def act() -> None:
-        while not over.wait(0.005):
-            done = run("ip", "-n", laptop.name, "rule", "del", "pref", "32765", check=False)
-            if done.returncode == 0:
-                times.append(time.monotonic())
+        done = run("ip", "-n", laptop.name, "rule", "del", "pref", "32765", check=False)
+        if done.returncode == 0:
+            times.append(time.monotonic())
 
-    thread = threading.Thread(target=act)
-    thread.start()
-    try:
+    with repeating(act, 0.005):
         yield times
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_a_fight_about_a_rule_becomes_rare_and_is_warned_of_once(laptop: Laptop, watch: Watch) -> None:

@@ -9,9 +9,10 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -404,6 +405,33 @@ class Machine(Namespace):
         super().remove()
 
 
+class Terrain(Namespace):
+    """A machine with others around it, which go with it."""
+
+    def __init__(self, runtime: Path) -> None:
+        super().__init__(runtime)
+        self._runtime = runtime
+        self._others = ExitStack()
+        try:
+            self._furnish()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _furnish(self) -> None:
+        """Make the others and the links to them."""
+        raise NotImplementedError
+
+    def _place(self) -> Namespace:
+        made = Namespace(self._runtime)
+        self._others.callback(made.remove)
+        return made
+
+    def remove(self) -> None:
+        self._others.close()
+        super().remove()
+
+
 @contextmanager
 def removing(namespace: _Removable) -> Iterator[_Removable]:
     """Remove the namespace at the end, also after a failure."""
@@ -411,3 +439,21 @@ def removing(namespace: _Removable) -> Iterator[_Removable]:
         yield namespace
     finally:
         namespace.remove()
+
+
+@contextmanager
+def repeating(act: Callable[[], object], pause: float) -> Iterator[None]:
+    """Do this again and again in a thread, as another program would, with so many seconds in between."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(pause):
+            act()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

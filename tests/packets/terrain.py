@@ -1,35 +1,22 @@
 """A machine with two LANs, the internet and a tunnel."""
 
-from contextlib import ExitStack
-from pathlib import Path
-
-from tests.netns.namespace import TUNNEL, Namespace, Tunnel
+from tests.netns.namespace import TUNNEL, Namespace, Terrain, Tunnel
 from tests.netns.witness import Witness
 
 TUNNEL_ADDRESSES = ("100.64.0.5/32", "fd00:2021:1111::5/128")
 
 
-class Crossroads(Namespace):
+class Crossroads(Terrain):
     """A machine with the LANs lan0 and lan1, an uplink to a router, a tunnel, and only the kernel's rules."""
 
-    def __init__(self, runtime: Path) -> None:
-        super().__init__(runtime)
-        self._stack = ExitStack()
-        try:
-            self.neighbour, self.second, self.router, self.internet = (self._place(runtime) for _ in range(4))
-            self._furnish()
-        except BaseException:
-            self.remove()
-            raise
-
-    def _place(self, runtime: Path) -> Namespace:
-        made = Namespace(runtime)
-        self._stack.callback(made.remove)
+    def _place(self) -> Namespace:
+        made = super()._place()
         for scope in ("all", "default"):
             made.sysctl(f"net.ipv4.conf.{scope}.rp_filter", 0)  # accept packets from any source
         return made
 
     def _furnish(self) -> None:
+        self.neighbour, self.second, self.router, self.internet = (self._place() for _ in range(4))
         self.sysctl("net.ipv4.conf.all.promote_secondaries", 1)  # as systemd does
         self.veth("lan0", "192.168.188.112/24", "fd00:188::112/64", peer="far0", to=self.neighbour)
         self.veth("lan1", "10.200.5.112/24", "fd00:200:0:5::112/64", peer="far1", to=self.second)
@@ -62,7 +49,3 @@ class Crossroads(Namespace):
         self.vpn.close()
         self.vpn = self.tunnel(TUNNEL, *addresses)
         return self.vpn
-
-    def remove(self) -> None:
-        self._stack.close()
-        super().remove()

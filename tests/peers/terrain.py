@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.netns import rtnetlink
-from tests.netns.namespace import LAN, Namespace, run
+from tests.netns.namespace import LAN, Terrain, run
 from tests.netns.witness import received
 
 UPLINK = "uplink0"
@@ -21,25 +21,11 @@ def with_own_run(folder: Path, *argv: str) -> list[str]:
     return ["sh", "-c", 'mount -n --bind "$0" /run && exec "$@"', str(folder), *argv]
 
 
-class Laptop(Namespace):
+class Laptop(Terrain):
     """The machine on which the VPN clients run. `neighbour`, `server` and `internet` are the other machines."""
 
-    def __init__(self, runtime: Path) -> None:
-        super().__init__(runtime)
-        self._stack = ExitStack()
-        try:
-            self.neighbour, self.server, self.internet = (self._place(runtime) for _ in range(3))
-            self._furnish()
-        except BaseException:
-            self.remove()
-            raise
-
-    def _place(self, runtime: Path) -> Namespace:
-        made = Namespace(runtime)
-        self._stack.callback(made.remove)
-        return made
-
     def _furnish(self) -> None:
+        self.neighbour, self.server, self.internet = (self._place() for _ in range(3))
         self.veth(LAN, "192.168.188.112/24 metric 600", "fd00:188::112/64", peer="lan0", to=self.neighbour)
         self.veth(UPLINK, "10.77.0.2/24", "fd00:77::2/64", peer="up0", to=self.server)
         self.server.veth("wan0", "203.0.113.1/24", "2001:db8:113::1/64", peer="eth0", to=self.internet)
@@ -104,5 +90,4 @@ class Laptop(Namespace):
         for namespace in (self, *(getattr(self, name, None) for name in ("neighbour", "server", "internet"))):
             for pid in run("ip", "netns", "pids", namespace.name).stdout.split() if namespace else []:
                 run("kill", "-9", pid, check=False)
-        self._stack.close()
         super().remove()

@@ -1,13 +1,12 @@
 """While another program undoes its changes, it tries ever more rarely, says so once, and goes on afterwards."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.netns.namespace import LAN, MIRROR, Machine, run, wait_until
+from tests.netns.namespace import LAN, MIRROR, Machine, repeating, run, wait_until
 from tests.watch.conftest import Watch
 
 COPY, STALE = "192.168.188.0/24", "10.5.0.0/24"
@@ -26,20 +25,14 @@ SIDES = {
 @contextmanager
 def somebody_undoes(route: str, machine: Machine) -> Iterator[list[float]]:
     """Yields the times when somebody has undone what the daemon did with this route."""
-    over, times = threading.Event(), []
+    times: list[float] = []
 
     def act() -> None:
-        while not over.wait(0.005):
-            if run("ip", "-n", machine.name, "route", *SIDES[route], check=False).returncode == 0:
-                times.append(time.monotonic())
+        if run("ip", "-n", machine.name, "route", *SIDES[route], check=False).returncode == 0:
+            times.append(time.monotonic())
 
-    thread = threading.Thread(target=act)
-    thread.start()
-    try:
+    with repeating(act, 0.005):
         yield times
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.long

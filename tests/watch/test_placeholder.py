@@ -2,13 +2,23 @@
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.netns.namespace import LAN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, run, wait_until
+from tests.netns.namespace import (
+    LAN,
+    MARK,
+    MIRROR,
+    TIER_INTERNET,
+    TIER_LAN,
+    TUNNEL,
+    Machine,
+    repeating,
+    run,
+    wait_until,
+)
 from tests.watch.conftest import Watch
 
 DENIED = "192.168.188.0/24"
@@ -49,19 +59,8 @@ class Client:
     @contextmanager
     def at_work(self) -> Iterator["Client"]:
         """It copies again and again, so no event escapes it."""
-        over = threading.Event()
-
-        def act() -> None:
-            while not over.wait(0.02):
-                self.copy()
-
-        thread = threading.Thread(target=act)
-        thread.start()
-        try:
+        with repeating(self.copy, 0.02):
             yield self
-        finally:
-            over.set()
-            thread.join()
 
     def wait(self) -> None:
         """Until it has copied often."""

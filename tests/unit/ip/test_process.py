@@ -62,6 +62,17 @@ def test_wherever_descriptors_run_out_none_is_left_open(start: Callable[[Ip], ob
     assert list(range(worked[0], MOST + 1)) == worked
 
 
+def fails_and_leaves_nothing(words: str) -> None:
+    """Starting `ip` fails with these words each time, and leaves no descriptor and no child."""
+    ip = Ip()
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = descriptors(), children.read_text()
+    for _ in range(3):
+        with pytest.raises(IpUnusable, match=words):
+            ip.start("-V")
+    assert before == (descriptors(), children.read_text())
+
+
 def test_a_program_that_cannot_be_started_leaves_no_descriptor_and_no_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,13 +81,7 @@ def test_a_program_that_cannot_be_started_leaves_no_descriptor_and_no_child(
     program.write_text("#!/nowhere/sh\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    ip = Ip()
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
-    before = descriptors(), children.read_text()
-    for _ in range(3):
-        with pytest.raises(IpUnusable, match="cannot be started"):
-            ip.start("-V")
-    assert before == (descriptors(), children.read_text())
+    fails_and_leaves_nothing("cannot be started")
 
 
 def test_a_child_that_is_killed_before_it_becomes_ip_leaves_no_descriptor_and_no_child(
@@ -84,10 +89,4 @@ def test_a_child_that_is_killed_before_it_becomes_ip_leaves_no_descriptor_and_no
 ) -> None:
     """As by the kernel when memory is short. Only the child asks for its session."""
     monkeypatch.setattr("os.getsid", lambda pid: os.kill(os.getpid(), signal.SIGKILL))
-    ip = Ip()
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
-    before = descriptors(), children.read_text()
-    for _ in range(3):
-        with pytest.raises(IpUnusable, match="cannot be started: it was killed"):
-            ip.start("-V")
-    assert before == (descriptors(), children.read_text())
+    fails_and_leaves_nothing("cannot be started: it was killed")

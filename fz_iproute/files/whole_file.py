@@ -1,0 +1,54 @@
+"""Writes files whole, so that no reader sees half of one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkstemp
+
+from fz_iproute.errors import FzError, NotPermitted, UsageError
+
+
+@contextmanager
+def draft(path: Path, text: str, mode: int) -> Iterator[Path]:
+    """A file with the text beside `path`. It is gone at the end, unless the block has moved it."""
+    fd, name = mkstemp(prefix=".fz-iproute-", dir=path.parent)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+            os.fchmod(fd, mode)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def replace(path: Path, text: str, mode: int = 0o644) -> None:
+    """Make `text` the content of the file. UsageError or NotPermitted say what is wrong."""
+    try:
+        with draft(path, text, mode) as new:
+            new.replace(path)
+    except OSError as error:
+        raise file_failure(path, error) from None
+
+
+def create(path: Path, text: str) -> None:
+    """Write a file that was not there, and make its folder if that is missing.
+
+    UsageError if the file exists already, or cannot be written.
+    """
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir()
+        with draft(path, text, 0o644) as new:
+            os.link(new, path)  # unlike a rename, this replaces nothing
+    except FileExistsError:
+        raise UsageError(f"{path} exists already; name a new file, or move that one away") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def file_failure(path: Path, error: OSError) -> FzError:
+    """What a failure with a file means to the user."""
+    if isinstance(error, PermissionError):
+        return NotPermitted(f"{path}: {error.strerror}; run as root")
+    return UsageError(f"{path}: {error.strerror}")
