@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.products import Form
 from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.mirror.model import Mark, Route, Rule
-from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.prefix import FAMILIES, SPOKEN, Family
 from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, printable
 
 # What most packets are like: the rules of some VPNs ask for ports.
@@ -32,9 +32,6 @@ def most(ways: Iterable[Way]) -> Decision | None:
 def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
     """What becomes of most packets of this machine to the internet."""
     return most(network.ways_like(USUAL[family]._replace(mark=mark), network.internet_parts(family)))
-
-
-SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
 
 
 def all_traffic(network: Network, interface: str) -> str:

@@ -107,9 +107,9 @@ class Fib:
                 yield found
 
 
-def within_link(address: int) -> bool:
+def within_link(family: Family, address: int) -> bool:
     """True for IPv6 multicast, link-local and loopback addresses: programs name the device of such an address."""
-    return address >> 120 == 0xFF or address >> 118 == 0xFE80 >> 6 or address == 1
+    return family == "inet6" and (address >> 120 == 0xFF or address >> 118 == 0xFE80 >> 6 or address == 1)
 
 
 def decide(packet: Packet, rules: Iterable[Rule], fib: Fib, links: Mapping[str, Link]) -> Decision:
@@ -320,7 +320,7 @@ def _choose_inet(routes: Sequence[Route], packet: Packet, links: Mapping[str, Li
 def _choose_inet6(routes: Sequence[Route], packet: Packet, links: Mapping[str, Link]) -> _Choice:
     """The first route with the best score, in the first class that has a usable one."""
     wanted = packet.oif or packet.iif  # a forwarded packet leaves by the interface that received it, if possible
-    strict = (packet.oif and not packet.src) or within_link(packet.dst)
+    strict = (packet.oif and not packet.src) or within_link(packet.family, packet.dst)
     for rivals in _classes(routes):
         best: _Choice = (None, ())
         most = 0

@@ -168,7 +168,7 @@ class Machine:
         decision = way.decision
         if self.is_tunnelled(decision) or decision.outcome in ("local", "broadcast", "multicast", "anycast"):
             return False
-        if way.part.prefix.family == "inet6" and within_link(way.part.address):
+        if within_link(way.part.prefix.family, way.part.address):
             return False
         return not decision.devices or self.lan_device(way) not in decision.devices
 

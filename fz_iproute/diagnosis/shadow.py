@@ -47,7 +47,7 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
         if not verdict.refusal or verdict.explicit
     )
     for lan in lans:
-        if claims.overlapping(lan) and not (family == "inet6" and within_link(lan.address)):
+        if claims.overlapping(lan) and not within_link(family, lan.address):
             ways = [way.decision for way in network.ways(lan)]
             # The addresses of this machine and of everybody belong to no host of the LAN.
             takers = [_taker(way, goal, family) for way in ways if way.outcome not in ("local", "broadcast", "anycast")]

@@ -85,10 +85,9 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     internet = {family: _internet(network, goal, family) for family in FAMILIES}
     then = in_step(network, goal)
     lan = [line for family in FAMILIES for line in _reached(family, goal, network, then)]
-    link = snapshot.links.get(config.tunnel.interface)
     return Status(
         tunnel=config.tunnel.interface,
-        tunnel_state="missing" if link is None else "up" if link.up else "down",
+        tunnel_state=tunnel.link_state(config, snapshot),
         absent=_absent(config, snapshot, tables),
         mode=config.tunnel.mode,
         layout=goal.layout,

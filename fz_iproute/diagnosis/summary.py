@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.full_tunnel import SPOKEN
 from fz_iproute.diagnosis.status import Line, Status
-from fz_iproute.mirror.prefix import FAMILIES, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, SPOKEN, Prefix
 
 
 class Item(NamedTuple):

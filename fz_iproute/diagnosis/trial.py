@@ -31,7 +31,7 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
         bounds = {*before.network.bounds(family), *after.network.bounds(family), Prefix(family, 0, 0)}
         for part in parts(sorted(bounds, key=lambda prefix: prefix[1:])):
             host = Prefix.of_host(family, part.address)
-            if family == "inet6" and within_link(part.address):
+            if within_link(family, part.address):
                 continue
             for mark in (0, before.config.tunnel.fwmark.value):
                 for source in _sources(before, family):
@@ -56,11 +56,8 @@ def _sources(machine: Machine, family: Family) -> Iterator[int]:
     yield 0
     for rule in machine.seen.rules:
         if rule.family == family and rule.src:
-            yield from (address for address in machine.addresses(family) if rule.src.covers(_host(family, address)))
-
-
-def _host(family: Family, address: int) -> Prefix:
-    return Prefix.of_host(family, address)
+            own = machine.addresses(family)
+            yield from (address for address in own if rule.src.covers(Prefix.of_host(family, address)))
 
 
 def _leaves(machine: Machine, decision: Decision) -> bool:

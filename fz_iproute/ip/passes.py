@@ -16,7 +16,7 @@ from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import EVERYTHING, Command, Part, Snapshot
 from fz_iproute.mirror.plan import check_parts, plan, take_out
 from fz_iproute.mirror.policy import Verdict
-from fz_iproute.mirror.tunnel import Layout
+from fz_iproute.mirror.tunnel import Layout, link_state
 from fz_iproute.mirror.words import printable
 
 # Another program may change the tables during a pass. One that keeps doing so cannot be outrun.
@@ -103,8 +103,7 @@ class Plans:
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
         self._is_absent = is_absent(self._config, snapshot)
-        link = snapshot.links.get(self._config.tunnel.interface)
-        self.tunnel = "missing" if link is None else "up" if link.up else "down"
+        self.tunnel = link_state(self._config, snapshot)
         self._last = desired(self._config, snapshot, self._last)
         self.first = self.first or self._last
         return self._last

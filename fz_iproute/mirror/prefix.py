@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 Family = Literal["inet", "inet6"]
 FAMILIES: tuple[Family, ...] = ("inet", "inet6")
+SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
 
 _BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
 _AF = {"inet": AF_INET, "inet6": AF_INET6}

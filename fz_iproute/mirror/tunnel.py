@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Mark, Route, Rule, Snapshot
-from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.prefix import FAMILIES, SPOKEN, Family
 from fz_iproute.mirror.words import KERNEL_TABLES
 
 # The highest metric: the kernel uses this route as soon as there is no other one to the same destination.
@@ -36,6 +36,12 @@ class FamilyState(NamedTuple):
     obstacle: str  # why it does not carry the family, in words for a person
 
 
+def link_state(config: Config, snapshot: Snapshot) -> str:
+    """The tunnel's interface is up, down or missing."""
+    link = snapshot.links.get(config.tunnel.interface)
+    return "missing" if link is None else "up" if link.up else "down"
+
+
 def family_state(config: Config, snapshot: Snapshot, family: Family) -> FamilyState:
     """A tunnel with addresses of one family only does not carry the other; one without addresses may carry both."""
     name = config.tunnel.interface
@@ -44,12 +50,9 @@ def family_state(config: Config, snapshot: Snapshot, family: Family) -> FamilySt
         return FamilyState(False, False, True, f"{name} is {'down' if link else 'missing'}")
     numbered = [family for family in FAMILIES if name in snapshot.numbered.get(family, ())]
     if numbered and family not in numbered:
-        return FamilyState(True, False, True, f"{name} has no {_SPOKEN[family]} address")
+        return FamilyState(True, False, True, f"{name} has no {SPOKEN[family]} address")
     # IPv4 is always there. IPv6 may be switched off, and only an address proves that it is not.
     return FamilyState(True, True, family == "inet" or family in numbered, "")
-
-
-_SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
 
 
 def explicit_routes(config: Config, snapshot: Snapshot, family: Family, state: FamilyState) -> tuple[Route, ...]:
