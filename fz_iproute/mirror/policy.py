@@ -165,8 +165,8 @@ class Policy:
     ) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
         """The routes of a table, as two lists in the kernel's order: ours and somebody else's.
 
-        In the table that gets the copies, an on-link route is ours. `is_copy` decides where the device may be a tunnel,
-        and in other tables. What `also` accepts is ours too.
+        In a table where only copies are on-link (`is_mirror`), such a route is ours. `is_copy` decides where the device
+        may be a tunnel, and in other tables. What `also` accepts is ours too.
         """
         ours: list[Route] = []
         others: list[Route] = []
