@@ -209,6 +209,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
         judged[family] = _judged(policy, main, (snapshot.links, tunnels, vpns), last.judged[family] if last else None)
         copies = judged[family].wanted
         copies += policy.multicast(main, copies, vpns)
+        copies += _others_copies(judged[family].verdicts, found[layout.mirror][0]) if layout.mirror in found else ()
         if family == "inet" and layout.mirror in found and config.lan.prune and not config.manages:
             up = {name: link for name, link in snapshot.links.items() if name in tunnels and link.up}
             held = placeholders(judged[family].verdicts, Table(*found[layout.mirror], copies, is_shared), up)
@@ -223,6 +224,14 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     )
     split = {family: _split(config, _vpn_prefixes(snapshot, layout, family), family) for family in FAMILIES}
     return Desired(layout, judged, contents, rules, tunnels, states, split, held)
+
+
+def _others_copies(verdicts: Iterable[Verdict], ours: Iterable[Route]) -> tuple[Route, ...]:
+    """What somebody else has copied of routes that we cannot copy exactly: it stays."""
+    inexact = {
+        verdict.route.as_copied for verdict in verdicts if verdict.warning and verdict.route.attributes.inexpressible
+    }
+    return tuple(route for route in ours if route in inexact) if inexact else ()
 
 
 def _judged(policy: Policy, main: tuple[Route, ...], inputs: _Inputs, last: Judged | None) -> Judged:
