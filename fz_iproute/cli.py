@@ -144,12 +144,7 @@ class _VerbParser(ArgumentParser):
 
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
         self.fill()
-        found, unknown = super().parse_known_args(*args, **options)
-        if unknown and getattr(found, "command", None):  # the options of what the lab is to run
-            self.error(
-                f"{unknown[0]} is no option of this verb; write -- before the command, -- {found.command[0]} ..."
-            )
-        return found, unknown
+        return super().parse_known_args(*args, **options)
 
 
 def _module(verb: str) -> Any:

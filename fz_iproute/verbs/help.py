@@ -12,8 +12,7 @@ from fz_iproute.verbs.screen import MOST_READABLE, screen
 
 EXAMPLES = (
     "fz-iproute help explain",
-    "fz-iproute help fz-iproute  # the manual, also where there is no man",
-    "fz-iproute help fz-iproute.toml  # all keys of the configuration",
+    "fz-iproute help fz-iproute.toml  # a page of the manual; the other one is fz-iproute",
 )
 
 _USUAL = 80  # columns, where nothing tells how many there are
