@@ -92,7 +92,9 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
 def advised(arguments: Namespace, source: Source, *verb: str) -> str:
     """The command for this verb with the same configuration, and on the same machine: also that of a snapshot."""
     facts = getattr(source, "facts", {})
-    path = str(arguments.config or facts.get("config.path") or os.environ.get(VARIABLE) or DEFAULT_PATH)
+    # sudo drops the variable. Without sudo, the command finds it again.
+    variable = os.environ.get(VARIABLE) if os.geteuid() else None
+    path = str(arguments.config or facts.get("config.path") or variable or DEFAULT_PATH)
     netns = arguments.netns or facts.get("netns")
     options = [*(["-c", path] if path != str(DEFAULT_PATH) else []), *(["--netns", netns] if netns else [])]
     return shlex.join(["fz-iproute", *options, *verb])

@@ -230,12 +230,13 @@ def test_without_a_snapshot_the_lab_is_a_laptop_under_a_full_tunnel() -> None:
     """The LAN answers only after a sync."""
     program = " ".join(PROGRAM)
     ping = "ping -c1 -W1 192.168.188.1 >/dev/null; echo $?"
-    script = (
-        f"{ping}; {program} -q sync; {ping}; {program} plan; ip route get 1.1.1.1; ping -c1 -W1 -m {MARK} fd00:77::1"
-    )
+    script = f"{ping}; {program} status; {program} -q sync; {ping}; {program} plan; "
+        f"ip route get 1.1.1.1; ping -c1 -W1 -m {MARK} fd00:77::1"
     done = lab("sh", "-c", script)
     assert (0, "") == (done.returncode, done.stderr)
-    assert ["1", "0"] == done.stdout.splitlines()[:2]
+    first, *status, last = done.stdout.partition("\n0\n")[0].splitlines()
+    assert "1" == first
+    assert status[1].endswith("   → fz-iproute sync") and last.endswith("   → fz-iproute watch")
     assert f"1.1.1.1 dev {TUNNEL} table {MIRROR}" in done.stdout
 
 
