@@ -231,7 +231,7 @@ def test_without_a_snapshot_the_lab_is_a_laptop_under_a_full_tunnel() -> None:
     program = " ".join(PROGRAM)
     ping = "ping -c1 -W1 192.168.188.1 >/dev/null; echo $?"
     script = f"{ping}; {program} status; {program} -q sync; {ping}; {program} plan; "
-        f"ip route get 1.1.1.1; ping -c1 -W1 -m {MARK} fd00:77::1"
+    script += f"ip route get 1.1.1.1; ping -c1 -W1 -m {MARK} fd00:77::1"
     done = lab("sh", "-c", script)
     assert (0, "") == (done.returncode, done.stderr)
     first, *status, last = done.stdout.partition("\n0\n")[0].splitlines()
