@@ -48,7 +48,7 @@ VERBS = {
     "unit": "print a ready unit for a service manager, or names for the tables",
     "completion": "print what a shell needs to complete the command line",
     "config": "show the configuration in force, or check a file",
-    "help": "show the options of a verb, with examples",
+    "help": "show the options of a verb with examples, or a page of the manual",
 }
 
 
@@ -96,14 +96,15 @@ def parser() -> ArgumentParser:
     whole = _Parser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN, with plain `ip` commands.",
-        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), a "
-        "check has failed (doctor), or there is no full tunnel (detect), 2 usage or configuration, 3 ip failed, "
-        "4 not permitted, 5 locked, 6 ip is missing or too old.",
+        epilog="`fz-iproute help VERB` shows the options of a verb, `fz-iproute help fz-iproute` the manual with all "
+        "exit codes. Data goes to stdout, messages to stderr.",
     )
     whole.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
     whole.set_defaults(config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=whole)
     add_common(whole)
-    verbs: Any = whole.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)
+    verbs: Any = whole.add_subparsers(
+        title="verbs", metavar="VERB", dest="verb", required=True, parser_class=_VerbParser
+    )
     for name, text in VERBS.items():
         verbs.add_parser(name, help=text, description=text).set_defaults(module=name)
     return whole
@@ -115,7 +116,7 @@ class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with 2. A verb that is none is answered with the nearest one."""
         start, _, rest = message.partition("invalid choice: '")
-        if start == "argument COMMAND: ":
+        if start == "argument VERB: ":
             from difflib import get_close_matches  # noqa: PLC0415  # only to word a mistake
 
             name = rest.partition("'")[0]
@@ -132,6 +133,7 @@ class _VerbParser(ArgumentParser):
         """Add the options of the verb, and then those of all verbs, once."""
         if name := self._defaults.pop("module", None):
             verb = _module(name)
+            self._positionals.title = "arguments"
             verb.add(self)
             # The same options may stand before the verb. Only what is given here counts more than that.
             self.argument_default = SUPPRESS
@@ -141,12 +143,7 @@ class _VerbParser(ArgumentParser):
 
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
         self.fill()
-        found, unknown = super().parse_known_args(*args, **options)
-        if unknown and getattr(found, "command", None):  # the options of what the lab is to run
-            self.error(
-                f"{unknown[0]} is no option of this verb; write -- before the command, -- {found.command[0]} ..."
-            )
-        return found, unknown
+        return super().parse_known_args(*args, **options)
 
 
 def _module(verb: str) -> Any:
