@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             # An interface name may hold any byte. A shell must get exactly these bytes, whatever the locale.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     log = Log(arguments.level, _log_style(arguments))
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -91,23 +91,22 @@ def _terminate(number: int, frame: object) -> None:
     raise SystemExit(128 + number)  # so that every `finally` runs and ends its child processes
 
 
-def _parser() -> ArgumentParser:
-    parser = _Parser(
+def parser() -> ArgumentParser:
+    """The whole command line."""
+    whole = _Parser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN, with plain `ip` commands.",
         epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), a "
         "check has failed (doctor), or there is no full tunnel (detect), 2 usage or configuration, 3 ip failed, "
         "4 not permitted, 5 locked, 6 ip is missing or too old.",
     )
-    parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
-    parser.set_defaults(
-        config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=parser
-    )
-    add_common(parser)
-    verbs: Any = parser.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)
+    whole.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
+    whole.set_defaults(config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=whole)
+    add_common(whole)
+    verbs: Any = whole.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)
     for name, text in VERBS.items():
         verbs.add_parser(name, help=text, description=text).set_defaults(module=name)
-    return parser
+    return whole
 
 
 class _Parser(ArgumentParser):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fz_iproute.errors import Locked, UsageError
 
-_RUN = Path("/run")
+RUN = Path("/run")
 # A held lock is tried again this often, in seconds. A pass takes a tenth of a second.
 _PAUSE = 0.05
 
@@ -142,7 +142,7 @@ def _opened(folder: Path, name: str) -> _Open:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
         # In /tmp, anybody could have made a file of this name.
-        places = (each / name for each in _folders() if each == folder or each.parent == _RUN)
+        places = (each / name for each in _folders() if each == folder or each.parent == RUN)
         path = next((each for each in places if os.access(each, os.R_OK)), folder / name)
         if path.is_dir():
             raise UsageError(f"{path}: the lock cannot be opened: it is a folder")
@@ -233,7 +233,7 @@ def _folder() -> Path:
             continue
         status = folder.lstat()  # not stat: in /tmp, somebody else may have left a link of this name
         # Only root makes folders in /run, so root trusts this one whoever owns it.
-        is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == _RUN)
+        is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == RUN)
         if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
             return folder
     raise UsageError(f"no folder for the lock: none of {', '.join(map(str, folders))} can be written")
@@ -245,10 +245,10 @@ def _folders() -> list[Path]:
     Each systemd unit has a folder of its own in /run; that of the service is root's, too.
     """
     session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
-    usual = [_RUN / "fz-iproute", Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
+    usual = [RUN / "fz-iproute", Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
     if given := os.environ.get(_GIVEN):
         usual = [Path(given.split(":")[0])]
-    units = sorted(_RUN.glob("fz-iproute*")) if usual[0].parent == _RUN else []
+    units = sorted(RUN.glob("fz-iproute*")) if usual[0].parent == RUN else []
     return list(dict.fromkeys([*usual, *units]))
 
 

@@ -122,7 +122,7 @@ def test_a_daemon_that_is_refused_one_table_takes_none(folder: Path) -> None:
 def test_systemd_units_share_the_lock_of_a_table_though_each_has_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fz_iproute.files.lock._RUN", tmp_path)
+    monkeypatch.setattr("fz_iproute.files.lock.RUN", tmp_path)
     service, timer = tmp_path / "fz-iproute", tmp_path / "fz-iproute-sync"
     for folder in (service, timer):
         folder.mkdir()

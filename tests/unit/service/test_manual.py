@@ -35,7 +35,7 @@ def options(text: str) -> set[tuple[str, ...]]:
 
 
 def test_every_verb_has_a_part_with_its_options() -> None:
-    program, *found = verbs(cli._parser())
+    program, *found = verbs(cli.parser())
     common = {option.names for option in program.options}
     text = part(PROGRAM, "Sh", "OPTIONS")
     assert options(text) == common
