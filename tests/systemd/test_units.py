@@ -3,7 +3,7 @@
 import pytest
 
 from tests.netns.namespace import wait_until
-from tests.systemd.conftest import Booted
+from tests.systemd.machine import Booted
 
 SERVICE = "fz-iproute.service"
 
