@@ -8,19 +8,10 @@ from pathlib import Path
 import pytest
 
 from fz_iproute import __version__
-from tests.systemd.machine import Booted, booted_with
+from tests.systemd.machine import HOME, HOME_CONFIG, Booted, booted_with
 
 DEB = f"fz-iproute_{__version__}_all.deb"
 NEWER = "9.9.9"
-HOME = """\
-[tunnel]
-interface = "tun-home"
-[tables]
-single = 1000
-user = 1000
-lan = 1001
-internet = 1002
-"""
 LAN = ["192.168.188.0/24"]
 
 
@@ -48,28 +39,14 @@ def machine(dist: Path, tmp_path: Path) -> Iterator[Booted]:
         yield made
 
 
-# What dpkg, systemd and Python write for themselves.
-NOISE = ("./var/lib/dpkg", "./var/log/dpkg.log", "./var/log/journal", "./var/lib/systemd", "./var/cache")
-
-
-def written(machine: Booted) -> set[str]:
-    """All files that are not as at the start of the machine."""
-    names = machine.sh("cd /run/changed && find . ! -type d").splitlines()
-    return {name for name in names if not name.startswith(NOISE)}
-
-
-def routes(machine: Booted) -> str:
-    return machine.sh("ip rule; ip -6 rule; ip route show table all; ip -6 route show table all")
-
-
 @pytest.mark.long
 def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
-    files, network = written(machine), routes(machine)
+    files, network = machine.written(), machine.network()
 
     # As in a container, where systemd does not run.
-    deb = f"/opt/fz-iproute/{DEB}"
+    deb = f"/opt/brought/{DEB}"
     machine.run("unshare", "-m", "sh", "-ec", f"mount -t tmpfs tmpfs /run; dpkg -i {deb}; dpkg -P fz-iproute")
-    assert (files, network) == (written(machine), routes(machine))
+    assert (files, network) == (machine.written(), machine.network())
 
     machine.run("dpkg", "-i", deb)
     assert "" == machine.run("dpkg", "--verify", "fz-iproute")
@@ -83,10 +60,8 @@ def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
     assert "write" not in said.replace("write /etc/iproute2", ""), "the package has the rest"
     assert machine.is_active("fz-iproute"), machine.run("journalctl", "-u", "fz-iproute")
     machine.sh(f"""
-        ip tuntap add tun-home mode tun
-        ip link set tun-home addrgenmode none up
-        ip route add default dev tun-home table 1000
-        cat > /etc/fz-iproute/home.toml <<'END'\n{HOME}END
+        {HOME}
+        {HOME_CONFIG}
         fz-iproute install --instance home --now
         fz-iproute install --timer --now
         fz-iproute install --cron
@@ -97,7 +72,7 @@ def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
     runs = [machine.show(unit, "InvocationID") for unit in units]
     settings = machine.sh("cat /etc/fz-iproute/*")
 
-    machine.run("dpkg", "-i", f"/opt/fz-iproute/fz-iproute_{NEWER}_all.deb")
+    machine.run("dpkg", "-i", f"/opt/brought/fz-iproute_{NEWER}_all.deb")
     for unit, run in zip(units, runs, strict=True):
         assert machine.is_active(unit) and run != machine.show(unit, "InvocationID")
         journal = machine.run("journalctl", "-o", "cat", "-u", unit)
@@ -109,10 +84,11 @@ def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
 
     machine.run("dpkg", "-r", "fz-iproute")
     assert "" == machine.run("systemctl", "list-units", "--no-legend", "--plain", "fz-iproute*")
-    machine.sh("ip route flush table 1000; ip link del tun-home")
-    assert network == routes(machine)
-    left = {name for name in written(machine) - files if not name.startswith("./etc/fz-iproute/")}
-    assert {"./etc/logrotate.d/fz-iproute"} == left
+    assert [] == machine.copies() == machine.copies(1000)
+    machine.run("ip", "link", "del", "tun-home")
+    assert network == machine.network()
+    left = {name for name in machine.written() - files if not name.startswith("/etc/fz-iproute/")}
+    assert {"/etc/logrotate.d/fz-iproute"} == left
 
     machine.run("dpkg", "-P", "fz-iproute")
-    assert files == written(machine)
+    assert files == machine.written()

@@ -5,15 +5,14 @@ import shutil
 import subprocess
 import sys
 import venv
-from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from fz_iproute import __version__
 from tests.netns.namespace import DEADLINE, PROJECT, run
 from tests.packages.readme import tour
+from tests.packages.required import contents, required
 from tests.starter import starter
 
 PYTHON = Path(sys._base_executable)  # type: ignore[attr-defined]  # not that of the tests' environment
@@ -40,23 +39,14 @@ wait $!
 """
 
 
-def required(name: str, found: dict[str, Distribution]) -> dict[str, Distribution]:
-    """The installed distributions that this one needs, by name."""
-    for requirement in map(Requirement, distribution(name).requires or []):
-        if requirement.name not in found and (not requirement.marker or requirement.marker.evaluate({"extra": ""})):
-            found[requirement.name] = distribution(requirement.name)
-            required(requirement.name, found)
-    return found
-
-
 def installed_wheel(dist: Path, folder: Path) -> Path:
     """The folder with the program, in an environment that holds the wheel and what it requires, and nothing else."""
     venv.create(folder, symlinks=True)
-    site = next(folder.glob("lib/python*/site-packages"))
-    for each in required("fz-iproute", {}).values():
-        for file in (file for file in each.files or () if ".." not in file.parts and "__pycache__" not in file.parts):
-            (site / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(str(file.locate()), site / file)
+    for each in required("fz-iproute"):
+        for file, content in contents(each).items():
+            path = next(folder.glob("lib/python*/site-packages")) / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
     pip = (sys.executable, "-m", "pip", "--python", str(folder))
     run(*pip, "install", "--quiet", "--no-deps", "--no-index", str(dist / f"fz_iproute-{__version__}-py3-none-any.whl"))
     run(*pip, "check")

@@ -1,16 +1,16 @@
 # Boots systemd in namespaces of its own, on an overlay over the files in ROOT. /run/changed shows what is written.
-# usage: unshare --fork --pid --mount --net --uts --ipc --cgroup sh boot.sh FOLDER ROOT BROUGHT
-# BROUGHT is a folder with what is to be tested; it becomes /opt/fz-iproute.
+# usage: unshare --fork --pid --mount --net --uts --ipc --cgroup sh boot.sh FOLDER ROOT BROUGHT PLACE
+# BROUGHT is a folder with what is to be tested, which is seen at PLACE.
 set -e
-folder=$1 lower=$2 brought=$3
+folder=$1 lower=$2 brought=$3 place=${4#/}
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$folder"
 mkdir "$folder/upper" "$folder/work" "$folder/root"
 root=$folder/root
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$folder/upper,workdir=$folder/work" "$root"
 cd "$root"
-mkdir -p opt/fz-iproute
-mount --bind -o ro "$brought" opt/fz-iproute
+mkdir -p "$place"
+mount --bind -o ro "$brought" "$place"
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup

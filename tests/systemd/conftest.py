@@ -39,5 +39,5 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     starter = program / "bin" / "fz-iproute"
     starter.write_text(_PROGRAM.format(python=python))
     starter.chmod(0o755)
-    with booted_with(folder, program) as made:
+    with booted_with(folder, program, "/opt/fz-iproute") as made:
         yield made
