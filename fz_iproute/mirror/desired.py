@@ -44,7 +44,7 @@ def _single(config: Config) -> Layout:
     return Layout("single", table, table, table, (config.rules.single,))
 
 
-def _layout_in_use(config: Config, snapshot: Snapshot) -> Layout:
+def layout_in_use(config: Config, snapshot: Snapshot) -> Layout:
     """As `layout_of`, but rules may outlive a client that had used them: its default route tells which layout it has.
 
     If the first table has the default route and the last one has none, all of the VPN is in the first table.
@@ -181,7 +181,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     `last` is the previous answer for the same configuration. It saves judging an unchanged main again, and it knows
     which devices were tunnels and which routes were ours.
     """
-    layout = _layout_in_use(config, snapshot)
+    layout = layout_in_use(config, snapshot)
     tunnels = _tunnels(config, snapshot, layout, last)
     is_known = _is_known(snapshot, layout, tunnels)
     policy = Policy(config.lan, snapshot.links, tunnels, idle=config.follows)
