@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import DEADLINE, PROJECT, wait_until
+from tests.netns.namespace import DEADLINE, PROJECT, run, wait_until
 
 _SYSTEMD = "/lib/systemd/systemd"
 _PROGRAM = """\
@@ -27,6 +27,7 @@ class Booted:
     def __init__(self, folder: Path, program: Path) -> None:
         boot = Path(__file__).with_name("boot.sh")
         apart = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--net", "--uts", "--ipc", "--cgroup"]
+        self.program = program
         self.log = folder / "log"
         place = folder / "machine"
         place.mkdir()
@@ -76,6 +77,8 @@ class Booted:
 
 
 _UP = ("running", "degraded")
+VPN_DEFAULT = "default dev tun-firezone table 539098368"
+VPN_RULE = "not fwmark 0xfd002021 lookup 539098368 priority 32765"
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +112,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
             pytest.skip(f"SYSTEMD NOT BOOTED: no namespaces for it here: {error}")
         raise
     try:
-        made.sh("""
+        made.sh(f"""
             ip link set lo up
             ip link add lan0 type veth peer name far0
             ip addr add 192.168.188.112/24 dev lan0
@@ -117,9 +120,59 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
             ip link set lan0 up
             ip tuntap add tun-firezone mode tun
             ip link set tun-firezone up
-            ip route add default dev tun-firezone table 539098368
-            ip rule add not fwmark 0xfd002021 lookup 539098368 priority 32765
+            ip route add {VPN_DEFAULT}
+            ip rule add {VPN_RULE}
         """)
         yield made
     finally:
         made.end()
+
+
+@pytest.fixture
+def network_manager(booted: Booted) -> Iterator[None]:
+    """NetworkManager, which has nothing but lan0, until the end of the test. Only the booted machine gets it."""
+    if not Path("/usr/sbin/NetworkManager").exists():
+        unpack_network_manager(booted)
+    booted.sh("""
+        mkdir -p /etc/NetworkManager/conf.d
+        cat > /etc/NetworkManager/conf.d/fz.conf <<'END'
+[main]
+plugins=keyfile
+auth-polkit=false
+no-auto-default=*
+[keyfile]
+unmanaged-devices=*,except:interface-name:lan0
+END
+        systemctl daemon-reload
+        systemctl reload dbus
+        systemctl start NetworkManager
+    """)
+    yield
+    booted.sh("""
+        systemctl stop NetworkManager
+        ip -4 addr flush dev lan0
+        ip addr add 192.168.188.112/24 dev lan0
+        ip link set lan0 up
+    """)
+
+
+def unpack_network_manager(booted: Booted) -> None:
+    """Fetch what this machine lacks of it, and unpack that in the booted machine."""
+    archives = booted.program / "debs"
+    (archives / "partial").mkdir(parents=True)
+    settings = ("Debug::NoLocking=1", "APT::Sandbox::User=root", f"Dir::Cache::archives={archives}")
+    install = ["apt-get", "-qq", "-y", "install", "--download-only", "--no-install-recommends", "network-manager"]
+    install += [f"-o{setting}" for setting in settings]
+    try:
+        if run(*install, check=False).returncode:
+            run("apt-get", "-qq", "update")
+            run(*install)
+    except (OSError, AssertionError) as error:
+        reason = f"NETWORKMANAGER NOT RUN: it cannot be fetched: {error}"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    booted.sh("""
+        for archive in /opt/fz-iproute/debs/*.deb; do
+            dpkg-deb --fsys-tarfile "$archive" | tar -x --keep-directory-symlink -C /
+        done
+        ldconfig
+    """)
