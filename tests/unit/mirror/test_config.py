@@ -85,6 +85,24 @@ def test_a_problem_is_named(text, named) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "lowest", "highest", "step"),
+    [
+        ("watch.settle = {}\nwatch.max_wait = 60", 0, 60, 0.001),
+        ("watch.max_wait = {}\nwatch.settle = 0", 0.001, 60, 0.001),
+        ("watch.resync = {}", 1, 86400, 0.001),
+        ("rules.single = {}", 1, 32765, 1),
+        ("tables.single = {}", 1, 2**32 - 1, 1),
+        ("tunnel.fwmark = {}", 1, 2**32 - 1, 1),
+    ],
+)
+def test_a_number_has_bounds(text: str, lowest: float, highest: float, step: float) -> None:
+    for value in (lowest, highest):
+        parse(text.format(value), "F")
+    for value in (lowest - step, highest + step):
+        assert f"{text.split(maxsplit=1)[0]}: " in problems(text.format(value))[0]
+
+
+@pytest.mark.parametrize(
     ("written", "mark", "shown"),
     [
         ("'0x2021'", Mark(0x2021), "0x2021"),
