@@ -30,11 +30,10 @@ EVENTS_A_DAY = 40
 INOTIFY = Path("/proc/sys/user/max_inotify_instances")
 # Python reads this at its start. The clocks of a machine cannot be set for one process.
 CLOCKS = """\
-import time
-from pathlib import Path
+import os, time
 def shifted(clock, name):
-    offset = Path({folder!r}) / name
-    return lambda *arguments: clock(*arguments) + float(offset.read_text())
+    file = os.open({folder!r} + "/" + name, os.O_RDONLY)  # later there may be no free descriptor
+    return lambda *arguments: clock(*arguments) + float(os.pread(file, 99, 0))
 wall, boot, real = shifted(time.time, "wall"), shifted(time.clock_gettime, "boot"), time.clock_gettime
 time.time = wall
 time.clock_gettime = lambda clock: (boot if clock == time.CLOCK_BOOTTIME else real)(clock)
@@ -88,9 +87,9 @@ class Life:
     def set_clock(self, clock: str, seconds: float) -> None:
         """Move the wall clock, or the one that runs on in a suspend, for the daemon only."""
         self.offsets[clock] += seconds
-        new = self.clocks / "new"
-        new.write_text(str(self.offsets[clock]))
-        new.rename(self.clocks / clock)
+        file = os.open(self.clocks / clock, os.O_CREAT | os.O_WRONLY)
+        os.write(file, f"{self.offsets[clock]:30}".encode())
+        os.close(file)
 
     # Events
 
@@ -214,6 +213,7 @@ class Life:
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (self.needs().descriptors.total(), hard))
         self.roam()
+        self.edit_config()
         time.sleep(0.05)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
         self.bounce()
