@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fz_iproute.errors import UsageError
-from fz_iproute.mirror.config import Config, dump, parse, replace
+from fz_iproute.mirror.config import Config, doubts, dump, parse, replace
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
 
@@ -119,6 +119,19 @@ def test_a_mark_may_have_a_mask(written, mark, shown) -> None:
 def test_a_table_may_be_given_by_name() -> None:
     config = parse("[tables]\nsingle = 'firezone'\nuser = 'firezone'", "F", lambda: {**NAMES, "firezone": 77})
     assert (77, 77) == (config.tables.single, config.tables.user)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("", []),
+        ("lan.interfaces = []", ["lan.interfaces"]),
+        ("tunnel = { internet = true, on_down = 'closed' }", ["tunnel.internet", "tunnel.on_down"]),
+        ("tunnel = { internet = true, on_down = 'closed', mode = 'manage' }", []),
+    ],
+)
+def test_what_has_hardly_been_meant_is_said(text: str, places: list[str]) -> None:
+    assert places == [doubt.partition(":")[0] for doubt in doubts(parse(text, "F"))]
 
 
 @given(st.text(max_size=200))
