@@ -123,7 +123,7 @@ def test_no_line_is_longer_than_the_terminal(eventful: Machine) -> None:
 @pytest.mark.parametrize("verb", [("detect",), ("explain", "192.168.188.1", "9.9.9.9")], ids=" ".join)
 def test_detect_and_explain_fit_the_terminal_and_lose_no_word(eventful: Machine, verb: tuple[str, ...]) -> None:
     def words(text: str) -> list[str]:
-        return re.sub(r"-c \S+\.toml", "", text).split()  # each run has a configuration of its own
+        return re.sub(r"-c\s+\S+\.toml", "", text).split()  # each run has a configuration of its own
 
     plain = words(eventful.fz(*verb))
     for columns in (400, 80, 40):
