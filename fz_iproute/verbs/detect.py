@@ -39,13 +39,15 @@ def run(arguments: Namespace, log: Log) -> int:
     with chosen_source(arguments, log) as (source, config):
         reader = Reader(source, config)
         snapshot = reader.read()
-        vpns = detect(config, snapshot, reader.looked_up(snapshot))
-    if arguments.interface:
-        vpns = [vpn for vpn in vpns if vpn.interface == arguments.interface]
+        found = detect(config, snapshot, reader.looked_up(snapshot))
+    vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
     if arguments.write and vpns:
         create(arguments.write, toml_of(_chosen(vpns)))
     if arguments.json:
         write_json(as_document(vpns))
+    elif found and not vpns:
+        others = " and ".join(printable(vpn.interface) for vpn in found)
+        write(f"no VPN takes all traffic into {printable(arguments.interface)}, but into {others}")
     else:
         write("\n".join(_drawn(as_text(vpns), screen(arguments))))
     return int(not vpns)
