@@ -1,6 +1,6 @@
 """What should be in the VPN's tables, next to what is there: made from the configuration and a snapshot."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -183,6 +183,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     """
     layout = layout_in_use(config, snapshot)
     tunnels = _tunnels(config, snapshot, layout, last)
+    is_known = _is_known(snapshot, layout, tunnels)
     policy = Policy(config.lan, snapshot.links, tunnels, idle=config.follows)
     states = {family: tunnel.family_state(config, snapshot, family) for family in FAMILIES}
     also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
@@ -196,7 +197,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
         # In observe mode a table without copies may still have some, if it got them in another layout.
         found = {
             table: policy.ours_and_others(
-                routes.get(family, ()), is_copy, also, is_mirror=config.manages or table == layout.mirror
+                routes.get(family, ()), is_copy, also, is_mirror=config.manages or (table == layout.mirror and is_known)
             )
             for table, routes in snapshot.tables.items()
         }
@@ -208,6 +209,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
         judged[family] = _judged(policy, main, (snapshot.links, tunnels, vpns), last.judged[family] if last else None)
         copies = judged[family].wanted
         copies += policy.multicast(main, copies, vpns)
+        copies += _others_copies(judged[family].verdicts, found[layout.mirror][0]) if layout.mirror in found else ()
         if family == "inet" and layout.mirror in found and config.lan.prune and not config.manages:
             up = {name: link for name, link in snapshot.links.items() if name in tunnels and link.up}
             held = placeholders(judged[family].verdicts, Table(*found[layout.mirror], copies, is_shared), up)
@@ -222,6 +224,14 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     )
     split = {family: _split(config, _vpn_prefixes(snapshot, layout, family), family) for family in FAMILIES}
     return Desired(layout, judged, contents, rules, tunnels, states, split, held)
+
+
+def _others_copies(verdicts: Iterable[Verdict], ours: Iterable[Route]) -> tuple[Route, ...]:
+    """What somebody else has copied of routes that we cannot copy exactly: it stays."""
+    inexact = {
+        verdict.route.as_copied for verdict in verdicts if verdict.warning and verdict.route.attributes.inexpressible
+    }
+    return tuple(route for route in ours if route in inexact) if inexact else ()
 
 
 def _judged(policy: Policy, main: tuple[Route, ...], inputs: _Inputs, last: Judged | None) -> Judged:
@@ -250,6 +260,18 @@ def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired |
     return configured | found | (last.tunnels if last else frozenset())
 
 
+def _is_known(snapshot: Snapshot, layout: Layout, tunnels: Collection[str]) -> bool:
+    """False if rules lead to the VPN's tables, but no route there into one of these tunnels.
+
+    Then `tunnel.interface` is wrong, and any device may be the VPN's: a tap looks like an Ethernet.
+    """
+    tables = [snapshot.tables.get(table, {}).values() for table in layout.tables]
+    routes = (route for families in tables for routes in families for route in routes)
+    return not any(rule.table in layout.tables for rule in snapshot.rules) or any(
+        device in tunnels for route in routes for device in route.attributes.devices
+    )
+
+
 def _proof(
     config: Config, snapshot: Snapshot, family: Family, policy: Policy, last: Desired | None
 ) -> Callable[[Route], bool]:
@@ -271,9 +293,11 @@ def _proof(
         if route in known():
             return True
         # The kernel makes the routes for addresses in main. A VPN client may put the like into a table of its own, but
-        # then main has no route with another source by the same device.
-        is_connected = attributes.on_link and attributes.is_of("kernel")
-        return is_connected and (not policy.may_be_by_tunnel(attributes) or _source_is_gone(attributes, main))
+        # then main has no route with another source by the same device. Two of these three are proof.
+        is_connected, is_by_lan = attributes.is_of("kernel"), not policy.may_be_by_tunnel(attributes)
+        return attributes.on_link and (
+            (is_connected and is_by_lan) or ((is_connected or is_by_lan) and _source_is_gone(attributes, main))
+        )
 
     return is_copy
 

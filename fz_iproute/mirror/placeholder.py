@@ -45,7 +45,7 @@ def placeholders(verdicts: Iterable[Verdict], table: Table, tunnels: Mapping[str
     for verdict in verdicts if copied or held else ():
         route = verdict.route
         is_refused = verdict.refusal and not verdict.explicit and route.attributes.on_link
-        is_there = is_refused and (route in copied or _place(route) in held)
+        is_there = is_refused and (route.as_copied in copied or _place(route) in held)
         if is_there and not _is_in_the_way(route, table):
             into = _way_without(Prefix.of_route(route.dst, "inet"), table, tunnels)
             if into is not None:

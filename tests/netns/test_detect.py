@@ -183,6 +183,11 @@ def test_the_advice_is_right_and_mends_the_lan(
         assert {family: land.way(HOSTS[family]) for family in HOSTS} == dict.fromkeys(HOSTS, "eth0")
         assert far == {family: land.way(FAR[family]) for family in FAR}
         assert "eth0" == land.way(FAR[vpn.families[0]], mark=int(vpn.mark.split("/")[0], 0))
+        (then,) = land.detect()
+        assert ("kept", "nothing") == (then["lan"], then["advice"])
+        assert then["why"].startswith(f"copies in table {vpn.table} keep the LAN"), then
+    else:
+        assert (vpn.keeps == "copies") == ("keep the LAN" in said["why"]), said
 
 
 # The options

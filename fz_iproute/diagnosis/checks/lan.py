@@ -228,7 +228,7 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
         steps = (Setting("lan", "allow", (*machine.config.lan.allow, *dict.fromkeys(routed))), Sync())
         seen = f"packets to {some(map(str, routed))}, which main has routes for, go into the tunnel"
         yield Found("info", seen, why, (Remedy(steps),))
-    for route in (verdict.route for verdict in verdicts if verdict.route.attributes.inexpressible):
+    for route in (verdict.route for verdict in verdicts if verdict.warning and verdict.route.attributes.inexpressible):
         if _is_lost(machine, route):
             why = f"its route cannot be copied exactly: {route.attributes.inexpressible}"
             words = f"replace the route of {route.dst} in main by a simpler one"
