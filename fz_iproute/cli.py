@@ -48,7 +48,7 @@ VERBS = {
     "unit": "print a ready unit for a service manager, or names for the tables",
     "completion": "print what a shell needs to complete the command line",
     "config": "show the configuration in force, or check a file",
-    "help": "show the options of a verb, with examples",
+    "help": "show the options of a verb with examples, or a page of the manual",
 }
 
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             # An interface name may hold any byte. A shell must get exactly these bytes, whatever the locale.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     log = Log(arguments.level, _log_style(arguments))
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -91,23 +91,23 @@ def _terminate(number: int, frame: object) -> None:
     raise SystemExit(128 + number)  # so that every `finally` runs and ends its child processes
 
 
-def _parser() -> ArgumentParser:
-    parser = _Parser(
+def parser() -> ArgumentParser:
+    """The whole command line."""
+    whole = _Parser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN, with plain `ip` commands.",
-        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), a "
-        "check has failed (doctor), or there is no full tunnel (detect), 2 usage or configuration, 3 ip failed, "
-        "4 not permitted, 5 locked, 6 ip is missing or too old.",
+        epilog="`fz-iproute help VERB` shows the options of a verb, `fz-iproute help fz-iproute` the manual with all "
+        "exit codes. Data goes to stdout, messages to stderr.",
     )
-    parser.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
-    parser.set_defaults(
-        config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=parser
+    whole.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
+    whole.set_defaults(config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=whole)
+    add_common(whole)
+    verbs: Any = whole.add_subparsers(
+        title="verbs", metavar="VERB", dest="verb", required=True, parser_class=_VerbParser
     )
-    add_common(parser)
-    verbs: Any = parser.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)
     for name, text in VERBS.items():
         verbs.add_parser(name, help=text, description=text).set_defaults(module=name)
-    return parser
+    return whole
 
 
 class _Parser(ArgumentParser):
@@ -116,7 +116,7 @@ class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with 2. A verb that is none is answered with the nearest one."""
         start, _, rest = message.partition("invalid choice: '")
-        if start == "argument COMMAND: ":
+        if start == "argument VERB: ":
             from difflib import get_close_matches  # noqa: PLC0415  # only to word a mistake
 
             name = rest.partition("'")[0]
@@ -133,6 +133,7 @@ class _VerbParser(ArgumentParser):
         """Add the options of the verb, and then those of all verbs, once."""
         if name := self._defaults.pop("module", None):
             verb = _module(name)
+            self._positionals.title = "arguments"
             verb.add(self)
             # The same options may stand before the verb. Only what is given here counts more than that.
             self.argument_default = SUPPRESS
@@ -142,12 +143,7 @@ class _VerbParser(ArgumentParser):
 
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
         self.fill()
-        found, unknown = super().parse_known_args(*args, **options)
-        if unknown and getattr(found, "command", None):  # the options of what the lab is to run
-            self.error(
-                f"{unknown[0]} is no option of this verb; write -- before the command, -- {found.command[0]} ..."
-            )
-        return found, unknown
+        return super().parse_known_args(*args, **options)
 
 
 def _module(verb: str) -> Any:

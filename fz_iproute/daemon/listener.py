@@ -11,10 +11,10 @@ from fz_iproute.ip.monitor import Monitor
 from fz_iproute.log import Log
 
 # Pauses before an ended monitor is started again. One that has run for `_LASTED` seconds begins with the first pause.
-_RESTART_PAUSES = (0.1, 0.5, 2.0, 10.0, 30.0)
+RESTART_PAUSES = (0.1, 0.5, 2.0, 10.0, 30.0)
 _LASTED = 60.0
 # A working monitor reports a change within milliseconds. On a busy machine it may take longer.
-_PATIENCE = 1.0
+PATIENCE = 1.0
 
 
 class Listener:
@@ -82,7 +82,7 @@ class Listener:
         monitor gets a moment before it is replaced. If it works, it also reports the commands of the pass.
         """
         if missed and self._quiet and self._monitor:
-            self._deaf_due = now + _PATIENCE
+            self._deaf_due = now + PATIENCE
         self._quiet = True
 
     def tend(self, now: float) -> None:
@@ -110,5 +110,5 @@ class Listener:
             self._restarts = 0
         if not self._restarts:
             self._log.warning(f"ip monitor has ended ({words}); it is started again, ever more rarely if it ends again")
-        self._restart_due = now + _RESTART_PAUSES[min(self._restarts, len(_RESTART_PAUSES) - 1)]
+        self._restart_due = now + RESTART_PAUSES[min(self._restarts, len(RESTART_PAUSES) - 1)]
         self._restarts += 1

@@ -10,12 +10,13 @@ from typing import Any, Literal, NamedTuple
 from fz_iproute.diagnosis.full_tunnel import USUAL, all_traffic, forms
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.products import Form, Product, product_of
-from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.reach import Network, Way
+from fz_iproute.diagnosis.reached import OF_NO_HOST
 from fz_iproute.diagnosis.shadow import in_step
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired, own_tables
+from fz_iproute.mirror.desired import Desired, desired, layout_in_use, own_tables
 from fz_iproute.mirror.model import Mark, Route, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import KERNEL_TABLES, printable, table_name
@@ -66,12 +67,13 @@ class _Judge:
     def vpn(self) -> Vpn:
         interface = self.form.interface
         headline = all_traffic(self.network, interface)
-        cut = self._cut(self.network, self._lans)
+        cut = self._cut(self._fates)
         # What another VPN takes before this one can is not kept by this one.
-        lost = cut if headline else dict(_ways_to(self.network, self._lans, is_lost=True))
+        lost = cut if headline else {lan: fate.way for lan, fate in self._fates.items() if fate.is_lost}
+        kept = (fate.way for fate in self._fates.values() if not fate.is_lost)
         product = product_of(self.form)
         served, obstacle = self._served()
-        advice, why = _advice(product, cut, served, obstacle)
+        advice, why = _advice(product, cut, served, obstacle, self._goal.layout.mirror)
         return Vpn(
             product=product,
             interface=interface,
@@ -81,7 +83,7 @@ class _Judge:
             families=tuple(self.forms),
             headline=headline or f"{printable(interface)} would carry all traffic, but another rule comes first",
             is_cut=bool(lost),
-            by=next(map(_decided_by, chain(lost.values(), self._kept())), "main has no LAN"),
+            by=next(map(_decided_by, chain(lost.values(), kept)), "main has no LAN"),
             advice=advice,
             why="another VPN takes the LAN" if lost and not cut else why,
             config=None if product.refusal or product.switch else served,
@@ -97,27 +99,28 @@ class _Judge:
         """The configuration that names this VPN."""
         form, tunnel = self.form, self.config.tunnel
         is_named = tunnel.interface == form.interface and form.mark in (None, tunnel.fwmark)
-        if is_named and form.rule.table in self._goal(self.config).layout.tables:
+        if is_named and form.rule.table in layout_in_use(self.config, self._seen(self.config)).tables:
             return self.config
         return _naming(self.config, form, _tiers(self.network, form))
 
-    def _goal(self, config: Config) -> Desired:
-        """What the VPN's tables should hold by this configuration."""
+    def _seen(self, config: Config) -> Snapshot:
+        """What there is, with the tables of this configuration."""
         found = {
             table: {family: tuple(self.network.tables.get(table, {}).get(family, ())) for family in FAMILIES}
             for table in own_tables(config, self.network.rules)
         }
-        return desired(config, replace(self.snapshot, tables=found))
+        return replace(self.snapshot, tables=found)
 
     @cached_property
-    def _goal_then(self) -> Desired:
-        return self._goal(self._candidate)
+    def _goal(self) -> Desired:
+        """What the VPN's tables should hold."""
+        return desired(self._candidate, self._seen(self._candidate))
 
     @cached_property
     def _lans(self) -> dict[Prefix, frozenset[str]]:
         """What main reaches on-link by other devices than the tunnel, and which devices these are."""
         found: dict[Prefix, frozenset[str]] = defaultdict(frozenset)
-        for family, judged in self._goal_then.judged.items():
+        for family, judged in self._goal.judged.items():
             for verdict in judged.verdicts:
                 prefix, attributes = Prefix.of_route(verdict.route.dst, family), verdict.route.attributes
                 is_lan = attributes.on_link and (not verdict.refusal or verdict.explicit)
@@ -125,16 +128,18 @@ class _Judge:
                     found[prefix] |= set(attributes.devices)
         return found
 
-    def _kept(self) -> Iterator[Decision]:
-        """How packets reach each LAN that is not cut."""
-        return (way for _, way in _ways_to(self.network, self._lans, is_lost=False))
+    @cached_property
+    def _fates(self) -> dict[Prefix, "_Fate"]:
+        """What becomes of the LANs now."""
+        return dict(_fates_of(self.network, self._lans))
 
-    def _cut(self, network: Network, lans: Iterable[Prefix]) -> dict[Prefix, Decision]:
-        """Of these LANs, those most of whose hosts this VPN takes, and how."""
-        lost = _ways_to(network, {lan: self._lans[lan] for lan in lans}, is_lost=True)
-        return {
-            lan: way for lan, way in lost if self.form.rule.table == way.table or self.form.interface in way.devices
-        }
+    def _cut(self, fates: Mapping[Prefix, "_Fate"]) -> dict[Prefix, Decision]:
+        """The LANs most of whose hosts this VPN takes, and how."""
+        return {lan: fate.way for lan, fate in fates.items() if self._takes(fate)}
+
+    def _takes(self, fate: "_Fate") -> bool:
+        is_ours = self.form.rule.table == fate.way.table or self.form.interface in fate.way.devices
+        return fate.is_lost and is_ours
 
     def _served(self) -> tuple[Config | None, str]:
         """The configuration whose copies keep some LAN reachable that is cut without them; or why there is none."""
@@ -144,9 +149,11 @@ class _Judge:
             candidate = configuration.parse(configuration.dump(self._candidate), "the configuration would be refused")
         except UsageError as error:
             return None, str(error).partition("\n")[0]
-        before, goal = self._cut(self._without_copies(), self._lans), self._goal_then
+        network, goal = self._without_copies(), self._goal
+        fates = self._fates if network is self.network else dict(_fates_of(network, self._lans))
+        cut = {lan: self._lans[lan] for lan in self._cut(fates)}
         after = in_step(self.network, goal, prune=candidate.lan.prune)
-        if not all(self._cut(after, [lan]) for lan in before):
+        if not all(self._takes(fate) for _, fate in _fates_of(after, cut)):
             return candidate, ""
         explicit = [verdict.explicit for judged in goal.judged.values() for verdict in judged.verdicts]
         prefix = next(filter(None, explicit), None)
@@ -155,7 +162,7 @@ class _Judge:
     def _without_copies(self) -> Network:
         """The network without the copies that are there, whoever made them."""
         tables = {table: dict(families) for table, families in self.network.tables.items()}
-        for family, contents in self._goal_then.contents.items():
+        for family, contents in self._goal.contents.items():
             for table, (_, ours, _) in contents.items():
                 copies = {route for route in ours if self.form.interface not in route.attributes.devices}
                 if copies:
@@ -163,19 +170,31 @@ class _Judge:
         return self.network if tables == self.network.tables else replace(self.network, tables=tables)
 
 
-def _ways_to(
-    network: Network, lans: Mapping[Prefix, frozenset[str]], *, is_lost: bool
-) -> Iterator[tuple[Prefix, Decision]]:
-    """For each LAN whose hosts are mostly lost, or mostly reached, what becomes of most of these packets."""
+class _Fate(NamedTuple):
+    """What becomes of the packets to most hosts of a LAN, and whether they are lost."""
+
+    way: Decision
+    is_lost: bool
+
+
+def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterator[tuple[Prefix, _Fate]]:
+    """For each LAN that has hosts, the fate of most of them; the devices are those by which it is reached."""
     for lan, devices in lans.items():
         ways = [
             way
             for way in network.ways_like(USUAL[lan.family], network.parts_of(lan))
-            if way.decision.outcome not in ("local", "broadcast", "anycast", "multicast")
+            if way.decision.outcome not in OF_NO_HOST
         ]
-        some = [way for way in ways if devices.isdisjoint(way.decision.devices) == is_lost]
-        if 2 * sum(way.part.size for way in some) > sum(way.part.size for way in ways):
-            yield lan, max(some, key=lambda way: way.part.size).decision
+        groups: dict[bool, list[Way]] = {True: [], False: []}
+        for way in ways:
+            groups[devices.isdisjoint(way.decision.devices)].append(way)
+        if ways:
+            is_lost = 2 * _size(groups[True]) > _size(ways)
+            yield lan, _Fate(max(groups[is_lost], key=lambda way: way.part.size).decision, is_lost)
+
+
+def _size(ways: Iterable[Way]) -> int:
+    return sum(way.part.size for way in ways)
 
 
 def _decided_by(decision: Decision) -> str:
@@ -186,13 +205,18 @@ def _decided_by(decision: Decision) -> str:
 
 
 def _advice(
-    product: Product, cut: Mapping[Prefix, Decision], served: Config | None, obstacle: str
+    product: Product, cut: Mapping[Prefix, Decision], served: Config | None, obstacle: str, mirror: int
 ) -> tuple[Advice, str]:
     names = _some(cut)
     if product.refusal:
         return "refuse", product.refusal
     if product.switch and (cut or product.firewalls):
         return "client", f"{product.why}: `{product.switch}`"
+    if not cut and served:  # without copies, a LAN would be cut
+        return (
+            "nothing",
+            f"copies in table {mirror} keep the LAN: leave fz-iproute installed, unless another program makes them",
+        )
     if not cut:
         return "nothing", "no LAN is cut"
     if served is None:

@@ -106,6 +106,12 @@ class Fib:
             if found := routes.get(host.network(length)):
                 yield found
 
+    def destinations(self, family: Family) -> Iterator[Prefix]:
+        """Where routes of any table lead."""
+        for (_, other), lengths in self._lengths.items():
+            if other == family:
+                yield from (Prefix(family, address, length) for length, routes in lengths for address in routes)
+
 
 def within_link(family: Family, address: int) -> bool:
     """True for IPv6 multicast, link-local and loopback addresses: programs name the device of such an address."""
@@ -148,10 +154,11 @@ def _without_rules(packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Decis
         # It delivers what is for everybody, multicast only if somebody here has joined the group.
         to_all = _special(packet)
         return Decision((), to_all, devices=("lo",)) if to_all else None
-    # The source must be an address of this machine. The kernel looks it up like a destination.
-    source = _look_up(_LOCAL, "", Packet("inet", packet.src), fib, links)
-    if packet.src and not (source.route and source.route.attributes.type == "local"):
-        return Decision((), "foreign")
+    if packet.src:
+        # The source must be an address of this machine. The kernel looks it up like a destination.
+        source = _look_up(_LOCAL, "", Packet("inet", packet.src), fib, links)
+        if not source.route or source.route.attributes.type != "local":
+            return Decision((), "foreign")
     if packet.oif and not _up(packet.oif, links):
         return Decision((), "none")
     if not packet.dst:

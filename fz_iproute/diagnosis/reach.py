@@ -56,10 +56,7 @@ class Network:
 
     @cached_property
     def _bounds(self) -> dict[Family, list[Prefix]]:
-        found: dict[Family, set[Prefix]] = {family: set() for family in FAMILIES}
-        for families in self.tables.values():
-            for family, routes in families.items():
-                found[family].update(Prefix.of_route(dst, family) for dst in {route.dst for route in routes})
+        found = {family: set(self._fib.destinations(family)) for family in FAMILIES}
         for rule in self.rules:
             if rule.dst:
                 found[rule.family].add(Prefix(rule.family, rule.dst.network(rule.dst.length), rule.dst.length))

@@ -10,7 +10,7 @@ from fz_iproute.mirror.prefix import Family, Prefix
 
 _LINK_LOCAL = Prefix.parse("fe80::/10")
 # The addresses of this machine and of everybody belong to no host of the LAN.
-_OF_NO_HOST = ("local", "broadcast", "anycast", "multicast")
+OF_NO_HOST = ("local", "broadcast", "anycast", "multicast")
 _LOST = {"none": "have no route", "foreign": "have no valid source address"}
 
 
@@ -34,7 +34,7 @@ def lost(network: Network, lan: Lan, route: Route) -> str:
         # Programs name the interface themselves.
         packet = Packet(family, prefix.address + 1, oif=next(iter(route.attributes.devices), ""))
         return _fate(network, lan, packet, network.way(packet))
-    ways = [way for way in network.ways(prefix) if way.decision.outcome not in _OF_NO_HOST]
+    ways = [way for way in network.ways(prefix) if way.decision.outcome not in OF_NO_HOST]
     if not ways:
         return ""
     part, decision = max(ways, key=lambda way: way.part.size)

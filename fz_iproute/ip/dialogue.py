@@ -19,9 +19,9 @@ from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import FAMILY_OPTION
 
 # `ip -batch` leaks about 4 KB a line. `watch` renews a dialogue after 2,000 lines, which are 8 MB.
-_WORN_OUT = 2_000
+WORN_OUT = 2_000
 # In a batch the kernel does not filter dumps. Where an answer takes longer than this, in seconds, a fork costs less.
-_SLOW = 0.1
+SLOW = 0.1
 # A question that failed gets no answer on stdout. How often to look at stderr meanwhile, in seconds.
 _GLANCE = 0.05
 
@@ -159,7 +159,7 @@ class TalkingIp(Ip):
         """Start the dialogues that are missing, so that the next questions find them ready."""
         for family in FAMILIES:
             dialogue = self._dialogues.get(family)
-            if dialogue and dialogue.lines > _WORN_OUT:
+            if dialogue and dialogue.lines > WORN_OUT:
                 dialogue.close()
             if family not in self._slow and not (dialogue and dialogue.open):
                 self._dialogues[family] = Dialogue(self, family)
@@ -209,7 +209,7 @@ class TalkingIp(Ip):
         """Wait for what was asked, and judge it."""
         reply = super().reply(asked)
         turn = asked.running
-        if isinstance(turn, _Turn) and asked.family and not asked.writes and turn.seconds > _SLOW:
+        if isinstance(turn, _Turn) and asked.family and not asked.writes and turn.seconds > SLOW:
             self._slow.add(asked.family)
         return reply
 

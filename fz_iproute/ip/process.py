@@ -23,7 +23,7 @@ from fz_iproute.mirror.words import FAMILY_OPTION
 TIMEOUT = 10.0
 
 # cron and some service managers leave these directories out of PATH.
-_SBIN = "/usr/sbin:/sbin"
+SBIN = "/usr/sbin:/sbin"
 
 # As many descriptors as sh opens for a child, and one for the pidfd.
 _DESCRIPTORS_OF_A_START = 8
@@ -211,7 +211,7 @@ def _memory_file(name: str) -> Any:
 
 
 def _found(program: str, otherwise: str) -> Any:
-    path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
+    path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
     if path is None:
         raise IpUnusable(f"{program}: not found in PATH; {otherwise}")
     return sh.Command(path)

@@ -1,6 +1,6 @@
 """What should be in the VPN's tables, next to what is there: made from the configuration and a snapshot."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -44,7 +44,7 @@ def _single(config: Config) -> Layout:
     return Layout("single", table, table, table, (config.rules.single,))
 
 
-def _layout_in_use(config: Config, snapshot: Snapshot) -> Layout:
+def layout_in_use(config: Config, snapshot: Snapshot) -> Layout:
     """As `layout_of`, but rules may outlive a client that had used them: its default route tells which layout it has.
 
     If the first table has the default route and the last one has none, all of the VPN is in the first table.
@@ -137,6 +137,7 @@ class _Given(NamedTuple):
     layout: Layout
     links: Mapping[str, Link]
     tunnels: frozenset[str]
+    is_known: bool  # that these are the VPN's devices
     state: FamilyState
     main: tuple[Route, ...]
     tables: Mapping[int, tuple[Route, ...]]
@@ -204,17 +205,18 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     `last` is the previous answer for the same configuration. It saves judging again what has not changed, and it knows
     which devices were tunnels and which routes were ours.
     """
-    layout = _layout_in_use(config, snapshot)
+    layout = layout_in_use(config, snapshot)
     tunnels = _tunnels(config, snapshot, layout, last)
+    is_known = _is_known(snapshot, layout, tunnels)
     states = {family: tunnel.family_state(config, snapshot, family) for family in FAMILIES}
     sides: dict[Family, _Side] = {}
     for family, state in states.items():
         main = snapshot.main.get(family, ())
         tables = {table: routes.get(family, ()) for table, routes in snapshot.tables.items()}
         former = last.contents[family] if last else {}
-        given = _Given(family, layout, snapshot.links, tunnels, state, main, tables, former)
-        is_known = last and last.sides[family].given == given
-        sides[family] = last.sides[family] if last and is_known else _side(config, given)
+        given = _Given(family, layout, snapshot.links, tunnels, is_known, state, main, tables, former)
+        same = last.sides[family] if last and last.sides[family].given == given else None
+        sides[family] = same or _side(config, given)
     return Desired(
         layout=layout,
         judged={family: side.judged for family, side in sides.items()},
@@ -231,14 +233,16 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
 
 
 def _side(config: Config, given: _Given) -> _Side:
-    family, layout, links, tunnels, state, main, tables, _ = given
+    family, layout, links, tunnels, is_known, state, main, tables, _ = given
     policy = Policy(config.lan, links, tunnels, idle=config.follows)
     also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
     into_tunnel = tunnel.explicit_routes(config, links, family, state)
     is_copy = _proof(config, given, policy)
     # In observe mode a table without copies may still have some, if it got them in another layout.
     found = {
-        table: policy.ours_and_others(routes, is_copy, also, is_mirror=config.manages or table == layout.mirror)
+        table: policy.ours_and_others(
+            routes, is_copy, also, is_mirror=config.manages or (table == layout.mirror and is_known)
+        )
         for table, routes in tables.items()
     }
     # In a single table the longest prefix wins, so a LAN inside of what the VPN routes must stay out. A LAN table
@@ -249,6 +253,7 @@ def _side(config: Config, given: _Given) -> _Side:
     verdicts = policy.verdicts(main, PrefixSet(vpns))
     wanted = tuple(verdict.route for verdict in verdicts if not verdict.refusal)
     copies = (*wanted, *policy.multicast(main, wanted, vpns))
+    copies += _others_copies(verdicts, found[layout.mirror][0]) if layout.mirror in found else ()
     held: Mapping[Route, Verdict] = {}
     if family == "inet" and layout.mirror in found and config.lan.prune and not config.manages:
         up = {name: link for name, link in links.items() if name in tunnels and link.up}
@@ -264,6 +269,14 @@ def _side(config: Config, given: _Given) -> _Side:
     return _Side(given, Judged(main, verdicts, wanted), contents, _split(config, in_use, family), held)
 
 
+def _others_copies(verdicts: Iterable[Verdict], ours: Iterable[Route]) -> tuple[Route, ...]:
+    """What somebody else has copied of routes that we cannot copy exactly: it stays."""
+    inexact = {
+        verdict.route.as_copied for verdict in verdicts if verdict.warning and verdict.route.attributes.inexpressible
+    }
+    return tuple(route for route in ours if route in inexact) if inexact else ()
+
+
 def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired | None) -> frozenset[str]:
     """The configured interface. In observe mode also each device that the VPN's default route uses, or has used.
 
@@ -275,6 +288,18 @@ def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired |
     defaults = _defaults(config, snapshot, layout.internet)
     found = frozenset(device for route in defaults for device in route.attributes.devices)
     return configured | found | (last.tunnels if last else frozenset())
+
+
+def _is_known(snapshot: Snapshot, layout: Layout, tunnels: Collection[str]) -> bool:
+    """False if rules lead to the VPN's tables, but no route there into one of these tunnels.
+
+    Then `tunnel.interface` is wrong, and any device may be the VPN's: a tap looks like an Ethernet.
+    """
+    tables = [snapshot.tables.get(table, {}).values() for table in layout.tables]
+    routes = (route for families in tables for routes in families for route in routes)
+    return not any(rule.table in layout.tables for rule in snapshot.rules) or any(
+        device in tunnels for route in routes for device in route.attributes.devices
+    )
 
 
 def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], bool]:
@@ -294,9 +319,11 @@ def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], b
         if route in known():
             return True
         # The kernel makes the routes for addresses in main. A VPN client may put the like into a table of its own, but
-        # then main has no route with another source by the same device.
-        is_connected = attributes.on_link and attributes.is_of("kernel")
-        return is_connected and (not policy.may_be_by_tunnel(attributes) or _source_is_gone(attributes, given.main))
+        # then main has no route with another source by the same device. Two of these three are proof.
+        is_connected, is_by_lan = attributes.is_of("kernel"), not policy.may_be_by_tunnel(attributes)
+        return attributes.on_link and (
+            (is_connected and is_by_lan) or ((is_connected or is_by_lan) and _source_is_gone(attributes, given.main))
+        )
 
     return is_copy
 

@@ -47,7 +47,7 @@ def placeholders(verdicts: Iterable[Verdict], table: Table, tunnels: Mapping[str
     found: dict[Route, Verdict] = {}
     for verdict in refused:
         route = verdict.route
-        is_there = route.attributes.on_link and (route in copied or _place(route) in held)
+        is_there = route.attributes.on_link and (route.as_copied in copied or _place(route) in held)
         if is_there and not _is_in_the_way(route, table):
             into = _way_without(Prefix.of_route(route.dst, "inet"), table, tunnels)
             if into is not None:

@@ -163,7 +163,9 @@ def _route_commands(family: Family, desired: Desired, prune: bool, incomplete: b
     for table, contents in desired.contents[family].items():
         if contents.wanted == contents.ours:
             continue
-        refused = refused or {verdict.route: verdict.refusal for verdict in desired.verdicts if verdict.refusal}
+        refused = refused or {
+            verdict.route.as_copied: verdict.refusal for verdict in desired.verdicts if verdict.refusal
+        }
         # `prune = false` keeps copies in the mirror table only: in another one they could hide the tunnel's routes.
         for change in _changes(family, contents, prune or table != mirror, desired.tunnels):
             route = change.routes[0]

@@ -171,7 +171,7 @@ def for_another_machine(world: World) -> None:
 _WITHOUT_SBIN = """
 import sys
 from fz_iproute.ip import process
-process._SBIN = "/nowhere"
+process.SBIN = "/nowhere"
 from fz_iproute import cli
 sys.exit(cli.main(["sync"]))
 """

@@ -135,7 +135,7 @@ WRONG_USAGE = [
         "--verbose",
         "sing",
         "config",
-        "lab ip -br a",
+        "lab -br ip",
         "stauts",
         "sync --no-such-option",
         "sync -q -v",
@@ -235,7 +235,6 @@ def test_the_version_is_one_line_that_the_installed_script_prints_too(world: Wor
     [
         ("stauts", "there is no verb stauts; did you mean status?"),
         ("zzz", "there is no verb zzz; `fz-iproute help` lists the verbs"),
-        ("lab ip -br a", "-br is no option of this verb; write -- before the command, -- ip ..."),
     ],
 )
 def test_a_mistake_is_answered_with_what_was_meant(world: World, words: str, answer: str) -> None:

@@ -28,7 +28,7 @@ def test_a_slow_dialogue_is_closed_when_all_its_questions_are_answered(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two questions to one family may be asked at once. Here every answer counts as slow."""
-    monkeypatch.setattr("fz_iproute.ip.dialogue._SLOW", 0.0)
+    monkeypatch.setattr("fz_iproute.ip.dialogue.SLOW", 0.0)
     ip = TalkingIp(machine.name)
     ip.warm()
     asked = [ip.ask("inet", f"route show table {table}") for table in ("main", "local")]

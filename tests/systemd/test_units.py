@@ -3,7 +3,7 @@
 import pytest
 
 from tests.netns.namespace import wait_until
-from tests.systemd.conftest import Booted
+from tests.systemd.machine import HOME, HOME_CONFIG, Booted
 
 SERVICE = "fz-iproute.service"
 
@@ -94,20 +94,7 @@ def test_the_watchdog_is_fed_and_ends_a_process_that_hangs(service: Booted) -> N
 
 
 def test_an_instance_serves_another_tunnel_and_its_end_disturbs_no_other(service: Booted) -> None:
-    service.sh("""
-        ip tuntap add tun-home mode tun
-        ip link set tun-home up
-        ip route add default dev tun-home table 1000
-        cat > /etc/fz-iproute/home.toml <<'END'
-[tunnel]
-interface = "tun-home"
-[tables]
-single = 1000
-user = 1000
-lan = 1001
-internet = 1002
-END
-    """)
+    service.sh(HOME + HOME_CONFIG)
     service.fz("install", "--instance", "home", "--now")
     assert service.is_active("fz-iproute@home.service"), journal(service, "fz-iproute@home.service")
     assert ["192.168.188.0/24"] == service.copies(1000)

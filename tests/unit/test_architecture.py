@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -12,6 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "fz_iproute"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted(Path(__file__).parents[1].rglob("*.py"))
 
 # From the top down. A module may import from its own wing and from those below it.
 WINGS = [
@@ -142,3 +144,24 @@ def test_modules_functions_and_classes_stay_small(module: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < 50, f"the length of {node.name}"
         if isinstance(node, ast.ClassDef):
             assert len(attributes(node)) <= 20, f"the attributes of {node.name}"
+
+
+def named(tree: ast.AST) -> Iterator[str]:
+    """Each name of the package that a test imports, reads, or patches by a string."""
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fz_iproute"):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            modules |= {alias.asname or alias.name for alias in node.names if alias.name.islower()}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"fz_iproute(?:\.\w+)+", node.value)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            yield f"{node.value.id}.{node.attr}"
+
+
+@pytest.mark.parametrize("module", TESTS, ids=lambda module: module.relative_to(TESTS[0].parent).as_posix())
+def test_a_test_uses_nothing_private(module: Path) -> None:
+    names = list(named(ast.parse(module.read_text())))
+    private = [name for name in names if re.search(r"\._(?!_)", name)]
+    assert not private

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from fz_iproute.ip.dialogue import _WORN_OUT
+from fz_iproute.ip.dialogue import WORN_OUT
 from fz_iproute.ip.process import TIMEOUT
 from tests.netns.namespace import DEADLINE, Namespace, wait_until
 from tests.watch import oracle
@@ -24,7 +24,7 @@ import sys
 import fz_iproute.ip.process
 fz_iproute.ip.process.TIMEOUT = {patience}
 import fz_iproute.ip.dialogue
-fz_iproute.ip.dialogue._WORN_OUT = {most_lines}
+fz_iproute.ip.dialogue.WORN_OUT = {most_lines}
 from fz_iproute.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -65,7 +65,7 @@ class Daemon:
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
 
-        altered = _ALTERED.format(patience=patience or TIMEOUT, most_lines=most_lines or _WORN_OUT)
+        altered = _ALTERED.format(patience=patience or TIMEOUT, most_lines=most_lines or WORN_OUT)
         code = ["-c", altered] if patience or most_lines else ["-m", "fz_iproute"]
         where = [] if inside else ["--netns", namespace.name]
         config_words = [] if default_config else ["-c", str(self.config)]

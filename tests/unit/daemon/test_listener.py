@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fz_iproute.daemon.events import Interest
-from fz_iproute.daemon.listener import _PATIENCE, _RESTART_PAUSES, Listener
+from fz_iproute.daemon.listener import PATIENCE, RESTART_PAUSES, Listener
 from fz_iproute.daemon.schedule import Due, Schedule
 from fz_iproute.errors import IpUnusable
 from fz_iproute.mirror.config import Watch
@@ -82,7 +82,7 @@ def test_only_a_monitor_that_says_nothing_at_all_of_a_change_is_deaf(comes: str,
     world.listener.tend(60.1)
     if comes == "just after the resync":
         world.monitors[0].said.append(LINE)
-    for now in (60.2, 60.1 + _PATIENCE):
+    for now in (60.2, 60.1 + PATIENCE):
         world.listener.listen(now)
         world.listener.tend(now)
     said = [f"ip monitor has ended ({words})" for words in ("it said nothing of a change",) if comes == "never"]
@@ -96,14 +96,14 @@ def test_a_failing_monitor_is_started_ever_more_rarely_with_one_warning(
     """However long the last one has run."""
     world.broken = broken
     now, pauses = start, []
-    for _ in range(len(_RESTART_PAUSES) + 1):
+    for _ in range(len(RESTART_PAUSES) + 1):
         world.monitors[-1].ended = True
         world.listener.listen(now)
         assert world.listener.due is not None
         pauses.append(world.listener.due - now)
         now = world.listener.due
         world.listener.tend(now)
-    assert [*_RESTART_PAUSES, _RESTART_PAUSES[-1]] == pytest.approx(pauses)
+    assert [*RESTART_PAUSES, RESTART_PAUSES[-1]] == pytest.approx(pauses)
     assert (1 if broken else len(pauses) + 1) == len(world.monitors)
     assert 1 == len(world.warnings)
 
