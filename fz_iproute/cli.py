@@ -48,7 +48,7 @@ VERBS = {
     "unit": "print a ready unit for a service manager, or names for the tables",
     "completion": "print what a shell needs to complete the command line",
     "config": "show the configuration in force, or check a file",
-    "help": "show the options of a verb, with examples",
+    "help": "show the options of a verb with examples, or a page of the manual",
 }
 
 
@@ -96,42 +96,45 @@ def parser() -> ArgumentParser:
     whole = _Parser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN, with plain `ip` commands.",
-        epilog="Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 commands are due (plan --exit-code), a "
-        "check has failed (doctor), or there is no full tunnel (detect), 2 usage or configuration, 3 ip failed, "
-        "4 not permitted, 5 locked, 6 ip is missing or too old.",
+        epilog="`fz-iproute help VERB` shows the options of a verb, `fz-iproute help fz-iproute` the manual with all "
+        "exit codes. Data goes to stdout, messages to stderr.",
     )
     whole.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
     whole.set_defaults(config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=whole)
     add_common(whole)
-    verbs: Any = whole.add_subparsers(metavar="COMMAND", dest="verb", required=True, parser_class=_VerbParser)
+    verbs: Any = whole.add_subparsers(
+        title="verbs", metavar="VERB", dest="verb", required=True, parser_class=_VerbParser
+    )
     for name, text in VERBS.items():
         verbs.add_parser(name, help=text, description=text).set_defaults(module=name)
     return whole
 
 
 class _Parser(ArgumentParser):
-    """The parser of the whole command line."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2. A verb that is none is answered with the nearest one."""
         start, _, rest = message.partition("invalid choice: '")
-        if start == "argument COMMAND: ":
+        advice = f"see `{self.prog} --help`"
+        if start == "argument VERB: ":
             from difflib import get_close_matches  # noqa: PLC0415  # only to word a mistake
 
             name = rest.partition("'")[0]
-            near = get_close_matches(name, VERBS, n=1)
-            meant = f"did you mean {near[0]}?" if near else "`fz-iproute help` lists the verbs"
-            message = f"there is no verb {printable(name)}; {meant}"
-        super().error(message)
+            message = f"there is no verb {name}"
+            if near := get_close_matches(name, VERBS, n=1):
+                advice = f"did you mean {near[0]}?"
+        self.exit(EXIT_CODES[UsageError], f"error: {printable(message)}; {advice}\n")
 
 
-class _VerbParser(ArgumentParser):
+class _VerbParser(_Parser):
     """The parser of one verb. It imports the verb only when that verb is run: imports are most of a cold start."""
 
     def fill(self) -> None:
         """Add the options of the verb, and then those of all verbs, once."""
         if name := self._defaults.pop("module", None):
             verb = _module(name)
+            self._positionals.title = "arguments"
             verb.add(self)
             # The same options may stand before the verb. Only what is given here counts more than that.
             self.argument_default = SUPPRESS
@@ -142,10 +145,8 @@ class _VerbParser(ArgumentParser):
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
         self.fill()
         found, unknown = super().parse_known_args(*args, **options)
-        if unknown and getattr(found, "command", None):  # the options of what the lab is to run
-            self.error(
-                f"{unknown[0]} is no option of this verb; write -- before the command, -- {found.command[0]} ..."
-            )
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 
 

@@ -73,7 +73,7 @@ class _Judge:
         kept = (fate.way for fate in self._fates.values() if not fate.is_lost)
         product = product_of(self.form)
         served, obstacle = self._served()
-        advice, why = _advice(product, cut, served, obstacle)
+        advice, why = _advice(product, cut, served, obstacle, self._goal.layout.mirror)
         return Vpn(
             product=product,
             interface=interface,
@@ -205,13 +205,18 @@ def _decided_by(decision: Decision) -> str:
 
 
 def _advice(
-    product: Product, cut: Mapping[Prefix, Decision], served: Config | None, obstacle: str
+    product: Product, cut: Mapping[Prefix, Decision], served: Config | None, obstacle: str, mirror: int
 ) -> tuple[Advice, str]:
     names = _some(cut)
     if product.refusal:
         return "refuse", product.refusal
     if product.switch and (cut or product.firewalls):
         return "client", f"{product.why}: `{product.switch}`"
+    if not cut and served:  # without copies, a LAN would be cut
+        return (
+            "nothing",
+            f"copies in table {mirror} keep the LAN: leave fz-iproute installed, unless another program makes them",
+        )
     if not cut:
         return "nothing", "no LAN is cut"
     if served is None:

@@ -5,7 +5,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 
@@ -76,10 +76,11 @@ class Monitor:
             return self._process.wait()
 
 
-def changes(ip: Ip, bell: int, output: int) -> Iterator[None]:
+def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Iterator[None]:
     """Yield once at the start, then after each burst of events, or after a second of one.
 
-    Input from the non-blocking descriptor `bell` is an event too. The iterator ends when nobody reads what is written
+    Input from the non-blocking descriptor `bell` is an event too, and so is another result of `beside`, which is called
+    once a second. The iterator ends when nobody reads what is written
     to the descriptor `output`. IpUnusable if `ip monitor` ends.
     """
     monitor = Monitor(ip)
@@ -90,8 +91,11 @@ def changes(ip: Ip, bell: int, output: int) -> Iterator[None]:
     words = ""
     try:
         while not monitor.ended:
+            seen = beside()
             yield
-            if output in (fd for fd, _ in poll.poll()):
+            while not (ready := poll.poll(_LOOK)) and beside() == seen:
+                pass
+            if output in (fd for fd, _ in ready):
                 return
             with suppress(BlockingIOError):
                 os.read(bell, 1 << 16)
@@ -107,5 +111,6 @@ def changes(ip: Ip, bell: int, output: int) -> Iterator[None]:
         monitor.close()
 
 
+_LOOK = 1000  # ms
 _QUIET = 0.1
 _LONGEST_BURST = 1.0

@@ -21,7 +21,7 @@ _KINDS = {
     "any": ('-W ""', "_message value", ""),
 }
 _DESTINATIONS = {"netns": "namespace", "iif": "interface", "oif": "interface"}
-_METAVARS = {"FILE": "file", "JOURNAL": "file", "DIR": "folder"}
+_METAVARS = {"FILE": "file", "JOURNAL": "file", "DIR": "folder", "VERB": "verb"}
 
 
 class Option(NamedTuple):
@@ -50,7 +50,8 @@ def verbs(parser: ArgumentParser) -> list[Verb]:
             for name, below in action.choices.items():
                 below.fill()
                 found.append(_verb(name, texts[name] or "", below))
-    return found
+    names = " ".join(verb.name for verb in found[1:])
+    return [verb._replace(argument=names) if verb.argument == "verb" else verb for verb in found]
 
 
 def _verb(name: str, text: str, parser: ArgumentParser) -> Verb:

@@ -1,6 +1,7 @@
 """Draws the summary of `status`: the answer first, and the next command beside it."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from fz_iproute.diagnosis.status import Line
 from fz_iproute.diagnosis.summary import Item, Summary
@@ -13,23 +14,25 @@ _MARKS = {"missing": "+", "changed": "~", "stale": "-"}
 _COLOURS = {"due": "yellow", "wrong": "red", "left out": ""}
 
 
-def drawn(said: Summary, watch: int | None, advised: Callable[[str], str], screen: Screen) -> list[str]:
-    """At most twelve lines, unless the screen is narrow.
+class Daemon(NamedTuple):
+    """What there is to say about `watch`, and the verb that would change it."""
 
-    `watch` is the process of the daemon, 0 if there is none, None if that is unknown. `advised` returns the run of
-    fz-iproute with a verb.
-    """
+    text: str
+    verb: str = ""
+
+
+def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], screen: Screen) -> list[str]:
+    """At most twelve lines, unless the screen is narrow. `advised` returns the run of fz-iproute with a verb."""
     mends = "sync" if said.is_due else "" if said.is_good else "doctor"
     count = f"{said.reachable} of {said.lans} reachable" if said.lans else "main has no LAN routes"
-    daemon = f"runs (process {watch})" if watch else "does not run: changes wait for the next sync"
     head = [
-        *_labelled("VPN", said.vpn, advised(said.verb) if said.verb else "", screen),
+        *_labelled("VPN", said.vpn, said.verb and advised(said.verb), screen),
         *_items(said.vpn_items, screen),
-        *_labelled("LAN", count, advised(mends) if mends else "", screen),
+        *_labelled("LAN", count, mends and advised(mends), screen),
     ]
     tail = [
         *_others(said.others, screen),
-        *(_labelled("watch", daemon, "" if watch else advised("install"), screen) if watch is not None else []),
+        *(_labelled("watch", daemon.text, daemon.verb and advised(daemon.verb), screen) if daemon else []),
     ]
     items = _items(said.lan_items, screen)
     space = max(2, _MOST_LINES - len(head) - len(tail))

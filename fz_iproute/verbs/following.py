@@ -13,7 +13,7 @@ from fz_iproute.mirror.config import Config
 def resolved(config: Config, source: Source, log: Log) -> Config:
     """The configuration for the one VPN that copies serve; the same again, which serves none, if there is not one."""
     found = _look(config, source)
-    _tell(found, log)
+    log.info(f"# {found.said}")  # no warning, because a cron job would give it every minute
     return found.config
 
 
@@ -43,18 +43,13 @@ class Following:
         except (ReadFailed, IpUnusable, OSError):
             # What cannot be read is no reason to leave a VPN.
             return self._last[1] if config == self._last[0] else config
-        if found.said != self._said:
-            _tell(found, self._log)
+        if found.said != self._said and found.is_doubtful:
+            self._log.warning(found.said)
+        elif found.said != self._said:
+            self._log.info(f"# {found.said}")
         self._said = found.said
         self._last = config, found.config
         return found.config
-
-
-def _tell(found: Followed, log: Log) -> None:
-    if found.is_doubtful:
-        log.warning(found.said)
-    else:
-        log.info(f"# {found.said}")
 
 
 def _look(config: Config, source: Source) -> Followed:

@@ -1,18 +1,37 @@
-"""`help`: show the options of a verb, with examples."""
+"""`help`: show the options of a verb, or a page of the manual."""
 
+import sys
 from argparse import ArgumentParser, Namespace
+from pydoc import pager
 
+from fz_iproute.files.data import texts
 from fz_iproute.log import Log
+from fz_iproute.service.manual import page
+from fz_iproute.verbs.output import write
+from fz_iproute.verbs.screen import MOST_READABLE, screen
 
-EXAMPLES = ("fz-iproute help", "fz-iproute help explain")
+EXAMPLES = (
+    "fz-iproute help explain",
+    "fz-iproute help fz-iproute.toml  # a page of the manual; the other one is fz-iproute",
+)
+
+_USUAL = 80  # columns, where nothing tells how many there are
 
 
 def add(parser: ArgumentParser) -> None:
     """Add the argument of this verb."""
-    parser.add_argument("about", metavar="VERB", nargs="?", help="default: all verbs")
+    parser.add_argument("about", metavar="VERB", nargs="?", help="or a page of the manual; default: all verbs")
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the help, as --help does after the verb."""
+    """Print the page of the manual, or the options as --help does after the verb."""
+    pages = {name.rpartition(".")[0]: text for name, text in texts("man").items()}
+    if source := pages.get(arguments.about):
+        text = page(source, min(screen(arguments).width or _USUAL, MOST_READABLE))
+        if sys.stdout is not None and sys.stdout.isatty():
+            pager(text)
+        else:
+            write(text)
+        return 0
     arguments.parser.parse_args([*([arguments.about] if arguments.about else []), "--help"])
     return 0

@@ -1,6 +1,6 @@
 """`lab`: run a command or a shell in a disposable copy of a recorded machine."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import REMAINDER, ArgumentParser, Namespace
 from pathlib import Path
 
 from fz_iproute.errors import UsageError
@@ -11,18 +11,20 @@ from fz_iproute.verbs.source import trace
 
 EXAMPLES = (
     "fz-iproute lab",
-    "fz-iproute lab --snapshot laptop.json -- ip route get 192.168.188.1",
+    "fz-iproute lab --snapshot laptop.json ip route get 192.168.188.1",
 )
 
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.usage = "fz-iproute lab [--snapshot FILE] [-- COMMAND ...]"
+    parser.usage = "fz-iproute lab [--snapshot FILE] [COMMAND ...]"
     parser.add_argument(
         "--snapshot", metavar="FILE", type=Path,
         help="the machine to rebuild (default: a laptop with a LAN, an uplink and Firezone's tunnel)",
     )  # fmt: skip
-    parser.add_argument("command", metavar="COMMAND", nargs="*", default=[], help="default: $SHELL, or /bin/sh")
+    parser.add_argument(
+        "command", metavar="COMMAND", nargs=REMAINDER, help="with all its options; default: $SHELL, or /bin/sh"
+    )
 
 
 def run(arguments: Namespace, log: Log) -> int:
@@ -30,4 +32,5 @@ def run(arguments: Namespace, log: Log) -> int:
     if arguments.netns is not None:
         raise UsageError("--netns: a lab always makes a network namespace of its own; leave the option out")
     config = load(arguments.config) if arguments.config else None
-    return Lab(arguments.snapshot, config, log, trace(arguments, log)).run(arguments.command)
+    command = arguments.command[arguments.command[:1] == ["--"] :]
+    return Lab(arguments.snapshot, config, log, trace(arguments, log)).run(command)

@@ -20,9 +20,16 @@ from fz_iproute.mirror.config import Config, parse
 def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config]]:
     """The `ip` to drive and the configuration in force. Every `ip` has ended when the block ends."""
     config = load(arguments.config)
+    with talking(arguments, log) as ip:
+        yield ip, concrete(config, ip, log)
+
+
+@contextmanager
+def talking(arguments: Namespace, log: Log) -> Iterator[TalkingIp]:
+    """The `ip` to ask. Every process of it has ended when the block ends."""
     ip = TalkingIp(arguments.netns, trace(arguments, log))
     try:
-        yield ip, concrete(config, ip, log)
+        yield ip
     finally:
         ip.abandon()
         ip.hang_up()
@@ -55,22 +62,25 @@ def concrete(config: Config, source: Source, log: Log) -> Config:
 
 
 def passes_of(
-    log: Log, ip: Ip, config: Config, *, reasons: bool = False, is_following: Callable[[], bool] = lambda: False
+    log: Log, ip: Ip, config: Config, *, is_daemon: bool = False, is_following: Callable[[], bool] = lambda: False
 ) -> Passes:
-    """The passes over the running machine. With `reasons` they tell why they write.
+    """The passes over the running machine. Those of a daemon tell why they write.
 
     They tell if the tunnel is not there, unless `is_following`: then it may have gone a moment ago, and is left soon.
     """
 
     def absent() -> None:
         if not is_following():
-            say_absent(ip, config, log)
+            say_absent(ip, config, log, is_daemon=is_daemon)
 
-    return Passes(ip, config, log, absent, reasons=reasons)
+    return Passes(ip, config, log, absent, reasons=is_daemon)
 
 
-def say_absent(source: Source, config: Config, log: Log) -> None:
-    """Log that no rule leads to the tunnel's table; if a VPN takes all traffic without it, that. It may need copies."""
+def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = False) -> None:
+    """Log that no rule leads to the tunnel's table; if a VPN takes all traffic without it, that. It may need copies.
+
+    Only a daemon warns of that, because it does so once: a cron job would do it every minute.
+    """
     from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # a healthy machine needs none of it
 
     reader = Reader(source, config)
@@ -80,7 +90,7 @@ def say_absent(source: Source, config: Config, log: Log) -> None:
     except (ReadFailed, IpUnusable):
         return
     said = absent(config, snapshot.links, vpns) + (": `fz-iproute detect`" if vpns else "")
-    if any(vpn.advice == "mirror" for vpn in vpns):
+    if is_daemon and any(vpn.advice == "mirror" for vpn in vpns):
         log.warning(said)
     elif said:
         log.info(f"# {said}")
@@ -89,7 +99,9 @@ def say_absent(source: Source, config: Config, log: Log) -> None:
 def advised(arguments: Namespace, source: Source, *verb: str) -> str:
     """The command for this verb with the same configuration, and on the same machine: also that of a snapshot."""
     facts = getattr(source, "facts", {})
-    path = str(arguments.config or facts.get("config.path") or os.environ.get(VARIABLE) or DEFAULT_PATH)
+    # sudo drops the variable. Without sudo, the command finds it again.
+    variable = os.environ.get(VARIABLE) if os.geteuid() else None
+    path = str(arguments.config or facts.get("config.path") or variable or DEFAULT_PATH)
     netns = arguments.netns or facts.get("netns")
     options = [*(["-c", path] if path != str(DEFAULT_PATH) else []), *(["--netns", netns] if netns else [])]
     return shlex.join(["fz-iproute", *options, *verb])

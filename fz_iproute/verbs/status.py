@@ -10,6 +10,7 @@ from fz_iproute.diagnosis.status import Status, as_document, status
 from fz_iproute.diagnosis.summary import Summary, summary
 from fz_iproute.diagnosis.summary import as_document as summary_document
 from fz_iproute.diagnosis.tree import draw
+from fz_iproute.files.config_file import VARIABLE
 from fz_iproute.files.lock import watching
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Source
@@ -17,7 +18,7 @@ from fz_iproute.ip.monitor import changes
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
-from fz_iproute.verbs.brief import drawn
+from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import screen
@@ -26,6 +27,8 @@ from fz_iproute.verbs.source import advised, chosen_source
 EXAMPLES = ("fz-iproute status", "fz-iproute status --check > /dev/null || notify-send 'LAN cut off'")
 
 _STDOUT = 1
+# Where `install --timer` and `install --cron` leave something.
+_EVERY_MINUTE = ("/etc/systemd/system/timers.target.wants/fz-iproute-sync.timer", "/etc/cron.d/fz-iproute")
 _CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
 
 
@@ -45,7 +48,7 @@ def run(arguments: Namespace, log: Log) -> int:
         if arguments.watch and isinstance(source, TalkingIp):
             gc.enable()
             with resizes() as resized:
-                for _ in changes(source, resized, _STDOUT):
+                for _ in changes(source, resized, _STDOUT, view.watching):
                     if not view.show_again():
                         break
                     source.hang_up()  # a running `ip` keeps the old name of a renamed interface
@@ -87,20 +90,33 @@ class _View:
         return found, said
 
     def _document(self, found: Status, said: Summary) -> dict[str, object]:
-        return {**as_document(found), "summary": summary_document(said), "watch": self._watching()}
+        return {**as_document(found), "summary": summary_document(said), "watch": self.watching()}
 
     def _picture(self, found: Status, said: Summary) -> str:
         shown = screen(self._arguments)
         if self._arguments.routes:
             return draw(found, width=shown.width, colour=shown.colour)
-        return "\n".join(drawn(said, self._watching(), self._advised, shown))
+        return "\n".join(drawn(said, self._daemon(), self._advised, shown))
 
     def _advised(self, verb: str) -> str:
-        sudo = "sudo " if verb in ("sync", "install") and os.geteuid() and not self._arguments.snapshot else ""
+        sudo = "sudo " if verb in ("sync", "watch", "install") and os.geteuid() and not self._arguments.snapshot else ""
         return f"{sudo}{advised(self._arguments, self._source, *verb.split())}"
 
-    def _watching(self) -> int | None:
+    def watching(self) -> int | None:
         """The process of the daemon, 0 if there is none, None if unknown."""
         if self._arguments.snapshot:
             return None
         return watching(self._arguments.netns, self._config.tables.mirrors)
+
+    def _daemon(self) -> Daemon | None:
+        process = self.watching()
+        if process is None:
+            return None
+        if process:
+            return Daemon(f"runs (process {process})")
+        if VARIABLE in os.environ:  # a lab, where nothing can be installed
+            return Daemon("does not run: changes wait for the next sync", "watch")
+        is_usual = not (self._arguments.config or self._arguments.netns)
+        if is_usual and any(map(os.path.exists, _EVERY_MINUTE)):
+            return Daemon("does not run: sync runs every minute")
+        return Daemon("does not run: changes wait for the next sync", "install")

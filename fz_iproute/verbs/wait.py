@@ -28,11 +28,13 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """0 as soon as `sync` would have nothing to do; 1 if that is not so in time."""
     end = time.monotonic() + arguments.timeout
-    while words := _why_not(arguments, log):
+    telling = log
+    while words := _why_not(arguments, telling):
         if time.monotonic() >= end:
             log.error(f"not in step after {arguments.timeout:g} s: {words}")
             return 1
         time.sleep(_PAUSE)
+        telling = Log("ERROR")  # the next look would tell the same again
     return 0
 
 

@@ -29,7 +29,7 @@ def run(arguments: Namespace, log: Log) -> int:
     ip = TalkingIp(arguments.netns, trace(arguments, log), partial(die_with_parent, os.getpid()))
     file = ConfigFile(arguments.config)
     following = Following(file.load, ip, log)
-    plan_with = partial(passes_of, log, ip, reasons=True, is_following=lambda: following.is_on)
+    plan_with = partial(passes_of, log, ip, is_daemon=True, is_following=lambda: following.is_on)
     origin = Origin(following.load, file.place, plan_with, lambda: following.is_on)
     Loop(origin, ip, arguments.wait, log).run()
     return 0

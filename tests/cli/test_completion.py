@@ -72,6 +72,7 @@ def offers(shell: tuple[str, Path], line: str, folder: Path) -> set[str]:
         ("fz-iproute sync --log-format t", {"text"}),
         ("fz-iproute unit t", {"timer"}),
         ("fz-iproute config ", {"show", "check"}),
+        ("fz-iproute help st", {"status"}),
         ("fz-iproute completion ", set(SHELLS)),
         ("fz-iproute explain --iif ", INTERFACES),
         ("fz-iproute plan --snapshot a", {"a.json"}),

@@ -230,12 +230,13 @@ def test_without_a_snapshot_the_lab_is_a_laptop_under_a_full_tunnel() -> None:
     """The LAN answers only after a sync."""
     program = " ".join(PROGRAM)
     ping = "ping -c1 -W1 192.168.188.1 >/dev/null; echo $?"
-    script = (
-        f"{ping}; {program} -q sync; {ping}; {program} plan; ip route get 1.1.1.1; ping -c1 -W1 -m {MARK} fd00:77::1"
-    )
-    done = lab("--", "sh", "-c", script)
+    script = f"{ping}; {program} status; {program} -q sync; {ping}; {program} plan; "
+    script += f"ip route get 1.1.1.1; ping -c1 -W1 -m {MARK} fd00:77::1"
+    done = lab("sh", "-c", script)
     assert (0, "") == (done.returncode, done.stderr)
-    assert ["1", "0"] == done.stdout.splitlines()[:2]
+    first, *status, last = done.stdout.partition("\n0\n")[0].splitlines()
+    assert "1" == first
+    assert status[1].endswith("   → fz-iproute sync") and last.endswith("   → fz-iproute watch")
     assert f"1.1.1.1 dev {TUNNEL} table {MIRROR}" in done.stdout
 
 
@@ -244,6 +245,7 @@ def test_without_a_snapshot_the_lab_is_a_laptop_under_a_full_tunnel() -> None:
     [
         (["sh", "-c", "exit 7"], 7, ""),
         (["echo", "--version", "-c", "--", "x"], 0, "--version -c -- x\n"),
+        (["--", "echo", "--", "-c", "x"], 0, "-- -c x\n"),
         (["sh", "-c", "kill -9 $$"], 137, ""),
         (["/nowhere/at all"], 127, ""),
         (["/etc/passwd"], 126, ""),
@@ -251,7 +253,7 @@ def test_without_a_snapshot_the_lab_is_a_laptop_under_a_full_tunnel() -> None:
     ids=str,
 )
 def test_the_exit_code_and_options_are_those_of_the_command(words: list[str], code: int, printed: str) -> None:
-    done = lab("--", *words)
+    done = lab(*words)
     assert (code, printed) == (done.returncode, done.stdout)
 
 

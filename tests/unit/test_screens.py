@@ -15,7 +15,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.record import recording
 from fz_iproute.record.recorded_ip import RecordedIp
 from fz_iproute.verbs import doctor
-from fz_iproute.verbs.brief import drawn
+from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
 from tests.unit.laptop import Laptop, connected
@@ -136,7 +136,7 @@ def said(name: str) -> Summary:
 
 
 def shown(name: str, width: int | None, *, colour: bool = False) -> str:
-    lines = drawn(said(name), 812, lambda verb: f"fz-iproute {verb}", Screen(width, colour))
+    lines = drawn(said(name), Daemon("runs (process 812)"), lambda verb: f"fz-iproute {verb}", Screen(width, colour))
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.netns.namespace import LAN, Machine, wait_until
+from tests.netns.test_tree import CLEAR, terminal
 from tests.watch.conftest import Watch
 
 
@@ -58,6 +59,33 @@ def test_metrics_show_the_counters_of_the_running_daemon(machine: Machine, watch
     assert 0 == metrics(machine.fz("metrics"))["fz_iproute_watch_running{}"], "it has left its files behind"
     watch().stop()
     assert [] == [path.name for path in machine.runtime.glob(f"{Path('/run/netns', machine.name).stat().st_ino}-*")]
+
+
+def test_metrics_and_status_find_a_daemon_that_serves_another_table_by_now(machine: Machine, watch: Watch) -> None:
+    daemon = watch('[tables]\nlayout = "single"\n')
+    moved = '[tables]\nlayout = "single"\nsingle = 77\n'
+    daemon.config.write_text(moved)
+    wait_until(lambda: daemon.counters()["reloads"] == 1, "the new configuration is in force")
+    found = metrics(machine.fz("metrics", config=moved))
+    assert (1, 1) == (found["fz_iproute_watch_running{}"], found["fz_iproute_watch_reloads_total{}"])
+    assert daemon.process.pid == machine.status(moved)["watch"]
+    (report,) = machine.runtime.glob("*.json")
+    assert report.name.endswith("-77.watch.json")
+
+
+def test_status_is_drawn_again_when_a_daemon_starts_and_ends(machine: Machine, watch: Watch) -> None:
+    machine.fz("sync")
+    with terminal(machine, "status", "--watch") as made:
+        wait_until(lambda: "does not run" in made.read().rpartition(CLEAR)[2], "no daemon")
+        daemon = watch()
+        wait_until(lambda: f"runs (process {daemon.process.pid})" in made.read().rpartition(CLEAR)[2], "the daemon")
+        daemon.kill()
+        wait_until(lambda: "does not run" in made.read().rpartition(CLEAR)[2], "no daemon any more")
+
+
+def test_wait_tells_once_which_vpn_it_follows(machine: Machine) -> None:
+    done = machine.fz_done("wait", "--timeout", "0.7", config='[tunnel]\ninterface = "auto"\n')
+    assert [True, False] == [line.startswith("# auto: ") for line in done.stderr.splitlines()], done.stderr
 
 
 def test_wait_returns_when_somebody_has_brought_the_tables_in_step(machine: Machine) -> None:

@@ -13,6 +13,7 @@ from fz_iproute.diagnosis.checks import CHECKS
 from fz_iproute.files.data import texts
 from fz_iproute.mirror.config import Config, toml
 from fz_iproute.service.completion import verbs
+from fz_iproute.service.manual import MACROS, page
 
 PAGES = texts("man")
 PROGRAM = PAGES["fz-iproute.8"]
@@ -67,7 +68,39 @@ def test_every_exit_code_has_an_entry() -> None:
     assert list(map(int, entries)) == [0, 1, *sorted(set(cli.EXIT_CODES.values())), cli.INTERRUPTED]
 
 
-@pytest.mark.skipif(not shutil.which("mandoc"), reason="MANUAL NOT CHECKED: mandoc is not installed")
+def letters(text: str) -> str:
+    """The letters and digits only: without line breaks, quotes and brackets."""
+    return "".join(re.findall(r"[a-z0-9]", text.lower()))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_help_knows_every_macro_of_the_pages(name: str) -> None:
+    used = re.findall(r"^\.(\S+)", PAGES[name], re.M)
+    assert set() == set(used) - MACROS
+
+
+@pytest.mark.parametrize("width", [30, 80, 100])
+@pytest.mark.parametrize("name", PAGES)
+def test_help_fits_the_width(name: str, width: int) -> None:
+    """But for single words, for tables and for what is literal."""
+    folded = re.sub(r"^\.Bd.*?^\.Ed\n|^\.Bl -column.*?^\.El\n", "", PAGES[name], flags=re.M | re.S)
+    assert [] == [line for line in page(folded, width).splitlines() if len(line) > width and " " in line.strip()]
+
+
+needs_mandoc = pytest.mark.skipif(not shutil.which("mandoc"), reason="MANUAL NOT CHECKED: mandoc is not installed")
+
+
+@needs_mandoc
+@pytest.mark.parametrize("name", PAGES)
+def test_help_shows_the_same_text_as_mandoc(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(PAGES[name])
+    shown = subprocess.run(["mandoc", "-T", "utf8", "-O", "width=80", path], capture_output=True, text=True, check=True)
+    _header, *lines, _footer = re.sub(".\b", "", shown.stdout).strip().splitlines()
+    assert letters("\n".join(lines)) == letters(page(PAGES[name], 80))
+
+
+@needs_mandoc
 @pytest.mark.parametrize("name", PAGES)
 def test_mandoc_has_no_complaint(name: str, tmp_path: Path) -> None:
     """But for pages that are not installed on this machine."""
