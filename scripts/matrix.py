@@ -27,7 +27,7 @@ SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid")
 PYTHONS = {"3.11": "bookworm", "3.12": None, "3.13": "trixie", "3.14": "sid", "3.15": "sid"}
 OLDEST_PYTHON = "3.11"
 
-# Without --full, only tests of what differs between versions, and two Pythons.
+# Without --full, only tests of what differs between versions, and the Pythons that README.md names.
 QUICK_KERNEL_TESTS = [
     # Parser, refused lines of a batch, lines of the monitor, machines of other versions.
     "tests/netns/test_versions.py",
@@ -36,7 +36,7 @@ QUICK_KERNEL_TESTS = [
     "tests/watch/test_following.py::test_the_mirror_follows[a-link-is-deleted]",
     "tests/watch/test_following.py::test_its_own_changes_do_not_keep_it_busy",
 ]
-QUICK_PYTHONS = ("3.11", "3.13")
+QUICK_PYTHONS = ("3.11", "3.12", "3.13")
 KERNEL_TESTS = ["tests/netns", "tests/watch", "tests/manage", "tests/packets", "tests/clients"]
 # What depends on sh, watchfiles and loguru.
 QUICK_PYTHON_TESTS = ["tests/unit/ip", "tests/unit/daemon", "tests/unit/files", "tests/unit/record"]
