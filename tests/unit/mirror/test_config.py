@@ -22,8 +22,9 @@ def problems(text: str) -> list[str]:
 
 def test_what_is_shown_reads_back() -> None:
     deny = (Prefix.parse("10.9.0.0/24"), Prefix.parse("fd00::/8"))
+    watch = {"journal": "/var/log/fz journal"}
     lan = {"deny": deny, "interfaces": ('a"\\\x01ü*',), "trust": "private"}
-    config = replace(Config(), lan=lan, tunnel={"fwmark": Mark(0x2021, 0xFFFF), "interface": "wg0"})
+    config = replace(Config(), lan=lan, watch=watch, tunnel={"fwmark": Mark(0x2021, 0xFFFF), "interface": "wg0"})
     assert config == parse(dump(config), "F")
     assert Config() == parse("", "F")
 
@@ -62,6 +63,8 @@ def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
         ("[lan]\ninterfaces = '*'", "not a list"),
         ("[lan]\nallow = ['10.0.0.0/8']\ndeny = ['10.0.0.0/8']", "also in lan.deny"),
         ("[watch]\nsettle = nan", "watch.settle"),
+        ("[watch]\njournal = 'journal'", "write a path from / on"),
+        ("[watch]\njournal = '/a\\u0000'".replace("'", '"'), "no file has a NUL in its name"),
         ("[watch]\nresync = true", "not a number of seconds"),
         ("[tunnel]\nmode = 'on'", "tunnel.mode: 'on' is not one of observe, manage"),
         ("[tunnel]\nroutes = ['10.1.2.3/8']", "'10.1.2.3/8' has host bits set; the network is 10.0.0.0/8"),

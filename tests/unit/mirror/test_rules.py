@@ -5,9 +5,11 @@ import pytest
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import Desired, desired
-from fz_iproute.mirror.model import Command, Mark, Rule
-from fz_iproute.mirror.plan import check_parts, plan
-from tests.unit.routes import snapshot, tunnel
+from fz_iproute.mirror.model import Command, Mark, Route, Rule
+from fz_iproute.mirror.plan import check_parts, leftovers, plan
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
+from tests.unit.routes import LINKS, snapshot, tunnel
 
 SINGLE = replace(Config(), tunnel={"mode": "manage", "internet": True}, tables={"layout": "single"})
 TIERED = replace(SINGLE, tables={"layout": "tiered"})
@@ -99,3 +101,48 @@ def test_no_table_in_use_gets_another_part(config: Config, rules: list[Rule], is
         assert not is_refused
     except UsageError as error:
         assert is_refused, error
+
+
+CLOSED = replace(SINGLE, tunnel={"on_down": "closed"})
+NEW_TABLE = 1000
+MOVED = replace(CLOSED, tables={"single": NEW_TABLE})
+DEFAULTS = [Route.make(family, "default", LINKS["tun-firezone"]) for family in FAMILIES]
+BACKSTOPS = [Route.make(family, "default", None, metric=BACKSTOP_METRIC) for family in FAMILIES]
+
+
+@pytest.mark.parametrize(
+    ("new_rules", "new_routes", "families"),
+    [
+        (FAMILIES, [*DEFAULTS, *BACKSTOPS], FAMILIES),
+        (FAMILIES[:1], [*DEFAULTS, *BACKSTOPS], FAMILIES[:1]),
+        (FAMILIES, [DEFAULTS[0], *BACKSTOPS], FAMILIES),  # packets that the tunnel does not take yet are stopped
+        (FAMILIES, [*DEFAULTS, BACKSTOPS[0]], FAMILIES[:1]),
+        (FAMILIES, [BACKSTOPS[0]], FAMILIES[:1]),
+        ([], [], []),
+    ],
+)
+def test_a_former_table_goes_when_the_new_one_stops_all_packets_of_the_family(
+    new_rules: list[Family], new_routes: list[Route], families: list[Family]
+) -> None:
+    rules = [own()._replace(family=family) for family in FAMILIES]
+    rules += [own(NEW_TABLE)._replace(family=family) for family in new_rules]
+    rules += [OF_KERNEL._replace(family=family) for family in FAMILIES]
+    tables = {table: {"inet": (), "inet6": ()} for table in Config().tables.ids}
+    for table, routes in ((USER, [*DEFAULTS, *BACKSTOPS]), (NEW_TABLE, new_routes)):
+        tables[table] = {
+            family: tuple(route for route in routes if route.attributes.family == family) for family in FAMILIES
+        }
+    numbered = dict.fromkeys(FAMILIES, frozenset(["tun-firezone"]))
+    seen = snapshot([], rules=tuple(rules), tables=tables, numbered=numbered)
+    due = leftovers(desired(CLOSED, seen), desired(MOVED, seen))
+    expected = [(family, word) for family in families for word in ("route", "route", "rule")]
+    assert (expected or None) == (due and [(command.family, command.words[0]) for command in due])
+    assert {"del"} >= {command.words[1] for command in due or []}
+
+
+def test_the_tunnels_routes_are_those_of_the_family() -> None:
+    prefixes = tuple(map(Prefix.parse, ("10.0.0.0/8", "fd00::/8", "10.0.0.0/8")))
+    config = replace(SINGLE, tunnel={"routes": prefixes, "internet": False})
+    rules = [own(), own()._replace(family="inet6")]
+    found = [command for command in plan(goal(config, rules)) if command.words[0] == "route"]
+    assert [("inet", "10.0.0.0/8")] == [(command.family, command.words[4]) for command in found]
