@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import bench_watch
 
-SYNC = [str(Path(sys.executable).with_name("fz-iproute")), "sync"]
+PROGRAM = str(Path(sys.executable).with_name("fz-iproute"))
+SYNC = [PROGRAM, "sync"]
 BATCH = Path("/run/bench.batch")
 TABLE = "539098368"
 
@@ -32,6 +33,7 @@ COLD_LIMIT = 0.7
 COPY_LIMIT = {10_000: 1.75}  # by the number of routes
 DUMP_LIMIT = {1_000_000: 1.3}
 PEAK_LIMIT_MB = {1_000_000: 60.0}
+DOCTOR_LIMIT_MS = 250.0
 
 # `ip -batch` 6.1 leaks about 4 KB a line.
 LINES_A_PROCESS = 10_000
@@ -81,7 +83,7 @@ class Row:
 def main() -> None:
     """Measure all, then print all: the report on stdout, progress on stderr."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Time fz-iproute beside yardsticks.")
-    parser.add_argument("--only", choices=("sync", "watch", "reaction"), help="time only this part")
+    parser.add_argument("--only", choices=("sync", "diagnosis", "watch", "reaction"), help="time only this part")
     parser.add_argument("-n", "--runs", type=int, default=5, help="runs of each command, for sync (default: 5)")
     parser.add_argument("--quick", action="store_true", help="no million routes; fewer reactions, a shorter idle time")
     parser.add_argument("--json", action="store_true", help="print a JSON document")
@@ -98,7 +100,11 @@ def main() -> None:
         for row in measure(arguments.runs, [0, 100_000] if arguments.quick else [0, 100_000, 1_000_000]):
             print(f"{row.name}: {row.timing.ms:.1f} ms", file=sys.stderr, flush=True)
             rows.append(row)
-    if arguments.only != "sync":
+    if arguments.only in (None, "diagnosis"):
+        for row in measure_diagnosis(arguments.runs):
+            print(f"{row.name}: {row.timing.ms:.1f} ms", file=sys.stderr, flush=True)
+            rows.append(row)
+    if arguments.only not in ("sync", "diagnosis"):
         measured = bench_watch.measure_reaction if arguments.only == "reaction" else bench_watch.measure
         for figure in measured(lambda: build_lan(10), quick=arguments.quick):
             print(f"{figure.name}: {figure.value:.4g} {figure.unit}", file=sys.stderr, flush=True)
@@ -153,6 +159,22 @@ def measure_gatewayed(runs: int, count: int, cold: float, family: str) -> Row:
     if family == "inet6":  # no limit: IPv6 has no scope that the kernel could filter by
         return Row(name, idle, dump)
     return Row(name, idle, dump, limit(DUMP_LIMIT, count, dump, cold), PEAK_LIMIT_MB.get(count))
+
+
+def measure_diagnosis(runs: int) -> Iterator[Row]:
+    """What people ask of a machine with 30 links."""
+    build_lan(10)
+    ip(*(f"link add e{n} type veth peer name f{n}" for n in range(13)))
+    ip(*(f"link set {end}{n} addrgenmode none up" for n in range(13) for end in "ef"))
+    ip(*(f"address add 10.99.{n}.2/24 dev e{n}" for n in range(13)))
+    sync_until_idle()
+    verbs = ("status", "detect", "explain 192.168.188.1", "doctor")
+    sync, *timings = race(
+        runs, Contender("fz-iproute sync", SYNC), *(Contender(verb, [PROGRAM, *verb.split()]) for verb in verbs)
+    )
+    for timing in timings:
+        limit_ms = DOCTOR_LIMIT_MS if timing.label == "doctor" else None
+        yield Row(f"{timing.label.split()[0]}, 30 links", timing, sync, limit_ms)
 
 
 # Every reader of the LAN's routes has to wait for this.
@@ -342,7 +364,8 @@ def sync_as_text(rows: Sequence[Row]) -> str:
                 ).rstrip()
                 for line in table
             ),
-            "A limit is a multiple of the yardstick (scripts/bench.py) and, but in the first row, a cold no-op on top.",
+            "A limit is a multiple of the yardstick (scripts/bench.py) and, but in the first row, a cold no-op on top;",
+            "that of doctor is the same everywhere.",
         ]
     )
 

@@ -4,6 +4,8 @@ The last two carry `sh` and `loguru` as they are installed beside this interpret
 compiled for one machine; `watch` runs without it.
 """
 
+import gzip
+import hashlib
 import os
 import shutil
 import subprocess
@@ -11,9 +13,13 @@ import sys
 import sysconfig
 import tempfile
 import zipapp
+from collections.abc import Mapping
+from configparser import ConfigParser
+from email.utils import formatdate
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
+DEBIAN = PROJECT / "scripts/packaging/debian"
 sys.path.insert(0, str(PROJECT))
 from fz_iproute import __version__  # noqa: E402
 
@@ -32,39 +38,8 @@ from fz_iproute.__main__ import run
 run()
 """
 
-CONTROL = """\
-Package: fz-iproute
-Version: {version}
-Architecture: all
-Maintainer: The fz-iproute maintainers <maintainers@localhost>
-Installed-Size: {kilobytes}
-Depends: python3 (>= 3.11), iproute2
-Recommends: python3-watchfiles
-Section: net
-Priority: optional
-Description: {description}
- A full-tunnel VPN takes all traffic, the local network's too. fz-iproute copies
- the link-scoped routes of table main into the VPN's table and keeps them right.
-"""
-# `configure` and `remove` come from dpkg. Whether the service is enabled is left to the owner of the machine.
-POSTINST = f"""\
-#!/bin/sh
-set -e
-python3 -m compileall -q /{LIBRARY}
-[ ! -d /run/systemd/system ] || systemctl daemon-reload
-[ ! -d /run/systemd/system ] || systemctl try-restart fz-iproute.service
-"""
-PRERM = f"""\
-#!/bin/sh
-set -e
-if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl disable --now --quiet fz-iproute.service; fi
-find /{LIBRARY} -name __pycache__ -prune -exec rm -r {{}} +
-"""
-POSTRM = """\
-#!/bin/sh
-set -e
-[ ! -d /run/systemd/system ] || systemctl daemon-reload
-"""
+# The units of all ways are there, so that `fz-iproute install` need not write into the package's folders.
+WAYS = ([], ["--instance", "x"], ["--timer"], ["--timer", "--instance", "x"])
 
 
 def main() -> None:
@@ -108,18 +83,22 @@ def carry(library: Path) -> None:
     installed = Path(sysconfig.get_path("purelib"))
     for path in (path for pattern in CARRIED for path in installed.glob(pattern)):
         if path.is_dir():
-            shutil.copytree(path, library / path.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyi"))
+            shutil.copytree(
+                path, library / path.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyi", "licenses")
+            )
         else:
             shutil.copy(path, library)
 
 
 def build_single_file(library: Path, target: Path) -> None:
     """A zip file that Python runs."""
-    main = library / "__main__.py"
-    main.write_text(ZIP_MAIN)
+    extra = {"__main__.py": ZIP_MAIN, "copyright": (DEBIAN / "copyright").read_text()}
+    for name, text in extra.items():
+        (library / name).write_text(text)
     zipapp.create_archive(library, target, "/usr/bin/env python3", compressed=True)
     target.chmod(0o755)
-    main.unlink()
+    for name in extra:
+        (library / name).unlink()
 
 
 def build_deb(library: Path, root: Path, target: Path) -> None:
@@ -129,26 +108,60 @@ def build_deb(library: Path, root: Path, target: Path) -> None:
     program.parent.mkdir()
     program.write_text(PROGRAM)
     words = ["install", "--root", root, "--prefix", "/usr", "--program", "/usr/bin/fz-iproute"]
-    subprocess.run([sys.executable, "-m", "fz_iproute", *words], cwd=PROJECT, stdout=subprocess.DEVNULL, check=True)
-    for path in root.rglob("*"):
+    for way in WAYS:
+        argv = [sys.executable, "-m", "fz_iproute", *words, *way]
+        subprocess.run(argv, cwd=PROJECT, stdout=subprocess.DEVNULL, check=True)
+    # Debian's zsh looks elsewhere.
+    (root / "usr/share/zsh/site-functions").rename(root / "usr/share/zsh/vendor-completions")
+    values = {
+        "version": __version__,
+        "maintainer": maintainer(),
+        "date": formatdate((PROJECT / "CHANGELOG.md").stat().st_mtime),
+        "kilobytes": sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) // 1024 + 1,
+    }
+    add_documents(root, values)
+    for path in (root, *root.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path == program else 0o644)
-    root.chmod(0o755)
+    add_control(root, values)
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", root, target], stdout=subprocess.DEVNULL, check=True)
 
+
+def add_documents(root: Path, values: Mapping[str, object]) -> None:
+    """What Debian wants in /usr/share/doc, and compressed pages."""
     documents = root / "usr/share/doc/fz-iproute"
     documents.mkdir(parents=True)
-    shutil.copy(PROJECT / "LICENSE", documents / "copyright")
+    shutil.copy(PROJECT / "README.md", documents)
     shutil.copy(PROJECT / "CHANGELOG.md", documents)
-    description = "keeps the LAN reachable under a full-tunnel VPN"
-    kilobytes = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) // 1024 + 1
-    settings = "".join(f"/{path.relative_to(root)}\n" for path in sorted((root / "etc").rglob("*")) if path.is_file())
+    (documents / "changelog").write_text((DEBIAN / "changelog").read_text().format_map(values))
+    for path in [*root.glob("usr/share/man/man?/*"), *documents.glob("[cC]*")]:
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+        path.unlink()
+    shutil.copy(DEBIAN / "copyright", documents)
+    overrides = root / "usr/share/lintian/overrides"
+    overrides.mkdir(parents=True)
+    shutil.copy(DEBIAN / "lintian-overrides", overrides / "fz-iproute")
+
+
+def add_control(root: Path, values: Mapping[str, object]) -> None:
+    """The folder that dpkg reads."""
+    files = {str(path.relative_to(root)): path for path in sorted(root.rglob("*")) if path.is_file()}
+    sums = {name: hashlib.md5(path.read_bytes(), usedforsecurity=False) for name, path in files.items()}
     control = root / "DEBIAN"
     control.mkdir()
-    (control / "control").write_text(CONTROL.format(version=__version__, kilobytes=kilobytes, description=description))
-    (control / "conffiles").write_text(settings)
-    for name, text in (("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)):
-        (control / name).write_text(text)
+    (control / "control").write_text((DEBIAN / "control").read_text().format_map(values))
+    (control / "conffiles").write_text("".join(f"/{name}\n" for name in files if name.startswith("etc/")))
+    (control / "md5sums").write_text("".join(f"{found.hexdigest()}  {name}\n" for name, found in sums.items()))
+    for name in ("postinst", "prerm", "postrm"):
+        shutil.copy(DEBIAN / name, control)
         (control / name).chmod(0o755)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", root, target], stdout=subprocess.DEVNULL, check=True)
+
+
+def maintainer() -> str:
+    """Who answers for a package: the author in setup.cfg, or whom Debian's variables name."""
+    metadata = ConfigParser()
+    metadata.read(PROJECT / "setup.cfg")
+    name = metadata.get("metadata", "author", fallback=os.environ.get("DEBFULLNAME", "unknown"))
+    return f"{name} <{metadata.get('metadata', 'author_email', fallback=os.environ.get('DEBEMAIL', 'root@localhost'))}>"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from fz_iproute.diagnosis.detect import Vpn, detect
+from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.products import FIREZONE
 from fz_iproute.diagnosis.reach import Network, Way
@@ -176,6 +177,11 @@ class Machine:
     def vpns(self) -> list[Vpn]:
         """Every VPN that takes all traffic, the configured one included."""
         return detect(self.config, self.seen, self.tables)
+
+    @cached_property
+    def full_tunnels(self) -> frozenset[str]:
+        """Their interfaces, without the cost of a judgement."""
+        return frozenset(form.interface for family in FAMILIES for form in forms(self.network, family))
 
     @cached_property
     def has_no_mark(self) -> bool:

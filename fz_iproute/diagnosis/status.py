@@ -214,7 +214,7 @@ def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
     refused = {}
     for route, refusal, warning, _ in goal.judged[family].verdicts:
         if refusal:
-            refused[route] = refusal
+            refused[route.as_copied] = refusal
             yield Line(family, "skipped", mirror, route, refusal)
         elif route in ours:
             yield Line(family, "in step", mirror, route, warning)

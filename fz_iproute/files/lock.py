@@ -41,7 +41,7 @@ class Lock:
         `waiting` is told at once who holds one. The kernel releases them when the process ends, however it ends.
         """
         deadline = time.monotonic() + wait
-        with ExitStack() as stack:
+        try:
             for name in self._files:
                 while not self._take(name):
                     if time.monotonic() >= deadline:
@@ -50,25 +50,32 @@ class Lock:
                         waiting(self._trouble(name))
                         waiting = None
                     time.sleep(_PAUSE)
-                stack.callback(fcntl.flock, self._files[name].fd, fcntl.LOCK_UN)
             yield
+        finally:
+            for opened in self._files.values():
+                fcntl.flock(opened.fd, fcntl.LOCK_UN)
 
     def _trouble(self, name: str) -> str:
-        path, fd = self._files[name]
-        return f"another fz-iproute{_holder(fd)} holds {path}"
+        file = self._files[name]
+        return f"another fz-iproute{_holder(file.fd)} holds {file.path}"
 
     def _take(self, name: str) -> bool:
         """Take the lock if it is free.
 
-        Its last holder may have removed the file after we opened it. Another process may already lock a new file in
-        its place, so only a lock on a file that is still there counts.
+        Its last holder may have removed the file after we opened it, and two systemd units that start at the same
+        time may each have made one. So only a lock on a file that is still there counts, and only if it was alone.
         """
-        while _taken(fd := self._files[name].fd):
-            if os.fstat(fd).st_nlink:
+        while _taken((file := self._files[name]).fd):
+            is_there = os.fstat(file.fd).st_nlink > 0
+            if is_there and (file.was_alone or not self._others(file) or not _removed(file.path)):
+                self._files[name] = file._replace(was_alone=True)  # whoever makes another will find this one
                 return True
             self._files[name] = _opened(self._folder, name)
-            os.close(fd)
+            os.close(file.fd)
         return False
+
+    def _others(self, file: "_Open") -> list[Path]:
+        return [path for path in _present(self._folder, file.path.name) if path != file.path]
 
     def close(self) -> None:
         """Close the files, and remove those that nobody holds.
@@ -76,10 +83,9 @@ class Lock:
         Only the holder of a lock removes its file. A process that was killed leaves its files behind; the next one
         that locks the same table removes them.
         """
-        for path, fd in self._files.values():
+        for path, fd, _ in self._files.values():
             if _taken(fd) and os.fstat(fd).st_nlink:
-                with suppress(OSError):
-                    path.unlink()
+                _removed(path)
             os.close(fd)
         self._files.clear()
 
@@ -131,6 +137,14 @@ class _Open(NamedTuple):
 
     path: Path
     fd: int
+    was_alone: bool = False  # when we had taken it, no other folder had one
+
+
+def _present(folder: Path, name: str) -> Iterator[Path]:
+    """The files of a lock that we may open; this folder is the one for ours."""
+    # In /tmp, anybody could have made a file of this name.
+    places = (each / name for each in _folders() if each == folder or each.parent == RUN)
+    return (path for path in places if os.access(path, os.R_OK))
 
 
 def _opened(folder: Path, name: str) -> _Open:
@@ -141,9 +155,7 @@ def _opened(folder: Path, name: str) -> _Open:
     # Not for writing, because a systemd unit sees the folders of the others read-only.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
-        # In /tmp, anybody could have made a file of this name.
-        places = (each / name for each in _folders() if each == folder or each.parent == RUN)
-        path = next((each for each in places if os.access(each, os.R_OK)), folder / name)
+        path = next(_present(folder, name), folder / name)
         if path.is_dir():
             raise UsageError(f"{path}: the lock cannot be opened: it is a folder")
         try:
@@ -158,6 +170,14 @@ def _opened(folder: Path, name: str) -> _Open:
                 return _Open(path, os.open(path, flags))
         except OSError as error:
             raise UsageError(f"{path}: the lock cannot be opened: {error.strerror}") from None
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file of ours. A systemd unit cannot remove those in the folders of the others."""
+    with suppress(OSError):
+        path.unlink()
+        return True
+    return False
 
 
 def _taken(fd: int) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
@@ -109,7 +110,8 @@ class Ip(Starter):
     def reply(self, asked: Asked) -> Reply:
         """Wait for what was asked, and judge it."""
         answer = asked.running.answer()
-        self._check_program(answer)
+        if answer.stderr:
+            self._check_program(answer)
         if answer.code == 255 and "Cannot open network namespace" in answer.stderr:
             raise UsageError(answer.words)
         if answer.code == 2 and asked.questions and _NO_TABLE in answer.stderr:
@@ -125,7 +127,7 @@ class Ip(Starter):
         *answers, rest = answer.stdout.split(b"\n")
         if rest or len(answers) != len(asked.questions) or not all(map(_is_list, answers)):
             # Before 4.17, `ip` accepted -json for a route and printed text.
-            if is_too_old(self.version()):
+            if is_too_old(self.version):
                 raise _too_old(answer)
             count = f"{len(answers)} of {len(asked.questions)}"
             return Reply(failures, [], answer.failure(f"it did not print a JSON list for each question ({count})"))
@@ -151,6 +153,7 @@ class Ip(Starter):
             raise ReadFailed(answer.failure(str(error))) from None
         return document
 
+    @cached_property
     def version(self) -> str:
         """What `ip -V` prints."""
         return self.start("-V").answer().stdout.decode("utf-8", "replace").strip()

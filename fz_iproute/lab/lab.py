@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from fz_iproute.files.config_file import VARIABLE
@@ -30,7 +31,7 @@ from fz_iproute.record.recording import Recording, question_key
 _FOLDER = Path("/run/fz-iproute")  # in the lab's own /run, and also the place of our lock
 
 # A laptop in a LAN, on an uplink, with Firezone's tunnel and an active Internet Resource; nothing is copied.
-DEMO = Path(__file__).parents[1] / "data" / "demo.json"
+DEMO = files("fz_iproute").joinpath("data", "demo.json")  # no path in a single-file program
 
 # They name sockets and folders outside of the lab.
 _NOT_HERE = ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "NOTIFY_SOCKET", "WATCHDOG_USEC")
@@ -44,8 +45,9 @@ class Lab:
     ) -> None:
         self._log = log
         self._trace = trace  # is told each `ip` that builds the lab
-        self._path = snapshot or DEMO
-        recorded = load_recording(self._path)
+        self._path = snapshot or Path(DEMO.name)
+        with as_file(DEMO) as demo:
+            recorded = load_recording(snapshot or demo)
         config = config or core_config.parse(recorded.config, f"{self._path}: config")
         # A `watch` in the lab would write to the disk of this machine.
         self._config = core_config.replace(config, watch={"journal": ""})

@@ -103,6 +103,11 @@ class Route(NamedTuple):
         return cls(dst.removesuffix("/32" if is_v4 else "/128"), attributes)
 
     @property
+    def as_copied(self) -> "Route":
+        """How a copy by somebody else is listed: locks of metrics are looked for in main alone."""
+        return self._replace(attributes=self.attributes._replace(inexpressible=""))
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The arguments of `ip route add` but the table."""
         dst, attributes = self

@@ -57,7 +57,8 @@ class Policy:
             if not attributes.on_link and not self._allow:
                 continue  # a router with a full table has a million of these
             refusal = self._refusal_by_attributes(attributes)
-            if not refusal and attributes.on_link and self._copies_all(row, explicit):
+            is_simple = attributes.on_link and not (refusal or attributes.inexpressible)
+            if is_simple and self._copies_all(row, explicit):
                 found += [Verdict(route, "", "") for route in row]
             else:
                 found += self._one_by_one(row, refusal, explicit, known)
@@ -88,7 +89,7 @@ class Policy:
             if attributes.family == "inet6" and identity in known:
                 yield Verdict(route, _DUPLICATE, "")
             elif refusal:
-                yield Verdict(route, refusal, attributes.inexpressible and refusal)
+                yield Verdict(route, refusal, "")
             else:
                 yield self._verdict(route, prefix, explicit)
             known.add(identity)
@@ -101,6 +102,9 @@ class Policy:
         is_public = not PRIVATE.covers(prefix) and not self._allow.covers(prefix)
         if is_public and self._lan.trust == "private":
             return Verdict(route, 'a public prefix: lan.trust = "private", and lan.allow does not have it', "")
+        if reason := route.attributes.inexpressible:
+            refusal = f"cannot be copied exactly: {reason}"
+            return Verdict(route, refusal, refusal)
         if vpns := explicit.covering(prefix):
             return Verdict(route, f"the VPN routes {vpns} explicitly", "", vpns)
         return Verdict(route, "", _PUBLIC if is_public else "")
@@ -108,8 +112,6 @@ class Policy:
     def _refusal_by_attributes(self, attributes: Attributes) -> str:
         if self._idle:
             return 'tunnel.interface = "auto" has no VPN to serve'
-        if attributes.inexpressible:
-            return f"cannot be copied exactly: {attributes.inexpressible}"
         for device in attributes.devices:
             link = self._links.get(device)
             if device in self._tunnels:
@@ -165,8 +167,8 @@ class Policy:
     ) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
         """The routes of a table, as two lists in the kernel's order: ours and somebody else's.
 
-        In the table that gets the copies, an on-link route is ours. `is_copy` decides where the device may be a tunnel,
-        and in other tables. What `also` accepts is ours too.
+        In a table where only copies are on-link (`is_mirror`), such a route is ours. `is_copy` decides where the device
+        may be a tunnel, and in other tables. What `also` accepts is ours too.
         """
         ours: list[Route] = []
         others: list[Route] = []

@@ -4,10 +4,11 @@ import platform
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from fz_iproute import __version__
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.reader import answer, lan_questions, parsed
+from fz_iproute.ip.reader import lan_questions, parsed
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
@@ -26,31 +27,34 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
     """
     outputs: dict[str, str] = {}
 
-    def record(family: Family | None, *questions: str) -> None:
-        for asked in [ip.ask(family, question) for question in questions]:
-            (text,) = ip.answers(asked)
-            parsed(family, asked.questions[0], text)  # what cannot be read again is not worth recording
-            outputs[question_key(family, *asked.questions, "-json")] = text.decode("utf-8", "surrogateescape")
+    def record(family: Family | None, *questions: str) -> list[list[Any]]:
+        asked = ip.ask(family, *questions)
+        answers = [
+            (question, text, parsed(family, question, text))  # what cannot be read again is not worth recording
+            for question, text in zip(questions, ip.answers(asked), strict=True)
+        ]
+        for question, text, _ in answers:
+            outputs[question_key(family, question, "-json")] = text.decode("utf-8", "surrogateescape")
+        return [listing for *_, listing in answers]
 
-    record(None, "link show", "address show", "nexthop show")
+    links, _, _ = record(None, "link show", "address show", "nexthop show")
     for family in FAMILIES:
-        record(family, RULES_IN_DETAIL)
-        rules = answer(ip, family, RULES_IN_DETAIL)
+        (rules,) = record(family, RULES_IN_DETAIL)
         reached = {rule.table for rule in parse_rules.rules(rules, family) if rule.table}
         tables = (reached | {MAIN} | config.tables.ids) - (set() if local else {LOCAL})
-        record(family, *(of_table(table) for table in sorted(tables)))
+        for table in sorted(tables):
+            record(family, of_table(table))  # one by one: a dialogue gives up where main is huge
         if '"metrics"' in outputs[question_key(family, of_table(MAIN), "-json")]:
             # The JSON does not show which metrics are locked.
             for question in lan_questions(config, family):
                 lines = ip.text(family, question)
                 outputs[question_key(family, question, "-oneline")] = "".join(f"{line}\n" for line in lines)
-    links = answer(ip, None, "link show")
     found = take_without_ip(config, path, netns)
     nft = firewall(ip)
     return replace(
         found,
         facts={**found.facts, **({} if nft is None else {"nft": nft})},
-        versions={**found.versions, "ip": ip.version()},
+        versions={**found.versions, "ip": ip.version},
         sysctls=sysctls(ip, netns, sorted(parse.links(links))),
         outputs=outputs,
     )

@@ -19,6 +19,10 @@ class Placing:
         self._say = say
         self.is_running_machine = root == Path("/")
 
+    def is_packaged(self, prefix: str) -> bool:
+        """True if what all ways share belongs to the distribution's package."""
+        return self.is_running_machine and prefix == "/usr"
+
     def write(self, file: File) -> None:
         """Write the file, unless somebody has edited it."""
         path = self._root / file.path.lstrip("/")

@@ -4,6 +4,7 @@ import os
 import sys
 from argparse import Namespace
 from pathlib import Path
+from stat import S_ISDIR
 
 from fz_iproute.errors import UsageError
 from fz_iproute.service.units import Choice, check, hidden_by_sandbox
@@ -12,9 +13,9 @@ from fz_iproute.service.units import Choice, check, hidden_by_sandbox
 def running_program() -> tuple[str, ...]:
     """The words that start the program that runs now."""
     program = Path(sys.argv[0]).absolute()
-    if program.name != "__main__.py" and os.access(program, os.X_OK):
-        return (str(program),)
-    return (sys.executable, "-m", "fz_iproute")
+    if program.name == "__main__.py":
+        return (sys.executable, "-m", "fz_iproute")
+    return (str(program),) if os.access(program, os.X_OK) else (sys.executable, str(program))
 
 
 def default_prefix(program: tuple[str, ...]) -> str:
@@ -61,11 +62,15 @@ def _check_reach(choice: Choice) -> None:
 
 
 def _closed(path: Path) -> str:
-    """The first folder on the way that only some users may enter; "" if there is none."""
+    """The first folder on the way that only some users may enter; "" if there is none.
+
+    A single-file program counts as the folder of its modules.
+    """
     for folder in reversed(path.parents):
         try:
-            if not folder.stat().st_mode & 0o001:
-                return str(folder)
+            mode = folder.stat().st_mode
         except OSError:
             break
+        if not mode & (0o001 if S_ISDIR(mode) else 0o004):
+            return str(folder)
     return ""

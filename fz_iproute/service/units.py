@@ -3,7 +3,7 @@
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fz_iproute.errors import UsageError
@@ -25,15 +25,20 @@ COMPLETIONS = {
     "fish": "share/fish/vendor_completions.d/fz-iproute.fish",
 }
 
-# What `install` may have written, below / or the root of a package. Those with {} are there for each instance.
+# What may have been written below / or the root of a package. On a machine with a package, SHIPPED belongs to that.
+# Files with {} are there for each instance.
+UNITS_OF_MACHINE = "etc/systemd/system/fz-iproute*"
+PER_INSTANCE = (
+    "etc/cron.d/fz-iproute{}",
+    "etc/NetworkManager/dispatcher.d/90-fz-iproute{}",
+    "etc/iproute2/rt_tables.d/fz-iproute{}.conf",
+)
 SHIPPED = (
-    "etc/systemd/system/fz-iproute*",
     "etc/logrotate.d/fz-iproute",
     "{prefix}/lib/systemd/system/fz-iproute*",
     "{prefix}/share/man/man[58]/fz-iproute*",
     *(f"{{prefix}}/{path}" for path in COMPLETIONS.values()),
 )
-PER_INSTANCE = ("etc/cron.d/fz-iproute{}", "etc/iproute2/rt_tables.d/fz-iproute{}.conf")
 
 # What the sandbox of the units hides (ProtectHome, PrivateTmp).
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
@@ -106,7 +111,9 @@ def with_instance(name: str, instance: str) -> str:
 def unit_files(choice: Choice, templates: Mapping[str, str]) -> list[File]:
     """The files of the chosen way. `templates` has the texts of the package's folder `units`, by name."""
     if choice.is_sandboxed:
-        folder = "/etc/systemd/system" if choice.prefix == "/usr/local" else f"{choice.prefix}/lib/systemd/system"
+        # A package would overwrite what is chosen for this machine.
+        of_machine = choice.prefix == "/usr/local" or choice.config or choice.netns
+        folder = "/etc/systemd/system" if of_machine else f"{choice.prefix}/lib/systemd/system"
         at = "@" if choice.instance else ""  # all instances share one file
         return [
             File(f"{folder}/{name.replace('.', f'{at}.')}", _unit(choice, name, templates))
@@ -115,6 +122,11 @@ def unit_files(choice: Choice, templates: Mapping[str, str]) -> list[File]:
     path, mode = SCRIPTS[choice.way]
     text = templates[choice.way].replace("{command}", _shell_line(choice))
     return [File(path + (choice.instance and f"-{choice.instance}"), sealed(text), mode)]
+
+
+def hiding(files: Iterable[File]) -> list[str]:
+    """Where an earlier choice for this machine would hide the units of a package."""
+    return [file.path.replace("/usr/lib/", "/etc/") for file in files if file.path.startswith("/usr/lib/")]
 
 
 def shared_files(

@@ -11,7 +11,6 @@ from fz_iproute.diagnosis.checks.finding import Finding, as_document, count
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load
-from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.reader import Reader, answer, shape_is_known
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
@@ -26,7 +25,7 @@ from fz_iproute.record.take import take, take_without_ip
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import Screen, screen
-from fz_iproute.verbs.source import concrete, trace
+from fz_iproute.verbs.source import concrete, talking
 
 EXAMPLES = ("fz-iproute doctor", "fz-iproute doctor --snapshot laptop.json")
 
@@ -89,13 +88,10 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
         errors["config.error"] = str(error)
     recorded = take_without_ip(config, path, netns)
     try:
-        ip = Ip(netns, trace(arguments, log))
-        try:
-            recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version()})
+        with talking(arguments, log) as ip:
+            recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version})
             config = concrete(config, ip, log)
             recorded = take(ip, config, path, netns)
-        finally:
-            ip.abandon()
         return examine(_machine(_with(errors, recorded), config))
     except (IpUnusable, ReadFailed) as error:
         errors["ip.error"] = str(error)

@@ -11,7 +11,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.service.completion import SHELLS, verbs
 from fz_iproute.service.placing import Placing
 from fz_iproute.service.program import choose
-from fz_iproute.service.units import Choice, rt_tables, shared_files, unit_files
+from fz_iproute.service.units import Choice, hiding, rt_tables, shared_files, unit_files
 from fz_iproute.verbs.options import add_choice, add_root
 from fz_iproute.verbs.output import write
 
@@ -37,12 +37,16 @@ def run(arguments: Namespace, log: Log) -> int:
     choice = choose(arguments, way)
     place = Placing(arguments.root, arguments.dry_run, write)
     templates = texts("units")
-    found = verbs(arguments.parser)
-    completions = {shell: write_for(found) for shell, write_for in SHELLS.items()}
     files = unit_files(choice, templates)
     if place.is_running_machine:
         files.append(rt_tables(_config(choice), choice.instance))
-    for file in [*files, *shared_files(choice, templates, texts("man"), completions)]:
+    if place.is_packaged(choice.prefix):
+        place.remove(hiding(files))
+    else:
+        found = verbs(arguments.parser)
+        completions = {shell: write_for(found) for shell, write_for in SHELLS.items()}
+        files += shared_files(choice, templates, texts("man"), completions)
+    for file in files:
         place.write(file)
     if choice.is_sandboxed:
         place.systemctl("daemon-reload")

@@ -20,9 +20,16 @@ from fz_iproute.mirror.config import Config, parse
 def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config]]:
     """The `ip` to drive and the configuration in force. Every `ip` has ended when the block ends."""
     config = load(arguments.config)
+    with talking(arguments, log) as ip:
+        yield ip, concrete(config, ip, log)
+
+
+@contextmanager
+def talking(arguments: Namespace, log: Log) -> Iterator[TalkingIp]:
+    """The `ip` to ask. Every process of it has ended when the block ends."""
     ip = TalkingIp(arguments.netns, trace(arguments, log))
     try:
-        yield ip, concrete(config, ip, log)
+        yield ip
     finally:
         ip.abandon()
         ip.hang_up()

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from fz_iproute.log import Log
 from fz_iproute.service.placing import Placing
 from fz_iproute.service.program import default_prefix, running_program
-from fz_iproute.service.units import PER_INSTANCE, SHIPPED, check_instance, with_instance
+from fz_iproute.service.units import PER_INSTANCE, SHIPPED, UNITS_OF_MACHINE, check_instance, with_instance
 from fz_iproute.verbs.options import add_root
 from fz_iproute.verbs.output import write
 
@@ -39,10 +39,11 @@ def run(arguments: Namespace, log: Log) -> int:
         return 0
     if units:
         place.systemctl("stop", "fz-iproute*")
+        place.systemctl("reset-failed", "fz-iproute*")
         place.systemctl("disable", *units)
         place.clean_logs()
-    place.remove(pattern.format("*") for pattern in PER_INSTANCE)
-    if prefix == "usr" and place.is_running_machine:
+    place.remove(pattern.format("*") for pattern in (UNITS_OF_MACHINE, *PER_INSTANCE))
+    if place.is_packaged(f"/{prefix}"):
         write("all other files belong to the package; remove that to remove them")
     else:
         place.remove(pattern.format(prefix=prefix) for pattern in SHIPPED)

@@ -152,7 +152,7 @@ def machine(runtime: Path) -> Iterator[Namespace]:
 def record(namespace: Namespace) -> dict[str, Any]:
     """All that is recorded, of the `ip` that comes first in PATH. The machine is another one after that."""
     return {
-        "version": Ip(namespace.name).version(),
+        "version": Ip(namespace.name).version,
         "snapshot": snapshot(namespace),
         "refused": _said(namespace, "-4 -force -batch -", "".join(f"{line}\n" for line in _REFUSED)),
         "questions": {name: _said(namespace, words) for name, words in _QUESTIONS.items()},

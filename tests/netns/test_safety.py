@@ -86,6 +86,30 @@ def test_a_wrong_name_of_the_tunnel_costs_the_vpn_no_route(internet: bool, machi
     assert before == {family: machine.raw(family) for family in FAMILIES}
 
 
+@pytest.mark.parametrize("name", ["office0", "eth7", "tap-office"])
+def test_a_wrong_name_of_a_tap_costs_the_vpn_no_route(name: str, machine: Machine) -> None:
+    """A tap looks like an Ethernet, so only what is provably a copy is ours."""
+    wrong = '[tunnel]\ninterface = "wg-somewhere"\n'
+    machine.veth(name, "10.8.0.2/24", "fd00:8::2/64")
+    machine.batch(f"{option}route flush table {MIRROR}" for option in ("", "-6 "))
+    vpns = [f"route add 10.66.0.0/16 dev {name} proto static scope link table {MIRROR}"]
+    vpns += [f"route add 10.67.0.0/16 dev {name} proto static scope link src 10.8.0.2 table {MIRROR}"]
+    vpns += [f"-6 route add fd00:66::/48 dev {name} proto static table {MIRROR}"]
+    machine.batch(vpns)
+    before = {family: machine.raw(family) for family in FAMILIES}
+    machine.address(LAN, "192.168.188.9/24")
+    words = f"dev {LAN} scope link src 192.168.188.9 table {MIRROR}"
+    machine.batch([f"route add 10.3.0.0/24 proto kernel {words}", f"route add 10.4.0.1 proto dhcp {words}"])
+    machine.ip("address", "del", "192.168.188.9/24", "dev", LAN)
+    machine.fz("sync", config=wrong)
+    assert LAN == machine.way("192.168.188.1")
+    assert [[], []] == [machine.route(dst) for dst in ("10.3.0.0/24", "10.4.0.1")]
+    for family in FAMILIES:
+        assert [] == [route for route in before[family] if route not in machine.raw(family)]
+    machine.fz("down", config=wrong)
+    assert before == {family: machine.raw(family) for family in FAMILIES}
+
+
 @pytest.mark.parametrize("failure", ['echo "["; exit 2', 'echo "[{"', "kill -9 $$", "exit 0"])
 @pytest.mark.parametrize("family", ["-4", "-6"])
 def test_a_failed_read_deletes_nothing(family: str, failure: str, synced: Machine, tmp_path: Path) -> None:

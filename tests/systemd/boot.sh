@@ -1,16 +1,16 @@
-# Boots systemd in namespaces of its own, on an overlay over the files of this machine.
-# usage: unshare --fork --pid --mount --net --uts --ipc --cgroup sh boot.sh FOLDER PROGRAM
-# PROGRAM is a folder with the fz-iproute to test; it becomes /opt/fz-iproute.
+# Boots systemd in namespaces of its own, on an overlay over the files in ROOT. /run/changed shows what is written.
+# usage: unshare --fork --pid --mount --net --uts --ipc --cgroup sh boot.sh FOLDER ROOT BROUGHT PLACE
+# BROUGHT is a folder with what is to be tested, which is seen at PLACE.
 set -e
-folder=$1 program=$2
+folder=$1 lower=$2 brought=$3 place=${4#/}
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$folder"
 mkdir "$folder/upper" "$folder/work" "$folder/root"
 root=$folder/root
-mount -t overlay overlay -o "lowerdir=/,upperdir=$folder/upper,workdir=$folder/work" "$root"
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$folder/upper,workdir=$folder/work" "$root"
 cd "$root"
-mkdir -p opt/fz-iproute
-mount --bind -o ro "$program" opt/fz-iproute
+mkdir -p "$place"
+mount --bind -o ro "$brought" "$place"
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
@@ -35,9 +35,11 @@ mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 touch dev/net/tun
 mount --bind /dev/net/tun dev/net/tun
-mkdir -p run/netns var/lib/fz
+mkdir -p run/netns run/changed var/lib/fz
+mount --bind -o ro "$folder/upper" run/changed
 # Nothing of this machine's own services starts.
 rm -rf etc/systemd/system etc/systemd/network etc/fz-iproute var/log/journal
+rm -f usr/sbin/policy-rc.d # an image for containers forbids its packages to start services
 mkdir -p etc/systemd/system etc/systemd/network etc/fz-iproute
 : >etc/machine-id
 for unit in systemd-udevd.service systemd-udev-trigger.service systemd-logind.service getty.target console-getty.service \

@@ -1,17 +1,15 @@
 """A booted systemd in namespaces of its own, with fz-iproute in /opt/fz-iproute."""
 
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import DEADLINE, PROJECT, wait_until
+from tests.netns.namespace import PROJECT
+from tests.systemd.machine import Booted, booted_with
 
-_SYSTEMD = "/lib/systemd/systemd"
 _PROGRAM = """\
 #!{python} -I
 import sys
@@ -21,67 +19,8 @@ run()
 """
 
 
-class Booted:
-    """A machine of which systemd is the first process. Commands run in it, as root."""
-
-    def __init__(self, folder: Path, program: Path) -> None:
-        boot = Path(__file__).with_name("boot.sh")
-        apart = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--net", "--uts", "--ipc", "--cgroup"]
-        self.log = folder / "log"
-        place = folder / "machine"
-        place.mkdir()
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*apart, "sh", str(boot), str(place), str(program)], stdout=log, stderr=log
-            )
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        self.pid = int(wait_until(lambda: self._ended() or children.read_text().split(), "there is a first process")[0])
-        wait_until(
-            lambda: self._ended() or self.run("systemctl", "is-system-running", check=False) in _UP, "systemd is up"
-        )
-
-    def _ended(self) -> list[str]:
-        assert self._process.poll() is None, self.log.read_text()
-        return []
-
-    def run(self, *argv: str, check: bool = True) -> str:
-        """Run a command inside; its output."""
-        inside = ("nsenter", "--target", str(self.pid), "--all")
-        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(
-            [*inside, *argv], capture_output=True, text=True, timeout=DEADLINE, env=env, cwd="/", check=False
-        )
-        assert not check or done.returncode == 0, f"{argv} gave {done.returncode}: {done.stdout}{done.stderr}"
-        return (done.stdout + done.stderr).strip()
-
-    def sh(self, script: str) -> str:
-        return self.run("sh", "-ec", script)
-
-    def fz(self, *argv: str) -> str:
-        return self.run("/opt/fz-iproute/bin/fz-iproute", *argv)
-
-    def show(self, unit: str, name: str) -> str:
-        return self.run("systemctl", "show", "--value", "--property", name, unit)
-
-    def is_active(self, unit: str) -> bool:
-        return self.run("systemctl", "is-active", unit, check=False) == "active"
-
-    def copies(self, table: int = 539098368) -> list[str]:
-        lines = self.run("ip", "route", "show", "table", str(table), check=False).splitlines()
-        return sorted(line.split()[0] for line in lines if "scope link" in line and " tun" not in line)
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait(DEADLINE)
-
-
-_UP = ("running", "degraded")
-
-
 @pytest.fixture(scope="session")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
-    if os.geteuid() != 0 or not Path(_SYSTEMD).exists():
-        pytest.skip("SYSTEMD NOT BOOTED: it takes root and systemd")
     folder = tmp_path_factory.mktemp("systemd")
     program = folder / "program"
     python = "/usr/bin/python3"
@@ -99,27 +38,6 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
             shutil.copy(source, program / "lib")
     starter = program / "bin" / "fz-iproute"
     starter.write_text(_PROGRAM.format(python=python))
-    for path in (program, *program.rglob("*")):
-        path.chmod(path.stat().st_mode | 0o555 if path.is_dir() else 0o644)
     starter.chmod(0o755)
-    try:
-        made = Booted(folder, program)
-    except AssertionError as error:
-        if "unshare" in str(error) or "mount" in str(error):
-            pytest.skip(f"SYSTEMD NOT BOOTED: no namespaces for it here: {error}")
-        raise
-    try:
-        made.sh("""
-            ip link set lo up
-            ip link add lan0 type veth peer name far0
-            ip addr add 192.168.188.112/24 dev lan0
-            ip link set far0 up
-            ip link set lan0 up
-            ip tuntap add tun-firezone mode tun
-            ip link set tun-firezone up
-            ip route add default dev tun-firezone table 539098368
-            ip rule add not fwmark 0xfd002021 lookup 539098368 priority 32765
-        """)
+    with booted_with(folder, program, "/opt/fz-iproute") as made:
         yield made
-    finally:
-        made.end()

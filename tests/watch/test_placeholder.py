@@ -69,15 +69,18 @@ class Client:
 
 
 @pytest.mark.parametrize(
-    ("setting", "tiered"),
-    [("deny", False), ("deny", True), ("trust", True), ("min_prefixlen", False), ("interfaces", True)],
+    ("setting", "tiered", "metrics"),
+    [
+        *[("deny", False, ""), ("deny", True, ""), ("trust", True, ""), ("trust", False, "mtu lock 1400 advmss 1000")],
+        *[("min_prefixlen", False, ""), ("interfaces", True, "")],
+    ],
 )
 def test_a_refused_copy_that_the_client_adds_gives_way_to_a_placeholder_without_a_fight(
-    setting: str, tiered: bool, machine: Machine, watch: Watch
+    setting: str, tiered: bool, metrics: str, machine: Machine, watch: Watch
 ) -> None:
     if tiered:
         machine.tiers()
-    machine.ip("route", "add", PUBLIC, "dev", LAN, "metric", "7", "tos", "0x10")
+    machine.ip("route", "add", PUBLIC, "dev", LAN, "metric", "7", "tos", "0x10", *metrics.split())
     table = TIER_LAN if tiered else MIRROR
     refused, host = (PUBLIC, "203.0.113.9") if setting == "trust" else (DENIED, "192.168.188.1")
     client = Client(machine, table)
@@ -96,6 +99,20 @@ def test_a_refused_copy_that_the_client_adds_gives_way_to_a_placeholder_without_
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x10)
             sender.sendto(b"", (host, 9))
     assert [host] == [address for address in machine.vpn.destinations() if address == host]
+
+
+def test_the_clients_copy_of_a_route_that_we_cannot_copy_exactly_stays(machine: Machine) -> None:
+    machine.ip("route", "add", PUBLIC, "dev", LAN, "mtu", "lock", "1400")
+    client = Client(machine, MIRROR)
+    client.copy()
+    before = machine.routes("inet")
+    assert any(route.startswith(f"{PUBLIC} dev {LAN} scope link mtu lock 1400") for route in before)
+    machine.fz("sync")
+    assert [] == [route for route in before if route not in machine.routes("inet")]
+    assert "mirrored" in machine.fz("explain", "203.0.113.9").partition("\n")[0]
+    assert "" == machine.fz("plan")
+    denied = machine.fz("plan", config=f'[lan]\ndeny = ["{PUBLIC}"]\n')
+    assert "# lan.deny has 203.0.113.0/24; in place of a copy" in denied
 
 
 def placeholders(machine: Machine, table: int) -> list[str]:

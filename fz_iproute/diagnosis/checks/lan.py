@@ -81,16 +81,15 @@ def prefixes(machine: Machine) -> Iterator[Found]:
 
 def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
     judged = machine.goal.judged[family]
-    allowed = PrefixSet(machine.config.lan.allow)
+    trusted = PrefixSet([*machine.config.lan.allow, *machine.routers(family)])
     connected = defaultdict(list)
     for route in judged.main:
         if protocol_of(route) == "kernel" and route.attributes.on_link:
             connected[route.attributes.devices].append(Prefix.of_route(route.dst, family))
     public: list[Prefix] = []
     wide: list[Prefix] = []
-    tunnels = {vpn.interface for vpn in machine.vpns}
     for route, refusal, *_ in judged.verdicts:
-        if not tunnels.isdisjoint(route.attributes.devices):
+        if not machine.full_tunnels.isdisjoint(route.attributes.devices):
             continue  # it is part of what another VPN takes
         prefix = Prefix.of_route(route.dst, family)
         if refusal.startswith("wider than"):
@@ -100,7 +99,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
             yield Found("warning", f"{route}: {refusal}, so not mirrored", why, advice(words))
         elif refusal == PART_OF_A_DEFAULT:
             wide.append(prefix)
-        elif refusal or allowed.covers(prefix) or prefix in machine.routers(family):
+        elif refusal or trusted.covers(prefix):
             continue
         elif not PRIVATE.covers(prefix):
             public.append(prefix)
@@ -229,7 +228,7 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
         steps = (Setting("lan", "allow", (*machine.config.lan.allow, *dict.fromkeys(routed))), Sync())
         seen = f"packets to {some(map(str, routed))}, which main has routes for, go into the tunnel"
         yield Found("info", seen, why, (Remedy(steps),))
-    for route in (verdict.route for verdict in verdicts if verdict.route.attributes.inexpressible):
+    for route in (verdict.route for verdict in verdicts if verdict.warning and verdict.route.attributes.inexpressible):
         if _is_lost(machine, route):
             why = f"its route cannot be copied exactly: {route.attributes.inexpressible}"
             words = f"replace the route of {route.dst} in main by a simpler one"

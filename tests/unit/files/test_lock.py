@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.errors import Locked
-from fz_iproute.files.lock import Lock, WatchLocks, locked, watching
+from fz_iproute.files.lock import Lock, WatchLocks, locked, place, watching
 
 TABLE, OTHER = 7, 8
 
@@ -83,26 +83,34 @@ def test_a_file_that_root_makes_belongs_to_the_owner_of_the_folder(folder: Path)
         assert [65534] == [path.stat().st_uid for path in folder.iterdir()]
 
 
-def count_up(counter: Path, times: int) -> None:
+def count_up(counter: Path, times: int, folder: Path) -> None:
+    os.environ["RUNTIME_DIRECTORY"] = str(folder)
     for _ in range(times):
         with locked(None, [TABLE, OTHER], 60):
             counter.write_text(str(int(counter.read_text()) + 1))
 
 
-def test_many_that_take_and_remove_it_never_hold_it_together(tmp_path: Path, folder: Path) -> None:
+@pytest.mark.parametrize("folders", [1, 3], ids=["one folder", "a folder for each of three units"])
+def test_many_that_take_and_remove_it_never_hold_it_together(
+    folders: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If two held it at once, one of them would overwrite what the other has counted."""
-    counter = tmp_path / "x-counter"
+    monkeypatch.setattr("fz_iproute.files.lock.RUN", tmp_path)
+    counter = tmp_path / "counter"
     counter.write_text("0")
+    units = [tmp_path / f"fz-iproute-{number}" for number in range(folders)]
+    for unit in units:
+        unit.mkdir()
     # Fork is safe here, and starts fast enough for all to run at once.
     context = multiprocessing.get_context("fork")
-    takers = [context.Process(target=count_up, args=(counter, 100)) for _ in range(6)]
+    takers = [context.Process(target=count_up, args=(counter, 100, units[number % folders])) for number in range(6)]
     for taker in takers:
         taker.start()
     for taker in takers:
         taker.join()
     assert [0] * len(takers) == [taker.exitcode for taker in takers]
     assert str(100 * len(takers)) == counter.read_text()
-    assert ["counter"] == files(folder)
+    assert [] == [file for unit in units for file in unit.iterdir()]
 
 
 def test_a_daemon_that_is_refused_one_table_takes_none(folder: Path) -> None:
@@ -137,6 +145,20 @@ def test_systemd_units_share_the_lock_of_a_table_though_each_has_a_folder(
     shutil.rmtree(service)  # as systemd does when the unit stops
     with waiting.held(0):
         assert [f"{TABLE}.pass.lock"] == files(timer)
+
+
+def test_files_that_two_units_have_left_are_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fz_iproute.files.lock.RUN", tmp_path)
+    units = [tmp_path / f"fz-iproute-{number}" for number in range(2)]
+    for unit in units:
+        unit.mkdir()
+        (unit / place(None, TABLE, "pass.lock").name).touch()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(units[0]))
+    with locked(None, [TABLE], 0):
+        monkeypatch.setenv("RUNTIME_DIRECTORY", str(units[1]))
+        with pytest.raises(Locked), locked(None, [TABLE], 0):
+            raise AssertionError("both hold it")
+    assert [] == [file for unit in units for file in unit.iterdir()]
 
 
 def test_who_watches_a_table_is_told_without_opening_a_lock(folder: Path) -> None:
