@@ -68,7 +68,7 @@ class Lab:
             self._log.warning("\n".join(f"not rebuilt: {line}" for line in lost))
         self._set_environment()
         if not command:
-            self._log.info("# this shell is in a lab, where nothing touches the machine; try `fz-iproute status`")
+            self._log.info("# this shell is in a lab with a network of its own; try `fz-iproute status`")
             command = [os.environ.get("SHELL") or "/bin/sh"]
         try:
             return namespace.run(list(command))
