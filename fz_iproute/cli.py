@@ -111,22 +111,23 @@ def parser() -> ArgumentParser:
 
 
 class _Parser(ArgumentParser):
-    """The parser of the whole command line."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2. A verb that is none is answered with the nearest one."""
         start, _, rest = message.partition("invalid choice: '")
+        advice = f"see `{self.prog} --help`"
         if start == "argument VERB: ":
             from difflib import get_close_matches  # noqa: PLC0415  # only to word a mistake
 
             name = rest.partition("'")[0]
-            near = get_close_matches(name, VERBS, n=1)
-            meant = f"did you mean {near[0]}?" if near else "`fz-iproute help` lists the verbs"
-            message = f"there is no verb {printable(name)}; {meant}"
-        super().error(message)
+            message = f"there is no verb {name}"
+            if near := get_close_matches(name, VERBS, n=1):
+                advice = f"did you mean {near[0]}?"
+        self.exit(EXIT_CODES[UsageError], f"error: {printable(message)}; {advice}\n")
 
 
-class _VerbParser(ArgumentParser):
+class _VerbParser(_Parser):
     """The parser of one verb. It imports the verb only when that verb is run: imports are most of a cold start."""
 
     def fill(self) -> None:
@@ -143,7 +144,10 @@ class _VerbParser(ArgumentParser):
 
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
         self.fill()
-        return super().parse_known_args(*args, **options)
+        found, unknown = super().parse_known_args(*args, **options)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 def _module(verb: str) -> Any:

@@ -17,7 +17,7 @@ EXAMPLES = (
 
 def add(parser: ArgumentParser) -> None:
     """Add the two verbs below this one."""
-    verbs = parser.add_subparsers(metavar="show|check", required=True, parser_class=ArgumentParser)
+    verbs = parser.add_subparsers(metavar="show|check", required=True)
     text = "print the configuration in force, with defaults, as TOML"
     show = verbs.add_parser("show", help=text, description=text, argument_default=SUPPRESS)
     show.set_defaults(checks=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fz_iproute.lab.lab import DEMO
 from tests.starter import starter
 from tests.unit.recordings import machine, printed
 
@@ -36,6 +37,12 @@ def assert_refused(path: Path, words: str = "", verbs: list[list[str]] = VERBS) 
 
 
 GOOD = printed(machine())
+
+
+@pytest.mark.parametrize("verb", [*VERBS, ["detect"], ["doctor"], ["explain", "9.9.9.9", "fd00:77::1", "--mark", "9"]])
+def test_every_verb_reads_the_machine_of_the_demo(verb: list[str]) -> None:
+    code, out, err = run(DEMO, *verb)
+    assert (int(verb == ["doctor"]), True, "") == (code, bool(out), err)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,8 @@ def ask(land: Namespace, family: Family, lines: list[str], *options: str) -> lis
     answers = [failed[number] if number in failed else next(documents) for number in range(1, len(lines) + 1)]
     assert not list(documents)
     assert len(failed) == done.stderr.count("Command failed"), done.stderr
+    if "Dump was interrupted" in done.stderr:
+        return ask(land, family, lines, *options)  # it may lack routes that were there all the time
     return answers
 
 
@@ -193,6 +195,14 @@ def read(land: Namespace, family: Family) -> World:
         [(table, parse.routes(parse.listed(dump), family, links)) for table, dump in zip(tables, dumps, strict=True)],
         links,
     )
+
+
+def settled(land: Namespace, family: Family) -> World:
+    """What is there when two readings agree: a link changes its routes a little after it came or went."""
+    found = read(land, family)
+    while (again := read(land, family)) != found:
+        found = again
+    return found
 
 
 def questions(family: Family) -> Iterator[tuple[str, Packet]]:
@@ -257,11 +267,11 @@ def disagreement(family: Family, decision: Decision, way: Any, match: Any) -> st
 def compare(land: Namespace, family: Family) -> int:
     """Compare all answers, which must not differ; return how many were compared."""
     asked = QUESTIONS[family]
+    lines = [f"route get {match}{words}" for words, _ in asked for match in ("", "fibmatch ")]
     while True:
-        world = read(land, family)
-        lines = [f"route get {match}{words}" for words, _ in asked for match in ("", "fibmatch ")]
+        world = settled(land, family)
         answers = ask(land, family, lines)
-        if world == read(land, family):  # the kernel adds the multicast routes of a device when it gets a carrier
+        if world == read(land, family):
             break
     fib = Fib({table: {family: found} for table, found in world.routes})
     compared = 0
