@@ -105,17 +105,24 @@ def _agrees(decision: Decision, said: Document | str) -> bool:
     return said.get("type", "unicast") == decision.outcome and (device in decision.devices or is_own)
 
 
-def as_text(answers: Sequence[Answer], question: Question, config: Config, name: str = "") -> str:
-    """For people: the sentence, then each rule that the kernel asks and its result. `name` is that of the address."""
+def as_text(
+    answers: Sequence[Answer], question: Question, config: Config, name: str = "", width: int | None = None
+) -> str:
+    """For people: the sentence, then each rule that the kernel asks and its result. `name` is that of the address.
+
+    The results stand beside the rules if the lines then have at most this `width`, otherwise below them.
+    """
     lines = []
     address = f"{name} ({question.address})" if name else question.address
     for packet, decision, text, _, objection, said in answers:
         lines.append(printable(f"{address}{_mark_text(packet.mark, config)} {text}"))
-        rules = [printable(f"{step.rule.priority}: {step.rule}") for step in decision.steps]
-        width = max(map(len, rules), default=0)
-        lines += [
-            f"  {rule:<{width}}  {printable(step_text(step))}" for rule, step in zip(rules, decision.steps, strict=True)
-        ]
+        rules = [printable(f"  {step.rule.priority}: {step.rule}") for step in decision.steps]
+        results = [printable(step_text(step)) for step in decision.steps]
+        column = max(map(len, rules), default=0)
+        if not width or column + 2 + max(map(len, results), default=0) <= width:
+            lines += [f"{rule:<{column}}  {result}" for rule, result in zip(rules, results, strict=True)]
+        else:
+            lines += [line for rule, result in zip(rules, results, strict=True) for line in (rule, f"      {result}")]
         lines += [f"  in doubt: {printable(doubt)}" for doubt in decision.doubts]
         if objection:
             lines.append(f"  the kernel says otherwise: {printable(objection)}")

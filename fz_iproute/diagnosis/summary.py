@@ -77,7 +77,7 @@ def as_document(said: Summary) -> dict[str, Any]:
 def _verb(found: Status) -> str:
     if found.tunnel_state == "up" and not found.carriers:
         return ""
-    return "detect" if found.tunnel_state == "missing" else "doctor"
+    return "detect" if found.absent or found.tunnel_state == "missing" else "doctor"
 
 
 def _vpn(found: Status) -> Iterator[str]:

@@ -11,7 +11,8 @@ from fz_iproute.mirror.words import printable
 
 _MARKS = {"in step": "=", "missing": "+", "stale": "-", "changed": "~", "skipped": "!", "theirs": " "}
 _COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yellow, red
-LEGEND = "= in step   + missing   - stale   ~ changed   ! not copied"
+_LEFT_OUT = "·"
+LEGEND = "= in step   + missing   - stale   ~ changed   · left out   ! out of reach"
 
 # The mark of a line, which gives it its colour, and its text.
 _Drawn = tuple[str, str]
@@ -73,10 +74,8 @@ def _family(found: Status, family: Family, width: int | None) -> Iterator[_Drawn
 
 def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
     for line in lines:
-        mark = _MARKS[line.state]
+        mark = _LEFT_OUT if line.state == "skipped" and not line.is_stuck else _MARKS[line.state]
         text = f"         {mark} {line.route}"
-        if line.state == "skipped" and not line.is_stuck:
-            mark = ""  # red stands for what is wrong
         reason = f"  # {printable(line.reason)}" if line.reason else ""
         if reason and width and len(text) + len(reason) > width:
             yield mark, text

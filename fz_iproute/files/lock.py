@@ -41,7 +41,7 @@ class Lock:
         `waiting` is told at once who holds one. The kernel releases them when the process ends, however it ends.
         """
         deadline = time.monotonic() + wait
-        with ExitStack() as stack:
+        try:
             for name in self._files:
                 while not self._take(name):
                     if time.monotonic() >= deadline:
@@ -50,8 +50,10 @@ class Lock:
                         waiting(self._trouble(name))
                         waiting = None
                     time.sleep(_PAUSE)
-                stack.callback(fcntl.flock, self._files[name].fd, fcntl.LOCK_UN)
             yield
+        finally:
+            for opened in self._files.values():
+                fcntl.flock(opened.fd, fcntl.LOCK_UN)
 
     def _trouble(self, name: str) -> str:
         file = self._files[name]

@@ -95,6 +95,8 @@ class Dialogue:
         if not self.open:
             return ""
         size = os.fstat(self._stderr).st_size
+        if size == self._complaints:
+            return ""
         found = os.pread(self._stderr, size - self._complaints, self._complaints)
         self._complaints = size
         return found.decode("utf-8", "backslashreplace")

@@ -110,7 +110,8 @@ class Ip(Starter):
     def reply(self, asked: Asked) -> Reply:
         """Wait for what was asked, and judge it."""
         answer = asked.running.answer()
-        self._check_program(answer)
+        if answer.stderr:
+            self._check_program(answer)
         if answer.code == 255 and "Cannot open network namespace" in answer.stderr:
             raise UsageError(answer.words)
         if answer.code == 2 and asked.questions and _NO_TABLE in answer.stderr:

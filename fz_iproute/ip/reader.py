@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from reprlib import Repr
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fz_iproute.errors import ReadFailed
 from fz_iproute.ip.ip import Asked, Source
@@ -14,7 +14,7 @@ from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import EVERYTHING, Link, Nexthop, Part, Route, Rule, Snapshot
-from fz_iproute.mirror.parse import Listed
+from fz_iproute.mirror.parse import Document, Listed, Shapes
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, LOCAL, MAIN, METRICS, RULES_IN_DETAIL, of_table
 
@@ -27,9 +27,21 @@ _MAIN = of_table(MAIN)
 _SCOPE_LINK = f"{_MAIN} scope link"
 _RULES, _LINKS, _ADDRESSES = "rule show", "link show", "address show"
 
+# Routes that come and go leave theirs behind.
+_MOST_SHAPES = 1_000
+
 # What `ip` printed, by family and question.
 _Found = dict[tuple[Family, str], bytes]
 _Made = TypeVar("_Made")
+
+
+class _OfFamily(NamedTuple):
+    """The part of a snapshot that is about one family."""
+
+    main: tuple[Route, ...]
+    tables: Mapping[int, tuple[Route, ...]]
+    numbered: frozenset[str]
+    expiry: int | None
 
 
 class Reader:
@@ -47,9 +59,11 @@ class Reader:
             "inet6": [_RULES, *addresses, *self._lan_questions["inet6"]],
         }
         self._known: _Found = {}  # the answers that still stand
+        self._rules: tuple[Rule, ...] | None = None  # what was made of them
+        self._families: dict[Family, _OfFamily] = {}
         self._made: dict[object, tuple[object, Any]] = {}
 
-    def read(self, changed: Iterable[Part] = EVERYTHING) -> Snapshot:
+    def read(self, changed: Collection[Part] = EVERYTHING) -> Snapshot:
         """Links, rules and the tables concerned. ReadFailed if any part of it is in doubt.
 
         What has not `changed` since the last reading, as far as the caller knows, is not read again.
@@ -67,21 +81,27 @@ class Reader:
             self._known |= self._answers(
                 [ip.ask(family, *questions) for family, questions in asked.items() if questions]
             )
-            with shape_is_known():
-                rules = self._rules()
-            self._tables = own_tables(self._config, rules)
-            tables = [of_table(table) for table in self._tables]
+            if self._rules is None:
+                with shape_is_known():
+                    self._rules = self._all_rules()
+                self._tables = own_tables(self._config, self._rules)
+                tables = [of_table(table) for table in self._tables]
             missing = [(family, question) for family in FAMILIES for question in self._unknown(family, tables)]
             self._known |= self._answers([ip.ask(family, question) for family, question in missing])
             with shape_is_known():
-                return self._snapshot(rules)
+                return self._snapshot(self._rules)
         finally:
             ip.abandon()
 
-    def forget(self, changed: Iterable[Part]) -> None:
+    def forget(self, changed: Collection[Part]) -> None:
         """Read these parts again next time, whatever events say."""
-        gone = set(changed)
-        self._known = {key: answer for key, answer in self._known.items() if _part(*key) not in gone}
+        for key in [key for key in self._known if _part(*key) in changed]:
+            del self._known[key]
+        if "links and rules" in changed:
+            self._rules = None
+            self._families.clear()
+        for family in self._families.keys() & changed:
+            del self._families[family]
 
     def _unknown(self, family: Family, questions: Iterable[str]) -> list[str]:
         return [question for question in questions if (family, question) not in self._known]
@@ -171,32 +191,37 @@ class Reader:
         return made
 
     def _snapshot(self, rules: tuple[Rule, ...]) -> Snapshot:
-        documents = self._parsed("inet", _LINKS)
-        links = self._once(_LINKS, documents, lambda: parse.links(documents))
-        main = {family: self._lan(family) for family in FAMILIES}
-        tables = {
-            number: {family: self._parsed(family, of_table(number)) for family in FAMILIES} for number in self._tables
-        }
-        nexthops = self._nexthops(part for table in (main, *tables.values()) for part in table.values())
-
-        def routes(family: Family, table: int, listing: list[Listed]) -> tuple[Route, ...]:
-            origin = (listing, links, nexthops)
-            return self._once((family, table), origin, lambda: parse.routes(listing, family, links, nexthops))
-
-        lifetimes = [rest["expires"] for _, rest in main["inet6"] if "expires" in rest]
+        links = self._once(_LINKS, self._known["inet", _LINKS], lambda: parse.links(self._parsed("inet", _LINKS)))
+        for family in FAMILIES:
+            if family not in self._families:
+                self._families[family] = self._of(family, links)
+        found = self._families
         return Snapshot(
             links=links,
             rules=rules,
-            main={family: routes(family, MAIN, listing) for family, listing in main.items()},
-            tables={
-                number: {family: routes(family, number, listing) for family, listing in listings.items()}
-                for number, listings in tables.items()
-            },
-            numbered={
-                family: parse.numbered(self._parsed(family, _ADDRESSES), family)
-                for family in FAMILIES
-                if self._config.manages
-            },
+            main={family: here.main for family, here in found.items()},
+            tables={number: {family: here.tables[number] for family, here in found.items()} for number in self._tables},
+            numbered={family: here.numbered for family, here in found.items()},
+            expiry=found["inet6"].expiry,
+        )
+
+    def _of(self, family: Family, links: Mapping[str, Link]) -> _OfFamily:
+        main = self._lan(family)
+        tables = {number: self._parsed(family, of_table(number)) for number in self._tables}
+        nexthops = self._nexthops([main, *tables.values()])
+        shapes: Shapes = self._once(("shapes", family), (links, nexthops), dict)
+        if len(shapes) > _MOST_SHAPES:
+            shapes.clear()
+
+        def routes(table: int, listing: list[Listed]) -> tuple[Route, ...]:
+            origin = (listing, links, nexthops)
+            return self._once((family, table), origin, lambda: parse.routes(listing, family, links, nexthops, shapes))
+
+        lifetimes = [rest["expires"] for _, rest in main if "expires" in rest]
+        return _OfFamily(
+            main=routes(MAIN, main),
+            tables={number: routes(number, listing) for number, listing in tables.items()},
+            numbered=parse.numbered(self._parsed(family, _ADDRESSES), family) if self._config.manages else frozenset(),
             expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
         )
 
@@ -209,8 +234,8 @@ class Reader:
             return {}
         return parse.nexthops(answer(self._ip, None, "nexthop show"))
 
-    def _rules(self) -> tuple[Rule, ...]:
-        """All rules. The numbers of tables that have names, and who has made a rule, cost another question."""
+    def _all_rules(self) -> tuple[Rule, ...]:
+        """The numbers of tables that have names, and who has made a rule, cost another question."""
         shown = {family: self._parsed(family, _RULES) for family in FAMILIES}
         doubtful = [
             family
@@ -220,7 +245,7 @@ class Reader:
         unknown = [family for family in doubtful if self._unknown(family, [RULES_IN_DETAIL])]
         self._known |= self._answers([self._ip.ask(family, RULES_IN_DETAIL) for family in unknown])
         shown |= {family: self._parsed(family, RULES_IN_DETAIL) for family in doubtful}
-        return tuple(rule for family, rules in shown.items() for rule in parse_rules.rules(rules, family))
+        return self._once(_RULES, shown, lambda: _rules(shown))
 
     def _lan(self, family: Family) -> list[Listed]:
         """The routes of main that may be mirrored."""
@@ -231,6 +256,10 @@ class Reader:
                 listing = _with_locks_marked(listing, self._ip.text(family, question))
             parts.append(listing)
         return parts[0] if len(parts) == 1 else _united(*parts)
+
+
+def _rules(shown: Mapping[Family, list[Document]]) -> tuple[Rule, ...]:
+    return tuple(rule for family, rules in shown.items() for rule in parse_rules.rules(rules, family))
 
 
 def _part(family: Family, question: str) -> Part:
@@ -334,14 +363,10 @@ def parsed(family: Family | None, question: str, text: bytes) -> list[Any]:
     try:
         if not question.startswith("route show"):
             return parse.documents_of(text)
-        listing = parse.listing_of(text)
+        return parse.listing_of(text, scope="link" if question == _SCOPE_LINK else "")
     except (ValueError, RecursionError) as error:
         option = f"{FAMILY_OPTION[family]} " if family else ""
         raise ReadFailed(f"ip -json {option}{question}: {error}") from None
-    if question == _SCOPE_LINK:
-        for _, rest in listing:
-            rest["scope"] = "link"  # `ip` does not print what the question filters by
-    return listing
 
 
 @contextmanager

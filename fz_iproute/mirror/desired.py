@@ -11,7 +11,7 @@ from fz_iproute.mirror.model import LOCKED, Attributes, Link, Route, Rule, Snaps
 from fz_iproute.mirror.placeholder import Table, is_placeholder, placeholders
 from fz_iproute.mirror.policy import Policy, Verdict
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.split_default import split_default
+from fz_iproute.mirror.split_default import split_default, wide
 from fz_iproute.mirror.tunnel import FamilyState, Layout
 from fz_iproute.mirror.words import KERNEL_TABLES
 
@@ -60,19 +60,23 @@ def layout_in_use(config: Config, snapshot: Snapshot) -> Layout:
 def _defaults(config: Config, snapshot: Snapshot, table: int) -> Iterator[Route]:
     """The default routes of a table into some device, or the parts of a split one, but no copies from main."""
     for family, routes in snapshot.tables.get(table, {}).items():
-        unicast = [route for route in routes if route.attributes.type == "unicast" and route.attributes.devices]
-        wide = {"default", *map(str, _split(config, explicit(unicast, family), family))}
+        possible = [*wide(routes, family), *(route for route in routes if route.dst == "default")]
+        unicast = [route for route in possible if route.attributes.type == "unicast" and route.attributes.devices]
+        names = {"default", *map(str, _split(config, unicast, family))}
         # Firezone's client copies whatever is link-scoped: wide prefixes that DHCP has pushed, too.
-        copied = {route for route in snapshot.main.get(family, ()) if route.dst in wide}
-        own = [route for route in unicast if route not in copied] if copied else unicast
-        parts = _split(config, explicit(own, family), family)
+        copied = {route for route in snapshot.main.get(family, ()) if route.dst in names}
+        own = [route for route in unicast if route not in copied]
+        parts = _split(config, own, family)
         for route in own:
-            if route.dst == "default" or (parts and Prefix.of_route(route.dst, family) in parts):
+            if route.dst == "default" or Prefix.of_route(route.dst, family) in parts:
                 yield route
 
 
-def _split(config: Config, prefixes: Iterable[Prefix], family: Family) -> frozenset[Prefix]:
-    return split_default(prefixes, family) if config.tunnel.split_default == "auto" else frozenset()
+def _split(config: Config, routes: Iterable[Route], family: Family) -> frozenset[Prefix]:
+    """The destinations that stand for a default route together."""
+    if config.tunnel.split_default != "auto":
+        return frozenset()
+    return split_default([Prefix.of_route(route.dst, family) for route in wide(routes, family)], family)
 
 
 def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
@@ -102,15 +106,10 @@ def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
     return tuple(table for table in found if table not in KERNEL_TABLES)
 
 
-# Links, tunnels, and what the VPN routes explicitly in the table that gets the copies.
-_Inputs = tuple[Mapping[str, Link], frozenset[str], frozenset[Prefix]]
-
-
 class Judged(NamedTuple):
-    """The verdicts on main, and all that they depend on: equal inputs give equal verdicts."""
+    """The verdicts on main, and the routes of it that are to be copied."""
 
     main: tuple[Route, ...]
-    inputs: _Inputs
     verdicts: list[Verdict]
     wanted: tuple[Route, ...]
 
@@ -131,6 +130,30 @@ class RuleContents:
     ours: tuple[Rule, ...] = ()
 
 
+class _Given(NamedTuple):
+    """All that decides what should be there in one family, besides the configuration."""
+
+    family: Family
+    layout: Layout
+    links: Mapping[str, Link]
+    tunnels: frozenset[str]
+    is_known: bool  # that these are the VPN's devices
+    state: FamilyState
+    main: tuple[Route, ...]
+    tables: Mapping[int, tuple[Route, ...]]
+    former: Mapping[int, Contents]  # at the last look
+
+
+class _Side(NamedTuple):
+    """The part of `Desired` that is about one family. Equal origins give equal ones."""
+
+    given: _Given
+    judged: Judged
+    contents: Mapping[int, Contents]
+    split: frozenset[Prefix]
+    placeholders: Mapping[Route, Verdict]
+
+
 @dataclass(frozen=True)
 class Desired:
     """What should be there, next to what is there."""
@@ -143,6 +166,7 @@ class Desired:
     states: Mapping[Family, FamilyState]  # whether the tunnel takes packets of the family
     split: Mapping[Family, frozenset[Prefix]]  # the wide prefixes that stand for the VPN's default route
     placeholders: Mapping[Route, Verdict]  # wanted in the place of refused copies
+    sides: Mapping[Family, _Side]  # for the next look
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -178,52 +202,71 @@ class Desired:
 def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> Desired:
     """Apply the policy to the snapshot.
 
-    `last` is the previous answer for the same configuration. It saves judging an unchanged main again, and it knows
+    `last` is the previous answer for the same configuration. It saves judging again what has not changed, and it knows
     which devices were tunnels and which routes were ours.
     """
     layout = layout_in_use(config, snapshot)
     tunnels = _tunnels(config, snapshot, layout, last)
     is_known = _is_known(snapshot, layout, tunnels)
-    policy = Policy(config.lan, snapshot.links, tunnels, idle=config.follows)
     states = {family: tunnel.family_state(config, snapshot, family) for family in FAMILIES}
-    also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
-    judged: dict[Family, Judged] = {}
-    contents: dict[Family, dict[int, Contents]] = {}
-    held: dict[Route, Verdict] = {}
-    for family in FAMILIES:
+    sides: dict[Family, _Side] = {}
+    for family, state in states.items():
         main = snapshot.main.get(family, ())
-        into_tunnel = tunnel.explicit_routes(config, snapshot, family, states[family])
-        is_copy = _proof(config, snapshot, family, policy, last)
-        # In observe mode a table without copies may still have some, if it got them in another layout.
-        found = {
-            table: policy.ours_and_others(
-                routes.get(family, ()), is_copy, also, is_mirror=config.manages or (table == layout.mirror and is_known)
-            )
-            for table, routes in snapshot.tables.items()
-        }
-        # In a single table the longest prefix wins, so a LAN inside of what the VPN routes must stay out. A LAN table
-        # of its own is looked up after the VPN's.
-        is_shared = layout.name == "single" and layout.mirror in found
-        vpns = explicit((*found[layout.mirror][1], *into_tunnel) if is_shared else (), family)
-        vpns -= _split(config, vpns, family)
-        judged[family] = _judged(policy, main, (snapshot.links, tunnels, vpns), last.judged[family] if last else None)
-        copies = judged[family].wanted
-        copies += policy.multicast(main, copies, vpns)
-        copies += _others_copies(judged[family].verdicts, found[layout.mirror][0]) if layout.mirror in found else ()
-        if family == "inet" and layout.mirror in found and config.lan.prune and not config.manages:
-            up = {name: link for name, link in snapshot.links.items() if name in tunnels and link.up}
-            held = placeholders(judged[family].verdicts, Table(*found[layout.mirror], copies, is_shared), up)
-        placed = {layout.mirror: (*copies, *(held if family == "inet" else ()))}
-        internet = tunnel.internet_routes(config, snapshot, family, states[family])
-        for table, routes in (layout.user, into_tunnel), (layout.internet, internet):
-            _, others = found.get(table, ((), ()))
-            placed[table] = (*placed.get(table, ()), *tunnel.unmet(routes, others))
-        contents[family] = {table: Contents(placed.get(table, ()), *both) for table, both in found.items()}
-    rules = RuleContents(
-        wanted=tuple(tunnel.wanted_rules(config, layout, snapshot)), ours=own_rules(config, snapshot.rules)
+        tables = {table: routes.get(family, ()) for table, routes in snapshot.tables.items()}
+        former = last.contents[family] if last else {}
+        given = _Given(family, layout, snapshot.links, tunnels, is_known, state, main, tables, former)
+        same = last.sides[family] if last and last.sides[family].given == given else None
+        sides[family] = same or _side(config, given)
+    return Desired(
+        layout=layout,
+        judged={family: side.judged for family, side in sides.items()},
+        contents={family: side.contents for family, side in sides.items()},
+        rules=RuleContents(
+            wanted=tuple(tunnel.wanted_rules(config, layout, snapshot)), ours=own_rules(config, snapshot.rules)
+        ),
+        tunnels=tunnels,
+        states=states,
+        split={family: side.split for family, side in sides.items()},
+        placeholders=sides["inet"].placeholders,
+        sides=sides,
     )
-    split = {family: _split(config, _vpn_prefixes(snapshot, layout, family), family) for family in FAMILIES}
-    return Desired(layout, judged, contents, rules, tunnels, states, split, held)
+
+
+def _side(config: Config, given: _Given) -> _Side:
+    family, layout, links, tunnels, is_known, state, main, tables, _ = given
+    policy = Policy(config.lan, links, tunnels, idle=config.follows)
+    also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
+    into_tunnel = tunnel.explicit_routes(config, links, family, state)
+    is_copy = _proof(config, given, policy)
+    # In observe mode a table without copies may still have some, if it got them in another layout.
+    found = {
+        table: policy.ours_and_others(
+            routes, is_copy, also, is_mirror=config.manages or (table == layout.mirror and is_known)
+        )
+        for table, routes in tables.items()
+    }
+    # In a single table the longest prefix wins, so a LAN inside of what the VPN routes must stay out. A LAN table
+    # of its own is looked up after the VPN's.
+    is_shared = layout.name == "single" and layout.mirror in found
+    of_vpn = (*found[layout.mirror][1], *into_tunnel) if is_shared else ()
+    vpns = explicit(of_vpn, family) - _split(config, of_vpn, family)
+    verdicts = policy.verdicts(main, PrefixSet(vpns))
+    wanted = tuple(verdict.route for verdict in verdicts if not verdict.refusal)
+    copies = (*wanted, *policy.multicast(main, wanted, vpns))
+    copies += _others_copies(verdicts, found[layout.mirror][0]) if layout.mirror in found else ()
+    held: Mapping[Route, Verdict] = {}
+    if family == "inet" and layout.mirror in found and config.lan.prune and not config.manages:
+        up = {name: link for name, link in links.items() if name in tunnels and link.up}
+        held = placeholders(verdicts, Table(*found[layout.mirror], copies, is_shared), up)
+    placed = {layout.mirror: (*copies, *held)}
+    internet = tunnel.internet_routes(config, links, family, state)
+    for table, routes in (layout.user, into_tunnel), (layout.internet, internet):
+        _, others = found.get(table, ((), ()))
+        placed[table] = (*placed.get(table, ()), *tunnel.unmet(routes, others))
+    contents = {table: Contents(placed.get(table, ()), *both) for table, both in found.items()}
+    # Copies are too narrow to matter for a split default.
+    in_use = (route for table in layout.tables for route in tables.get(table, ()))
+    return _Side(given, Judged(main, verdicts, wanted), contents, _split(config, in_use, family), held)
 
 
 def _others_copies(verdicts: Iterable[Verdict], ours: Iterable[Route]) -> tuple[Route, ...]:
@@ -234,19 +277,6 @@ def _others_copies(verdicts: Iterable[Verdict], ours: Iterable[Route]) -> tuple[
         if verdict.warning and verdict.route.attributes.inexpressible == LOCKED
     }
     return tuple(route for route in ours if route in locked) if locked else ()
-
-
-def _judged(policy: Policy, main: tuple[Route, ...], inputs: _Inputs, last: Judged | None) -> Judged:
-    if last and main is last.main and inputs == last.inputs:
-        return last
-    verdicts = policy.verdicts(main, PrefixSet(inputs[2]))
-    return Judged(main, inputs, verdicts, tuple(verdict.route for verdict in verdicts if not verdict.refusal))
-
-
-def _vpn_prefixes(snapshot: Snapshot, layout: Layout, family: Family) -> frozenset[Prefix]:
-    """The destinations in the VPN's tables, copies included: those are too narrow to matter for a split default."""
-    routes = (route for table in layout.tables for route in snapshot.tables.get(table, {}).get(family, ()))
-    return explicit(routes, family)
 
 
 def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired | None) -> frozenset[str]:
@@ -274,19 +304,15 @@ def _is_known(snapshot: Snapshot, layout: Layout, tunnels: Collection[str]) -> b
     )
 
 
-def _proof(
-    config: Config, snapshot: Snapshot, family: Family, policy: Policy, last: Desired | None
-) -> Callable[[Route], bool]:
+def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], bool]:
     """A test whether a route in one of the VPN's tables is certainly a copy, where it could be the VPN's own."""
-    main = snapshot.main.get(family, ())
 
     @cache
     def known() -> set[Route]:
         """What main has, and what was a copy at the last look."""
-        present = {route.dst for tables in snapshot.tables.values() for route in tables.get(family, ())}
-        former = last.contents[family].values() if last else ()
-        copies = (route for found in former for route in (*found.wanted, *found.ours))
-        return {route for routes in (main, copies) for route in routes if route.dst in present}
+        present = {route.dst for routes in given.tables.values() for route in routes}
+        copies = (route for found in given.former.values() for route in (*found.wanted, *found.ours))
+        return {route for routes in (given.main, copies) for route in routes if route.dst in present}
 
     def is_copy(route: Route) -> bool:
         attributes = route.attributes
@@ -298,7 +324,7 @@ def _proof(
         # then main has no route with another source by the same device. Two of these three are proof.
         is_connected, is_by_lan = attributes.is_of("kernel"), not policy.may_be_by_tunnel(attributes)
         return attributes.on_link and (
-            (is_connected and is_by_lan) or ((is_connected or is_by_lan) and _source_is_gone(attributes, main))
+            (is_connected and is_by_lan) or ((is_connected or is_by_lan) and _source_is_gone(attributes, given.main))
         )
 
     return is_copy

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from fz_iproute.mirror.model import LOCKED, Attributes, Link, Nexthop, Route
@@ -12,7 +13,7 @@ from fz_iproute.mirror.words import METRICS, is_word, printable
 Document = dict[str, Any]
 
 # A route as `ip -json` lists it: its destination, and the rest of its document. Routes that differ in nothing but
-# their destination may share one rest.
+# their destination may share one rest, also with those of another listing.
 Listed = tuple[str, Document]
 
 _VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
@@ -44,16 +45,20 @@ def listed(documents: Iterable[Document]) -> list[Listed]:
     return found
 
 
-def listing_of(text: bytes) -> list[Listed]:
-    """The JSON list of objects that `ip -json route show` prints; ValueError if it is anything else."""
+def listing_of(text: bytes, scope: str = "") -> list[Listed]:
+    """The JSON list of objects that `ip -json route show` prints; ValueError if it is anything else.
+
+    All routes have the `scope` by which the question filters, because `ip` does not print that.
+    """
     whole = _decoded(text)
     try:
-        return _split(whole)
+        return _split(whole, scope)
     except ValueError:
-        return listed(_loaded(whole))
+        documents = _loaded(whole)
+        return listed({**document, "scope": scope} for document in documents) if scope else listed(documents)
 
 
-def _split(text: str) -> list[Listed]:
+def _split(text: str, scope: str) -> list[Listed]:
     """The same at a fifth of the cost: equal texts between two destinations are parsed once.
 
     ValueError if the text is not a whole list, or is written in another way than `ip` writes it.
@@ -62,11 +67,9 @@ def _split(text: str) -> list[Listed]:
         raise ValueError("not a list of objects")
     # With a separator at the end, the last route looks like all others.
     head, *parts = _DST.split(f"{text[1:-1]},{{")
-    shapes: dict[tuple[str, str], tuple[Document, str]] = {}
     found: list[Listed] = []
     for dst, between in zip(parts[::2], parts[1::2], strict=True):
-        shape = shapes.get((head, between)) or shapes.setdefault((head, between), _shape(head, between))
-        rest, head = shape
+        rest, head = _shape(head, between, scope)
         found.append((dst, rest))
     if head != "{" or not found:
         raise ValueError("not what `ip` prints")
@@ -76,12 +79,15 @@ def _split(text: str) -> list[Listed]:
 _DST = re.compile(r'"dst":"([^"\\]*)"')
 
 
-def _shape(head: str, between: str) -> tuple[Document, str]:
+@lru_cache(maxsize=256)
+def _shape(head: str, between: str, scope: str) -> tuple[Document, str]:
     """A route without its destination, and how the next route starts: usually `{`, but `type` precedes `dst`."""
     end = between.rindex("},{") + 1
     (rest,) = _loaded(f'[{head}"dst":""{between[:end]}]')
     if rest.pop("dst", None) != "":
         raise ValueError("this is the destination of something inside the route")
+    if scope:
+        rest["scope"] = scope
     return rest, between[end + 1 :]
 
 
@@ -174,15 +180,22 @@ def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:
     }
 
 
+# The attributes of each rest, by its id. The rest itself is kept here too, so that no other object can get its id.
+Shapes = dict[int, tuple[Document, Attributes]]
+
+
 def routes(
     listing: Iterable[Listed],
     family: Family,
     links: Mapping[str, Link],
     nexthops: Mapping[int, Nexthop] | None = None,
+    shapes: Shapes | None = None,
 ) -> tuple[Route, ...]:
-    """`ip -json route show table T`, in the kernel's order, without the duplicates of an IPv6 dump under churn."""
-    # By the id of a rest. The rest itself is kept here too, so that no other object can get its id.
-    shapes: dict[int, tuple[Document, Attributes]] = {}
+    """`ip -json route show table T`, in the kernel's order, without the duplicates of an IPv6 dump under churn.
+
+    `shapes` are those of earlier listings of this family, with the same links and nexthops.
+    """
+    shapes = {} if shapes is None else shapes
     found: list[Route] = []
     for dst, rest in listing:
         shape = shapes.get(id(rest))

@@ -29,7 +29,7 @@ class Table(NamedTuple):
 def is_placeholder(route: Route) -> bool:
     """True for a route that `placeholders` has made, with this configuration or an earlier one."""
     attributes = route.attributes
-    is_made = attributes.family == "inet" and attributes.is_of(PROTOCOL) and attributes.scope == "global"
+    is_made = attributes.family == "inet" and attributes.scope == "global" and attributes.is_of(PROTOCOL)
     is_plain = not (attributes.gatewayed or attributes.inexpressible)
     return is_made and is_plain and attributes.type in ("throw", "unicast")
 
@@ -39,13 +39,15 @@ def placeholders(verdicts: Iterable[Verdict], table: Table, tunnels: Mapping[str
 
     Each sends packets where they would go without it. `tunnels` are those that are up: without any, there is no client.
     """
-    copied = {route for route in table.ours if tunnels and not is_placeholder(route)}
-    held = {_place(route) for route in table.ours if tunnels and is_placeholder(route)}
+    refused = [verdict for verdict in verdicts if verdict.refusal and not verdict.explicit]
+    if not refused or not tunnels:
+        return {}
+    copied = {route for route in table.ours if not is_placeholder(route)}
+    held = {_place(route) for route in table.ours if is_placeholder(route)}
     found: dict[Route, Verdict] = {}
-    for verdict in verdicts if copied or held else ():
+    for verdict in refused:
         route = verdict.route
-        is_refused = verdict.refusal and not verdict.explicit and route.attributes.on_link
-        is_there = is_refused and (route.as_copied in copied or _place(route) in held)
+        is_there = route.attributes.on_link and (route.as_copied in copied or _place(route) in held)
         if is_there and not _is_in_the_way(route, table):
             into = _way_without(Prefix.of_route(route.dst, "inet"), table, tunnels)
             if into is not None:

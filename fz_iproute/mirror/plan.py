@@ -238,9 +238,8 @@ _Key = tuple[str, str, int]
 
 def _changes(family: Family, contents: Contents, prune: bool, tunnels: Collection[str]) -> Iterator[Change]:
     """What makes the contents of a table the wanted ones. Without `prune`, copies stay."""
-    alone, wanted = _alone_and_grouped(contents)
+    alone, (wanted, ours, others) = _differing(contents)
     yield from (_addition("add", *row) for row in in_rows(alone))
-    _, ours, others = contents
     want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
     reached = {route.dst for route in wanted}
     taken: dict[str, set[int]] = defaultdict(set)  # the metrics of each destination
@@ -270,11 +269,21 @@ def _changes(family: Family, contents: Contents, prune: bool, tunnels: Collectio
                 yield change
 
 
-def _alone_and_grouped(contents: Contents) -> tuple[list[Route], list[Route]]:
-    """The wanted routes: those alone with their destination, which need no comparison, and the rest."""
-    taken = Counter(route.dst for routes in contents for route in routes)
-    alone = [route for route in contents.wanted if taken[route.dst] == 1]
-    return alone, [route for route in contents.wanted if taken[route.dst] > 1]
+def _differing(contents: Contents) -> tuple[list[Route], Contents]:
+    """Wanted routes that are alone with their destination; and all routes to the other destinations that differ."""
+    want, have = _by_destination(contents.wanted), _by_destination(contents.ours)
+    taken = have.keys() | {route.dst for route in contents.others}
+    alone = {dst: routes[0] for dst, routes in want.items() if dst not in taken and len(routes) == 1}
+    settled = alone.keys() | {dst for dst, routes in have.items() if routes == want.get(dst)}
+    rest = (tuple(route for route in routes if route.dst not in settled) for routes in contents)
+    return list(alone.values()), Contents(*rest)
+
+
+def _by_destination(routes: Iterable[Route]) -> dict[str, list[Route]]:
+    found: dict[str, list[Route]] = defaultdict(list)
+    for route in routes:
+        found[route.dst].append(route)
+    return found
 
 
 def _could_hit(route: Route, twins: Mapping[object, Iterable[Attributes]], objects: Container[object]) -> bool:

@@ -130,7 +130,9 @@ class PrefixSet:
 
     def inside(self, prefix: Prefix) -> Iterator[Prefix]:
         """The members that are strictly inside `prefix`."""
-        return (member for member in self if member.length > prefix.length and prefix.covers(member))
+        for length, _, networks in self._lengths[prefix.family]:
+            if length > prefix.length:
+                yield from filter(prefix.covers, networks.values())
 
     def __iter__(self) -> Iterator[Prefix]:
         for lengths in self._lengths.values():

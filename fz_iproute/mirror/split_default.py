@@ -2,12 +2,20 @@
 
 from collections.abc import Iterable
 
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import PRIVATE, Family, Prefix
 
 # A resource of a VPN is narrower than this. Some VPNs split their default into some 200 prefixes that leave out the
 # private ones; those that are at least this wide cover most of the internet.
 _NARROWEST: dict[Family, int] = {"inet": 8, "inet6": 16}
+_ENDS = {family: tuple(f"/{length}" for length in range(1, narrowest + 1)) for family, narrowest in _NARROWEST.items()}
 _INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}
+
+
+def wide(routes: Iterable[Route], family: Family) -> list[Route]:
+    """Those that may be parts of a split default, told by their text: most routes of a table are narrower."""
+    ends = _ENDS[family]
+    return [route for route in routes if route.dst.endswith(ends)]
 
 
 def split_default(prefixes: Iterable[Prefix], family: Family) -> frozenset[Prefix]:

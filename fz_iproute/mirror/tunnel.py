@@ -1,6 +1,6 @@
 """What manage mode adds for the VPN: its rules, the routes into the tunnel, and those that block a way around it."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fz_iproute.mirror.config import Config
@@ -55,22 +55,22 @@ def family_state(config: Config, snapshot: Snapshot, family: Family) -> FamilySt
     return FamilyState(True, True, family == "inet" or family in numbered, "")
 
 
-def explicit_routes(config: Config, snapshot: Snapshot, family: Family, state: FamilyState) -> tuple[Route, ...]:
+def explicit_routes(config: Config, links: Mapping[str, Link], family: Family, state: FamilyState) -> tuple[Route, ...]:
     """The routes of `tunnel.routes`. `on_down = "closed"` also keeps their packets from a LAN with the same prefix."""
     if not config.manages:
         return ()
     prefixes = dict.fromkeys(prefix for prefix in config.tunnel.routes if prefix.family == family)
     is_closed = config.tunnel.internet and config.tunnel.on_down == "closed"
     stopped = is_closed and (state.carried or not state.usable)
-    into = snapshot.links[config.tunnel.interface] if state.carried else None
+    into = links[config.tunnel.interface] if state.carried else None
     return _made(family, [str(prefix) for prefix in prefixes], into, stopped=stopped)
 
 
-def internet_routes(config: Config, snapshot: Snapshot, family: Family, state: FamilyState) -> tuple[Route, ...]:
+def internet_routes(config: Config, links: Mapping[str, Link], family: Family, state: FamilyState) -> tuple[Route, ...]:
     """The default route of the Internet Resource, and the backstop that blocks packets which it does not take."""
     if not config.manages or not config.tunnel.internet:
         return ()
-    into = snapshot.links[config.tunnel.interface] if state.carried else None
+    into = links[config.tunnel.interface] if state.carried else None
     return _made(family, ["default"], into, stopped=_needs_backstop(config, state))
 
 

@@ -14,7 +14,7 @@ EXAMPLES = (
 
 def add(parser: ArgumentParser) -> None:
     """Add the argument of this verb."""
-    parser.add_argument("shell", choices=tuple(SHELLS))
+    parser.add_argument("shell", metavar="SHELL", choices=tuple(SHELLS), help="bash, zsh or fish")
 
 
 def run(arguments: Namespace, log: Log) -> int:

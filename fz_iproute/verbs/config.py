@@ -17,7 +17,7 @@ EXAMPLES = (
 
 def add(parser: ArgumentParser) -> None:
     """Add the two verbs below this one."""
-    verbs = parser.add_subparsers(metavar="show|check", required=True, parser_class=ArgumentParser)
+    verbs = parser.add_subparsers(metavar="show|check", required=True)
     text = "print the configuration in force, with defaults, as TOML"
     show = verbs.add_parser("show", help=text, description=text, argument_default=SUPPRESS)
     show.set_defaults(checks=False)
@@ -38,5 +38,9 @@ def run(arguments: Namespace, log: Log) -> int:
     config = file.load()
     for warning in doubts(config):
         log.warning(f"{file.place}: {warning}")
-    write(f"{file.place}: good" if file.place.exists() else f"{file.place}: there is no such file; the defaults serve")
+    write(
+        f"{file.place}: good"
+        if file.place.exists()
+        else f"{file.place}: there is no such file, so the defaults are in force"
+    )
     return 0

@@ -1,7 +1,7 @@
 """`detect`: which VPN takes all traffic, who keeps or cuts the LAN, and what to configure; changes nothing."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, detect, toml_of
@@ -13,7 +13,10 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.words import printable
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
+from fz_iproute.verbs.screen import Screen, screen
 from fz_iproute.verbs.source import chosen_source
+
+_INDENT = 11  # the names in front, and the spaces around them
 
 EXAMPLES = (
     "fz-iproute detect",
@@ -36,16 +39,30 @@ def run(arguments: Namespace, log: Log) -> int:
     with chosen_source(arguments, log) as (source, config):
         reader = Reader(source, config)
         snapshot = reader.read()
-        vpns = detect(config, snapshot, reader.looked_up(snapshot))
-    if arguments.interface:
-        vpns = [vpn for vpn in vpns if vpn.interface == arguments.interface]
+        found = detect(config, snapshot, reader.looked_up(snapshot))
+    vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
     if arguments.write and vpns:
         create(arguments.write, toml_of(_chosen(vpns)))
+        log.info(f"# {arguments.write} is written")
     if arguments.json:
         write_json(as_document(vpns))
+    elif found and not vpns:
+        others = " and ".join(printable(vpn.interface) for vpn in found)
+        write(f"no VPN takes all traffic into {printable(arguments.interface)}, but into {others}")
     else:
-        write(as_text(vpns))
+        write("\n".join(_drawn(as_text(vpns), screen(arguments))))
     return int(not vpns)
+
+
+def _drawn(text: str, shown: Screen) -> Iterator[str]:
+    """The lines as they fit, with the headlines in bold type. The configuration stays as it is, for copying."""
+    for line in text.split("\n"):
+        if line.startswith("    "):
+            yield line
+        elif line.startswith(" "):
+            yield from shown.folded(line, _INDENT)
+        else:
+            yield from (shown.paint(part, "bold") for part in shown.folded(line, 2))
 
 
 def _chosen(vpns: Sequence[Vpn]) -> Config:

@@ -25,9 +25,9 @@ class Screen(NamedTuple):
         space = max(1, self.width - used) if self.width else len(text)
         return text if len(text) <= space else f"{text[: space - 1]}…"
 
-    def folded(self, text: str, indent: int) -> list[str]:
-        """The text in lines that fit; all but the first one begin with so many spaces."""
-        width = max(indent + 20, min(self.width, MOST_READABLE)) if self.width else 0
+    def folded(self, text: str, indent: int, most: int | None = MOST_READABLE) -> list[str]:
+        """The text in lines that fit and have at most so many columns; all but the first one are indented."""
+        width = max(indent + 20, min(self.width, most or self.width)) if self.width else 0
         if len(text) <= width or not width:
             return [text]
         return wrap(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)

@@ -39,6 +39,7 @@ def run(arguments: Namespace, log: Log) -> int:
         return 0
     if units:
         place.systemctl("stop", "fz-iproute*")
+        place.systemctl("reset-failed", "fz-iproute*")
         place.systemctl("disable", *units)
         place.clean_logs()
     place.remove(pattern.format("*") for pattern in (UNITS_OF_MACHINE, *PER_INSTANCE))

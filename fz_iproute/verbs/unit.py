@@ -18,7 +18,8 @@ EXAMPLES = (
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.add_argument("name", choices=(*UNITS, *SCRIPTS, "rt_tables"))
+    names = (*UNITS, *SCRIPTS, "rt_tables")
+    parser.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
     add_choice(parser)
     parser.set_defaults(prefix=None)
 

@@ -234,6 +234,8 @@ def test_of_two_candidates_the_interface_chooses(laptop: Laptop, tmp_path: Path)
     assert "wg7 and wg8" in done.stderr
     laptop.fz("detect", "--write", str(path), "--interface", "wg8")
     assert 'interface = "wg8"' in path.read_text()
+    other = laptop.fz("detect", "--interface", "wg9", code=1)
+    assert other == "no VPN takes all traffic into wg9, but into wg7 and wg8\n"
 
 
 def test_a_snapshot_is_judged_like_the_machine(laptop: Laptop, tmp_path: Path) -> None:

@@ -120,6 +120,18 @@ def test_no_line_is_longer_than_the_terminal(eventful: Machine) -> None:
             assert any(line.lstrip().startswith("# the VPN routes") for line in lines)
 
 
+@pytest.mark.parametrize("verb", [("detect",), ("explain", "192.168.188.1", "9.9.9.9")], ids=" ".join)
+def test_detect_and_explain_fit_the_terminal_and_lose_no_word(eventful: Machine, verb: tuple[str, ...]) -> None:
+    def words(text: str) -> list[str]:
+        return re.sub(r"-c\s+\S+\.toml", "", text).split()  # each run has a configuration of its own
+
+    plain = words(eventful.fz(*verb))
+    for columns in (400, 80, 40):
+        text = COLOUR.sub("", shown(eventful, *verb, columns=columns))
+        assert plain == words(text)
+        assert [] == [line for line in text.splitlines() if len(line) > columns and ".toml" not in line]
+
+
 def test_each_mark_has_its_colour(eventful: Machine) -> None:
     lines = shown(eventful, "status", "--routes", columns=200).splitlines()
     seen = {}

@@ -67,6 +67,8 @@ def test_installed_started_again_and_uninstalled(machine: Booted) -> None:
     machine.sh(TUNNEL + HOME)
     wait_until(lambda: LAN == machine.copies() == machine.copies(1000), "the copies are there")
 
+    machine.run("systemctl", "start", "fz-iproute@broken", check=False)
+    assert "failed" == machine.run("systemctl", "is-failed", "fz-iproute@broken")
     edited = "/etc/systemd/system/fz-iproute-sync.timer"
     machine.sh(f"echo '# mine' >>{edited}")
     machine.sh("fz-iproute uninstall --instance home; fz-iproute -c /etc/fz-iproute/home.toml down")
