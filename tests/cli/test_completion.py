@@ -1,6 +1,7 @@
 """The real shells complete verbs, options and their values."""
 
 import os
+import pty
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from fz_iproute.cli import VERBS
 from fz_iproute.service.completion import SHELLS
+from fz_iproute.service.units import COMPLETIONS
+from tests.netns.namespace import DEADLINE, wait_until
 from tests.starter import starter
 
 # How each shell prints what it offers for a command line that ends at the cursor, one offer a line.
@@ -90,3 +93,45 @@ def test_the_shell_offers(shell: tuple[str, Path], tmp_path: Path, line: str, ex
 def test_every_verb_offers_its_options(shell: tuple[str, Path], tmp_path: Path) -> None:
     for verb in VERBS:
         assert {"--help", "--netns"} <= offers(shell, f"fz-iproute {verb} --", tmp_path), verb
+
+
+# How each shell is started at a terminal and gets the file. A shell loads them by itself from the folder of its kind.
+_AT_A_TERMINAL = {
+    "bash": (["--norc", "--noprofile", "-i"], "source {file}"),
+    "zsh": (["-f", "-i"], "fpath=({folder} $fpath); autoload -Uz compinit; compinit -u -D"),
+    "fish": (["--no-config", "-i"], "source {file}"),
+}
+
+
+def test_the_tab_key_completes_a_verb_and_a_file(shell: tuple[str, Path], tmp_path: Path) -> None:
+    name, source = shell
+    file = tmp_path / Path(COMPLETIONS[name]).name
+    shutil.copy(source, file)
+    (tmp_path / "machine.json").touch()
+    options, load = _AT_A_TERMINAL[name]
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    keyboard, terminal = pty.openpty()
+    argv = ["setsid", "--ctty", "--wait", name, *options]
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with (
+        subprocess.Popen(argv, env=env, cwd=tmp_path, **streams) as process,  # type: ignore[call-overload]
+        os.fdopen(keyboard, "r+b", buffering=0) as keys,  # the shell ends when this is closed
+    ):
+        os.close(terminal)
+        os.set_blocking(keyboard, False)
+        seen = bytearray()
+
+        def shown(words: bytes) -> bool:
+            seen.extend(keys.read(65536) or b"")
+            return words in seen
+
+        steps = [
+            (f"{load.format(file=file, folder=tmp_path)}; echo lo''aded\n", b"\nloaded"),
+            ("fz-iproute statu\t", b"fz-iproute status "),
+            ("\x15fz-iproute plan --snapshot mach\t", b"machine.json "),
+        ]
+        for typed, expected in steps:
+            keys.write(typed.encode())
+            wait_until(lambda expected=expected: shown(expected), f"{expected!r} is shown")  # type: ignore[misc]
+        keys.write(b"\x15exit\n")
+        assert 0 == process.wait(DEADLINE)

@@ -60,6 +60,15 @@ def test_all_ways_together_go_with_one_uninstall(install: Run, run: Run, tmp_pat
     assert {} == tree(tmp_path)
 
 
+def test_a_saved_script_for_network_manager_goes_with_the_rest(install: Run, run: Run, tmp_path: Path) -> None:
+    install("--cron")
+    script = tmp_path / "etc/NetworkManager/dispatcher.d/90-fz-iproute"
+    script.parent.mkdir(parents=True)
+    script.write_text(run("unit", "nm-dispatcher", "--program", PROGRAM).stdout)
+    run("uninstall", "--root", str(tmp_path))
+    assert {} == tree(tmp_path)
+
+
 def test_a_dry_run_prints_the_same_and_writes_nothing(install: Run, tmp_path: Path) -> None:
     dry = install("-n").stdout
     assert {} == tree(tmp_path)

@@ -13,6 +13,12 @@ from tests.systemd.machine import HOME, HOME_CONFIG, Booted, booted_with
 DEB = f"fz-iproute_{__version__}_all.deb"
 NEWER = "9.9.9"
 LAN = ["192.168.188.0/24"]
+# That each shell finds its completion where the package puts it. A clean system has only bash.
+COMPLETED = [
+    ("bash", "bash -c '. /usr/share/bash-completion/completions/fz-iproute; complete -p fz-iproute'", "_fz_iproute"),
+    ("zsh", "zsh -fc 'autoload -Uz compinit; compinit -u -D; echo $_comps[fz-iproute]'", "_fz-iproute"),
+    ("fish", "fish -c 'complete -C \"fz-iproute --netns b\"'", "blue"),
+]
 
 
 def newer(deb: Path, folder: Path) -> Path:
@@ -55,6 +61,11 @@ def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
     assert "+ 192.168.188.0/24" in machine.run("fz-iproute", "status")
     assert '"tun-firezone"' in machine.run("fz-iproute", "detect", "--write", "/etc/fz-iproute/config.toml")
     machine.run("fz-iproute", "doctor", check=False)
+
+    machine.sh("ip netns add blue")
+    for shell, question, answer in COMPLETED:
+        found = machine.run("sh", "-c", f"! command -v {shell} || {question}")
+        assert not found or answer in found.split()
 
     said = machine.run("fz-iproute", "install", "--now")
     assert "write" not in said.replace("write /etc/iproute2", ""), "the package has the rest"

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from tests.netns.namespace import MARK, MIRROR, Machine, wait_until
+from tests.netns.namespace import MARK, MIRROR, TUNNEL, Machine, wait_until
 from tests.netns.test_tree import CLEAR, terminal
 from tests.watch import oracle
 from tests.watch.conftest import Watch
 from tests.watch.test_config_reload import ALL
+from tests.watch.test_figures import metrics
 
 AUTO = '[tunnel]\ninterface = "auto"\n'
 OTHER = 77
@@ -31,6 +32,14 @@ def another(machine: Machine, verb: str) -> None:
         machine.batch([f"{option}rule {verb} not fwmark 0x4d lookup {OTHER} pref 500"])
 
 
+def told(machine: Machine, config: str, tunnel: str) -> tuple[float, bool, bool]:
+    """What `metrics` says: whether a watch runs, whether it tells its counters, and whether copies are in step."""
+    found = metrics(machine.fz("metrics", config=config))
+    assert 1 == found[f"fz_iproute_tunnel_up{{{tunnel}}}"]
+    in_step = sum(found[f"fz_iproute_copies{{{family},in_step}}"] for family in ("inet", "inet6"))
+    return found["fz_iproute_watch_running{}"], "fz_iproute_watch_passes_total{}" in found, in_step > 0
+
+
 def test_watch_moves_to_the_vpn_that_is_up(machine: Machine, watch: Watch) -> None:
     machine.tunnel("wg7")
     daemon = watch(AUTO)
@@ -40,6 +49,8 @@ def test_watch_moves_to_the_vpn_that_is_up(machine: Machine, watch: Watch) -> No
     another(machine, "add")
     wait_until(are(machine, [], ALL), "the other one is served")
     daemon.wait_for("all traffic goes into wg7 (IPv4 and IPv6)")
+    wait_until(lambda: (1, True, True) == told(machine, AUTO, "wg7"), "the pass has ended, and metrics tell of it")
+    assert (0, False, False) == told(machine, "", TUNNEL), "the numbers of the former table have gone"
     another(machine, "del")
     firezone(machine, "add")
     wait_until(are(machine, ALL, []), "Firezone is served again")
