@@ -24,7 +24,7 @@ COMPLETED = [
 def newer(deb: Path, folder: Path) -> Path:
     """The same package with another version."""
     subprocess.run(["dpkg-deb", "-R", deb, folder / "newer"], check=True)
-    for name in ("DEBIAN/control", "usr/lib/fz-iproute/fz_iproute/__init__.py"):
+    for name in ("DEBIAN/control", "usr/share/fz-iproute/fz_iproute/__init__.py"):
         path = folder / "newer" / name
         path.write_text(path.read_text().replace(__version__, NEWER))
     made = folder / f"fz-iproute_{NEWER}_all.deb"
@@ -67,7 +67,7 @@ def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
         found = machine.run("sh", "-c", f"! command -v {shell} || {question}")
         assert not found or answer in found.split()
 
-    said = machine.run("fz-iproute", "install", "--now")
+    said = machine.run("/bin/fz-iproute", "install", "--now")  # as with a PATH that begins with /bin
     assert "write" not in said.replace("write /etc/iproute2", ""), "the package has the rest"
     assert machine.is_active("fz-iproute"), machine.run("journalctl", "-u", "fz-iproute")
     machine.sh(f"""
