@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any, NoReturn
@@ -40,12 +40,12 @@ VERBS = {
     "watch": "sync, then stay in step until SIGTERM or SIGINT",
     "wait": "return when the tables are in step",
     "metrics": "print figures for a monitoring system",
-    "snapshot": "print all that the planner reads as one JSON document, for bug reports",
+    "snapshot": "print all that fz-iproute reads of this machine as one JSON document, for bug reports",
     "replay": "run the commands of a journal again and compare their outcomes",
     "lab": "run a command or a shell in a disposable copy of a recorded machine",
-    "install": "write and enable what runs fz-iproute on this machine",
+    "install": "set up the service that runs fz-iproute on this machine",
     "uninstall": "stop it, and remove what install has written",
-    "unit": "print a ready unit for a service manager, or names for the tables",
+    "unit": "print a file that install writes, or a script for NetworkManager",
     "completion": "print what a shell needs to complete the command line",
     "config": "show the configuration in force, or check a file",
     "help": "show the options of a verb with examples, or a page of the manual",
@@ -113,18 +113,20 @@ def parser() -> ArgumentParser:
 class _Parser(ArgumentParser):
     """A parser whose errors are one line."""
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str, near: str = "") -> NoReturn:
         """Exit with 2. A verb that is none is answered with the nearest one."""
         start, _, rest = message.partition("invalid choice: '")
-        advice = f"see `{self.prog} --help`"
         if start == "argument VERB: ":
-            from difflib import get_close_matches  # noqa: PLC0415  # only to word a mistake
-
             name = rest.partition("'")[0]
-            message = f"there is no verb {name}"
-            if near := get_close_matches(name, VERBS, n=1):
-                advice = f"did you mean {near[0]}?"
+            message, near = f"there is no verb {name}", _nearest(name, VERBS)
+        advice = f"did you mean {near}?" if near else f"see `{self.prog} --help`"
         self.exit(EXIT_CODES[UsageError], f"error: {printable(message)}; {advice}\n")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  # only to word a mistake
+
+    return "".join(get_close_matches(name, names, n=1))
 
 
 class _VerbParser(_Parser):
@@ -146,7 +148,8 @@ class _VerbParser(_Parser):
         self.fill()
         found, unknown = super().parse_known_args(*args, **options)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            near = _nearest(unknown[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}", near)
         return found, unknown
 
 

@@ -34,6 +34,7 @@ from fz_iproute.log import Log
 from fz_iproute.mirror import config, journal, parse
 from fz_iproute.mirror.rt_tables import parsed as rt_tables
 from fz_iproute.record.facts import facts
+from fz_iproute.record.firewall import firewall
 from fz_iproute.record.recorded_ip import blamed_on, load_recording
 from fz_iproute.record.redact import Redactor
 
@@ -113,11 +114,38 @@ def monitor(path: Path) -> None:
 
 
 class NoIp(Ip):
-    """It starts no process."""
+    """It starts no process. All other programs print `text`."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self._text = text
 
     def version(self) -> str:
         """What a new `ip -V` prints."""
         return "ip utility, iproute2-7.3.0"
+
+    def start_other(self, *words: str) -> "Told":
+        """The question for all tables has a good answer."""
+        known = '{"nftables": [{"table": {"family": "inet", "name": "mullvad"}}]}'
+        return Told(0, known if words[-1] == "tables" else self._text)
+
+
+class Told:
+    """A process that has ended."""
+
+    def __init__(self, code: int, stdout: str, stderr: str = "") -> None:
+        self._code, self._stdout, self._stderr = code, stdout, stderr
+
+    def answer(self) -> Answer:
+        """How it has ended."""
+        return Answer(("ip",), self._code, self._stdout.encode("utf-8", "surrogateescape"), self._stderr)
+
+
+def nft(path: Path) -> None:
+    """What `nft -j` prints of a table."""
+    for line in (firewall(NoIp(path.read_text("utf-8", "surrogateescape"))) or "").splitlines():
+        if line.split(" ")[0] not in ("chain", "accept", "drop"):
+            raise Found(f"it recorded {line[:200]!r}")
 
 
 def answers(path: Path) -> None:
@@ -125,21 +153,21 @@ def answers(path: Path) -> None:
     text = path.read_text("utf-8", "surrogateescape")
     stdout, _, stderr = text.partition("\n===\n")
 
-    class Told:
-        def __init__(self, code: int) -> None:
-            self.code = code
-
-        def answer(self) -> Answer:
-            return Answer(("ip",), self.code, stdout.encode("utf-8", "surrogateescape"), stderr)
-
     told = NoIp()
     for code in (0, 1, 2, 255, -9):
         for writes, questions in ((0, ("link show",)), (0, ("rule show", "route show table main")), (5, ())):
-            told.reply(Asked("inet6", writes, questions, Told(code)))
+            told.reply(Asked("inet6", writes, questions, Told(code, stdout, stderr)))
     with suppress(ValueError, RecursionError):
         parse.documents_of(stdout.encode("utf-8", "surrogateescape"))
     with suppress(ValueError, RecursionError):
         parse.listing_of(stdout.encode("utf-8", "surrogateescape"))
+
+
+SETTINGS = (
+    *("etc/resolv.conf", "etc/systemd/networkd.conf", "run/systemd/netif/leases/2", "proc/self/status"),
+    *("run/systemd/netif/links/2", "run/systemd/resolve/netif/3", "var/lib/NetworkManager/internal-x.lease"),
+    *("var/lib/dhcp/dhclient.leases", "var/lib/dhcpcd/eth0.lease"),
+)
 
 
 def files(path: Path) -> None:
@@ -147,7 +175,7 @@ def files(path: Path) -> None:
     text = path.read_text("utf-8", "surrogateescape")
     rt_tables(text)
     root = path.parent / "root"
-    for place in ("etc/resolv.conf", "etc/systemd/networkd.conf", "run/systemd/netif/leases/2", "proc/self/status"):
+    for place in SETTINGS:
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_bytes(path.read_bytes())
     (root / "etc/iproute2").mkdir(exist_ok=True)
@@ -155,18 +183,44 @@ def files(path: Path) -> None:
     facts(config.parse("", "defaults"), None, None, root)
 
 
+CHAIN = {"family": "inet", "table": "mullvad", "type": "filter", "policy": "drop"}
+DADDR = {"payload": {"protocol": "ip", "field": "daddr"}}
+NFT_TABLE = [
+    {"chain": {**CHAIN, "name": "output", "hook": "output"}},
+    {"chain": {**CHAIN, "name": "lan", "hook": ""}},
+    {"set": {"name": "nets", "elem": [{"prefix": {"addr": "10.0.0.0", "len": 8}}, {"range": ["fd00::", "fd00::9"]}]}},
+    *(
+        {"rule": {"chain": chain, "expr": [{"match": {"op": "==", "left": left, "right": right}}, verdict]}}
+        for chain, left, right, verdict in (
+            ("output", {"meta": {"key": "oifname"}}, "lo", {"accept": None}),
+            ("output", {"&": [{"meta": {"key": "mark"}}, 7]}, 7, {"accept": None}),
+            ("output", {"ct": {"key": "state"}}, {"set": ["new"]}, {"jump": {"target": "lan"}}),
+            ("lan", DADDR, {"prefix": {"addr": "192.168.0.0", "len": 16}}, {"accept": None}),
+            ("lan", DADDR, "@nets", {"drop": None}),
+            ("lan", {"payload": {"protocol": "udp", "field": "dport"}}, 53, {"reject": {}}),
+        )
+    ),
+]
+
+
 def seeds() -> dict[Callable[[Path], None], list[str]]:
     """Good texts for each of them."""
     recorded = [json.loads(file.read_text()) for file in sorted((PROJECT / "tests/recorded").glob("*.json"))]
     snapshots = [document["snapshot"] for document in recorded]
     machine = json.loads((PROJECT / "fz_iproute/data/demo.json").read_text())
+    chain = "chain inet mullvad output drop\naccept to 192.168.188.0/24 maybe\ndrop nodev wg0\n"
     tables = "254 main\n255\tlocal # comment\n0x10 corp\n"
     resolvers = "nameserver 10.0.0.1\nnameserver fd00::1\noptions edns0\nsearch lan\n"
     settings = "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules = yes\n"
     of_machine = {"/etc/resolv.conf": resolvers, "/etc/iproute2/rt_tables": tables, "networkd": "in use"}
     of_machine |= {"/etc/systemd/networkd.conf": settings, "capabilities": "0000000000003000", "uid": "0"}
+    of_machine |= {"config.path": "/etc/x.toml", "config.mode": "0644", "config.uid": "0", "dhcp.servers": "10.0.0.1"}
+    of_machine |= {"nft": chain, "resolved": "2 ~. 192.168.188.1\n"}
     written = "# 2026-01-31T12:00:00.000Z 1.0 ms, 1 command, woken by: start\nip route add table 7 10.0.0.0/8 dev v0\n"
     written += "#   refused: File exists\nip -6 rule add priority 5 not fwmark 0x7 lookup 7 protocol kernel\n"
+    leases = ["SERVERS=10.0.0.1 [2001:db8::1]:53%eth0#dns\nDOMAINS=~.\nDNS=10.0.0.2\nROUTE_DOMAINS=.\n"]
+    leases += ["lease {\n  option dhcp-server-identifier 10.0.0.1;\n  expire 4 2099/01/01 00:00:00;\n}\n"]
+    leases += ["\x02" * 236 + "c\udc82Sc" + "\x35\x01\x05\x36\x04\x0a\0\0\x01\udcff"]
     documents = [{**snapshot, "facts": {**of_machine, "journal": written}} for snapshot in (*snapshots, machine)]
     texts = [json.dumps(document) for document in documents]
     heard = ["\n".join(line for lines in document["monitor"].values() for line in lines) for document in recorded]
@@ -187,7 +241,8 @@ def seeds() -> dict[Callable[[Path], None], list[str]]:
         a_journal: [written],
         monitor: heard,
         answers: said,
-        files: [tables, resolvers, settings, "SERVER_ADDRESS=10.0.0.1\n", "CapEff:\t0000000000003000\n"],
+        files: [tables, resolvers, settings, "SERVER_ADDRESS=10.0.0.1\n", "CapEff:\t0000000000003000\n", *leases],
+        nft: [json.dumps({"nftables": NFT_TABLE})],
     }
 
 
@@ -366,14 +421,14 @@ def run(readers: dict[Callable[[Path], None], list[str]], path: Path, seconds: f
     spent, counts, finds = dict.fromkeys(readers, 0.0), dict.fromkeys(readers, 0), set()
     for reader, texts in readers.items():
         for text in texts:
-            path.write_bytes(text.encode("utf-8", "surrogateescape"))
+            path.write_bytes(encoded(text))
             if words := tried(reader, path):
                 sys.exit(f"scripts/fuzz: {reader.__name__} does not even read a good text: {words}")
     end = time.monotonic() + seconds
     while (start := time.monotonic()) < end:
         reader = min(spent, key=spent.__getitem__)
         dice = all_dice[reader]
-        path.write_bytes(Changes(dice).of(dice.choice(readers[reader])).encode("utf-8", "surrogatepass"))
+        path.write_bytes(encoded(Changes(dice).of(dice.choice(readers[reader]))))
         words = tried(reader, path)
         spent[reader] += time.monotonic() - start
         counts[reader] += 1
@@ -385,6 +440,14 @@ def run(readers: dict[Callable[[Path], None], list[str]], path: Path, seconds: f
     print(", ".join(f"{reader.__name__} {count}" for reader, count in counts.items()))
     print(f"{sum(counts.values()) - len(finds)} passed, {len(finds)} failed")
     return int(bool(finds))
+
+
+def encoded(text: str) -> bytes:
+    """Surrogates stand for bytes, or for themselves if one of them cannot."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def tried(reader: Callable[[Path], None], path: Path) -> str:

@@ -27,7 +27,7 @@ SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid")
 PYTHONS = {"3.11": "bookworm", "3.12": None, "3.13": "trixie", "3.14": "sid", "3.15": "sid"}
 OLDEST_PYTHON = "3.11"
 
-# Without --full, only tests of what differs between versions, and two Pythons.
+# Without --full, only tests of what differs between versions, and the Pythons that README.md names.
 QUICK_KERNEL_TESTS = [
     # Parser, refused lines of a batch, lines of the monitor, machines of other versions.
     "tests/netns/test_versions.py",
@@ -36,7 +36,7 @@ QUICK_KERNEL_TESTS = [
     "tests/watch/test_following.py::test_the_mirror_follows[a-link-is-deleted]",
     "tests/watch/test_following.py::test_its_own_changes_do_not_keep_it_busy",
 ]
-QUICK_PYTHONS = ("3.11", "3.13")
+QUICK_PYTHONS = ("3.11", "3.12", "3.13")
 KERNEL_TESTS = ["tests/netns", "tests/watch", "tests/manage", "tests/packets", "tests/clients"]
 # What depends on sh, watchfiles and loguru.
 QUICK_PYTHON_TESTS = ["tests/unit/ip", "tests/unit/daemon", "tests/unit/files", "tests/unit/record"]
@@ -44,7 +44,7 @@ PYTHON_TESTS = ["tests/unit", "tests/cli"]
 
 
 class NotToBeHad(Exception):
-    """A version that is neither installed nor in Debian's archive."""
+    """A version that is neither installed nor in Debian's archive, or for which a library cannot be installed."""
 
 
 class Cell(NamedTuple):
@@ -150,10 +150,14 @@ def python(version: str, full: bool) -> Cell:
     folder = CACHE / f"venv-{version}"
     interpreter = folder / "bin/python"
     if not (folder / "ready").exists():
-        run([str(python_of(version)), "-m", "venv", "--clear", "--without-pip", str(folder)])
-        packages = next(folder.glob("lib/python*/site-packages"))
-        run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages), "pip"])
-        run([str(interpreter), "-m", "pip", "install", "--quiet", *requirements(oldest)])
+        program = python_of(version)
+        try:
+            run([str(program), "-m", "venv", "--clear", "--without-pip", str(folder)])
+            packages = next(folder.glob("lib/python*/site-packages"))
+            run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages), "pip"])
+            run([str(interpreter), "-m", "pip", "install", "--quiet", *requirements(oldest)])
+        except subprocess.CalledProcessError as error:
+            raise NotToBeHad(last_line(error)) from None
         (folder / "ready").touch()
     script = "import platform, importlib.metadata as m; print(platform.python_version(), *("
     script += "f'{name} {m.version(name)}' for name in ('sh', 'watchfiles', 'loguru')))"
@@ -225,10 +229,15 @@ def unpacked(suite: str, package: str) -> Path:
         for archive in archives.glob("*.deb"):
             run(["dpkg-deb", "-x", str(archive), str(half)])
     except (OSError, subprocess.CalledProcessError) as error:
-        words = getattr(error, "stderr", "") or str(error)
-        raise NotToBeHad(words.strip().splitlines()[-1]) from None
+        raise NotToBeHad(last_line(error)) from None
     half.rename(root)
     return root
+
+
+def last_line(error: OSError | subprocess.CalledProcessError) -> str:
+    """Of what the command said."""
+    words: str = getattr(error, "stderr", "") or str(error)
+    return words.strip().splitlines()[-1]
 
 
 def wrapper(root: Path, program: Path, name: str) -> Path:

@@ -20,13 +20,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.netns.namespace import LAN, MIRROR, TUNNEL, TUNNEL_ROUTES, Machine, removing, wait_until
+from tests.netns.namespace import LAN, MIRROR, PROJECT, TUNNEL, TUNNEL_ROUTES, Machine, removing, wait_until
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.daemon import Daemon
 from tests.watch.test_random_walk import story
 
 EVENTS_A_DAY = 40
+INOTIFY = Path("/proc/sys/user/max_inotify_instances")
+# Python reads this at its start. The clocks of a machine cannot be set for one process.
+CLOCKS = """\
+import os, time
+def shifted(clock, name):
+    file = os.open({folder!r} + "/" + name, os.O_RDONLY)  # later there may be no free descriptor
+    return lambda *arguments: clock(*arguments) + float(os.pread(file, 99, 0))
+wall, boot, real = shifted(time.time, "wall"), shifted(time.clock_gettime, "boot"), time.clock_gettime
+time.time = wall
+time.clock_gettime = lambda clock: (boot if clock == time.CLOCK_BOOTTIME else real)(clock)
+"""
 CONFIG = '[tunnel]\ninterface = "tun-firezone"\n[watch]\nmax_wait = 0.05\nresync = 5\njournal = "{journal}"\n{more}'
 NETWORKS = [
     ("192.168.188.{}/24", "fd00:188::{}/64"),
@@ -54,7 +65,14 @@ class Life:
         self.disk.mkdir()
         subprocess.run(["mount", "-n", "-t", "tmpfs", "-o", "size=256k", "tmpfs", self.disk], check=True)
         self.journal = self.disk / "journal"
-        self.daemon = Daemon(machine, self.config(), path=self.ip.folder)
+        self.clocks = folder / "clocks"
+        self.clocks.mkdir()
+        (self.clocks / "sitecustomize.py").write_text(CLOCKS.format(folder=str(self.clocks)))
+        self.offsets = {"wall": 0.0, "boot": 0.0}
+        for clock in self.offsets:
+            self.set_clock(clock, 0.0)
+        search = os.pathsep.join([str(self.clocks), str(PROJECT)])
+        self.daemon = Daemon(machine, self.config(), path=self.ip.folder, environment={"PYTHONPATH": search})
         self.complaints: Counter[str] = Counter()
         self.bridges: list[str] = []
 
@@ -65,6 +83,13 @@ class Life:
     def batch(self, *lines: str) -> None:
         """Run lines of `ip`; some may be refused."""
         self.machine.batch(lines, force=True)
+
+    def set_clock(self, clock: str, seconds: float) -> None:
+        """Move the wall clock, or the one that runs on in a suspend, for the daemon only."""
+        self.offsets[clock] += seconds
+        file = os.open(self.clocks / clock, os.O_CREAT | os.O_WRONLY)
+        os.write(file, f"{self.offsets[clock]:30}".encode())
+        os.close(file)
 
     # Events
 
@@ -97,7 +122,13 @@ class Life:
         self.batch(*(f"route del 10.40.{n >> 8}.{n & 255} dev {LAN} scope link" for n in range(count)))
         with suppress(ProcessLookupError):
             os.kill(monitor, signal.SIGCONT)
+        self.set_clock("boot", self.dice.choice([1, 3600, 200_000]))
         self.daemon.send(signal.SIGCONT)
+
+    def jump(self) -> None:
+        """Somebody sets the clock, hours or decades back or on."""
+        self.set_clock("wall", self.dice.choice([-1e9, -7200, -2, 2, 7200, 1e9]))
+        self.roam()
 
     def bounce(self) -> None:
         """Wifi off and on."""
@@ -182,9 +213,26 @@ class Life:
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (self.needs().descriptors.total(), hard))
         self.roam()
+        self.edit_config()
         time.sleep(0.05)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
         self.bounce()
+
+    def exhaust_inotify(self) -> None:
+        """No more inotify instances are allowed, and the configuration changes."""
+
+        def copied() -> bool:
+            return any(f" dev {LAN} " in line for line in self.machine.routes("inet"))
+
+        self.roam()
+        self.daemon.wait_in_step()
+        most = INOTIFY.read_text()
+        INOTIFY.write_text("0")
+        # The first change is still seen by the instance that there was.
+        for wanted, more in ((False, f'[lan]\nexclude_interfaces = ["{LAN}"]\n'), (True, "")):
+            self.daemon.config.write_text(self.config(more))
+            wait_until(lambda wanted=wanted: copied() == wanted, "it reads its configuration by itself")
+        INOTIFY.write_text(most)
 
     def restart(self) -> None:
         """`systemctl restart`, or a crash. Only in the first third: it would hide what grows."""
@@ -196,8 +244,7 @@ class Life:
 
     def quiet(self) -> None:
         """The oracle looks, and the log is noted and emptied."""
-        # A monitor that ends five times in a minute, which is a day here, is started again after 30 s.
-        wait_until(lambda: self.daemon.children_like(" monitor "), "there is an ip monitor", 60)
+        wait_until(lambda: self.daemon.children_like(" monitor "), "there is an ip monitor")
         self.daemon.wait_in_step()
         for line in self.daemon.complaints:
             self.complaints[line[:70]] += 1
@@ -221,7 +268,10 @@ class Life:
 EVENTS: dict[Callable[[Life], None], int] = {
     **dict.fromkeys([Life.roam, Life.renew, Life.bounce, Life.docker, Life.suspend], 8),
     **dict.fromkeys([Life.restart_vpn, Life.vpn_resource, Life.storm, Life.kill_children], 4),
-    **dict.fromkeys([Life.upgrade_ip, Life.edit_config, Life.rotate, Life.fill_disk, Life.exhaust_descriptors], 2),
+    **dict.fromkeys(
+        [Life.upgrade_ip, Life.edit_config, Life.rotate, Life.fill_disk, Life.exhaust_descriptors, Life.jump], 2
+    ),
+    Life.exhaust_inotify: 1,
 }
 
 

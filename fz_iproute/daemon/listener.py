@@ -11,7 +11,8 @@ from fz_iproute.ip.monitor import Monitor
 from fz_iproute.log import Log
 
 # Pauses before an ended monitor is started again. One that has run for `_LASTED` seconds begins with the first pause.
-RESTART_PAUSES = (0.1, 0.5, 2.0, 10.0, 30.0)
+# Without a monitor, the LAN waits. Each start brings a full pass, so that it does not wait longer than the last pause.
+RESTART_PAUSES = (0.1, 0.5, 2.0, 5.0)
 _LASTED = 60.0
 # A working monitor reports a change within milliseconds. On a busy machine it may take longer.
 PATIENCE = 1.0

@@ -100,7 +100,7 @@ class Loop:
                 finally:
                     no_more_grace()
             except GraceOver:
-                self._log.warning("an ip was still at work, and did not end in time")
+                self._log.warning("a running ip did not end in time")
             finally:
                 self._listener.stop()
                 self._ip.abandon()
@@ -268,8 +268,8 @@ class Loop:
         self._counters["fights"] += len(admission.fresh)
         for command in (command for command in admission.fresh if command not in self._refused):
             self._log.warning(
-                f"{self._ip.line(command)}: somebody undoes this again and again; "
-                f"it is done ever more rarely until that ends (the last event: {reason})"
+                f"{self._ip.line(command)}: another program undoes this again and again, so "
+                f"it is repeated ever more rarely until that ends (the last event: {reason})"
             )
         if not admission.admitted:
             return False

@@ -299,7 +299,7 @@ def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
     served = [(vpn, vpn.config) for vpn in vpns if vpn.config]
     if len(served) == 1:
         vpn, found = served[0]
-        return Followed(found, f"auto: {vpn.headline}; the LAN's copies are for table {table_name(vpn.table)}")
+        return Followed(found, f"auto: {vpn.headline}; copies go to table {table_name(vpn.table)}")
     if served:
         names = " and ".join(printable(vpn.interface) for vpn, _ in served)
         words = f"auto: {names} could all be served, so none is; name one of them in tunnel.interface"

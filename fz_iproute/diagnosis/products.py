@@ -135,7 +135,7 @@ PRODUCTS = (
         _form("by port", "main first"),
         tables=_numbers(2022),
         telling=True,
-        refusal="a copy would take DNS packets to the LAN past its DNS hijack",
+        refusal="a copy would let DNS packets to the LAN get around its DNS hijack",
     ),
     Product("Netmaker", _form("main first", "for all"), tables=_numbers(111), devices=("netmaker*", "nm-*")),
     Product("Outline", _form("marked out"), _numbers(0x711E), _numbers(7113), ("outline-tun*",)),

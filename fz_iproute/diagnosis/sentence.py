@@ -194,7 +194,7 @@ def _why_out(case: Case, route: Route) -> str:
     if not asked:
         return _why_before(case)
     if all(step.result == "does not fit" for step in asked):
-        return f"the packet {asked[0].why}, so the VPN's tables are not asked"
+        return f"the packet {asked[0].why}, so the VPN's tables are not consulted"
     return "the VPN's tables have no route to the address"
 
 

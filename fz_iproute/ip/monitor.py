@@ -106,7 +106,7 @@ def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Ite
                 words = monitor.complaint() or words  # unread, it would wake us again and again
                 if is_burst:
                     select.select(monitor.fds, [], [], _QUIET)
-        raise IpUnusable(f"ip monitor has ended: {words or 'without a word'}")
+        raise IpUnusable(f"ip monitor has ended: {words or 'no reason given'}")
     finally:
         monitor.close()
 

@@ -48,7 +48,7 @@ class Answer(NamedTuple):
         if self.code < 0:
             return f"killed by signal {-self.code}"
         lines = [line for line in self.stderr.splitlines() if line.strip()]
-        return " / ".join(lines[-3:]) or f"exit code {self.code} without a word"
+        return " / ".join(lines[-3:]) or f"exit code {self.code} and no message"
 
     def failure(self, words: str) -> str:
         """The message that the command failed with these words."""

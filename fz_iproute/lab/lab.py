@@ -59,7 +59,7 @@ class Lab:
 
     def run(self, command: Sequence[str]) -> int:
         """Build the lab and run the command in it; its exit code. Afterwards the namespace is gone."""
-        return namespace.apart(lambda: self._inside(command or [os.environ.get("SHELL") or "/bin/sh"]))
+        return namespace.apart(lambda: self._inside(command))
 
     def _inside(self, command: Sequence[str]) -> int:
         with blamed_on(self._path):
@@ -67,6 +67,9 @@ class Lab:
         if lost:
             self._log.warning("\n".join(f"not rebuilt: {line}" for line in lost))
         self._set_environment()
+        if not command:
+            self._log.info("# this shell is in a lab with a network of its own; try `fz-iproute status`")
+            command = [os.environ.get("SHELL") or "/bin/sh"]
         try:
             return namespace.run(list(command))
         except FileNotFoundError:

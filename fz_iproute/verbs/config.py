@@ -38,5 +38,9 @@ def run(arguments: Namespace, log: Log) -> int:
     config = file.load()
     for warning in doubts(config):
         log.warning(f"{file.place}: {warning}")
-    write(f"{file.place}: good" if file.place.exists() else f"{file.place}: there is no such file; the defaults serve")
+    write(
+        f"{file.place}: good"
+        if file.place.exists()
+        else f"{file.place}: there is no such file, so the defaults are in force"
+    )
     return 0

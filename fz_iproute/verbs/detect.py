@@ -43,6 +43,7 @@ def run(arguments: Namespace, log: Log) -> int:
     vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
     if arguments.write and vpns:
         create(arguments.write, toml_of(_chosen(vpns)))
+        log.info(f"# {arguments.write} is written")
     if arguments.json:
         write_json(as_document(vpns))
     elif found and not vpns:

@@ -26,7 +26,7 @@ def add(parser: ArgumentParser) -> None:
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--timer", action="store_true", help="no daemon: a systemd timer runs `sync` every minute")
     ways.add_argument("--cron", action="store_true", help="no daemon: cron runs `sync` every minute")
-    parser.add_argument("--now", action="store_true", help="start it too; if it runs already, start it again")
+    parser.add_argument("--now", action="store_true", help="also start it; if it runs already, restart it")
     add_choice(parser)
     add_root(parser)
 

@@ -10,7 +10,12 @@ def add_common(parser: ArgumentParser | _ArgumentGroup) -> None:
     parser.add_argument("--netns", metavar="NAME", help="work in this network namespace, as `ip -n NAME` does")
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
-        "-v", "--verbose", dest="level", action="store_const", const="DEBUG", help="also show every ip that only reads"
+        "-v",
+        "--verbose",
+        dest="level",
+        action="store_const",
+        const="DEBUG",
+        help="also show each `ip` command that only reads; doctor and explain then say more",
     )
     loudness.add_argument(
         "-q", "--quiet", dest="level", action="store_const", const="WARNING", help="only warnings and errors on stderr"

@@ -37,7 +37,7 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
         3,
         "RTNETLINK answers: Cannot allocate memory / Dump terminated",
     ),
-    "a failure without a word": ({"exit": 7}, 3, ""),
+    "a failure without a message": ({"exit": 7}, 3, ""),
     "no netlink socket": ({"exit": 1, "ends": True, "stderr": NO_SOCKET}, 3, NO_SOCKET),
     "a kill": ({"signal": signal.SIGKILL}, 3, "killed by signal 9"),
     "a dump that is always interrupted": ({"interrupted": True}, 3, "Dump was interrupted"),

@@ -81,7 +81,7 @@ def test_a_fight_about_a_rule_becomes_rare_and_is_warned_of_once(laptop: Laptop,
         assert 2 <= len(times) <= MOST
     assert 1 == len(daemon.complaints), daemon.complaints
     assert "rule add priority 32765" in daemon.complaints[0]
-    assert "somebody undoes this again and again" in daemon.complaints[0]
+    assert "another program undoes this again and again" in daemon.complaints[0]
     wait_until(lambda: our_rule("inet", 32765, MIRROR) in laptop.rules("inet"), "the rule is back")
     assert 1 == len(daemon.complaints), daemon.complaints
 

@@ -311,7 +311,7 @@ def test_a_suspicious_prefix_is_a_warning(line: str, patient: Patient) -> None:
 def test_a_huge_prefix_is_best_left_alone(patient: Patient) -> None:
     """It is not mirrored; to deny it would deny every LAN inside of it."""
     patient.machine.batch([f"route add 128.0.0.0/1 dev {LAN} scope link"])
-    assert patient.trouble("prefixes", "warning")["remedy"].startswith("leave it so")
+    assert patient.trouble("prefixes", "warning")["remedy"].startswith("leave it as it is")
 
 
 def test_a_lan_inside_a_prefix_of_the_vpn_is_a_warning(patient: Patient) -> None:

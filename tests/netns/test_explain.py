@@ -12,7 +12,7 @@ import pytest
 from tests.netns.namespace import LAN, MARK, MIRROR, TUNNEL, Machine, wait_until
 
 ACTIVE = "goes into the tunnel, because the Internet Resource is active"
-MARKED = "because the packet is marked 0xfd002021, so the VPN's tables are not asked"
+MARKED = "because the packet is marked 0xfd002021, so the VPN's tables are not consulted"
 NOTHING = "because the VPN's tables have no route to the address"
 MIRRORED = "leaves by wlp192s0 to the LAN, because {} is mirrored into the VPN's table"
 

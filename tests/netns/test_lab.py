@@ -261,6 +261,7 @@ def test_a_shell_runs_where_no_command_is_named() -> None:
     usual = lab(stdin="ip -o link | cut -d: -f2 | head -n1 | tr -d ' '; exit 3\n")
     chosen = lab(stdin="hello\n", env={**ENVIRONMENT, "SHELL": "/bin/cat"})
     assert [(3, "lo\n"), (0, "hello\n")] == [(done.returncode, done.stdout) for done in (usual, chosen)]
+    assert usual.stderr == chosen.stderr and usual.stderr.startswith("# this shell is in a lab")
 
 
 def inhabitants(namespace: str) -> list[str]:

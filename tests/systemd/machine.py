@@ -23,11 +23,13 @@ LAN = """
     ip link set far0 addrgenmode none up
     ip link set lan0 addrgenmode none up
 """
-TUNNEL = """
+VPN_DEFAULT = "default dev tun-firezone table 539098368"
+VPN_RULE = "not fwmark 0xfd002021 lookup 539098368 priority 32765"
+TUNNEL = f"""
     ip tuntap add tun-firezone mode tun
     ip link set tun-firezone addrgenmode none up
-    ip route add default dev tun-firezone table 539098368
-    ip rule add not fwmark 0xfd002021 lookup 539098368 priority 32765
+    ip route add {VPN_DEFAULT}
+    ip rule add {VPN_RULE}
 """
 
 # Another tunnel, and the configuration of the instance that serves it.
@@ -55,6 +57,7 @@ class Booted:
     def __init__(self, folder: Path, brought: Path, place: str) -> None:
         boot = Path(__file__).with_name("boot.sh")
         apart = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--net", "--uts", "--ipc", "--cgroup"]
+        self.brought = brought
         self.log = folder / "log"
         machine = folder / "machine"
         machine.mkdir()

@@ -1,9 +1,12 @@
 """What `install` sets up, under a systemd that has booted it."""
 
+import os
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from tests.netns.namespace import wait_until
-from tests.systemd.machine import HOME, HOME_CONFIG, Booted
+from tests.systemd.machine import HOME, HOME_CONFIG, VPN_DEFAULT, VPN_RULE, Booted
 
 SERVICE = "fz-iproute.service"
 
@@ -60,6 +63,59 @@ def test_the_sandbox_is_in_force(service: Booted) -> None:
     assert [status["Uid"].split()[0]] * 2 == owners
 
 
+def test_it_is_ready_after_less_than_a_second_of_work(service: Booted) -> None:
+    """The time of a processor, its children's too. On a busy machine, it may take longer until it gets that."""
+    service.sh("systemctl reset-failed; systemctl restart fz-iproute")
+    stat = service.run("cat", f"/proc/{main_pid(service)}/stat").rpartition(")")[2].split()
+    worked = sum(map(int, stat[11:15])) / os.sysconf("SC_CLK_TCK")
+    began, ready = (
+        int(service.show(SERVICE, f"{name}TimestampMonotonic")) for name in ("ExecMainStart", "ActiveEnter")
+    )
+    print(f"ready after {(ready - began) / 1e6:.2f} s, of which it worked {worked:.2f} s")
+    assert ("notify", True) == (service.show(SERVICE, "Type"), worked < 1)
+
+
+FORBIDDEN = """\
+import ctypes, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def call(function, *arguments):
+    if function(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), "")
+TRACEME, CLONE_NEWUTS = 0, 0x04000000
+for name, act in {
+    "a system call that is not in the list": lambda: call(libc.ptrace, TRACEME, 0, 0, 0),
+    "a namespace": lambda: call(libc.unshare, CLONE_NEWUTS),
+    "a socket to the network": lambda: socket.socket(socket.AF_INET),
+    "a file in /etc": lambda: open("/etc/fz-try", "w"),
+    "a look into /root": lambda: os.listdir("/root"),
+    "a program with the rights of its owner": lambda: os.fchmod(os.memfd_create("x"), 0o4755),
+}.items():
+    try:
+        act()
+        print(name, "is allowed")
+    except OSError as error:
+        print(name, "is refused")
+"""
+
+
+def test_the_sandbox_refuses_what_it_forbids(service: Booted) -> None:
+    """A program in the unit's place tries; outside of the sandbox, all of that is allowed."""
+    service.sh(f"""
+        cat > /opt/fz-try.py <<'END'
+{FORBIDDEN}END
+        sed -e 's|^ExecStart=.*|ExecStart=/usr/bin/python3 -I /opt/fz-try.py|' -e 's/^Type=.*/Type=oneshot/' \
+            -e '/^WatchdogSec=/d; /^Restart/d; /^ExecReload=/d' -e 's/^\\(.*Directory=\\).*/\\1fz-try/' \
+            /etc/systemd/system/fz-iproute.service > /etc/systemd/system/fz-try.service
+        systemctl daemon-reload
+        systemctl start fz-try
+    """)
+    tried = [line for line in journal(service, "fz-try.service").splitlines() if " is " in line]
+    assert 6 == len(tried)
+    assert [] == [line for line in tried if not line.endswith(" is refused")]
+    outside = service.run("/usr/bin/python3", "-I", "/opt/fz-try.py").splitlines()
+    assert [] == [line for line in outside if not line.endswith(" is allowed")]
+
+
 def test_it_reloads_its_configuration(service: Booted) -> None:
     service.sh(
         "echo '[lan]\nexclude_interfaces = [\"lan0\"]' > /etc/fz-iproute/config.toml; systemctl reload fz-iproute"
@@ -107,42 +163,86 @@ def test_an_instance_serves_another_tunnel_and_its_end_disturbs_no_other(service
     assert "disabled" == service.run("systemctl", "is-enabled", "fz-iproute@home.service", check=False)
 
 
-def networkd(booted: Booted, manages: str) -> None:
-    """Let systemd-networkd configure the LAN."""
-    booted.sh(f"""
-        mkdir -p /etc/systemd/networkd.conf.d
-        cat > /etc/systemd/network/lan.network <<'END'
+@pytest.fixture
+def networkd(service: Booted) -> Iterator[Callable[..., None]]:
+    """Lets systemd-networkd configure the LAN, with other programs' routes and rules or without."""
+
+    def start(foreign: str) -> None:
+        service.sh(f"""
+            mkdir -p /etc/systemd/networkd.conf.d
+            cat > /etc/systemd/network/lan.network <<'END'
 [Match]
 Name=lan0
 [Network]
 Address=192.168.188.112/24
 LinkLocalAddressing=no
+[Route]
+Destination=10.5.0.0/24
+Scope=link
 END
-        cat > /etc/systemd/networkd.conf.d/fz.conf <<'END'
+            cat > /etc/systemd/networkd.conf.d/fz.conf <<'END'
 [Network]
-ManageForeignRoutes={manages}
-ManageForeignRoutingPolicyRules={manages}
+ManageForeignRoutes={foreign}
+ManageForeignRoutingPolicyRules={foreign}
 END
-        systemctl stop systemd-networkd
-        ip -4 addr flush dev lan0
-        systemctl start systemd-networkd
+            ip -4 addr flush dev lan0
+            systemctl start systemd-networkd
+        """)
+        wait_until(lambda: " configured" in service.run("networkctl", "--no-pager", "list", "lan0"), "it is configured")
+
+    yield start
+    service.sh(f"""
+        systemctl stop systemd-networkd.service systemd-networkd.socket fz-iproute
+        /opt/fz-iproute/bin/fz-iproute down
+        rm /etc/systemd/network/lan.network /etc/fz-iproute/config.toml
+        ip route del 10.5.0.0/24 dev lan0
+        ip route replace {VPN_DEFAULT}
+        ip rule | grep -q 0xfd002021 || ip rule add {VPN_RULE}
+        systemctl reset-failed
+        systemctl start fz-iproute
     """)
-    try:
-        wait_until(
-            lambda: " configured" in booted.run("networkctl", "--no-pager", "list", "lan0"), "lan0 is configured", 10
-        )
-    except AssertionError as error:
-        error.add_note(booted.run("networkctl", "--no-pager", "status", "lan0"))
-        error.add_note(journal(booted, "systemd-networkd"))
-        raise
 
 
-@pytest.mark.parametrize("manages", ["no", "yes"])
-def test_the_copies_are_there_after_systemd_networkd_has_configured_the_lan(service: Booted, manages: str) -> None:
-    networkd(service, manages)
-    wait_until(lambda: ["192.168.188.0/24"] == service.copies(), "in step")
-    assert manages == "yes" or "not from all fwmark 0xfd002021" in service.run("ip", "rule")
-    service.run("systemctl", "stop", "systemd-networkd.service", "systemd-networkd.socket")
+@pytest.mark.parametrize("mode", ["observe", "manage"])
+@pytest.mark.parametrize("foreign", ["yes", "no"])
+def test_what_systemd_networkd_wipes_comes_back(
+    foreign: str, mode: str, service: Booted, networkd: Callable[..., None]
+) -> None:
+    """Each time it configures a link, networkd removes routes and rules of others, if it manages foreign ones."""
+    service.sh(f"""
+        printf '[tunnel]\nmode = "{mode}"\ninternet = true\n' > /etc/fz-iproute/config.toml
+        systemctl reload fz-iproute
+    """)
+    networkd(foreign)
+    both = ["10.5.0.0/24", "192.168.188.0/24"]
+    wait_until(lambda: both == service.copies(), "in step")
+    before = journal(service).count("table 539098368 10.5.0.0/24")
+    service.run("networkctl", "reconfigure", "lan0")
+    wait_until(lambda: journal(service).count("table 539098368 10.5.0.0/24") > before, "the copy was gone")
+    wait_until(lambda: both == service.copies(), "both are back")
+    # Beside a VPN, the rule is the VPN's.
+    kept = foreign == "no" or mode == "manage"
+    wait_until(lambda: kept == ("not from all fwmark 0xfd002021" in service.run("ip", "rule")), f"rule: {kept}")
+
+
+def test_the_copy_follows_network_manager(service: Booted, network_manager: None) -> None:
+    def metrics() -> list[str]:
+        lines = service.run("ip", "route", "show", "table", "539098368", "dev", "lan0").splitlines()
+        return [line.partition("metric ")[2].strip() for line in lines if line.startswith("192.168.188.0/24 ")]
+
+    service.sh("""
+        ip -4 addr flush dev lan0
+        nmcli connection add type ethernet ifname lan0 con-name home ipv6.method disabled ipv4.method manual \
+            ipv4.addresses 192.168.188.112/24 ipv4.route-metric 600
+        nmcli connection up home
+    """)
+    wait_until(lambda: ["600"] == metrics(), "the route is copied")
+    service.run("nmcli", "device", "modify", "lan0", "ipv4.route-metric", "50")
+    wait_until(lambda: ["50"] == metrics(), "the copy has the new metric")
+    service.sh("nmcli connection modify home ipv4.addresses 192.168.188.77/24 && nmcli connection up home")
+    wait_until(lambda: "src 192.168.188.77 metric 600" in service.run("ip", "route", "show", "table", "539098368"), "")
+    service.run("nmcli", "connection", "down", "home")
+    wait_until(lambda: [] == service.copies(), "the copy goes with the route")
 
 
 def test_stop_leaves_no_child_and_the_copies(service: Booted) -> None:

@@ -193,7 +193,11 @@ class Daemon:
 
     def wait_for(self, words: str, count: int = 1) -> str:
         """Wait for the `count`-th log line with these words, and return it."""
-        wait_until(lambda: len(self.says(words)) >= count or not self.alive, f"it logs {words!r}")
+        try:
+            wait_until(lambda: len(self.says(words)) >= count or not self.alive, f"it logs {words!r}")
+        except AssertionError as error:
+            error.add_note(self.log)
+            raise
         found = self.says(words)
         assert len(found) >= count, f"it ended with {self.process.returncode}: {self.log}"
         return found[count - 1]

@@ -43,7 +43,7 @@ def test_its_attempts_become_rare_and_one_warning_tells_of_them(route: str, mach
         time.sleep(ROUND)  # what is counted is what happens in this while
         assert 2 <= len(times) <= MOST
     assert 1 == len(daemon.complaints), daemon.complaints
-    assert "somebody undoes this again and again" in daemon.complaints[0]
+    assert "another program undoes this again and again" in daemon.complaints[0]
     assert route in daemon.complaints[0]
     daemon.wait_in_step()
 
@@ -51,7 +51,7 @@ def test_its_attempts_become_rare_and_one_warning_tells_of_them(route: str, mach
 def test_during_a_fight_other_routes_are_copied(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     with somebody_undoes(COPY, machine):
-        daemon.wait_for("somebody undoes this again and again")
+        daemon.wait_for("another program undoes this again and again")
         for number in range(5):
             prefix = f"10.6.{number}.0/24"
             machine.ip("route", "add", prefix, "dev", LAN)
@@ -68,7 +68,7 @@ def test_links_and_routes_that_come_and_go_are_no_fight(machine: Machine, watch:
         wait_until(lambda: machine.route("10.5.0.0/24"), "the copy is there", 5)
         machine.ip("route", "del", "10.5.0.0/24")
         wait_until(lambda: not machine.route("10.5.0.0/24"), "the copy is gone", 5)
-    assert [] == daemon.says("somebody undoes")
+    assert [] == daemon.says("another program undoes")
 
 
 def test_the_vpn_that_builds_its_table_anew_is_no_fight(machine: Machine, watch: Watch) -> None:

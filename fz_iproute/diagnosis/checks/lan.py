@@ -95,7 +95,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
         if refusal.startswith("wider than"):
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
             narrow = machine.setting("lan", f"min_prefixlen = {{ {family} = {prefix.length} }}")
-            words = f"leave it so: its packets stay in the tunnel; only if this network is yours, {narrow}"
+            words = f"leave it as it is: its packets stay in the tunnel; only if this network is yours, {narrow}"
             yield Found("warning", f"{route}: {refusal}, so not mirrored", why, advice(words))
         elif refusal == PART_OF_A_DEFAULT:
             wide.append(prefix)
@@ -115,7 +115,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
     if wide:
         why = "a hostile DHCP server can hand out such prefixes to pull traffic out of the tunnel"
         allow = machine.lan_setting("allow", *wide)
-        words = f"leave it so: their packets stay in the tunnel; only if this network is yours, {allow}"
+        words = f"leave it as it is: their packets stay in the tunnel; only if this network is yours, {allow}"
         seen = f"{some(map(str, wide))}: public, on-link, and together much of the internet, so not mirrored"
         yield Found("warning", seen, why, advice(words))
 
@@ -270,7 +270,7 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
         elif route.attributes.gatewayed:
             why = f"main reaches it through a router, but the copy of {lan} looks for it on the link"
             steps = (Setting("lan", "allow", (*machine.config.lan.allow, prefix)), Sync())
-            words = f"decide by which way {prefix} should be reached: main has {route}"
+            words = f"decide how {prefix} should be reached: main has {route}"
             remedies = (Remedy(steps), *advice(words))
             yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, remedies)
 

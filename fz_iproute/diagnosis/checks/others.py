@@ -153,6 +153,6 @@ def _fights(machine: Machine, path: str) -> Iterator[Found]:
         if any(last - first < _SHORT for first, last in zip(stamps, stamps[_OFTEN - 1 :], strict=False)):
             seen = f"{len(stamps)} times within the hour: {command}"
             monitor = machine.ip("inet", "-timestamp monitor label link address route rule")
-            why = f"somebody undoes it each time, or its interface comes and goes: `{monitor}` shows which"
+            why = f"another program undoes it each time, or its interface comes and goes: `{monitor}` shows which"
             remedy = f"truncate -s 0 {shlex.quote(path)}  # after that has ended"
             yield Found("warning", seen, why, advice(remedy))

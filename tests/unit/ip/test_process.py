@@ -13,6 +13,7 @@ from fz_iproute.errors import IpUnusable
 from fz_iproute.ip.dialogue import Dialogue
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.monitor import Monitor
+from tests.netns.namespace import wait_until
 
 MOST = 30  # no start needs so many
 
@@ -70,7 +71,8 @@ def fails_and_leaves_nothing(words: str) -> None:
     for _ in range(3):
         with pytest.raises(IpUnusable, match=words):
             ip.start("-V")
-    assert before == (descriptors(), children.read_text())
+    # A thread of sh may hold one for a moment.
+    wait_until(lambda: before == (descriptors(), children.read_text()), f"there is only {before}")
 
 
 def test_a_program_that_cannot_be_started_leaves_no_descriptor_and_no_child(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fz_iproute.errors import UsageError
-from fz_iproute.mirror.config import Config, dump, parse, replace
+from fz_iproute.mirror.config import Config, doubts, dump, parse, replace
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
 
@@ -22,8 +22,9 @@ def problems(text: str) -> list[str]:
 
 def test_what_is_shown_reads_back() -> None:
     deny = (Prefix.parse("10.9.0.0/24"), Prefix.parse("fd00::/8"))
+    watch = {"journal": "/var/log/fz journal"}
     lan = {"deny": deny, "interfaces": ('a"\\\x01ü*',), "trust": "private"}
-    config = replace(Config(), lan=lan, tunnel={"fwmark": Mark(0x2021, 0xFFFF), "interface": "wg0"})
+    config = replace(Config(), lan=lan, watch=watch, tunnel={"fwmark": Mark(0x2021, 0xFFFF), "interface": "wg0"})
     assert config == parse(dump(config), "F")
     assert Config() == parse("", "F")
 
@@ -62,6 +63,8 @@ def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
         ("[lan]\ninterfaces = '*'", "not a list"),
         ("[lan]\nallow = ['10.0.0.0/8']\ndeny = ['10.0.0.0/8']", "also in lan.deny"),
         ("[watch]\nsettle = nan", "watch.settle"),
+        ("[watch]\njournal = 'journal'", "write a path from / on"),
+        ("[watch]\njournal = '/a\\u0000'".replace("'", '"'), "no file has a NUL in its name"),
         ("[watch]\nresync = true", "not a number of seconds"),
         ("[tunnel]\nmode = 'on'", "tunnel.mode: 'on' is not one of observe, manage"),
         ("[tunnel]\nroutes = ['10.1.2.3/8']", "'10.1.2.3/8' has host bits set; the network is 10.0.0.0/8"),
@@ -85,6 +88,24 @@ def test_a_problem_is_named(text, named) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "lowest", "highest", "step"),
+    [
+        ("watch.settle = {}\nwatch.max_wait = 60", 0, 60, 0.001),
+        ("watch.max_wait = {}\nwatch.settle = 0", 0.001, 60, 0.001),
+        ("watch.resync = {}", 1, 86400, 0.001),
+        ("rules.single = {}", 1, 32765, 1),
+        ("tables.single = {}", 1, 2**32 - 1, 1),
+        ("tunnel.fwmark = {}", 1, 2**32 - 1, 1),
+    ],
+)
+def test_a_number_has_bounds(text: str, lowest: float, highest: float, step: float) -> None:
+    for value in (lowest, highest):
+        parse(text.format(value), "F")
+    for value in (lowest - step, highest + step):
+        assert f"{text.split(maxsplit=1)[0]}: " in problems(text.format(value))[0]
+
+
+@pytest.mark.parametrize(
     ("written", "mark", "shown"),
     [
         ("'0x2021'", Mark(0x2021), "0x2021"),
@@ -101,6 +122,19 @@ def test_a_mark_may_have_a_mask(written, mark, shown) -> None:
 def test_a_table_may_be_given_by_name() -> None:
     config = parse("[tables]\nsingle = 'firezone'\nuser = 'firezone'", "F", lambda: {**NAMES, "firezone": 77})
     assert (77, 77) == (config.tables.single, config.tables.user)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("", []),
+        ("lan.interfaces = []", ["lan.interfaces"]),
+        ("tunnel = { internet = true, on_down = 'closed' }", ["tunnel.internet", "tunnel.on_down"]),
+        ("tunnel = { internet = true, on_down = 'closed', mode = 'manage' }", []),
+    ],
+)
+def test_what_has_hardly_been_meant_is_said(text: str, places: list[str]) -> None:
+    assert places == [doubt.partition(":")[0] for doubt in doubts(parse(text, "F"))]
 
 
 @given(st.text(max_size=200))

@@ -61,6 +61,7 @@ def test_each_key_becomes_an_argument_that_a_journal_may_hold(document, words) -
         ({"dev": "eth0", "metrics": [{"mtu": 1400}], "lock": None}, "lock"),
         ({"nexthops": [{"dev": "eth0", "weight": 1, "encap": "mpls"}]}, "encap"),
         ({"nexthops": [{"dev": "eth0", "weight": 1}] * 130}, "130 nexthops"),
+        ({"dev": "#x"}, "the name of its device, '#x'"),  # a link that has come after the links were read
     ],
 )
 def test_an_attribute_that_cannot_be_expressed_is_named(document, named) -> None:

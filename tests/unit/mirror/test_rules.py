@@ -1,0 +1,148 @@
+"""Manage mode: which rules are added, which go, and which configuration is refused while others are in use."""
+
+import pytest
+
+from fz_iproute.errors import UsageError
+from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.desired import Desired, desired
+from fz_iproute.mirror.model import Command, Mark, Route, Rule
+from fz_iproute.mirror.plan import check_parts, leftovers, plan
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
+from tests.unit.routes import LINKS, snapshot, tunnel
+
+SINGLE = replace(Config(), tunnel={"mode": "manage", "internet": True}, tables={"layout": "single"})
+TIERED = replace(SINGLE, tables={"layout": "tiered"})
+USER, LAN, INTERNET = Config().tables.user, Config().tables.lan, Config().tables.internet
+MARK, OTHER_MARK = Config().tunnel.fwmark, Mark(7)
+# The kernel always has this rule. Only IPv4 is here.
+OF_KERNEL = Rule("inet", 32766, "lookup", 254, protocol="kernel")
+
+
+def own(table: int = USER, priority: int = 32765, mark: Mark = MARK, protocol: str = "kernel") -> Rule:
+    return Rule("inet", priority, "lookup", table, inverted=True, mark=mark, protocol=protocol)
+
+
+TIERS = [own(USER, 100), own(LAN, 200), own(INTERNET, 300)]
+
+
+def goal(config: Config, rules: list[Rule], table: list = [], **fields: object) -> Desired:  # noqa: B006
+    there = {"inet": frozenset(["tun-firezone"])}
+    return desired(config, snapshot([], table, rules=(*rules, OF_KERNEL), numbered=there, **fields))
+
+
+def of_rules(commands: list[Command]) -> list[str]:
+    """Verb, priority, mark and table; a command that waits is in brackets."""
+    found = []
+    for command in commands:
+        if command.words[0] == "rule":
+            _, verb, _, priority, _, _, mark, _, table, *_ = command.words
+            text = f"{verb} {priority} {mark} {table}"
+            found.append(f"({text})" if command.waits else text)
+    return found
+
+
+ADDED = f"add 32765 0xfd002021 {USER}"
+ADDED_TIERS = [f"add {rule.priority} 0xfd002021 {rule.table}" for rule in TIERS]
+
+
+@pytest.mark.parametrize(
+    ("config", "rules", "expected"),
+    [
+        (SINGLE, [], [ADDED]),
+        (SINGLE, [own()], []),
+        (SINGLE, [own(), own()], [f"(del 32765 0xfd002021 {USER})"]),
+        (SINGLE, [own(), own(priority=99, protocol="static")], [f"(del 99 0xfd002021 {USER})"]),
+        (SINGLE, [own(priority=100)], [ADDED, f"(del 100 0xfd002021 {USER})"]),
+        (SINGLE, [own(mark=OTHER_MARK)], [ADDED, f"(del 32765 0x7 {USER})"]),
+        (SINGLE, [own(mark=OTHER_MARK, protocol="static")], [ADDED]),
+        # With a mark that was ours, so was its other rule.
+        (SINGLE, [own(), own(999, 5, OTHER_MARK)], []),
+        (
+            SINGLE,
+            [own(mark=OTHER_MARK), own(999, 5, OTHER_MARK)],
+            [ADDED, f"(del 32765 0x7 {USER})", "(del 5 0x7 999)"],
+        ),
+        (SINGLE, [own(mark=OTHER_MARK), own(999, 5, OTHER_MARK, "static")], [ADDED, f"(del 32765 0x7 {USER})"]),
+        (TIERED, [], ADDED_TIERS),
+        (TIERED, TIERS, []),
+        (TIERED, TIERS[1:], ADDED_TIERS[:1]),
+        (TIERED, [own()], [*ADDED_TIERS, f"(del 32765 0xfd002021 {USER})"]),
+    ],
+)
+def test_which_rules_come_and_go(config: Config, rules: list[Rule], expected: list[str]) -> None:
+    assert expected == of_rules(plan(goal(config, rules)))
+
+
+def test_a_rule_goes_at_once_where_nothing_is_missing() -> None:
+    default = tunnel("default")
+    for table, rule in (([default], f"del 9 0xfd002021 {USER}"), ([], f"(del 9 0xfd002021 {USER})")):
+        assert [rule] == of_rules(plan(goal(SINGLE, [own(), own(priority=9)], table)))
+
+
+@pytest.mark.parametrize(
+    ("config", "rules", "is_refused"),
+    [
+        (SINGLE, [], False),
+        (SINGLE, [own()], False),
+        (TIERED, [own()], False),
+        (TIERED, TIERS, False),
+        (TIERED, TIERS[1:], False),
+        (SINGLE, TIERS, False),  # the first one gets all parts
+        (replace(TIERED, tables={"user": LAN, "lan": USER}), TIERS, True),
+        (replace(TIERED, tables={"user": LAN, "lan": USER}), [own(LAN)], False),
+        (replace(TIERED, tables={"lan": USER, "user": 999}), [own()], True),
+    ],
+)
+def test_no_table_in_use_gets_another_part(config: Config, rules: list[Rule], is_refused: bool) -> None:
+    found = goal(config, rules, tables={table: {"inet": (), "inet6": ()} for table in (*Config().tables.ids, 999)})
+    try:
+        check_parts(found)
+        assert not is_refused
+    except UsageError as error:
+        assert is_refused, error
+
+
+CLOSED = replace(SINGLE, tunnel={"on_down": "closed"})
+NEW_TABLE = 1000
+MOVED = replace(CLOSED, tables={"single": NEW_TABLE})
+DEFAULTS = [Route.make(family, "default", LINKS["tun-firezone"]) for family in FAMILIES]
+BACKSTOPS = [Route.make(family, "default", None, metric=BACKSTOP_METRIC) for family in FAMILIES]
+
+
+@pytest.mark.parametrize(
+    ("new_rules", "new_routes", "families"),
+    [
+        (FAMILIES, [*DEFAULTS, *BACKSTOPS], FAMILIES),
+        (FAMILIES[:1], [*DEFAULTS, *BACKSTOPS], FAMILIES[:1]),
+        (FAMILIES, [DEFAULTS[0], *BACKSTOPS], FAMILIES),  # packets that the tunnel does not take yet are stopped
+        (FAMILIES, [*DEFAULTS, BACKSTOPS[0]], FAMILIES[:1]),
+        (FAMILIES, [BACKSTOPS[0]], FAMILIES[:1]),
+        ([], [], []),
+    ],
+)
+def test_a_former_table_goes_when_the_new_one_stops_all_packets_of_the_family(
+    new_rules: list[Family], new_routes: list[Route], families: list[Family]
+) -> None:
+    rules = [own()._replace(family=family) for family in FAMILIES]
+    rules += [own(NEW_TABLE)._replace(family=family) for family in new_rules]
+    rules += [OF_KERNEL._replace(family=family) for family in FAMILIES]
+    tables = {table: {"inet": (), "inet6": ()} for table in Config().tables.ids}
+    for table, routes in ((USER, [*DEFAULTS, *BACKSTOPS]), (NEW_TABLE, new_routes)):
+        tables[table] = {
+            family: tuple(route for route in routes if route.attributes.family == family) for family in FAMILIES
+        }
+    numbered = dict.fromkeys(FAMILIES, frozenset(["tun-firezone"]))
+    seen = snapshot([], rules=tuple(rules), tables=tables, numbered=numbered)
+    due = leftovers(desired(CLOSED, seen), desired(MOVED, seen))
+    expected = [(family, word) for family in families for word in ("route", "route", "rule")]
+    assert (expected or None) == (due and [(command.family, command.words[0]) for command in due])
+    assert {"del"} >= {command.words[1] for command in due or []}
+
+
+def test_the_tunnels_routes_are_those_of_the_family() -> None:
+    prefixes = tuple(map(Prefix.parse, ("10.0.0.0/8", "fd00::/8", "10.0.0.0/8")))
+    config = replace(SINGLE, tunnel={"routes": prefixes, "internet": False})
+    rules = [own(), own()._replace(family="inet6")]
+    found = [command for command in plan(goal(config, rules)) if command.words[0] == "route"]
+    assert [("inet", "10.0.0.0/8")] == [(command.family, command.words[4]) for command in found]
