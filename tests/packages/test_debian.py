@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute import __version__
+from tests.packages.readme import as_script, printed, tour
 from tests.systemd.machine import HOME, HOME_CONFIG, Booted, booted_with
 
 DEB = f"fz-iproute_{__version__}_all.deb"
@@ -60,7 +61,9 @@ def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
     assert not machine.is_active("fz-iproute"), "that is left to the owner"
     assert "+ 192.168.188.0/24" in machine.run("fz-iproute", "status")
     assert '"tun-firezone"' in machine.run("fz-iproute", "detect", "--write", "/etc/fz-iproute/config.toml")
-    machine.run("fz-iproute", "doctor", check=False)
+    assert "Traceback" not in machine.run("fz-iproute", "doctor", check=False)
+    told = printed(machine.run("fz-iproute", "lab", "--", "sh", "-c", as_script()))
+    assert [lines for _, lines in tour()] == told
 
     machine.sh("ip netns add blue")
     for shell, question, answer in COMPLETED:
