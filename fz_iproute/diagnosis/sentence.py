@@ -159,8 +159,10 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
 
 
 def _all_traffic(case: Case) -> str:
-    tunnel = case.config.tunnel.interface
-    return "the Internet Resource is active" if is_firezone(tunnel) else f"all traffic goes into {tunnel}"
+    # The device of the VPN's default route counts, whatever the configuration says.
+    used = (device for device in case.decision.devices if device in case.goal.tunnels)
+    device = next(used, case.config.tunnel.interface)
+    return "the Internet Resource is active" if is_firezone(device) else f"all traffic goes into {device}"
 
 
 def _by_main(case: Case) -> str:

@@ -22,6 +22,14 @@ def headline(namespace: Namespace, config: str = "") -> str:
     return namespace.fz("status", "--routes", config=config).splitlines()[0]
 
 
+def test_the_tunnel_that_carries_all_traffic_is_named_and_not_the_configured_one(machine: Machine) -> None:
+    machine.ip("route", "del", "default", "table", str(MIRROR))
+    machine.tunnel("wg7")
+    machine.ip("route", "add", "default", "dev", "wg7", "table", str(MIRROR))
+    said = explained(machine, "9.9.9.9", config='[tunnel]\ninterface = "wg-somewhere"\n')["sentence"]
+    assert "goes into the tunnel, because all traffic goes into wg7" == said
+
+
 # The headline of status
 
 

@@ -24,6 +24,9 @@ import pytest
 from fz_iproute.cli import main as fz_iproute
 from fz_iproute.record import take
 from fz_iproute.record.facts import facts
+from fz_iproute.record.recording import Recording
+from fz_iproute.verbs import doctor
+from tests.netns import told
 from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, Namespace, run
 from tests.netns.random_machine import (
     BRIDGE,
@@ -38,6 +41,7 @@ from tests.netns.random_machine import (
     plan,
 )
 from tests.netns.test_lookup import ask
+from tests.netns.told import Told
 
 # scripts/test sets it, so that what has failed is tried again with the same dice.
 # The same machines in each run, unless another number is given: FZ_MACHINES_SEED=random for fresh ones.
@@ -75,6 +79,7 @@ class Land(NamedTuple):
     namespace: Namespace
     config: Path
     fz: Callable[..., str]
+    recordings: list[Recording]  # what `doctor` has looked at
 
     def become(self, wanted: Plan) -> None:
         """Empty the namespace, and build this machine."""
@@ -182,7 +187,14 @@ def land(long_lived: Callable[[], Namespace]) -> Iterator[Land]:
             gc.enable()
             return out.getvalue()
 
-        yield Land(namespace, config, fz)
+        recordings: list[Recording] = []
+
+        def keep(*arguments: Any) -> Recording:
+            recordings[:] = [take.take(*arguments)]
+            return recordings[0]
+
+        patch.setattr(doctor, "take", keep)
+        yield Land(namespace, config, fz, recordings)
 
 
 def probes() -> dict[str, list[Probe]]:
@@ -208,6 +220,10 @@ COMMAND = re.compile(r"(?:ip|sysctl|fz-iproute) [^;]*$")
 SETTING = re.compile(r"in (/\S+): (\[.+?)(?:, then (.+))?$")
 
 
+ASKED = [dst for land in LANDS.values() for dst in (*land.hosts[:7], land.internet[0])]
+OWN = {device: [land.own[device].split("/")[0] for land in LANDS.values()] for device in DEVICES}
+
+
 def is_in_lan(lans: dict[str, list[Lan]], probe: Probe, device: str) -> bool:
     """True if main reaches the host without a router, by this device, or "" for any."""
     host = ip_address(probe[1])
@@ -223,10 +239,12 @@ class Examined(NamedTuple):
 
     findings: list[Finding]
     kernel: Kernel
+    told: Told
 
     @classmethod
     def of(cls, land: Land) -> "Examined":
-        return cls(land.doctor(), land.look())
+        findings = land.doctor()
+        return cls(findings, land.look(), Told.of(land.recordings[0], ASKED))
 
 
 def harm(before: Kernel, after: Kernel) -> Iterator[str]:
@@ -295,6 +313,8 @@ def lies(found: Examined, config: str) -> Iterator[str]:
         for each in said[name] if name not in silent else ():
             if wrong := judge(each, truth):
                 yield f"{name}: {each['level']} {each['seen']!r}: {wrong}"
+
+    yield from told.lies(found.told, truth.to, OWN, TUNNELS)
 
     is_well = not troubles(found.findings) and said["shadows"][0]["level"] == "ok"
     if is_well and "deny" not in config:
@@ -470,6 +490,17 @@ def one(land: Land, seed: int) -> list[str]:
             if land.namespace.raw_everything(but=0) != untouched:
                 faults.append("undone, it leaves the machine changed")
         wrong += [f"{finding['name']}: {finding['seen']}\n  {remedy}: {fault}" for fault in faults]
+    if before.told.advised:
+        if not is_fresh:
+            land.become(made)
+        land.sync()
+        ways = Truth(*land.look())
+        tried["advice of explain"] += 1
+        wrong += [
+            f"explain: {address} {before.told.sentences[address]}: still {ways.to(address)}"
+            for address in before.told.advised
+            if ways.in_tunnel(ways.to(address))
+        ]
     return [f"machine {seed}: {each}\n{made}" for each in wrong]
 
 

@@ -1,0 +1,62 @@
+"""What `status` and `explain` tell of a recorded machine, and whether the kernel agrees."""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fz_iproute.diagnosis.status import as_document, status
+from fz_iproute.ip.reader import Reader
+from fz_iproute.mirror.config import parse
+from fz_iproute.record.recorded_ip import RecordedIp
+from fz_iproute.record.recording import Recording
+from fz_iproute.verbs.explain import Question, explain
+
+SYNC = "fz-iproute sync"
+
+
+class Told(NamedTuple):
+    """The document of `status`, and the sentences of `explain` by address: those without doubts."""
+
+    status: dict[str, Any]
+    sentences: dict[str, str]
+
+    @classmethod
+    def of(cls, recorded: Recording, addresses: Sequence[str]) -> "Told":
+        config, source = parse(recorded.config, "snapshot"), RecordedIp(recorded)
+        reader = Reader(source, config)
+        snapshot = reader.read()
+        document = as_document(status(config, snapshot, reader.looked_up(snapshot)))
+        answers = {address: explain(Question(address, mark=0), config, source, SYNC)[0] for address in addresses}
+        return cls(document, {address: each.sentence for address, each in answers.items() if not each.decision.doubts})
+
+    @property
+    def advised(self) -> list[str]:
+        """The addresses that a sync would bring back, as `explain` says."""
+        return [address for address, said in self.sentences.items() if said.endswith(f"is missing; run `{SYNC}`")]
+
+
+Ways = Callable[[str, str], list[str]]  # of unmarked packets to the hosts in a prefix, from a source or ""
+
+
+def lies(told: Told, ways: Ways, own: Mapping[str, Sequence[str]], tunnels: Collection[str]) -> Iterator[str]:
+    """What the kernel contradicts; `own` are the addresses of each device, `tunnels` all tunnels."""
+    for lan in told.status["lan"]:
+        if lan["verdict"] == "stale" or not lan["route"].startswith(lan["dst"]) or "proto 245" in lan["route"]:
+            continue
+        devices = {device for each in told.status["lan"] if each["dst"] == lan["dst"] for device in each["dev"]}
+        here = ways(lan["dst"], "")
+        # A program that connects sends from the address of the route, which another rule may select.
+        bound = [ways(lan["dst"], source) for device in devices for source in own.get(device, ())]
+        if lan["reachable"] and here and devices.isdisjoint(here):
+            yield f"status: {lan['dst']} is reachable: {here}"
+        is_lost = not lan["reachable"] and not re.search("router|source", lan["lost"])
+        if is_lost and here and all(devices.issuperset(each) for each in (here, *bound)):
+            yield f"status: packets to {lan['dst']} {lan['lost']}: {here}"
+    for address, said in told.sentences.items():
+        (way,) = ways(address, "") or ["lo"]
+        is_tunnel = way in tunnels and (way in said or "all traffic goes into" not in said)
+        is_lan = way not in ("", told.status["tunnel"]["interface"])
+        if ("goes into the tunnel" in said and not is_tunnel) or (said.startswith("leaves by") and not is_lan):
+            yield f"explain: {address} {said}: {way!r}"
+        if " to the LAN" in said and way in tunnels:
+            yield f"explain: {address} {said}: {way!r}"
