@@ -116,13 +116,11 @@ def monitor(path: Path) -> None:
 class NoIp(Ip):
     """It starts no process. All other programs print `text`."""
 
+    version = "ip utility, iproute2-7.3.0"
+
     def __init__(self, text: str = "") -> None:
         super().__init__()
         self._text = text
-
-    def version(self) -> str:
-        """What a new `ip -V` prints."""
-        return "ip utility, iproute2-7.3.0"
 
     def start_other(self, *words: str) -> "Told":
         """The question for all tables has a good answer."""

@@ -180,8 +180,9 @@ def _monitored(namespace: Namespace) -> dict[str, list[str]]:
         heard: list[str] = []
 
         def is_heard(mtu: int) -> bool:
-            # Before the subscription, events are lost.
-            namespace.ip("link", "set", "dev", "far0", "mtu", str(mtu))
+            # Before the subscription, events are lost. What is set again as it is makes none.
+            for value in (1300, mtu):
+                namespace.ip("link", "set", "dev", "far0", "mtu", str(value))
             heard[:] = os.pread(output.fileno(), 1 << 20, 0).decode().splitlines()
             return bool(heard) and f" mtu {mtu} " in heard[-1]
 
@@ -191,7 +192,7 @@ def _monitored(namespace: Namespace) -> dict[str, list[str]]:
                 before = len(heard)
                 # Events arrive in order: that of another MTU is the last.
                 wait_until(partial(is_heard, 1400 + number), f"ip monitor prints the event of {change}")
-                found[change] = [line for line in heard[before:] if not re.search(r" far0\b.* mtu 14\d\d ", line)]
+                found[change] = [line for line in heard[before:] if not re.search(r" far0\b.* mtu 1[34]\d\d ", line)]
         finally:
             monitor.kill()
     del found["link set dev far0 group 7"]  # it may be older than the monitor

@@ -106,6 +106,12 @@ def test_on_link_is_scope_link_in_ipv4_and_no_gateway_in_ipv6(found, expected) -
     assert expected == found.attributes.on_link
 
 
+def test_the_devices_of_a_route_are_those_that_its_paths_name() -> None:
+    assert ("eth1",) == route(
+        "10.0.0.0/24", None, nexthops=[{"gateway": "10.1.1.1"}, {"dev": "eth1"}]
+    ).attributes.devices
+
+
 @pytest.mark.parametrize(
     ("nhid", "devices", "on_link"), [(1, ("eth0",), True), (2, ("eth1",), False), (3, ("eth0", "eth1"), False)]
 )

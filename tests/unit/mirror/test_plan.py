@@ -43,6 +43,30 @@ def test_a_stale_route_goes_and_says_why() -> None:
     assert (command.words[1], command.reason) == ("del", "stale: main has no such route")
 
 
+STALE_COPY = route("10.0.0.0/24", metric=600)
+STALE_COPY6 = route("fd00::/64")
+
+
+@pytest.mark.parametrize(
+    ("stale", "beside", "goes"),
+    [
+        # `del` matches any route that has all its words.
+        (STALE_COPY, route("10.0.0.0/24", metric=600, encap="x"), False),
+        (STALE_COPY, route("10.0.0.0/24", metric=7, encap="x"), False),  # what else it has is not known
+        (STALE_COPY, route("10.0.0.0/24", "eth1", metric=600, encap="x"), True),
+        (STALE_COPY, route("10.0.0.0/24", metric=600, tos="0x10", encap="x"), True),
+        (STALE_COPY, route("10.9.0.0/24", metric=600, encap="x"), True),
+        (STALE_COPY6, route("fd00::/64", encap="x"), True),
+        # IPv6: without nhid, it matches a route by a nexthop object, whatever its path.
+        (STALE_COPY6, gatewayed("fd00::/64", "fe80::1", nhid=7), False),
+        (STALE_COPY6, gatewayed("fd00::/64", "fe80::1", nhid=7, metric=9), True),
+    ],
+)
+def test_no_deletion_could_hit_the_route_of_somebody_else(stale: Route, beside: Route, goes: bool) -> None:
+    found = [command.words[1] for command in plan(desired(Config(), snapshot([], [stale, beside])))]
+    assert (["del"] if goes else []) == found
+
+
 MANAGE = replace(Config(), tunnel={"mode": "manage"})
 TEN = (Prefix.parse("10.0.0.0/8"),)
 ALLOWING = replace(Config(), lan={"allow": TEN})

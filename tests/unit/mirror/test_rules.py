@@ -9,7 +9,7 @@ from fz_iproute.mirror.model import Command, Mark, Route, Rule
 from fz_iproute.mirror.plan import check_parts, leftovers, plan
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
-from tests.unit.routes import LINKS, snapshot, tunnel
+from tests.unit.routes import LINKS, route, snapshot, tunnel
 
 SINGLE = replace(Config(), tunnel={"mode": "manage", "internet": True}, tables={"layout": "single"})
 TIERED = replace(SINGLE, tables={"layout": "tiered"})
@@ -96,6 +96,25 @@ def test_a_rule_goes_at_once_where_nothing_is_missing() -> None:
 )
 def test_no_table_in_use_gets_another_part(config: Config, rules: list[Rule], is_refused: bool) -> None:
     found = goal(config, rules, tables={table: {"inet": (), "inet6": ()} for table in (*Config().tables.ids, 999)})
+    try:
+        check_parts(found)
+        assert not is_refused
+    except UsageError as error:
+        assert is_refused, error
+
+
+@pytest.mark.parametrize(
+    ("device", "dst", "is_refused"),
+    [
+        ("tun-firezone", "100.64.0.0/11", True),
+        ("tun-firezone", "default", False),
+        ("eth0", "10.0.0.0/24", False),  # a copy
+    ],
+)
+def test_a_table_of_tunnel_routes_does_not_become_that_of_the_copies(device: str, dst: str, is_refused: bool) -> None:
+    tables = {table: {"inet": (), "inet6": ()} for table in Config().tables.ids}
+    tables[LAN] = {"inet": (route(dst, device, protocol="static", scope=None),), "inet6": ()}
+    found = goal(TIERED, TIERS, tables=tables)
     try:
         check_parts(found)
         assert not is_refused
