@@ -64,6 +64,11 @@ ADDED_TIERS = [f"add {rule.priority} 0xfd002021 {rule.table}" for rule in TIERS]
             [ADDED, f"(del 32765 0x7 {USER})", "(del 5 0x7 999)"],
         ),
         (SINGLE, [own(mark=OTHER_MARK), own(999, 5, OTHER_MARK, "static")], [ADDED, f"(del 32765 0x7 {USER})"]),
+        (
+            SINGLE,
+            [own(), own(priority=9, mark=OTHER_MARK), own(priority=8, mark=OTHER_MARK, protocol="static")],
+            [f"(del 9 0x7 {USER})"],
+        ),
         (TIERED, [], ADDED_TIERS),
         (TIERED, TIERS, []),
         (TIERED, TIERS[1:], ADDED_TIERS[:1]),
