@@ -102,9 +102,9 @@ def parser() -> ArgumentParser:
     whole.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
     whole.set_defaults(config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=whole)
     add_common(whole)
-    verbs: Any = whole.add_subparsers(
-        title="verbs", metavar="VERB", dest="verb", required=True, parser_class=_VerbParser
-    )
+    whole._positionals.title = "verbs"
+    verbs: Any = whole.add_subparsers(metavar="VERB", dest="verb", required=True, parser_class=_VerbParser)
+    whole.usage = "%(prog)s [OPTION ...] VERB ..."  # not earlier: the verbs' usage would begin with it
     for name, text in VERBS.items():
         verbs.add_parser(name, help=text, description=text).set_defaults(module=name)
     return whole
@@ -129,6 +129,10 @@ def _nearest(name: str, names: Iterable[str]) -> str:
     return "".join(get_close_matches(name, names, n=1))
 
 
+# How the usage shows an argument of each `nargs` of argparse.
+_SHAPES = {"?": "[{}]", "+": "{} ...", "...": "[{} ...]"}
+
+
 class _VerbParser(_Parser):
     """The parser of one verb. It imports the verb only when that verb is run: imports are most of a cold start."""
 
@@ -141,6 +145,9 @@ class _VerbParser(_Parser):
             # The same options may stand before the verb. Only what is given here counts more than that.
             self.argument_default = SUPPRESS
             add_common(self.add_argument_group("options of every verb"))
+            arguments = (action for action in self._actions if not action.option_strings)
+            words = (_SHAPES.get(str(action.nargs), "{}").format(action.metavar) for action in arguments)
+            self.usage = " ".join(("%(prog)s [OPTION ...]", *words))
             self.formatter_class = RawDescriptionHelpFormatter
             self.epilog = "\n  ".join(["examples:", *verb.EXAMPLES])
 

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -81,7 +82,7 @@ class Row:
 
 
 def main() -> None:
-    """Measure all, then print all: the report on stdout, progress on stderr."""
+    """Measure, then print what was measured: the report on stdout, progress on stderr."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Time fz-iproute beside yardsticks.")
     parser.add_argument("--only", choices=("sync", "diagnosis", "watch", "reaction"), help="time only this part")
     parser.add_argument("-n", "--runs", type=int, default=5, help="runs of each command, for sync (default: 5)")
@@ -95,21 +96,32 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     leave_the_machine()
     origin = machine()
-    rows, figures = [], []
+    rows: list[Row] = []
+    figures: list[bench_watch.Figure] = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("scripts/bench: it was asked to end"))
+    try:
+        for found in measured(arguments):
+            if isinstance(found, Row):
+                rows.append(found)
+                print(f"{found.name}: {found.timing.ms:.1f} ms", file=sys.stderr, flush=True)
+            else:
+                figures.append(found)
+                print(f"{found.name}: {found.value:.4g} {found.unit}", file=sys.stderr, flush=True)
+    except bench_watch.Failed as failed:
+        sys.exit(f"scripts/bench: {failed}")
+    finally:  # what was measured counts, also if the rest was not
+        print(as_json(origin, rows, figures) if arguments.json else as_text(origin, rows, figures))
+
+
+def measured(arguments: argparse.Namespace) -> Iterator[Row | bench_watch.Figure]:
+    """The parts that are asked for."""
     if arguments.only in (None, "sync"):
-        for row in measure(arguments.runs, [0, 100_000] if arguments.quick else [0, 100_000, 1_000_000]):
-            print(f"{row.name}: {row.timing.ms:.1f} ms", file=sys.stderr, flush=True)
-            rows.append(row)
+        yield from measure(arguments.runs, [0, 100_000] if arguments.quick else [0, 100_000, 1_000_000])
     if arguments.only in (None, "diagnosis"):
-        for row in measure_diagnosis(arguments.runs):
-            print(f"{row.name}: {row.timing.ms:.1f} ms", file=sys.stderr, flush=True)
-            rows.append(row)
+        yield from measure_diagnosis(arguments.runs)
     if arguments.only not in ("sync", "diagnosis"):
-        measured = bench_watch.measure_reaction if arguments.only == "reaction" else bench_watch.measure
-        for figure in measured(lambda: build_lan(10), quick=arguments.quick):
-            print(f"{figure.name}: {figure.value:.4g} {figure.unit}", file=sys.stderr, flush=True)
-            figures.append(figure)
-    print(as_json(origin, rows, figures) if arguments.json else as_text(origin, rows, figures))
+        part = bench_watch.measure_reaction if arguments.only == "reaction" else bench_watch.measure
+        yield from part(lambda: build_lan(10), quick=arguments.quick)
 
 
 def measure(runs: int, gatewayed: Iterable[int]) -> Iterator[Row]:

@@ -1,7 +1,7 @@
-"""Makes a wheel, an sdist, a single file and a Debian package, all of the same version, into a folder (dist).
+"""Makes a wheel, an sdist, a single file, a Debian package, and recipes for an RPM and for Arch, into a folder (dist).
 
-The last two carry `sh` and `loguru` as they are installed beside this interpreter. They leave out watchfiles, which is
-compiled for one machine; `watch` runs without it.
+The single file and the packages carry `sh` and `loguru` as they are installed beside this interpreter. They leave out
+watchfiles, which is compiled for one machine; `watch` runs without it.
 """
 
 import gzip
@@ -19,7 +19,8 @@ from email.utils import formatdate
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-DEBIAN = PROJECT / "scripts/packaging/debian"
+PACKAGING = PROJECT / "scripts/packaging"
+DEBIAN = PACKAGING / "debian"
 sys.path.insert(0, str(PROJECT))
 from fz_iproute import __version__  # noqa: E402
 
@@ -27,7 +28,7 @@ CARRIED = ("sh", "sh.py", "sh-*.dist-info", "loguru", "loguru-*.dist-info")
 
 ZIP_MAIN = "from fz_iproute.__main__ import run\n\nrun()\n"
 
-LIBRARY = "usr/lib/fz-iproute"
+LIBRARY = "usr/share/fz-iproute"
 PROGRAM = f"""\
 #!/usr/bin/python3 -I
 import sys
@@ -56,7 +57,9 @@ def main() -> None:
             shutil.rmtree(leftover)
         carry(library)
         build_single_file(library, dist / "fz-iproute.pyz")
-        build_deb(library, folder / "root", dist / f"fz-iproute_{__version__}_all.deb")
+        deb = dist / f"fz-iproute_{__version__}_all.deb"
+        build_deb(library, folder / "root", deb)
+    write_recipes(deb)
     for path in sorted(dist.iterdir()):
         print(path)
 
@@ -120,10 +123,13 @@ def build_deb(library: Path, root: Path, target: Path) -> None:
         "kilobytes": sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) // 1024 + 1,
     }
     add_documents(root, values)
+    shutil.copy(PACKAGING / "before-removal", root / LIBRARY)
     for path in (root, *root.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path == program else 0o644)
     add_control(root, values)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", root, target], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", root, target], stdout=subprocess.DEVNULL, check=True
+    )
 
 
 def add_documents(root: Path, values: Mapping[str, object]) -> None:
@@ -154,6 +160,16 @@ def add_control(root: Path, values: Mapping[str, object]) -> None:
     for name in ("postinst", "prerm", "postrm"):
         shutil.copy(DEBIAN / name, control)
         (control / name).chmod(0o755)
+
+
+def write_recipes(deb: Path) -> None:
+    """What rpmbuild and makepkg need beside the Debian package."""
+    values = {"@version@": __version__, "@sha256@": hashlib.sha256(deb.read_bytes()).hexdigest()}
+    for name in ("fz-iproute.spec", "PKGBUILD", "fz-iproute.install"):
+        text = (PACKAGING / name).read_text()
+        for key, value in values.items():
+            text = text.replace(key, value)
+        (deb.parent / name).write_text(text)
 
 
 def maintainer() -> str:

@@ -73,7 +73,7 @@ class _Judge:
         kept = (fate.way for fate in self._fates.values() if not fate.is_lost)
         product = product_of(self.form)
         served, obstacle = self._served()
-        advice, why = _advice(product, cut, served, obstacle, self._goal.layout.mirror)
+        advice, why = self._advice(product, cut, served, obstacle)
         return Vpn(
             product=product,
             interface=interface,
@@ -141,23 +141,54 @@ class _Judge:
         is_ours = self.form.rule.table == fate.way.table or self.form.interface in fate.way.devices
         return fate.is_lost and is_ours
 
+    def _advice(
+        self, product: Product, cut: Collection[Prefix], served: Config | None, obstacle: str
+    ) -> tuple[Advice, str]:
+        if product.refusal:
+            return "refuse", product.refusal
+        if product.switch and (cut or product.firewalls):
+            return "client", f"{product.why}: `{product.switch}`"
+        if not cut and served:  # without copies, a LAN would be cut
+            return (
+                "nothing",
+                f"copies in table {self._goal.layout.mirror} keep the LAN: leave fz-iproute installed, "
+                "unless another program makes them",
+            )
+        if not cut:
+            return "nothing", "no LAN is cut"
+        left = self._left(cut) if served else cut
+        back = [lan for lan in cut if lan not in left]
+        if not back:
+            return "refuse", f"{_some(cut)}: {obstacle}"
+        return "mirror", f"copies bring back the LAN ({_some(back)})" + (
+            f", but not {_some(left)}: {obstacle}" if left else ""
+        )
+
     def _served(self) -> tuple[Config | None, str]:
-        """The configuration whose copies keep some LAN reachable that is cut without them; or why there is none."""
+        """The configuration whose copies keep some LAN reachable that is cut without them; and why others stay cut."""
         if self.form.rule.table in KERNEL_TABLES:
             return None, f"its routes are in table {table_name(self.form.rule.table)}, where copies change nothing"
         try:
             candidate = configuration.parse(configuration.dump(self._candidate), "the configuration would be refused")
         except UsageError as error:
             return None, str(error).partition("\n")[0]
-        network, goal = self._without_copies(), self._goal
+        network = self._without_copies()
         fates = self._fates if network is self.network else dict(_fates_of(network, self._lans))
-        cut = {lan: self._lans[lan] for lan in self._cut(fates)}
-        after = in_step(self.network, goal, prune=candidate.lan.prune)
-        if not all(self._takes(fate) for _, fate in _fates_of(after, cut)):
-            return candidate, ""
-        explicit = [verdict.explicit for judged in goal.judged.values() for verdict in judged.verdicts]
+        cut = self._cut(fates)
+        explicit = [verdict.explicit for judged in self._goal.judged.values() for verdict in judged.verdicts]
         prefix = next(filter(None, explicit), None)
-        return None, f"the VPN routes {prefix} itself" if prefix else "copies would not change that"
+        obstacle = f"the VPN routes {prefix} itself" if prefix else "copies would not change that"
+        return (None if self._left(cut) == set(cut) else candidate), obstacle
+
+    def _left(self, cut: Collection[Prefix]) -> set[Prefix]:
+        """Of the LANs that are cut, those that this VPN takes although they are copied."""
+        lans = {lan: self._lans[lan] for lan in cut}
+        return {lan for lan, fate in _fates_of(self._then, lans) if self._takes(fate)}
+
+    @cached_property
+    def _then(self) -> Network:
+        """The network with all copies."""
+        return in_step(self.network, self._goal, prune=self._candidate.lan.prune)
 
     def _without_copies(self) -> Network:
         """The network without the copies that are there, whoever made them."""
@@ -202,26 +233,6 @@ def _decided_by(decision: Decision) -> str:
     rule = decision.steps[-1].rule if decision.steps else None
     by = f"rule {rule.priority} ({rule})" if rule else "the kernel itself"
     return f"{decision.route.dst} of table {table_name(decision.table)}, by {by}" if decision.route else by
-
-
-def _advice(
-    product: Product, cut: Mapping[Prefix, Decision], served: Config | None, obstacle: str, mirror: int
-) -> tuple[Advice, str]:
-    names = _some(cut)
-    if product.refusal:
-        return "refuse", product.refusal
-    if product.switch and (cut or product.firewalls):
-        return "client", f"{product.why}: `{product.switch}`"
-    if not cut and served:  # without copies, a LAN would be cut
-        return (
-            "nothing",
-            f"copies in table {mirror} keep the LAN: leave fz-iproute installed, unless another program makes them",
-        )
-    if not cut:
-        return "nothing", "no LAN is cut"
-    if served is None:
-        return "refuse", f"{names}: {obstacle}"
-    return "mirror", f"copies bring back the LAN ({names})"
 
 
 def _some(prefixes: Collection[Prefix]) -> str:

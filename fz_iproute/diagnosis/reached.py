@@ -47,7 +47,8 @@ def _fate(network: Network, lan: Lan, packet: Packet, decision: Decision) -> str
     attributes = decision.route.attributes
     if attributes.path not in lan.paths:
         verb = "enter" if network.may_be_tunnelled(decision) else "leave by"
-        return f"{verb} {' or '.join(decision.devices)}"
+        router = attributes.value("via")
+        return f"{verb} {' or '.join(decision.devices)}" + (f" through the router {router}" if router else "")
     # A program that connects gets the source address of the route, and the kernel decides again.
     source = attributes.value("src")
     if source and not packet.src:

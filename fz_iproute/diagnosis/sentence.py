@@ -136,7 +136,8 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
     if is_placeholder(route):
         refusal = lan.refusal if lan else "no longer needed"
         return f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
-    if route.dst != "default":
+    prefix = Prefix.of_route(route.dst, case.packet.family)
+    if route.dst != "default" and prefix not in case.goal.split[case.packet.family]:
         return f"the VPN routes {route.dst} explicitly" + (
             f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
         )

@@ -14,7 +14,7 @@ _COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yel
 _LEFT_OUT = "·"
 LEGEND = "= in step   + missing   - stale   ~ changed   · left out   ! out of reach"
 
-# The mark of a line, which gives it its colour, and its text.
+# The mark of a line, which comes first in its text, or "", and the text.
 _Drawn = tuple[str, str]
 
 
@@ -23,7 +23,9 @@ def draw(found: Status, *, width: int | None = None, colour: bool = False) -> st
     lines = []
     for mark, text in _lines(found, width):
         cut = f"{text[: width - 1]}…" if width and len(text) > width else text
-        lines.append(f"\x1b[{_COLOURS[mark]}m{cut}\x1b[0m" if colour and mark in _COLOURS else cut)
+        # A whole line in yellow could not be read on a light background.
+        painted = f"\x1b[{_COLOURS[mark]}m{mark}\x1b[0m" if colour and mark in _COLOURS else mark
+        lines.append(cut.replace(mark, painted, 1))
     return "\n".join(lines)
 
 
@@ -79,7 +81,7 @@ def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
         reason = f"  # {printable(line.reason)}" if line.reason else ""
         if reason and width and len(text) + len(reason) > width:
             yield mark, text
-            yield mark, f"           {reason.strip()}"
+            yield "", f"           {reason.strip()}"
         else:
             yield mark, text + reason
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import Attributes, Link, Route, Rule, Snapshot
+from fz_iproute.mirror.model import LOCKED, Attributes, Link, Route, Rule, Snapshot
 from fz_iproute.mirror.placeholder import Table, is_placeholder, placeholders
 from fz_iproute.mirror.policy import Policy, Verdict
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
@@ -270,11 +270,13 @@ def _side(config: Config, given: _Given) -> _Side:
 
 
 def _others_copies(verdicts: Iterable[Verdict], ours: Iterable[Route]) -> tuple[Route, ...]:
-    """What somebody else has copied of routes that we cannot copy exactly: it stays."""
-    inexact = {
-        verdict.route.as_copied for verdict in verdicts if verdict.warning and verdict.route.attributes.inexpressible
+    """What somebody else has copied of routes that we cannot copy: it stays."""
+    locked = {
+        verdict.route.as_copied
+        for verdict in verdicts
+        if verdict.warning and verdict.route.attributes.inexpressible == LOCKED
     }
-    return tuple(route for route in ours if route in inexact) if inexact else ()
+    return tuple(route for route in ours if route in locked) if locked else ()
 
 
 def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired | None) -> frozenset[str]:

@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import printable, table_name
 
+# Why a route with such a metric cannot be copied: `ip` shows locks only in the form for people.
+LOCKED = "one of its metrics is locked"
+
 
 class Link(NamedTuple):
     """A network interface. `word` is how a command names it, None if no batch line can."""
@@ -104,7 +107,9 @@ class Route(NamedTuple):
 
     @property
     def as_copied(self) -> "Route":
-        """How a copy by somebody else is listed: locks of metrics are looked for in main alone."""
+        """How a copy of it by somebody else is listed: locks of metrics are looked for in main alone."""
+        if self.attributes.inexpressible != LOCKED:
+            return self
         return self._replace(attributes=self.attributes._replace(inexpressible=""))
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from fz_iproute.mirror.model import Attributes, Link, Nexthop, Route
+from fz_iproute.mirror.model import LOCKED, Attributes, Link, Nexthop, Route
 from fz_iproute.mirror.prefix import Family, check_destinations
 from fz_iproute.mirror.words import METRICS, is_word, printable
 
@@ -223,6 +223,8 @@ def _attributes(
     path: list[str] = []
     doubts = [key for key in document if key not in _WORDS and key not in _STATE]
     inexpressible = f"`ip` shows an attribute that is not known here: {', '.join(doubts)}" if doubts else ""
+    if doubts == ["lock"]:
+        inexpressible = LOCKED
     for key, render in _WORDS.items():
         # With nhid, `ip` prints the path of the object too, but refuses it as arguments.
         if key in document and not (key in _PATH and "nhid" in document):

@@ -179,6 +179,7 @@ class Policy:
             if possible and certain and attributes.on_link:
                 ours += row
                 continue
+            possible = possible and (attributes.on_link or bool(self._allow))  # saves reading each destination
             for route in row:
                 is_ours = also(route) or (
                     possible

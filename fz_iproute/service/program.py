@@ -12,7 +12,8 @@ from fz_iproute.service.units import Choice, check, hidden_by_sandbox
 
 def running_program() -> tuple[str, ...]:
     """The words that start the program that runs now."""
-    program = Path(sys.argv[0]).absolute()
+    program = Path(sys.argv[0])
+    program = program.parent.resolve() / program.name  # /bin may be a link to /usr/bin
     if program.name == "__main__.py":
         return (sys.executable, "-m", "fz_iproute")
     return (str(program),) if os.access(program, os.X_OK) else (sys.executable, str(program))

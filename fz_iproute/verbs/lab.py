@@ -17,7 +17,6 @@ EXAMPLES = (
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.usage = "fz-iproute lab [--snapshot FILE] [COMMAND ...]"
     parser.add_argument(
         "--snapshot", metavar="FILE", type=Path,
         help="the machine to rebuild (default: a laptop with a LAN, an uplink and Firezone's tunnel)",

@@ -15,7 +15,7 @@ def add_common(parser: ArgumentParser | _ArgumentGroup) -> None:
         dest="level",
         action="store_const",
         const="DEBUG",
-        help="also show each `ip` command that only reads; doctor and explain then say more",
+        help="also show each `ip` command that only reads; doctor and explain show more findings instead",
     )
     loudness.add_argument(
         "-q", "--quiet", dest="level", action="store_const", const="WARNING", help="only warnings and errors on stderr"

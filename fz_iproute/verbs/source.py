@@ -107,6 +107,10 @@ def advised(arguments: Namespace, source: Source, *verb: str) -> str:
     return shlex.join(["fz-iproute", *options, *verb])
 
 
+# With --verbose, these show more of what they have found. Lines about reading would bury that.
+_SAYING_MORE = ("doctor", "explain")
+
+
 def trace(arguments: Namespace, log: Log) -> Callable[[str], None] | None:
     """Where to report each run of `ip`, if --verbose asks for that."""
-    return log.debug if arguments.level == "DEBUG" else None
+    return log.debug if arguments.level == "DEBUG" and arguments.verb not in _SAYING_MORE else None

@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.status import Status, as_document, status
 from fz_iproute.diagnosis.summary import Summary, summary
 from fz_iproute.diagnosis.summary import as_document as summary_document
 from fz_iproute.diagnosis.tree import draw
-from fz_iproute.files.config_file import VARIABLE
+from fz_iproute.files.config_file import VARIABLE, load
 from fz_iproute.files.lock import watching
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Source
@@ -19,6 +19,7 @@ from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.verbs.brief import Daemon, drawn
+from fz_iproute.verbs.following import Following
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import screen
@@ -47,9 +48,11 @@ def run(arguments: Namespace, log: Log) -> int:
         view = _View(arguments, source, config)
         if arguments.watch and isinstance(source, TalkingIp):
             gc.enable()
+            written = load(arguments.config)
+            following = Following(lambda: written, source, Log("ERROR"))
             with resizes() as resized:
                 for _ in changes(source, resized, _STDOUT, view.watching):
-                    if not view.show_again():
+                    if not view.show_again(following.load()):
                         break
                     source.hang_up()  # a running `ip` keeps the old name of a renamed interface
         else:
@@ -64,8 +67,11 @@ class _View:
         self.is_good = True
         self._arguments = arguments
         self._source = source
+        self._follow(config)
+
+    def _follow(self, config: Config) -> None:
         self._config = config
-        self._reader = Reader(source, config)
+        self._reader = Reader(self._source, config)
 
     def show(self) -> None:
         """Print it once."""
@@ -75,8 +81,10 @@ class _View:
         else:
             write(self._picture(found, said))
 
-    def show_again(self) -> bool:
+    def show_again(self, config: Config) -> bool:
         """Print it over the last one, or as a document on one line. False if nobody reads it any more."""
+        if config != self._config:
+            self._follow(config)
         found, said = self._status()
         if self._arguments.json:
             return write(json.dumps({"schema": 1, **self._document(found, said)}))

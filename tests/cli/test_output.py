@@ -247,6 +247,15 @@ def test_a_mistake_is_answered_with_what_was_meant(world: World, words: str, ans
     assert (2, [f"error: {answer}"]) == (done.code, done.lines)
 
 
+def test_status_does_not_advise_a_service_where_cron_runs_sync(world: World) -> None:
+    if os.geteuid() or not Path("/etc/cron.d").is_dir():
+        pytest.skip("it takes root, or root of a user namespace, to show another /etc/cron.d")
+    hide = 'mount -t tmpfs tmpfs /etc/cron.d && "$@" && touch /etc/cron.d/fz-iproute && exec "$@"'
+    done = world.run("status", program=["unshare", "--mount", "sh", "-c", hide, "sh", *PROGRAM])
+    said = [line.removeprefix("watch  does not run: ") for line in done.out.splitlines() if line.startswith("watch")]
+    assert ["changes wait for the next sync   → fz-iproute install", "sync runs every minute"] == said, done
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_has_its_own_options_first_and_two_examples(world: World, verb: str) -> None:
     text = world.run("help", verb).out

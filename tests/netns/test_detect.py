@@ -70,6 +70,25 @@ def test_a_machine_without_a_full_tunnel_has_none(name: str, laptop: Laptop) -> 
     assert [] == laptop.detect(code=1)
 
 
+def test_only_the_lans_that_copies_bring_back_are_promised(laptop: Laptop) -> None:
+    """The VPN routes one of them explicitly."""
+    equip(laptop, list(LAYOUTS["Firezone up to 1.5.3"].lines))
+    (said,) = laptop.detect()
+    table = ["table", str(said["table"])]
+    laptop.ip("route", "flush", "dev", "docker0", *table, check=False)
+    laptop.ip("route", "replace", "172.17.0.0/16", "dev", said["interface"], "proto", "static", *table)
+    config = said["config"]
+    (said,) = laptop.detect()
+    assert ("cut", "mirror") == (said["lan"], said["advice"])
+    promised, _, left = said["why"].partition(", but not ")
+    assert left == "172.17.0.0/16: the VPN routes 172.17.0.0/16 itself"
+    assert "172.17" not in promised
+    laptop.fz("sync", config=config)
+    (said,) = laptop.detect()
+    assert ("cut", "refuse") == (said["lan"], said["advice"])
+    assert said["why"] == left
+
+
 class Vpn(NamedTuple):
     """A VPN with rules of some form. `keeps` says what it does for the LAN."""
 

@@ -56,6 +56,16 @@ def test_the_lan_is_reached_after_the_copy_and_the_internet_by_the_tunnel(machin
         assert (ACTIVE, int(mark, 0)) == (answer["sentence"], answer["mark"])
 
 
+def test_the_parts_of_a_split_default_route_are_all_traffic(machine: Machine) -> None:
+    for whole, halves in {"default": ["0.0.0.0/1", "128.0.0.0/1"], "::/0": ["::/1", "8000::/1"]}.items():
+        machine.ip("-6" if ":" in whole else "-4", "route", "del", whole, "table", str(MIRROR))
+        for half in halves:
+            machine.tunnel_route(half, MIRROR)
+    assert ACTIVE == sentence(machine, "8.8.8.8") == sentence(machine, "2600::1")
+    missing = "the copy of 192.168.188.0/24 is missing; run `fz-iproute sync`"
+    assert f"{ACTIVE} and {missing}" == sentence(machine, "192.168.188.7")
+
+
 @pytest.mark.parametrize(
     ("lan", "reason"),
     [
@@ -268,7 +278,9 @@ def test_several_addresses_are_answered_and_the_marked_packet_only_if_asked_for(
     said = machine.fz("explain", "192.168.188.1", "8.8.8.8")
     assert ["192.168.188.1", "8.8.8.8"] == [line.split()[0] for line in said.splitlines() if line[:1].isdigit()]
     assert f"{MARK:#x}, leaves" not in said
-    assert f"8.8.8.8, with the VPN's mark {MARK:#x}, leaves by" in machine.fz_done("explain", "8.8.8.8", "-v").stdout
+    done = machine.fz_done("explain", "8.8.8.8", "-v")
+    assert f"8.8.8.8, with the VPN's mark {MARK:#x}, leaves by" in done.stdout
+    assert "" == done.stderr
     answers = json.loads(machine.fz("explain", "192.168.188.1", "8.8.8.8", "--json"))["answers"]
     assert [("192.168.188.1", 0), ("192.168.188.1", MARK), ("8.8.8.8", 0), ("8.8.8.8", MARK)] == [
         (answer["address"], answer["mark"]) for answer in answers

@@ -136,7 +136,7 @@ def test_each_mark_has_its_colour(eventful: Machine) -> None:
     lines = shown(eventful, "status", "--routes", columns=200).splitlines()
     seen = {}
     for line in lines:
-        if match := re.fullmatch(r"\x1b\[(\d+)m\s*([=+~!-]) .*\x1b\[0m", line):
+        if match := re.fullmatch(r"\s*\x1b\[(\d+)m([=+~!-])\x1b\[0m [^\x1b]*", line):
             seen[match[2]] = match[1]
         else:
             assert "\x1b" not in line

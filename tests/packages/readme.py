@@ -28,3 +28,14 @@ def tour() -> list[tuple[str, list[str]]]:
         elif line:
             output = []  # a sentence
     return found
+
+
+def as_script() -> str:
+    """The commands of the tour for a shell in a lab. `printed` divides what it prints."""
+    steps = (f"echo '---- {number}'\n{command}\n" for number, (command, _) in enumerate(tour()))
+    return f"exec 2>&1; set -e\n{''.join(steps)}"
+
+
+def printed(output: str) -> list[list[str]]:
+    """The lines that each command has printed, but for empty ones."""
+    return [[line for line in part.splitlines()[1:] if line] for part in output.split("---- ")[1:]]

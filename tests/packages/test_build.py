@@ -1,10 +1,13 @@
 """What `scripts/build` makes is complete. The other tests here run it."""
 
+import hashlib
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -60,7 +63,7 @@ def test_the_debian_package_holds_everything_in_its_place(dist: Path) -> None:
     lines = [line.split(maxsplit=5) for line in run("dpkg-deb", "-c", deb).stdout.splitlines()]
     files = {line[5].removeprefix("./"): line[0] for line in lines}
     assert set(EVERYWHERE) <= set(files)
-    assert {"usr/lib/fz-iproute/loguru/__init__.py", "usr/lib/fz-iproute/fz_iproute/cli.py"} <= set(files)
+    assert {"usr/share/fz-iproute/loguru/__init__.py", "usr/share/fz-iproute/fz_iproute/cli.py"} <= set(files)
     assert not [name for name in files if "__pycache__" in name or "watchfiles" in name]
     executable = stat.filemode(stat.S_IFREG | 0o755)
     assert ["usr/bin/fz-iproute"] == [name for name, mode in files.items() if mode == executable]
@@ -70,3 +73,44 @@ def test_the_debian_package_holds_everything_in_its_place(dist: Path) -> None:
         "Depends: python3 (>= 3.11), iproute2",
         "Recommends: python3-watchfiles",
     ]
+
+
+@pytest.fixture
+def placed(dist: Path, tmp_path: Path) -> set[str]:
+    """The files that the recipe for Arch puts in place, as makepkg runs it. The recipe for an RPM does the same."""
+    if not shutil.which("ar"):
+        pytest.skip("RECIPES NOT TRIED: it takes ar")
+    run(
+        "bash", "-ec", '. "$srcdir/PKGBUILD"; package', env={**os.environ, "srcdir": str(dist), "pkgdir": str(tmp_path)}
+    )
+    return {f"/{path.relative_to(tmp_path)}" for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_the_recipes_place_what_the_debian_package_holds(dist: Path, placed: set[str]) -> None:
+    moved = {"usr/share/zsh/site-functions/_fz-iproute", "usr/share/licenses/fz-iproute/copyright"}
+    expected = {f"/{name}" for name in {*EVERYWHERE, *moved}} - {
+        "/usr/share/zsh/vendor-completions/_fz-iproute",
+        "/usr/share/doc/fz-iproute/copyright",
+    }
+    assert expected <= placed
+    assert not [name for name in placed if "lintian" in name or "changelog.gz" in name]
+    files = (dist / "fz-iproute.spec").read_text().partition("%files\n")[2].split()
+    patterns = [word for word in files if word.startswith("/")]
+    unlisted = {name for name in placed if not any(fnmatch(name, each) or f"{each}/" in name for each in patterns)}
+    assert set() == unlisted, "rpmbuild refuses files that are not listed"
+    for pattern in patterns:
+        assert any(fnmatch(name, pattern) or f"{pattern}/" in name for name in placed), f"there is no {pattern}"
+
+
+def test_a_recipe_names_the_version_and_the_sum_of_the_debian_package(dist: Path) -> None:
+    recipe, deb = (dist / "PKGBUILD").read_text(), dist / f"fz-iproute_{__version__}_all.deb"
+    assert f"pkgver={__version__}\n" in recipe and hashlib.sha256(deb.read_bytes()).hexdigest() in recipe
+    assert f"Version: {__version__}\n" in (dist / "fz-iproute.spec").read_text()
+    run("bash", "-n", str(dist / "fz-iproute.install"))
+
+
+@pytest.mark.skipif(not shutil.which("rpmbuild"), reason="RPM NOT BUILT: it takes rpmbuild")
+def test_the_rpm_is_built(dist: Path, tmp_path: Path) -> None:
+    defined = ("--define", f"_sourcedir {dist}", "--define", f"_topdir {tmp_path}")
+    run("rpmbuild", "-bb", *defined, str(dist / "fz-iproute.spec"))
+    assert list(tmp_path.glob("RPMS/noarch/*.rpm"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute import __version__
+from tests.packages.readme import as_script, printed, tour
 from tests.systemd.machine import HOME, HOME_CONFIG, Booted, booted_with
 
 DEB = f"fz-iproute_{__version__}_all.deb"
@@ -24,7 +25,7 @@ COMPLETED = [
 def newer(deb: Path, folder: Path) -> Path:
     """The same package with another version."""
     subprocess.run(["dpkg-deb", "-R", deb, folder / "newer"], check=True)
-    for name in ("DEBIAN/control", "usr/lib/fz-iproute/fz_iproute/__init__.py"):
+    for name in ("DEBIAN/control", "usr/share/fz-iproute/fz_iproute/__init__.py"):
         path = folder / "newer" / name
         path.write_text(path.read_text().replace(__version__, NEWER))
     made = folder / f"fz-iproute_{NEWER}_all.deb"
@@ -60,14 +61,16 @@ def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
     assert not machine.is_active("fz-iproute"), "that is left to the owner"
     assert "+ 192.168.188.0/24" in machine.run("fz-iproute", "status")
     assert '"tun-firezone"' in machine.run("fz-iproute", "detect", "--write", "/etc/fz-iproute/config.toml")
-    machine.run("fz-iproute", "doctor", check=False)
+    assert "Traceback" not in machine.run("fz-iproute", "doctor", check=False)
+    told = printed(machine.run("fz-iproute", "lab", "--", "sh", "-c", as_script()))
+    assert [lines for _, lines in tour()] == told
 
     machine.sh("ip netns add blue")
     for shell, question, answer in COMPLETED:
         found = machine.run("sh", "-c", f"! command -v {shell} || {question}")
         assert not found or answer in found.split()
 
-    said = machine.run("fz-iproute", "install", "--now")
+    said = machine.run("/bin/fz-iproute", "install", "--now")  # as with a PATH that begins with /bin
     assert "write" not in said.replace("write /etc/iproute2", ""), "the package has the rest"
     assert machine.is_active("fz-iproute"), machine.run("journalctl", "-u", "fz-iproute")
     machine.sh(f"""

@@ -1,4 +1,4 @@
-"""The README's installation on a booted machine, word for word, from the wheel to its removal."""
+"""The single file, and then the README's installation word for word, on a booted machine."""
 
 import shutil
 import sys
@@ -24,7 +24,8 @@ def machine(dist: Path, tmp_path: Path) -> Iterator[Booted]:
         pytest.skip("WHEEL NOT INSTALLED ON A MACHINE: /usr/bin/python3 is of another version, or has no ensurepip")
     brought = tmp_path / "brought"
     brought.mkdir()
-    shutil.copy(dist / f"fz_iproute-{__version__}-py3-none-any.whl", brought)
+    for name in (f"fz_iproute-{__version__}-py3-none-any.whl", "fz-iproute.pyz"):
+        shutil.copy(dist / name, brought)
     for each in required("fz-iproute"):
         write_wheel(each, brought)
     with booted_with(tmp_path, brought) as made:
@@ -35,6 +36,12 @@ def machine(dist: Path, tmp_path: Path) -> Iterator[Booted]:
 def test_installed_started_again_and_uninstalled(machine: Booted) -> None:
     install, uninstall = blocks("Install")
     files, network = machine.written(), machine.network()
+
+    machine.sh("cp /opt/brought/fz-iproute.pyz /usr/local/sbin/fz-iproute; fz-iproute install --now")
+    assert "path=/usr/local/sbin/fz-iproute " in machine.show("fz-iproute", "ExecStart")
+    assert machine.is_active("fz-iproute") and LAN == machine.copies()
+    machine.sh(uninstall.replace("/opt/fz-iproute ", ""))
+    assert (files, network) == (machine.written(), machine.network())
 
     offline = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/opt/brought PIP_DISABLE_PIP_VERSION_CHECK=1"
     said = machine.sh(f"{offline}\n{install.replace('pip install .', 'pip install /opt/brought/fz_iproute*.whl')}")

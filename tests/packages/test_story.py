@@ -11,7 +11,7 @@ import pytest
 
 from fz_iproute import __version__
 from tests.netns.namespace import DEADLINE, PROJECT, run
-from tests.packages.readme import tour
+from tests.packages.readme import as_script, printed, tour
 from tests.packages.required import contents, required
 from tests.starter import starter
 
@@ -72,7 +72,6 @@ def test_the_package_tells_the_story_of_the_readme(dist: Path, tmp_path: Path, o
     assert callable(obtain)
     program = obtain(dist, tmp_path / "program")
     env = {"PATH": f"{program}:{PYTHON.parent}:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-    steps = "\n".join(f"echo '---- {number}'\n{command}" for number, (command, _) in enumerate(tour()))
     hidden = ("unshare", "--mount", "sh", "-ec", 'mount -t tmpfs tmpfs "$0"; exec fz-iproute "$@"', str(PROJECT))
 
     def hiding(*words: str) -> subprocess.CompletedProcess[str]:
@@ -81,19 +80,27 @@ def test_the_package_tells_the_story_of_the_readme(dist: Path, tmp_path: Path, o
         return done
 
     assert f"fz-iproute {__version__}\n" == hiding("--version").stdout
-    done = hiding("lab", "--", "sh", "-c", f"exec 2>&1; set -e\n{steps}\necho '---- '{WATCH}")
-    printed = [[line for line in part.splitlines()[1:] if line] for part in done.stdout.split("---- ")[1:]]
-    assert [lines for _, lines in tour()] == printed[:-1]
+    done = hiding("lab", "--", "sh", "-c", f"{as_script()}\necho '---- '{WATCH}")
+    *told, rest = printed(done.stdout)
+    assert [lines for _, lines in tour()] == told
     log = (tmp_path / "watch.log").read_text()
-    assert (0, []) == (done.returncode, printed[-1]), log
+    assert (0, []) == (done.returncode, rest), log
     assert ("watchfiles is not installed" in log) == (obtain is copied_file)
 
     snapshot = str(tmp_path / "machine.json")
     for words in (["doctor", "--snapshot", snapshot], ["explain", "--snapshot", snapshot, "192.168.188.1"]):
         assert starter().run(words, env, 60).stdout == hiding(*words).stdout
+    assert f"root {program}/fz-iproute sync" in hiding("unit", "cron").stdout
     starter().run(["install", *PLACE, str(tmp_path / "expected")], env, 60)
     hiding("install", *PLACE, str(tmp_path / "written"))
     assert tree(tmp_path / "expected") == tree(tmp_path / "written")
+
+
+def test_a_unit_starts_a_single_file_that_is_not_executable_by_python(dist: Path, tmp_path: Path) -> None:
+    file = tmp_path / "fz-iproute.pyz"
+    file.write_bytes((dist / file.name).read_bytes())
+    said = run(str(PYTHON), "-I", str(file), "unit", "cron").stdout
+    assert f"root {PYTHON} {file} sync" in said
 
 
 def test_the_demo_runs_to_its_end() -> None:

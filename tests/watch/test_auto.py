@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tests.netns.namespace import MARK, MIRROR, TUNNEL, Machine, wait_until
+from tests.netns.test_tree import CLEAR, terminal
 from tests.watch import oracle
 from tests.watch.conftest import Watch
 from tests.watch.test_config_reload import ALL
@@ -64,3 +65,12 @@ def test_of_two_vpns_none_is_served_and_both_are_named(machine: Machine, watch: 
     machine.batch([f"-6 route add default dev wg7 table {OTHER}", f"-6 rule add not fwmark 0x4d lookup {OTHER}"])
     daemon.wait_for("tun-firezone and wg7 could all be served")
     wait_until(are(machine, [], []), "nobody is served")
+
+
+def test_status_follows_the_vpn_too(machine: Machine) -> None:
+    machine.tunnel("wg7")
+    with terminal(machine, "status", "-c", str(machine.config(AUTO)), "--watch") as made:
+        wait_until(lambda: "tun-firezone is up" in made.read().rpartition(CLEAR)[2], "Firezone")
+        firezone(machine, "del")
+        another(machine, "add")
+        wait_until(lambda: "wg7 is up" in made.read().rpartition(CLEAR)[2], "the other one")
