@@ -203,8 +203,7 @@ END
     """)
 
 
-@pytest.mark.parametrize("mode", ["observe", "manage"])
-@pytest.mark.parametrize("foreign", ["yes", "no"])
+@pytest.mark.parametrize(("foreign", "mode"), [("yes", "observe"), ("yes", "manage"), ("no", "observe")])
 def test_what_systemd_networkd_wipes_comes_back(
     foreign: str, mode: str, service: Booted, networkd: Callable[..., None]
 ) -> None:
