@@ -1,6 +1,6 @@
 """Times `fz-iproute` beside yardsticks, in network namespaces of its own that end with this process.
 
-`sync` is timed here, `watch` in bench_watch.py.
+`sync` and the verbs that only look are timed here, `watch` in bench_watch.py.
 
 It reports and never judges: the exit code does not depend on any figure. Whatever is compared runs in turns
 (A B A B), as a child that is already inside the namespace, so that no `ip netns exec` adds its noise.

@@ -26,7 +26,16 @@ from fz_iproute import __version__  # noqa: E402
 
 CARRIED = ("sh", "sh.py", "sh-*.dist-info", "loguru", "loguru-*.dist-info")
 
-ZIP_MAIN = "from fz_iproute.__main__ import run\n\nrun()\n"
+# Any Python can read this.
+ZIP_MAIN = """\
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("error: Python %d.%d is too old for fz-iproute; start it with 3.11 or newer" % sys.version_info[:2])
+from fz_iproute.__main__ import run
+
+run()
+"""
 
 LIBRARY = "usr/share/fz-iproute"
 PROGRAM = f"""\

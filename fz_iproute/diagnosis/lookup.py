@@ -65,6 +65,11 @@ class Decision(NamedTuple):
     devices: tuple[str, ...] = ()  # if several, the kernel spreads connections over them
 
     @property
+    def stays(self) -> bool:
+        """True if the packet is for this machine: its route names the device that has the address."""
+        return self.outcome in ("local", "anycast")
+
+    @property
     def doubts(self) -> list[str]:
         """What could not be judged and might change the decision."""
         return [f"rule {step.rule.priority}: {step.doubt}" for step in self.steps if step.doubt]

@@ -81,7 +81,7 @@ class Machine:
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""
-        return not self.goal.tunnels.isdisjoint(decision.devices)
+        return not decision.stays and not self.goal.tunnels.isdisjoint(decision.devices)
 
     def has_internet(self, family: Family) -> bool:
         """True if most of the internet goes into the VPN."""

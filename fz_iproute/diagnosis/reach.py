@@ -68,7 +68,7 @@ class Network:
 
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by a device that may be a tunnel."""
-        return any(map(self.may_be_tunnel, decision.devices))
+        return not decision.stays and any(map(self.may_be_tunnel, decision.devices))
 
     def way(self, packet: Packet) -> Decision:
         """What becomes of one packet."""

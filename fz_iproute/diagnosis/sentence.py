@@ -149,9 +149,12 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
     if lan.refusal:
         return f"{reason} and {lan.route.dst} is not mirrored: {lan.refusal}"
     mirror = case.goal.layout.mirror
-    if lan.route in case.goal.contents[case.packet.family][mirror].ours:
+    is_there = lan.route in case.goal.contents[case.packet.family][mirror].ours
+    is_asked = any(step.rule.table == mirror and step.result != "does not fit" for step in case.decision.steps)
+    if is_there or not is_asked:
+        copies = f"the copy in table {mirror}" if is_there else f"table {mirror}, which gets the copies"
         rule = case.decision.steps[-1].rule
-        return f"{reason} and rule {rule.priority} decides, before any rule that leads to the copy in table {mirror}"
+        return f"{reason} and rule {rule.priority} decides, before any rule that leads to {copies}"
     return f"{reason} and the copy of {lan.route.dst} is missing; run `{case.sync}`"
 
 

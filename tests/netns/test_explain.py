@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.namespace import LAN, MARK, MIRROR, TUNNEL, Machine, wait_until
+from tests.netns.namespace import LAN, MARK, MIRROR, TIER_LAN, TUNNEL, Machine, wait_until
 
 ACTIVE = "goes into the tunnel, because the Internet Resource is active"
 MARKED = "because the packet is marked 0xfd002021, so the VPN's tables are not consulted"
@@ -64,6 +64,17 @@ def test_the_parts_of_a_split_default_route_are_all_traffic(machine: Machine) ->
     assert ACTIVE == sentence(machine, "8.8.8.8") == sentence(machine, "2600::1")
     missing = "the copy of 192.168.188.0/24 is missing; run `fz-iproute sync`"
     assert f"{ACTIVE} and {missing}" == sentence(machine, "192.168.188.7")
+
+
+def test_a_copy_that_would_not_be_asked_is_not_missed(machine: Machine) -> None:
+    """The first of three tables takes all traffic, and the copies are for the second."""
+    machine.tiers()
+    machine.batch(f"route add {half} dev {TUNNEL} proto static table {MIRROR}" for half in ("0.0.0.0/1", "128.0.0.0/1"))
+    before = f"{ACTIVE} and rule 100 decides, before any rule that leads to "
+    assert f"{before}table {TIER_LAN}, which gets the copies" == sentence(machine, "192.168.188.7")
+    machine.fz("sync")
+    assert f"{before}the copy in table {TIER_LAN}" == sentence(machine, "192.168.188.7")
+    assert TUNNEL == machine.way("192.168.188.7")
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,8 @@ def booted_with(folder: Path, brought: Path, place: str = "/opt/brought") -> Ite
         made = Booted(folder, brought, place)
     except AssertionError as error:
         if "unshare" in str(error) or "mount" in str(error):
-            pytest.skip(f"SYSTEMD NOT BOOTED: no namespaces for it here: {error}")
+            words = str(error).splitlines()[0].rpartition(": ")[2]
+            pytest.skip(f"SYSTEMD NOT BOOTED: no namespaces for it here: {words}")
         raise
     try:
         made.sh(LAN + TUNNEL)
