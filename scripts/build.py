@@ -26,7 +26,16 @@ from fz_iproute import __version__  # noqa: E402
 
 CARRIED = ("sh", "sh.py", "sh-*.dist-info", "loguru", "loguru-*.dist-info")
 
-ZIP_MAIN = "from fz_iproute.__main__ import run\n\nrun()\n"
+# Any Python can read this.
+ZIP_MAIN = """\
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("error: Python %d.%d is too old for fz-iproute; start it with 3.11 or newer" % sys.version_info[:2])
+from fz_iproute.__main__ import run
+
+run()
+"""
 
 LIBRARY = "usr/share/fz-iproute"
 PROGRAM = f"""\
@@ -57,9 +66,12 @@ def main() -> None:
             shutil.rmtree(leftover)
         carry(library)
         build_single_file(library, dist / "fz-iproute.pyz")
-        deb = dist / f"fz-iproute_{__version__}_all.deb"
-        build_deb(library, folder / "root", deb)
-    write_recipes(deb)
+        if shutil.which("dpkg-deb"):
+            deb = dist / f"fz-iproute_{__version__}_all.deb"
+            build_deb(library, folder / "root", deb)
+            write_recipes(deb)
+        else:
+            print("scripts/build: no Debian package, nor what is made from it: dpkg-deb is missing", file=sys.stderr)
     for path in sorted(dist.iterdir()):
         print(path)
 

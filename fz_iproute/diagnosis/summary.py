@@ -24,6 +24,7 @@ class Summary(NamedTuple):
     vpn_items: list[Item]
     verb: str  # that looks into it; "" if the configured tunnel is what carries packets
     lans: int  # how many there are, without those that nobody misses
+    unmissed: int  # those
     reachable: int
     lan_items: list[Item]
     others: list[Line]  # LANs that are in step and reachable
@@ -48,11 +49,9 @@ def summary(found: Status) -> Summary:
     """The most important first."""
     # A LAN that is left out although packets reach it is missed by nobody.
     # A placeholder is no LAN.
-    lans = [
-        line
-        for line in found.lan
-        if line.route.attributes.type == "unicast" and line.state != "stale" and (line.state != "skipped" or line.lost)
-    ]
+    present = [line for line in found.lan if line.route.attributes.type == "unicast" and line.state != "stale"]
+    lans = [line for line in present if line.state != "skipped" or line.lost]
+    by_tunnel = [line for line in present if found.tunnel in line.route.attributes.devices]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
     items = [*listed.values(), *_parts(found)]
     return Summary(
@@ -60,6 +59,7 @@ def summary(found: Status) -> Summary:
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
         verb=_verb(found),
         lans=len(lans),
+        unmissed=len(set(present) - set(lans) - set(by_tunnel)),
         reachable=sum(not line.lost for line in lans),
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed],
@@ -112,7 +112,7 @@ def _both(families: Sequence[str]) -> str:
 def _rule_items(found: Status) -> Iterator[Item]:
     for rule, state in found.rules:
         if state in ("missing", "stale"):
-            yield Item("due", state, f"rule {rule.priority}", "", f"{state}: {rule}")
+            yield Item("due", state, f"rule {rule.priority}", SPOKEN[rule.family], f"{state}: {rule}")
 
 
 def _vpn_items(found: Status) -> Iterator[Item]:
@@ -120,9 +120,9 @@ def _vpn_items(found: Status) -> Iterator[Item]:
         if line.state in ("missing", "stale"):
             yield _item("due", line, line.reason or line.state)
     for waiting in found.waiting:
-        _, _, what = waiting.partition(": ")
+        family, _, what = waiting.partition(": ")
         routes, _, why = what.partition("  # ")
-        yield Item("left out", "", routes, "", f"waits: {why}")
+        yield Item("left out", "", routes, "IPv4" if family == "inet" else "IPv6", f"waits: {why}")
 
 
 # The LAN

@@ -87,7 +87,7 @@ def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
     found = [rule for rule in rules if tunnel.is_own_rule(rule, config.tunnel.fwmark, tables)]
     # A mark that leads to one of our tables was ours. If the layout changed with the mark, the old mark leads to other
     # tables too.
-    former = {rule.mark for rule in found if rule.mark and rule.mark != config.tunnel.fwmark}
+    former = {rule.mark for rule in found if rule.mark}
     return tuple(
         rule
         for rule in rules

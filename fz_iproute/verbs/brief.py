@@ -24,22 +24,28 @@ class Daemon(NamedTuple):
 def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], screen: Screen) -> list[str]:
     """At most twelve lines, unless the screen is narrow. `advised` returns the run of fz-iproute with a verb."""
     mends = "sync" if said.is_due else "" if said.is_good else "doctor"
-    count = f"{said.reachable} of {said.lans} reachable" if said.lans else "main has no LAN routes"
-    head = [
-        *_labelled("VPN", said.vpn, said.verb and advised(said.verb), screen),
-        *_items(said.vpn_items, screen),
-        *_labelled("LAN", count, mends and advised(mends), screen),
-    ]
+    nothing = "reachable without copies" if said.unmissed else "main has no LAN routes"
+    count = f"{said.reachable} of {said.lans} reachable" if said.lans else nothing
+    vpn = _labelled("VPN", said.vpn, said.verb and advised(said.verb), screen)
+    lan = _labelled("LAN", count, mends and advised(mends), screen)
     tail = [
         *_others(said.others, screen),
         *(_labelled("watch", daemon.text, daemon.verb and advised(daemon.verb), screen) if daemon else []),
     ]
-    items = _items(said.lan_items, screen)
-    space = max(2, _MOST_LINES - len(head) - len(tail))
-    if len(items) > space:
-        more = len(items) - space + 1
-        items[space - 1 :] = [screen.cut(f"{'':{_INDENT}}… {more} more: {advised('status --routes')}")]
-    return [*head, *items, *tail]
+    vpn_items, lan_items = _items(said.vpn_items, screen), _items(said.lan_items, screen)
+    space = _MOST_LINES - len(vpn) - len(lan) - len(tail)
+    more = advised("status --routes")
+    vpn_items = _shortened(vpn_items, space - min(len(lan_items), space // 2), more, screen)
+    lan_items = _shortened(lan_items, space - len(vpn_items), more, screen)
+    return [*vpn, *vpn_items, *lan, *lan_items, *tail]
+
+
+def _shortened(lines: list[str], space: int, command: str, screen: Screen) -> list[str]:
+    """As many lines as there is space for, but two at least; the last one says how many there are else."""
+    space = max(2, space)
+    if len(lines) <= space:
+        return lines
+    return [*lines[: space - 1], screen.cut(f"{'':{_INDENT}}… {len(lines) - space + 1} more: {command}")]
 
 
 def _labelled(label: str, text: str, command: str, screen: Screen) -> list[str]:

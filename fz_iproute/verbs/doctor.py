@@ -39,7 +39,7 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Print the findings; 1 if a check has failed."""
     if arguments.snapshot:
-        findings = of_snapshot(arguments.snapshot, arguments.config, log)
+        findings = of_snapshot(arguments.snapshot, arguments.config)
     else:
         findings = _of_this_machine(arguments, log)
     if arguments.json:
@@ -90,7 +90,7 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
     try:
         with talking(arguments, log) as ip:
             recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version})
-            config = concrete(config, ip, log)
+            config = concrete(config, ip, Log("ERROR"))  # a finding tells the same
             recorded = take(ip, config, path, netns)
         return examine(_machine(_with(errors, recorded), config))
     except (IpUnusable, ReadFailed) as error:
@@ -102,12 +102,12 @@ def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:
     return replace(recorded, facts={**recorded.facts, **errors})
 
 
-def of_snapshot(snapshot: Path, path: Path | None, log: Log) -> list[Finding]:
+def of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
     """The findings for a recorded machine; with its own configuration, unless `path` names another one."""
     recorded = load_recording(snapshot)
     config = load(path) if path else core_config.parse(recorded.config, f"{snapshot}: config")
     with blamed_on(snapshot):
-        return examine(_machine(recorded, concrete(config, RecordedIp(recorded), log)))
+        return examine(_machine(recorded, concrete(config, RecordedIp(recorded), Log("ERROR"))))
 
 
 def _machine(recorded: Recording, config: Config) -> Machine:

@@ -21,7 +21,7 @@ def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config
     """The `ip` to drive and the configuration in force. Every `ip` has ended when the block ends."""
     config = load(arguments.config)
     with talking(arguments, log) as ip:
-        yield ip, concrete(config, ip, log)
+        yield ip, concrete(config, ip, _log_of_vpns(arguments, log))
 
 
 @contextmanager
@@ -49,7 +49,12 @@ def chosen_source(arguments: Namespace, log: Log) -> Iterator[tuple[Source, Conf
     config = load(arguments.config) if arguments.config else parse(recorded.config, f"{path}: config")
     source = RecordedIp(recorded)
     with blamed_on(path):
-        yield source, concrete(config, source, log)
+        yield source, concrete(config, source, _log_of_vpns(arguments, log))
+
+
+def _log_of_vpns(arguments: Namespace, log: Log) -> Log:
+    """Where to tell what `auto` stands for: nowhere, if the verb names the VPN anyway."""
+    return Log("ERROR") if arguments.verb in ("status", "detect", "metrics") else log
 
 
 def concrete(config: Config, source: Source, log: Log) -> Config:

@@ -73,6 +73,10 @@ def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
     said = machine.run("/bin/fz-iproute", "install", "--now")  # as with a PATH that begins with /bin
     assert "write" not in said.replace("write /etc/iproute2", ""), "the package has the rest"
     assert machine.is_active("fz-iproute"), machine.run("journalctl", "-u", "fz-iproute")
+    own = "/etc/systemd/system/fz-iproute.service"
+    assert f"write {own}" in machine.sh("fz-iproute -c /etc/fz-iproute/config.toml install"), "an upgrade keeps this"
+    assert f"remove {own}" in machine.run("fz-iproute", "install")
+    assert "enabled" == machine.run("systemctl", "is-enabled", "fz-iproute")
     machine.sh(f"""
         {HOME}
         {HOME_CONFIG}

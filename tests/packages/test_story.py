@@ -103,6 +103,15 @@ def test_a_unit_starts_a_single_file_that_is_not_executable_by_python(dist: Path
     assert f"root {PYTHON} {file} sync" in said
 
 
+def test_an_old_python_is_told_that_it_is_too_old(dist: Path) -> None:
+    pretend = "import runpy, sys; sys.version_info = (3, 9, 2); runpy.run_path(sys.argv[1], run_name='__main__')"
+    done = run(str(PYTHON), "-I", "-c", pretend, str(dist / "fz-iproute.pyz"), check=False)
+    assert (1, "error: Python 3.9 is too old for fz-iproute; start it with 3.11 or newer\n") == (
+        done.returncode,
+        done.stderr,
+    )
+
+
 def test_the_demo_runs_to_its_end() -> None:
     """It checks each step itself."""
     run(str(PROJECT / "scripts/demo"))

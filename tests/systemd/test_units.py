@@ -203,8 +203,7 @@ END
     """)
 
 
-@pytest.mark.parametrize("mode", ["observe", "manage"])
-@pytest.mark.parametrize("foreign", ["yes", "no"])
+@pytest.mark.parametrize(("foreign", "mode"), [("yes", "observe"), ("yes", "manage"), ("no", "observe")])
 def test_what_systemd_networkd_wipes_comes_back(
     foreign: str, mode: str, service: Booted, networkd: Callable[..., None]
 ) -> None:
@@ -218,7 +217,9 @@ def test_what_systemd_networkd_wipes_comes_back(
     wait_until(lambda: both == service.copies(), "in step")
     before = journal(service).count("table 539098368 10.5.0.0/24")
     service.run("networkctl", "reconfigure", "lan0")
-    wait_until(lambda: journal(service).count("table 539098368 10.5.0.0/24") > before, "the copy was gone")
+    # A newer systemd leaves on the link what stays, unless it manages foreign routes.
+    if foreign == "yes" or int(service.run("systemctl", "--version").split()[1]) < 257:
+        wait_until(lambda: journal(service).count("table 539098368 10.5.0.0/24") > before, "the copy was gone")
     wait_until(lambda: both == service.copies(), "both are back")
     # Beside a VPN, the rule is the VPN's.
     kept = foreign == "no" or mode == "manage"

@@ -8,7 +8,7 @@ import pytest
 
 from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.status import status
-from fz_iproute.diagnosis.summary import Summary, summary
+from fz_iproute.diagnosis.summary import Item, Summary, summary
 from fz_iproute.errors import UsageError
 from fz_iproute.ip.reader import Reader
 from fz_iproute.mirror.config import Config
@@ -146,6 +146,24 @@ def test_the_answer_comes_first_and_the_screen_is_never_longer_than_twelve_lines
     assert EXPECTED[name, width].strip("\n") == text
     assert len(text.splitlines()) <= 12
     assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize("vpn", [0, 3, 30])
+@pytest.mark.parametrize("lan", [0, 3, 30])
+def test_neither_the_vpn_nor_the_lans_push_the_other_off_the_screen(vpn: int, lan: int) -> None:
+    rules = [Item("due", "missing", f"rule {number}", "IPv4", "missing") for number in range(vpn)]
+    lans = [Item("due", "missing", f"10.{number}.0.0/16", "eth0", "not copied yet") for number in range(lan)]
+    said_of_both = said("in step")._replace(vpn_items=rules, lan_items=lans)
+    lines = drawn(said_of_both, Daemon("runs (process 812)"), lambda verb: f"fz-iproute {verb}", Screen(80))
+    assert len(lines) <= 12
+    assert min(vpn, 3) <= sum("rule" in line or "more:" in line for line in lines)
+    assert min(lan, 3) <= sum("eth0" in line or "more:" in line for line in lines)
+
+
+def test_where_nobody_needs_copies_the_lans_are_reachable_without() -> None:
+    nobody = said("in step")._replace(lans=0, reachable=0, others=[])
+    lines = [drawn(nobody._replace(unmissed=count), None, str, Screen(80))[1] for count in (4, 0)]
+    assert ["LAN    reachable without copies", "LAN    main has no LAN routes"] == lines
 
 
 @pytest.mark.parametrize(

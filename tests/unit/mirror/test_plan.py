@@ -74,7 +74,10 @@ UNPRUNED = replace(Config(), lan={"prune": False})
 STALE = [route("10.9.0.0/24"), route("fd00:9::/64", protocol="static")]
 VPN = [tunnel("default"), tunnel("100.64.0.0/11"), tunnel("fd00:8::/64")]
 # It would block packets that the next table takes, if it outlived the default that it stands behind.
-BACKSTOP = route("default", None, type="unreachable", protocol="static", scope=None, metric=2**32 - 1)
+BACKSTOP, OF_RESOURCE = (
+    route(dst, None, type="unreachable", protocol="static", scope=None, metric=2**32 - 1)
+    for dst in ("default", "100.64.0.0/11")
+)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +85,17 @@ BACKSTOP = route("default", None, type="unreachable", protocol="static", scope=N
     [
         (UNPRUNED, [MOVED], [COPY, *STALE], ["add 10.0.0.0/24", "del 10.0.0.0/24"]),
         (replace(MANAGE, lan={"prune": False}), [], [*VPN, *STALE], [f"del {each.dst}" for each in VPN]),
+        (replace(MANAGE, lan={"prune": False}), [], [OF_RESOURCE], ["del unreachable"]),
         (MANAGE, [], [tunnel("default"), BACKSTOP], ["del unreachable", "del default"]),
         (ALLOWING, [gatewayed("10.8.0.0/16", "10.0.0.9"), COPY], [], ["add 10.0.0.0/24", "add 10.8.0.0/16"]),
     ],
-    ids=["unpruned copies", "unpruned tunnel routes", "backstop and default", "a router after its network"],
+    ids=[
+        "unpruned copies",
+        "unpruned tunnel routes",
+        "unpruned backstop",
+        "backstop and default",
+        "a router after its network",
+    ],
 )
 def test_which_routes_are_planned_in_which_order(config, main, table, planned) -> None:
     due = plan(desired(config, snapshot(main, table)), prune=config.lan.prune)

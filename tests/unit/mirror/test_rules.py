@@ -64,6 +64,11 @@ ADDED_TIERS = [f"add {rule.priority} 0xfd002021 {rule.table}" for rule in TIERS]
             [ADDED, f"(del 32765 0x7 {USER})", "(del 5 0x7 999)"],
         ),
         (SINGLE, [own(mark=OTHER_MARK), own(999, 5, OTHER_MARK, "static")], [ADDED, f"(del 32765 0x7 {USER})"]),
+        (
+            SINGLE,
+            [own(), own(priority=9, mark=OTHER_MARK), own(priority=8, mark=OTHER_MARK, protocol="static")],
+            [f"(del 9 0x7 {USER})"],
+        ),
         (TIERED, [], ADDED_TIERS),
         (TIERED, TIERS, []),
         (TIERED, TIERS[1:], ADDED_TIERS[:1]),
@@ -125,23 +130,25 @@ def test_a_table_of_tunnel_routes_does_not_become_that_of_the_copies(device: str
 CLOSED = replace(SINGLE, tunnel={"on_down": "closed"})
 NEW_TABLE = 1000
 MOVED = replace(CLOSED, tables={"single": NEW_TABLE})
+OPEN = replace(MOVED, tunnel={"on_down": "open"})
 DEFAULTS = [Route.make(family, "default", LINKS["tun-firezone"]) for family in FAMILIES]
 BACKSTOPS = [Route.make(family, "default", None, metric=BACKSTOP_METRIC) for family in FAMILIES]
 
 
 @pytest.mark.parametrize(
-    ("new_rules", "new_routes", "families"),
+    ("new", "new_rules", "new_routes", "families"),
     [
-        (FAMILIES, [*DEFAULTS, *BACKSTOPS], FAMILIES),
-        (FAMILIES[:1], [*DEFAULTS, *BACKSTOPS], FAMILIES[:1]),
-        (FAMILIES, [DEFAULTS[0], *BACKSTOPS], FAMILIES),  # packets that the tunnel does not take yet are stopped
-        (FAMILIES, [*DEFAULTS, BACKSTOPS[0]], FAMILIES[:1]),
-        (FAMILIES, [BACKSTOPS[0]], FAMILIES[:1]),
-        ([], [], []),
+        (MOVED, FAMILIES, [*DEFAULTS, *BACKSTOPS], FAMILIES),
+        (MOVED, FAMILIES[:1], [*DEFAULTS, *BACKSTOPS], FAMILIES[:1]),
+        (MOVED, FAMILIES, [DEFAULTS[0], *BACKSTOPS], FAMILIES),  # packets that the tunnel does not take yet are stopped
+        (MOVED, FAMILIES, [*DEFAULTS, BACKSTOPS[0]], FAMILIES[:1]),
+        (MOVED, FAMILIES, [BACKSTOPS[0]], FAMILIES[:1]),
+        (MOVED, [], [], []),
+        (OPEN, FAMILIES, BACKSTOPS, []),  # those of an earlier configuration are about to go
     ],
 )
 def test_a_former_table_goes_when_the_new_one_stops_all_packets_of_the_family(
-    new_rules: list[Family], new_routes: list[Route], families: list[Family]
+    new: Config, new_rules: list[Family], new_routes: list[Route], families: list[Family]
 ) -> None:
     rules = [own()._replace(family=family) for family in FAMILIES]
     rules += [own(NEW_TABLE)._replace(family=family) for family in new_rules]
@@ -153,7 +160,7 @@ def test_a_former_table_goes_when_the_new_one_stops_all_packets_of_the_family(
         }
     numbered = dict.fromkeys(FAMILIES, frozenset(["tun-firezone"]))
     seen = snapshot([], rules=tuple(rules), tables=tables, numbered=numbered)
-    due = leftovers(desired(CLOSED, seen), desired(MOVED, seen))
+    due = leftovers(desired(CLOSED, seen), desired(new, seen))
     expected = [(family, word) for family in families for word in ("route", "route", "rule")]
     assert (expected or None) == (due and [(command.family, command.words[0]) for command in due])
     assert {"del"} >= {command.words[1] for command in due or []}
@@ -165,3 +172,19 @@ def test_the_tunnels_routes_are_those_of_the_family() -> None:
     rules = [own(), own()._replace(family="inet6")]
     found = [command for command in plan(goal(config, rules)) if command.words[0] == "route"]
     assert [("inet", "10.0.0.0/8")] == [(command.family, command.words[4]) for command in found]
+
+
+def test_what_enters_the_tunnel_inside_of_a_lan_comes_before_the_lan() -> None:
+    prefixes = tuple(map(Prefix.parse, ("10.0.0.0/25", "10.0.9.0/24")))
+    config = replace(CLOSED, tunnel={"routes": prefixes})
+    lan = [route("10.0.0.0/24")]
+    numbered = {"inet": frozenset(["tun-firezone"])}
+    due = plan(desired(config, snapshot(lan, rules=(own(), OF_KERNEL), numbered=numbered)))
+    spelled = [command.words[4:] for command in due if command.family == "inet"]
+    found = [tuple(words[: 2 if words[0] == "unreachable" else 3]) for words in spelled]
+    assert [
+        *(("10.0.0.0/25", "dev", "tun-firezone"), ("10.0.9.0/24", "dev", "tun-firezone")),
+        *(("unreachable", "10.0.0.0/25"), ("unreachable", "10.0.9.0/24")),
+        *(("10.0.0.0/24", "dev", "eth0"),),
+        *(("default", "dev", "tun-firezone"), ("unreachable", "default")),
+    ] == found

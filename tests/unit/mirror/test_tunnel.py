@@ -1,10 +1,11 @@
-"""Which families the tunnel carries follows from its link and its addresses."""
+"""Which families the tunnel carries follows from its link and its addresses, and what is blocked follows from that."""
 
 import pytest
 
-from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Link, Snapshot
-from fz_iproute.mirror.tunnel import family_state
+from fz_iproute.mirror.prefix import Prefix
+from fz_iproute.mirror.tunnel import FamilyState, explicit_routes, family_state, internet_routes
 
 UP, DOWN = (Link("tun-firezone", 7, up, False, "tun-firezone") for up in (True, False))
 
@@ -28,3 +29,43 @@ def test_a_family_is_carried_unless_link_or_addresses_say_otherwise(link, number
         state = family_state(Config(), here, family)
         assert expected == state[:3]
         assert (state.usable and state.carried) == (state.obstacle == "")
+
+
+DOWN_STATE, NOT_CARRIED, CERTAIN, PERHAPS = (
+    FamilyState(usable, carried, certain, "")
+    for usable, carried, certain in ((False, False, True), (True, False, True), (True, True, True), (True, True, False))
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "on_down", "leak", "internet", "explicit"),
+    [
+        (CERTAIN, "open", "block", "tunnel", "tunnel"),
+        (CERTAIN, "open", "allow", "tunnel", "tunnel"),
+        (CERTAIN, "closed", "allow", "tunnel stop", "tunnel stop"),
+        (CERTAIN, "closed", "block", "tunnel stop", "tunnel stop"),
+        (PERHAPS, "open", "block", "tunnel stop", "tunnel"),
+        (PERHAPS, "open", "allow", "tunnel", "tunnel"),
+        (PERHAPS, "closed", "allow", "tunnel stop", "tunnel stop"),
+        (NOT_CARRIED, "open", "block", "stop", ""),
+        (NOT_CARRIED, "closed", "block", "stop", ""),
+        (NOT_CARRIED, "closed", "allow", "", ""),
+        (DOWN_STATE, "open", "block", "", ""),
+        (DOWN_STATE, "closed", "allow", "stop", "stop"),
+    ],
+)
+def test_what_enters_the_tunnel_and_what_is_stopped(state, on_down, leak, internet, explicit) -> None:
+    prefix = Prefix.parse("10.0.0.0/8")
+    settings = {"mode": "manage", "internet": True, "on_down": on_down, "internet_leak": leak, "routes": (prefix,)}
+    config = replace(Config(), tunnel=settings)
+    for make, dst, expected in ((internet_routes, "default", internet), (explicit_routes, str(prefix), explicit)):
+        found = make(config, {UP.name: UP}, "inet", state)
+        assert {dst} >= {route.dst for route in found}
+        words = {"unicast": "tunnel", "unreachable": "stop"}
+        assert expected == " ".join(words[route.attributes.type] for route in found)
+        assert () == make(replace(config, tunnel={"mode": "observe"}), {UP.name: UP}, "inet", state)
+    offline = replace(config, tunnel={"internet": False})
+    assert () == internet_routes(offline, {UP.name: UP}, "inet", state)
+    assert "unreachable" not in [
+        route.attributes.type for route in explicit_routes(offline, {UP.name: UP}, "inet", state)
+    ]

@@ -1,7 +1,10 @@
 """A value is found by its option, whatever the interfaces are called."""
 
+from pathlib import Path
+
 import pytest
 
+from fz_iproute.mirror.words import PROTOCOLS, printable
 from tests.unit.routes import gatewayed, route
 
 
@@ -19,3 +22,21 @@ def test_the_address_of_a_router_is_found_behind_its_family() -> None:
     assert "10.1.0.1" == gatewayed("10.2.0.0/16", "10.1.0.1", "via").attributes.value("via")
     found = route("10.2.0.0/16", "src", via={"family": "inet6", "host": "fe80::1"}, scope=None).attributes
     assert "fe80::1" == found.value("via")
+
+
+def test_the_names_of_protocols_have_iproute2s_numbers() -> None:
+    files = [Path(folder, "iproute2/rt_protos") for folder in ("/etc", "/usr/share", "/usr/lib")]
+    lines = [line.split() for file in files if file.exists() for line in file.read_text().splitlines()]
+    numbers = {words[1]: words[0] for words in lines if words and not words[0].startswith("#")}
+    if not numbers:
+        pytest.skip("there is no rt_protos of iproute2")
+    assert {name: PROTOCOLS[name] for name in numbers if name in PROTOCOLS} == {
+        name: number for name, number in numbers.items() if name in PROTOCOLS
+    }
+    assert len(PROTOCOLS.keys() & numbers.keys()) > 15
+
+
+def test_control_characters_are_spelled_out() -> None:
+    assert ("eth0", "ü '", r"a\nb\x1b[31m", r"\udc80") == tuple(
+        map(printable, ("eth0", "ü '", "a\nb\x1b[31m", "\udc80"))
+    )

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.log import Log
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.record import recording as core_recording
 from fz_iproute.record.redact import Redactor
@@ -202,7 +201,7 @@ def test_doctor_says_the_same_of_a_redacted_snapshot(tmp_path: Path) -> None:
     for each in (recorded, Redactor(recorded, b"x").redacted()):
         path = tmp_path / "snapshot.json"
         path.write_text(core_recording.dump(each))
-        found.append(doctor.of_snapshot(path, None, Log("ERROR")))
+        found.append(doctor.of_snapshot(path, None))
     assert [(each.name, each.level) for each in found[0]] == [(each.name, each.level) for each in found[1]]
     assert {"failure", "warning"} <= {finding.level for finding in found[0]}
     told = {finding.name: f"{finding.seen} {finding.remedy}" for finding in found[0]}
