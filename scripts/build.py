@@ -66,9 +66,12 @@ def main() -> None:
             shutil.rmtree(leftover)
         carry(library)
         build_single_file(library, dist / "fz-iproute.pyz")
-        deb = dist / f"fz-iproute_{__version__}_all.deb"
-        build_deb(library, folder / "root", deb)
-    write_recipes(deb)
+        if shutil.which("dpkg-deb"):
+            deb = dist / f"fz-iproute_{__version__}_all.deb"
+            build_deb(library, folder / "root", deb)
+            write_recipes(deb)
+        else:
+            print("scripts/build: no Debian package, nor what is made from it: dpkg-deb is missing", file=sys.stderr)
     for path in sorted(dist.iterdir()):
         print(path)
 
