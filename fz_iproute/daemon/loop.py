@@ -114,22 +114,26 @@ class Loop:
         self._listener.start(_now())  # before the first reading, so that it hears of later changes
         self._full_pass("start")
         notify("READY=1")
-        while self._obey(signals):
-            self._turn()
+        while self._turn(signals):
+            pass
         notify("STOPPING=1")
         self._story.ends(with_copies=self._reloader.config.watch.cleanup_on_exit)
         if self._reloader.config.watch.cleanup_on_exit:
             started = _now()
+            self._ip.hang_up()  # the signal may have ended these, too
             with self._reloader.lock.held(_GRACE):
                 run, failures = self._reloader.passes.down()
             self._write_down("its end", _now() - started, run, failures)
 
-    def _turn(self) -> None:
-        """Wait until something happens or is due, and do what is due."""
+    def _turn(self, signals: int) -> bool:
+        """Wait until something happens or is due, and do what is due. False if the daemon is to end."""
         now = _now()
         self._watchdog.feed(now)
         dues = (self._schedule.next, self._listener.due, self._watchdog.due)
         self._listener.selector.select(max(0.0, min(due for due in dues if due is not None) - now))
+        # Before anything else: a signal to all processes, as by Ctrl-C or systemd, has ended `ip monitor` too.
+        if not self._obey(signals):
+            return False
         now = _now()
         self._listen(now)
         self._listener.tend(now)
@@ -141,6 +145,7 @@ class Loop:
                 self._full_pass(due.reason)
             else:
                 self._pass(due.reason, due.changed)
+        return True
 
     # What wakes a pass
 

@@ -1,5 +1,6 @@
 """How it ends, what it leaves behind, and how it shares the machine with other fz-iproute processes."""
 
+import os
 import random
 import signal
 import subprocess
@@ -45,6 +46,25 @@ def test_with_cleanup_on_exit_its_copies_go_and_nothing_else(
     assert 0 == daemon.stop(number)
     assert before == (machine.routes("inet"), machine.routes("inet6"))
     assert len(COPIES) == len(daemon.says(" route del "))
+
+
+@pytest.mark.parametrize("config", ["", CLEANUP], ids=["plain", "cleanup_on_exit"])
+@ENDINGS
+def test_a_signal_that_ends_all_its_children_too_is_no_complaint(
+    number: signal.Signals, config: str, machine: Machine, watch: Watch
+) -> None:
+    """As by Ctrl-C, or when systemd stops the service."""
+    daemon = watch(config)
+    daemon.wait_in_step()
+    daemon.send(signal.SIGSTOP)  # so that it gets its own signal together with the ends of the others
+    for child in daemon.children():
+        os.kill(child, number)
+    wait_until(lambda: not any(daemon.children().values()), "the children have ended")
+    daemon.send(number)
+    daemon.send(signal.SIGCONT)
+    assert 0 == daemon.process.wait(DEADLINE)
+    assert [] == daemon.complaints
+    assert ([] if config else COPIES) == [dst for dst in oracle.destinations(machine) if dst in COPIES]
 
 
 def test_a_second_signal_does_not_hurt(watch: Watch) -> None:

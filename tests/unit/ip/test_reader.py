@@ -23,6 +23,7 @@ class Machine:
     def __init__(self) -> None:
         self.protocol = "2"
         self.lan = LAN
+        self.links: list[dict[str, Any]] = []
         self.fails = False
 
     def ask(self, family: Any, *questions: str) -> Asked:
@@ -33,6 +34,7 @@ class Machine:
             raise ReadFailed("no answer")
         documents = {
             "rule show": [RULE],
+            "link show": self.links,
             RULES_IN_DETAIL: [{**RULE, "protocol": self.protocol}],
             "route show table main scope link": [self.lan],
         }
@@ -79,3 +81,13 @@ def test_routes_are_parsed_again_only_if_ip_prints_something_else() -> None:
     assert first.main["inet"] is second.main["inet"]
     machine.lan = {**LAN, "prefsrc": "10.0.0.2"}
     assert ["10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.2"] == list(map(str, reader.read().main["inet"]))
+
+
+def test_a_route_follows_its_link_though_ip_prints_the_same_of_the_route() -> None:
+    machine = Machine()
+    reader = Reader(machine, Config())
+    machine.lan = {**LAN, "dev": "#x"}  # no name for a line of a batch
+    for index in (7, 8):
+        machine.links = [{"ifname": "#x", "ifindex": index, "flags": []}]
+        (route,) = reader.read(["links and rules"]).main["inet"]
+        assert ("dev", f"if{index}") == route.attributes.path

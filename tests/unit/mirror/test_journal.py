@@ -1,7 +1,7 @@
 """The journal that fz-iproute has written is read back exactly, and anything else is refused."""
 
 import shlex
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import example, given
@@ -215,3 +215,13 @@ def test_any_text_gives_passes_or_unreadable(text: str) -> None:
             assert "#" not in line
             if recorded.command.words[0] == "route":
                 assert int(recorded.command.words[3]) not in (0, 253, 254, 255)
+
+
+def test_only_what_did_not_work_has_a_comment() -> None:
+    outcomes = [Outcome("worked"), Outcome("refused", "File\nexists"), Outcome("in doubt", "killed")]
+    time = datetime(2026, 1, 31, 13, 0, 0, 999_999, timezone(timedelta(hours=1)))
+    assert [
+        *("# 2026-01-31T12:00:00.999Z 1.2 ms, 1 command, woken by: start", "a"),
+        *("b", "#   refused: File exists", "c", "#   in doubt: killed"),
+    ] == journal.record(time, journal.summary(0.00123, 1, "start"), zip("abc", outcomes, strict=True))
+    assert "0.0 ms, 2 commands, woken by: x" == journal.summary(0, 2, "x")

@@ -225,6 +225,14 @@ def test_routes_of_one_shape_share_it() -> None:
     assert one is other
 
 
+def test_a_scope_that_the_question_filters_by_is_that_of_each_route_and_of_no_other_listing() -> None:
+    documents = [{"dst": "10.0.0.0/24", "dev": "eth0"}, {"dst": "10.0.1.0/24", "dev": "eth0"}]
+    for separators in ((",", ":"), (", ", ": ")):
+        text = json.dumps(documents, separators=separators).encode()
+        for scope, rest in (("link", {"dev": "eth0", "scope": "link"}), ("", {"dev": "eth0"})):
+            assert [("10.0.0.0/24", rest), ("10.0.1.0/24", rest)] == parse.listing_of(text, scope)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -236,3 +236,26 @@ def test_a_route_gets_the_same_verdict_among_others_and_alone(destinations, clai
     row = parse.routes([(dst, rest) for dst in destinations], "inet", LINKS)
     alone = [verdict for dst in destinations for verdict in policy.verdicts([route(dst)], claims)]
     assert alone == policy.verdicts(row, claims)
+
+
+@pytest.mark.parametrize(
+    ("lans", "is_refused"),
+    [
+        (["20.0.0.0/6", "28.0.0.0/6"], True),  # 1/32 of the internet
+        (["20.0.0.0/6", "28.0.0.0/7"], False),
+        (["20.0.0.0/6", "20.0.0.0/6"], False),  # a prefix twice is one, which lan.min_prefixlen judges
+        (["16.0.0.0/4"], False),
+        (["20.0.0.0/6", "10.0.0.0/8", "192.168.0.0/16"], False),  # private ones are no part of it
+        (["2a00::/9", "2b00::/8"], True),
+        (["2a00::/9"], False),
+    ],
+)
+def test_public_prefixes_that_cover_much_of_the_internet_are_refused_together(
+    lans: list[str], is_refused: bool
+) -> None:
+    config = replace(Config(), lan={"min_prefixlen": {"inet": 1, "inet6": 1}})
+    main = [route(lan, device) for lan, device in zip(lans, ("eth0", "eth1", "wlan0"), strict=False)]
+    verdicts = desired(config, snapshot(main)).verdicts
+    private = ("10.", "192.168.")
+    assert {is_refused} == {bool(verdict.refusal) for verdict in verdicts if not verdict.route.dst.startswith(private)}
+    assert not any(verdict.refusal for verdict in verdicts if verdict.route.dst.startswith(private))

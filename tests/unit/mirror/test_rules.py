@@ -172,3 +172,19 @@ def test_the_tunnels_routes_are_those_of_the_family() -> None:
     rules = [own(), own()._replace(family="inet6")]
     found = [command for command in plan(goal(config, rules)) if command.words[0] == "route"]
     assert [("inet", "10.0.0.0/8")] == [(command.family, command.words[4]) for command in found]
+
+
+def test_what_enters_the_tunnel_inside_of_a_lan_comes_before_the_lan() -> None:
+    prefixes = tuple(map(Prefix.parse, ("10.0.0.0/25", "10.0.9.0/24")))
+    config = replace(CLOSED, tunnel={"routes": prefixes})
+    lan = [route("10.0.0.0/24")]
+    numbered = {"inet": frozenset(["tun-firezone"])}
+    due = plan(desired(config, snapshot(lan, rules=(own(), OF_KERNEL), numbered=numbered)))
+    spelled = [command.words[4:] for command in due if command.family == "inet"]
+    found = [tuple(words[: 2 if words[0] == "unreachable" else 3]) for words in spelled]
+    assert [
+        *(("10.0.0.0/25", "dev", "tun-firezone"), ("10.0.9.0/24", "dev", "tun-firezone")),
+        *(("unreachable", "10.0.0.0/25"), ("unreachable", "10.0.9.0/24")),
+        *(("10.0.0.0/24", "dev", "eth0"),),
+        *(("default", "dev", "tun-firezone"), ("unreachable", "default")),
+    ] == found
