@@ -108,10 +108,13 @@ def run_tests(cell: Cell, processes: int) -> tuple[bool, str]:
     """Whether all passed, and pytest's summary."""
     environment = {**os.environ, "PATH": os.pathsep.join(filter(None, [cell.path, os.environ.get("PATH")]))}
     argv = [cell.python, "-m", "pytest", "-q", "-n", str(processes), "-p", "no:cacheprovider", *cell.tests]
-    done = subprocess.run(argv, env=environment, cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=False)
-    lines = done.stdout.strip().splitlines() or ["pytest printed nothing"]
+    log = CACHE / f"{cell.name.partition(',')[0]}.log"  # to be looked at while the tests run
+    with log.open("wb") as stdout:
+        done = subprocess.run(argv, env=environment, cwd=PROJECT, stdout=stdout, check=False)
+    text = log.read_text("utf-8", "replace").strip()
+    lines = text.splitlines() or ["pytest printed nothing"]
     if done.returncode:
-        print(done.stdout, file=sys.stderr)
+        print(text, file=sys.stderr)
     return done.returncode == 0, lines[-1]
 
 

@@ -106,10 +106,15 @@ def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
     return tuple(table for table in found if table not in KERNEL_TABLES)
 
 
+# Links, tunnels, and what the VPN routes explicitly in the table that gets the copies.
+_Inputs = tuple[Mapping[str, Link], frozenset[str], frozenset[Prefix]]
+
+
 class Judged(NamedTuple):
-    """The verdicts on main, and the routes of it that are to be copied."""
+    """The verdicts on main, and all that they depend on: equal inputs give equal verdicts."""
 
     main: tuple[Route, ...]
+    inputs: _Inputs
     verdicts: list[Verdict]
     wanted: tuple[Route, ...]
 
@@ -215,8 +220,8 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
         tables = {table: routes.get(family, ()) for table, routes in snapshot.tables.items()}
         former = last.contents[family] if last else {}
         given = _Given(family, layout, snapshot.links, tunnels, is_known, state, main, tables, former)
-        same = last.sides[family] if last and last.sides[family].given == given else None
-        sides[family] = same or _side(config, given)
+        side = last.sides[family] if last else None
+        sides[family] = side if side and side.given == given else _side(config, given, side)
     return Desired(
         layout=layout,
         judged={family: side.judged for family, side in sides.items()},
@@ -232,7 +237,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     )
 
 
-def _side(config: Config, given: _Given) -> _Side:
+def _side(config: Config, given: _Given, last: _Side | None) -> _Side:
     family, layout, links, tunnels, is_known, state, main, tables, _ = given
     policy = Policy(config.lan, links, tunnels, idle=config.follows)
     also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
@@ -250,9 +255,9 @@ def _side(config: Config, given: _Given) -> _Side:
     is_shared = layout.name == "single" and layout.mirror in found
     of_vpn = (*found[layout.mirror][1], *into_tunnel) if is_shared else ()
     vpns = explicit(of_vpn, family) - _split(config, of_vpn, family)
-    verdicts = policy.verdicts(main, PrefixSet(vpns))
-    wanted = tuple(verdict.route for verdict in verdicts if not verdict.refusal)
-    copies = (*wanted, *policy.multicast(main, wanted, vpns))
+    judged = _judged(policy, main, (links, tunnels, vpns), last.judged if last else None)
+    verdicts = judged.verdicts
+    copies = (*judged.wanted, *policy.multicast(main, judged.wanted, vpns))
     copies += _others_copies(verdicts, found[layout.mirror][0]) if layout.mirror in found else ()
     held: Mapping[Route, Verdict] = {}
     if family == "inet" and layout.mirror in found and config.lan.prune and not config.manages:
@@ -266,7 +271,14 @@ def _side(config: Config, given: _Given) -> _Side:
     contents = {table: Contents(placed.get(table, ()), *both) for table, both in found.items()}
     # Copies are too narrow to matter for a split default.
     in_use = (route for table in layout.tables for route in tables.get(table, ()))
-    return _Side(given, Judged(main, verdicts, wanted), contents, _split(config, in_use, family), held)
+    return _Side(given, judged, contents, _split(config, in_use, family), held)
+
+
+def _judged(policy: Policy, main: tuple[Route, ...], inputs: _Inputs, last: Judged | None) -> Judged:
+    if last and main is last.main and inputs == last.inputs:
+        return last
+    verdicts = policy.verdicts(main, PrefixSet(inputs[2]))
+    return Judged(main, inputs, verdicts, tuple(verdict.route for verdict in verdicts if not verdict.refusal))
 
 
 def _others_copies(verdicts: Iterable[Verdict], ours: Iterable[Route]) -> tuple[Route, ...]:

@@ -110,3 +110,4 @@ def test_installed_upgraded_removed_and_purged(machine: Booted) -> None:
 
     machine.run("dpkg", "-P", "fz-iproute")
     assert files == machine.written()
+    assert "" == machine.run("find", "/run", "-maxdepth", "1", "-name", "*fz-iproute*")

@@ -62,7 +62,10 @@ def moved(chance: random.Random, seen: Snapshot) -> Snapshot:
 
 def fresh(last: Desired) -> Desired:
     """The last answer, of which nothing can be used again."""
-    return replace(last, sides={family: side._replace(given=()) for family, side in last.sides.items()})
+    unlike = {
+        family: side._replace(given=(), judged=side.judged._replace(inputs=())) for family, side in last.sides.items()
+    }
+    return replace(last, sides=unlike)
 
 
 def test_an_answer_that_uses_the_last_one_is_the_same_as_a_new_one() -> None:
