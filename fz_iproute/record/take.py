@@ -37,7 +37,8 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
             outputs[question_key(family, question, "-json")] = text.decode("utf-8", "surrogateescape")
         return [listing for *_, listing in answers]
 
-    links, _, _ = record(None, "link show", "address show", "nexthop show")
+    # In one process, what follows `link show` prints as if it had been asked for links, too.
+    _, _, links = record(None, "address show", "nexthop show", "link show")
     for family in FAMILIES:
         (rules,) = record(family, RULES_IN_DETAIL)
         reached = {rule.table for rule in parse_rules.rules(rules, family) if rule.table}

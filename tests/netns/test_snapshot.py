@@ -365,6 +365,16 @@ def without_config(text: str) -> str:
     return re.sub(r"fz-iproute -c \S+", "fz-iproute", text)
 
 
+def test_a_snapshot_has_what_ip_prints_when_it_is_asked_one_question(machine: Machine) -> None:
+    """It is asked many in one process, and an answer must not depend on those before it."""
+    machine.batch([f"route add 10.5.0.0/24 dev {LAN} scope link mtu lock 1400", "nexthop add id 7 dev uplink0"])
+    recorded = json.loads(machine.fz("snapshot", "--local"))["ip"]
+    assert len(recorded) > 12
+    for words, text in recorded.items():
+        done = run("ip", "-n", machine.name, *words.split(), check=False)
+        assert text.strip() == ("[]" if "does not exist" in done.stderr else done.stdout.strip()), words
+
+
 def test_a_rule_for_a_user_is_in_doubt_in_a_snapshot(machine: Machine, tmp_path: Path) -> None:
     machine.batch([f"rule add pref 50 uidrange {os.getuid()}-{os.getuid()} prohibit"])
     path = tmp_path / "snapshot"
