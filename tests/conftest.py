@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import network
+
 # Tests assert results, never durations: the machine may be busy.
 settings.register_profile("patient", settings(), deadline=None)
 settings.load_profile("patient")
@@ -17,6 +19,7 @@ def pytest_configure() -> None:
     # A shell makes background jobs ignore SIGINT, and nohup makes them ignore SIGHUP. All children would inherit this.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    network.leave()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,6 +10,7 @@ from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config, doubts, dump, parse, replace
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
+from tests.unit.recorded_versions import RECORDED
 
 NAMES = {"main": 254, "default": 253, "local": 255}
 
@@ -27,6 +28,11 @@ def test_what_is_shown_reads_back() -> None:
     config = replace(Config(), lan=lan, watch=watch, tunnel={"fwmark": Mark(0x2021, 0xFFFF), "interface": "wg0"})
     assert config == parse(dump(config), "F")
     assert Config() == parse("", "F")
+
+
+def test_the_defaults_are_those_of_the_first_version() -> None:
+    """Each recorded snapshot has them. Whoever changes one changes what machines without a file do."""
+    assert Config() == parse(RECORDED["6.1.0"]["snapshot"]["config"], "F")
 
 
 def test_all_problems_are_listed_at_once_each_with_its_place() -> None:

@@ -259,3 +259,31 @@ def test_public_prefixes_that_cover_much_of_the_internet_are_refused_together(
     private = ("10.", "192.168.")
     assert {is_refused} == {bool(verdict.refusal) for verdict in verdicts if not verdict.route.dst.startswith(private)}
     assert not any(verdict.refusal for verdict in verdicts if verdict.route.dst.startswith(private))
+
+
+LANS = [route("10.0.0.0/24"), route("10.1.0.0/24", "eth1")]
+ROUTERS = [gatewayed("default", "10.0.0.1", "eth0", metric=20), gatewayed("default", "10.1.0.1", "eth1", metric=10)]
+TO_ALL = ["224.0.0.0/4", "255.255.255.255"]
+
+
+@pytest.mark.parametrize(
+    ("main", "table", "devices"),
+    [
+        (LANS, [], ["eth0", "eth1"]),
+        (LANS[:1], [], ["eth0"]),
+        ([*LANS, *ROUTERS], [], ["eth1"]),  # the better default route
+        ([*LANS[:1], *ROUTERS], [], ["eth0"]),  # no LAN at the better one
+        ([*LANS, tunnel("default", metric=1)], [], ["eth0", "eth1"]),
+        ([route("fd00:1::/64")], [], []),
+        (LANS, [tunnel("224.0.0.0/3")], []),
+        ([], [], []),
+    ],
+)
+def test_multicast_leaves_by_the_devices_of_mirrored_lans(main: list[Route], table: list[Route], devices) -> None:
+    config = replace(Config(), lan={"multicast": True, "min_prefixlen": {"inet": 3, "inet6": 48}})
+    for chosen, expected in ((config, devices), (replace(config, lan={"multicast": False}), [])):
+        goal = desired(chosen, snapshot(main, table))
+        made = [each for each in goal.contents["inet"][goal.layout.mirror].wanted if each.dst in TO_ALL]
+        assert [(dst, device) for dst in TO_ALL for device in expected] == [
+            (each.dst, *each.attributes.devices) for each in made
+        ]

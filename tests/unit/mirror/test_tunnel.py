@@ -31,6 +31,13 @@ def test_a_family_is_carried_unless_link_or_addresses_say_otherwise(link, number
         assert (state.usable and state.carried) == (state.obstacle == "")
 
 
+def test_why_a_family_is_not_carried_is_said() -> None:
+    numbered = {"inet": frozenset(["tun-firezone"])}
+    seen = [Snapshot(links={}), Snapshot(links={UP.name: DOWN}), Snapshot(links={UP.name: UP}, numbered=numbered)]
+    said = [family_state(Config(), here, "inet6").obstacle for here in seen]
+    assert [f"tun-firezone {words}" for words in ("is missing", "is down", "has no IPv6 address")] == said
+
+
 DOWN_STATE, NOT_CARRIED, CERTAIN, PERHAPS = (
     FamilyState(usable, carried, certain, "")
     for usable, carried, certain in ((False, False, True), (True, False, True), (True, True, True), (True, True, False))
