@@ -6,6 +6,7 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
 from fz_iproute.diagnosis.products import is_firezone
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.shadow import in_step
 from fz_iproute.diagnosis.uncopied import what_main_does
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
@@ -148,14 +149,26 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
         return reason
     if lan.refusal:
         return f"{reason} and {lan.route.dst} is not mirrored: {lan.refusal}"
+    return (
+        f"{reason} and {_why_no_copy_helps(case, lan) or f'the copy of {lan.route.dst} is missing; run `{case.sync}`'}"
+    )
+
+
+def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
+    """Why the packet goes into the tunnel with a copy of the LAN's route, too; "" if it does not."""
     mirror = case.goal.layout.mirror
-    is_there = lan.route in case.goal.contents[case.packet.family][mirror].ours
-    is_asked = any(step.rule.table == mirror and step.result != "does not fit" for step in case.decision.steps)
-    if is_there or not is_asked:
+    asked = [step for step in case.decision.steps if step.rule.table == mirror and step.result != "does not fit"]
+    if not asked:
+        is_there = lan.route in case.goal.contents[case.packet.family][mirror].ours
         copies = f"the copy in table {mirror}" if is_there else f"table {mirror}, which gets the copies"
         rule = case.decision.steps[-1].rule
-        return f"{reason} and rule {rule.priority} decides, before any rule that leads to {copies}"
-    return f"{reason} and the copy of {lan.route.dst} is missing; run `{case.sync}`"
+        return f"rule {rule.priority} decides, before any rule that leads to {copies}"
+    then = in_step(case.network, case.goal, prune=case.config.lan.prune).way(case.packet)
+    if case.goal.tunnels.isdisjoint(then.devices):
+        return ""
+    stronger = next((step.route for step in asked if step.result == "throw"), None)
+    by = f"table {mirror} has {stronger}: " if stronger else ""
+    return f"{by}a copy of {lan.route.dst} does not change that"
 
 
 def _all_traffic(case: Case) -> str:

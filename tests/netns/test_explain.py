@@ -66,6 +66,18 @@ def test_the_parts_of_a_split_default_route_are_all_traffic(machine: Machine) ->
     assert f"{ACTIVE} and {missing}" == sentence(machine, "192.168.188.7")
 
 
+@pytest.mark.parametrize("prefix", ["192.168.188.0/24", "192.168.188.0/25"])
+def test_a_copy_behind_a_throw_route_is_not_missed(prefix: str, machine: Machine) -> None:
+    machine.tiers()
+    machine.ip("route", "add", "throw", prefix, "table", str(TIER_LAN))
+    throw = f"table {TIER_LAN} has throw {prefix} proto boot scope global"
+    said = f"{ACTIVE} and {throw}: a copy of 192.168.188.0/24 does not change that"
+    assert said == sentence(machine, "192.168.188.7")
+    machine.fz("sync")
+    assert said == sentence(machine, "192.168.188.7")
+    assert TUNNEL == machine.way("192.168.188.7")
+
+
 def test_a_copy_that_would_not_be_asked_is_not_missed(machine: Machine) -> None:
     """The first of three tables takes all traffic, and the copies are for the second."""
     machine.tiers()
