@@ -17,6 +17,7 @@ from tests.unit.routes import gatewayed, route, snapshot, tunnel
 COPY = route("10.0.0.0/24")
 MOVED = route("10.0.0.0/24", metric=600)
 FORMER, LATTER = (route("10.0.0.0/24", prefsrc=src) for src in ("10.0.0.1", "10.0.0.2"))
+CHANGED6 = route("fd00::/64", protocol="static")
 LINK_LOCAL = [route("fe80::/64"), route("fe80::/64", "eth1")]
 ADD, REPLACE, DEL = (
     f"route {verb} table 539098368 10.0.0.0/24 dev eth0 proto kernel scope link" for verb in ("add", "replace", "del")
@@ -31,8 +32,9 @@ ADD, REPLACE, DEL = (
         (LINK_LOCAL, LINK_LOCAL[::-1], []),  # the order of IPv6 twins is the kernel's own
         ([LATTER], [FORMER], [f"{REPLACE} src 10.0.0.2"]),
         ([MOVED], [COPY], [f"{ADD} metric 600", DEL]),
+        ([CHANGED6], [route("fd00::/64")], [f"route replace table 539098368 {CHANGED6}"]),
     ],
-    ids=["missing", "in step", "another order", "another source", "another metric"],
+    ids=["missing", "in step", "another order", "another source", "another metric", "another protocol in IPv6"],
 )
 def test_what_is_planned(main: list[Route], table: list[Route], planned: list[str]) -> None:
     assert planned == [command.line for command in plan(desired(Config(), snapshot(main, table)))]
