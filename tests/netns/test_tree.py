@@ -166,7 +166,7 @@ def test_watch_draws_again_after_a_change_and_ends_on_ctrl_c(machine: Machine) -
         first = made.shown.count(CLEAR)
         assert "10.50.0.0/16" not in made.shown
         machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link"])
-        wait_until(lambda: "+ 10.50.0.0/16" in made.read().rpartition(CLEAR)[2], "the second picture")
+        wait_until(lambda: "+ 10.50.0.0/16" in COLOUR.sub("", made.read().rpartition(CLEAR)[2]), "the second picture")
         machine.ip("link", "set", "dev", LAN, "down")
         wait_until(lambda: "10.50.0.0/16" not in made.read().rpartition(CLEAR)[2], "the third picture")
         # A burst of events leads to one or two pictures, not to one for each event.
@@ -247,7 +247,9 @@ def test_an_error_of_the_monitor_counts_as_one_event(machine: Machine, tmp_path:
         wait_until(lambda: "= in step" in made.read(), "the first picture")
         wait_until(lambda: made.read() == made.read(0.5), "it draws nothing while nothing changes", 10)
         machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link"])
-        wait_until(lambda: "+ 10.50.0.0/16" in made.read().rpartition(CLEAR)[2], "the picture after a change")
+        wait_until(
+            lambda: "+ 10.50.0.0/16" in COLOUR.sub("", made.read().rpartition(CLEAR)[2]), "the picture after a change"
+        )
 
 
 # Runs the program and then reports the state of the garbage collector.

@@ -84,9 +84,9 @@ def unpack_network_manager(booted: Booted) -> None:
     install = ["apt-get", "-qq", "-y", "install", "--download-only", "--no-install-recommends", "network-manager"]
     install += [f"-o{setting}" for setting in settings]
     try:
-        if run(*outside, *install, check=False).returncode:
-            run(*outside, "apt-get", "-qq", "update")
-            run(*outside, *install)
+        if run(*outside(), *install, check=False).returncode:
+            run(*outside(), "apt-get", "-qq", "update")
+            run(*outside(), *install)
     except (OSError, AssertionError) as error:
         reason = f"NETWORKMANAGER NOT RUN: it cannot be fetched: {error}"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
