@@ -37,9 +37,10 @@ class Placing:
                 _make_folder(path.parent)
                 replace(path, file.text, file.mode)
 
-    def remove(self, patterns: Iterable[str]) -> None:
-        """Remove the files that match the patterns and are as they were written."""
-        for path in (path for pattern in patterns for path in sorted(self._root.glob(pattern.lstrip("/")))):
+    def remove(self, patterns: Iterable[str]) -> bool:
+        """Remove the files that match the patterns and are as they were written. False if none matches."""
+        found = [path for pattern in patterns for path in sorted(self._root.glob(pattern.lstrip("/")))]
+        for path in found:
             if not is_sealed(_content(path) or ""):
                 self._say(f"{path}: left alone, because somebody has edited it")
                 continue
@@ -49,6 +50,7 @@ class Placing:
                     path.unlink()
                 except OSError as error:
                     raise file_failure(path, error) from None
+        return bool(found)
 
     def find(self, pattern: str) -> list[str]:
         """The names of the files that match."""

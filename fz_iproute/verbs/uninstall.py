@@ -32,10 +32,12 @@ def run(arguments: Namespace, log: Log) -> int:
         for name in place.find(f"{folder}/systemd/system/fz-iproute*.[st]*[er]")
     )
     if arguments.instance:
-        for name in units:
-            if "@" in name:
-                place.systemctl("disable", "--now", with_instance(name, arguments.instance))
-        place.remove(pattern.format(f"-{arguments.instance}") for pattern in PER_INSTANCE)
+        templates = [name for name in units if "@" in name]
+        for name in templates:
+            place.systemctl("disable", "--now", with_instance(name, arguments.instance))
+        is_there = place.remove(pattern.format(f"-{arguments.instance}") for pattern in PER_INSTANCE)
+        if not (templates or is_there):
+            write(f"there is no instance {arguments.instance}")
         return 0
     if units:
         place.systemctl("stop", "fz-iproute*")

@@ -50,6 +50,10 @@ def test_install_is_idempotent_and_uninstall_removes_every_file(
     assert {} == tree(tmp_path)
 
 
+def test_an_instance_that_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
+    assert "there is no instance nope\n" == run("uninstall", "--root", str(tmp_path), "--instance", "nope").stdout
+
+
 def test_all_ways_together_go_with_one_uninstall(install: Run, run: Run, tmp_path: Path) -> None:
     for way in WAYS[:-1]:
         install(*way)
