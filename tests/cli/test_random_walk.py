@@ -194,6 +194,9 @@ class Oracle:
         self.claims = [] if self.tiered else [network(r["dst"], family) for r in self.foreign if r["dst"] != "default"]
         self.main = tables[family][str(MAIN)]
         self.wanted = [route for route in self.main if self._wanted(route)]
+        # Nobody knows whether a copy has the lock, so it stays if somebody has made one.
+        locked = [meaning(family, route) for route in self.main if "_lock" in route and self._allowed(route)]
+        self.wanted += [route for route in self.stale if meaning(family, route) in locked]
 
     def _about_the_lan(self, route: Document) -> bool:
         on_link = "gateway" not in route and (self.family == "inet6" or route.get("scope") == "link")
@@ -206,7 +209,8 @@ class Oracle:
 
     def _wanted(self, route: Document) -> bool:
         target = network(route["dst"], self.family)
-        return self._allowed(route) and not any(target.subnet_of(claim) for claim in self.claims)
+        is_claimed = any(target.subnet_of(claim) for claim in self.claims)
+        return self._allowed(route) and "_lock" not in route and not is_claimed
 
     def _allowed(self, route: Document) -> bool:
         target = network(route["dst"], self.family)
@@ -216,7 +220,7 @@ class Oracle:
         return (
             self._about_the_lan(route)
             and route.get("expires", 0) >= 0
-            and not {"encap", "_lock"} & route.keys()
+            and "encap" not in route
             and device not in self.tunnels
             and "UP" in flags
             and "LOOPBACK" not in flags
@@ -256,8 +260,7 @@ class Oracle:
         for route in self.main:
             metric = route.get("metric", 0)
             on_link = "gateway" not in route and route.get("scope") == "link"
-            # A copy without the lock or the encapsulation is no copy of this route.
-            is_whole = not {"encap", "_lock"} & route.keys()
+            is_whole = "encap" not in route  # a copy without it is no copy of this route
             is_refused = on_link and is_whole and meaning(self.family, route) in said and not self._allowed(route)
             is_free = place(route) not in taken and not any(
                 dst == route["dst"] and other >= metric for dst, other in hidden
