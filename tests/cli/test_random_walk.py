@@ -187,6 +187,8 @@ class Oracle:
             for each in FAMILIES
             for route in tables[each].get(str(INTERNET_TABLE) if self.tiered else number, [])
             if route["dst"] == "default"
+            # Somebody's copy of main's default route is no way into the tunnel.
+            and meaning(each, route) not in [meaning(each, other) for other in tables[each][str(MAIN)]]
         }
         self.before = tables[family][number]
         self.foreign = [route for route in self.before if not self._ours(route)]
