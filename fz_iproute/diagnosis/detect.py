@@ -156,8 +156,8 @@ class _Judge:
             )
         if not cut:
             return "nothing", "no LAN is cut"
-        left = self._left(cut) if served else cut
-        back = [lan for lan in cut if lan not in left]
+        back = [lan for lan in cut if served and lan not in self._left]
+        left = [lan for lan in cut if served and lan in self._left]
         if not back:
             return "refuse", f"{_some(cut)}: {obstacle}"
         return "mirror", f"copies bring back the LAN ({_some(back)})" + (
@@ -178,17 +178,13 @@ class _Judge:
         explicit = [verdict.explicit for judged in self._goal.judged.values() for verdict in judged.verdicts]
         prefix = next(filter(None, explicit), None)
         obstacle = f"the VPN routes {prefix} itself" if prefix else "copies would not change that"
-        return (None if self._left(cut) == set(cut) else candidate), obstacle
-
-    def _left(self, cut: Collection[Prefix]) -> set[Prefix]:
-        """Of the LANs that are cut, those that this VPN takes although they are copied."""
-        lans = {lan: self._lans[lan] for lan in cut}
-        return {lan for lan, fate in _fates_of(self._then, lans) if self._takes(fate)}
+        return (None if all(lan in self._left for lan in cut) else candidate), obstacle
 
     @cached_property
-    def _then(self) -> Network:
-        """The network with all copies."""
-        return in_step(self.network, self._goal, prune=self._candidate.lan.prune)
+    def _left(self) -> frozenset[Prefix]:
+        """The LANs that this VPN takes although they are copied."""
+        then = in_step(self.network, self._goal, prune=self._candidate.lan.prune)
+        return frozenset(self._cut(dict(_fates_of(then, self._lans))))
 
     def _without_copies(self) -> Network:
         """The network without the copies that are there, whoever made them."""

@@ -80,8 +80,8 @@ def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Ite
     """Yield once at the start, then after each burst of events, or after a second of one.
 
     Input from the non-blocking descriptor `bell` is an event too, and so is another result of `beside`, which is called
-    once a second. The iterator ends when nobody reads what is written
-    to the descriptor `output`. IpUnusable if `ip monitor` ends.
+    once a second. The iterator ends when nobody reads what is written to the descriptor `output`. IpUnusable if
+    `ip monitor` ends.
     """
     monitor = Monitor(ip)
     poll = select.poll()
