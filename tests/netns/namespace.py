@@ -351,16 +351,13 @@ class Tunnel:
             self._fd = -1
 
 
-class Machine(Namespace):
-    """A laptop with a LAN, an uplink, and Firezone's tunnel, rule and table, with the Internet Resource active."""
+class Terrain(Namespace):
+    """A machine with others around it, which go with it."""
 
     def __init__(self, runtime: Path) -> None:
         super().__init__(runtime)
-        try:
-            self.neighbour = Namespace(runtime)
-        except BaseException:
-            super().remove()
-            raise
+        self._runtime = runtime
+        self._others = ExitStack()
         try:
             self._furnish()
         except BaseException:
@@ -368,6 +365,24 @@ class Machine(Namespace):
             raise
 
     def _furnish(self) -> None:
+        """Make the others and the links to them."""
+        raise NotImplementedError
+
+    def _place(self) -> Namespace:
+        made = Namespace(self._runtime)
+        self._others.callback(made.remove)
+        return made
+
+    def remove(self) -> None:
+        self._others.close()
+        super().remove()
+
+
+class Machine(Terrain):
+    """A laptop with a LAN, an uplink, and Firezone's tunnel, rule and table, with the Internet Resource active."""
+
+    def _furnish(self) -> None:
+        self.neighbour = self._place()
         self.sysctl("net.ipv4.conf.all.promote_secondaries", 1)  # as systemd does
         self.veth(LAN, "192.168.188.112/24 metric 600", "fd00:188::112/64", peer="lan0", to=self.neighbour)
         self.veth("uplink0", "10.77.0.2/24", "fd00:77::2/64", peer="up0", to=self.neighbour)
@@ -399,37 +414,6 @@ class Machine(Namespace):
             self.tunnel_route(prefix, MIRROR)
         for prefix in ("default", "::/0"):
             self.tunnel_route(prefix, TIER_INTERNET)
-
-    def remove(self) -> None:
-        self.neighbour.remove()
-        super().remove()
-
-
-class Terrain(Namespace):
-    """A machine with others around it, which go with it."""
-
-    def __init__(self, runtime: Path) -> None:
-        super().__init__(runtime)
-        self._runtime = runtime
-        self._others = ExitStack()
-        try:
-            self._furnish()
-        except BaseException:
-            self.remove()
-            raise
-
-    def _furnish(self) -> None:
-        """Make the others and the links to them."""
-        raise NotImplementedError
-
-    def _place(self) -> Namespace:
-        made = Namespace(self._runtime)
-        self._others.callback(made.remove)
-        return made
-
-    def remove(self) -> None:
-        self._others.close()
-        super().remove()
 
 
 @contextmanager
