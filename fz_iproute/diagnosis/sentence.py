@@ -15,7 +15,7 @@ from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.prefix import PRIVATE, Prefix
-from fz_iproute.mirror.words import LOCAL, MAIN
+from fz_iproute.mirror.words import LOCAL, MAIN, table_name
 
 
 class Case(NamedTuple):
@@ -224,9 +224,12 @@ def _why_before(case: Case) -> str:
         for rule in case.snapshot.rules
         if rule.family == case.packet.family and rule.table in case.goal.layout.tables
     ]
-    if not of_vpn:
+    rule = case.decision.steps[-1].rule
+    if of_vpn:
+        return f"rule {rule.priority} decides, before the VPN's {min(of_vpn)}"
+    if case.decision.table == MAIN:
         return "no rule leads to the VPN's tables"
-    return f"rule {case.decision.steps[-1].rule.priority} decides, before the VPN's {min(of_vpn)}"
+    return f"rule {rule.priority} leads to table {table_name(case.decision.table)}, and none leads to the VPN's tables"
 
 
 def _lan(case: Case) -> Verdict | None:

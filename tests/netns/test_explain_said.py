@@ -369,6 +369,15 @@ def test_a_default_route_without_a_router_leads_to_the_internet(namespace: Names
     assert "leaves by ppp0 to the internet, because no rule leads to the VPN's tables" == said
 
 
+def test_another_vpn_is_named_by_its_rule_and_table(namespace: Namespace) -> None:
+    namespace.tunnel("wg0", "10.66.0.2/32")
+    namespace.ip("route", "add", "default", "dev", "wg0", "table", "51820")
+    namespace.ip("rule", "add", "pref", "32765", "not", "fwmark", "51820", "lookup", "51820")
+    said = explained(namespace, "8.8.8.8")["sentence"]
+    reason = "because rule 32765 leads to table 51820, and none leads to the VPN's tables"
+    assert f"leaves by wg0 to the internet, {reason}" == said
+
+
 def test_a_private_host_behind_another_tunnel_is_not_on_the_internet(machine: Machine) -> None:
     machine.tunnel("wg0", "10.8.0.2/24")
     machine.batch(["route add default dev wg0 table 7", "rule add to 10.99.0.0/16 lookup 7 pref 9"])

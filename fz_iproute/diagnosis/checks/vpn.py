@@ -57,7 +57,7 @@ def rules(machine: Machine) -> Iterator[Found]:
     """Packets for the VPN's routes get there: its rules are there, in the right order, with none in front of them."""
     leading = [rule for rule in machine.seen.rules if rule.table in machine.goal.layout.tables]
     if not leading and machine.config.tunnel.interface not in machine.seen.links:
-        yield Found("info", "no rule leads to the VPN's table, and there is no tunnel")
+        yield Found("info", f"no rule leads to the VPN's table, and there is no {machine.config.tunnel.interface}")
         return
     found = [each for family in machine.families for each in _rule_problems(machine, family)]
     found += [_no_main(family) for family in machine.families if not _has_main(machine, family)]
