@@ -204,9 +204,11 @@ def test_where_nobody_needs_copies_the_lans_are_reachable_without() -> None:
 
 @pytest.mark.parametrize(
     ("name", "good"),
-    [("in step", True), ("missing", False), ("tunnel down", True), ("VPN absent", True), ("VPN off", True)]
-    + [("another VPN", False), ("only another VPN", False)],
-)
+    [
+        ("in step", True), ("missing", False), ("tunnel down", True), ("VPN absent", True), ("VPN off", True),
+        ("another VPN", False), ("only another VPN", False),
+    ],
+)  # fmt: skip
 def test_red_and_yellow_marks_stand_exactly_where_something_is_not_as_it_should_be(name: str, good: bool) -> None:
     text = shown(name, 80, colour=True)
     assert good == said(name).is_good

@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
 from tests.netns.test_tree import CLEAR, terminal
