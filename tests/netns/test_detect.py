@@ -215,9 +215,11 @@ def test_the_advice_is_right_and_mends_the_lan(
 def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) -> None:
     equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
     path = tmp_path / "config.toml"
-    laptop.fz("detect", "--write", str(path))
+    done = laptop.fz_done("detect", "--write", str(path))
     text = path.read_text()
     assert 'interface = "wg7"' in text
+    start = f"fz-iproute -c {path} --netns {laptop.name}"
+    assert f"# {path} is written; next: `{start} sync` once, or `{start} install --now` for good\n" == done.stderr
     assert [path] == list(tmp_path.iterdir())
     laptop.fz("detect", "--write", str(path), code=2)
     assert text == path.read_text()

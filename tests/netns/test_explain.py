@@ -297,6 +297,20 @@ def test_a_wrong_mark_is_refused(machine: Machine, mark: str) -> None:
     assert "is not a mark" in done.stderr.splitlines()[-1]
 
 
+def test_what_cannot_be_resolved_keeps_no_other_address_from_its_answer(machine: Machine) -> None:
+    for words in (["printer..lan", "192.168.188.1", "10.0.0", "8.8.8.8"], ["8.8.8.8", "printer..lan"]):
+        done = machine.fz_done("explain", *words)
+        answered = [word for word in words if word.endswith((".1", ".8"))]
+        assert answered == re.findall(r"^(\S+) (?:leaves|goes) ", done.stdout, re.MULTILINE), done
+        named = [next(word for word in words if word in line) for line in done.stderr.splitlines()]
+        assert (2, [word for word in words if word not in answered]) == (done.returncode, named), done
+        document = machine.fz_done("explain", "--json", *words)
+        assert answered == list(dict.fromkeys(answer["address"] for answer in json.loads(document.stdout)["answers"]))
+        assert (2, done.stderr) == (document.returncode, document.stderr)
+    done = machine.fz_done("explain", "8.8.8.8", "192.168.188.1", "--iif", "nope", "--from", "192.168.188.2")
+    assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), "one line for all"
+
+
 def test_several_addresses_are_answered_and_the_marked_packet_only_if_asked_for(machine: Machine) -> None:
     said = machine.fz("explain", "192.168.188.1", "8.8.8.8")
     assert ["192.168.188.1", "8.8.8.8"] == [line.split()[0] for line in said.splitlines() if line[:1].isdigit()]

@@ -30,6 +30,8 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         yield Found("failure", f"{name} is down", why, (*map(Remedy, steps), *words))
     elif machine.vpns:
         yield from (_another_vpn(machine, vpn) for vpn in machine.vpns)
+    elif not any(rule.table in machine.goal.layout.tables for rule in machine.seen.rules):
+        yield Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
     else:
         why = "the VPN is not running, or its interface has another name"
         setting = machine.setting("tunnel", 'interface = "NAME"')
