@@ -46,7 +46,7 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
         remedy = Remedy((Setting("tunnel", "interface", vpn.interface),))
         return Found("failure", f"there is no {name}, but {vpn.interface} carries the VPN", why, (remedy,))
     seen = f"there is no {name}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
-    if vpn.advice == "nothing":
+    if vpn.advice == "nothing" and not vpn.is_cut:
         return Found("ok", f"{seen}; {vpn.why}")
     why = f"the LAN is {'cut' if vpn.is_cut else 'kept'} ({vpn.by})"
     if vpn.advice != "mirror" or vpn.config is None:
