@@ -233,9 +233,13 @@ def _why_before(case: Case) -> str:
 
 
 def _lan(case: Case) -> Verdict | None:
-    """The verdict on the LAN route with the longest prefix that covers the destination."""
+    """The verdict on the LAN route with the longest prefix that covers the destination. The tunnel's are no LAN."""
     family, host = case.packet.family, Prefix.of_host(case.packet.family, case.packet.dst)
-    verdicts = [(Prefix.of_route(each.route.dst, family), each) for each in case.goal.judged[family].verdicts]
+    verdicts = [
+        (Prefix.of_route(each.route.dst, family), each)
+        for each in case.goal.judged[family].verdicts
+        if case.goal.tunnels.isdisjoint(each.route.attributes.devices)
+    ]
     covering = [(prefix.length, verdict) for prefix, verdict in verdicts if prefix.covers(host)]
     return max(covering, key=lambda both: both[0])[1] if covering else None
 

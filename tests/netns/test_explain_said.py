@@ -375,6 +375,15 @@ def test_another_vpn_is_named_by_its_rule_and_table(namespace: Namespace) -> Non
     assert f"leaves by wg0 to the internet, {reason}" == said
 
 
+def test_the_network_of_the_tunnel_itself_is_no_lan(namespace: Namespace) -> None:
+    namespace.tunnel("tun-firezone", "10.66.0.2/24")
+    namespace.ip("route", "add", "default", "dev", "tun-firezone", "table", str(MIRROR))
+    namespace.ip("rule", "add", "pref", "100", "lookup", str(MIRROR))
+    assert (
+        "goes into the tunnel, because the Internet Resource is active" == explained(namespace, "10.66.0.9")["sentence"]
+    )
+
+
 def test_a_private_host_behind_another_tunnel_is_not_on_the_internet(machine: Machine) -> None:
     machine.tunnel("wg0", "10.8.0.2/24")
     machine.batch(["route add default dev wg0 table 7", "rule add to 10.99.0.0/16 lookup 7 pref 9"])

@@ -52,7 +52,8 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
     if vpn.advice != "mirror" or vpn.config is None:
         return Found("warning", seen, why, advice(vpn.why))
     steps = [Setting(*key) for key in differences(machine.config, vpn.config)]
-    return Found("warning", seen, why, (Remedy((*steps, Sync())), *advice(f"configure fz-iproute for {vpn.interface}")))
+    words = f"configure fz-iproute for {vpn.interface}, as `{machine.fz_iproute('detect')}` shows"
+    return Found("warning", seen, why, (Remedy((*steps, Sync())), *advice(words)))
 
 
 def rules(machine: Machine) -> Iterator[Found]:
