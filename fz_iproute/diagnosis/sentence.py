@@ -214,7 +214,7 @@ def _why_out(case: Case, route: Route) -> str:
         return _why_before(case)
     if all(step.result == "does not fit" for step in asked):
         return f"the packet {asked[0].why}, so the VPN's tables are not consulted"
-    return "the VPN's tables have no route to the address"
+    return f"the VPN's tables have {_no_route(case.packet)}"
 
 
 def _why_before(case: Case) -> str:
@@ -244,7 +244,11 @@ def _lan(case: Case) -> Verdict | None:
     return max(covering, key=lambda both: both[0])[1] if covering else None
 
 
-def step_text(step: Step) -> str:
+def _no_route(packet: Packet) -> str:
+    return f"no route to the address by {packet.oif}" if packet.oif else "no route to the address"
+
+
+def step_text(step: Step, packet: Packet) -> str:
     """The result of a rule."""
     match step.result:
         case "does not fit" if step.doubt:
@@ -252,7 +256,7 @@ def step_text(step: Step) -> str:
         case "does not fit":
             return f"does not match: the packet {step.why}"
         case "no route":
-            return "no route to the address"
+            return _no_route(packet)
         case "decides":
             return str(step.route) if step.route else step.rule.action
         case "throw" if step.route and is_placeholder(step.route):
