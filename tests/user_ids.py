@@ -1,4 +1,4 @@
-"""Tells whether tests can become another user."""
+"""Lets tests become another user, where that is possible."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,17 @@ from pathlib import Path
 import pytest
 
 _NOBODY = 65534
+
+# Runs the program as an ordinary user, even if the test runs as root. It imports before that: an ordinary user may not
+# be able to read this Python.
+DROP_RIGHTS = """
+import os, sys, loguru, tomllib, fz_iproute.record.recorded_ip
+from fz_iproute import cli
+for verb in "config", "plan", "replay", "status": cli._module(verb)
+if os.geteuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+sys.exit(cli.main())
+"""
 
 
 def need_user_ids() -> None:
