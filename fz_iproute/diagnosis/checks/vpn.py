@@ -104,9 +104,9 @@ def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ..
     priorities = [machine.usual_priority(table)]
     in_front = [rule.priority for rule in machine.seen.rules if rule.family == family and rule.priority]
     priorities += [min(in_front) - 1] if in_front else []
-    return tuple(
-        Remedy((RuleStep("add", machine.own_rule(family, table, priority)),)) for priority in priorities if priority > 0
-    )
+    rules = [RuleStep("add", machine.own_rule(family, table, priority)) for priority in priorities if priority > 0]
+    # Main may be what reaches the LAN: then the copies must be there first.
+    return tuple(Remedy((*first, rule)) for first in ((), (Sync(),)) for rule in rules)
 
 
 def _repeated(rules: Iterable[Rule], tables: Iterable[int]) -> Iterator[Rule]:
