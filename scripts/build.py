@@ -185,11 +185,14 @@ def write_recipes(deb: Path) -> None:
 
 
 def maintainer() -> str:
-    """Who answers for a package: the author in setup.cfg, or whom Debian's variables name."""
-    metadata = ConfigParser()
-    metadata.read(PROJECT / "setup.cfg")
-    name = metadata.get("metadata", "author", fallback=os.environ.get("DEBFULLNAME", "unknown"))
-    return f"{name} <{metadata.get('metadata', 'author_email', fallback=os.environ.get('DEBEMAIL', 'root@localhost'))}>"
+    """Who answers for a package: whom Debian's variables name, or the author in setup.cfg."""
+    found = ConfigParser()
+    found.read(PROJECT / "setup.cfg")
+    name = os.environ.get("DEBFULLNAME") or found.get("metadata", "author", fallback="the authors of fz-iproute")
+    address = os.environ.get("DEBEMAIL") or found.get("metadata", "author_email", fallback="")
+    if not address:
+        print("the Debian package names nobody to write to: set DEBFULLNAME and DEBEMAIL", file=sys.stderr)
+    return f"{name} <{address or 'root@localhost'}>"
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ class Pace:
         if now - max(self._heard, self._ended) > min(_QUIET * self._settle, self._max_wait):
             self._pause = 0.0
         self._heard = now
-        if self.due is None:
-            self.due = max(now, self._ended + self._pause)
+        due = max(now, self._ended + self._pause)
+        self.due = due if self.due is None else min(self.due, due)
 
     def ran(self, now: float, *, echo: bool = False) -> None:
         """A pass has ended, and has seen all changes until now.

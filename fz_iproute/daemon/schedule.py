@@ -60,11 +60,11 @@ class Schedule:
     def wake(self, event: str, changed: frozenset[Part], now: float) -> bool:
         """An event asks for a pass. False if it joins others that have asked for the same one."""
         self._changed |= changed
-        if self._pace.due is not None:
-            return False
-        self._event = event
+        is_first = self._pace.due is None
+        if is_first:
+            self._event = event
         self._pace.wake(now)
-        return True
+        return is_first
 
     def want_full(self, reason: str, now: float) -> None:
         """Something asks for a full pass."""

@@ -68,6 +68,11 @@ class Status(NamedTuple):
     uncopied: list[Line]  # routes of main near the LAN that are not judged, if packets take another one
 
     @property
+    def is_used(self) -> bool:
+        """A rule leads to the VPN's tables, or is to do so. Otherwise copies have no effect."""
+        return any(line.rule.table in self.layout.tables for line in self.rules)
+
+    @property
     def carried(self) -> list[str]:
         """What other devices carry: `all traffic goes into wg0 (IPv4 and IPv6) by rule 32765, table 51820`."""
         said = []

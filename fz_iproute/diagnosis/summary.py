@@ -26,6 +26,7 @@ class Summary(NamedTuple):
     lans: int  # how many there are, without those that nobody misses
     unmissed: int  # those
     reachable: int
+    is_idle: bool  # copies are due, but nobody needs them: all LANs are reachable, and no rule leads to the copies
     lan_items: list[Item]
     others: list[Line]  # LANs that are in step and reachable
 
@@ -47,6 +48,7 @@ class Summary(NamedTuple):
 
 def summary(found: Status) -> Summary:
     """The most important first."""
+    due = [line for line in found.lan if line.state in ("missing", "changed", "stale")]
     # A LAN that is left out although packets reach it is missed by nobody.
     # A placeholder is no LAN.
     present = [line for line in found.lan if line.route.attributes.type == "unicast" and line.state != "stale"]
@@ -61,6 +63,7 @@ def summary(found: Status) -> Summary:
         lans=len(lans),
         unmissed=len(set(present) - set(lans) - set(by_tunnel)),
         reachable=sum(not line.lost for line in lans),
+        is_idle=bool(due) and not found.is_used and not any(line.lost for line in lans),
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed],
     )
@@ -77,6 +80,8 @@ def as_document(said: Summary) -> dict[str, Any]:
 def _verb(found: Status) -> str:
     if found.tunnel_state == "up" and not found.carriers:
         return ""
+    if not (found.is_used or found.carriers):
+        return ""  # the VPN is off
     return "detect" if found.absent or found.tunnel_state == "missing" else "doctor"
 
 
@@ -135,6 +140,8 @@ def _lan_item(line: Line, found: Status) -> Item | None:
         by = f"the VPN routes {takers}" if takers else line.reason if line.state == "skipped" else ""
         return _item("wrong", line, by or f"its packets {line.lost}")
     match line.state:
+        case "missing" | "changed" | "stale" if not found.is_used:
+            return None
         case "missing":
             return _item("due", line, "not copied yet")
         case "changed":

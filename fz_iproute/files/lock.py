@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fz_iproute.errors import Locked, UsageError
+from fz_iproute.files.trusted_file import said_of
 
 RUN = Path("/run")
 # A held lock is tried again this often, in seconds. A pass takes a tenth of a second.
@@ -156,9 +157,9 @@ def _opened(folder: Path, name: str) -> _Open:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
         path = next(_present(folder, name), folder / name)
-        if path.is_dir():
-            raise UsageError(f"{path}: the lock cannot be opened: it is a folder")
         try:
+            if path.is_dir():
+                raise UsageError(f"{path}: the lock cannot be opened: it is a folder")
             with suppress(FileExistsError):
                 fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
                 # Only for a file that we have made: an existing one may be a hard link to something else.
@@ -169,7 +170,7 @@ def _opened(folder: Path, name: str) -> _Open:
             with suppress(FileNotFoundError):
                 return _Open(path, os.open(path, flags))
         except OSError as error:
-            raise UsageError(f"{path}: the lock cannot be opened: {error.strerror}") from None
+            raise UsageError(f"{path}: the lock cannot be opened: {said_of(error)}") from None
 
 
 def _removed(path: Path) -> bool:
@@ -256,7 +257,8 @@ def _folder() -> Path:
         is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == RUN)
         if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
             return folder
-    raise UsageError(f"no folder for the lock: none of {', '.join(map(str, folders))} can be written")
+    advice = "; run as root (sudo)" if os.geteuid() else ""
+    raise UsageError(f"no folder for the lock: none of {', '.join(map(str, folders))} can be written{advice}")
 
 
 def _folders() -> list[Path]:

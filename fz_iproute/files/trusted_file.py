@@ -27,7 +27,13 @@ def read_trusted(place: Path, most_bytes: int, what: str, *, suspicious: bool = 
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UsageError(f"{place}: {error.strerror}") from None
+        raise UsageError(f"{place}: {said_of(error)}") from None
     if len(content) > most_bytes:
         raise UsageError(f"{place}: larger than {most_bytes >> 10} KiB, so hardly {what}")
     return content
+
+
+def said_of(error: OSError) -> str:
+    """What the system says of a file, and what to do where only the rights are missing."""
+    is_helpless = isinstance(error, PermissionError) and os.geteuid()
+    return f"{error.strerror}; run as root (sudo), or give this user the right" if is_helpless else f"{error.strerror}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from fz_iproute.errors import FzError, NotPermitted, UsageError
+from fz_iproute.files.trusted_file import said_of
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def replace(path: Path, text: str, mode: int = 0o644) -> None:
 def create(path: Path, text: str) -> None:
     """Write a file that was not there, and make its folder if that is missing.
 
-    UsageError if the file exists already, or cannot be written.
+    UsageError if the file exists already; UsageError or NotPermitted if it cannot be written.
     """
     try:
         if not path.parent.exists():
@@ -44,11 +45,9 @@ def create(path: Path, text: str) -> None:
     except FileExistsError:
         raise UsageError(f"{path} exists already; name a new file, or move that one away") from None
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise file_failure(path, error) from None
 
 
 def file_failure(path: Path, error: OSError) -> FzError:
     """What a failure with a file means to the user."""
-    if isinstance(error, PermissionError):
-        return NotPermitted(f"{path}: {error.strerror}; run as root")
-    return UsageError(f"{path}: {error.strerror}")
+    return (NotPermitted if isinstance(error, PermissionError) else UsageError)(f"{path}: {said_of(error)}")

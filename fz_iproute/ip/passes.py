@@ -41,7 +41,7 @@ class Plans:
         self._log = log
         self._absent = absent
         self._was_absent = False
-        self._is_absent = False
+        self.is_absent = False  # by the last look: no rule leads to the tunnel's tables
         self._reader = Reader(source, config)
         # The names of tables on this machine say nothing about a recorded one.
         self._misleading = misleading() if isinstance(source, Ip) else {}
@@ -55,9 +55,9 @@ class Plans:
         """The commands that `sync` would run. UsageError if a table would have to play another part."""
         goal = self.look(changed)
         check_parts(goal)
-        if self._is_absent and not self._was_absent:
+        if self.is_absent and not self._was_absent:
             self._absent()
-        self._was_absent = self._is_absent
+        self._was_absent = self.is_absent
         warnings = {verdict: None for verdict in goal.verdicts if verdict.warning}
         for verdict in warnings:
             if verdict not in self._warned:
@@ -102,7 +102,7 @@ class Plans:
         if misled := self._misleading.keys() & snapshot.tables.keys():
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
         self.expiry = snapshot.expiry
-        self._is_absent = is_absent(self._config, snapshot)
+        self.is_absent = is_absent(self._config, snapshot)
         self.tunnel = link_state(self._config, snapshot)
         self._last = desired(self._config, snapshot, self._last)
         self.first = self.first or self._last

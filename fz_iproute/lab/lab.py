@@ -129,10 +129,10 @@ class Lab:
 
     def _set_environment(self) -> None:
         """Let our own verbs answer as on the recorded machine."""
-        _FOLDER.mkdir(mode=0o700)
+        _FOLDER.mkdir(mode=0o711)  # as on a machine, where other users may also ask for the status
         path = _FOLDER / "config.toml"
         path.write_text(core_config.dump(self._config), "utf-8")
-        path.chmod(0o600)
+        path.chmod(0o644)
         for name in _NOT_HERE:
             os.environ.pop(name, None)
         os.environ[VARIABLE] = str(path)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fz_iproute.errors import ReadFailed, UsageError
+from fz_iproute.files.trusted_file import said_of
 from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.process import Answer
 from fz_iproute.ip.reader import SHORT, answer, shape_is_known
@@ -28,7 +29,7 @@ def load_recording(path: Path) -> Recording:
             os.set_blocking(file.fileno(), True)  # but a FIFO with a writer is read to its end
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise UsageError(f"{path}: {said_of(error)}") from None
     if len(content) > MOST_BYTES:
         raise UsageError(f"{path}: larger than {MOST_BYTES >> 20} MiB, so not a snapshot")
     try:

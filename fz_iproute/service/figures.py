@@ -1,4 +1,4 @@
-"""PURE. The state of the mirror and of the daemon as OpenMetrics text, for a monitoring system."""
+"""PURE. The state of the mirror and of the daemon in Prometheus' text format, for a monitoring system."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,8 +73,11 @@ def figures(version: str, status: Status, is_watching: bool, report: Mapping[str
 
 
 def as_text(found: Iterable[Figure]) -> str:
-    """OpenMetrics text, which the textfile collector of node_exporter reads too."""
-    return "\n".join([*(line for figure in found for line in _lines(figure)), "# EOF\n"])
+    """The text format of Prometheus, 0.0.4: the textfile collector of node_exporter knows no OpenMetrics.
+
+    In that one, the type of a counter would stand at its name without `_total`, so no document is right in both.
+    """
+    return "".join(f"{line}\n" for figure in found for line in _lines(figure))
 
 
 def _one(name: str, text: str, value: float, **labels: str) -> Figure:
@@ -82,12 +85,12 @@ def _one(name: str, text: str, value: float, **labels: str) -> Figure:
 
 
 def _lines(figure: Figure) -> Iterator[str]:
-    name = f"{_PREFIX}_{figure.name}"
-    yield f"# TYPE {name} {figure.kind}"
+    name = f"{_PREFIX}_{figure.name}{'_total' if figure.kind == 'counter' else ''}"
     yield f"# HELP {name} {figure.text}"
+    yield f"# TYPE {name} {figure.kind}"
     for labels, value in figure.values.items():
         inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
-        yield f"{name}{'_total' if figure.kind == 'counter' else ''}{inside and f'{{{inside}}}'} {value:.15g}"
+        yield f"{name}{inside and f'{{{inside}}}'} {value:.15g}"
 
 
 def _escaped(text: str) -> str:

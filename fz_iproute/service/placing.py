@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from fz_iproute.errors import ApplyFailed
@@ -51,6 +52,12 @@ class Placing:
                 except OSError as error:
                     raise file_failure(path, error) from None
         return bool(found)
+
+    def remove_empty(self, folders: Iterable[str]) -> None:
+        """Remove those of the folders in which nothing is left."""
+        for folder in folders if not self._dry_run else ():
+            with suppress(OSError):
+                (self._root / folder).rmdir()
 
     def find(self, pattern: str) -> list[str]:
         """The names of the files that match."""

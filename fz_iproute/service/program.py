@@ -3,10 +3,13 @@
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISDIR
 
 from fz_iproute.errors import UsageError
+from fz_iproute.log import Log
 from fz_iproute.service.units import Choice, check, hidden_by_sandbox
 
 
@@ -24,8 +27,8 @@ def default_prefix(program: tuple[str, ...]) -> str:
     return "/usr" if program[0].startswith(("/usr/bin/fz-", "/usr/sbin/fz-")) else "/usr/local"
 
 
-def choose(arguments: Namespace, way: str) -> Choice:
-    """The choice that the options of a verb stand for. UsageError if it cannot work."""
+def choose(arguments: Namespace, way: str, log: Log) -> Choice:
+    """The choice that the options of a verb stand for. UsageError if it cannot work; a dry run only warns of that."""
     program = (str(arguments.program.absolute()),) if arguments.program else running_program()
     choice = Choice(
         program,
@@ -36,9 +39,23 @@ def choose(arguments: Namespace, way: str) -> Choice:
         arguments.prefix or default_prefix(program),
     )
     check(choice)
-    if choice.is_sandboxed:
-        _check_reach(choice)
+    with only_warned(arguments, log):
+        if arguments.root == Path("/") and not os.access(program[0], os.X_OK):
+            raise UsageError(f"{program[0]}: no program that can be started; name another one with --program")
+        if choice.is_sandboxed:
+            _check_reach(choice)
     return choice
+
+
+@contextmanager
+def only_warned(arguments: Namespace, log: Log) -> Iterator[None]:
+    """In a dry run, a UsageError ends the block, and is only a warning."""
+    try:
+        yield
+    except UsageError as error:
+        if not arguments.dry_run:
+            raise
+        log.warning(str(error))
 
 
 def _check_reach(choice: Choice) -> None:
@@ -51,7 +68,7 @@ def _check_reach(choice: Choice) -> None:
         if folder := hidden_by_sandbox(str(path)) or _closed(path):
             raise UsageError(
                 f"{path}: the unit cannot reach it, because its user sees nothing in {folder}; install fz-iproute "
-                "where everybody may read it, for example into a virtual environment in /opt/fz-iproute"
+                "where everybody may read it, for example in /opt/fz-iproute, and name that one with --program"
             )
     config = Path(choice.config_file or "/etc/fz-iproute/config.toml")
     if folder := hidden_by_sandbox(str(config)) or _closed(config):

@@ -40,6 +40,15 @@ SHIPPED = (
     *(f"{{prefix}}/{path}" for path in COMPLETIONS.values()),
 )
 
+# Folders that may exist only because of these files. What is empty goes with the last one.
+FOLDERS = (
+    "etc/iproute2/rt_tables.d",
+    "etc/iproute2",
+    "{prefix}/share/man/man5",
+    "{prefix}/share/man/man8",
+    *(f"{{prefix}}/{path.rsplit('/', depth)[0]}" for path in COMPLETIONS.values() for depth in (1, 2)),
+)
+
 # What the sandbox of the units hides (ProtectHome, PrivateTmp).
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
@@ -141,6 +150,11 @@ def shared_files(
     ]
 
 
+def table_names(instance: str = "") -> str:
+    """The file with the names of the tables."""
+    return f"/etc/iproute2/rt_tables.d/fz-iproute{instance and f'-{instance}'}.conf"
+
+
 def rt_tables(config: Config, instance: str = "") -> File:
     """Names for the tables, after the tunnel: `firezone` for `tun-firezone`."""
     name = re.sub(r"[^\w-]", "_", config.tunnel.interface.removeprefix("tun-"), flags=re.ASCII)
@@ -156,8 +170,7 @@ def rt_tables(config: Config, instance: str = "") -> File:
         f"{table}\t{name}\n" if table < 2**31 else f"# {table} cannot have a name: iproute2 names none from 2^31 on\n"
         for table, name in names.items()
     ]
-    path = f"/etc/iproute2/rt_tables.d/fz-iproute{instance and f'-{instance}'}.conf"
-    return File(path, sealed("".join(["# Names for the tables of fz-iproute.\n", *lines])))
+    return File(table_names(instance), sealed("".join(["# Names for the tables of fz-iproute.\n", *lines])))
 
 
 def sealed(text: str, comment: str = "#") -> str:

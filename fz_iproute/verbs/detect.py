@@ -1,11 +1,14 @@
 """`detect`: which VPN takes all traffic, who keeps or cuts the LAN, and what to configure; changes nothing."""
 
+import os
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, detect, toml_of
 from fz_iproute.errors import UsageError
+from fz_iproute.files.config_file import ConfigFile
 from fz_iproute.files.whole_file import create
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
@@ -43,7 +46,6 @@ def run(arguments: Namespace, log: Log) -> int:
     vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
     if arguments.write and vpns:
         create(arguments.write, toml_of(_chosen(vpns)))
-        log.info(f"# {arguments.write} is written")
     if arguments.json:
         write_json(as_document(vpns))
     elif found and not vpns:
@@ -51,7 +53,19 @@ def run(arguments: Namespace, log: Log) -> int:
         write(f"no VPN takes all traffic into {printable(arguments.interface)}, but into {others}")
     else:
         write("\n".join(_drawn(as_text(vpns), screen(arguments))))
+    if arguments.write and vpns:
+        log.info(f"# {arguments.write} is written{_next(arguments)}")
     return int(not vpns)
+
+
+def _next(arguments: Namespace) -> str:
+    """What to do with the file; nothing on this machine, if it is for that of a snapshot."""
+    if arguments.snapshot:
+        return ""
+    options = [] if arguments.write == ConfigFile(None).place else ["-c", str(arguments.write)]
+    options += ["--netns", arguments.netns] if arguments.netns else []
+    start = shlex.join([*(["sudo"] if os.geteuid() else []), "fz-iproute", *options])
+    return f"; next: `{start} sync` once, or `{start} install --now` for good"
 
 
 def _drawn(text: str, shown: Screen) -> Iterator[str]:

@@ -38,14 +38,20 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the answers. ReadFailed if the kernel disagrees with one of them."""
-    asked = [(word, address) for word in arguments.addresses for address in addresses(word)]
+    """Print the answers. UsageError names what has none; ReadFailed if the kernel disagrees with one of them."""
     told: list[tuple[str, Question, list[Answer]]] = []
+    problems: dict[str, None] = {}  # each once: some are the same for all addresses
     with chosen_source(arguments, log) as (source, config):
         sync = advised(arguments, source, "sync")
-        for word, address in asked:
-            question = Question(address, arguments.src, arguments.mark, iif=arguments.iif, oif=arguments.oif)
-            told.append((word, question, explain(question, config, source, sync)))
+        for word in arguments.addresses:
+            try:
+                for address in addresses(word):
+                    question = Question(address, arguments.src, arguments.mark, iif=arguments.iif, oif=arguments.oif)
+                    told.append((word, question, explain(question, config, source, sync)))
+            except UsageError as error:
+                problems[str(error)] = None
+    if not told:
+        raise UsageError("\n".join(problems))
     if arguments.json:
         answers = [answer for _, question, found in told for answer in as_document(found, question)["answers"]]
         write_json({"address": arguments.addresses[0], "answers": answers})
@@ -53,10 +59,12 @@ def run(arguments: Namespace, log: Log) -> int:
         write("\n\n".join(_text(arguments, word, question, found, config) for word, question, found in told))
     wrong = [question.address for _, question, found in told if any(answer.objection for answer in found)]
     if wrong:
-        raise ReadFailed(
+        problems[
             f"the kernel sends a packet to {' and '.join(wrong)} another way than its rules and tables say; "
             "please report it, with the output of `fz-iproute snapshot`"
-        )
+        ] = None
+    if problems:
+        raise (ReadFailed if wrong else UsageError)("\n".join(problems))
     return 0
 
 

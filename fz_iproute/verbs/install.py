@@ -1,5 +1,6 @@
 """`install`: write what runs fz-iproute on this machine, and enable it."""
 
+import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.service.completion import SHELLS, verbs
 from fz_iproute.service.placing import Placing
-from fz_iproute.service.program import choose
-from fz_iproute.service.units import Choice, hiding, rt_tables, shared_files, unit_files
+from fz_iproute.service.program import choose, only_warned
+from fz_iproute.service.units import Choice, hiding, rt_tables, shared_files, table_names, unit_files
 from fz_iproute.verbs.options import add_choice, add_root
 from fz_iproute.verbs.output import write
 
@@ -34,12 +35,15 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Write each file that is missing or outdated, then enable the unit."""
     way = "timer" if arguments.timer else "cron" if arguments.cron else "systemd"
-    choice = choose(arguments, way)
+    choice = choose(arguments, way, log)
     place = Placing(arguments.root, arguments.dry_run, write)
     templates = texts("units")
     files = unit_files(choice, templates)
     if place.is_running_machine:
-        files.append(rt_tables(_config(choice), choice.instance))
+        with only_warned(arguments, log):
+            files.append(rt_tables(_config(choice), choice.instance))
+    else:
+        write(f"skip {table_names(choice.instance)}: `install` writes it on each machine, from its configuration")
     if place.is_packaged(choice.prefix):
         place.remove(hiding(files))
     else:
@@ -53,7 +57,16 @@ def run(arguments: Namespace, log: Log) -> int:
         place.systemctl("enable", choice.enabled)
         if arguments.now:
             place.systemctl("restart", choice.enabled)
+    if place.is_running_machine:
+        write(f"next: {_next(choice, is_started=arguments.now or not choice.is_sandboxed)}")
     return 0
+
+
+def _next(choice: Choice, *, is_started: bool) -> str:
+    start = "" if is_started else f"`systemctl start {choice.enabled}`, then "
+    options = ["-c", choice.config_file] if choice.config_file else []
+    options += ["--netns", choice.netns] if choice.netns else []
+    return f"{start}`{shlex.join(['fz-iproute', *options, 'status'])}` tells whether it works"
 
 
 def _config(choice: Choice) -> Config:

@@ -1,4 +1,4 @@
-"""`metrics`: print the state of the mirror and of the daemon as OpenMetrics text."""
+"""`metrics`: print the state of the mirror and of the daemon in Prometheus' text format."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

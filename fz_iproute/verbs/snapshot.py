@@ -4,8 +4,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fz_iproute.errors import UsageError
-from fz_iproute.files.whole_file import draft
+from fz_iproute.files.whole_file import draft, file_failure
 from fz_iproute.log import Log
 from fz_iproute.record.recording import dump
 from fz_iproute.record.redact import Redactor
@@ -53,4 +52,4 @@ def _save(path: Path, text: str) -> None:
         with draft(path, text, 0o600) as new:
             new.replace(path)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise file_failure(path, error) from None

@@ -1,6 +1,7 @@
 """`unit`: print what `install` writes, or a script for NetworkManager."""
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from fz_iproute.files.config_file import load
 from fz_iproute.files.data import texts
@@ -21,7 +22,7 @@ def add(parser: ArgumentParser) -> None:
     names = (*UNITS, *SCRIPTS, "rt_tables")
     parser.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
     add_choice(parser)
-    parser.set_defaults(prefix=None)
+    parser.set_defaults(prefix=None, root=Path("/"), dry_run=True)
 
 
 def run(arguments: Namespace, log: Log) -> int:
@@ -29,6 +30,6 @@ def run(arguments: Namespace, log: Log) -> int:
     if arguments.name == "rt_tables":
         files = [rt_tables(load(arguments.config))]
     else:
-        files = unit_files(choose(arguments, arguments.name), texts("units"))
+        files = unit_files(choose(arguments, arguments.name, log), texts("units"))
     write("\n".join(f"# {file.path}\n{file.text}" if len(files) > 1 else file.text for file in files).rstrip())
     return 0

@@ -1,4 +1,4 @@
-"""`wait`: return when the VPN's tables are in step."""
+"""`wait`: return when the VPN's tables are in step, or when no rule leads to them."""
 
 import time
 from argparse import ArgumentParser, Namespace
@@ -26,7 +26,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """0 as soon as `sync` would have nothing to do; 1 if that is not so in time."""
+    """0 as soon as `sync` would have nothing to do that has an effect; 1 if that is not so in time."""
     end = time.monotonic() + arguments.timeout
     telling = log
     while words := _why_not(arguments, telling):
@@ -42,7 +42,10 @@ def _why_not(arguments: Namespace, log: Log) -> str:
     """What keeps the tables from being in step; "" if they are."""
     try:
         with running_machine(arguments, log) as (ip, config):
-            due = Plans(ip, config, Log("ERROR")).plan_sync()  # sync warns, once
-            return f"{ip.line(due[0])} is due{f', and {len(due) - 1} more' if due[1:] else ''}" if due else ""
+            plans = Plans(ip, config, Log("ERROR"))  # sync warns, once
+            due = plans.plan_sync()
+            if not due or plans.is_absent:
+                return ""
+            return f"{ip.line(due[0])} is due{f', and {len(due) - 1} more' if due[1:] else ''}"
     except ReadFailed as error:
         return str(error)

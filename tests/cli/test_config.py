@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import tomllib
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_replay import ADD, HEADING, journal
 from tests.cli.world import Done, World
-from tests.user_ids import need_user_ids
+from tests.user_ids import DROP_RIGHTS, need_user_ids
 
 DEFAULTS = """
 [tunnel]
@@ -283,31 +285,49 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-# Import first: an ordinary user may not be able to read this Python.
-_DROP_RIGHTS = """
-import os, sys, loguru, tomllib, fz_iproute.verbs.config
-from fz_iproute import cli
-if os.geteuid() == 0:
-    os.setgroups([]), os.setgid(65534), os.setuid(65534)
-sys.exit(cli.main())
-"""
-
-
 def as_ordinary_user(world: World, *argv: str) -> Done:
     """Run the program as an ordinary user, even if the test runs as root."""
     need_user_ids()
-    return world.run(*argv, program=[sys.executable, "-c", _DROP_RIGHTS])
+    return world.run(*argv, program=[sys.executable, "-c", DROP_RIGHTS])
 
 
 @pytest.mark.parametrize("mode", ["file", "folder"])
-def test_an_unreadable_file_is_reported(world: World, open_folder: Path, mode: str) -> None:
-    path = open_folder / "inner" / "config.toml"
+@pytest.mark.parametrize("verb", ["config check", "-c FILE status", "plan --snapshot", "replay --dry-run"])
+def test_an_unreadable_file_is_reported_with_what_to_do(world: World, open_folder: Path, verb: str, mode: str) -> None:
+    path = open_folder / "inner" / "file"
     path.parent.mkdir()
     path.touch()
     (path if mode == "file" else path.parent).chmod(0)
-    done = as_ordinary_user(world, "config", "check", str(path))
+    words = verb.replace("FILE", str(path)).split()
+    done = as_ordinary_user(world, *words, *([] if "FILE" in verb else [str(path)]))
     path.parent.chmod(0o755)
-    assert (2, [f"{path}: Permission denied"]) == (done.code, done.errors), done
+    advice = "run as root (sudo), or give this user the right"
+    assert (2, [f"{path}: Permission denied; {advice}"]) == (done.code, done.errors), done
+
+
+def test_a_lock_that_only_root_may_open_is_reported_with_what_to_do(world: World, open_folder: Path) -> None:
+    file = open_folder / "journal"
+    file.write_bytes(Path(journal(world, HEADING, ADD)).read_bytes())
+    (error,) = as_ordinary_user(world, "replay", str(file)).errors
+    assert "the lock cannot be opened: Permission denied; run as root (sudo)" in error
+
+
+def test_a_file_that_only_root_may_write_is_reported_with_what_to_do(open_folder: Path) -> None:
+    script = f"""
+{DROP_RIGHTS.rpartition("sys.exit")[0]}
+from pathlib import Path
+from fz_iproute.errors import NotPermitted
+from fz_iproute.files.whole_file import create, replace
+for write in create, replace:
+    try:
+        write(Path("{open_folder}/new"), "")
+    except NotPermitted as error:
+        print(error)
+"""
+    need_user_ids()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    line = f"{open_folder}/new: Permission denied; run as root (sudo), or give this user the right"
+    assert [line] * 2 == done.stdout.splitlines()
 
 
 def test_an_ordinary_user_may_look_at_a_file_that_everybody_may_write(world: World, open_folder: Path) -> None:

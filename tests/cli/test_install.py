@@ -6,6 +6,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from fz_iproute.cli import parser
+from fz_iproute.errors import UsageError
+from fz_iproute.log import Log
+from fz_iproute.service.program import choose
 from tests.starter import starter
 
 PROGRAM = "/usr/local/sbin/fz-iproute"  # need not be there
@@ -37,17 +41,30 @@ def tree(root: Path) -> dict[Path, str]:
 def test_install_is_idempotent_and_uninstall_removes_every_file(
     install: Run, run: Run, tmp_path: Path, way: list[str]
 ) -> None:
-    assert {"write"} == {line.split()[0] for line in install(*way).stdout.splitlines()}
+    name = "-home" if "home" in way else ""
+    skip = f"skip /etc/iproute2/rt_tables.d/fz-iproute{name}.conf: `install` writes it on each machine, "
+    first_line, *others = install(*way).stdout.splitlines()
+    assert first_line.startswith(skip) and {"write"} == {line.split()[0] for line in others}
     first = tree(tmp_path)
     assert Path("etc/logrotate.d/fz-iproute") in first
-    again = install(*way).stdout.splitlines()
+    _, *again = install(*way).stdout.splitlines()
     assert len(first) == len([line for line in again if line.endswith(": is as it should be")]) == len(again)
     assert first == tree(tmp_path)
     prefix = way if "--prefix" in way else []
     run("uninstall", "-n", "--root", str(tmp_path), *prefix)
     assert first == tree(tmp_path)
+    (tmp_path / "etc/iproute2/rt_tables.d").mkdir(parents=True)
+    other = tmp_path / prefix_of(way) / "share/man/man5/other.5"
+    other.touch()
     run("uninstall", "--root", str(tmp_path), *prefix)
-    assert {} == tree(tmp_path)
+    assert {other.relative_to(tmp_path): ""} == tree(tmp_path)
+    empty = [path for path in tmp_path.rglob("*") if path.is_dir() and not any(path.iterdir())]
+    assert [] == [path for path in empty if {"iproute2", "share"} & set(path.parts)]
+    assert (tmp_path / "etc/logrotate.d").is_dir(), "other packages may own it"
+
+
+def prefix_of(way: list[str]) -> str:
+    return "usr" if "--prefix" in way else "usr/local"
 
 
 def test_an_instance_that_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
@@ -128,17 +145,58 @@ def test_the_scripts_are_executable_only_if_they_are_run(install: Run, tmp_path:
 
 
 @pytest.mark.parametrize("folder", ["/root/.local/bin", "/home/ada/.local/bin", "/tmp/x"])
-@pytest.mark.parametrize("verb", [["unit", "systemd"], ["install", "-n"], ["install", "-n", "--timer"]], ids=" ".join)
-def test_a_program_that_the_sandbox_hides_is_refused(run: Run, verb: list[str], folder: str) -> None:
-    done = run(*verb, "--program", f"{folder}/fz-iproute", code=2)
+@pytest.mark.parametrize("way", [[], ["--timer"]], ids=" ".join)
+def test_a_program_that_the_sandbox_hides_is_refused(run: Run, tmp_path: Path, way: list[str], folder: str) -> None:
+    words = [*way, "--program", f"{folder}/fz-iproute", "--root", str(tmp_path)]
+    done = run("install", *words, code=2)
     assert done.stderr.startswith(f"error: {folder}/fz-iproute: the unit cannot reach it")
-    assert "/opt/fz-iproute" in done.stderr and 1 == len(done.stderr.splitlines())
-    run("unit", "cron", "--program", f"{folder}/fz-iproute")
+    assert "/opt/fz-iproute" in done.stderr and "--program" in done.stderr and 1 == len(done.stderr.splitlines())
+    assert {} == tree(tmp_path)
+    shown = run("install", "-n", *words)
+    assert done.stderr.replace("error: ", "warning: ") == shown.stderr and "write " in shown.stdout
+    run("install", "--cron", "--program", f"{folder}/fz-iproute", "--root", str(tmp_path))
 
 
-def test_a_configuration_that_the_unit_cannot_read_is_refused(run: Run, tmp_path: Path) -> None:
-    done = run("unit", "systemd", "--program", PROGRAM, "-c", "/root/vpn.toml", code=2)
-    assert "move it to /etc/fz-iproute" in done.stderr
+# What is wrong with a unit for this machine, as options, and what is said of it.
+UNFIT = {
+    "no such program": (["--program", "/nofile"], "/nofile: no program that can be started; "),
+    "not executable": (["--program", "/etc/passwd"], "/etc/passwd: no program that can be started; "),
+    "hidden": (["--program", "/bin/sh", "-c", "/root/vpn.toml"], "move it to /etc/fz-iproute"),
+    "no configuration": (["--instance", "no-such", "--program", "/bin/true"], "write the configuration first"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_dry_run_only_warns_of_a_unit_that_would_not_start(run: Run, name: str) -> None:
+    options, words = UNFIT[name]
+    done = run("install", "-n", *options)
+    warnings = [line for line in done.stderr.splitlines() if words in line]
+    assert warnings and all(line.startswith("warning: ") for line in done.stderr.splitlines()), done
+    assert "write /etc/systemd/system/fz-iproute" in done.stdout
+    printed = run("unit", "systemd", *options)
+    assert "ExecStart=" in printed.stdout
+    assert warnings[:1] == printed.stderr.splitlines()[:1] or name == "no configuration"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "`systemctl start fz-iproute.service`, then `fz-iproute status` tells whether it works"),
+        (["--timer", "--now"], "`fz-iproute status` tells whether it works"),
+        (["--cron", "-c", "/etc/a b.toml"], "`fz-iproute -c '/etc/a b.toml' status` tells whether it works"),
+    ],
+    ids=str,
+)
+def test_install_says_how_to_see_whether_it_works(run: Run, options: list[str], words: str) -> None:
+    assert f"next: {words}" == run("install", "-n", "--program", "/bin/true", *options).stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", sorted({*UNFIT} - {"no configuration"}))
+def test_a_unit_that_would_not_start_is_refused(name: str) -> None:
+    options, words = UNFIT[name]
+    arguments = parser().parse_args(["install", *options])
+    with pytest.raises(UsageError, match=words):
+        choose(arguments, "systemd", Log("ERROR"))
 
 
 @pytest.mark.parametrize("words", [["--timer", "--cron"], ["--instance", "a/b"], ["--instance", "home", "-c", "/x"]])

@@ -206,7 +206,8 @@ def test_a_source_and_a_device_change_the_answer(machine: Machine) -> None:
     assert ACTIVE == sentence(machine, "8.8.8.8", "--from", "192.168.188.50", "--iif", LAN)
     bound = f"leaves by {LAN}, because the sender is bound to it: no route is used"
     assert bound == sentence(machine, "224.0.0.251", "--oif", LAN)
-    assert "leaves by uplink0 through the router 10.77.0.1" in sentence(machine, "8.8.8.8", "--oif", "uplink0")
+    out = f"leaves by uplink0 through the router 10.77.0.1, {NOTHING} by uplink0"
+    assert out == sentence(machine, "8.8.8.8", "--oif", "uplink0")
 
 
 MANAGE = """
@@ -295,6 +296,20 @@ def test_a_wrong_mark_is_refused(machine: Machine, mark: str) -> None:
     done = machine.fz_done("explain", "8.8.8.8", f"--mark={mark}")
     assert 2 == done.returncode
     assert "is not a mark" in done.stderr.splitlines()[-1]
+
+
+def test_what_cannot_be_resolved_keeps_no_other_address_from_its_answer(machine: Machine) -> None:
+    for words in (["printer..lan", "192.168.188.1", "10.0.0", "8.8.8.8"], ["8.8.8.8", "printer..lan"]):
+        done = machine.fz_done("explain", *words)
+        answered = [word for word in words if word.endswith((".1", ".8"))]
+        assert answered == re.findall(r"^(\S+) (?:leaves|goes) ", done.stdout, re.MULTILINE), done
+        named = [next(word for word in words if word in line) for line in done.stderr.splitlines()]
+        assert (2, [word for word in words if word not in answered]) == (done.returncode, named), done
+        document = machine.fz_done("explain", "--json", *words)
+        assert answered == list(dict.fromkeys(answer["address"] for answer in json.loads(document.stdout)["answers"]))
+        assert (2, done.stderr) == (document.returncode, document.stderr)
+    done = machine.fz_done("explain", "8.8.8.8", "192.168.188.1", "--iif", "nope", "--from", "192.168.188.2")
+    assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), "one line for all"
 
 
 def test_several_addresses_are_answered_and_the_marked_packet_only_if_asked_for(machine: Machine) -> None:

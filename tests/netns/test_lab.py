@@ -18,7 +18,7 @@ from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, PROGRAM, PROJECT, TUN
 from tests.netns.test_names import NAMES
 from tests.netns.test_roundtrip import add_every_kind
 from tests.netns.test_snapshot import SCENARIOS, Scenario
-from tests.user_ids import need_user_ids
+from tests.user_ids import DROP_RIGHTS, need_user_ids
 
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 
@@ -311,6 +311,12 @@ def test_a_lab_does_not_change_its_machine(machine: Machine) -> None:
     machine.exec(*PROGRAM, "lab", "--", "sh", "-c", "touch /run/x /run/fz-iproute/x", env=ENVIRONMENT, cwd=PROJECT)
     assert before == there()
     assert not Path("/run/x").exists()
+
+
+def test_other_users_may_look_at_the_lab_of_root() -> None:
+    need_user_ids()
+    done = lab("--", sys.executable, "-c", DROP_RIGHTS, "config", "check")
+    assert (0, "/run/fz-iproute/config.toml: good\n") == (done.returncode, done.stdout), done.stderr
 
 
 def test_an_ordinary_user_has_a_lab_too() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import runpy
 import shutil
 import stat
 import subprocess
@@ -73,6 +74,15 @@ def test_the_debian_package_holds_everything_in_its_place(dist: Path) -> None:
         "Depends: python3 (>= 3.11), iproute2",
         "Recommends: python3-watchfiles",
     ]
+
+
+def test_the_maintainer_is_whom_the_builder_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = runpy.run_path(str(PROJECT / "scripts/build.py"))
+    monkeypatch.setenv("DEBFULLNAME", "Ada Lovelace")
+    monkeypatch.setenv("DEBEMAIL", "ada@example.org")
+    assert "Ada Lovelace <ada@example.org>" == build["maintainer"]()
+    monkeypatch.delenv("DEBFULLNAME")
+    assert "unknown" not in build["maintainer"]()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fz_iproute.verbs import doctor
 from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
-from tests.unit.laptop import Laptop, connected
+from tests.unit.laptop import TABLE, Laptop, connected
 
 
 def missing(laptop: Laptop) -> None:
@@ -34,12 +34,27 @@ def other_vpn(laptop: Laptop) -> None:
     laptop.add_other_vpn()
 
 
+def off(laptop: Laptop) -> None:
+    """No VPN has been there since the laptop has started, and nothing is copied."""
+    laptop.remove_tunnel()
+    laptop.rules = [rule for rule in laptop.rules if rule["table"] != str(TABLE)]
+    laptop.copies, laptop.copies6 = [], []
+
+
+def only_other_vpn(laptop: Laptop) -> None:
+    """WireGuard has its own table, to which nothing is copied."""
+    off(laptop)
+    laptop.add_other_vpn()
+
+
 STATES: dict[str, Callable[[Laptop], None]] = {
     "in step": lambda laptop: None,
     "missing": missing,
     "tunnel down": Laptop.take_tunnel_down,
     "VPN absent": Laptop.remove_tunnel,
+    "VPN off": off,
     "another VPN": other_vpn,
+    "only another VPN": only_other_vpn,
 }
 EXPECTED = {
     ("in step", 80): """
@@ -94,6 +109,27 @@ watch  runs (process 812)
 VPN    tun-firezone is missing; copies in table 539098368   → fz-iproute detect
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
+watch  runs (process 812)
+""",
+    ("VPN off", 80): """
+VPN    no tun-firezone here, and no rule leads to table 539098368 or 539098369:
+       the VPN is off, or has other names
+LAN    29 of 29 reachable without copies
+       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
+watch  runs (process 812)
+""",
+    ("only another VPN", 80): """
+VPN    no tun-firezone here, but all traffic goes into wg0 (IPv4 and IPv6)
+       → fz-iproute detect
+LAN    9 of 29 reachable   → fz-iproute doctor
+       ! 10.20.0.0/22       enp1s0           its packets enter wg0
+       ! 192.168.188.0/24   wlp192s0         its packets enter wg0
+       ! 10.88.0.0/16       podman0          its packets enter wg0
+       ! 192.168.122.0/24   virbr0           its packets enter wg0
+       ! 172.17.0.0/16      docker0          its packets enter wg0
+       ! 172.18.0.0/16      br-2f6c41a09b31  its packets enter wg0
+       … 14 more: fz-iproute status --routes
+       = 9 link-local
 watch  runs (process 812)
 """,
     ("another VPN", 80): """
@@ -168,8 +204,11 @@ def test_where_nobody_needs_copies_the_lans_are_reachable_without() -> None:
 
 @pytest.mark.parametrize(
     ("name", "good"),
-    [("in step", True), ("missing", False), ("tunnel down", True), ("VPN absent", True), ("another VPN", False)],
-)
+    [
+        ("in step", True), ("missing", False), ("tunnel down", True), ("VPN absent", True), ("VPN off", True),
+        ("another VPN", False), ("only another VPN", False),
+    ],
+)  # fmt: skip
 def test_red_and_yellow_marks_stand_exactly_where_something_is_not_as_it_should_be(name: str, good: bool) -> None:
     text = shown(name, 80, colour=True)
     assert good == said(name).is_good

@@ -1,12 +1,13 @@
 """`metrics` shows what the kernel has and what the daemon counts; `wait` returns when nothing is due."""
 
+import re
 import subprocess
 import time
 from pathlib import Path
 
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.netns.namespace import LAN, Machine, wait_until
+from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
 from tests.netns.test_tree import CLEAR, terminal
 from tests.watch.conftest import Watch
 
@@ -103,6 +104,17 @@ def test_wait_returns_when_somebody_has_brought_the_tables_in_step(machine: Mach
         waiting.stderr.read()
         assert 0 == waiting.wait(60)
     assert "" == machine.fz("wait", "--timeout", "0")
+
+
+def test_while_the_vpn_is_off_nothing_is_wrong_and_status_sends_nobody_to_another_command(machine: Machine) -> None:
+    machine.batch(["rule del pref 32765", "-6 rule del pref 32765"])
+    machine.ip("link", "del", TUNNEL)
+    said = machine.fz("status", "--check")
+    assert re.search(r"^LAN    (\d+) of \1 reachable without copies$", said, re.MULTILINE), said
+    assert [] == [line for line in said.splitlines() if "→" in line and not line.startswith("watch")]
+    assert "" == machine.fz("wait", "--timeout", "0")
+    assert "info  tunnel" in machine.fz("doctor")
+    assert machine.fz("plan"), "sync would copy all the same"
 
 
 def test_wait_waits_for_an_ip_that_fails(machine: Machine, tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ def config(machine: Machine) -> Iterator[Found]:
 def _config_problems(machine: Machine, path: str) -> Iterator[Found]:
     facts = machine.facts
     error = facts.get("config.error", "")
-    if error.endswith("Permission denied") and facts.get("uid") != "0":
+    if "Permission denied" in error and facts.get("uid") != "0":
         why = "the other checks assume the defaults, which may not be the configuration in force"
-        yield Found("warning", error, why, advice(f"sudo {machine.fz_iproute('doctor')}"))
+        yield Found("warning", error.partition(";")[0], why, advice(f"sudo {machine.fz_iproute('doctor')}"))
     elif error:
         why = "no verb runs with it; the other checks assume the defaults"
         yield Found("failure", error.replace("\n", "; "), why, advice(f"fz-iproute config check {shlex.quote(path)}"))

@@ -51,9 +51,18 @@ def test_no_event_waits_longer_than_max_wait_and_no_pass_runs_without_one(events
     assert len(ran) <= len(events)
 
 
-def test_an_echo_of_our_own_commands_is_no_storm() -> None:
+@pytest.mark.parametrize("storm", [0, 3000], ids=["after quiet", "after a storm"])
+def test_an_echo_of_our_own_commands_is_no_storm(storm: int) -> None:
     pace = Pace(0.002, 0.5)
-    now = 0.0
+    for number in range(storm):
+        pace.wake(number / 1000)
+        if pace.due is not None and pace.due <= number / 1000:
+            pace.ran(number / 1000)
+    now = storm / 1000
+    if pace.due is not None:
+        now = pace.due
+        pace.ran(now)
+        pace.wake(now + 0.001)  # the echo of what the last pass of the storm has done
     for _ in range(50):
         now += 0.06  # quiet lies in between
         pace.wake(now)
