@@ -111,6 +111,7 @@ class Loop:
                 files.close()
 
     def _work(self, signals: int) -> None:
+        self._story.begins()
         self._listener.start(_now())  # before the first reading, so that it hears of later changes
         self._full_pass("start")
         notify("READY=1")
