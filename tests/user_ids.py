@@ -1,5 +1,6 @@
 """Lets tests become another user, where that is possible."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ sys.exit(cli.main())
 
 
 def need_user_ids() -> None:
-    """Skip the test in a user namespace that knows only the ids of one user."""
+    """Skip the test without root, and in a user namespace that knows only the ids of one user."""
     ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
-    if not any(int(first) <= _NOBODY < int(first) + int(size) for first, _, size in ranges):
+    has_nobody = any(int(first) <= _NOBODY < int(first) + int(size) for first, _, size in ranges)
+    if os.geteuid() != 0 or not has_nobody:
         pytest.skip("this user namespace has no other user ids; run as root")

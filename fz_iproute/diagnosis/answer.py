@@ -117,7 +117,7 @@ def as_text(
     for packet, decision, text, _, objection, said in answers:
         lines.append(printable(f"{address}{_mark_text(packet.mark, config)} {text}"))
         rules = [printable(f"  {step.rule.priority}: {step.rule}") for step in decision.steps]
-        results = [printable(step_text(step)) for step in decision.steps]
+        results = [printable(step_text(step, packet)) for step in decision.steps]
         column = max(map(len, rules), default=0)
         if not width or column + 2 + max(map(len, results), default=0) <= width:
             lines += [f"{rule:<{column}}  {result}" for rule, result in zip(rules, results, strict=True)]

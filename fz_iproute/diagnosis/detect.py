@@ -148,21 +148,20 @@ class _Judge:
             return "refuse", product.refusal
         if product.switch and (cut or product.firewalls):
             return "client", f"{product.why}: `{product.switch}`"
-        if not cut and served:  # without copies, a LAN would be cut
+        back = [lan for lan in cut if served and lan not in self._left]
+        left = [lan for lan in cut if lan not in back]
+        stays_cut = f", but not {_some(left)}: {obstacle}" if left else ""
+        if back:
+            return "mirror", f"copies bring back the LAN ({_some(back)}){stays_cut}"
+        if served:  # without copies, another LAN would be cut
             return (
                 "nothing",
-                f"copies in table {self._goal.layout.mirror} keep the LAN: leave fz-iproute installed, "
+                f"copies in table {self._goal.layout.mirror} keep the LAN{stays_cut}; leave fz-iproute installed, "
                 "unless another program makes them",
             )
-        if not cut:
-            return "nothing", "no LAN is cut"
-        back = [lan for lan in cut if served and lan not in self._left]
-        left = [lan for lan in cut if served and lan in self._left]
-        if not back:
+        if cut:
             return "refuse", f"{_some(cut)}: {obstacle}"
-        return "mirror", f"copies bring back the LAN ({_some(back)})" + (
-            f", but not {_some(left)}: {obstacle}" if left else ""
-        )
+        return "nothing", "no LAN is cut"
 
     def _served(self) -> tuple[Config | None, str]:
         """The configuration whose copies keep some LAN reachable that is cut without them; and why others stay cut."""
@@ -175,9 +174,9 @@ class _Judge:
         network = self._without_copies()
         fates = self._fates if network is self.network else dict(_fates_of(network, self._lans))
         cut = self._cut(fates)
-        explicit = [verdict.explicit for judged in self._goal.judged.values() for verdict in judged.verdicts]
-        prefix = next(filter(None, explicit), None)
-        obstacle = f"the VPN routes {prefix} itself" if prefix else "copies would not change that"
+        routes = [fate.way.route for lan, fate in self._fates.items() if lan in self._left]
+        explicit = next((route.dst for route in routes if route and route.dst != "default"), "")
+        obstacle = f"the VPN routes {explicit} itself" if explicit else "copies would not change that"
         return (None if all(lan in self._left for lan in cut) else candidate), obstacle
 
     @cached_property

@@ -74,8 +74,8 @@ def forms(network: Network, family: Family) -> Iterator[Form]:
 
 def _into_tunnel(network: Network, rule: Rule) -> Route | None:
     """The route by which the rule, if it alone decides, leads the internet into a tunnel."""
-    routes = network.tables.get(rule.table, {}).get(rule.family, ())
-    if rule.action != "lookup" or not any(map(network.may_be_tunnel, _devices(routes))):
+    devices = {device for shape in network.table(rule.table, rule.family).shapes for device in shape.devices}
+    if rule.action != "lookup" or not any(map(network.may_be_tunnel, devices)):
         return None
     decision = to_internet(_alone(network, rule), rule.family)
     return decision.route if decision and network.may_be_tunnelled(decision) else None
@@ -83,11 +83,6 @@ def _into_tunnel(network: Network, rule: Rule) -> Route | None:
 
 def _alone(network: Network, rule: Rule) -> Network:
     return replace(network, rules=(rule,), tables={rule.table: network.tables.get(rule.table, {})})
-
-
-def _devices(routes: Iterable[Route]) -> set[str]:
-    shapes = {id(route.attributes): route.attributes for route in routes}  # thousands of routes share a few
-    return {device for attributes in shapes.values() for device in attributes.devices}
 
 
 def _is_uplink(network: Network, device: str) -> bool:

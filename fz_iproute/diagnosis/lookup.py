@@ -6,11 +6,11 @@ on a machine that does not forward); redirects; `ignore_routes_with_linkdown`; t
 searches `local` and `main` as one table; here they are always two.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from fz_iproute.diagnosis.fib import Fib
 from fz_iproute.mirror.model import Link, Route, Rule
 from fz_iproute.mirror.parse import group_number
 from fz_iproute.mirror.prefix import Family, Prefix
@@ -89,33 +89,6 @@ _ERRORS = {
     "blackhole": "Invalid argument",
     "prohibit": "Permission denied",
 }
-
-
-class Fib:
-    """Routes by table, prefix length and address. A search looks once at each prefix length."""
-
-    def __init__(self, tables: Mapping[int, Mapping[Family, Iterable[Route]]]) -> None:
-        """`tables` holds all routes of all tables that rules look up, `local` too, in the kernel's order."""
-        self._lengths: dict[tuple[int, Family], list[tuple[int, dict[int, list[Route]]]]] = {}
-        for table, families in tables.items():
-            for family, routes in families.items():
-                lengths: dict[int, dict[int, list[Route]]] = defaultdict(dict)
-                for route in routes:
-                    prefix = Prefix.of_route(route.dst, family)
-                    lengths[prefix.length].setdefault(prefix.address, []).append(route)
-                self._lengths[table, family] = sorted(lengths.items(), reverse=True)
-
-    def covering(self, table: int, host: Prefix) -> Iterator[list[Route]]:
-        """The routes to each prefix that covers `host`, longest prefix first."""
-        for length, routes in self._lengths.get((table, host.family), ()):
-            if found := routes.get(host.network(length)):
-                yield found
-
-    def destinations(self, family: Family) -> Iterator[Prefix]:
-        """Where routes of any table lead."""
-        for (_, other), lengths in self._lengths.items():
-            if other == family:
-                yield from (Prefix(family, address, length) for length, routes in lengths for address in routes)
 
 
 def within_link(family: Family, address: int) -> bool:
@@ -304,7 +277,7 @@ def _equal(wanted: str, value: int | None) -> bool | None:
 def _look_up(rule: Rule, why: str, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Step:
     """Search the rule's table: the longest prefix with a usable route."""
     choose = _choose_inet if packet.family == "inet" else _choose_inet6
-    for routes in fib.covering(_table(rule), Prefix.of_host(packet.family, packet.dst)):
+    for routes in fib.table(_table(rule), packet.family).covering(Prefix.of_host(packet.family, packet.dst)):
         route, devices = choose(routes, packet, links)
         if route and route.attributes.type == "throw":
             return Step(rule, "throw", why, route)

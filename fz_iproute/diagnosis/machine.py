@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from fz_iproute.diagnosis.detect import Vpn, detect
+from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.products import FIREZONE
@@ -133,19 +134,25 @@ class Machine:
     def lan_device(self, way: Way) -> str:
         """The device by which main reaches this part as a LAN, "" if main does not."""
         host = Prefix.of_host(way.part.prefix.family, way.part.address)
-        found = [
-            (Prefix.of_route(route.dst, host.family).length, -route.attributes.metric, route.attributes.devices[0])
-            for route in self.tables.get(MAIN, {}).get(host.family, ())
-            if route.attributes.on_link
-            and route.dst != "default"
-            and self.goal.tunnels.isdisjoint(route.attributes.devices)
-            and Prefix.of_route(route.dst, host.family).covers(host)
-        ]
-        return max(found)[2] if found else ""
+        for routes in self.main(host.family).covering(host):
+            found = [
+                (-route.attributes.metric, route.attributes.devices[0])
+                for route in routes
+                if route.attributes.on_link
+                and route.dst != "default"
+                and self.goal.tunnels.isdisjoint(route.attributes.devices)
+            ]
+            if found:
+                return max(found)[1]
+        return ""
+
+    def main(self, family: Family) -> Table:
+        """The routes of main."""
+        return self.network.table(MAIN, family)
 
     def routers(self, family: Family) -> frozenset[Prefix]:
         """The gateways of main, each as the prefix of a single host."""
-        gateways = {route.attributes.value("via") for route in self.tables.get(MAIN, {}).get(family, ())}
+        gateways = {shape.value("via") for shape in self.main(family).shapes}
         # IPv4 may have a router with an IPv6 address.
         return frozenset(
             Prefix.of_route(host, family) for host in gateways - {""} if (":" in host) == (family == "inet6")

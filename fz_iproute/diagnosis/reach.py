@@ -1,34 +1,15 @@
 """Says which way all of a prefix goes: the prefix is split where rules or routes treat parts of it differently."""
 
-from bisect import bisect
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.lookup import Decision, Fib, Packet, decide
+from fz_iproute.diagnosis.fib import Fib, Table
+from fz_iproute.diagnosis.lookup import Decision, Packet, decide
+from fz_iproute.diagnosis.parts import Bounds, Part
 from fz_iproute.mirror.model import Link, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-
-# What of the address space the internet is: global unicast, as IANA has assigned it.
-INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}
-_NOT_INTERNET = [
-    Prefix.parse(text)
-    for text in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-        *("192.168.0.0/16", "224.0.0.0/3"),
-    )
-]
-_BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
-
-
-class Part(NamedTuple):
-    """What of `prefix` no smaller part covers: `size` addresses, which all go the same way as `address`."""
-
-    prefix: Prefix
-    address: int
-    size: int
 
 
 class Way(NamedTuple):
@@ -50,17 +31,23 @@ class Network:
     def _fib(self) -> Fib:
         return Fib(self.tables)
 
-    def bounds(self, family: Family) -> list[Prefix]:
-        """Every prefix that a route or a rule names, sorted: a prefix stands before those inside it."""
-        return self._bounds[family]
+    def table(self, table: int, family: Family) -> Table:
+        """The routes of a table."""
+        return self._fib.table(table, family)
+
+    def all_tables(self, family: Family) -> list[Table]:
+        """Those of the family."""
+        return self._fib.of(family)
+
+    def selected(self, family: Family) -> list[Prefix]:
+        """The destinations that rules speak of."""
+        destinations = (rule.dst for rule in self.rules if rule.family == family)
+        # A rule may have host bits, as in `to 192.0.2.7/24`, and the kernel ignores them.
+        return [dst._replace(address=dst.network(dst.length)) for dst in destinations if dst]
 
     @cached_property
-    def _bounds(self) -> dict[Family, list[Prefix]]:
-        found = {family: set(self._fib.destinations(family)) for family in FAMILIES}
-        for rule in self.rules:
-            if rule.dst:
-                found[rule.family].add(Prefix(rule.family, rule.dst.network(rule.dst.length), rule.dst.length))
-        return {family: sorted(prefixes, key=_place) for family, prefixes in found.items()}
+    def _bounds(self) -> dict[Family, Bounds]:
+        return {family: Bounds(self.all_tables(family), self.selected(family)) for family in FAMILIES}
 
     def may_be_tunnel(self, device: str) -> bool:
         """True if the device is no Ethernet, as far as `ip` shows that."""
@@ -92,58 +79,16 @@ class Network:
         """What becomes of packets that differ from this one in the destination alone."""
         return [Way(part, self.way(packet._replace(dst=part.address))) for part in these]
 
-    def parts_of(self, prefix: Prefix) -> Iterator[Part]:
+    def parts_of(self, prefix: Prefix) -> list[Part]:
         """The parts that rules and routes may treat differently."""
-        bounds = self._bounds[prefix.family]
-        last = prefix.address + _size(prefix) - 1
-        first, end = bisect(bounds, prefix[1:], key=_place), bisect(bounds, (last, _BITS[prefix.family]), key=_place)
-        return parts([prefix, *bounds[first:end]])
+        return self._bounds[prefix.family].parts(prefix)
 
-    def internet_parts(self, family: Family) -> Iterator[Part]:
+    def internet_parts(self, family: Family) -> list[Part]:
         """Those of the internet."""
-        whole = INTERNET[family]
-        holes = [hole for hole in _NOT_INTERNET if hole.family == family]
-        inside = [
-            other
-            for other in self._bounds[family]
-            if whole.covers(other) and other != whole and not any(hole.covers(other) for hole in holes)
-        ]
-        found = parts(sorted({whole, *inside, *holes}, key=_place))
-        return (part for part in found if part.prefix not in holes)
+        if family not in self._internet:
+            self._internet[family] = self._bounds[family].internet(family)
+        return self._internet[family]
 
-
-def _place(prefix: Prefix) -> tuple[int, int]:
-    """A prefix stands before those inside it."""
-    return prefix.address, prefix.length
-
-
-def parts(prefixes: Iterable[Prefix]) -> Iterator[Part]:
-    """Each prefix without those inside it. They come sorted by address and length; the first holds all others."""
-    children: dict[Prefix, list[Prefix]] = defaultdict(list)
-    around: list[Prefix] = []
-    order = list(prefixes)
-    for prefix in order:
-        while around and not around[-1].covers(prefix):
-            around.pop()
-        if around:
-            children[around[-1]].append(prefix)
-        around.append(prefix)
-    for prefix in order:
-        within = children[prefix]
-        size = _size(prefix) - sum(map(_size, within))
-        if size:
-            yield Part(prefix, _free_address(prefix, within), size)
-
-
-def _size(prefix: Prefix) -> int:
-    return 1 << _BITS[prefix.family] - prefix.length
-
-
-def _free_address(prefix: Prefix, within: list[Prefix]) -> int:
-    """An address of the prefix in none of those within it: not the first of all, which may be the network's own."""
-    address = prefix.address + (_size(prefix) > 2)
-    for other in within:
-        if address < other.address:
-            break
-        address = max(address, other.address + _size(other))
-    return address if address < prefix.address + _size(prefix) else prefix.address
+    @cached_property
+    def _internet(self) -> dict[Family, list[Part]]:
+        return {}

@@ -128,11 +128,11 @@ def _main(machine: Machine, network: Network, family: Family) -> Iterator[Route]
     allowed = PrefixSet(lan.allow)
     # Those that are known have been read in more detail.
     known = {(route.dst, route.attributes.words): route for route in machine.seen.main.get(family, ())}
-    for route in network.tables.get(MAIN, {}).get(family, ()):
+    for route in network.table(MAIN, family):
         is_asked_for = (
             family == "inet6" or route.attributes.scope == "link" or (lan.multicast and route.dst == "default")
         )
-        if is_asked_for or allowed.covers(Prefix.of_route(route.dst, family)):
+        if is_asked_for or (allowed and allowed.covers(Prefix.of_route(route.dst, family))):
             yield known.get((route.dst, route.attributes.words), route)
 
 

@@ -15,7 +15,7 @@ from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.prefix import PRIVATE, Prefix
-from fz_iproute.mirror.words import LOCAL, MAIN
+from fz_iproute.mirror.words import LOCAL, MAIN, table_name
 
 
 class Case(NamedTuple):
@@ -214,7 +214,7 @@ def _why_out(case: Case, route: Route) -> str:
         return _why_before(case)
     if all(step.result == "does not fit" for step in asked):
         return f"the packet {asked[0].why}, so the VPN's tables are not consulted"
-    return "the VPN's tables have no route to the address"
+    return f"the VPN's tables have {_no_route(case.packet)}"
 
 
 def _why_before(case: Case) -> str:
@@ -224,20 +224,31 @@ def _why_before(case: Case) -> str:
         for rule in case.snapshot.rules
         if rule.family == case.packet.family and rule.table in case.goal.layout.tables
     ]
-    if not of_vpn:
+    rule = case.decision.steps[-1].rule
+    if of_vpn:
+        return f"rule {rule.priority} decides, before the VPN's {min(of_vpn)}"
+    if case.decision.table == MAIN:
         return "no rule leads to the VPN's tables"
-    return f"rule {case.decision.steps[-1].rule.priority} decides, before the VPN's {min(of_vpn)}"
+    return f"rule {rule.priority} leads to table {table_name(case.decision.table)}, and none leads to the VPN's tables"
 
 
 def _lan(case: Case) -> Verdict | None:
-    """The verdict on the LAN route with the longest prefix that covers the destination."""
+    """The verdict on the LAN route with the longest prefix that covers the destination. The tunnel's are no LAN."""
     family, host = case.packet.family, Prefix.of_host(case.packet.family, case.packet.dst)
-    verdicts = [(Prefix.of_route(each.route.dst, family), each) for each in case.goal.judged[family].verdicts]
+    verdicts = [
+        (Prefix.of_route(each.route.dst, family), each)
+        for each in case.goal.judged[family].verdicts
+        if case.goal.tunnels.isdisjoint(each.route.attributes.devices)
+    ]
     covering = [(prefix.length, verdict) for prefix, verdict in verdicts if prefix.covers(host)]
     return max(covering, key=lambda both: both[0])[1] if covering else None
 
 
-def step_text(step: Step) -> str:
+def _no_route(packet: Packet) -> str:
+    return f"no route to the address by {packet.oif}" if packet.oif else "no route to the address"
+
+
+def step_text(step: Step, packet: Packet) -> str:
     """The result of a rule."""
     match step.result:
         case "does not fit" if step.doubt:
@@ -245,7 +256,7 @@ def step_text(step: Step) -> str:
         case "does not fit":
             return f"does not match: the packet {step.why}"
         case "no route":
-            return "no route to the address"
+            return _no_route(packet)
         case "decides":
             return str(step.route) if step.route else step.rule.action
         case "throw" if step.route and is_placeholder(step.route):

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.reach import parts
+from fz_iproute.diagnosis.parts import Bounds
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN, REFUSALS
 
@@ -28,8 +29,7 @@ def _reaches_main(machine: Machine, family: Family) -> bool:
 def _losses(before: Machine, after: Machine) -> Iterator[str]:
     for family in before.families:
         lans = PrefixSet(Prefix.of_route(route.dst, family) for route in after.goal.judged[family].wanted)
-        bounds = {*before.network.bounds(family), *after.network.bounds(family), Prefix(family, 0, 0)}
-        for part in parts(sorted(bounds, key=lambda prefix: prefix[1:])):
+        for part in _bounds(before.network, after.network, family, lans).parts(Prefix(family, 0, 0)):
             host = Prefix.of_host(family, part.address)
             if within_link(family, part.address):
                 continue
@@ -51,6 +51,12 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                         yield f"{part.prefix} of the LAN would be out of reach"
 
 
+def _bounds(before: Network, after: Network, family: Family, lans: PrefixSet) -> Bounds:
+    """Every prefix that rules or routes of one of the two name."""
+    tables = (*before.all_tables(family), *after.all_tables(family))
+    return Bounds(tables, (*before.selected(family), *after.selected(family), *lans))
+
+
 def _sources(machine: Machine, family: Family) -> Iterator[int]:
     """No source, and each own address that a rule speaks of."""
     yield 0
@@ -67,7 +73,7 @@ def _leaves(machine: Machine, decision: Decision) -> bool:
 def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:
     """The packet goes to a neighbour, by the device by which main reaches it. The tunnel's own network is no LAN."""
     return not machine.is_tunnelled(decision) and any(
-        route.attributes.devices == decision.devices and Prefix.of_route(route.dst, host.family).covers(host)
-        for route in machine.tables.get(MAIN, {}).get(host.family, ())
-        if route.attributes.on_link and route.dst != "default"
+        route.attributes.devices == decision.devices and route.attributes.on_link and route.dst != "default"
+        for routes in machine.network.table(MAIN, host.family).covering(host)
+        for route in routes
     )

@@ -22,7 +22,7 @@ class Link(NamedTuple):
     word: str | None
     multicast: bool = True
     may_be_tunnel: bool = False  # no Ethernet (WireGuard, tun, ppp, ipip, a modem), or a tap by its name
-    group: int | None = 0  # None: it has a name that only the files of the machine know
+    group: int | None = None  # it has a name that only the files of the machine know
     in_vrf: bool = False  # is a VRF, or belongs to one
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fz_iproute.diagnosis.checks import examine
 from fz_iproute.diagnosis.checks.finding import Finding, as_document, count
+from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load, usual_path
@@ -130,5 +131,5 @@ def _tables(
             name = key.removeprefix(start)
             if key.startswith(start) and " " not in name:
                 listing = answer(ip, family, f"route show table {name}")
-                tables[parse_rules.table_number(name)][family] = parse.routes(listing, family, links, objects)
+                tables[parse_rules.table_number(name)][family] = Table(parse.routes(listing, family, links, objects))
     return tables

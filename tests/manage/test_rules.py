@@ -76,7 +76,7 @@ OTHERS = [
     f"not fwmark {MARK:#x} oif wlp192s0 lookup {MIRROR} pref 45",
     f"not fwmark {MARK:#x} ipproto tcp lookup {MIRROR} pref 46",
     f"not fwmark {MARK:#x} tos 0x10 lookup {MIRROR} pref 47",
-    f"not fwmark {MARK:#x} uidrange 5-6 lookup {MIRROR} pref 48",
+    f"not fwmark {MARK:#x} uidrange 0-0 lookup {MIRROR} pref 48",
     f"not fwmark {MARK:#x} lookup {MIRROR} suppress_prefixlength 0 pref 49",
     f"not fwmark {MARK:#x} dport 53 lookup {MIRROR} pref 50",
     f"not fwmark {MARK:#x} unreachable pref 51",

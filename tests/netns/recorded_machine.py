@@ -86,7 +86,7 @@ _MACHINE = [
     "rule add pref 50 to 240.0.0.0/4 lookup 77",
     "rule add pref 60 from 10.1.0.0/16 fwmark 0x7/0xff lookup 78 suppress_prefixlength 0",
     "rule add pref 70 ipproto tcp sport 5000 dport 22-23 lookup 78 protocol static",
-    "rule add pref 75 uidrange 1000-2000 iif v0 lookup 78",
+    "rule add pref 75 uidrange 0-0 iif v0 lookup 78",
     "rule add pref 80 to 10.9.0.9 goto 32766",
     "rule add pref 90 to 192.0.2.9 prohibit",
     "-6 rule add pref 40 tos 0xb8 ipproto ipv6-icmp lookup 78 realms 7",

@@ -206,7 +206,8 @@ def test_a_source_and_a_device_change_the_answer(machine: Machine) -> None:
     assert ACTIVE == sentence(machine, "8.8.8.8", "--from", "192.168.188.50", "--iif", LAN)
     bound = f"leaves by {LAN}, because the sender is bound to it: no route is used"
     assert bound == sentence(machine, "224.0.0.251", "--oif", LAN)
-    assert "leaves by uplink0 through the router 10.77.0.1" in sentence(machine, "8.8.8.8", "--oif", "uplink0")
+    out = f"leaves by uplink0 through the router 10.77.0.1, {NOTHING} by uplink0"
+    assert out == sentence(machine, "8.8.8.8", "--oif", "uplink0")
 
 
 MANAGE = """

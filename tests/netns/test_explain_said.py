@@ -290,12 +290,9 @@ def test_a_route_into_a_forbidden_group_is_suppressed(options: list[str], machin
     assert [] == explained(machine, "8.8.8.8")["doubts"]
 
 
-@pytest.mark.parametrize("selector", ["ipproto tcp", "dport 443", "uidrange 4000-5000 ipproto tcp"])
+@pytest.mark.parametrize("selector", ["ipproto tcp", "dport 443"])
 def test_in_doubt_the_kernel_s_answer_is_shown_and_not_compared(selector: str, machine: Machine) -> None:
     machine.ip("rule", "add", "pref", "50", *selector.split(), "lookup", "main")
-    if "uid" in selector:  # it does not fit, whatever the protocol
-        assert [] == explained(machine, "8.8.8.8")["doubts"]
-        return
     answer = explained(machine, "8.8.8.8")
     assert ({"agrees": None, "says": f"unicast dev {TUNNEL}"}, 1) == (answer["kernel"], len(answer["doubts"]))
     printed = machine.fz("explain", "8.8.8.8")
@@ -367,6 +364,24 @@ def test_a_default_route_without_a_router_leads_to_the_internet(namespace: Names
     namespace.ip("route", "add", "default", "dev", "ppp0")
     said = explained(namespace, "8.8.8.8")["sentence"]
     assert "leaves by ppp0 to the internet, because no rule leads to the VPN's tables" == said
+
+
+def test_another_vpn_is_named_by_its_rule_and_table(namespace: Namespace) -> None:
+    namespace.tunnel("wg0", "10.66.0.2/32")
+    namespace.ip("route", "add", "default", "dev", "wg0", "table", "51820")
+    namespace.ip("rule", "add", "pref", "32765", "not", "fwmark", "51820", "lookup", "51820")
+    said = explained(namespace, "8.8.8.8")["sentence"]
+    reason = "because rule 32765 leads to table 51820, and none leads to the VPN's tables"
+    assert f"leaves by wg0 to the internet, {reason}" == said
+
+
+def test_the_network_of_the_tunnel_itself_is_no_lan(namespace: Namespace) -> None:
+    namespace.tunnel("tun-firezone", "10.66.0.2/24")
+    namespace.ip("route", "add", "default", "dev", "tun-firezone", "table", str(MIRROR))
+    namespace.ip("rule", "add", "pref", "100", "lookup", str(MIRROR))
+    assert (
+        "goes into the tunnel, because the Internet Resource is active" == explained(namespace, "10.66.0.9")["sentence"]
+    )
 
 
 def test_a_private_host_behind_another_tunnel_is_not_on_the_internet(machine: Machine) -> None:

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fz_iproute.diagnosis import lookup
-from fz_iproute.diagnosis.lookup import Decision, Fib, Packet
+from fz_iproute.diagnosis.fib import Fib
+from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.model import Link, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, protocol_of
@@ -13,7 +13,7 @@ from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN, REFUSALS
+from fz_iproute.mirror.words import REFUSALS
 
 
 def mirror(machine: Machine) -> Iterator[Found]:
@@ -56,11 +56,19 @@ def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:
 
 def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
     """What main reaches through a router, inside a LAN that is to be mirrored."""
-    mirrored = PrefixSet(Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted)
-    for route in machine.tables.get(MAIN, {}).get(family, ()):
+    mirrored = {Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted}
+    for route in _routes_inside(machine, family, mirrored):
         prefix = Prefix.of_route(route.dst, family)
-        if route.attributes.gatewayed and mirrored.covers(prefix) and prefix not in mirrored:
+        if route.attributes.gatewayed and prefix not in mirrored:
             yield prefix
+
+
+def _routes_inside(machine: Machine, family: Family, prefixes: Iterable[Prefix]) -> Iterator[Route]:
+    """The routes of main to these prefixes and to those inside them."""
+    chosen = PrefixSet(prefixes)
+    for prefix in sorted(chosen):
+        if prefix.family == family and chosen.covering(prefix) == prefix:
+            yield from machine.main(family).inside(prefix)
 
 
 def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
@@ -218,10 +226,10 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
     """Private networks that main reaches, whose packets go into the tunnel because nothing copies their routes."""
     verdicts = machine.goal.judged[family].verdicts
     routed = []
-    for route in machine.tables.get(MAIN, {}).get(family, ()):
+    for route in _routes_inside(machine, family, PRIVATE):
         prefix = Prefix.of_route(route.dst, family)
-        is_routed = route.attributes.gatewayed and PRIVATE.covers(prefix)
-        if is_routed and prefix.length >= machine.config.lan.min_prefixlen[family] and _is_lost(machine, route):
+        is_wide = prefix.length < machine.config.lan.min_prefixlen[family]
+        if route.attributes.gatewayed and not is_wide and _is_lost(machine, route):
             routed.append(prefix)
     if routed:
         why = "main reaches them through a router, and only routes on the link are mirrored by default"
@@ -248,7 +256,7 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
     copies = machine.goal.judged[family].wanted
     mirrored = PrefixSet(Prefix.of_route(route.dst, family) for route in copies)
     own = {(route.dst, route.attributes.devices) for route in copies}
-    for route in machine.tables.get(MAIN, {}).get(family, ()):
+    for route in _routes_inside(machine, family, mirrored):
         prefix = Prefix.of_route(route.dst, family)
         lan = mirrored.covering(prefix)
         if (

@@ -11,7 +11,6 @@ from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, adv
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
-from fz_iproute.mirror.words import MAIN
 
 
 def ipv6_leak(machine: Machine) -> Iterator[Found]:
@@ -83,7 +82,7 @@ def _cut_off_client(machine: Machine) -> Iterator[Found]:
 def _cut_off_lans(machine: Machine) -> Iterator[Found]:
     lost: dict[str, list[str]] = defaultdict(list)
     others = machine.goal.tunnels | _uplinks(machine)
-    for route in machine.tables.get(MAIN, {}).get("inet", ()):
+    for route in machine.main("inet"):
         for device in route.attributes.devices if route.attributes.on_link else ():
             is_lost = device not in others and machine.is_tunnelled(machine.way("inet", host_in(route, "inet")))
             if is_lost and _is_strict(machine, device):

@@ -46,20 +46,21 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
         remedy = Remedy((Setting("tunnel", "interface", vpn.interface),))
         return Found("failure", f"there is no {name}, but {vpn.interface} carries the VPN", why, (remedy,))
     seen = f"there is no {name}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
-    if vpn.advice == "nothing":
+    if vpn.advice == "nothing" and not vpn.is_cut:
         return Found("ok", f"{seen}; {vpn.why}")
     why = f"the LAN is {'cut' if vpn.is_cut else 'kept'} ({vpn.by})"
     if vpn.advice != "mirror" or vpn.config is None:
         return Found("warning", seen, why, advice(vpn.why))
     steps = [Setting(*key) for key in differences(machine.config, vpn.config)]
-    return Found("warning", seen, why, (Remedy((*steps, Sync())), *advice(f"configure fz-iproute for {vpn.interface}")))
+    words = f"configure fz-iproute for {vpn.interface}, as `{machine.fz_iproute('detect')}` shows"
+    return Found("warning", seen, why, (Remedy((*steps, Sync())), *advice(words)))
 
 
 def rules(machine: Machine) -> Iterator[Found]:
     """Packets for the VPN's routes get there: its rules are there, in the right order, with none in front of them."""
     leading = [rule for rule in machine.seen.rules if rule.table in machine.goal.layout.tables]
     if not leading and machine.config.tunnel.interface not in machine.seen.links:
-        yield Found("info", "no rule leads to the VPN's table, and there is no tunnel")
+        yield Found("info", f"no rule leads to the VPN's table, and there is no {machine.config.tunnel.interface}")
         return
     found = [each for family in machine.families for each in _rule_problems(machine, family)]
     found += [_no_main(family) for family in machine.families if not _has_main(machine, family)]
@@ -103,9 +104,9 @@ def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ..
     priorities = [machine.usual_priority(table)]
     in_front = [rule.priority for rule in machine.seen.rules if rule.family == family and rule.priority]
     priorities += [min(in_front) - 1] if in_front else []
-    return tuple(
-        Remedy((RuleStep("add", machine.own_rule(family, table, priority)),)) for priority in priorities if priority > 0
-    )
+    rules = [RuleStep("add", machine.own_rule(family, table, priority)) for priority in priorities if priority > 0]
+    # Main may be what reaches the LAN: then the copies must be there first.
+    return tuple(Remedy((*first, rule)) for first in ((), (Sync(),)) for rule in rules)
 
 
 def _repeated(rules: Iterable[Rule], tables: Iterable[int]) -> Iterator[Rule]:

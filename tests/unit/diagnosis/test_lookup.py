@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from fz_iproute.diagnosis.lookup import Decision, Fib, Packet, decide
+from fz_iproute.diagnosis.fib import Fib
+from fz_iproute.diagnosis.lookup import Decision, Packet, decide
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import Family, Prefix
 from tests.unit.routes import LINKS, gatewayed, lookup, route, tunnel

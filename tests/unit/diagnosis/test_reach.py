@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.diagnosis.reach import parts
+from fz_iproute.diagnosis.parts import Bounds
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
 
 # Lengths near the end, so that every address can be tried.
@@ -27,7 +27,7 @@ def longest(prefixes: list[Prefix], address: int) -> Prefix:
 def test_every_address_belongs_to_one_part(inside: list[Prefix]) -> None:
     whole = Prefix.parse("192.168.188.0/24")
     order = sorted({whole, *inside}, key=lambda prefix: prefix[1:])
-    found = list(parts(order))
+    found = Bounds((), order).parts(whole)
     owners = [longest(order, address) for address in range(whole.address, whole.address + 256)]
     assert {prefix: owners.count(prefix) for prefix in owners} == {part.prefix: part.size for part in found}
     for part in found:
@@ -36,6 +36,6 @@ def test_every_address_belongs_to_one_part(inside: list[Prefix]) -> None:
 
 def test_the_first_address_is_avoided() -> None:
     """The first address of a network may be its own: another one speaks for the hosts."""
-    (part,) = parts([Prefix.parse("10.0.0.0/24")])
+    (part,) = Bounds((), ()).parts(Prefix.parse("10.0.0.0/24"))
     assert Prefix.parse("10.0.0.1/32").address == part.address
     assert not PrefixSet([Prefix.parse("10.0.0.0/32")]).covers(Prefix.of_host("inet", part.address))

@@ -12,6 +12,7 @@ import pytest
 
 from fz_iproute.errors import Locked
 from fz_iproute.files.lock import Lock, WatchLocks, locked, place, watching
+from tests.user_ids import need_user_ids
 
 TABLE, OTHER = 7, 8
 
@@ -75,9 +76,9 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_on_a_new_file(folder: 
     assert [] == files(folder)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
 def test_a_file_that_root_makes_belongs_to_the_owner_of_the_folder(folder: Path) -> None:
     """The daemon, as the user of its unit, has to open it later."""
+    need_user_ids()
     os.chown(folder, 65534, 65534)
     with locked(None, [TABLE], 0):
         assert [65534] == [path.stat().st_uid for path in folder.iterdir()]

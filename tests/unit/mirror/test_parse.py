@@ -175,11 +175,24 @@ def test_a_quote_that_is_escaped_as_old_versions_do_is_read(name: str) -> None:
     assert [{"ifname": name}] == parse.documents_of(f'[{{"ifname": "{old}"}}]'.encode())
 
 
-def test_a_rule_whose_table_has_a_name_needs_a_reading_with_numbers() -> None:
-    named = [{"priority": 7, "src": "all", "table": "firezone"}]
-    assert parse_rules.needs_numbers(named)
+@pytest.mark.parametrize(
+    ("keys", "needed"),
+    [
+        ({"table": "firezone"}, True),
+        ({"table": "main", "suppress_ifgroup": "guests"}, True),
+        ({"goto": 9, "tos": "0x10"}, True),
+        ({"table": "main"}, False),
+        ({"table": "7"}, False),
+        ({"goto": 9}, False),
+    ],
+)
+def test_a_rule_with_a_name_of_this_machine_needs_a_reading_with_numbers(keys: dict[str, object], needed: bool) -> None:
+    assert needed is parse_rules.needs_numbers([{"priority": 7, "src": "all", **keys}])
+
+
+def test_the_name_of_a_table_is_not_guessed() -> None:
     with pytest.raises(parse.Unparsable):
-        parse_rules.rules(named, "inet")
+        parse_rules.rules([{"priority": 7, "src": "all", "table": "firezone"}], "inet")
 
 
 @pytest.mark.parametrize("document", [{}, {"dst": None}, {"dst": "10.0.0.0/24; rm"}, {"dst": "1", "metrics": 3}])

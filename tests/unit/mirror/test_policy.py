@@ -102,6 +102,13 @@ def test_routes_that_cannot_be_copies_are_not_ours() -> None:
     assert () == desired(Config(), snapshot([], others)).contents["inet"][Config().tables.single].ours
 
 
+def test_somebody_elses_copy_of_a_route_with_a_locked_metric_stays() -> None:
+    """No command of ours could make it."""
+    keys = {"metrics": [{"mtu": 1400}]}
+    main, theirs = [route("10.0.0.0/24", lock="", **keys)], [route("10.0.0.0/24", **keys), route("10.1.0.0/24")]
+    assert ["10.1.0.0/24"] == [command.words[4] for command in plan(desired(Config(), snapshot(main, theirs)))]
+
+
 # Routes by a device that may be a tunnel
 
 

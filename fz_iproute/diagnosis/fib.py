@@ -1,0 +1,106 @@
+"""The routes of tables by prefix: a search looks once at each prefix length, however many routes there are."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from fz_iproute.mirror.model import Attributes, Route
+from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.words import REFUSALS
+
+# In a table of more routes than this, those that differ in nothing but their destination are examined as one.
+MANY = 1_000
+
+BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
+
+
+def place(prefix: Prefix) -> int:
+    """The address and the length in one number. In their order, a prefix stands before those inside it."""
+    return prefix.address << 8 | prefix.length
+
+
+def end_of(prefix: Prefix) -> int:
+    """The number behind those of all prefixes inside this one."""
+    return prefix.address + (1 << BITS[prefix.family] - prefix.length) << 8
+
+
+class Table(tuple[Route, ...]):
+    """The routes of one family, in the kernel's order. What is found out about them is kept: they may be a million."""
+
+    @cached_property
+    def _lengths(self) -> dict[int, dict[int, tuple[Route, ...]]]:
+        found: dict[int, dict[int, tuple[Route, ...]]] = {}
+        for route in self:
+            prefix = Prefix.of_route(route.dst, route.attributes.family)
+            here = found.setdefault(prefix.length, {})
+            here[prefix.address] = (*here.get(prefix.address, ()), route)
+        return dict(sorted(found.items(), reverse=True))
+
+    def covering(self, host: Prefix) -> Iterator[Sequence[Route]]:
+        """The routes to each prefix that covers `host`, longest prefix first."""
+        for length, routes in self._lengths.items():
+            if found := routes.get(host.network(length)):
+                yield found
+
+    def inside(self, prefix: Prefix) -> Iterator[Route]:
+        """The routes to this prefix and to those inside it, sorted by prefix."""
+        first, end = bisect_left(self.places, place(prefix)), bisect_left(self.places, end_of(prefix))
+        for number in self.places[first:end]:
+            yield from self._at(number)
+
+    def _at(self, number: int) -> tuple[Route, ...]:
+        return self._lengths.get(number & 0xFF, {}).get(number >> 8, ())
+
+    @cached_property
+    def places(self) -> list[int]:
+        """Where its routes lead, sorted."""
+        return sorted(address << 8 | length for length, addresses in self._lengths.items() for address in addresses)
+
+    @cached_property
+    def named(self) -> frozenset[int]:
+        """The places to examine one by one: all but those of many routes through routers, or that refuse."""
+        if len(self) <= MANY:
+            return frozenset(self.places)
+        alike = {id(shape) for shape in self.shapes if shape.gatewayed or shape.type in REFUSALS.values()}
+        return frozenset(
+            number for number in self.places if not all(id(route.attributes) in alike for route in self._at(number))
+        )
+
+    def kind(self, number: int) -> tuple[int, ...] | None:
+        """Equal for two places if their routes differ in nothing but the address; None if there is no route."""
+        routes = self._at(number)
+        # Rules may look at the length (suppress_prefixlength). Attributes that are equal are mostly one object.
+        return (number & 0xFF, *(id(route.attributes) for route in routes)) if routes else None
+
+    @cached_property
+    def splits(self) -> dict[Any, Any]:
+        """What is found out about it elsewhere."""
+        return {}
+
+    @cached_property
+    def shapes(self) -> list[Attributes]:
+        """The attributes that occur: thousands of routes share a few."""
+        return list({id(route.attributes): route.attributes for route in self}.values())
+
+
+class Fib:
+    """All tables that rules look up, `local` too, in the kernel's order."""
+
+    def __init__(self, tables: Mapping[int, Mapping[Family, Iterable[Route]]]) -> None:
+        self._tables = {
+            (table, family): routes if isinstance(routes, Table) else Table(routes)
+            for table, families in tables.items()
+            for family, routes in families.items()
+        }
+
+    def table(self, table: int, family: Family) -> Table:
+        """The routes of a table."""
+        return self._tables.get((table, family), _EMPTY)
+
+    def of(self, family: Family) -> list[Table]:
+        """Every table of the family."""
+        return [routes for (_, other), routes in self._tables.items() if other == family]
+
+
+_EMPTY = Table()

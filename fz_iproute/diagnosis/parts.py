@@ -1,0 +1,144 @@
+"""Splits a prefix into parts that rules and routes treat alike."""
+
+from bisect import bisect, bisect_left
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple
+
+from fz_iproute.diagnosis.fib import BITS, MANY, Table, end_of, place
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
+
+# What of the address space the internet is: global unicast, as IANA has assigned it.
+_INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}
+_NOT_INTERNET = [
+    Prefix.parse(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.168.0.0/16", "224.0.0.0/3"),
+    )
+]
+# The kernel has its own ideas of what is in there.
+_SPECIAL = [Prefix.parse(text) for text in ("224.0.0.0/4", "255.255.255.255/32", "::1/128", "ff00::/8")]
+
+
+class Part(NamedTuple):
+    """What of `prefix` no smaller part covers: `size` addresses, which all go the same way as `address`.
+
+    It may stand for others, which fare like it: then `size` is that of all together.
+    """
+
+    prefix: Prefix
+    address: int
+    size: int
+
+
+# By table, what tells the routes to a place from those to others; None if the place is always a part of its own.
+Kinds = tuple[Hashable, ...] | None
+
+
+class _Open:
+    """A prefix that may be around those that come next."""
+
+    __slots__ = ("end", "free", "key", "kinds", "left", "number", "owner")
+
+    def __init__(self, number: int, bits: int) -> None:
+        address = number >> 8
+        self.number = number
+        self.left = 1 << bits - (number & 0xFF)  # what those inside do not cover
+        self.end = address + self.left
+        # An address that they do not cover: not the first of all, which may be the network's own.
+        self.free = address + (self.left > 2)
+        self.owner = number  # the narrowest prefix around that is a part of its own
+        self.kinds: Kinds = None
+        self.key: Hashable = number
+
+    def take_in(self, inner: "_Open", kinds: Kinds, region: int) -> None:
+        """Note a prefix that is directly inside this one."""
+        self.left -= inner.left
+        if inner.number >> 8 <= self.free < inner.end:
+            self.free = inner.end
+        if kinds is not None:
+            inner.owner = self.owner
+            inner.kinds = tuple(own or above for own, above in zip(kinds, self.kinds or kinds, strict=True))
+            inner.key = self.owner, region, inner.kinds
+
+
+class Bounds:
+    """Every prefix that routes or rules name: between them, packets fare alike."""
+
+    def __init__(self, tables: Iterable[Table], prefixes: Iterable[Prefix]) -> None:
+        """`prefixes` are those of rules, and what else is to be a part of its own."""
+        known = {id(table): table for table in tables}.values()
+        self._named = frozenset(map(place, prefixes)).union(*(table.named for table in known))
+        self._many = [table for table in known if len(table) > len(table.named)]
+        self._places = sorted([*self._named, *(number for table in self._many for number in table.places)])
+
+    def parts(self, whole: Prefix, holes: Sequence[Prefix] = ()) -> list[Part]:
+        """Those of a prefix, without the `holes`, which are sorted."""
+        gaps = set(map(place, holes))
+        chosen: list[int] = []
+        start = bisect(self._places, place(whole))
+        for hole in holes:
+            chosen += self._places[start : bisect_left(self._places, place(hole))]
+            chosen.append(place(hole))
+            start = bisect_left(self._places, end_of(hole))
+        chosen += self._places[start : bisect_left(self._places, end_of(whole))]
+        own = self._named | gaps if gaps else self._named
+        # A remedy that is tried seldom names other prefixes than the machine does.
+        known = self._many[0].splits if len(self._many) == 1 and len(chosen) > MANY else {}
+        if (whole, own) not in known:
+            known[whole, own] = _split(whole, chosen, lambda number: None if number in own else self._kinds(number))
+        return [part for part in known[whole, own] if place(part.prefix) not in gaps]
+
+    def internet(self, family: Family) -> list[Part]:
+        """Those of the internet."""
+        return self.parts(_INTERNET[family], [hole for hole in _NOT_INTERNET if hole.family == family])
+
+    def _kinds(self, number: int) -> Kinds:
+        return tuple(table.kind(number) for table in self._many)
+
+
+def _split(whole: Prefix, places: Iterable[int], kinds: Callable[[int], Kinds]) -> list[Part]:
+    """The prefix without those inside it, and each of these likewise. `places` are inside `whole`, and sorted.
+
+    Places of equal kinds are one part if the same prefix is around them.
+    """
+    bits, edges = BITS[whole.family], _EDGES[whole.family]
+    outermost = _Open(place(whole), bits)
+    found: dict[Hashable, list[int]] = {outermost.key: [0, 0, 0]}  # of each part the place, the address and the size
+    around = [outermost]
+    for number in places:
+        if number == around[-1].number:
+            continue
+        here = _Open(number, bits)
+        while around[-1].end <= number >> 8:
+            _close(around.pop(), found)
+        around[-1].take_in(here, kinds(number), bisect(edges, number))
+        found.setdefault(here.key, [0, 0, 0])
+        around.append(here)
+    while around:
+        _close(around.pop(), found)
+    return [
+        Part(Prefix(whole.family, number >> 8, number & 0xFF), address, size)
+        for number, address, size in found.values()
+        if size
+    ]
+
+
+def _close(here: _Open, found: dict[Hashable, list[int]]) -> None:
+    """Add what is left of a prefix to its part."""
+    if here.left:
+        part = found[here.key]
+        if not part[2]:
+            part[:2] = here.number, here.free if here.free < here.end else here.number >> 8
+        part[2] += here.left
+
+
+_EDGES: dict[Family, list[int]] = {
+    family: sorted(
+        edge
+        for prefix in {*_NOT_INTERNET, *_SPECIAL, *PRIVATE, *_INTERNET.values()}
+        if prefix.family == family
+        for edge in (place(prefix), end_of(prefix))
+    )
+    for family in FAMILIES
+}
