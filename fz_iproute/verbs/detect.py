@@ -55,6 +55,8 @@ def run(arguments: Namespace, log: Log) -> int:
         write("\n".join(_drawn(as_text(vpns), screen(arguments))))
     if arguments.write and vpns:
         log.info(f"# {arguments.write} is written{_next(arguments)}")
+    elif arguments.write:
+        log.warning(f"{arguments.write} is not written; connect the VPN first")
     return int(not vpns)
 
 

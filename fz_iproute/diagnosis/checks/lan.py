@@ -294,7 +294,7 @@ def multicast(machine: Machine) -> Iterator[Found]:
         steps: tuple[Step, ...] = (Sync(),)
         if not machine.config.lan.multicast:
             steps = (Setting("lan", "multicast", True), Sync())
-            why += "; the setting mends that for one interface, that of main's default route"
+            why += "; lan.multicast serves one interface only, that of main's default route"
         words = advice("no route for multicast wins over the VPN's here: name the interface in the program that looks")
         yield Found("info", "discovery (224.0.0.251) goes into the tunnel", why, (Remedy(steps), *words))
     else:
