@@ -30,6 +30,7 @@ class Machine:
     config: Config
     snapshot: Snapshot | None
     tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]  # main, local and all other tables that rules look up
+    usual_path: str = DEFAULT_CONFIG  # what fz-iproute reads here without -c
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -246,13 +247,13 @@ class Machine:
 
     def fz_iproute(self, verb: str) -> str:
         """A run of fz-iproute with the same configuration."""
-        path = self.facts.get("config.path", DEFAULT_CONFIG)
-        options = [*(["-c", path] if path != DEFAULT_CONFIG else []), *(["--netns", self.netns] if self.netns else [])]
+        path = self.config_path
+        options = [*(["-c", path] if path != self.usual_path else []), *(["--netns", self.netns] if self.netns else [])]
         return shlex.join(["fz-iproute", *options, verb])
 
     def setting(self, section: str, line: str) -> str:
-        """A line for the configuration file."""
-        return f"in {self.facts.get('config.path', DEFAULT_CONFIG)}: [{section}] {line}"
+        """A line for the configuration file. The section may be there already, and TOML has each only once."""
+        return f"in {self.config_path}, section [{section}]: {line}"
 
     def lan_setting(self, key: Literal["allow", "deny"], *prefixes: Prefix) -> str:
         """The list of [lan] with more prefixes."""

@@ -160,5 +160,5 @@ def _setting(settings: Sequence[Setting], machine: Machine) -> str:
     sections: dict[str, list[str]] = {}
     for section, key, value in settings:
         sections.setdefault(section, []).append(f"{key} = {configuration.toml(value)}")
-    lines = (f"[{section}] {', '.join(keys)}" for section, keys in sections.items())
-    return f"in {machine.config_path}: {'; '.join(lines)}"
+    lines = (f"section [{section}]: {', '.join(keys)}" for section, keys in sections.items())
+    return f"in {machine.config_path}, {'; '.join(lines)}"

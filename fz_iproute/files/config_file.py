@@ -17,6 +17,11 @@ VARIABLE = "FZ_IPROUTE_CONFIG"
 _MOST_BYTES = 1 << 16
 
 
+def usual_path() -> Path:
+    """What the next command reads without -c, if root runs it. Others need sudo for that, which drops the variable."""
+    return Path((not os.geteuid() and os.environ.get(VARIABLE)) or DEFAULT_PATH)
+
+
 def load(path: Path | None, *, suspicious: bool = False) -> Config:
     """The configuration in `path`. Without one, the default file if it exists, else the defaults.
 

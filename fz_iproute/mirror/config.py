@@ -261,7 +261,9 @@ def parse(text: str, place: str, table_ids: Callable[[], Mapping[str, int]] = di
     try:
         document = tomllib.loads(text)
     except ValueError as error:  # a number of more than 4,300 digits is no TOMLDecodeError
-        raise UsageError(f"{place}: not TOML: {error}") from None
+        from fz_iproute.mirror.toml_faults import fault  # noqa: PLC0415  # only to word a problem
+
+        raise UsageError(f"{place}: {fault(text, error)}") from None
     except RecursionError:
         raise UsageError(f"{place}: not TOML: nested too deeply") from None
     sections: dict[str, Any] = {}
@@ -292,7 +294,10 @@ def _section(kind: Any, values: Mapping[str, Any]) -> tuple[Any, list[str]]:
     for name, value in values.items():
         if name not in known:
             section = next((each.name for each in fields(Config) if name in _keys(each.type)), "")
-            hint = f"; it belongs to [{section}]" if section else _nearest(name, known)
+            if name in _keys(Config):
+                hint = f"; write [{name}] on a line of its own, and its keys below"
+            else:
+                hint = f"; it belongs to [{section}]" if section else _nearest(name, known)
             problems.append(f"{_key_shown(name)}: unknown key{hint}")
             continue
         try:
@@ -350,8 +355,8 @@ def doubts(config: Config) -> Iterator[str]:
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  # only to word a problem
 
-    near = get_close_matches(name, known, n=1, cutoff=0)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = get_close_matches(name.lower(), known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
 
 
 # For messages: at most a line, however long or deep the value.

@@ -100,7 +100,9 @@ def parse(lines: Iterable[str]) -> list[JournalPass]:
             try:
                 found = _command(line)
             except ValueError as error:
-                raise Unreadable(number, f"{error}: {_shown(line)}") from None
+                # A journal begins with a heading, unlike what `watch` prints.
+                advice = "" if passes else "; replay reads the file that watch.journal names, not what a verb prints"
+                raise Unreadable(number, f"{error}: {_shown(line)}{advice}") from None
             if not passes:
                 passes.append(JournalPass(None, "", []))
             passes[-1].commands.append(found)

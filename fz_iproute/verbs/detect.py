@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, detect, toml_of
 from fz_iproute.errors import UsageError
-from fz_iproute.files.config_file import ConfigFile
+from fz_iproute.files.config_file import usual_path
 from fz_iproute.files.whole_file import create
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
@@ -55,6 +55,8 @@ def run(arguments: Namespace, log: Log) -> int:
         write("\n".join(_drawn(as_text(vpns), screen(arguments))))
     if arguments.write and vpns:
         log.info(f"# {arguments.write} is written{_next(arguments)}")
+    elif arguments.write:
+        log.warning(f"{arguments.write} is not written; connect the VPN first")
     return int(not vpns)
 
 
@@ -62,7 +64,7 @@ def _next(arguments: Namespace) -> str:
     """What to do with the file; nothing on this machine, if it is for that of a snapshot."""
     if arguments.snapshot:
         return ""
-    options = [] if arguments.write == ConfigFile(None).place else ["-c", str(arguments.write)]
+    options = [] if arguments.write == usual_path() else ["-c", str(arguments.write)]
     options += ["--netns", arguments.netns] if arguments.netns else []
     start = shlex.join([*(["sudo"] if os.geteuid() else []), "fz-iproute", *options])
     return f"; next: `{start} sync` once, or `{start} install --now` for good"

@@ -11,7 +11,7 @@ from fz_iproute.diagnosis.checks.finding import Finding, as_document, count
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
-from fz_iproute.files.config_file import load
+from fz_iproute.files.config_file import load, usual_path
 from fz_iproute.ip.reader import Reader, answer, shape_is_known
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
@@ -93,10 +93,10 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
             recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version})
             config = concrete(config, ip, Log("ERROR"))  # a finding tells the same
             recorded = take(ip, config, path, netns)
-        return examine(_machine(_with(errors, recorded), config))
+        return examine(replace(_machine(_with(errors, recorded), config), usual_path=str(usual_path())))
     except (IpUnusable, ReadFailed) as error:
         errors["ip.error"] = str(error)
-        return examine(Machine(_with(errors, recorded), config, None, {}))
+        return examine(Machine(_with(errors, recorded), config, None, {}, str(usual_path())))
 
 
 def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:

@@ -1,13 +1,12 @@
 """Who answers the questions of a verb: the running machine, or a snapshot of one."""
 
-import os
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fz_iproute.errors import IpUnusable, ReadFailed
-from fz_iproute.files.config_file import DEFAULT_PATH, VARIABLE, load
+from fz_iproute.files.config_file import DEFAULT_PATH, ConfigFile, load, usual_path
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.passes import Passes
@@ -104,11 +103,10 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
 def advised(arguments: Namespace, source: Source, *verb: str) -> str:
     """The command for this verb with the same configuration, and on the same machine: also that of a snapshot."""
     facts = getattr(source, "facts", {})
-    # sudo drops the variable. Without sudo, the command finds it again.
-    variable = os.environ.get(VARIABLE) if os.geteuid() else None
-    path = str(arguments.config or facts.get("config.path") or variable or DEFAULT_PATH)
+    usual = DEFAULT_PATH if facts else usual_path()
+    path = str(arguments.config or facts.get("config.path") or ConfigFile(None).place)
     netns = arguments.netns or facts.get("netns")
-    options = [*(["-c", path] if path != str(DEFAULT_PATH) else []), *(["--netns", netns] if netns else [])]
+    options = [*(["-c", path] if path != str(usual) else []), *(["--netns", netns] if netns else [])]
     return shlex.join(["fz-iproute", *options, *verb])
 
 

@@ -44,13 +44,16 @@ def run(arguments: Namespace, log: Log) -> int:
         place.systemctl("reset-failed", "fz-iproute*")
         place.systemctl("disable", *units)
         place.clean_logs()
-    place.remove(pattern.format("*") for pattern in (UNITS_OF_MACHINE, *PER_INSTANCE))
+    is_there = place.remove(pattern.format("*") for pattern in (UNITS_OF_MACHINE, *PER_INSTANCE))
     if place.is_packaged(f"/{prefix}"):
         write("all other files belong to the package; remove that to remove them")
     else:
-        place.remove(pattern.format(prefix=prefix) for pattern in SHIPPED)
+        is_there |= place.remove(pattern.format(prefix=prefix) for pattern in SHIPPED)
+        if not is_there:
+            write("nothing is installed here")
     place.remove_empty(folder.format(prefix=prefix) for folder in FOLDERS)
     if units:
         place.systemctl("daemon-reload")
-    write("`fz-iproute down` removes the copies that are still in the VPN's table")
+    if place.is_running_machine:
+        write("`fz-iproute down` removes the copies that are still in the VPN's table")
     return 0

@@ -67,7 +67,8 @@ def prefix_of(way: list[str]) -> str:
     return "usr" if "--prefix" in way else "usr/local"
 
 
-def test_an_instance_that_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
+def test_what_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
+    assert "nothing is installed here\n" == run("uninstall", "--root", str(tmp_path)).stdout
     assert "there is no instance nope\n" == run("uninstall", "--root", str(tmp_path), "--instance", "nope").stdout
 
 

@@ -64,6 +64,24 @@ def test_wrong_usage_ends_with_2(world: World, argv: str) -> None:
     assert (2, "", []) == (done.code, done.out, world.batches())
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"2026-11-26T20:44:02.217Z {ADD}  # missing",
+        f"Nov 26 20:44:02 laptop fz-iproute[812]: {ADD}  # missing",
+        f"{ADD}  # missing",
+        "VPN    tun-firezone is up",
+    ],
+    ids=["watch", "journalctl", "plan", "status"],
+)
+def test_the_output_of_a_verb_is_no_journal(world: World, line: str) -> None:
+    wants = "; replay reads the file that watch.journal names, not what a verb prints"
+    (error,) = world.run("replay", journal(world, line)).errors
+    assert "line 1: " in error and error.endswith(wants)
+    (error,) = world.run("replay", journal(world, HEADING, ADD, line)).errors
+    assert "line 3: " in error and wants not in error, "this one is a journal"
+
+
 def test_without_permission_it_ends_with_4_at_the_first(world: World) -> None:
     world.fails("route add", words="RTNETLINK answers: Operation not permitted")
     done = world.run("replay", journal(world, HEADING, ADD, DELETE))

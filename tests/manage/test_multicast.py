@@ -61,14 +61,18 @@ def test_else_it_leaves_by_every_mirrored_device(
     text = manage(lan={**ON, **lan})
     laptop.sync(text)
     assert sorted(by(*expected)) == sorted(lines(laptop))
+    assert 1 == len(ways(laptop)), "the kernel sends a packet by one of them only"
     assert [] == laptop.sync(text)
     assert [] == [line for line in laptop.status(text)["lan"] if line["verdict"] == "stale"]
 
 
 def test_in_observe_mode_too(laptop: Laptop) -> None:
     before = laptop.state()
+    decided_by_local = laptop.way("ff02::fb")
     laptop.fz("sync", config=OBSERVE)
     assert by(UPLINK) == lines(laptop)
+    assert decided_by_local == laptop.way("ff02::fb")
+    assert f"leaves by {UPLINK} only" in laptop.fz("doctor", "-v", config=OBSERVE)
     assert [] == laptop.sync(OBSERVE)
     laptop.sync("[tunnel]\ninterface = 'tun-firezone'\n")
     assert [] == lines(laptop)

@@ -215,6 +215,8 @@ def test_the_advice_is_right_and_mends_the_lan(
 def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) -> None:
     equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
     path = tmp_path / "config.toml"
+    unwritten = laptop.fz_done("detect", "--write", str(path), "--interface", "wg9")
+    assert (1, f"warning: {path} is not written; connect the VPN first\n") == (unwritten.returncode, unwritten.stderr)
     done = laptop.fz_done("detect", "--write", str(path))
     text = path.read_text()
     assert 'interface = "wg7"' in text

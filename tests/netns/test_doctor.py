@@ -30,7 +30,7 @@ from tests.netns.namespace import (
 from tests.user_ids import need_user_ids
 
 Finding = dict[str, str]
-_SETTING = re.compile(r"in (/\S+): \[(\w+)\] (.+?)(?:; or.*|, then (.+))?$")
+_SETTING = re.compile(r"in (/\S+), section \[(\w+)\]: (.+?)(?:; or.*|, then (.+))?$")
 
 
 class Patient:
@@ -202,7 +202,7 @@ def test_the_text_has_a_line_for_each_check_with_the_remedy_below(patient: Patie
     assert f"ok    tunnel      {TUNNEL} is up" in lines
     place = lines.index("info  multicast   discovery (224.0.0.251) goes into the tunnel")
     assert lines[place + 1].strip().startswith("why  ")
-    assert lines[place + 2].strip().startswith(f"do   in {patient.config}: [lan] multicast = true")
+    assert lines[place + 2].strip().startswith(f"do   in {patient.config}, section [lan]: multicast = true")
 
 
 # The VPN

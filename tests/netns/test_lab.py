@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -317,6 +318,16 @@ def test_other_users_may_look_at_the_lab_of_root() -> None:
     need_user_ids()
     done = lab("--", sys.executable, "-c", DROP_RIGHTS, "config", "check")
     assert (0, "/run/fz-iproute/config.toml: good\n") == (done.returncode, done.stdout), done.stderr
+
+
+def test_in_a_lab_remedies_name_no_file_unless_another_one_is_in_force(tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text("[lan]\n")
+    script = "import sys; from fz_iproute.cli import main; main([*sys.argv[1:], 'doctor', '--json'])"
+    for options in ([], ["-c", str(other)]):
+        done = lab("--", sys.executable, "-c", script, *options)
+        found = {each["name"]: each["remedy"] for each in json.loads(done.stdout)["checks"]}
+        assert shlex.join(["fz-iproute", *options, "sync"]) == found["mirror"], done
 
 
 def test_an_ordinary_user_has_a_lab_too() -> None:

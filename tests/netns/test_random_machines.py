@@ -217,7 +217,7 @@ RECEIVED = [
 SERVERS = "nameserver 192.168.1.1\nnameserver 8.8.8.8\nnameserver fd00:1::1\nnameserver 2600::1\n"
 UNDO = "  # undo: "
 COMMAND = re.compile(r"(?:ip|sysctl|fz-iproute) [^;]*$")
-SETTING = re.compile(r"in (/\S+): (\[.+?)(?:, then (.+))?$")
+SETTING = re.compile(r"in (/\S+), section (\[.+?)(?:, then (.+))?$")
 
 
 ASKED = [dst for land in LANDS.values() for dst in (*land.hosts[:7], land.internet[0])]
@@ -288,10 +288,10 @@ def carried_out(land: Land, remedy: str) -> str | None:
 
 
 def with_settings(text: str, settings: str) -> str:
-    """The configuration with these settings: `[lan] deny = ["10.0.0.0/8"], prune = false; [tables] single = 7`."""
+    """The configuration with these settings: `[lan]: deny = ["10.0.0.0/8"]; section [tables]: lan = 7, single = 8`."""
     document = tomllib.loads(text)
-    for section in settings.split("; "):
-        lines = re.sub(r"(?:^\[\w+\]|,) (?=\w+ = )", "\n", section).split("\n")
+    for section in settings.split("; section "):
+        lines = re.sub(r"(?:^\[\w+\]:|,) (?=\w+ = )", "\n", section).split("\n")
         name = section[1 : section.index("]")]
         document.setdefault(name, {}).update(tomllib.loads("\n".join(lines)))
     found = []

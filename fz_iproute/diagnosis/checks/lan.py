@@ -288,12 +288,15 @@ _MDNS = Prefix.parse("224.0.0.251/32").address
 
 def multicast(machine: Machine) -> Iterator[Found]:
     """Discovery of devices in the LAN works."""
-    if "inet" in machine.families and machine.is_tunnelled(machine.way("inet", _MDNS)):
+    decision = machine.way("inet", _MDNS)
+    if "inet" in machine.families and machine.is_tunnelled(decision):
         why = "mDNS and SSDP do not find printers, speakers and the like, though their addresses can be reached"
-        steps: tuple[Step, ...] = (Setting("lan", "multicast", True), Sync())
-        if machine.config.lan.multicast:
-            steps = (Sync(),)
+        steps: tuple[Step, ...] = (Sync(),)
+        if not machine.config.lan.multicast:
+            steps = (Setting("lan", "multicast", True), Sync())
+            why += "; lan.multicast serves one interface only, that of main's default route"
         words = advice("no route for multicast wins over the VPN's here: name the interface in the program that looks")
         yield Found("info", "discovery (224.0.0.251) goes into the tunnel", why, (Remedy(steps), *words))
     else:
-        yield Found("ok", f"discovery (224.0.0.251) stays out of {machine.config.tunnel.interface}")
+        by = f", and leaves by {decision.devices[0]} only" if decision.devices else ""
+        yield Found("ok", f"discovery (224.0.0.251) stays out of {machine.config.tunnel.interface}{by}")

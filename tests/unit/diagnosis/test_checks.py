@@ -152,7 +152,7 @@ def test_a_leak_that_the_configuration_allows_is_no_failure() -> None:
     numbered: dict[Family, frozenset[str]] = {"inet": frozenset(["tun-firezone"])}
     (found,) = only("ipv6-leak", machine(config, mirror=[*VPN, *LANS], numbered=numbered))
     assert "info" == found.level
-    assert '[tunnel] internet_leak = "block", then fz-iproute sync' in found.remedy
+    assert 'section [tunnel]: internet_leak = "block", then fz-iproute sync' in found.remedy
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,8 @@ def test_a_suspicious_prefix_is_a_warning(lan: Route, level: str) -> None:
 def test_a_remedy_keeps_the_members_of_a_list() -> None:
     config = replace(Config(), lan={"deny": (Prefix.parse("10.1.0.0/16"),)})
     (found,) = only("prefixes", machine(config, main=[*LANS, route("10.99.0.0/16", protocol="dhcp")]))
-    assert found.remedy.startswith('in /etc/fz-iproute/config.toml: [lan] deny = ["10.1.0.0/16", "10.99.0.0/16"]; or')
+    file, deny = "/etc/fz-iproute/config.toml", 'deny = ["10.1.0.0/16", "10.99.0.0/16"]'
+    assert found.remedy.startswith(f"in {file}, section [lan]: {deny}; or")
 
 
 def test_a_lan_inside_of_a_suspicious_prefix_is_not_denied_with_it() -> None:

@@ -1,0 +1,24 @@
+"""Says what is wrong with a text that is no TOML, and what to do: the words of the parser are for programmers."""
+
+import re
+
+# How the words of Python's parser begin, and what an author has most likely done.
+_WORDS = {
+    "Cannot declare": "this section is there already; write its keys below the first one",
+    "Cannot overwrite": "this key is in its section twice; keep one of them",
+    "Duplicate inline table key": "this key is there twice; keep one of them",
+    "Expected newline": "there is more than one thing on this line; write each key on a line of its own",
+    "Invalid value": 'a text needs quotes, as in interface = "wg0"; numbers, true and false have none',
+    "Unclosed array": 'the list has no end, or a text in it has no quotes, as in ["10.0.0.0/8"]',
+}
+
+
+def fault(text: str, error: ValueError) -> str:
+    """`line 4: this section is there already; …`, for an error of tomllib about this text."""
+    words, _, place = str(error).rpartition(" (at ")
+    if not words:
+        return f"not TOML: {error}"
+    number = re.match(r"line (\d+)", place)
+    line = int(number[1]) if number else len(text.splitlines())  # else "end of document"
+    plain = next((plain for start, plain in _WORDS.items() if words.startswith(start)), "")
+    return f"line {line}: {plain or f'not TOML: {words}'}"
