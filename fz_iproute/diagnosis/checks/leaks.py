@@ -64,11 +64,11 @@ def rp_filter(machine: Machine) -> Iterator[Found]:
 
 def _cut_off_uplinks(machine: Machine) -> set[str]:
     """The strict interfaces by which the VPN's client sends, if the tunnel takes other packets to the same hosts."""
+    if not machine.has_internet("inet"):
+        return set()
     return {
         device
-        for way in (
-            machine.internet("inet", machine.config.tunnel.fwmark.value) if machine.has_internet("inet") else ()
-        )
+        for way in machine.internet("inet", machine.config.tunnel.fwmark.value)
         for device in set(way.decision.devices) - machine.goal.tunnels
         if _is_strict(machine, device) and _is_answered_by_tunnel(machine, way.part.address, way.decision.route)
     }

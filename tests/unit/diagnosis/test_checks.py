@@ -97,6 +97,9 @@ def levels(name: str, subject: Machine) -> list[str]:
     return [each.level for each in examine(subject) if each.name == name]
 
 
+STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
+# All packets of the VPN's client go into the tunnel but those to one host.
+MARKED_TOO_BUT_ONE = lookup(SINGLE, 32764, dst=Prefix.parse("99.1.1.1/32"), inverted=True)
 JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
 
 
@@ -109,6 +112,8 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("rules", "failure", {"rules": rules(Rule("inet6", 10, "goto", 0, options=(("goto", "32766"),)))}),
         ("mark", "failure", {"rules": rules(mark=Mark(7))}),
         ("rp_filter", "info", {"sysctls": {}}),
+        ("rp_filter", "failure", {"sysctls": STRICT}),
+        ("rp_filter", "failure", {"sysctls": STRICT, "rules": rules(MARKED_TOO_BUT_ONE)}),
         ("dhcp", "warning", {"facts": {"dhcp.servers": "192.168.1.1 100.64.0.9"}}),
         ("dns", "info", {"facts": {"/etc/resolv.conf": None}}),
         ("dns", "warning", {"facts": {"/etc/resolv.conf": "search x\nnameserver fd00:1::1%eth0\n"}}),
