@@ -75,9 +75,9 @@ def _cut_off_uplinks(machine: Machine) -> set[str]:
 
 
 def _is_answered_by_tunnel(machine: Machine, host: int, route: Route | None) -> bool:
-    """Where the kernel would send the answer, if a host that the route leads to sends a packet to this machine.
+    """True if the kernel would send the answer into the tunnel, if a host there sends a packet to this machine.
 
-    To the address that packets by this route have: rules may look at it.
+    To the address that packets by the route to this host have: rules may look at it.
     """
     shapes = [route.attributes] if route else []
     router = route.attributes.value("via") if route else ""
