@@ -100,6 +100,7 @@ def levels(name: str, subject: Machine) -> list[str]:
 STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
 # All packets of the VPN's client go into the tunnel but those to one host.
 MARKED_TOO_BUT_ONE = lookup(SINGLE, 32764, dst=Prefix.parse("99.1.1.1/32"), inverted=True)
+MARKED = lookup(77, 5, mark=FIREZONE_MARK)
 JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
 
 
@@ -111,6 +112,10 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("rules", "failure", {"rules": rules(Rule("inet", 10, "prohibit", 0))}),
         ("rules", "failure", {"rules": rules(Rule("inet6", 10, "goto", 0, options=(("goto", "32766"),)))}),
         ("mark", "failure", {"rules": rules(mark=Mark(7))}),
+        ("mark", "failure", {"rules": rules(MARKED), "tables": {77: [route("default", type="local", dev="lo")]}}),
+        ("mark", "failure", {"rules": rules(MARKED), "tables": {77: [route("default", type="unreachable")]}}),
+        ("mark", "warning", {"main": LANS}),  # no network
+        ("mark", "ok", {"main": [*LANS, gatewayed("default", "192.168.1.1")]}),  # a network without IPv6
         ("rp_filter", "info", {"sysctls": {}}),
         ("rp_filter", "failure", {"sysctls": STRICT}),
         ("rp_filter", "failure", {"sysctls": STRICT, "rules": rules(MARKED_TOO_BUT_ONE)}),
