@@ -46,7 +46,8 @@ def delete(routes, route, named, family):
     """The first route goes that has what the command names. Both families take metric 0 for any metric.
 
     IPv6 compares only the path, the metric and the protocol. IPv4 also compares an absent tos. Of a route with several
-    next hops, IPv4 compares the first one if the command names one device or gateway.
+    next hops, IPv4 compares the first one if the command names one device or gateway. If the command names several,
+    IPv4 compares the devices of as many as the route has.
     """
     usual = {"protocol": "boot"} if family == "inet6" else {"protocol": "boot", "scope": "global"}
     compared = {key: value for key, value in named.items() if key not in _STATE and (key, value) != ("metric", 0)}
@@ -54,11 +55,14 @@ def delete(routes, route, named, family):
         compared = {key: value for key, value in compared.items() if key in {*_PATH, "metric", "protocol"}}
     else:
         compared["tos"] = named.get("tos")
+    asked = [hop["dev"] for hop in compared.pop("nexthops", None) or []]
     for place, other in enumerate(routes):
         found = {**usual, **other}
-        if family == "inet" and "nexthops" in found and "nexthops" not in compared:
-            found |= found["nexthops"][0]
-        if all(found.get(key) == value for key, value in compared.items()):
+        hops = found.get("nexthops") or [found]
+        devices = [hop.get("dev") for hop in hops]
+        found |= hops[0]
+        is_alike = not asked or devices == asked[: len(devices)]
+        if is_alike and all(found.get(key) == value for key, value in compared.items()):
             del routes[place]
             return ""
     return MISSING

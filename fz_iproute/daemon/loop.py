@@ -37,8 +37,11 @@ from fz_iproute.mirror.words import MAIN
 
 # A pass that failed is tried again after these pauses.
 _RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# How long after SIGTERM an `ip` may go on working. A pass waits as long for its lock.
-_GRACE = 0.6
+# How long after SIGTERM an `ip` may go on working. To remove the copies takes several of them, on a machine that may be
+# busy with its shutdown.
+_GRACE = 2.0
+# How long a pass waits for its lock.
+_LOCK_PATIENCE = 0.6
 # What SIGUSR1 logs and `metrics` shows, since the start. `changes` are batches of commands, `lost` are overflows of
 # the monitor.
 _COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "fights", "lost", "monitors", "reloads")
@@ -111,6 +114,7 @@ class Loop:
                 files.close()
 
     def _work(self, signals: int) -> None:
+        self._story.begins()
         self._listener.start(_now())  # before the first reading, so that it hears of later changes
         self._full_pass("start")
         notify("READY=1")
@@ -217,7 +221,7 @@ class Loop:
         self._unfinished = False
         changed = False
         try:
-            with self._reloader.lock.held(_GRACE):
+            with self._reloader.lock.held(_LOCK_PATIENCE):
                 changed = self._step(reason, events)
         except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):

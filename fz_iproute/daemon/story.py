@@ -25,17 +25,20 @@ class Story:
         self._tunnel = ("", "")  # the interface and its state
         self._status = ""
 
+    def begins(self) -> None:
+        """Tell the version and the configuration."""
+        file = str(self._place) if self._place.exists() else f"the defaults, because there is no {self._place}"
+        self._log.info(f"# fz-iproute {__version__} starts with {file}")
+
     def goes_on(self, config: Config, layout: Layout | None, state: str) -> None:
-        """Tell the start, and the state of the tunnel if that is news."""
+        """Tell the state of the tunnel if that is news; the first time, also where the copies go."""
         name = config.tunnel.interface
         before, self._tunnel = self._tunnel, (name, state)
-        if not before[0]:
-            file = str(self._place) if self._place.exists() else f"the defaults, because there is no {self._place}"
-            target = f"; copies go to table {layout.mirror}" if layout else ""
-            self._log.info(f"# fz-iproute {__version__} starts with {file}{target}")
         if before != self._tunnel and not config.follows:
-            change = _CHANGES.get((before[1], state), f"is {state}") if before[0] == name else f"is {state}"
-            self._log.info(f"# {name} {change}")
+            is_known = before[0] == name
+            change = _CHANGES.get((before[1], state), f"is {state}") if is_known else f"is {state}"
+            target = f"; copies go to table {layout.mirror}" if layout and not is_known else ""
+            self._log.info(f"# {name} {change}{target}")
 
     def has_done(self, copies: int, due: int) -> None:
         """Tell systemd the state of the tunnel and how many copies there are."""

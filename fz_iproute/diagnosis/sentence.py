@@ -208,7 +208,7 @@ def _why_out(case: Case, route: Route) -> str:
         by_main = _by_main(case)
         return f"{route.dst} is mirrored into the VPN's table" + (f", although {by_main}" if by_main else "")
     if decision.table in layout.tables:
-        return f"table {decision.table} has {route.dst}, which fz-iproute did not add"
+        return f"table {decision.table} has {route.dst}, which is not known to be a copy"
     asked = [step for step in decision.steps if step.rule.table in layout.tables]
     if not asked:
         return _why_before(case)

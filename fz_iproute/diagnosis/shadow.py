@@ -32,6 +32,17 @@ def in_step(network: Network, goal: Desired, *, prune: bool = True) -> Network:
     return replace(network, rules=tuple(rules), tables=tables)
 
 
+def other_tunnels(network: Network, goal: Desired) -> dict[str, int]:
+    """The devices that may be tunnels, into which the VPN's tables lead by routes that are no copies; the tables."""
+    return {
+        device: table
+        for contents in goal.contents.values()
+        for table, here in contents.items()
+        for route in here.others
+        for device in filter(network.may_be_tunnel, route.attributes.devices)
+    }
+
+
 def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]:
     """For each LAN, the explicit routes of the VPN by which packets to it enter the tunnel."""
     into_tunnel = (

@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.reached import Lan, lost
-from fz_iproute.diagnosis.shadow import Shadow, in_step, shadows
+from fz_iproute.diagnosis.shadow import Shadow, in_step, other_tunnels, shadows
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
@@ -53,6 +53,7 @@ class Status(NamedTuple):
 
     tunnel: str
     tunnel_state: str  # up, down or missing
+    others: dict[str, int]  # if it is missing: the devices that may be tunnels in the VPN's tables, and the table
     absent: str  # what to say if it is missing and no rule leads to its tables, else ""
     mode: str
     layout: Layout
@@ -93,6 +94,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state=tunnel.link_state(config, snapshot),
+        others=other_tunnels(network, goal) if config.tunnel.interface not in snapshot.links else {},
         absent=_absent(config, snapshot, tables),
         mode=config.tunnel.mode,
         layout=goal.layout,

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, SPOKEN, Prefix
+from fz_iproute.mirror.words import printable
 
 
 class Item(NamedTuple):
@@ -82,7 +83,7 @@ def _verb(found: Status) -> str:
         return ""
     if not (found.is_used or found.carriers):
         return ""  # the VPN is off
-    return "detect" if found.absent or found.tunnel_state == "missing" else "doctor"
+    return "detect" if found.absent or (found.tunnel_state == "missing" and not found.others) else "doctor"
 
 
 def _vpn(found: Status) -> Iterator[str]:
@@ -92,7 +93,8 @@ def _vpn(found: Status) -> Iterator[str]:
     name = found.tunnel
     is_up = found.tunnel_state == "up"
     active, blocked = _families(found, "active"), _families(found, "blocked")
-    yield f"{name} is {found.tunnel_state}"
+    led = " and ".join(f"table {table} leads into {printable(device)}" for device, table in found.others.items())
+    yield f"{name} is {found.tunnel_state}" + (f", but {led}" if led else "")
     if active:
         off = [SPOKEN[family] for family in FAMILIES if found.internet[family] == "off"]
         yield f"{_both(active)} enter{'s' * (len(active) == 1)} it" + (f", {_both(off)} does not" if off else "")

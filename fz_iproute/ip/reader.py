@@ -132,7 +132,7 @@ class Reader:
 
         Those of the snapshot; of other tables that rules look up, all; of main, those that are on-link, private, or
         lead to one of the hosts in `SAMPLES`: it may have a million others. But all of main, if it leads the internet
-        into a tunnel.
+        into a tunnel, or only a part of the internet anywhere.
 
         Each of the five questions about main costs a dump of it: the kernel filters by table, protocol and device,
         never by destination. With a million routes that is half a second of a processor.
@@ -150,13 +150,14 @@ class Reader:
         questions["inet"] += [*samples, *(f"{_MAIN} root {prefix}" for prefix in _RFC1918)]
         try:
             routes = self._routes(questions, links)
-            if any(_is_into_tunnel(routes["inet", question], links) for question in samples):
+            around = [routes["inet", question] for question in samples]
+            if _is_needed_whole(around, "inet", snapshot):
                 routes |= self._routes({"inet": [_MAIN]}, links)
         finally:
             self._ip.abandon()
         main: dict[Family, dict[str, Sequence[Route]]] = {
             "inet": _by_destination(route for route in snapshot.main["inet"] if route.attributes.on_link),
-            "inet6": _by_destination(_telling(snapshot.main["inet6"], links)),
+            "inet6": _by_destination(_telling(snapshot)),
         }
         for (family, question), listing in routes.items():
             if question.startswith(_MAIN):
@@ -304,17 +305,29 @@ SAMPLES = [Prefix.parse(host) for host in ("9.9.9.9/32", "149.112.112.112/32", "
 _RFC1918 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 
 
-def _telling(main: Sequence[Route], links: Mapping[str, Link]) -> Iterable[Route]:
+def _telling(snapshot: Snapshot) -> Iterable[Route]:
     """Of IPv6 main, the routes that decide where packets to the internet and to LANs go."""
+    main = snapshot.main["inet6"]
     prefixes = {route: Prefix.of_route(route.dst, "inet6") for route in main}
     samples = [host for host in SAMPLES if host.family == "inet6"]
-    if any(_is_into_tunnel([route for route in main if prefixes[route].covers(host)], links) for host in samples):
+    around = [[route for route in main if prefixes[route].covers(host)] for host in samples]
+    if _is_needed_whole(around, "inet6", snapshot):
         return main
     return [
         route
         for route, prefix in prefixes.items()
         if route.attributes.on_link or PRIVATE.covers(prefix) or any(prefix.covers(host) for host in samples)
     ]
+
+
+def _is_needed_whole(around: Sequence[Iterable[Route]], family: Family, snapshot: Snapshot) -> bool:
+    """True if the routes to the samples do not tell what main does with most of the internet."""
+    if any(_is_into_tunnel(routes, snapshot.links) for routes in around):
+        return True
+    if not any(route.dst == "default" for routes in around for route in routes):
+        return True
+    rules = (rule for rule in snapshot.rules if (rule.family, rule.table) == (family, MAIN))
+    return any(name.startswith("suppress") for rule in rules for name, _ in rule.options)
 
 
 def _is_into_tunnel(routes: Iterable[Route], links: Mapping[str, Link]) -> bool:

@@ -248,7 +248,7 @@ def _changes(family: Family, contents: Contents, prune: bool, tunnels: Collectio
     # IPv4: `del` matches any route that has all given attributes, so it could delete a twin that has more of them.
     at_risk: dict[object, list[Attributes]] = defaultdict(list)
     for dst, attributes in others if family == "inet" else ():
-        at_risk[dst, attributes.tos, attributes.path].append(attributes)
+        at_risk[dst, attributes.tos, attributes.devices[:1]].append(attributes)
     # IPv6: `del` without nhid matches a route by a nexthop object, whatever its path.
     objects = {(route.dst, route.attributes.metric) for route in others if route.attributes.path[:1] == ("nhid",)}
     for key in want | have:
@@ -291,9 +291,11 @@ def _could_hit(route: Route, twins: Mapping[object, Iterable[Attributes]], objec
     dst, attributes = route
     if attributes.family == "inet":
         given = set(attributes.words)
+        if "nexthop" in attributes.path:
+            given -= set(attributes.path)  # of several next hops, the kernel compares as many as the twin has
         return any(
             twin.inexpressible or given.issubset(twin.words)
-            for twin in twins.get((dst, attributes.tos, attributes.path), ())
+            for twin in twins.get((dst, attributes.tos, attributes.devices[:1]), ())
         )
     return attributes.path[:1] != ("nhid",) and (dst, attributes.metric) in objects
 

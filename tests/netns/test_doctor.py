@@ -398,6 +398,13 @@ def test_strict_rp_filter_on_a_lan_that_is_not_mirrored_is_a_warning(patient: Pa
     patient.sh(f"fz-iproute -c {patient.config} sync")
     (seen,) = patient.is_cured_of("rp_filter", "warning")
     assert LAN in seen
+    # Answers from the address in the LAN take main: the kernel lets the LAN's packets to it in.
+    patient.machine.sysctl(f"net.ipv4.conf.{LAN}.rp_filter", 1)
+    received = f"route get 192.168.188.112 from 192.168.188.7 iif {LAN}".split()
+    assert "Invalid" in patient.machine.ip(*received, check=False)  # argument, or cross-device link
+    patient.machine.ip(*["rule", "add", "from", "192.168.188.112", "lookup", "main", "priority", "5"])
+    patient.machine.ip(*received)
+    assert [] == patient.troubles("rp_filter")
 
 
 def test_a_resolver_in_the_lan_is_a_warning(patient: Patient) -> None:

@@ -175,6 +175,26 @@ def test_what_doctor_says(case: Case, machine: Machine) -> None:
     assert "lookup main" in machine.ip("rule")
 
 
+def test_a_wrong_name_of_the_tunnel_is_told_first_with_the_right_one(machine: Machine) -> None:
+    """The VPN takes explicit routes only, and a stale copy looks like a route of the VPN's client."""
+    machine.batch([f"{option}route del default dev {TUNNEL} table {MIRROR}" for option in ("", "-6 ")])
+    machine.ip("route", "add", "10.50.0.0/16", "dev", LAN, "proto", "static", "scope", "link")
+    machine.fz("sync")
+    machine.ip("route", "del", "10.50.0.0/16")
+    wrong = '[tunnel]\ninterface = "wg-somewhere"\n'
+    first, *_ = machine.fz("status", config=wrong).splitlines()
+    said = f"but table {MIRROR} leads into {TUNNEL}"
+    assert first.startswith(f"VPN    wg-somewhere is missing, {said}; copies")
+    assert first.endswith(" doctor")
+    assert "which is not known to be a copy" in machine.fz("explain", "10.50.0.1", config=wrong)
+    found = problems(machine, wrong)[0]
+    assert ("tunnel", f"there is no wg-somewhere, {said}") == (found["name"], found["seen"])
+    assert f': [tunnel] interface = "{TUNNEL}", then fz-iproute ' in found["remedy"]
+    machine.fz("sync", config=FIREZONE)
+    assert [] == machine.route("10.50.0.0/16")
+    assert [] == [each["name"] for each in problems(machine, FIREZONE) if each["name"] not in ("dns", "ipv6-leak")]
+
+
 def test_where_sync_refuses_to_run_its_own_words_are_the_remedy(machine: Machine) -> None:
     """Two tables swap their parts, once with the tunnel up and once with it down."""
     without_vpn(machine)

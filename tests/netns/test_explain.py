@@ -170,7 +170,7 @@ def test_foreign_routes_and_rules_are_named(machine: Machine) -> None:
         "198.51.102.7": refused.format("prohibit 198.51.102.0/24 proto boot scope global"),
         "2001:db8::7": refused.format("unreachable 2001:db8::/32 dev lo proto boot metric 1024 pref medium"),
         "198.18.0.7": f"leaves by {LAN} through the router 192.168.188.1, because table {MIRROR} has 198.18.0.0/15, "
-        "which fz-iproute did not add",
+        "which is not known to be a copy",
         "192.0.2.7": f"leaves by {LAN} to the LAN, because rule 50 decides, before the VPN's 32765",
         "10.99.0.7": f"goes into the tunnel, because table 77 has 10.99.0.0/16 dev {TUNNEL} proto boot scope link",
         "192.0.3.7": "is refused (prohibit) by rule 60",

@@ -67,6 +67,24 @@ def halves_into_the_tunnel(machine: Machine) -> None:
         machine.tunnel_route(prefix, MIRROR)
 
 
+def parts_in_main(machine: Machine) -> None:
+    """Main is asked before the VPN's table, and takes the internet in parts, as a router of the internet does."""
+    machine.batch(f"route add {first}.0.0.0/3 via 10.77.0.1 dev uplink0" for first in range(0, 224, 32))
+    machine.ip("route", "del", "default")
+    rule_in_front(machine)
+
+
+def parts_in_main_without_its_default(machine: Machine) -> None:
+    parts_in_main(machine)
+    machine.batch(
+        [
+            "route add default via 10.77.0.1 dev uplink0",
+            "rule del pref 9",
+            "rule add pref 9 lookup main suppress_prefixlength 0",
+        ]
+    )
+
+
 def vrf_rules(machine: Machine) -> None:
     machine.batch(["rule add pref 1000 l3mdev", "rule add pref 1001 l3mdev unreachable"])
 
@@ -81,6 +99,8 @@ def vrf_rules(machine: Machine) -> None:
         (prohibiting_rule, "blocked"),
         (halves_in_main, "off"),
         (halves_into_the_tunnel, "active"),
+        (parts_in_main, "off"),
+        (parts_in_main_without_its_default, "off"),
         (vrf_rules, "active"),
     ],
 )

@@ -135,7 +135,7 @@ class Land(NamedTuple):
                 if route["dst"] == "default" and route.get("dev") in TUNNELS:
                     tunnels.add(route["dev"])
             for probe, answer in zip(RECEIVED if family == "inet" else (), rest[2 + len(probes) :], strict=True):
-                if not isinstance(answer, str) or "cross-device" in answer:
+                if not isinstance(answer, str) or "Invalid" in answer:  # cross-device link, or, since 6.18, argument
                     received[probe] = not isinstance(answer, str)
             for probe, answer in zip(probes, rest[2 : 2 + len(probes)], strict=True):
                 refused = isinstance(answer, str) or answer[0].get("type") in REFUSALS

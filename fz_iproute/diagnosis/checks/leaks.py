@@ -10,6 +10,7 @@ from fz_iproute.diagnosis.machine import Machine, host_in, shown
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
 
 
@@ -60,15 +61,31 @@ def rp_filter(machine: Machine) -> Iterator[Found]:
     yield from or_ok(found, "no interface drops packets because their answers take another way")
 
 
-def _uplinks(machine: Machine) -> set[str]:
+def _uplinks(machine: Machine) -> dict[str, Decision]:
     """The interfaces by which the VPN's client sends, if unmarked packets take the tunnel instead."""
     marked = machine.internet("inet", machine.config.tunnel.fwmark.value)[0].decision
-    return set(marked.devices) - machine.goal.tunnels if machine.has_internet("inet") else set()
+    return dict.fromkeys(set(marked.devices) - machine.goal.tunnels, marked) if machine.has_internet("inet") else {}
+
+
+def _is_answered_by_tunnel(machine: Machine, host: int, route: Route | None) -> bool:
+    """Where the kernel would send the answer, if a host that the route leads to sends a packet to this machine.
+
+    To the address that packets by this route have: rules may look at it.
+    """
+    shapes = [route.attributes] if route else []
+    router = route.attributes.value("via") if route else ""
+    if router and ":" not in router:
+        on_link = machine.main("inet").covering(Prefix.of_route(router, "inet"))
+        shapes += [other.attributes for routes in on_link for other in routes]
+    own = next((address for shape in shapes if (address := shape.value("src"))), "")
+    source = Prefix.of_route(own, "inet").address if own else 0
+    return machine.is_tunnelled(machine.way("inet", host, src=source))
 
 
 def _cut_off_client(machine: Machine) -> Iterator[Found]:
-    for device in sorted(_uplinks(machine)):
-        if not _is_strict(machine, device):
+    for device, decision in sorted(_uplinks(machine).items()):
+        part = machine.internet("inet")[0].part
+        if not _is_strict(machine, device) or not _is_answered_by_tunnel(machine, part.address, decision.route):
             continue
         seen = f"{device}, by which the VPN's client sends, has strict rp_filter"
         if max(_sysctls(machine, device, "src_valid_mark")):
@@ -81,10 +98,10 @@ def _cut_off_client(machine: Machine) -> Iterator[Found]:
 
 def _cut_off_lans(machine: Machine) -> Iterator[Found]:
     lost: dict[str, list[str]] = defaultdict(list)
-    others = machine.goal.tunnels | _uplinks(machine)
+    others = machine.goal.tunnels | _uplinks(machine).keys()
     for route in machine.main("inet"):
         for device in route.attributes.devices if route.attributes.on_link else ():
-            is_lost = device not in others and machine.is_tunnelled(machine.way("inet", host_in(route, "inet")))
+            is_lost = device not in others and _is_answered_by_tunnel(machine, host_in(route, "inet"), route)
             if is_lost and _is_strict(machine, device):
                 lost[device].append(route.dst)
     for device, destinations in lost.items():

@@ -8,6 +8,7 @@ from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice
+from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import Family, Prefix
@@ -33,18 +34,33 @@ def tunnel(machine: Machine) -> Iterator[Found]:
     elif not any(rule.table in machine.goal.layout.tables for rule in machine.seen.rules):
         yield Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
     else:
-        why = "the VPN is not running, or its interface has another name"
-        setting = machine.setting("tunnel", 'interface = "NAME"')
-        yield Found("failure", f"there is no {name}", why, advice(f"start the VPN's client, or {setting}"))
+        yield _no_tunnel(machine)
+
+
+def _no_tunnel(machine: Machine) -> Found:
+    """The configured interface is not there, and nothing takes all traffic."""
+    seen = f"there is no {machine.config.tunnel.interface}"
+    if others := other_tunnels(machine.network, machine.goal):
+        led = " and ".join(f"table {table} leads into {device}" for device, table in others.items())
+        settings = {device: Setting("tunnel", "interface", device) for device in others}
+        remedies = [Remedy((setting, *then)) for then in ((), (Sync(),)) for setting in settings.values()]
+        # Then the rest of what is wrong with that VPN will show.
+        words = "; ".join(f"if {device} is the VPN's, {Remedy((it,)).text(machine)}" for device, it in settings.items())
+        return Found("failure", f"{seen}, but {led}", _ELSEWHERE, (*remedies, *advice(words)))
+    setting = machine.setting("tunnel", 'interface = "NAME"')
+    why = "the VPN is not running, or its interface has another name"
+    return Found("failure", seen, why, advice(f"start the VPN's client, or {setting}"))
+
+
+_ELSEWHERE = "the VPN's table leads into another interface than the configured one"
 
 
 def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
     """Another VPN than the configured one takes all traffic: it is no fault, but fz-iproute may have to serve it."""
     name = machine.config.tunnel.interface
     if vpn.table in machine.goal.layout.tables:
-        why = "the VPN's table leads into another interface than the configured one"
         remedy = Remedy((Setting("tunnel", "interface", vpn.interface),))
-        return Found("failure", f"there is no {name}, but {vpn.interface} carries the VPN", why, (remedy,))
+        return Found("failure", f"there is no {name}, but {vpn.interface} carries the VPN", _ELSEWHERE, (remedy,))
     seen = f"there is no {name}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
     if vpn.advice == "nothing" and not vpn.is_cut:
         return Found("ok", f"{seen}; {vpn.why}")

@@ -1,6 +1,7 @@
 """The plan turns any table into any other, without a gap. Then nothing is left to do."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, note
@@ -45,6 +46,11 @@ def test_a_stale_route_goes_and_says_why() -> None:
     assert (command.words[1], command.reason) == ("del", "stale: main has no such route")
 
 
+def via_both(*devices: str, **keys: Any) -> Route:
+    """A route with a next hop for each device."""
+    return route("10.0.0.0/24", None, nexthops=[{"dev": device, "weight": 1} for device in devices], **keys)
+
+
 STALE_COPY = route("10.0.0.0/24", metric=600)
 STALE_COPY6 = route("fd00::/64")
 
@@ -58,6 +64,13 @@ STALE_COPY6 = route("fd00::/64")
         (STALE_COPY, route("10.0.0.0/24", "eth1", metric=600, encap="x"), True),
         (STALE_COPY, route("10.0.0.0/24", metric=600, tos="0x10", encap="x"), True),
         (STALE_COPY, route("10.9.0.0/24", metric=600, encap="x"), True),
+        (STALE_COPY, via_both("eth0", "tun-firezone", metric=600), False),  # it names the first next hop
+        (STALE_COPY, via_both("eth1", "tun-firezone", metric=600), True),
+        (STALE_COPY, via_both("eth0", "tun-firezone", metric=600, protocol="static"), True),
+        (via_both("eth0", "eth1"), route("10.0.0.0/24", encap="x"), False),
+        (via_both("eth0", "eth1"), route("10.0.0.0/24", "eth1", encap="x"), True),
+        (via_both("eth0", "eth1"), via_both("eth0", "tun-firezone"), False),
+        (via_both("eth0", "eth1"), via_both("eth0", "tun-firezone", protocol="static"), True),
         (STALE_COPY6, route("fd00::/64", encap="x"), True),
         # IPv6: without nhid, it matches a route by a nexthop object, whatever its path.
         (STALE_COPY6, gatewayed("fd00::/64", "fe80::1", nhid=7), False),
