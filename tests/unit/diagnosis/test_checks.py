@@ -97,6 +97,13 @@ def levels(name: str, subject: Machine) -> list[str]:
     return [each.level for each in examine(subject) if each.name == name]
 
 
+STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
+# All packets of the VPN's client go into the tunnel but those to one host.
+MARKED_TOO_BUT_ONE = lookup(SINGLE, 32764, dst=Prefix.parse("99.1.1.1/32"), inverted=True)
+WITHOUT_MAIN = tuple(rule for rule in rules() if (rule.family, rule.table) != ("inet", 254))
+LOCAL_LATE = (*(rule for rule in rules() if (rule.family, rule.table) != ("inet", 255)), lookup(255, 40000))
+FROM_DHCP = {"protocol": "dhcp"}
+MARKED = lookup(77, 5, mark=FIREZONE_MARK)
 JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
 
 
@@ -107,8 +114,19 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("config", "warning", {"facts": {"config.error": "/c: Permission denied", "uid": "1000"}}),
         ("rules", "failure", {"rules": rules(Rule("inet", 10, "prohibit", 0))}),
         ("rules", "failure", {"rules": rules(Rule("inet6", 10, "goto", 0, options=(("goto", "32766"),)))}),
+        ("rules", "failure", {"rules": WITHOUT_MAIN}),
+        ("rules", "warning", {"rules": LOCAL_LATE}),
         ("mark", "failure", {"rules": rules(mark=Mark(7))}),
+        ("mark", "failure", {"rules": rules(MARKED), "tables": {77: [route("default", type="local", dev="lo")]}}),
+        ("mark", "failure", {"rules": rules(MARKED), "tables": {77: [route("default", type="unreachable")]}}),
+        ("mark", "warning", {"main": LANS}),  # no network
+        ("mark", "ok", {"main": [*LANS, gatewayed("default", "192.168.1.1")]}),  # a network without IPv6
         ("rp_filter", "info", {"sysctls": {}}),
+        ("rp_filter", "failure", {"sysctls": STRICT}),
+        ("rp_filter", "failure", {"sysctls": STRICT, "rules": rules(MARKED_TOO_BUT_ONE)}),
+        ("overrides", "warning", {"main": [*LANS, route("10.9.0.0/24", unknown=7)]}),
+        # The router is outside of the network, as providers like it.
+        ("prefixes", "ok", {"main": [*LANS, route("203.0.113.1", **FROM_DHCP), gatewayed("default", "203.0.113.1")]}),
         ("dhcp", "warning", {"facts": {"dhcp.servers": "192.168.1.1 100.64.0.9"}}),
         ("dns", "info", {"facts": {"/etc/resolv.conf": None}}),
         ("dns", "warning", {"facts": {"/etc/resolv.conf": "search x\nnameserver fd00:1::1%eth0\n"}}),
@@ -161,6 +179,11 @@ def test_a_leak_that_the_configuration_allows_is_no_failure() -> None:
 )
 def test_a_suspicious_prefix_is_a_warning(lan: Route, level: str) -> None:
     assert [level] == levels("prefixes", machine(main=[*LANS, lan]))
+
+
+def test_several_public_prefixes_are_one_warning_and_one_line() -> None:
+    (found,) = only("prefixes", machine(main=[*LANS, route("198.51.100.0/24"), route("203.0.113.0/24")]))
+    assert 'section [lan]: allow = ["198.51.100.0/24", "203.0.113.0/24"]; or' in found.remedy
 
 
 def test_a_remedy_keeps_the_members_of_a_list() -> None:
