@@ -1,5 +1,6 @@
 """Writes and removes the files of an installation, and asks systemd to follow. Says each step."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
@@ -35,7 +36,7 @@ class Placing:
         else:
             self._say(f"{'write' if there is None else 'replace'} {path}")
             if not self._dry_run:
-                _make_folder(path.parent)
+                self._make_folder(path.parent)
                 replace(path, file.text, file.mode)
 
     def remove(self, patterns: Iterable[str]) -> bool:
@@ -51,13 +52,20 @@ class Placing:
                     path.unlink()
                 except OSError as error:
                     raise file_failure(path, error) from None
+                _remove_empty(path.parents)
         return bool(found)
 
-    def remove_empty(self, folders: Iterable[str]) -> None:
-        """Remove those of the folders in which nothing is left."""
-        for folder in folders if not self._dry_run else ():
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        try:
+            folder.mkdir(mode=0o755)
+        except OSError as error:
+            raise file_failure(folder, error) from None
+        if self.is_running_machine:  # a package would carry the attribute elsewhere
             with suppress(OSError):
-                (self._root / folder).rmdir()
+                os.setxattr(folder, _MADE, b"")
 
     def find(self, pattern: str) -> list[str]:
         """The names of the files that match."""
@@ -100,8 +108,13 @@ def _content(path: Path) -> str | None:
         raise file_failure(path, error) from None
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except OSError as error:
-        raise file_failure(folder, error) from None
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those that `install` has made, and in which nothing is left."""
+    for folder in folders:
+        with suppress(OSError):
+            os.getxattr(folder, _MADE)
+            folder.rmdir()
+
+
+# An extended attribute of the folders that `install` has made. Where a filesystem has none, they stay.
+_MADE = "user.made-by-fz-iproute"

@@ -40,15 +40,6 @@ SHIPPED = (
     *(f"{{prefix}}/{path}" for path in COMPLETIONS.values()),
 )
 
-# Folders that may exist only because of these files. What is empty goes with the last one.
-FOLDERS = (
-    "etc/iproute2/rt_tables.d",
-    "etc/iproute2",
-    "{prefix}/share/man/man5",
-    "{prefix}/share/man/man8",
-    *(f"{{prefix}}/{path.rsplit('/', depth)[0]}" for path in COMPLETIONS.values() for depth in (1, 2)),
-)
-
 # What the sandbox of the units hides (ProtectHome, PrivateTmp).
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 

@@ -25,8 +25,9 @@ def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], s
     """At most twelve lines, unless the screen is narrow. `advised` returns the run of fz-iproute with a verb."""
     mends = "sync" if said.is_due else "" if said.is_good else "doctor"
     nothing = "reachable without copies" if said.unmissed else "main has no LAN routes"
-    without = " without copies" if said.is_idle else ""
-    count = f"{said.reachable} of {said.lans} reachable{without}" if said.lans else nothing
+    is_early = said.is_due and said.reachable == said.lans  # the VPN does not take all traffic, but may do so soon
+    note = " without copies" if said.is_idle else "; not in step" if is_early else ""
+    count = f"{said.reachable} of {said.lans} reachable{note}" if said.lans else nothing
     vpn = _labelled("VPN", said.vpn, said.verb and advised(said.verb), screen)
     lan = _labelled("LAN", count, mends and advised(mends), screen)
     tail = [

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from fz_iproute.log import Log
 from fz_iproute.service.placing import Placing
 from fz_iproute.service.program import default_prefix, running_program
-from fz_iproute.service.units import FOLDERS, PER_INSTANCE, SHIPPED, UNITS_OF_MACHINE, check_instance, with_instance
+from fz_iproute.service.units import PER_INSTANCE, SHIPPED, UNITS_OF_MACHINE, check_instance, with_instance
 from fz_iproute.verbs.options import add_root
 from fz_iproute.verbs.output import write
 
@@ -51,7 +51,6 @@ def run(arguments: Namespace, log: Log) -> int:
         is_there |= place.remove(pattern.format(prefix=prefix) for pattern in SHIPPED)
         if not is_there:
             write("nothing is installed here")
-    place.remove_empty(folder.format(prefix=prefix) for folder in FOLDERS)
     if units:
         place.systemctl("daemon-reload")
     if place.is_running_machine:

@@ -41,6 +41,12 @@ def off(laptop: Laptop) -> None:
     laptop.copies, laptop.copies6 = [], []
 
 
+def split(laptop: Laptop) -> None:
+    """The VPN takes only its own networks, for now, and one LAN is not copied."""
+    laptop.vpn, laptop.vpn6 = laptop.vpn[1:], []
+    laptop.copies = laptop.copies[1:]
+
+
 def only_other_vpn(laptop: Laptop) -> None:
     """WireGuard has its own table, to which nothing is copied."""
     off(laptop)
@@ -53,6 +59,7 @@ STATES: dict[str, Callable[[Laptop], None]] = {
     "tunnel down": Laptop.take_tunnel_down,
     "VPN absent": Laptop.remove_tunnel,
     "VPN off": off,
+    "not all traffic": split,
     "another VPN": other_vpn,
     "only another VPN": only_other_vpn,
 }
@@ -116,6 +123,14 @@ VPN    no tun-firezone here, and no rule leads to table 539098368 or 539098369:
        the VPN is off, or has other names
 LAN    29 of 29 reachable without copies
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
+watch  runs (process 812)
+""",
+    ("not all traffic", 80): """
+VPN    tun-firezone is up; packets to the internet do not enter it; copies in
+       table 539098368
+LAN    29 of 29 reachable; not in step   → fz-iproute sync
+       + 10.20.0.0/22  enp1s0  not copied yet
+       = 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
 watch  runs (process 812)
 """,
     ("only another VPN", 80): """
@@ -206,7 +221,7 @@ def test_where_nobody_needs_copies_the_lans_are_reachable_without() -> None:
     ("name", "good"),
     [
         ("in step", True), ("missing", False), ("tunnel down", True), ("VPN absent", True), ("VPN off", True),
-        ("another VPN", False), ("only another VPN", False),
+        ("another VPN", False), ("only another VPN", False), ("not all traffic", False),
     ],
 )  # fmt: skip
 def test_red_and_yellow_marks_stand_exactly_where_something_is_not_as_it_should_be(name: str, good: bool) -> None:
