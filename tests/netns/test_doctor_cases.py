@@ -189,7 +189,7 @@ def test_a_wrong_name_of_the_tunnel_is_told_first_with_the_right_one(machine: Ma
     assert "which is not known to be a copy" in machine.fz("explain", "10.50.0.1", config=wrong)
     found = problems(machine, wrong)[0]
     assert ("tunnel", f"there is no wg-somewhere, {said}") == (found["name"], found["seen"])
-    assert f': [tunnel] interface = "{TUNNEL}", then fz-iproute ' in found["remedy"]
+    assert f'[tunnel]: interface = "{TUNNEL}", then fz-iproute ' in found["remedy"]
     machine.fz("sync", config=FIREZONE)
     assert [] == machine.route("10.50.0.0/16")
     assert [] == [each["name"] for each in problems(machine, FIREZONE) if each["name"] not in ("dns", "ipv6-leak")]

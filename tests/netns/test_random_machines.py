@@ -212,7 +212,7 @@ def probes() -> dict[str, list[Probe]]:
 
 PROBES = probes()
 RECEIVED = [
-    (device, source) for device in (WIFI, CABLE) for source in (*LANDS["inet"].hosts[:6], LANDS["inet"].internet[0])
+    (device, source) for device in (WIFI, CABLE) for source in (*LANDS["inet"].hosts[:6], *LANDS["inet"].internet)
 ]
 SERVERS = "nameserver 192.168.1.1\nnameserver 8.8.8.8\nnameserver fd00:1::1\nnameserver 2600::1\n"
 UNDO = "  # undo: "
@@ -402,18 +402,20 @@ def _tunnel(finding: Finding, truth: Truth) -> str:
 
 
 def _rp_filter(finding: Finding, truth: Truth) -> str:
-    internet = LANDS["inet"].internet[0]
     device, _, rest = finding["seen"].partition(" ")
-    if "by which the VPN's client sends" in finding["seen"] and truth.received.get((device, internet)):
-        return "the kernel lets the answers in"
+    uplinks = {host: truth.ways["inet", host, "", truth.mark] for host in LANDS["inet"].internet}
+    if "by which the VPN's client sends" in finding["seen"]:
+        servers = [host for host, uplink in uplinks.items() if uplink == device]
+        if servers and all(truth.received.get((device, host)) for host in servers):
+            return "the kernel lets the answers in"
     if match := re.search(r"and (.*) is not mirrored", rest):
         sources = [source for _, source in RECEIVED if ip_address(source) in ip_network(match[1].split(",")[0])]
         if sources and all(truth.received.get((device, source)) for source in sources):
             return "the kernel lets them in"
     if finding["level"] == "ok" and len(truth.in_tunnel(truth.internet("inet"))) == len(LANDS["inet"].internet):
-        for uplink in truth.internet("inet", truth.mark):
-            if truth.received.get((uplink, internet)) is False:
-                return f"the kernel drops what {uplink} receives from the internet"
+        for host, uplink in uplinks.items():
+            if truth.received.get((uplink, host)) is False:
+                return f"the kernel drops what {uplink} receives from {host}"
     return ""
 
 

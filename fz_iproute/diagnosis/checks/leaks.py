@@ -1,7 +1,7 @@
 """Checks for packets that get around the tunnel, or that the kernel drops on their way back."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
@@ -57,20 +57,27 @@ def rp_filter(machine: Machine) -> Iterator[Found]:
     if not any(name.endswith("/rp_filter") for name in machine.recording.sysctls):
         yield Found("info", "could not look: the sysctls cannot be read")
         return
-    found = [*_cut_off_client(machine), *_cut_off_lans(machine)] if "inet" in machine.families else ()
-    yield from or_ok(found, "no interface drops packets because their answers take another way")
+    uplinks = _cut_off_uplinks(machine) if "inet" in machine.families else set()
+    found = [*_cut_off_client(machine, uplinks), *_cut_off_lans(machine, uplinks)]
+    yield from or_ok(found, "no strict rp_filter cuts off the VPN's client or a LAN")
 
 
-def _uplinks(machine: Machine) -> dict[str, Decision]:
-    """The interfaces by which the VPN's client sends, if unmarked packets take the tunnel instead."""
-    marked = machine.internet("inet", machine.config.tunnel.fwmark.value)[0].decision
-    return dict.fromkeys(set(marked.devices) - machine.goal.tunnels, marked) if machine.has_internet("inet") else {}
+def _cut_off_uplinks(machine: Machine) -> set[str]:
+    """The strict interfaces by which the VPN's client sends, if the tunnel takes other packets to the same hosts."""
+    if not machine.has_internet("inet"):
+        return set()
+    return {
+        device
+        for way in machine.internet("inet", machine.config.tunnel.fwmark.value)
+        for device in set(way.decision.devices) - machine.goal.tunnels
+        if _is_strict(machine, device) and _is_answered_by_tunnel(machine, way.part.address, way.decision.route)
+    }
 
 
 def _is_answered_by_tunnel(machine: Machine, host: int, route: Route | None) -> bool:
-    """Where the kernel would send the answer, if a host that the route leads to sends a packet to this machine.
+    """True if the kernel would send the answer into the tunnel, if a host there sends a packet to this machine.
 
-    To the address that packets by this route have: rules may look at it.
+    To the address that packets by the route to this host have: rules may look at it.
     """
     shapes = [route.attributes] if route else []
     router = route.attributes.value("via") if route else ""
@@ -82,11 +89,8 @@ def _is_answered_by_tunnel(machine: Machine, host: int, route: Route | None) -> 
     return machine.is_tunnelled(machine.way("inet", host, src=source))
 
 
-def _cut_off_client(machine: Machine) -> Iterator[Found]:
-    for device, decision in sorted(_uplinks(machine).items()):
-        part = machine.internet("inet")[0].part
-        if not _is_strict(machine, device) or not _is_answered_by_tunnel(machine, part.address, decision.route):
-            continue
+def _cut_off_client(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]:
+    for device in sorted(uplinks):
         seen = f"{device}, by which the VPN's client sends, has strict rp_filter"
         if max(_sysctls(machine, device, "src_valid_mark")):
             why = "src_valid_mark = 1 helps only if a firewall restores the mark of packets that arrive"
@@ -96,10 +100,10 @@ def _cut_off_client(machine: Machine) -> Iterator[Found]:
             yield Found("failure", seen, why, _loosened(device))
 
 
-def _cut_off_lans(machine: Machine) -> Iterator[Found]:
+def _cut_off_lans(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]:
     lost: dict[str, list[str]] = defaultdict(list)
-    others = machine.goal.tunnels | _uplinks(machine).keys()
-    for route in machine.main("inet"):
+    others = machine.goal.tunnels.union(uplinks)
+    for route in machine.main("inet") if "inet" in machine.families else ():
         for device in route.attributes.devices if route.attributes.on_link else ():
             is_lost = device not in others and _is_answered_by_tunnel(machine, host_in(route, "inet"), route)
             if is_lost and _is_strict(machine, device):

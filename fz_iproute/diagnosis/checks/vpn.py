@@ -12,7 +12,7 @@ from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import Family, Prefix
-from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, table_name
+from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, table_name
 
 
 def tunnel(machine: Machine) -> Iterator[Found]:
@@ -228,9 +228,23 @@ def mark(machine: Machine) -> Iterator[Found]:
     if machine.has_no_mark:
         yield Found("ok", f"no rule keeps marked packets out of {machine.config.tunnel.interface}")
         return
-    found = {each.seen: each for family in machine.families for each in _mark_problems(machine, family)}.values()
+    found = {each.seen: each for family in machine.families for each in _mark_problems(machine, family)}
+    yield from or_ok(
+        found.values() or _offline(machine),
+        f"packets that the VPN's client marks {machine.config.tunnel.fwmark} stay out of the tunnel",
+    )
+
+
+def _offline(machine: Machine) -> Iterator[Found]:
+    """All traffic goes into the tunnel, but the VPN's own packets have no way: many networks have only one family."""
     mark = machine.config.tunnel.fwmark
-    yield from or_ok(found, f"packets that the VPN's client marks {mark} stay out of the tunnel")
+    ways = [way for family in machine.families for way in machine.internet(family, mark.value)]
+    is_full = any(map(machine.has_internet, machine.families))
+    if is_full and not any(way.decision.outcome == "unicast" for way in ways):
+        seen = f"packets marked {mark} have no route to the internet"
+        ask = machine.ip("inet", "route show table main")
+        words = advice(f"connect this machine to a network, or find out why main has no default route: `{ask}`")
+        yield Found("warning", seen, "the VPN's client cannot reach its servers", words)
 
 
 def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
@@ -243,7 +257,7 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
         why = "the VPN's own packets go into the VPN, unless the client keeps them out in another way"
         seen = f"{shown(rule)} sends packets marked {mark} into the tunnel"
         yield Found("failure", seen, why, _unmarked(machine, decision, family))
-    elif machine.has_internet(family) and ways and ways[0].decision.outcome in ("local", "prohibit", "blackhole"):
+    elif machine.has_internet(family) and ways and ways[0].decision.outcome in ("local", *REFUSALS.values()):
         decision = ways[0].decision
         where = "to this machine itself" if decision.outcome == "local" else f"nowhere ({decision.outcome})"
         seen = f"{shown(decision.steps[-1].rule)} ({family}) sends packets marked {mark} {where}"

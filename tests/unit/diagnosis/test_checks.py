@@ -97,6 +97,13 @@ def levels(name: str, subject: Machine) -> list[str]:
     return [each.level for each in examine(subject) if each.name == name]
 
 
+STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
+# All packets of the VPN's client go into the tunnel but those to one host.
+MARKED_TOO_BUT_ONE = lookup(SINGLE, 32764, dst=Prefix.parse("99.1.1.1/32"), inverted=True)
+WITHOUT_MAIN = tuple(rule for rule in rules() if (rule.family, rule.table) != ("inet", 254))
+LOCAL_LATE = (*(rule for rule in rules() if (rule.family, rule.table) != ("inet", 255)), lookup(255, 40000))
+FROM_DHCP = {"protocol": "dhcp"}
+MARKED = lookup(77, 5, mark=FIREZONE_MARK)
 JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
 
 
@@ -104,11 +111,25 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
     ("name", "level", "changed"),
     [
         ("permission", "info", {"facts": {"capabilities": None}}),
+        ("permission", "warning", {"facts": {"capabilities": "ffffffffffffefff"}}),  # all but CAP_NET_ADMIN
+        ("config", "failure", {"facts": {"config.mode": "0606"}}),
+        ("config", "warning", {"facts": {"config.mode": "0660"}}),
         ("config", "warning", {"facts": {"config.error": "/c: Permission denied", "uid": "1000"}}),
         ("rules", "failure", {"rules": rules(Rule("inet", 10, "prohibit", 0))}),
         ("rules", "failure", {"rules": rules(Rule("inet6", 10, "goto", 0, options=(("goto", "32766"),)))}),
+        ("rules", "failure", {"rules": WITHOUT_MAIN}),
+        ("rules", "warning", {"rules": LOCAL_LATE}),
         ("mark", "failure", {"rules": rules(mark=Mark(7))}),
+        ("mark", "failure", {"rules": rules(MARKED), "tables": {77: [route("default", type="local", dev="lo")]}}),
+        ("mark", "failure", {"rules": rules(MARKED), "tables": {77: [route("default", type="unreachable")]}}),
+        ("mark", "warning", {"main": LANS}),  # no network
+        ("mark", "ok", {"main": [*LANS, gatewayed("default", "192.168.1.1")]}),  # a network without IPv6
         ("rp_filter", "info", {"sysctls": {}}),
+        ("rp_filter", "failure", {"sysctls": STRICT}),
+        ("rp_filter", "failure", {"sysctls": STRICT, "rules": rules(MARKED_TOO_BUT_ONE)}),
+        ("overrides", "warning", {"main": [*LANS, route("10.9.0.0/24", unknown=7)]}),
+        # The router is outside of the network, as providers like it.
+        ("prefixes", "ok", {"main": [*LANS, route("203.0.113.1", **FROM_DHCP), gatewayed("default", "203.0.113.1")]}),
         ("dhcp", "warning", {"facts": {"dhcp.servers": "192.168.1.1 100.64.0.9"}}),
         ("dns", "info", {"facts": {"/etc/resolv.conf": None}}),
         ("dns", "warning", {"facts": {"/etc/resolv.conf": "search x\nnameserver fd00:1::1%eth0\n"}}),
@@ -128,6 +149,7 @@ def test_a_cause_leads_to_one_finding(name: str, level: str, changed: dict[str, 
         {"sysctls": {"ipv4/conf/all/rp_filter": "1", "ipv4/conf/eth0/rp_filter": "2"}},
         {"sysctls": {"ipv4/conf/wlan0/rp_filter": "1"}},
         {"facts": {"config.uid": "1000", "uid": "1000"}},
+        {"facts": {"config.mode": "0755", "capabilities": "0000000000001000"}},
         {"facts": {"/etc/resolv.conf": "nameserver 127.0.0.53\nnameserver nonsense\n"}},
         {"facts": {"/usr/share/iproute2/rt_tables": "254 main\n0xfe main\n77 mine # x\n"}},
         {"facts": {"netns": "x", "networkd": "in use"}},
@@ -161,6 +183,11 @@ def test_a_leak_that_the_configuration_allows_is_no_failure() -> None:
 )
 def test_a_suspicious_prefix_is_a_warning(lan: Route, level: str) -> None:
     assert [level] == levels("prefixes", machine(main=[*LANS, lan]))
+
+
+def test_several_public_prefixes_are_one_warning_and_one_line() -> None:
+    (found,) = only("prefixes", machine(main=[*LANS, route("198.51.100.0/24"), route("203.0.113.0/24")]))
+    assert 'section [lan]: allow = ["198.51.100.0/24", "203.0.113.0/24"]; or' in found.remedy
 
 
 def test_a_remedy_keeps_the_members_of_a_list() -> None:
@@ -258,3 +285,66 @@ def test_the_words_of_a_remedy_are_quoted_for_the_shell() -> None:
     (found,) = [each for each in only("rules", machine(rules=rules(*odd))) if "again" in each.seen]
     assert "oif '$(reboot)'" in found.remedy
     assert "protocol 'x;y'" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("chain ip mullvad output drop", ["warning"]),
+        ("chain ip6 mullvad output drop", ["warning"]),
+        ("chain ip mullvad output drop\naccept", ["ok"]),
+        ("chain ip mullvad output drop\naccept to 192.168.0.0/16", ["ok"]),
+        ("chain ip mullvad output drop\naccept to 192.168.1.0/25", ["info"]),  # a part of the LAN
+        ("chain ip mullvad output drop\naccept to 10.0.0.0/8", ["warning"]),
+        ("chain ip mullvad output drop\naccept maybe", ["info"]),
+        ("chain ip mullvad output accept\naccept maybe\ndrop", ["info"]),
+        ("chain ip mullvad output accept\ndrop maybe\naccept", ["ok"]),
+        ("chain ip mullvad output accept\naccept to 192.168.1.0/25\ndrop", ["info"]),
+        ("chain ip mullvad output accept\ndrop dev eth*", ["warning"]),
+        ("chain ip mullvad output accept\ndrop dev eth9", ["ok"]),
+        ("chain ip mullvad output accept\ndrop dev eth9 dev eth0", ["warning"]),
+        ("chain ip mullvad output accept\ndrop nodev eth0", ["ok"]),
+        ("chain ip mullvad output accept\ndrop nodev eth9", ["warning"]),
+        ("chain ip mullvad output accept\ndrop noto 192.168.0.0/16", ["ok"]),
+        ("chain ip mullvad output accept\ndrop noto 10.0.0.0/8", ["warning"]),
+        ("chain inet mullvad output accept\ndrop noto 192.168.1.0/24 noto fd00::/8", ["ok"]),
+        ("chain ip mullvad a accept\nchain ip mullvad b drop\naccept dev eth0", ["ok"]),
+        ("chain ip mullvad a drop\nchain ip mullvad b drop", ["warning", "warning"]),
+    ],
+)
+def test_the_first_rule_of_a_firewall_that_is_about_the_whole_lan_counts(lines: str, expected: list[str]) -> None:
+    assert expected == levels("firewall", machine(facts={"nft": f"{lines}\n"}))
+
+
+IN_LAN, BEHIND = "192.168.1.1", "100.100.111.1"
+
+
+@pytest.mark.parametrize(
+    ("file", "links", "mended_by"),
+    [
+        (IN_LAN, "", ["resolvectl dns eth0 "]),  # an older record
+        (IN_LAN, f"2 {IN_LAN}", ["resolvectl dns eth0 "]),
+        (IN_LAN, f"2 {IN_LAN}\n5 {BEHIND}", ["resolvectl dns eth0 "]),
+        (IN_LAN, f"2 {IN_LAN}\n5 {BEHIND} ~.", []),  # asked for its own domains only
+        (IN_LAN, f"2 {IN_LAN} ~.\n5 {BEHIND} ~.", ["resolvectl dns eth0 "]),
+        (IN_LAN, f"5 {BEHIND} ~.", ["resolvectl dns eth0 "]),  # of no link
+        (BEHIND, f"99 {IN_LAN}\n5 {BEHIND}", []),  # a link that has gone
+        ("8.8.8.8", "2 8.8.8.8", ["resolvectl dns eth0 "]),
+        ("8.8.8.8", "", []),
+    ],
+)
+def test_servers_of_resolved_are_asked_by_their_link(file: str, links: str, mended_by: list[str]) -> None:
+    facts = {"/etc/resolv.conf": "nameserver 127.0.0.53\n", "resolved": links}
+    facts["/run/systemd/resolve/resolv.conf"] = f"nameserver {file}\n"
+    remedies = [each.remedy for each in only("dns", machine(facts=facts))]
+    assert mended_by == [remedy[: len("resolvectl dns eth0 ")] for remedy in remedies]
+
+
+def test_a_server_in_the_lan_matters_only_where_the_tunnel_takes_the_rest() -> None:
+    mirror = [*VPN, *LANS]  # no default route of IPv6
+    assert ["ok"] == levels("dns", machine(mirror=mirror, facts={"/etc/resolv.conf": "nameserver fd00:1::1\n"}))
+
+
+def test_no_remedy_puts_a_rule_before_the_kernels_first() -> None:
+    found = only("rules", machine(rules=rules(Rule("inet", 1, "prohibit", 0))))
+    assert found and not [each.remedy for each in found if "priority 0" in each.remedy]

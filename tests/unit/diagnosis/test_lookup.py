@@ -139,9 +139,10 @@ def test_goto_leads_to_the_first_rule_of_its_priority_or_nowhere() -> None:
         ("prohibit", "prohibit", "Permission denied"),
     ],
 )
-def test_a_rule_can_refuse_a_packet(action: str, outcome: str, error: str) -> None:
-    decision = way(packet("192.0.2.1"), [Rule("inet", 100, action, 0), MAIN], SPLIT)
-    assert (outcome, error, None) == (decision.outcome, decision.error, decision.route)
+@pytest.mark.parametrize("dst", ["192.0.2.1", "224.0.0.251"])
+def test_a_rule_can_refuse_a_packet(dst: str, action: str, outcome: str, error: str) -> None:
+    decision = way(packet(dst), [Rule("inet", 100, action, 0), MAIN], SPLIT)
+    assert (outcome, error, None, 0) == (decision.outcome, decision.error, decision.route, decision.table)
 
 
 def test_a_route_that_refuses_is_not_suppressed() -> None:
