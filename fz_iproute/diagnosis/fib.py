@@ -75,7 +75,7 @@ class Table(tuple[Route, ...]):
 
     @cached_property
     def splits(self) -> dict[Any, Any]:
-        """What is found out about it elsewhere."""
+        """The parts of prefixes that were split by it."""
         return {}
 
     @cached_property

@@ -25,6 +25,7 @@ class Land:
     parts: tuple[str, ...]  # of the first LAN: two halves, a part and a host
     resources: tuple[str, ...]
     halves: tuple[str, str]  # of the internet
+    routed: tuple[str, ...]  # parts of the internet that a router has routes for
     hosts: tuple[str, ...]
     internet: tuple[str, ...]
     scope: str  # that of a route into a tunnel
@@ -42,6 +43,7 @@ LANDS = {
         parts=("192.168.1.0/25", "192.168.1.128/25", "192.168.1.64/26", "192.168.1.66"),
         resources=("100.64.0.0/11", "100.100.111.0/24"),
         halves=("0.0.0.0/1", "128.0.0.0/1"),
+        routed=("0.0.0.0/2", "64.0.0.0/2", "128.0.0.0/2", "192.0.0.0/2"),
         hosts=(
             *("192.168.1.1", "192.168.1.66", "192.168.1.70", "192.168.1.130", "10.1.1.1", "10.1.1.130", "172.17.0.2"),
             *("172.17.130.2", "100.64.0.9", "100.100.111.1", "10.8.0.9", "10.9.0.1", "192.168.1.5", "10.1.1.9"),
@@ -60,6 +62,7 @@ LANDS = {
         parts=("fd00:1::/65", "fd00:1:0:0:8000::/65", "fd00:1::40/122", "fd00:1::42"),
         resources=("fd00:2021:1111::/48", "fd00:9::/64"),
         halves=("::/1", "8000::/1"),
+        routed=("2000::/5", "2800::/5", "3000::/5", "3800::/5"),
         hosts=(
             *("fd00:1::1", "fd00:1::42", "fd00:1::46", "fd00:1:0:0:8000::1", "fd00:2::1", "fd00:17::2"),
             *("fd00:2021:1111::9", "fd00:8::9", "fd00:9::1", "fd00:1::5", "fd00:2::9"),
@@ -117,8 +120,8 @@ def _vpn(land: Land, *, is_tiered: bool, is_full: bool) -> Iterator[str]:
 
 def _breakage(dice: random.Random, families: list[str], made: Plan) -> list[str]:
     kinds: list[Callable[[random.Random, Land, Plan], Iterator[str]]] = [
-        *[_rule] * 6, *[_kernel_rule] * 2, *[_vpn_rule] * 3, *[_vpn_route] * 4, *[_main_route] * 3, _default, _twin,
-        *[_new_address] * 2, *[_other_vpn] * 4, _link, _sysctl, _setting,
+        *[_rule] * 6, *[_kernel_rule] * 2, *[_vpn_rule] * 3, *[_vpn_route] * 4, *[_main_route] * 3, _default, _routed,
+        _twin, *[_new_address] * 2, *[_other_vpn] * 4, _link, _sysctl, _setting,
     ]  # fmt: skip
     return list(dice.choice(kinds)(dice, LANDS[dice.choice(families)], made))
 
@@ -197,6 +200,14 @@ def _default(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
         device = TUNNEL if table == MIRROR else dice.choice([TUNNEL, TUNNEL, OTHER_VPN])
         for half in land.halves:
             yield f"{land.option}route add {half} dev {device}{land.scope} table {table}"
+
+
+def _routed(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
+    """Main has the internet in parts, as a router there has, and perhaps no default route."""
+    if dice.random() < 0.5:
+        yield f"{land.option}route del default table main"
+    for part in dice.sample(land.routed, dice.choice([2, 3, 4])):
+        yield f"{land.option}route add {part} via {land.router} dev {WIFI}"
 
 
 def _twin(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:

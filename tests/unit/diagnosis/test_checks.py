@@ -160,6 +160,21 @@ def test_a_usual_machine_has_no_troubles(changed: dict[str, Any]) -> None:
     assert {} == troubles(examine(machine(**changed)))
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rules": rules(mark=Mark(7)), "mirror": VPN},
+        {"rules": rules(lookup(254, 5))},
+        {"rules": tuple(rule for rule in rules() if rule.table != SINGLE)},
+    ],
+)
+def test_thousands_of_routes_through_a_router_change_nothing_that_is_said(changed: dict[str, Any]) -> None:
+    default = gatewayed("default", "192.168.1.1")
+    main = [*LANS, default, v6_default(gateway="fe80::1")]
+    many = [Route(f"{11 + number // 256}.{number % 256}.0.0/16", default.attributes) for number in range(1_500)]
+    assert examine(machine(main=main, **changed)) == examine(machine(main=[*main, *many], **changed))
+
+
 def test_overlapping_marks_of_two_vpns_are_reported() -> None:
     config = replace(Config(), tunnel={"fwmark": Mark(0x80001)})
     tailscale = lookup(52, 5210, mark=Mark(0x80000, 0xFF0000))
