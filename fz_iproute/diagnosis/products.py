@@ -155,11 +155,6 @@ PRODUCTS = (
 )
 
 
-def is_firezone(interface: str) -> bool:
-    """True for the tunnel of Firezone's client: only that has an Internet Resource."""
-    return interface in FIREZONE.devices
-
-
 def product_of(form: Form) -> Product:
     """The client that most speaks for."""
     best = max(PRODUCTS, key=lambda product: product.likeness(form))

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
-from fz_iproute.diagnosis.products import is_firezone
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.shadow import in_step
 from fz_iproute.diagnosis.uncopied import what_main_does
@@ -125,7 +124,7 @@ def _refused(case: Case) -> str:
     if tunnel.is_tunnel_route(decision.route):
         state = case.goal.states[case.packet.family]
         setting = "internet_leak" if state.usable else "on_down"
-        return f"is refused, because {_all_traffic(case)} and {state.obstacle} (tunnel.{setting})"
+        return f"is refused, because tunnel.internet is true and {state.obstacle} (tunnel.{setting})"
     return f"is refused by the route {decision.route} in table {decision.table}"
 
 
@@ -175,7 +174,7 @@ def _all_traffic(case: Case) -> str:
     # The device of the VPN's default route counts, whatever the configuration says.
     used = (device for device in case.decision.devices if device in case.goal.tunnels)
     device = next(used, case.config.tunnel.interface)
-    return "the Internet Resource is active" if is_firezone(device) else f"all traffic goes into {device}"
+    return f"all traffic goes into {device}"
 
 
 def _by_main(case: Case) -> str:

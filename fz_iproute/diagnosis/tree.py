@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from fz_iproute.diagnosis.products import is_firezone
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
@@ -88,23 +87,17 @@ def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
 
 def _internet(found: Status) -> str:
     parts = []
-    subject, *verbs = _FIREZONE if is_firezone(found.tunnel) else _ANY_VPN
-    for state, verb in zip(("active", "blocked"), verbs, strict=True):
+    for state, verb in ("active", "goes into it"), ("blocked", "is refused"):
         families = [family for family in FAMILIES if found.internet[family] == state]
         reasons = dict.fromkeys(found.obstacles[family] for family in families if found.obstacles.get(family))
         if families:
             parts.append(f"{verb} ({', '.join(families)}" + (f": {printable(', '.join(reasons))})" if reasons else ")"))
     outside = [family for family in FAMILIES if found.internet[family] == "off"]
-    said = [f"{subject} {', '.join(parts)}"] if parts else []
+    said = [f"all traffic {', '.join(parts)}"] if parts else []
     if outside and (not parts or found.tunnel_state != "up"):
         which = f" ({', '.join(outside)})" if parts else ""
         said.append(f"packets to the internet do not enter it{which}")
     return "; ".join([*said, *found.carried])
-
-
-# Of what is said, and what is said of families that enter the tunnel, and of those that are refused.
-_FIREZONE = "Internet Resource", "active", "blocked"
-_ANY_VPN = "all traffic", "goes into it", "is refused"
 
 
 def _tables(layout: Layout, mode: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.netns.namespace import LAN, MARK, MIRROR, TIER_LAN, TUNNEL, Machine, wait_until
 
-ACTIVE = "goes into the tunnel, because the Internet Resource is active"
+ACTIVE = "goes into the tunnel, because all traffic goes into tun-firezone"
 MARKED = "because the packet is marked 0xfd002021, so the VPN's tables are not consulted"
 NOTHING = "because the VPN's tables have no route to the address"
 MIRRORED = "leaves by wlp192s0 to the LAN, because {} is mirrored into the VPN's table"
@@ -229,7 +229,7 @@ def test_the_setting_that_blocks_in_manage_mode_is_named(machine: Machine, layou
     machine.ip("-6", "addr", "flush", "dev", TUNNEL)
     machine.fz("sync", config=config)
     assert ACTIVE == sentence(machine, "8.8.8.8", config=config)
-    refused = "is refused, because the Internet Resource is active and tun-firezone {}"
+    refused = "is refused, because tunnel.internet is true and tun-firezone {}"
     leak = refused.format("has no IPv6 address (tunnel.internet_leak)")
     assert leak == sentence(machine, "2600::1", config=config)
     assert MIRRORED.format("fd00:188::/64") == sentence(machine, "fd00:188::7", config=config)

@@ -112,7 +112,7 @@ def test_the_headline_tells_where_packets_to_the_internet_go(
     assert [state == "active"] * 2 == [way == TUNNEL for way in ways]
     told = machine.status()["tunnel"]["internet"]
     assert {"inet": state, "inet6": "active"} == told
-    assert ("Internet Resource active (inet, inet6)" in headline(machine)) is (state == "active")
+    assert ("all traffic goes into it (inet, inet6)" in headline(machine)) is (state == "active")
     path = tmp_path / "snapshot"
     machine.fz("snapshot", "-o", str(path))
     assert told == json.loads(machine.fz("status", "--json", "--snapshot", str(path)))["tunnel"]["internet"]
@@ -237,7 +237,7 @@ def test_a_route_of_main_that_is_no_lan_is_told(route: str, address: str, said: 
     machine.fz("sync")
     assert TUNNEL == machine.way(address)
     assert (
-        f"goes into the tunnel, because the Internet Resource is active and {said}"
+        f"goes into the tunnel, because all traffic goes into tun-firezone and {said}"
         == (explained(machine, address)["sentence"])
     )
     if "/7" not in route:  # wider than what is private
@@ -255,7 +255,7 @@ def test_an_expired_route_of_main_is_told(machine: Machine) -> None:
     machine.batch([f"-6 route add fd00:9::/64 dev {LAN} expires 1"])
     wait_until(lambda: "expires -" in " ".join(machine.route("fd00:9::/64", "main")), "the route has expired")
     said = explained(machine, "fd00:9::7")["sentence"]
-    assert said.startswith("goes into the tunnel, because the Internet Resource is active")
+    assert said.startswith("goes into the tunnel, because all traffic goes into tun-firezone")
     if machine.route("fd00:9::/64", "main"):
         assert said.endswith("and main has fd00:9::/64, but it has expired")
 
@@ -399,9 +399,8 @@ def test_the_network_of_the_tunnel_itself_is_no_lan(namespace: Namespace) -> Non
     namespace.tunnel("tun-firezone", "10.66.0.2/24")
     namespace.ip("route", "add", "default", "dev", "tun-firezone", "table", str(MIRROR))
     namespace.ip("rule", "add", "pref", "100", "lookup", str(MIRROR))
-    assert (
-        "goes into the tunnel, because the Internet Resource is active" == explained(namespace, "10.66.0.9")["sentence"]
-    )
+    said = explained(namespace, "10.66.0.9")["sentence"]
+    assert "goes into the tunnel, because all traffic goes into tun-firezone" == said
 
 
 def test_a_private_host_behind_another_tunnel_is_not_on_the_internet(machine: Machine) -> None:

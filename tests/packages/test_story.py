@@ -21,7 +21,7 @@ PLACE = ["--program", "/usr/local/sbin/fz-iproute", "--root"]
 # After the README's tour: `watch` follows the kernel, and its configuration with and without a signal.
 WATCH = f"""
 within() {{ timeout {DEADLINE} sh -c "$1" || {{ echo "not in time: $1"; exit 1; }}; }}
-fz-iproute snapshot -o machine.json
+fz-iproute snapshot -o machine.json; touch watch.log
 copied='ip route show table 539098368 | grep -q wlp192s0'
 echo '[lan]' >c.toml
 fz-iproute -c c.toml watch 2>watch.log &
