@@ -129,6 +129,8 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("rp_filter", "failure", {"sysctls": STRICT}),
         ("rp_filter", "failure", {"sysctls": STRICT, "rules": rules(MARKED_TOO_BUT_ONE)}),
         ("overrides", "warning", {"main": [*LANS, route("10.9.0.0/24", unknown=7)]}),
+        ("ipv6-leak", "info", {"rules": rules(lookup(254, 5, "inet6", dst=Prefix.parse("2600::/12")))}),
+        ("ipv6-leak", "ok", {"main": [*LANS, route("2001:db8:1::/64"), gatewayed("default", "192.168.1.1")]}),
         # The router is outside of the network, as providers like it.
         ("prefixes", "ok", {"main": [*LANS, route("203.0.113.1", **FROM_DHCP), gatewayed("default", "203.0.113.1")]}),
         ("dhcp", "warning", {"facts": {"dhcp.servers": "192.168.1.1 100.64.0.9"}}),
