@@ -103,7 +103,7 @@ def test_wait_returns_when_somebody_has_brought_the_tables_in_step(machine: Mach
         machine.fz("sync")
         waiting.stderr.read()
         assert 0 == waiting.wait(60)
-    assert "" == machine.fz("wait", "--timeout", "0")
+    assert "" == machine.fz("wait")
 
 
 def test_while_the_vpn_is_off_nothing_is_wrong_and_status_sends_nobody_to_another_command(machine: Machine) -> None:
@@ -112,7 +112,7 @@ def test_while_the_vpn_is_off_nothing_is_wrong_and_status_sends_nobody_to_anothe
     said = machine.fz("status", "--check")
     assert re.search(r"^LAN    (\d+) of \1 reachable without copies$", said, re.MULTILINE), said
     assert [] == [line for line in said.splitlines() if "→" in line and not line.startswith("watch")]
-    assert "" == machine.fz("wait", "--timeout", "0")
+    assert "" == machine.fz("wait")
     assert "info  tunnel" in machine.fz("doctor")
     assert machine.fz("plan"), "sync would copy all the same"
 

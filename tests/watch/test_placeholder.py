@@ -7,18 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.netns.namespace import (
-    LAN,
-    MARK,
-    MIRROR,
-    TIER_INTERNET,
-    TIER_LAN,
-    TUNNEL,
-    Machine,
-    repeating,
-    run,
-    wait_until,
-)
+from tests.netns.namespace import LAN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, repeating, wait_until
 from tests.watch.conftest import Watch
 
 DENIED = "192.168.188.0/24"
@@ -32,6 +21,13 @@ PUBLIC = "203.0.113.0/24"
 ROUNDS = 10
 
 
+def table_of_copies(machine: Machine, tiered: bool) -> int:
+    """Of the layout, which the machine has from now on."""
+    if tiered:
+        machine.tiers()
+    return TIER_LAN if tiered else MIRROR
+
+
 class Client:
     """Copies the link-scoped routes of main as Firezone's client does: it only adds, and EEXIST is no error."""
 
@@ -43,17 +39,7 @@ class Client:
     def copy(self) -> None:
         for route in self._machine.routes("inet", "main"):
             if "scope link" in route and TUNNEL not in route:
-                run(
-                    "ip",
-                    "-n",
-                    self._machine.name,
-                    "route",
-                    "add",
-                    *route.split(),
-                    "table",
-                    str(self._table),
-                    check=False,
-                )
+                self._machine.ip("route", "add", *route.split(), "table", str(self._table), check=False)
         self.rounds += 1
 
     @contextmanager
@@ -78,10 +64,8 @@ class Client:
 def test_a_refused_copy_that_the_client_adds_gives_way_to_a_placeholder_without_a_fight(
     setting: str, tiered: bool, metrics: str, machine: Machine, watch: Watch
 ) -> None:
-    if tiered:
-        machine.tiers()
+    table = table_of_copies(machine, tiered)
     machine.ip("route", "add", PUBLIC, "dev", LAN, "metric", "7", "tos", "0x10", *metrics.split())
-    table = TIER_LAN if tiered else MIRROR
     refused, host = (PUBLIC, "203.0.113.9") if setting == "trust" else (DENIED, "192.168.188.1")
     client = Client(machine, table)
     client.copy()
@@ -136,9 +120,7 @@ ENDS = {
 @pytest.mark.parametrize("tiered", [False, True], ids=["single", "tiered"])
 @pytest.mark.parametrize("end", ENDS)
 def test_a_placeholder_goes_when_nothing_needs_it(end: str, tiered: bool, machine: Machine) -> None:
-    if tiered:
-        machine.tiers()
-    table = TIER_LAN if tiered else MIRROR
+    table = table_of_copies(machine, tiered)
     before = machine.raw("inet", table)
     stand(machine, table)
     machine.fz("sync", config=SETTINGS["deny"])
@@ -179,10 +161,8 @@ def test_a_route_of_the_vpn_for_the_very_prefix_stays_when_we_leave(machine: Mac
 
 @pytest.mark.parametrize("tiered", [False, True], ids=["single", "tiered"])
 def test_without_the_internet_resource_a_refused_lan_is_reached_as_without_us(tiered: bool, machine: Machine) -> None:
-    if tiered:
-        machine.tiers()
+    table = table_of_copies(machine, tiered)
     machine.ip("route", "del", "default", "table", str(TIER_INTERNET if tiered else MIRROR))
-    table = TIER_LAN if tiered else MIRROR
     stand(machine, table)
     machine.fz("sync", config=SETTINGS["deny"])
     assert [f"throw {DENIED} proto 245 metric 600"] == placeholders(machine, table)
@@ -204,9 +184,7 @@ def test_no_placeholder_hides_a_copy_that_should_be_there(machine: Machine) -> N
 
 @pytest.mark.parametrize("tiered", [False, True], ids=["single", "tiered"])
 def test_plan_status_and_explain_name_the_placeholder_and_its_reason(tiered: bool, machine: Machine) -> None:
-    if tiered:
-        machine.tiers()
-    stand(machine, TIER_LAN if tiered else MIRROR)
+    stand(machine, table_of_copies(machine, tiered))
     config = SETTINGS["deny"]
     (line,) = [line for line in machine.fz("plan", config=config).splitlines() if DENIED in line]
     assert f"lan.deny has {DENIED}; in place of a copy" in line
