@@ -369,7 +369,10 @@ def _leak(finding: Finding, truth: Truth) -> str:
     if "IPv4 to the internet does not" in finding["seen"]:
         return "it does" if inside == len(ways["inet"]) else ""
     if finding["level"] == "ok":
-        return "all IPv6 does" if len(out) == len(ways["inet6"]) else ""
+        return f"some does by {out}" if out else ""
+    if match := re.search(r"^IPv6 to (.*?)(?: and \d+ more)? gets around", finding["seen"]):
+        reached = [way for prefix in match[1].split(", ") for way in truth.to(prefix)]
+        return "it does not" if reached and not set(reached) - {"", *TUNNELS} else ""
     return "" if out and inside else "the kernel sends no IPv6 around the tunnel"
 
 

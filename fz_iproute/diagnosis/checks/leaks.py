@@ -22,7 +22,11 @@ def ipv6_leak(machine: Machine) -> Iterator[Found]:
     ways = machine.internet("inet6") if "inet6" in machine.families else []
     around = [way for way in ways if way.decision.outcome == "unicast" and not machine.may_be_tunnelled(way.decision)]
     if not around or 2 * sum(way.part.size for way in around) < sum(way.part.size for way in ways):
-        yield Found("ok", "no IPv6 gets around the tunnel")
+        wanted = machine.goal.judged["inet6"].wanted
+        some_of_it = [way for way in around if machine.is_around_tunnel(way) and way.decision.route not in wanted]
+        names = some(str(way.part.prefix) for way in some_of_it)
+        found = [Found("info", f"IPv6 to {names} gets around the tunnel", "a rule or a route there comes first")]
+        yield from or_ok(found if some_of_it else (), "no IPv6 gets around the tunnel")
         return
     decision = around[0].decision
     devices = " ".join(decision.devices)

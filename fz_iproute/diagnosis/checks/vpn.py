@@ -1,17 +1,18 @@
 """Checks of the VPN: its tunnel, the rules that lead there, and the mark that keeps its own packets out of it."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
 from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
+from fz_iproute.diagnosis.parts import Part
 from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice
 from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Rule
-from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, table_name
 
 
@@ -161,32 +162,70 @@ def _late_local(machine: Machine, rules: list[Rule]) -> Iterator[Found]:
         yield Found("warning", seen, why, (Remedy(steps),))
 
 
+class _Taken:
+    """What a rule takes out of the tunnel that the VPN has routes for."""
+
+    def __init__(self) -> None:
+        self.prefixes: list[Prefix] = []
+        self.of_default = 0  # so many addresses of the VPN's default route
+        self.is_whole = False  # all that is left of one of the VPN's prefixes
+        self.is_explicit = False  # also something that the VPN has a narrower route for
+
+    def add(self, prefix: Prefix, parts: Sequence[Part], narrower: PrefixSet) -> None:
+        """Note the parts of a prefix of the VPN. `narrower` are its routes that are no part of its default route."""
+        self.prefixes += [part.prefix for part in parts]
+        self.of_default += 0 if prefix in narrower else sum(part.size for part in parts)
+        self.is_whole |= any(part.prefix == prefix for part in parts)
+        self.is_explicit |= any(narrower.overlapping(part.prefix) for part in parts)
+
+    @property
+    def names(self) -> list[str]:
+        """The prefixes, without those inside another."""
+        chosen = PrefixSet(self.prefixes)
+        outer = (prefix for prefix in self.prefixes if chosen.covering(prefix) == prefix)
+        return [str(prefix) if prefix.length else "default" for prefix in outer]
+
+
 def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> Iterator[Found]:
     """Packets for the VPN's routes that an earlier rule takes out of the tunnel, for each source that rules name."""
-    taken: dict[tuple[Rule, int], list[str]] = defaultdict(list)
-    is_all: set[Rule] = set()
-    leading = {table: [rule for rule in machine.seen.rules if rule.table == table] for table in first}
-    for source in machine.sources(family):
-        for table, route_prefix in machine.tunnel_prefixes(family):
-            if table not in first:
-                continue
-            for way in machine.ways(route_prefix, src=source):
-                rule = rule_in_front(machine, way.decision, leading[table])
-                if rule and machine.is_around_tunnel(way):
-                    taken[rule, source].append(str(route_prefix) if route_prefix.length else "default")
-                    if not route_prefix.length and 2 * way.part.size > 1 << machine.bits(family):
-                        is_all.add(rule)
-    for (rule, source), destinations in taken.items():
+    taken = _taken(machine, family, first)
+    for (rule, source), what in taken.items():
         if source and (rule, 0) in taken:
             continue  # it takes them whatever their source
         if machine.has_no_mark and rule.dst and rule.dst.length == machine.bits(family):
             continue  # so the VPN reaches its server
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
-        seen = f"{shown(rule)} ({family}) takes packets{whose} to {some(destinations)}, which table "
+        seen = f"{shown(rule)} ({family}) takes packets{whose} to {some(what.names)}, which table "
         seen += f"{rule_table(machine, first)} has routes for"
+        is_all = 2 * what.of_default > 1 << machine.bits(family)
+        is_selective = rule.dst or rule.mark or rule.src
+        if not is_all and not what.is_whole and not what.is_explicit and machine.is_of_another_vpn(rule):
+            yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
+            continue
         why = "the kernel asks this rule before the VPN's, so the packets never get there"
-        takes_all = not source and (rule in is_all or not (rule.dst or rule.mark or rule.src))
+        takes_all = not source and (is_all or (what.is_whole and not is_selective))
         yield Found("failure" if takes_all else "warning", seen, why, ways_past(machine, rule, first))
+
+
+def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tuple[Rule, int], _Taken]:
+    """By the rule and the source."""
+    found: dict[tuple[Rule, int], _Taken] = defaultdict(_Taken)
+    leading = {table: [rule for rule in machine.seen.rules if rule.table == table] for table in first}
+    routes = (route for table in first for route in machine.tunnel_routes(table, family))
+    prefixes = {Prefix.of_route(route.dst, family) for route in routes}
+    narrower = PrefixSet(prefix for prefix in prefixes - machine.goal.split[family] if prefix.length)
+    for source in machine.sources(family):
+        for table, prefix in machine.tunnel_prefixes(family):
+            if table not in first:
+                continue
+            parts: dict[Rule, list[Part]] = defaultdict(list)
+            for way in machine.ways(prefix, src=source):
+                rule = rule_in_front(machine, way.decision, leading[table])
+                if rule and machine.is_around_tunnel(way):
+                    parts[rule].append(way.part)
+            for rule, these in parts.items():
+                found[rule, source].add(prefix, these, narrower)
+    return found
 
 
 def rule_table(machine: Machine, first: dict[int, Rule]) -> int:

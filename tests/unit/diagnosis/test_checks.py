@@ -78,7 +78,8 @@ def machine(
     )
     on_link = [each for each in main if each.attributes.on_link]
     seen = snapshot(on_link, list(mirror), **{"rules": rules(), **fields})
-    looked_up = {254: main, SINGLE: mirror, **(tables or {})}
+    local = [route("::1", "lo", type="local")]
+    looked_up = {255: local, 254: main, SINGLE: mirror, **(tables or {})}
     return Machine(recording, config or Config(), seen, {table: split(routes) for table, routes in looked_up.items()})
 
 
@@ -128,6 +129,8 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("rp_filter", "failure", {"sysctls": STRICT}),
         ("rp_filter", "failure", {"sysctls": STRICT, "rules": rules(MARKED_TOO_BUT_ONE)}),
         ("overrides", "warning", {"main": [*LANS, route("10.9.0.0/24", unknown=7)]}),
+        ("ipv6-leak", "info", {"rules": rules(lookup(254, 5, "inet6", dst=Prefix.parse("2600::/12")))}),
+        ("ipv6-leak", "ok", {"main": [*LANS, route("2001:db8:1::/64"), gatewayed("default", "192.168.1.1")]}),
         # The router is outside of the network, as providers like it.
         ("prefixes", "ok", {"main": [*LANS, route("203.0.113.1", **FROM_DHCP), gatewayed("default", "203.0.113.1")]}),
         ("dhcp", "warning", {"facts": {"dhcp.servers": "192.168.1.1 100.64.0.9"}}),
@@ -173,6 +176,33 @@ def test_thousands_of_routes_through_a_router_change_nothing_that_is_said(change
     main = [*LANS, default, v6_default(gateway="fe80::1")]
     many = [Route(f"{11 + number // 256}.{number % 256}.0.0/16", default.attributes) for number in range(1_500)]
     assert examine(machine(main=main, **changed)) == examine(machine(main=[*main, *many], **changed))
+
+
+@pytest.mark.parametrize(
+    ("mirror", "other", "level"),
+    [
+        (VPN, "100.101.1.1", "info"),  # a host of its own
+        (VPN, "100.66.1.1", "warning"),  # the VPN has a narrower route than its default for it
+        (VPN, "default", "failure"),
+        (VPN[1:], "100.66.1.1", "warning"),
+        ([tunnel("0.0.0.0/1"), tunnel("128.0.0.0/1")], "100.101.1.1", "info"),
+    ],
+)
+def test_another_vpn_in_front_takes_what_it_has_routes_for(mirror: list[Route], other: str, level: str) -> None:
+    links = LINKS | {"tailscale0": LINKS["eth0"]._replace(name="tailscale0", may_be_tunnel=True)}
+    main = [*LANS, gatewayed("default", "192.168.1.1")]
+    (found,) = only(
+        "rules",
+        machine(
+            main=main,
+            mirror=[*mirror, V6_DEFAULT],
+            rules=rules(lookup(52, 5270)),
+            tables={52: [route(other, "tailscale0")]},
+            links=links,
+        ),
+    )
+    assert level == found.level
+    assert f"takes packets to {other}{'' if other == 'default' else '/32'}, which" in found.seen
 
 
 def test_overlapping_marks_of_two_vpns_are_reported() -> None:
