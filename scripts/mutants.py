@@ -24,7 +24,10 @@ from hypothesis import settings
 
 PROJECT = Path(__file__).parents[1]
 RECORDED = "tests/unit/ip/test_recorded_versions.py"
-TESTS = {"mirror": ["tests/unit/mirror", RECORDED], "diagnosis": ["tests/unit/diagnosis", RECORDED]}
+TESTS = {
+    "mirror": ["tests/unit/mirror", RECORDED],
+    "diagnosis": ["tests/unit/diagnosis", "tests/unit/test_screens.py", RECORDED],
+}
 LONGEST = 240.0  # seconds; a mutant that makes the tests hang is noticed, too
 EXAMPLES = 8  # of a property
 

@@ -115,6 +115,14 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("permission", "warning", {"facts": {"capabilities": "ffffffffffffefff"}}),  # all but CAP_NET_ADMIN
         ("config", "failure", {"facts": {"config.mode": "0606"}}),
         ("config", "warning", {"facts": {"config.mode": "0660"}}),
+        ("config", "warning", {"facts": {"config.uid": "1000"}}),
+        ("rt_tables", "failure", {"facts": {"/etc/iproute2/rt_tables": "7 254\n"}}),
+        ("rt_tables", "warning", {"facts": {"/etc/iproute2/rt_tables": "7 8\n"}}),
+        (
+            "ipv6-leak",
+            "failure",
+            {"config": replace(Config(), tunnel={"internet_leak": "allow"}), "mirror": [*VPN, *LANS]},
+        ),
         ("config", "warning", {"facts": {"config.error": "/c: Permission denied", "uid": "1000"}}),
         ("rules", "failure", {"rules": rules(Rule("inet", 10, "prohibit", 0))}),
         ("rules", "failure", {"rules": rules(Rule("inet6", 10, "goto", 0, options=(("goto", "32766"),)))}),
@@ -393,3 +401,22 @@ def test_a_server_in_the_lan_matters_only_where_the_tunnel_takes_the_rest() -> N
 def test_no_remedy_puts_a_rule_before_the_kernels_first() -> None:
     found = only("rules", machine(rules=rules(Rule("inet", 1, "prohibit", 0))))
     assert found and not [each.remedy for each in found if "priority 0" in each.remedy]
+
+
+BESIDE = LINKS | {"tailscale0": LINKS["eth0"]._replace(name="tailscale0", ifindex=9, may_be_tunnel=True)}
+
+
+@pytest.mark.parametrize(
+    ("priority", "dst", "level"),
+    [
+        (5210, "100.64.0.0/10", "warning"),  # it takes 100.64.0.0/11, which this VPN has too
+        (5210, "192.168.1.128/25", "warning"),  # a part of the LAN
+        (5210, "0.0.0.0/2", "info"),  # less than half of the internet
+        (5210, "10.7.0.0/16", "info"),
+        (40000, "10.7.0.0/16", "warning"),  # never asked
+    ],
+)
+def test_another_vpn_beside_this_one_is_judged_by_what_it_takes(priority: int, dst: str, level: str) -> None:
+    tables = {52: [route(dst, "tailscale0", protocol="static")]}
+    subject = machine(rules=rules(lookup(52, priority)), tables=tables, links=BESIDE)
+    assert [level] == levels("other-vpn", subject)

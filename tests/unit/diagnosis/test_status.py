@@ -59,3 +59,13 @@ def test_a_host_behind_a_router_is_listed_if_its_packets_go_elsewhere(is_active:
     main = [COPY, gatewayed("10.9.0.7", "10.1.0.1"), gatewayed("default", "10.1.0.1")]
     seen = snapshot(main, VPN, rules=rules)
     assert listed == [line.route.dst for line in status(Config(), seen, {254: seen.main, **seen.tables}).uncopied]
+
+
+def test_a_route_of_the_vpn_that_should_be_there_is_listed_as_missing() -> None:
+    routes = tuple(map(Prefix.parse, ("100.64.0.0/11", "10.9.0.0/16")))
+    seen = snapshot([], [tunnel("100.64.0.0/11"), tunnel("10.8.0.0/16")], rules=(lookup(254, 32766),))
+    found = status(
+        replace(Config(), tunnel={"mode": "manage", "routes": routes}), seen, {254: seen.main, **seen.tables}
+    )
+    expected = {"100.64.0.0/11": "in step", "10.9.0.0/16": "missing", "10.8.0.0/16": "stale"}
+    assert expected == {line.route.dst: line.state for line in found.vpn}
