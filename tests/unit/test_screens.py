@@ -18,7 +18,7 @@ from fz_iproute.verbs import doctor
 from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
-from tests.unit.laptop import TABLE, Laptop, connected
+from tests.unit.laptop import TABLE, Laptop, connected, into, rule
 
 
 def missing(laptop: Laptop) -> None:
@@ -47,6 +47,15 @@ def split(laptop: Laptop) -> None:
     laptop.copies = laptop.copies[1:]
 
 
+def mullvad(laptop: Laptop) -> None:
+    """Its rules ask main for the LANs first, and its firewall stops the packets."""
+    off(laptop)
+    laptop.add_tunnel("wg0-mullvad")
+    main = {**rule(32763, 254), "suppress_prefixlen": 0}
+    laptop.rules[1:1] = [main, rule(32764, 1836018789, mark="0x6d6f6c65")]
+    laptop.others[1836018789] = [{**into("default"), "dev": "wg0-mullvad"}]
+
+
 def only_other_vpn(laptop: Laptop) -> None:
     """WireGuard has its own table, to which nothing is copied."""
     off(laptop)
@@ -62,6 +71,7 @@ STATES: dict[str, Callable[[Laptop], None]] = {
     "not all traffic": split,
     "another VPN": other_vpn,
     "only another VPN": only_other_vpn,
+    "a firewall": mullvad,
 }
 EXPECTED = {
     ("in step", 80): """
@@ -145,6 +155,14 @@ LAN    9 of 29 reachable   → fz-iproute doctor
        ! 172.18.0.0/16      br-2f6c41a09b31  its packets enter wg0
        … 14 more: fz-iproute status --routes
        = 9 link-local
+watch  runs (process 812)
+""",
+    ("a firewall", 80): """
+VPN    no tun-firezone here, but all traffic goes into wg0-mullvad (IPv4 and
+       IPv6)
+       → fz-iproute detect
+LAN    29 of 29 have a route, but Mullvad's firewall may stop the packets
+       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("another VPN", 80): """
