@@ -19,11 +19,12 @@ class Daemon(NamedTuple):
 
     text: str
     verb: str = ""
+    is_running: bool = False
 
 
 def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], screen: Screen) -> list[str]:
     """At most twelve lines, unless the screen is narrow. `advised` returns the run of fz-iproute with a verb."""
-    mends = _mends(said)
+    mends = _mends(said, daemon)
     vpn = _labelled("VPN", said.vpn, said.verb and advised(said.verb), screen)
     lan = _labelled("LAN", _count(said), mends and advised(mends), screen)
     tail = [
@@ -38,10 +39,11 @@ def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], s
     return [*vpn, *vpn_items, *lan, *lan_items, *tail]
 
 
-def _mends(said: Summary) -> str:
+def _mends(said: Summary, daemon: Daemon | None) -> str:
     """The verb that mends the LAN, or looks into it."""
     if said.is_due:
-        return "sync"
+        # `watch` has done that already: it failed, or another program undoes it.
+        return "doctor" if daemon and daemon.is_running else "sync"
     if not said.is_good:
         return "doctor"
     return "detect" if said.firewalls and said.verb != "detect" else ""
