@@ -157,17 +157,18 @@ def _command(step: Step, machine: Machine) -> str:
         case RuleStep(verb, rule):
             protocol = ("protocol", rule.protocol) if rule.protocol not in ("", "unspec") else ()
             words = ("rule", verb, "priority", str(rule.priority), *rule.words, *protocol)
-            return machine.ip(rule.family, shlex.join(words))
+            return machine.as_root(machine.ip(rule.family, shlex.join(words)))
         case RouteStep(verb, table, route):
-            return machine.ip(route.attributes.family, f"route {verb} table {table} {shlex.join(route.words)}")
+            words = ("route", verb, "table", str(table), *route.words)
+            return machine.as_root(machine.ip(route.attributes.family, shlex.join(words)))
         case Sync():
             return machine.fz_iproute("sync")
         case Sysctl(name, value):
             # sysctl wants slashes for names with dots.
             spelled = f"net/{name}" if "." in name else f"net.{name.replace('/', '.')}"
-            return machine.inside(f"sysctl -w {shlex.quote(f'{spelled}={value}')}")
+            return machine.as_root(machine.inside(f"sysctl -w {shlex.quote(f'{spelled}={value}')}"))
         case LinkUp(device):
-            return machine.ip("inet", f"link set {shlex.quote(device)} up")
+            return machine.as_root(machine.ip("inet", f"link set {shlex.quote(device)} up"))
         case _:
             raise AssertionError(step)
 

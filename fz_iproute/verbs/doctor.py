@@ -1,5 +1,6 @@
 """`doctor`: run every check on this machine, or on the machine of a snapshot; changes nothing."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +77,11 @@ def drawn(findings: Sequence[Finding], shown: Screen, *, everything: bool) -> It
 def _remedy(text: str, indent: int, shown: Screen) -> list[str]:
     line = f"{'':{indent}}do   {text}"
     # A command stays on one line, so that it can be copied.
-    return [line] if text.split(maxsplit=1)[0] in ("ip", "fz-iproute", "sysctl") else shown.folded(line, indent + 5)
+    return (
+        [line]
+        if text.split(maxsplit=1)[0] in ("sudo", "ip", "fz-iproute", "sysctl")
+        else shown.folded(line, indent + 5)
+    )
 
 
 def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
@@ -93,10 +98,15 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
             recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version})
             config = concrete(config, ip, Log("ERROR"))  # a finding tells the same
             recorded = take(ip, config, path, netns)
-        return examine(replace(_machine(_with(errors, recorded), config), usual_path=str(usual_path())))
+        return examine(_here(_machine(_with(errors, recorded), config)))
     except (IpUnusable, ReadFailed) as error:
         errors["ip.error"] = str(error)
-        return examine(Machine(_with(errors, recorded), config, None, {}, str(usual_path())))
+        return examine(_here(Machine(_with(errors, recorded), config, None, {})))
+
+
+def _here(machine: Machine) -> Machine:
+    """The machine, with what the commands of its remedies must be for this user."""
+    return replace(machine, usual_path=str(usual_path()), needs_sudo=os.geteuid() != 0)
 
 
 def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:

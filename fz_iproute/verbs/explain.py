@@ -21,7 +21,7 @@ from fz_iproute.record.sysctl import sysctls
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import screen
-from fz_iproute.verbs.source import advised, chosen_source
+from fz_iproute.verbs.source import as_typed, chosen_source
 
 EXAMPLES = ("fz-iproute explain 192.168.188.1", "fz-iproute explain printer.lan 2606:4700::1111 --mark 0xfd002021")
 
@@ -42,7 +42,7 @@ def run(arguments: Namespace, log: Log) -> int:
     told: list[tuple[str, Question, list[Answer]]] = []
     problems: dict[str, None] = {}  # each once: some are the same for all addresses
     with chosen_source(arguments, log) as (source, config):
-        sync = advised(arguments, source, "sync")
+        sync = as_typed(arguments, source, "sync")
         for word in arguments.addresses:
             try:
                 for address in addresses(word):

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from argparse import Namespace
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +19,7 @@ from fz_iproute.verbs import doctor
 from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
+from fz_iproute.verbs.source import as_typed
 from tests.unit.laptop import TABLE, Laptop, connected
 
 
@@ -271,6 +273,23 @@ def test_doctor_lists_everything_if_asked_and_colours_only_the_words_in_front() 
     assert ["\x1b[31mFAIL\x1b[0m", "\x1b[32mok  \x1b[0m"] == [line[:13] for line in (lines[0], lines[-1])]
     assert "tun-firezone is up" in lines[-1]
     assert 3 * 2 == sum(line.count("\x1b") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("user", "snapshot", "verb", "typed"),
+    [
+        (0, None, "sync", "fz-iproute --netns x sync"),
+        (1000, None, "sync", "sudo fz-iproute --netns x sync"),
+        (1000, None, "status", "fz-iproute --netns x status"),
+        (1000, "laptop.json", "sync", "fz-iproute --netns x sync"),
+    ],
+)
+def test_a_command_is_advised_as_this_user_must_type_it(
+    user: int, snapshot: str | None, verb: str, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    laptop = RecordedIp(recording.load(json.dumps(Laptop().document())))
+    assert typed == as_typed(Namespace(config=None, netns="x", snapshot=snapshot), laptop, verb)
 
 
 @pytest.mark.parametrize("word", ["10.0.0", "8.8.8.8", "", "a b", "::1", "fe80::1%eth0", "10.0.0.0/8", "host.7"])

@@ -36,7 +36,12 @@ def networkd(machine: Machine) -> Iterator[Found]:
     remedy = (
         f"mkdir -p {folder} && printf '{lines}\\n' > {folder}/zz-fz-iproute.conf && systemctl restart systemd-networkd"
     )
-    yield Found("warning", f"systemd-networkd may delete {' and '.join(at_risk)}", why, advice(remedy))
+    yield Found(
+        "warning",
+        f"systemd-networkd may delete {' and '.join(at_risk)}",
+        why,
+        advice(machine.as_root(remedy, is_script=True)),
+    )
 
 
 _FOREIGN_ROUTES, _FOREIGN_RULES = "ManageForeignRoutes", "ManageForeignRoutingPolicyRules"
@@ -155,4 +160,4 @@ def _fights(machine: Machine, path: str) -> Iterator[Found]:
             monitor = machine.ip("inet", "-timestamp monitor label link address route rule")
             why = f"another program undoes it each time, or its interface comes and goes: `{monitor}` shows which"
             remedy = f"truncate -s 0 {shlex.quote(path)}  # after that has ended"
-            yield Found("warning", seen, why, advice(remedy))
+            yield Found("warning", seen, why, advice(machine.as_root(remedy)))
