@@ -64,14 +64,24 @@ def drawn(findings: Sequence[Finding], shown: Screen, *, everything: bool) -> It
         if level == "ok" and found and not everything:
             yield f"{shown.paint(f'{word:4}', colour)}  {count(len(found), 'check', 'checks')} (-v lists them)"
             return
-        for finding in found:
-            first, *rest = shown.folded(f"{word:4}  {finding.name:{width}}  {printable(finding.seen)}", indent)
+        for finding, names in _folded(found, everything=everything):
+            first, *rest = shown.folded(f"{word:4}  {names:{width}}  {printable(finding.seen)}", indent)
             yield shown.paint(first[:4], colour) + first[4:]
             yield from rest
             if finding.why:
                 yield from shown.folded(f"{'':{indent}}why  {printable(finding.why)}", indent + 5)
             if finding.remedy:
                 yield from _remedy(printable(finding.remedy), indent, shown)
+
+
+def _folded(found: Sequence[Finding], *, everything: bool) -> Iterator[tuple[Finding, str]]:
+    """The findings, each with the name of its check. Without `everything`, those that say the same are one."""
+    alike: dict[tuple[str, ...], list[Finding]] = defaultdict(list)
+    for finding in found:
+        alike[finding[0 if everything else 1 :]].append(finding)
+    for same in alike.values():
+        for finding in same[:1]:
+            yield finding, finding.name if len(same) == 1 else count(len(same), "check", "checks")
 
 
 def _remedy(text: str, indent: int, shown: Screen) -> list[str]:
