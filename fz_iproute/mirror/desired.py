@@ -9,7 +9,7 @@ from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import LOCKED, Attributes, Link, Route, Rule, Snapshot
 from fz_iproute.mirror.placeholder import Table, is_placeholder, placeholders
-from fz_iproute.mirror.policy import Policy, Verdict
+from fz_iproute.mirror.policy import TO_ALL, Policy, Verdict
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.split_default import split_default, wide
 from fz_iproute.mirror.tunnel import FamilyState, Layout
@@ -65,7 +65,8 @@ def _defaults(config: Config, snapshot: Snapshot, table: int) -> Iterator[Route]
         names = {"default", *map(str, _split(config, unicast, family))}
         # Firezone's client copies whatever is link-scoped: wide prefixes that DHCP has pushed, too.
         copied = {route for route in snapshot.main.get(family, ()) if route.dst in names}
-        own = [route for route in unicast if route not in copied]
+        # And `lan.multicast` leads a wide prefix to the LAN.
+        own = [route for route in unicast if route not in copied and route.dst not in TO_ALL]
         parts = _split(config, own, family)
         for route in own:
             if route.dst == "default" or Prefix.of_route(route.dst, family) in parts:

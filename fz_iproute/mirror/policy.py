@@ -10,7 +10,7 @@ from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSe
 from fz_iproute.mirror.split_default import share
 
 # Destinations of discovery: mDNS, SSDP, and the broadcasts of older devices.
-_TO_ALL = ("224.0.0.0/4", "255.255.255.255")
+TO_ALL = ("224.0.0.0/4", "255.255.255.255")
 
 
 class Verdict(NamedTuple):
@@ -151,7 +151,7 @@ class Policy:
         claims = PrefixSet(claimed)
         routes = [
             Route.make("inet", dst, self._links[device], scope="link")
-            for dst in _TO_ALL
+            for dst in TO_ALL
             if not claims.covers(Prefix.of_route(dst, "inet"))
             for device in dict.fromkeys(shared)
         ]

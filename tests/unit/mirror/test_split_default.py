@@ -6,7 +6,7 @@ from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.mirror.split_default import split_default
-from tests.unit.routes import lookup, route, snapshot, tunnel
+from tests.unit.routes import gatewayed, lookup, route, snapshot, tunnel
 
 # The complement of the private networks, as some VPNs route it, down to /8.
 COMPLEMENT = ["0.0.0.0/5", "8.0.0.0/7", "11.0.0.0/8", "12.0.0.0/6", "16.0.0.0/4", "32.0.0.0/3", "64.0.0.0/3"]
@@ -49,6 +49,18 @@ def test_a_lan_inside_of_a_split_default_is_copied_by_default(setting: str, refu
 def test_a_device_of_a_split_default_is_a_tunnel() -> None:
     goal = desired(Config(), snapshot([LAN], [route("0.0.0.0/1", "wg7"), route("128.0.0.0/1", "wg7")]))
     assert "wg7" in goal.tunnels
+
+
+def test_discovery_in_the_lan_beside_a_split_default_makes_no_tunnel_of_the_lan() -> None:
+    config = replace(Config(), lan={"multicast": True})
+    halves = [tunnel("0.0.0.0/1"), tunnel("128.0.0.0/1")]
+    main = [LAN, gatewayed("default", "192.168.1.1")]
+    first = desired(config, snapshot(main, halves))
+    copies = first.contents["inet"][TABLES.single].wanted
+    assert ["192.168.1.0/24", "224.0.0.0/4", "255.255.255.255"] == sorted(copy.dst for copy in copies)
+    then = desired(config, snapshot(main, [*halves, *copies]))
+    assert {"tun-firezone"} == then.tunnels
+    assert copies == then.contents["inet"][TABLES.single].wanted
 
 
 TIERS = tuple(
