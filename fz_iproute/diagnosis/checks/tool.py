@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.machine import DEFAULT_CONFIG, Machine
-from fz_iproute.diagnosis.remedy import advice
+from fz_iproute.diagnosis.remedy import advice, may_not_read_config
 from fz_iproute.ip.version import OLDEST, is_too_old
 from fz_iproute.mirror.rt_tables import parsed
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN
@@ -53,9 +53,12 @@ def config(machine: Machine) -> Iterator[Found]:
 def _config_problems(machine: Machine, path: str) -> Iterator[Found]:
     facts = machine.facts
     error = facts.get("config.error", "")
-    if "Permission denied" in error and facts.get("uid") != "0":
+    if may_not_read_config(machine):
         why = "the other checks assume the defaults, which may not be the configuration in force"
         yield Found("warning", error.partition(";")[0], why, advice(f"sudo {machine.fz_iproute('doctor')}"))
+    elif error.endswith(": no such file"):
+        why = "no verb runs without it; the other checks assume the defaults"
+        yield Found("failure", error, why, advice(f"write {shlex.quote(path)}, or leave out -c"))
     elif error:
         why = "no verb runs with it; the other checks assume the defaults"
         yield Found("failure", error.replace("\n", "; "), why, advice(f"fz-iproute config check {shlex.quote(path)}"))

@@ -265,6 +265,43 @@ def test_remedies_name_the_namespace_and_the_file() -> None:
     assert "ip netns exec 'a b' sysctl -w net/ipv4/conf/eth0.7/rp_filter=2" == found["rp_filter"]
 
 
+# States in which remedies run fz-iproute, or change a setting.
+ASKING_FOR_SYNC: dict[str, dict[str, Any]] = {
+    "copies are missing": {"mirror": [*VPN, V6_DEFAULT]},
+    "the VPN routes the LAN": {"mirror": [*VPN, V6_DEFAULT, tunnel("192.168.1.0/24")]},
+    "another mark": {"rules": rules(mark=Mark(7))},
+    "a public LAN": {"main": [*LANS, route("198.51.100.0/24"), route("2000::/3")]},
+    "pushed by DHCP": {"main": [*LANS, route("10.99.0.0/16", protocol="dhcp")]},
+    "routed": {"main": [*LANS, gatewayed("10.7.0.0/16", "192.168.1.1")]},
+    "no tunnel": {"links": {name: link for name, link in LINKS.items() if name != "tun-firezone"}},
+    "IPv6 leaks": {"mirror": [*VPN, *LANS]},
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "remedy"),
+    [
+        ("/c: line 3: a text needs quotes", "mend the configuration first", "fz-iproute config check"),
+        ("/c: no such file", "mend the configuration first", "write "),
+        ("/c: Permission denied; run as root", "first let doctor read the configuration", "sudo fz-iproute doctor"),
+    ],
+)
+@pytest.mark.parametrize("changed", ASKING_FOR_SYNC.values(), ids=ASKING_FOR_SYNC)
+def test_without_a_configuration_no_remedy_needs_it(
+    changed: dict[str, Any], error: str, said: str, remedy: str
+) -> None:
+    uid = "1000" if "Permission" in error else "0"
+    healthy = {each.seen: each.remedy for each in examine(machine(**changed))}
+    assert any("fz-iproute " in text or "section [" in text for text in healthy.values())
+    found = examine(machine(facts={"config.error": error, "uid": uid}, **changed))
+    (first,) = [each.remedy for each in found if each.name == "config"]
+    assert first.startswith(remedy)
+    others = {each.seen: each.remedy for each in found if each.name not in ("config", "permission")}
+    assert not [text for text in others.values() if "fz-iproute" in text or "section [" in text or "trial" in text]
+    assert [text for text in others.values() if text.startswith(said)]
+    assert {seen for seen, text in others.items() if text} == {seen for seen, text in healthy.items() if text}
+
+
 @pytest.mark.parametrize(
     ("facts", "level"),
     [
