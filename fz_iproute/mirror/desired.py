@@ -331,7 +331,7 @@ def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], b
         attributes = route.attributes
         if not config.manages and policy.is_by_tunnel(attributes):
             return False
-        if route in known():
+        if route in known() or policy.is_multicast(route):
             return True
         # The kernel makes the routes for addresses in main. A VPN client may put the like into a table of its own, but
         # then main has no route with another source by the same device. Two of these three are proof.

@@ -157,6 +157,13 @@ class Policy:
         ]
         return tuple(route for route in routes if route not in mirrored)
 
+    def is_multicast(self, route: Route) -> bool:
+        """True for a route of exactly the form that `multicast` makes, by a device that is no known tunnel."""
+        if not self._lan.multicast or route.dst not in TO_ALL or self.may_be_by_tunnel(route.attributes):
+            return False
+        links = [self._links[device] for device in route.attributes.devices]
+        return any(link.word and route == Route.make("inet", route.dst, link, scope="link") for link in links)
+
     def ours_and_others(
         self,
         table: Iterable[Route],

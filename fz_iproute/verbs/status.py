@@ -104,7 +104,7 @@ class _View:
         shown = screen(self._arguments)
         if self._arguments.routes:
             return draw(found, width=shown.width, colour=shown.colour)
-        return "\n".join(drawn(said, self._daemon(), self._advised, shown))
+        return "\n".join(drawn(said, self._daemon(is_used=found.is_used), self._advised, shown))
 
     def _advised(self, verb: str) -> str:
         sudo = "sudo " if verb in ("sync", "watch", "install") and os.geteuid() and not self._arguments.snapshot else ""
@@ -116,12 +116,14 @@ class _View:
             return None
         return watching(self._arguments.netns, self._config.tables.mirrors)
 
-    def _daemon(self) -> Daemon | None:
+    def _daemon(self, *, is_used: bool) -> Daemon | None:
         process = self.watching()
         if process is None:
             return None
         if process:
             return Daemon(f"runs (process {process})")
+        if not is_used:  # most VPNs need no copies
+            return Daemon("does not run")
         if VARIABLE in os.environ:  # a lab, where nothing can be installed
             return Daemon("does not run: changes wait for the next sync", "watch")
         is_usual = not (self._arguments.config or self._arguments.netns)

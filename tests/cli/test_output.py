@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.cli import VERBS
-from tests.cli.world import PROGRAM, World, alive, finish, lan
+from tests.cli.world import PROGRAM, TABLE, World, alive, finish, lan, rules
 from tests.netns.namespace import wait_until
 
 WRITES = [
@@ -256,6 +256,15 @@ def test_status_does_not_advise_a_service_where_cron_runs_sync(world: World) -> 
     done = world.run("status", program=["unshare", "--mount", "sh", "-c", hide, "sh", *PROGRAM])
     said = [line.removeprefix("watch  does not run: ") for line in done.out.splitlines() if line.startswith("watch")]
     assert ["changes wait for the next sync   → fz-iproute install", "sync runs every minute"] == said, done
+
+
+def test_status_advises_no_service_where_no_rule_leads_to_the_copies(world: World) -> None:
+    """Most VPNs keep the LAN themselves."""
+    kernels = [each for each in rules() if each["table"] != str(TABLE)]
+    world.state["rules"] = {"inet": kernels, "inet6": kernels}
+    world.save()
+    lines = [line for line in world.run("status").out.splitlines() if line.startswith("watch")]
+    assert ["watch  does not run"] == lines
 
 
 @pytest.mark.parametrize("verb", VERBS)

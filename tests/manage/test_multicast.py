@@ -3,7 +3,7 @@
 import pytest
 
 from tests.manage.conftest import Watch
-from tests.manage.laptop import LAN, MIRROR, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
+from tests.manage.laptop import LAN, MARK, MIRROR, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
 from tests.netns.namespace import wait_until
 
 GROUPS = ["224.0.0.251", "239.255.255.250", "255.255.255.255"]
@@ -79,6 +79,16 @@ def test_in_observe_mode_too(laptop: Laptop) -> None:
     laptop.sync(OBSERVE)
     laptop.down(OBSERVE)
     assert before == laptop.state()
+
+
+def test_it_goes_with_the_copies_although_the_tunnel_has_gone(laptop: Laptop) -> None:
+    laptop.batch([f"rule add not fwmark {MARK} lookup {MIRROR}"])
+    laptop.sync(OBSERVE)
+    assert by(UPLINK) == lines(laptop)
+    laptop.batch([f"link del {TUNNEL}"])
+    assert [] == laptop.planned(OBSERVE)
+    laptop.down(OBSERVE)
+    assert [] == laptop.contents()
 
 
 @LAYOUTS

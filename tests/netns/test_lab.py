@@ -350,6 +350,7 @@ def test_in_a_lab_remedies_name_no_file_unless_another_one_is_in_force(tmp_path:
 
 
 def test_an_ordinary_user_has_a_lab_too() -> None:
+    need_user_ids()
     ordinary = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     if run(*ordinary, "unshare", "--user", "--map-root-user", "--net", "true", check=False).returncode:
         pytest.skip("no user namespaces here")

@@ -85,10 +85,11 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
     named = set() if machine.config.tunnel.interface in machine.seen.links else {vpn.table for vpn in machine.vpns}
     for table in sorted(BY_TABLE.keys() - named - set(tables)):
         rule = next((rule for rule in machine.seen.rules if (rule.family, rule.table) == (family, table)), None)
-        devices = (
+        devices = {
             device for route in machine.tables.get(table, {}).get(family, ()) for device in route.attributes.devices
-        )
-        if rule is None or not any(map(machine.network.may_be_tunnel, devices)):
+        }
+        # A table that leads into our own tunnel is no other VPN's, whatever the configuration says of tables.
+        if rule is None or not any(map(machine.network.may_be_tunnel, devices - machine.goal.tunnels)):
             continue
         name = f"{BY_TABLE[table]} ({shown(rule)}, {family})"
         own = [Prefix.of_route(route.dst, family) for each in tables for route in machine.tunnel_routes(each, family)]
