@@ -118,8 +118,8 @@ def config_refusal(machine: Machine) -> str:
     """What to do before anything that needs the configuration; "" if that could be read."""
     error = machine.facts.get("config.error", "")
     if error and may_not_read_config(machine):
-        return "first let doctor read the configuration, as said above"
-    return "mend the configuration first, as said above" if error else ""
+        return f"`sudo {machine.fz_iproute('doctor')}` first, which can read the configuration"
+    return "mend the configuration first" if error else ""
 
 
 def may_not_read_config(machine: Machine) -> bool:

@@ -20,8 +20,8 @@ def place_for(arguments: Namespace, say: Callable[[str], object]) -> "Placing":
     place = Placing(arguments.root, arguments.dry_run, say)
     if place.is_running_machine and is_lab() and not arguments.dry_run:
         raise UsageError(
-            f"{VARIABLE} is set, as in a lab: its network is its own, but files and services would be those of this "
-            f"machine; leave the lab, or use {arguments.verb} --dry-run"
+            f"{VARIABLE} is set, as in a lab, whose files and services are those of this machine; leave the lab, "
+            f"or use {arguments.verb} --dry-run"
         )
     return place
 

@@ -549,8 +549,8 @@ def test_with_a_broken_configuration_the_other_checks_still_look(patient: Patien
     assert "lan.trust" in found["seen"]
     assert [] == patient.troubles("mirror")
     patient.machine.address(LAN, "10.5.5.1/24")
-    assert "mend the configuration first, as said above" == patient.trouble("mirror", "failure")["remedy"]
-    assert "mend the configuration first, as said above" == patient.trouble("multicast", "info")["remedy"]
+    assert "mend the configuration first" == patient.trouble("mirror", "failure")["remedy"]
+    assert "mend the configuration first" == patient.trouble("multicast", "info")["remedy"]
     patient.config.unlink()
     assert f"write {patient.config}, or leave out -c" == patient.trouble("config", "failure")["remedy"]
 

@@ -335,7 +335,11 @@ ASKING_FOR_SYNC: dict[str, dict[str, Any]] = {
     [
         ("/c: line 3: a text needs quotes", "mend the configuration first", "fz-iproute config check"),
         ("/c: no such file", "mend the configuration first", "write "),
-        ("/c: Permission denied; run as root", "first let doctor read the configuration", "sudo fz-iproute doctor"),
+        (
+            "/c: Permission denied; run as root",
+            "`sudo fz-iproute doctor` first, which can read the configuration",
+            "sudo fz-iproute doctor",
+        ),
     ],
 )
 @pytest.mark.parametrize("changed", ASKING_FOR_SYNC.values(), ids=ASKING_FOR_SYNC)
@@ -349,8 +353,8 @@ def test_without_a_configuration_no_remedy_needs_it(
     (first,) = [each.remedy for each in found if each.name == "config"]
     assert first.startswith(remedy)
     others = {each.seen: each.remedy for each in found if each.name not in ("config", "permission")}
-    assert not [text for text in others.values() if "fz-iproute" in text or "section [" in text or "trial" in text]
-    assert [text for text in others.values() if text.startswith(said)]
+    left = [text for text in others.values() if text != said]
+    assert len(left) < len(others) and not [text for text in left if "fz-iproute" in text or "section [" in text]
     assert {seen for seen, text in others.items() if text} == {seen for seen, text in healthy.items() if text}
 
 
