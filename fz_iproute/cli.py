@@ -118,9 +118,22 @@ class _Parser(ArgumentParser):
         start, _, rest = message.partition("invalid choice: '")
         if start == "argument VERB: ":
             name = rest.partition("'")[0]
-            message, near = f"there is no verb {name}", _nearest(name, VERBS)
+            message, near = f"there is no verb {name}", _MEANT.get(name) or _nearest(name, VERBS)
         advice = f"did you mean {near}?" if near else f"see `{self.prog} --help`"
         self.exit(EXIT_CODES[UsageError], f"error: {printable(message)}; {advice}\n")
+
+
+# What other programs call these verbs.
+_MEANT = {
+    "start": "watch or install",
+    "run": "watch or sync",
+    "up": "sync or watch",
+    "apply": "sync",
+    "enable": "install",
+    "stop": "down or uninstall",
+    "disable": "uninstall",
+    "check": "doctor",
+}
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

@@ -191,7 +191,8 @@ def maintainer() -> str:
     name = os.environ.get("DEBFULLNAME") or found.get("metadata", "author", fallback="the authors of fz-iproute")
     address = os.environ.get("DEBEMAIL") or found.get("metadata", "author_email", fallback="")
     if not address:
-        print("the Debian package names nobody to write to: set DEBFULLNAME and DEBEMAIL", file=sys.stderr)
+        words = "names root@localhost as its maintainer; DEBFULLNAME and DEBEMAIL name another one"
+        print(f"note: the Debian package {words}", file=sys.stderr)
     return f"{name} <{address or 'root@localhost'}>"
 
 

@@ -59,7 +59,9 @@ def _address(text: str, name: str) -> tuple[int, Family]:
     try:
         address = ip_address(text)
     except ValueError:
-        raise UsageError(f"{name}: {text!r} is not an IPv4 or IPv6 address") from None
+        host, slash, length = text.partition("/")
+        advice = f"; leave out /{length}, or ask for a host in it" if slash and host else ""
+        raise UsageError(f"{name}: {text!r} is not an IPv4 or IPv6 address{advice}") from None
     if "%" in text:
         raise UsageError(f"{name}: {text!r} has a zone; leave it out and name the interface with --oif")
     return int(address), "inet" if address.version == 4 else "inet6"

@@ -21,6 +21,9 @@ from fz_iproute.record.recording import Recording
 
 DEFAULT_CONFIG = "/etc/fz-iproute/config.toml"
 
+# The verbs that change something, which only root may do.
+WRITING = ("sync", "down", "watch", "install", "uninstall")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -31,6 +34,7 @@ class Machine:
     snapshot: Snapshot | None
     tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]  # main, local and all other tables that rules look up
     usual_path: str = DEFAULT_CONFIG  # what fz-iproute reads here without -c
+    needs_sudo: bool = False  # True if an ordinary user of this machine asks
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -245,11 +249,18 @@ class Machine:
         """A command that must run inside the network namespace."""
         return f"ip netns exec {shlex.quote(self.netns)} {command}" if self.netns else command
 
+    def as_root(self, command: str, *, is_script: bool = False) -> str:
+        """A command that only root may run. `is_script`: what belongs to the shell needs root, too."""
+        if not self.needs_sudo:
+            return command
+        return f"sudo sh -c {shlex.quote(command)}" if is_script else f"sudo {command}"
+
     def fz_iproute(self, verb: str) -> str:
         """A run of fz-iproute with the same configuration."""
         path = self.config_path
         options = [*(["-c", path] if path != self.usual_path else []), *(["--netns", self.netns] if self.netns else [])]
-        return shlex.join(["fz-iproute", *options, verb])
+        command = shlex.join(["fz-iproute", *options, verb])
+        return self.as_root(command) if verb in WRITING else command
 
     def setting(self, section: str, line: str) -> str:
         """A line for the configuration file. The section may be there already, and TOML has each only once."""

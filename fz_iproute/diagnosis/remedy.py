@@ -63,6 +63,11 @@ class Remedy(NamedTuple):
         undo = " && ".join(_command(step, machine) for step in self.undo)
         return ", then ".join(parts) + (f"  # undo: {undo}" if undo else "")
 
+    def needs_config(self, machine: Machine) -> bool:
+        """True if it changes the configuration file, or runs fz-iproute, which reads that file first."""
+        text = self.text(machine)
+        return machine.config_path in text or "fz-iproute " in text
+
 
 def advice(words: str) -> tuple[Remedy, ...]:
     """What a person has to decide or to do: it cannot be tried."""
@@ -95,8 +100,6 @@ def _after(machine: Machine, step: Step) -> Machine:
 
 def _synced(machine: Machine) -> Network:
     """What `sync` leaves behind. Refused if it does not run."""
-    if "config.error" in machine.facts:
-        raise Refused("no verb runs with a broken configuration")
     if refusal := sync_refusal(machine):
         raise Refused(refusal)
     return in_step(machine.network, machine.goal, prune=machine.config.lan.prune)
@@ -109,6 +112,19 @@ def sync_refusal(machine: Machine) -> str:
     except UsageError as error:
         return str(error).replace("fz-iproute down", machine.fz_iproute("down"))
     return ""
+
+
+def config_refusal(machine: Machine) -> str:
+    """What to do before anything that needs the configuration; "" if that could be read."""
+    error = machine.facts.get("config.error", "")
+    if error and may_not_read_config(machine):
+        return f"`sudo {machine.fz_iproute('doctor')}` first, which can read the configuration"
+    return "mend the configuration first" if error else ""
+
+
+def may_not_read_config(machine: Machine) -> bool:
+    """True if nothing is known about the configuration, because only root may read it."""
+    return "Permission denied" in machine.facts.get("config.error", "") and machine.facts.get("uid") != "0"
 
 
 def _with(machine: Machine, network: Network) -> Machine:
@@ -141,17 +157,18 @@ def _command(step: Step, machine: Machine) -> str:
         case RuleStep(verb, rule):
             protocol = ("protocol", rule.protocol) if rule.protocol not in ("", "unspec") else ()
             words = ("rule", verb, "priority", str(rule.priority), *rule.words, *protocol)
-            return machine.ip(rule.family, shlex.join(words))
+            return machine.as_root(machine.ip(rule.family, shlex.join(words)))
         case RouteStep(verb, table, route):
-            return machine.ip(route.attributes.family, f"route {verb} table {table} {shlex.join(route.words)}")
+            words = ("route", verb, "table", str(table), *route.words)
+            return machine.as_root(machine.ip(route.attributes.family, shlex.join(words)))
         case Sync():
             return machine.fz_iproute("sync")
         case Sysctl(name, value):
             # sysctl wants slashes for names with dots.
             spelled = f"net/{name}" if "." in name else f"net.{name.replace('/', '.')}"
-            return machine.inside(f"sysctl -w {shlex.quote(f'{spelled}={value}')}")
+            return machine.as_root(machine.inside(f"sysctl -w {shlex.quote(f'{spelled}={value}')}"))
         case LinkUp(device):
-            return machine.ip("inet", f"link set {shlex.quote(device)} up")
+            return machine.as_root(machine.ip("inet", f"link set {shlex.quote(device)} up"))
         case _:
             raise AssertionError(step)
 

@@ -22,6 +22,11 @@ def usual_path() -> Path:
     return Path((not os.geteuid() and os.environ.get(VARIABLE)) or DEFAULT_PATH)
 
 
+def is_lab() -> bool:
+    """True in a lab, which has a network and a /run of its own. All other files and services are the machine's."""
+    return VARIABLE in os.environ
+
+
 def load(path: Path | None, *, suspicious: bool = False) -> Config:
     """The configuration in `path`. Without one, the default file if it exists, else the defaults.
 

@@ -1,6 +1,7 @@
 """`lab`: runs a command or a shell in a disposable network namespace that is like a recorded machine."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from fz_iproute.mirror.words import RULES_IN_DETAIL
 from fz_iproute.record import sysctl
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
 from fz_iproute.record.recording import Recording, question_key
+from fz_iproute.service.program import running_program
 
 _FOLDER = Path("/run/fz-iproute")  # in the lab's own /run, and also the place of our lock
 
@@ -68,7 +70,10 @@ class Lab:
             self._log.warning("\n".join(f"not rebuilt: {line}" for line in lost))
         self._set_environment()
         if not command:
-            self._log.info("# this shell is in a lab with a network of its own; try `fz-iproute status`")
+            self._log.info(
+                "# this shell is in a lab: the network is its own, but files and services are those of this machine; "
+                "try `fz-iproute status`"
+            )
             command = [os.environ.get("SHELL") or "/bin/sh"]
         try:
             return namespace.run(list(command))
@@ -138,6 +143,11 @@ class Lab:
         os.environ[VARIABLE] = str(path)
         own = Path(sys.argv[0]).absolute()
         folders = [str(own.parent)] if own.name == "fz-iproute" else []
+        if own.suffix == ".pyz":
+            folders = [str(_FOLDER)]
+            program = _FOLDER / "fz-iproute"
+            program.write_text(f'#!/bin/sh\nexec {shlex.join(running_program())} "$@"\n')
+            program.chmod(0o755)
         os.environ["PATH"] = ":".join([*folders, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 

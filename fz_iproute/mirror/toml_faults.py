@@ -2,6 +2,8 @@
 
 import re
 
+from fz_iproute.mirror.config import Config
+
 # How the words of Python's parser begin, and what an author has most likely done.
 _WORDS = {
     "Cannot declare": "this section is there already; write its keys below the first one",
@@ -20,5 +22,15 @@ def fault(text: str, error: ValueError) -> str:
         return f"not TOML: {error}"
     number = re.match(r"line (\d+)", place)
     line = int(number[1]) if number else len(text.splitlines())  # else "end of document"
+    if words.startswith("Invalid value") and (switch := _switch("\n".join(text.splitlines()[:line]))):
+        return f"line {line}: {switch} is true or false, in lower case and without quotes"
     plain = next((plain for start, plain in _WORDS.items() if words.startswith(start)), "")
     return f"line {line}: {plain or f'not TOML: {words}'}"
+
+
+def _switch(start: str) -> str:
+    """The key in the last line of this start of the file, if it is true by default, or false; "" if not."""
+    sections = re.findall(r"^\s*\[(\w+)\]", start, re.M)
+    key = start.rpartition("\n")[2].partition("=")[0].strip()
+    section, name = ["", *sections, *key.split(".")][-2:]
+    return name if isinstance(getattr(getattr(Config(), section, None), name, None), bool) else ""

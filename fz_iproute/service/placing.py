@@ -3,13 +3,27 @@
 import os
 import shutil
 import subprocess
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
-from fz_iproute.errors import ApplyFailed
+from fz_iproute.errors import ApplyFailed, UsageError
+from fz_iproute.files.config_file import VARIABLE, is_lab
 from fz_iproute.files.whole_file import file_failure, replace
 from fz_iproute.service.units import File, is_sealed
+
+
+def place_for(arguments: Namespace, say: Callable[[str], object]) -> "Placing":
+    """Where the verb works. UsageError in a lab, unless it leaves the machine alone."""
+    place = Placing(arguments.root, arguments.dry_run, say)
+    if place.is_running_machine and is_lab() and not arguments.dry_run:
+        raise UsageError(
+            f"{VARIABLE} is set, as in a lab, whose files and services are those of this machine; leave the lab, "
+            f"or use {arguments.verb} --dry-run"
+        )
+    return place
 
 
 class Placing:
@@ -71,12 +85,17 @@ class Placing:
         """The names of the files that match."""
         return sorted(path.name for path in self._root.glob(pattern.lstrip("/")))
 
+    @cached_property
+    def has_systemd(self) -> bool:
+        """True if systemd runs here."""
+        return Path("/run/systemd/system").is_dir() and shutil.which("systemctl") is not None
+
     def systemctl(self, *words: str) -> None:
         """Ask systemd of the running machine. ApplyFailed with its words if it refuses."""
         line = " ".join(("systemctl", *words))
         if not self.is_running_machine:
             return
-        if not Path("/run/systemd/system").is_dir() or not shutil.which("systemctl"):
+        if not self.has_systemd:
             self._say(f"skip `{line}`: systemd does not run here")
             return
         self._say(line)

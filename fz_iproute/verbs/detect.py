@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, detect, toml_of
 from fz_iproute.errors import UsageError
-from fz_iproute.files.config_file import usual_path
+from fz_iproute.files.config_file import is_lab, usual_path
 from fz_iproute.files.whole_file import create
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
@@ -45,7 +45,7 @@ def run(arguments: Namespace, log: Log) -> int:
         found = detect(config, snapshot, reader.looked_up(snapshot))
     vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
     if arguments.write and vpns:
-        create(arguments.write, toml_of(_chosen(vpns)))
+        _write(arguments.write, toml_of(_chosen(vpns)))
     if arguments.json:
         write_json(as_document(vpns))
     elif found and not vpns:
@@ -54,10 +54,20 @@ def run(arguments: Namespace, log: Log) -> int:
     else:
         write("\n".join(_drawn(as_text(vpns), screen(arguments))))
     if arguments.write and vpns:
-        log.info(f"# {arguments.write} is written{_next(arguments)}")
+        where = "" if not is_lab() or arguments.write.absolute().is_relative_to("/run") else " on this machine's disk"
+        log.info(f"# {arguments.write} is written{where}{_next(arguments)}")
     elif arguments.write:
         log.warning(f"{arguments.write} is not written; connect the VPN first")
     return int(not vpns)
+
+
+def _write(path: Path, text: str) -> None:
+    if is_lab() and not path.parent.exists():
+        raise UsageError(
+            f"{path}: its folder is missing, and a lab makes none, because it would be one of this machine; "
+            "--write /run/fz-iproute/vpn.toml, for example, stays in the lab"
+        )
+    create(path, text)
 
 
 def _next(arguments: Namespace) -> str:
@@ -67,7 +77,8 @@ def _next(arguments: Namespace) -> str:
     options = [] if arguments.write == usual_path() else ["-c", str(arguments.write)]
     options += ["--netns", arguments.netns] if arguments.netns else []
     start = shlex.join([*(["sudo"] if os.geteuid() else []), "fz-iproute", *options])
-    return f"; next: `{start} sync` once, or `{start} install --now` for good"
+    lasting = "watch` as long as this lab is there" if is_lab() else "install --now` for good"
+    return f"; next: `{start} sync` once, or `{start} {lasting}"
 
 
 def _drawn(text: str, shown: Screen) -> Iterator[str]:

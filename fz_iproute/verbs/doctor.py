@@ -1,5 +1,6 @@
 """`doctor`: run every check on this machine, or on the machine of a snapshot; changes nothing."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,8 +64,8 @@ def drawn(findings: Sequence[Finding], shown: Screen, *, everything: bool) -> It
         if level == "ok" and found and not everything:
             yield f"{shown.paint(f'{word:4}', colour)}  {count(len(found), 'check', 'checks')} (-v lists them)"
             return
-        for finding in found:
-            first, *rest = shown.folded(f"{word:4}  {finding.name:{width}}  {printable(finding.seen)}", indent)
+        for finding, names in _folded(found, everything=everything):
+            first, *rest = shown.folded(f"{word:4}  {names:{width}}  {printable(finding.seen)}", indent)
             yield shown.paint(first[:4], colour) + first[4:]
             yield from rest
             if finding.why:
@@ -73,10 +74,24 @@ def drawn(findings: Sequence[Finding], shown: Screen, *, everything: bool) -> It
                 yield from _remedy(printable(finding.remedy), indent, shown)
 
 
+def _folded(found: Sequence[Finding], *, everything: bool) -> Iterator[tuple[Finding, str]]:
+    """The findings, each with the name of its check. Without `everything`, those that say the same are one."""
+    alike: dict[tuple[str, ...], list[Finding]] = defaultdict(list)
+    for finding in found:
+        alike[finding[0 if everything else 1 :]].append(finding)
+    for same in alike.values():
+        for finding in same[:1]:
+            yield finding, finding.name if len(same) == 1 else count(len(same), "check", "checks")
+
+
 def _remedy(text: str, indent: int, shown: Screen) -> list[str]:
     line = f"{'':{indent}}do   {text}"
     # A command stays on one line, so that it can be copied.
-    return [line] if text.split(maxsplit=1)[0] in ("ip", "fz-iproute", "sysctl") else shown.folded(line, indent + 5)
+    return (
+        [line]
+        if text.split(maxsplit=1)[0] in ("sudo", "ip", "fz-iproute", "sysctl")
+        else shown.folded(line, indent + 5)
+    )
 
 
 def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
@@ -93,10 +108,15 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
             recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version})
             config = concrete(config, ip, Log("ERROR"))  # a finding tells the same
             recorded = take(ip, config, path, netns)
-        return examine(replace(_machine(_with(errors, recorded), config), usual_path=str(usual_path())))
+        return examine(_here(_machine(_with(errors, recorded), config)))
     except (IpUnusable, ReadFailed) as error:
         errors["ip.error"] = str(error)
-        return examine(Machine(_with(errors, recorded), config, None, {}, str(usual_path())))
+        return examine(_here(Machine(_with(errors, recorded), config, None, {})))
+
+
+def _here(machine: Machine) -> Machine:
+    """The machine, with what the commands of its remedies must be for this user."""
+    return replace(machine, usual_path=str(usual_path()), needs_sudo=os.geteuid() != 0)
 
 
 def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:

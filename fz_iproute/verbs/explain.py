@@ -3,6 +3,8 @@
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from fz_iproute.diagnosis.answer import Answer, Question, answered, as_document, as_text, packets, route_get
 from fz_iproute.diagnosis.lookup import Packet
@@ -21,7 +23,7 @@ from fz_iproute.record.sysctl import sysctls
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import screen
-from fz_iproute.verbs.source import advised, chosen_source
+from fz_iproute.verbs.source import as_typed, chosen_source
 
 EXAMPLES = ("fz-iproute explain 192.168.188.1", "fz-iproute explain printer.lan 2606:4700::1111 --mark 0xfd002021")
 
@@ -42,7 +44,7 @@ def run(arguments: Namespace, log: Log) -> int:
     told: list[tuple[str, Question, list[Answer]]] = []
     problems: dict[str, None] = {}  # each once: some are the same for all addresses
     with chosen_source(arguments, log) as (source, config):
-        sync = advised(arguments, source, "sync")
+        sync = as_typed(arguments, source, "sync")
         for word in arguments.addresses:
             try:
                 for address in addresses(word):
@@ -71,8 +73,10 @@ def run(arguments: Namespace, log: Log) -> int:
 def addresses(word: str) -> list[str]:
     """The addresses of a host, as the system resolves its name; the word itself if it is an address, or meant as one.
 
-    UsageError if the name cannot be resolved.
+    UsageError if the name cannot be resolved, or if packets to this address are never sent.
     """
+    if mapped := _mapped(word):
+        raise UsageError(f"{word}: a program that connects to it sends IPv4 packets; ask for {mapped}")
     # The resolver would take `10.0.0` for an address, too: 10.0.0.0.
     last = word.rstrip(".").rpartition(".")[2]
     if not last or last[0].isdigit() or not word.isprintable() or any(sign in word for sign in ":/% "):
@@ -82,9 +86,19 @@ def addresses(word: str) -> list[str]:
     try:
         found = socket.getaddrinfo(word, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        reason = str(error.strerror) if isinstance(error, OSError) else "not a host name"
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            reason += "; ask for its address, and see what `fz-iproute doctor` says about dns"
         raise UsageError(f"{word}: {reason}") from None
     return list(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found))
+
+
+def _mapped(word: str) -> IPv4Address | None:
+    """The IPv4 address that is written as one of IPv6."""
+    with suppress(ValueError):
+        address = ip_address(word)
+        return address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return None
 
 
 def _text(arguments: Namespace, word: str, question: Question, answers: Sequence[Answer], config: Config) -> str:

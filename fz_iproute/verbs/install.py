@@ -10,7 +10,7 @@ from fz_iproute.files.data import texts
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.service.completion import SHELLS, verbs
-from fz_iproute.service.placing import Placing
+from fz_iproute.service.placing import place_for
 from fz_iproute.service.program import choose, only_warned
 from fz_iproute.service.units import Choice, hiding, rt_tables, shared_files, table_names, unit_files
 from fz_iproute.verbs.options import add_choice, add_root
@@ -35,8 +35,8 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Write each file that is missing or outdated, then enable the unit."""
     way = "timer" if arguments.timer else "cron" if arguments.cron else "systemd"
+    place = place_for(arguments, write)
     choice = choose(arguments, way, log)
-    place = Placing(arguments.root, arguments.dry_run, write)
     templates = texts("units")
     files = unit_files(choice, templates)
     if place.is_running_machine:
@@ -58,15 +58,25 @@ def run(arguments: Namespace, log: Log) -> int:
         if arguments.now:
             place.systemctl("restart", choice.enabled)
     if place.is_running_machine:
-        write(f"next: {_next(choice, is_started=arguments.now or not choice.is_sandboxed)}")
+        if choice.is_sandboxed and not place.has_systemd:
+            cron = _command(choice, "install", "--cron", *(["--instance", choice.instance] if choice.instance else []))
+            write(f"next: `{cron}`, because nothing starts it without systemd; cron then runs `sync` every minute")
+        else:
+            write(f"next: {_next(choice, is_started=arguments.now or not choice.is_sandboxed)}")
     return 0
 
 
 def _next(choice: Choice, *, is_started: bool) -> str:
     start = "" if is_started else f"`systemctl start {choice.enabled}`, then "
-    options = ["-c", choice.config_file] if choice.config_file else []
+    options = ["-c", choice.config_file] if choice.instance else []
+    return f"{start}`{_command(choice, *options, 'status')}` tells whether it works"
+
+
+def _command(choice: Choice, *words: str) -> str:
+    """A run of fz-iproute with the options that were chosen."""
+    options = ["-c", choice.config] if choice.config else []
     options += ["--netns", choice.netns] if choice.netns else []
-    return f"{start}`{shlex.join(['fz-iproute', *options, 'status'])}` tells whether it works"
+    return shlex.join(["fz-iproute", *options, *words])
 
 
 def _config(choice: Choice) -> Config:

@@ -1,5 +1,6 @@
 """Who answers the questions of a verb: the running machine, or a snapshot of one."""
 
+import os
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -108,6 +109,14 @@ def advised(arguments: Namespace, source: Source, *verb: str) -> str:
     netns = arguments.netns or facts.get("netns")
     options = [*(["-c", path] if path != str(usual) else []), *(["--netns", netns] if netns else [])]
     return shlex.join(["fz-iproute", *options, *verb])
+
+
+def as_typed(arguments: Namespace, source: Source, verb: str) -> str:
+    """As `advised`, with sudo if this user needs that."""
+    from fz_iproute.diagnosis.machine import WRITING  # noqa: PLC0415  # `sync` advises nothing, and so needs none of it
+
+    needs_sudo = verb in WRITING and os.geteuid() and not arguments.snapshot
+    return f"{'sudo ' if needs_sudo else ''}{advised(arguments, source, verb)}"
 
 
 # With --verbose, these show more of what they have found. Lines about reading would bury that.

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from fz_iproute.log import Log
-from fz_iproute.service.placing import Placing
+from fz_iproute.service.placing import place_for
 from fz_iproute.service.program import default_prefix, running_program
 from fz_iproute.service.units import PER_INSTANCE, SHIPPED, UNITS_OF_MACHINE, check_instance, with_instance
 from fz_iproute.verbs.options import add_root
@@ -25,7 +25,7 @@ def run(arguments: Namespace, log: Log) -> int:
     """Stop and disable the units, then remove every file that nobody has edited."""
     check_instance(arguments.instance)
     prefix = (arguments.prefix or default_prefix(running_program())).lstrip("/")
-    place = Placing(arguments.root, arguments.dry_run, write)
+    place = place_for(arguments, write)
     units = sorted(
         name
         for folder in ("etc", f"{prefix}/lib")

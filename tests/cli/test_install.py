@@ -1,6 +1,7 @@
 """`install` and `uninstall` below a folder, and `unit`, which prints the same."""
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -13,6 +14,7 @@ from fz_iproute.log import Log
 from fz_iproute.service.placing import Placing
 from fz_iproute.service.program import choose
 from fz_iproute.service.units import File, sealed
+from fz_iproute.verbs import install as install_verb
 from tests.starter import starter
 
 PROGRAM = "/usr/local/sbin/fz-iproute"  # need not be there
@@ -107,6 +109,28 @@ def test_a_dry_run_prints_the_same_and_writes_nothing(install: Run, tmp_path: Pa
     assert dry == install().stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "has_systemd", "said"),
+    [
+        ("", True, "`systemctl start fz-iproute.service`, then `fz-iproute status` tells whether it works"),
+        ("--timer --now", True, "`fz-iproute status` tells whether it works"),
+        ("--cron -c '/etc/a b.toml'", True, "`fz-iproute -c '/etc/a b.toml' status` tells whether it works"),
+        ("--cron", False, "`fz-iproute status` tells whether it works"),
+        ("", False, "`fz-iproute install --cron`, because"),
+        ("--now", False, "`fz-iproute install --cron`, because"),
+        ("-c '/x y.toml' --timer", False, "`fz-iproute -c '/x y.toml' install --cron`, because"),
+        ("--instance home", False, "`fz-iproute install --cron --instance home`, because"),
+    ],
+)
+def test_install_names_a_next_step_that_works_here(
+    words: str, has_systemd: bool, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Placing, "has_systemd", has_systemd)
+    arguments = parser().parse_args(["install", *shlex.split(words), "--dry-run", "--program", "/bin/true"])
+    assert 0 == install_verb.run(arguments, Log("ERROR"))
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"next: {said}")
+
+
 def test_an_edited_file_is_left_alone_and_an_old_one_is_replaced(install: Run, run: Run, tmp_path: Path) -> None:
     install()
     unit, rotation = tmp_path / "etc/systemd/system/fz-iproute.service", tmp_path / "etc/logrotate.d/fz-iproute"
@@ -187,19 +211,6 @@ def test_a_dry_run_only_warns_of_a_unit_that_would_not_start(run: Run, name: str
     printed = run("unit", "systemd", *options)
     assert "ExecStart=" in printed.stdout
     assert warnings[:1] == printed.stderr.splitlines()[:1] or name == "no configuration"
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ([], "`systemctl start fz-iproute.service`, then `fz-iproute status` tells whether it works"),
-        (["--timer", "--now"], "`fz-iproute status` tells whether it works"),
-        (["--cron", "-c", "/etc/a b.toml"], "`fz-iproute -c '/etc/a b.toml' status` tells whether it works"),
-    ],
-    ids=str,
-)
-def test_install_says_how_to_see_whether_it_works(run: Run, options: list[str], words: str) -> None:
-    assert f"next: {words}" == run("install", "-n", "--program", "/bin/true", *options).stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", sorted({*UNFIT} - {"no configuration"}))

@@ -236,6 +236,8 @@ def test_the_version_is_one_line_that_the_installed_script_prints_too(world: Wor
     [
         ("stauts", "there is no verb stauts; did you mean status?"),
         ("zzz", "there is no verb zzz; see `fz-iproute --help`"),
+        ("start", "there is no verb start; did you mean watch or install?"),
+        ("stop", "there is no verb stop; did you mean down or uninstall?"),
         ("status --rotes", "unrecognized arguments: --rotes; did you mean --routes?"),
         ("sync me", "unrecognized arguments: me; see `fz-iproute sync --help`"),
         ("config check a b", "unrecognized arguments: b; see `fz-iproute config check --help`"),

@@ -290,6 +290,15 @@ def test_a_mark_that_differs_from_that_of_the_rule_is_a_failure(patient: Patient
 # The LAN
 
 
+def test_another_table_than_the_vpns_is_a_failure_with_its_number_as_the_remedy(patient: Patient) -> None:
+    patient.machine.fz("down")
+    patient.config.write_text('[tables]\nlayout = "single"\nsingle = 77\n')
+    assert [] == patient.troubles("other-vpn")
+    patient.is_cured_of("shadows", "failure", "failure")
+    assert f"single = {MIRROR}" in patient.config.read_text()
+    assert LAN == patient.machine.way("192.168.188.1")
+
+
 def test_a_lan_out_of_step_is_a_failure(patient: Patient) -> None:
     patient.machine.address(LAN, "10.5.5.1/24")
     patient.is_cured_of("mirror", "failure")
@@ -539,6 +548,11 @@ def test_with_a_broken_configuration_the_other_checks_still_look(patient: Patien
     found = patient.trouble("config", "failure")
     assert "lan.trust" in found["seen"]
     assert [] == patient.troubles("mirror")
+    patient.machine.address(LAN, "10.5.5.1/24")
+    assert "mend the configuration first" == patient.trouble("mirror", "failure")["remedy"]
+    assert "mend the configuration first" == patient.trouble("multicast", "info")["remedy"]
+    patient.config.unlink()
+    assert f"write {patient.config}, or leave out -c" == patient.trouble("config", "failure")["remedy"]
 
 
 def test_without_cap_net_admin_the_other_checks_still_look(patient: Patient) -> None:

@@ -265,6 +265,25 @@ def test_a_shell_runs_where_no_command_is_named() -> None:
     assert usual.stderr == chosen.stderr and usual.stderr.startswith("# this shell is in a lab")
 
 
+def test_what_a_lab_shares_with_this_machine_stays_as_it_is(tmp_path: Path) -> None:
+    """The program is a single file, and the lab puts it on PATH."""
+    program, here, missing = tmp_path / "fz-iproute.pyz", tmp_path / "new.toml", tmp_path / "missing/new.toml"
+    program.write_text(f"#!{sys.executable}\nimport sys; from fz_iproute import cli; sys.exit(cli.main())\n")
+    program.chmod(0o755)
+    refused = [f"detect --write {missing}", "install --program /nowhere/x", "uninstall --instance nobody"]
+    allowed = ["--version", "uninstall -n", "detect --write /run/new.toml", f"detect --write {here}"]
+    script = ";".join(f"fz-iproute {words} >&2; echo $?" for words in (*refused, *allowed))
+    env = {**ENVIRONMENT, "PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+    done = run(str(program), "lab", "sh", "-c", script, check=False, env=env)
+    assert done.stdout.split() == ["2"] * 3 + ["0"] * 4, done
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert 3 == len(errors) and all("machine" in line for line in errors), done
+    assert not missing.parent.exists() and here.exists()
+    assert "# /run/new.toml is written; next: " in done.stderr
+    assert f"# {here} is written on this machine's disk; next: " in done.stderr
+    assert "install --now" not in done.stderr
+
+
 def inhabitants(namespace: str) -> list[str]:
     """The processes in this network namespace, such as net:[4026531840]."""
     found = []
@@ -331,6 +350,7 @@ def test_in_a_lab_remedies_name_no_file_unless_another_one_is_in_force(tmp_path:
 
 
 def test_an_ordinary_user_has_a_lab_too() -> None:
+    need_user_ids()
     ordinary = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     if run(*ordinary, "unshare", "--user", "--map-root-user", "--net", "true", check=False).returncode:
         pytest.skip("no user namespaces here")

@@ -2,10 +2,12 @@
 
 import json
 import socket
+from argparse import Namespace
 from collections.abc import Callable
 
 import pytest
 
+from fz_iproute.diagnosis.answer import Question, packets
 from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import Item, Summary, summary
@@ -18,6 +20,7 @@ from fz_iproute.verbs import doctor
 from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
+from fz_iproute.verbs.source import as_typed
 from tests.unit.laptop import TABLE, Laptop, connected, into, rule
 
 
@@ -293,11 +296,36 @@ ok    2 checks (-v lists them)
     )
 
 
+def test_doctor_says_once_what_several_checks_say() -> None:
+    silent = [Finding(name, "info", "could not look: ip does not answer") for name in ("tunnel", "rules", "multicast")]
+    found = [Finding("ip", "failure", "ip is not installed"), *silent, Finding("fight", "info", "no journal is kept")]
+    infos = [line for line in doctor.drawn(found, Screen(80), everything=False) if line.startswith("info")]
+    assert ["info  3 checks   could not look: ip does not answer", "info  fight      no journal is kept"] == infos
+    assert 1 + 3 + 1 == len(list(doctor.drawn(found, Screen(80), everything=True)))
+
+
 def test_doctor_lists_everything_if_asked_and_colours_only_the_words_in_front() -> None:
     lines = list(doctor.drawn(FINDINGS, Screen(200, colour=True), everything=True))
     assert ["\x1b[31mFAIL\x1b[0m", "\x1b[32mok  \x1b[0m"] == [line[:13] for line in (lines[0], lines[-1])]
     assert "tun-firezone is up" in lines[-1]
     assert 3 * 2 == sum(line.count("\x1b") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("user", "snapshot", "verb", "typed"),
+    [
+        (0, None, "sync", "fz-iproute --netns x sync"),
+        (1000, None, "sync", "sudo fz-iproute --netns x sync"),
+        (1000, None, "status", "fz-iproute --netns x status"),
+        (1000, "laptop.json", "sync", "fz-iproute --netns x sync"),
+    ],
+)
+def test_a_command_is_advised_as_this_user_must_type_it(
+    user: int, snapshot: str | None, verb: str, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    laptop = RecordedIp(recording.load(json.dumps(Laptop().document())))
+    assert typed == as_typed(Namespace(config=None, netns="x", snapshot=snapshot), laptop, verb)
 
 
 @pytest.mark.parametrize("word", ["10.0.0", "8.8.8.8", "", "a b", "::1", "fe80::1%eth0", "10.0.0.0/8", "host.7"])
@@ -316,10 +344,40 @@ def test_a_name_stands_for_all_of_its_addresses(monkeypatch: pytest.MonkeyPatch)
     assert ["192.0.2.7", "fe80::7"] == addresses("printer.lan")
 
 
-def test_a_name_that_cannot_be_resolved_is_told_with_the_words_of_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "words", "advice"),
+    [
+        (socket.EAI_NONAME, "Name or service not known", ""),
+        (
+            socket.EAI_AGAIN,
+            "Temporary failure in name resolution",
+            "; ask for its address, and see what `fz-iproute doctor` says about dns",
+        ),
+    ],
+)
+def test_a_name_that_cannot_be_resolved_is_told_with_the_words_of_the_resolver(
+    number: int, words: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*asked: object, **options: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        raise socket.gaierror(number, words)
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with pytest.raises(UsageError, match=r"^printer\.lan: Name or service not known$"):
+    with pytest.raises(UsageError) as error:
         addresses("printer.lan")
+    assert f"printer.lan: {words}{advice}" == str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("192.168.188.0/24", "leave out /24, or ask for a host in it"),
+        ("fd00::/8", "leave out /8, or ask for a host in it"),
+        ("/24", "'/24' is not an IPv4 or IPv6 address"),
+        ("::ffff:192.168.1.7", "sends IPv4 packets; ask for 192.168.1.7"),
+        ("::FFFF:c0a8:107", "sends IPv4 packets; ask for 192.168.1.7"),
+    ],
+)
+def test_what_is_nearly_an_address_is_answered_with_what_to_ask_for(asked: str, said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        packets(Question(*addresses(asked)), Config(), None)
+    assert str(error.value).endswith(said)

@@ -13,6 +13,7 @@ import pytest
 from fz_iproute.files.data import texts
 from tests.netns.namespace import LAN, PROJECT, TUNNEL, Machine, run, wait_until
 from tests.starter import starter
+from tests.user_ids import need_user_ids
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
@@ -177,8 +178,9 @@ def openings() -> list[str]:
 @pytest.fixture
 def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
     """A daemon that runs as nobody, with one capability and a read-only file system."""
-    if os.geteuid() != 0 or not shutil.which("setpriv"):
-        pytest.skip("NOT TRIED WITHOUT PRIVILEGES: it takes root and setpriv to give them up")
+    need_user_ids()
+    if not shutil.which("setpriv"):
+        pytest.skip("NOT TRIED WITHOUT PRIVILEGES: it takes setpriv to give them up")
     runtime = Path("/run/fz-iproute")
     script = _FENCED.format(openings="\n".join(openings()), nobody=NOBODY, runtime=runtime)
     try_it = run("unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", "import sh, loguru", check=False)

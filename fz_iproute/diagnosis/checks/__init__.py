@@ -6,7 +6,7 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.checks import dhcp, dns, firewall, lan, leaks, others, tool, vpn
 from fz_iproute.diagnosis.checks.finding import Finding, Found
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.remedy import Remedy, Sync, sync_refusal, tried
+from fz_iproute.diagnosis.remedy import Remedy, Sync, config_refusal, sync_refusal, tried
 from fz_iproute.diagnosis.simulated import Refused
 from fz_iproute.diagnosis.trial import harm
 
@@ -44,6 +44,10 @@ CHECKS = (
 )
 
 
+# Their remedies are what makes the configuration readable.
+_OF_CONFIG = ("permission", "config")
+
+
 def examine(machine: Machine) -> list[Finding]:
     """Run every check, and print for each problem the first remedy that does no harm."""
     found = [(check.name, each) for check in CHECKS for each in _findings(check, machine)]
@@ -59,6 +63,8 @@ def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str
     """The text of the first remedy whose trial takes the finding away, brings no other one, and does no harm."""
     objections = []
     for remedy in found.remedies:
+        if name not in _OF_CONFIG and remedy.needs_config(machine) and (refusal := config_refusal(machine)):
+            return refusal
         if Sync() in remedy.steps and (refusal := sync_refusal(machine)):
             return refusal
         objection = _objection(machine, remedy, (name, found.seen), known) if remedy.steps else ""

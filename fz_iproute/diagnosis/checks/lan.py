@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, count, or_ok, some
+from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.machine import Machine, protocol_of
 from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice
@@ -191,11 +192,16 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
         decision = lost[0][1]
         rule = decision.steps[-1].rule
         seen = f"packets to {some(str(lan) for lan, _ in lost)} go into the tunnel by rule {rule.priority}"
-        why = f"no rule before it leads to table {table}, which has the copies: the LAN cannot be reached"
-        layouts: list[tuple[Step, ...]] = [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
-        layouts = [(Sync(),)] if machine.config.manages else layouts
+        why = f"no rule before it leads to table {table}, which gets the copies: the LAN cannot be reached"
+        settings: list[tuple[Step, ...]] = [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
+        settings += [
+            (*(Setting(*key) for key in differences(machine.config, vpn.config)), Sync())
+            for vpn in machine.vpns
+            if vpn.config and vpn.table == decision.table
+        ]
+        settings = [(Sync(),)] if machine.config.manages else settings
         words = advice(f"find out which table the VPN's rules lead to, {decision.table} or {table}")
-        yield Found("failure", f"{seen}, table {decision.table} ({family})", why, (*map(Remedy, layouts), *words))
+        yield Found("failure", f"{seen}, table {decision.table} ({family})", why, (*map(Remedy, settings), *words))
 
 
 def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:

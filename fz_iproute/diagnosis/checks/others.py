@@ -36,7 +36,12 @@ def networkd(machine: Machine) -> Iterator[Found]:
     remedy = (
         f"mkdir -p {folder} && printf '{lines}\\n' > {folder}/zz-fz-iproute.conf && systemctl restart systemd-networkd"
     )
-    yield Found("warning", f"systemd-networkd may delete {' and '.join(at_risk)}", why, advice(remedy))
+    yield Found(
+        "warning",
+        f"systemd-networkd may delete {' and '.join(at_risk)}",
+        why,
+        advice(machine.as_root(remedy, is_script=True)),
+    )
 
 
 _FOREIGN_ROUTES, _FOREIGN_RULES = "ManageForeignRoutes", "ManageForeignRoutingPolicyRules"
@@ -80,10 +85,11 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
     named = set() if machine.config.tunnel.interface in machine.seen.links else {vpn.table for vpn in machine.vpns}
     for table in sorted(BY_TABLE.keys() - named - set(tables)):
         rule = next((rule for rule in machine.seen.rules if (rule.family, rule.table) == (family, table)), None)
-        devices = (
+        devices = {
             device for route in machine.tables.get(table, {}).get(family, ()) for device in route.attributes.devices
-        )
-        if rule is None or not any(map(machine.network.may_be_tunnel, devices)):
+        }
+        # A table that leads into our own tunnel is no other VPN's, whatever the configuration says of tables.
+        if rule is None or not any(map(machine.network.may_be_tunnel, devices - machine.goal.tunnels)):
             continue
         name = f"{BY_TABLE[table]} ({shown(rule)}, {family})"
         own = [Prefix.of_route(route.dst, family) for each in tables for route in machine.tunnel_routes(each, family)]
@@ -155,4 +161,4 @@ def _fights(machine: Machine, path: str) -> Iterator[Found]:
             monitor = machine.ip("inet", "-timestamp monitor label link address route rule")
             why = f"another program undoes it each time, or its interface comes and goes: `{monitor}` shows which"
             remedy = f"truncate -s 0 {shlex.quote(path)}  # after that has ended"
-            yield Found("warning", seen, why, advice(remedy))
+            yield Found("warning", seen, why, advice(machine.as_root(remedy)))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.machine import DEFAULT_CONFIG, Machine
-from fz_iproute.diagnosis.remedy import advice
+from fz_iproute.diagnosis.remedy import advice, may_not_read_config
 from fz_iproute.ip.version import OLDEST, is_too_old
 from fz_iproute.mirror.rt_tables import parsed
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN
@@ -36,10 +36,25 @@ def permission(machine: Machine) -> Iterator[Found]:
         yield Found("info", "could not look: /proc/self/status has no capabilities")
     elif int(held, 16) >> _CAP_NET_ADMIN & 1:
         yield Found("ok", "CAP_NET_ADMIN is effective")
+    elif machine.facts.get("uid") == "0":
+        why = "sync, watch and down cannot change anything here"
+        yield Found(
+            "warning", "root does not have CAP_NET_ADMIN", why, advice("give it CAP_NET_ADMIN, or leave the container")
+        )
     else:
-        why = "this user cannot run sync, watch or down; a service may still have the capability"
-        seen = f"user {machine.facts.get('uid', '?')} does not have CAP_NET_ADMIN"
-        yield Found("warning", seen, why, advice(f"sudo {machine.fz_iproute('doctor')}"))
+        hidden = [name for name, is_hidden in _hidden(machine) if is_hidden]
+        why = f"{' and '.join(hidden)} could not be looked at" if hidden else ""
+        remedies = advice(f"sudo {machine.fz_iproute('doctor')}") if hidden and machine.needs_sudo else ()
+        seen = f"user {machine.facts.get('uid', '?')} may look at routes, not change them"
+        yield Found("info", seen, why, remedies)
+
+
+def _hidden(machine: Machine) -> Iterator[tuple[str, bool]]:
+    """What an ordinary user may be unable to read, and whether that is so."""
+    journal = machine.config.watch.journal
+    yield "firewalls", "nft" not in machine.facts
+    yield "the configuration", may_not_read_config(machine)
+    yield f"the journal {journal}", bool(journal) and "journal" not in machine.facts
 
 
 def config(machine: Machine) -> Iterator[Found]:
@@ -53,23 +68,35 @@ def config(machine: Machine) -> Iterator[Found]:
 def _config_problems(machine: Machine, path: str) -> Iterator[Found]:
     facts = machine.facts
     error = facts.get("config.error", "")
-    if "Permission denied" in error and facts.get("uid") != "0":
+    if may_not_read_config(machine):
         why = "the other checks assume the defaults, which may not be the configuration in force"
         yield Found("warning", error.partition(";")[0], why, advice(f"sudo {machine.fz_iproute('doctor')}"))
+    elif error.endswith(": no such file"):
+        why = "no verb runs without it; the other checks assume the defaults"
+        yield Found("failure", error, why, advice(f"write {shlex.quote(path)}, or leave out -c"))
     elif error:
         why = "no verb runs with it; the other checks assume the defaults"
         yield Found("failure", error.replace("\n", "; "), why, advice(f"fz-iproute config check {shlex.quote(path)}"))
     mode = int(facts.get("config.mode", "0"), 8)
     if mode & 0o002:
         why = "every user can decide where packets go, so root refuses to run with it"
-        yield Found("failure", f"everybody may write to {path}", why, advice(f"chmod o-w {shlex.quote(path)}"))
+        yield Found(
+            "failure", f"everybody may write to {path}", why, advice(machine.as_root(f"chmod o-w {shlex.quote(path)}"))
+        )
     if mode & 0o020:
         why = "each member of the group can decide where packets go"
-        yield Found("warning", f"its group may write to {path}", why, advice(f"chmod g-w {shlex.quote(path)}"))
+        yield Found(
+            "warning", f"its group may write to {path}", why, advice(machine.as_root(f"chmod g-w {shlex.quote(path)}"))
+        )
     owner = facts.get("config.uid", "0")
     if owner not in ("0", facts.get("uid")):
         why = "this user can decide where packets go"
-        yield Found("warning", f"{path} belongs to user {owner}", why, advice(f"chown root {shlex.quote(path)}"))
+        yield Found(
+            "warning",
+            f"{path} belongs to user {owner}",
+            why,
+            advice(machine.as_root(f"chown root {shlex.quote(path)}")),
+        )
 
 
 class _TableLine(NamedTuple):
@@ -105,16 +132,27 @@ def _name_problems(machine: Machine, lines: Iterable[_TableLine]) -> Iterator[Fo
         if name.isdecimal() and int(name) != number:
             level: Level = "failure" if int(name) in tables else "warning"
             why = f"ip looks for names first: `table {name}` means table {number}"
-            yield Found(level, f"{path}: the name {name} stands for table {number}", why, advice(_removal(line)))
+            yield Found(
+                level,
+                f"{path}: the name {name} stands for table {number}",
+                why,
+                advice(machine.as_root(_removal(line))),
+            )
         elif ids.setdefault(name, number) != number:
             why = "it depends on the program which of the two tables the name means"
             yield Found(
-                "warning", f"{path}: {name} is table {number}, but also {ids[name]}", why, advice(_removal(line))
+                "warning",
+                f"{path}: {name} is table {number}, but also {ids[name]}",
+                why,
+                advice(machine.as_root(_removal(line))),
             )
         elif names.setdefault(number, name) != name:
             why = "ip prints only one of the two names, which may not be the one that you asked for"
             yield Found(
-                "warning", f"{path}: table {number} is {name}, but also {names[number]}", why, advice(_removal(line))
+                "warning",
+                f"{path}: table {number} is {name}, but also {names[number]}",
+                why,
+                advice(machine.as_root(_removal(line))),
             )
 
 

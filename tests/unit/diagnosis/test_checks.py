@@ -1,5 +1,8 @@
 """What the checks of doctor find in states that tests/netns/test_doctor.py cannot bring a real machine into."""
 
+import dataclasses
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,6 +116,7 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
     [
         ("permission", "info", {"facts": {"capabilities": None}}),
         ("permission", "warning", {"facts": {"capabilities": "ffffffffffffefff"}}),  # all but CAP_NET_ADMIN
+        ("permission", "info", {"facts": {"capabilities": "ffffffffffffefff", "uid": "1000"}}),
         ("config", "failure", {"facts": {"config.mode": "0606"}}),
         ("config", "warning", {"facts": {"config.mode": "0660"}}),
         ("config", "warning", {"facts": {"config.uid": "1000"}}),
@@ -288,6 +292,95 @@ def test_remedies_name_the_namespace_and_the_file() -> None:
     found = {each.name: each.remedy for each in examine(subject)}
     assert "fz-iproute -c '/x y.toml' --netns 'a b' sync" == found["mirror"]
     assert "ip netns exec 'a b' sysctl -w net/ipv4/conf/eth0.7/rp_filter=2" == found["rp_filter"]
+
+
+def test_an_ordinary_user_is_told_only_what_could_not_be_looked_at() -> None:
+    user = {"uid": "1000", "capabilities": "0"}
+    (found,) = only("permission", dataclasses.replace(machine(facts=user), needs_sudo=True))
+    assert ("info", "", "") == (found.level, found.why, found.remedy)
+    hidden = machine(JOURNAL, facts={**user, "nft": None})
+    (found,) = only("permission", dataclasses.replace(hidden, needs_sudo=True))
+    assert ("info", "firewalls and the journal /var/log/j could not be looked at") == (found.level, found.why)
+    assert "sudo fz-iproute doctor" == found.remedy
+    (elsewhere,) = only("permission", hidden)
+    assert "" == elsewhere.remedy
+
+
+_WRITES = re.compile(
+    r"(sudo )?\b(fz-iproute (?:\S+ )*?(?:sync|down)\b|ip (?:\S+ )*?(?:add|del|replace|set)\b"
+    r"|sysctl -w|chmod|chown|sed -E -i|truncate|sh -c|mkdir)"
+)
+
+
+def test_an_ordinary_user_writes_with_sudo_only() -> None:
+    """The remedies of root, each with sudo in front of what writes."""
+    states: list[dict[str, Any]] = [
+        *ASKING_FOR_SYNC.values(),
+        {"facts": {"config.mode": "0666", "/etc/iproute2/rt_tables": "7 254\n8 254\n"}},
+        {"facts": {"config.uid": "77", "networkd": "in use"}},
+        {"sysctls": STRICT},
+        {"rules": rules(lookup(254, 5))},
+        {"rules": rules(Rule("inet", 10, "prohibit", 0))},
+        {"rules": WITHOUT_MAIN},
+        {"links": LINKS | {"tun-firezone": LINKS["tun-firezone"]._replace(up=False)}},
+        {"config": JOURNAL, "facts": {"journal": "# 2026-01-02T03:00:00Z 1 ms\nip route add x\n" * 5}},
+    ]
+    writing = set()
+    for changed in states:
+        subject = machine(**changed)
+        of_root = [each.remedy for each in examine(subject)]
+        of_user = [each.remedy for each in examine(dataclasses.replace(subject, needs_sudo=True))]
+        assert not [remedy for remedy in of_root if "sudo" in remedy]
+        for root, user in zip(of_root, of_user, strict=True):
+            if "sh -c" in user:  # one sudo for the whole script
+                assert f"sudo sh -c {shlex.quote(root)}" == user
+            else:
+                assert root == user.replace("sudo ", "")
+                found = list(_WRITES.finditer(user))
+                assert all(match[1] for match in found), user
+                writing |= {match[2].split()[0] for match in found}
+    assert {"fz-iproute", "ip", "sysctl", "chmod", "chown", "sed", "truncate"} <= writing
+
+
+# States in which remedies run fz-iproute, or change a setting.
+ASKING_FOR_SYNC: dict[str, dict[str, Any]] = {
+    "copies are missing": {"mirror": [*VPN, V6_DEFAULT]},
+    "the VPN routes the LAN": {"mirror": [*VPN, V6_DEFAULT, tunnel("192.168.1.0/24")]},
+    "another mark": {"rules": rules(mark=Mark(7))},
+    "a public LAN": {"main": [*LANS, route("198.51.100.0/24"), route("2000::/3")]},
+    "pushed by DHCP": {"main": [*LANS, route("10.99.0.0/16", protocol="dhcp")]},
+    "routed": {"main": [*LANS, gatewayed("10.7.0.0/16", "192.168.1.1")]},
+    "no tunnel": {"links": {name: link for name, link in LINKS.items() if name != "tun-firezone"}},
+    "IPv6 leaks": {"mirror": [*VPN, *LANS]},
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "remedy"),
+    [
+        ("/c: line 3: a text needs quotes", "mend the configuration first", "fz-iproute config check"),
+        ("/c: no such file", "mend the configuration first", "write "),
+        (
+            "/c: Permission denied; run as root",
+            "`sudo fz-iproute doctor` first, which can read the configuration",
+            "sudo fz-iproute doctor",
+        ),
+    ],
+)
+@pytest.mark.parametrize("changed", ASKING_FOR_SYNC.values(), ids=ASKING_FOR_SYNC)
+def test_without_a_configuration_no_remedy_needs_it(
+    changed: dict[str, Any], error: str, said: str, remedy: str
+) -> None:
+    uid = "1000" if "Permission" in error else "0"
+    healthy = {each.seen: each.remedy for each in examine(machine(**changed))}
+    assert any("fz-iproute " in text or "section [" in text for text in healthy.values())
+    found = examine(machine(facts={"config.error": error, "uid": uid}, **changed))
+    (first,) = [each.remedy for each in found if each.name == "config"]
+    assert first.startswith(remedy)
+    others = {each.seen: each.remedy for each in found if each.name not in ("config", "permission")}
+    left = [text for text in others.values() if text != said]
+    assert len(left) < len(others) and not [text for text in left if "fz-iproute" in text or "section [" in text]
+    assert {seen for seen, text in others.items() if text} == {seen for seen, text in healthy.items() if text}
 
 
 @pytest.mark.parametrize(
