@@ -44,6 +44,11 @@ class Vpn(NamedTuple):
     why: str
     config: Config | None  # with which copies keep the LAN reachable
 
+    @property
+    def lan(self) -> str:
+        """What becomes of the LAN."""
+        return "cut" if self.is_cut else "kept by the routes" if self.product.firewalls else "kept"
+
 
 def detect(config: Config, snapshot: Snapshot, tables: Tables) -> list[Vpn]:
     """Every full tunnel. `tables` hold all that decides where packets go; of `config`, [lan] says what a LAN is."""
@@ -360,7 +365,7 @@ def _paragraph(vpn: Vpn) -> str:
         ("product", vpn.product.name),
         ("table", table_name(vpn.table)),
         ("fwmark", str(vpn.mark) if vpn.mark else "none"),
-        ("LAN", f"{'cut' if vpn.is_cut else 'kept'}: {vpn.by}"),
+        ("LAN", f"{vpn.lan}: {vpn.by}"),
         ("advice", f"{vpn.advice}: {vpn.why}"),
     ]
     text = [vpn.headline, *(f"  {name:<8} {printable(value)}" for name, value in lines)]

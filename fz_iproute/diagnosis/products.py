@@ -117,7 +117,7 @@ PRODUCTS = (
         _numbers(1836018789),
         ("wg*-mullvad",),
         switch="mullvad lan set allow",
-        why="its firewall (nft table mullvad) cuts the LAN, whatever the routes say, unless this is set",
+        why="routes are not enough, because its firewall (nft table mullvad) cuts the LAN unless this is set",
         firewalls=True,
     ),
     Product(

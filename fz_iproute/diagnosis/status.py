@@ -6,8 +6,9 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.detect import Tables, absent, detect, followed
-from fz_iproute.diagnosis.full_tunnel import all_traffic
+from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
 from fz_iproute.diagnosis.lookup import Packet
+from fz_iproute.diagnosis.products import product_of
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.reached import Lan, lost
 from fz_iproute.diagnosis.shadow import Shadow, in_step, other_tunnels, shadows
@@ -60,6 +61,7 @@ class Status(NamedTuple):
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Carrier]
     traffic: dict[tuple[str, ...], str]  # by these devices: `all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`
+    firewalls: list[str]  # the clients of these VPNs, whose firewalls may stop packets that have a route to a LAN
     obstacles: dict[Family, str]  # manage: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
     waiting: list[str]  # manage: routes that the tunnel cannot carry now, and why
@@ -103,6 +105,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
         traffic={
             carrier.devices: all_traffic(network, carrier.devices[0]) for _, carrier in internet.values() if carrier
         },
+        firewalls=list(dict.fromkeys(_firewalls(network))) if any(carrier for _, carrier in internet.values()) else [],
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
@@ -136,6 +139,12 @@ def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Car
         if 2 * size > sizes.total():
             return "off", carrier
     return sizes.most_common(1)[0][0] if sizes else "off", None
+
+
+def _firewalls(network: Network) -> Iterator[str]:
+    for family in FAMILIES:
+        products = map(product_of, forms(network, family))
+        yield from (product.name for product in products if product.firewalls)
 
 
 def _uncopied(config: Config, snapshot: Snapshot, goal: Desired, network: Network, family: Family) -> Iterator[Line]:
@@ -275,6 +284,7 @@ def as_document(found: Status) -> dict[str, Any]:
             {**document, "reachable": not line.lost, "lost": line.lost}
             for document, line in zip(_documents(found.lan), found.lan, strict=True)
         ],
+        "firewalls": found.firewalls,
         "shadows": [
             {"lan": str(shadow.lan), "tunnel": str(shadow.tunnel), "whole": shadow.whole} for shadow in found.shadows
         ],

@@ -27,6 +27,7 @@ class Summary(NamedTuple):
     lans: int  # how many there are, without those that nobody misses
     unmissed: int  # those
     reachable: int
+    firewalls: str  # `Mullvad's firewall`, if it may stop packets to a LAN that has a route; else ""
     is_idle: bool  # copies are due, but nobody needs them: all LANs are reachable, and no rule leads to the copies
     lan_items: list[Item]
     others: list[Line]  # LANs that are in step and reachable
@@ -64,6 +65,7 @@ def summary(found: Status) -> Summary:
         lans=len(lans),
         unmissed=len(set(present) - set(lans) - set(by_tunnel)),
         reachable=sum(not line.lost for line in lans),
+        firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
         is_idle=bool(due) and not found.is_used and not any(line.lost for line in lans),
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed],

@@ -19,17 +19,14 @@ class Daemon(NamedTuple):
 
     text: str
     verb: str = ""
+    is_running: bool = False
 
 
 def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], screen: Screen) -> list[str]:
     """At most twelve lines, unless the screen is narrow. `advised` returns the run of fz-iproute with a verb."""
-    mends = "sync" if said.is_due else "" if said.is_good else "doctor"
-    nothing = "reachable without copies" if said.unmissed else "main has no LAN routes"
-    is_early = said.is_due and said.reachable == said.lans  # the VPN does not take all traffic, but may do so soon
-    note = " without copies" if said.is_idle else "; not in step" if is_early else ""
-    count = f"{said.reachable} of {said.lans} reachable{note}" if said.lans else nothing
+    mends = _mends(said, daemon)
     vpn = _labelled("VPN", said.vpn, said.verb and advised(said.verb), screen)
-    lan = _labelled("LAN", count, mends and advised(mends), screen)
+    lan = _labelled("LAN", _count(said), mends and advised(mends), screen)
     tail = [
         *_others(said.others, screen),
         *(_labelled("watch", daemon.text, daemon.verb and advised(daemon.verb), screen) if daemon else []),
@@ -40,6 +37,30 @@ def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], s
     vpn_items = _shortened(vpn_items, space - min(len(lan_items), space // 2), more, screen)
     lan_items = _shortened(lan_items, space - len(vpn_items), more, screen)
     return [*vpn, *vpn_items, *lan, *lan_items, *tail]
+
+
+def _mends(said: Summary, daemon: Daemon | None) -> str:
+    """The verb that mends the LAN, or looks into it."""
+    if said.is_due:
+        # `watch` has done that already: it failed, or another program undoes it.
+        return "doctor" if daemon and daemon.is_running else "sync"
+    if not said.is_good:
+        return "doctor"
+    return "detect" if said.firewalls and said.verb != "detect" else ""
+
+
+def _count(said: Summary) -> str:
+    """How many LANs can be reached, as far as the routes tell."""
+    if not (said.lans or said.unmissed):
+        return "main has no LAN routes"
+    if said.firewalls:
+        which = f"{said.reachable} of {said.lans}" if said.lans else "all"
+        return f"{which} have a route, but {said.firewalls} may stop the packets"
+    if not said.lans:
+        return "reachable without copies"
+    # The VPN does not take all traffic, but may do so soon.
+    early = "; not in step" if said.is_due and said.reachable == said.lans else ""
+    return f"{said.reachable} of {said.lans} reachable{' without copies' if said.is_idle else early}"
 
 
 def _shortened(lines: list[str], space: int, command: str, screen: Screen) -> list[str]:

@@ -121,7 +121,7 @@ class _View:
         if process is None:
             return None
         if process:
-            return Daemon(f"runs (process {process})")
+            return Daemon(f"runs (process {process})", is_running=True)
         if not is_used:  # most VPNs need no copies
             return Daemon("does not run")
         if VARIABLE in os.environ:  # a lab, where nothing can be installed

@@ -21,7 +21,7 @@ from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
 from fz_iproute.verbs.source import as_typed
-from tests.unit.laptop import TABLE, Laptop, connected
+from tests.unit.laptop import TABLE, Laptop, connected, into, rule
 
 
 def missing(laptop: Laptop) -> None:
@@ -50,6 +50,15 @@ def split(laptop: Laptop) -> None:
     laptop.copies = laptop.copies[1:]
 
 
+def mullvad(laptop: Laptop) -> None:
+    """Its rules ask main for the LANs first, and its firewall stops the packets."""
+    off(laptop)
+    laptop.add_tunnel("wg0-mullvad")
+    main = {**rule(32763, 254), "suppress_prefixlen": 0}
+    laptop.rules[1:1] = [main, rule(32764, 1836018789, mark="0x6d6f6c65")]
+    laptop.others[1836018789] = [{**into("default"), "dev": "wg0-mullvad"}]
+
+
 def only_other_vpn(laptop: Laptop) -> None:
     """WireGuard has its own table, to which nothing is copied."""
     off(laptop)
@@ -65,6 +74,7 @@ STATES: dict[str, Callable[[Laptop], None]] = {
     "not all traffic": split,
     "another VPN": other_vpn,
     "only another VPN": only_other_vpn,
+    "a firewall": mullvad,
 }
 EXPECTED = {
     ("in step", 80): """
@@ -81,7 +91,7 @@ watch  runs (process 812)
 """,
     ("missing", 80): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
-LAN    27 of 30 reachable   → fz-iproute sync
+LAN    27 of 30 reachable   → fz-iproute doctor
        ! 100.64.3.0/24     podman0   the VPN routes 100.64.0.0/11
        + 10.20.0.0/22      enp1s0    not copied yet
        ~ 192.168.188.0/24  wlp192s0  the copy has src 192.168.188.77
@@ -90,7 +100,7 @@ watch  runs (process 812)
 """,
     ("missing", 200): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
-LAN    27 of 30 reachable   → fz-iproute sync
+LAN    27 of 30 reachable   → fz-iproute doctor
        ! 100.64.3.0/24     podman0   the VPN routes 100.64.0.0/11
        + 10.20.0.0/22      enp1s0    not copied yet
        ~ 192.168.188.0/24  wlp192s0  the copy has src 192.168.188.77
@@ -131,7 +141,7 @@ watch  runs (process 812)
     ("not all traffic", 80): """
 VPN    tun-firezone is up; packets to the internet do not enter it; copies in
        table 539098368
-LAN    29 of 29 reachable; not in step   → fz-iproute sync
+LAN    29 of 29 reachable; not in step   → fz-iproute doctor
        + 10.20.0.0/22  enp1s0  not copied yet
        = 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
 watch  runs (process 812)
@@ -148,6 +158,14 @@ LAN    9 of 29 reachable   → fz-iproute doctor
        ! 172.18.0.0/16      br-2f6c41a09b31  its packets enter wg0
        … 14 more: fz-iproute status --routes
        = 9 link-local
+watch  runs (process 812)
+""",
+    ("a firewall", 80): """
+VPN    no tun-firezone here, but all traffic goes into wg0-mullvad (IPv4 and
+       IPv6)
+       → fz-iproute detect
+LAN    29 of 29 have a route, but Mullvad's firewall may stop the packets
+       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("another VPN", 80): """
@@ -181,6 +199,9 @@ watch  runs (process 812)
 }
 
 
+RUNS = Daemon("runs (process 812)", is_running=True)
+
+
 def said(name: str) -> Summary:
     laptop = Laptop()
     STATES[name](laptop)
@@ -190,7 +211,7 @@ def said(name: str) -> Summary:
 
 
 def shown(name: str, width: int | None, *, colour: bool = False) -> str:
-    lines = drawn(said(name), Daemon("runs (process 812)"), lambda verb: f"fz-iproute {verb}", Screen(width, colour))
+    lines = drawn(said(name), RUNS, lambda verb: f"fz-iproute {verb}", Screen(width, colour))
     return "\n".join(lines)
 
 
@@ -208,7 +229,7 @@ def test_neither_the_vpn_nor_the_lans_push_the_other_off_the_screen(vpn: int, la
     rules = [Item("due", "missing", f"rule {number}", "IPv4", "missing") for number in range(vpn)]
     lans = [Item("due", "missing", f"10.{number}.0.0/16", "eth0", "not copied yet") for number in range(lan)]
     said_of_both = said("in step")._replace(vpn_items=rules, lan_items=lans)
-    lines = drawn(said_of_both, Daemon("runs (process 812)"), lambda verb: f"fz-iproute {verb}", Screen(80))
+    lines = drawn(said_of_both, RUNS, lambda verb: f"fz-iproute {verb}", Screen(80))
     assert len(lines) <= 12
     assert min(vpn, 3) <= sum("rule" in line or "more:" in line for line in lines)
     assert min(lan, 3) <= sum("eth0" in line or "more:" in line for line in lines)
@@ -218,6 +239,12 @@ def test_where_nobody_needs_copies_the_lans_are_reachable_without() -> None:
     nobody = said("in step")._replace(lans=0, reachable=0, others=[])
     lines = [drawn(nobody._replace(unmissed=count), None, str, Screen(80))[1] for count in (4, 0)]
     assert ["LAN    reachable without copies", "LAN    main has no LAN routes"] == lines
+
+
+def test_sync_is_advised_only_where_no_daemon_has_done_it_already() -> None:
+    daemons = (None, Daemon("does not run"), RUNS)
+    lines = [drawn(said("missing"), daemon, str, Screen(80))[1] for daemon in daemons]
+    assert [f"LAN    27 of 30 reachable   → {verb}" for verb in ("sync", "sync", "doctor")] == lines
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
     remedies = [Remedy((Sync(),))]
     if routed:
         remedies.append(Remedy((Setting("lan", "allow", (*machine.config.lan.allow, *routed)), Sync())))
-    why = "the copies do not match main; `fz-iproute watch` would keep them in step"
+    why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
     yield Found("failure", seen, why, (*remedies, *advice(words if lost else harmful)))
 
 

@@ -25,6 +25,12 @@ def test_a_layout_is_recognised_by_its_form(layout: Layout) -> None:
         assert vpns[0].config == configuration.parse(said["config"], "config")
 
 
+def test_detect_does_not_promise_a_lan_that_a_firewall_cuts() -> None:
+    text = as_text(found(LAYOUTS["Mullvad"].lines))
+    assert "LAN      kept by the routes: 192.168.1.0/24 of table main" in text
+    assert "advice   client: routes are not enough, because its firewall (nft table mullvad) cuts the LAN" in text
+
+
 @pytest.mark.parametrize("lines", NO_VPN.values(), ids=NO_VPN)
 def test_what_is_no_full_tunnel_is_not_found(lines: list[str]) -> None:
     assert [] == found(lines)
