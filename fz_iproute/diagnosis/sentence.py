@@ -92,6 +92,8 @@ def _way(case: Case) -> str:
         return f"leaves by {by}, because the sender is bound to it: no route is used"
     if not case.goal.tunnels.isdisjoint(decision.devices):
         return f"goes into the tunnel, because {_why_into_the_tunnel(case, decision.route)}"
+    if _may_enter_a_tunnel(case, decision.route):
+        return f"goes into {by}, which may be a tunnel, because {_why_out(case, decision.route)}"
     return f"leaves by {by}{_to_whom(case, decision.route)}, because {_why_out(case, decision.route)}"
 
 
@@ -103,17 +105,24 @@ _PLAIN = {
 }
 
 
+def _may_enter_a_tunnel(case: Case, route: Route) -> bool:
+    """A default route to the internet may as well be that of a modem, which looks like a tunnel."""
+    is_modem = route.dst == "default" and not PRIVATE.covers(_host(case))
+    return case.network.may_be_tunnelled(case.decision) and not is_modem
+
+
+def _host(case: Case) -> Prefix:
+    return Prefix.of_host(case.packet.family, case.packet.dst)
+
+
 def _to_whom(case: Case, route: Route) -> str:
     if gateway := route.attributes.value("via"):
         return f" through the router {gateway}"
     if route.attributes.gatewayed:
         return " through routers"
-    host = Prefix.of_host(case.packet.family, case.packet.dst)
-    if route.dst == "default" and not PRIVATE.covers(host):
-        return " to the internet"
-    if case.network.may_be_tunnelled(case.decision):
-        return ", which may be a tunnel"
-    return "" if route.dst == "default" else " to the LAN"
+    if route.dst != "default":
+        return " to the LAN"
+    return "" if PRIVATE.covers(_host(case)) else " to the internet"
 
 
 def _refused(case: Case) -> str:
@@ -210,13 +219,13 @@ def _why_out(case: Case, route: Route) -> str:
         return f"table {decision.table} has {route.dst}, which is not known to be a copy"
     asked = [step for step in decision.steps if step.rule.table in layout.tables]
     if not asked:
-        return _why_before(case)
+        return _why_before(case, route)
     if all(step.result == "does not fit" for step in asked):
         return f"the packet {asked[0].why}, so the VPN's tables are not consulted"
     return f"the VPN's tables have {_no_route(case.packet)}"
 
 
-def _why_before(case: Case) -> str:
+def _why_before(case: Case, route: Route) -> str:
     """No rule of the VPN was asked."""
     of_vpn = [
         rule.priority
@@ -226,6 +235,8 @@ def _why_before(case: Case) -> str:
     rule = case.decision.steps[-1].rule
     if of_vpn:
         return f"rule {rule.priority} decides, before the VPN's {min(of_vpn)}"
+    if case.decision.table == MAIN and route.dst != "default" and case.network.may_be_tunnelled(case.decision):
+        return f"main has {route.dst}"
     if case.decision.table == MAIN:
         return "no rule leads to the VPN's tables"
     return f"rule {rule.priority} leads to table {table_name(case.decision.table)}, and none leads to the VPN's tables"

@@ -36,7 +36,9 @@ _CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("--routes", action="store_true", help="show every rule and route in lookup order")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if anything is not as it should be")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with 1 if a LAN cannot be reached, or the copies are not in step"
+    )
     parser.add_argument("--watch", action="store_true", help="show it again whenever something changes")
     add_json(parser)
     add_snapshot(parser)

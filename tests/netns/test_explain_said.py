@@ -386,6 +386,14 @@ def test_a_default_route_without_a_router_leads_to_the_internet(namespace: Names
     assert "leaves by ppp0 to the internet, because no rule leads to the VPN's tables" == said
 
 
+def test_a_vpn_that_works_in_main_is_told_by_its_route(namespace: Namespace) -> None:
+    """OpenVPN with redirect-gateway def1."""
+    namespace.tunnel("tun0", "10.8.0.6/24")
+    namespace.batch(f"route add {half} via 10.8.0.1 dev tun0" for half in ("0.0.0.0/1", "128.0.0.0/1"))
+    said = explained(namespace, "1.1.1.1")["sentence"]
+    assert "goes into tun0, which may be a tunnel, because main has 0.0.0.0/1" == said
+
+
 def test_another_vpn_is_named_by_its_rule_and_table(namespace: Namespace) -> None:
     namespace.tunnel("wg0", "10.66.0.2/32")
     namespace.ip("route", "add", "default", "dev", "wg0", "table", "51820")
@@ -407,7 +415,7 @@ def test_a_private_host_behind_another_tunnel_is_not_on_the_internet(machine: Ma
     machine.tunnel("wg0", "10.8.0.2/24")
     machine.batch(["route add default dev wg0 table 7", "rule add to 10.99.0.0/16 lookup 7 pref 9"])
     assert "wg0" == machine.way("10.99.0.1")
-    assert "leaves by wg0, which may be a tunnel, because " in explained(machine, "10.99.0.1")["sentence"]
+    assert "goes into wg0, which may be a tunnel, because " in explained(machine, "10.99.0.1")["sentence"]
 
 
 def test_explain_and_doctor_say_the_same_of_a_stale_copy_that_the_vpn_claims(machine: Machine) -> None:

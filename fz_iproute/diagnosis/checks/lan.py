@@ -4,12 +4,13 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
+from fz_iproute.diagnosis.checks.finding import Found, Level, count, or_ok, some
 from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.machine import Machine, protocol_of
 from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice
 from fz_iproute.diagnosis.shadow import is_held
+from fz_iproute.diagnosis.status import Line, RuleLine, status
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
@@ -24,14 +25,14 @@ def mirror(machine: Machine) -> Iterator[Found]:
         copies = sum(len(judged.wanted) for judged in machine.goal.judged.values())
         yield Found("ok", f"{count(copies, 'copy', 'copies')}, in step")
         return
+    table = machine.goal.layout.mirror
+    if not machine.config.manages and not any(rule.table == table for rule in machine.seen.rules):
+        yield Found("info", f"no rule leads to table {table}, so copies have no effect")
+        return
     first = f"{machine.ip(due[0].family, shlex.join(due[0].words))} ({due[0].reason})"
     seen = f"due: {first}" + (f", and {len(due) - 1} more" if len(due) > 1 else "")
     if stale := [f"the copy of {copy.dst} is stale, its source {source} is gone" for copy, source in _stale(machine)]:
         seen = f"{some(stale)}: no program can connect there; {seen}"
-    table = machine.goal.layout.mirror
-    if not machine.config.manages and not any(rule.table == table for rule in machine.seen.rules):
-        yield Found("info", f"{seen}; but no rule leads to table {table}, so copies have no effect")
-        return
     lost = [str(lan) for lan in _lost_with_sync(machine)]
     words = (
         f"the VPN routes {some(lost)} explicitly: renumber that LAN, or, if you need the VPN's hosts there more, run "
@@ -43,7 +44,17 @@ def mirror(machine: Machine) -> Iterator[Found]:
     if routed:
         remedies.append(Remedy((Setting("lan", "allow", (*machine.config.lan.allow, *routed)), Sync())))
     why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
-    yield Found("failure", seen, why, (*remedies, *advice(words if lost else harmful)))
+    level: Level = "warning" if _is_early(machine) else "failure"
+    yield Found(level, seen, why, (*remedies, *advice(words if lost else harmful)))
+
+
+def _is_early(machine: Machine) -> bool:
+    """Nothing but new copies is due, of LANs that packets reach: the VPN does not take all traffic, but may do so."""
+    found = status(machine.config, machine.seen, machine.tables)
+    new = [line for line in found.lan if line.state == "missing" and line.route.attributes.type == "unicast"]
+    lines: list[Line | RuleLine] = [*found.lan, *found.vpn, *found.rules]
+    states = {line.state for line in lines if line not in new}
+    return not any(line.lost for line in new) and states.isdisjoint(["missing", "changed", "stale"])
 
 
 def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:

@@ -217,6 +217,31 @@ def test_another_vpn_in_front_takes_what_it_has_routes_for(mirror: list[Route], 
     assert f"takes packets to {other}{'' if other == 'default' else '/32'}, which" in found.seen
 
 
+GONE = route("192.168.1.0/24", prefsrc="192.168.1.99")
+
+
+@pytest.mark.parametrize(
+    ("level", "changed"),
+    [
+        ("failure", {"mirror": [*VPN, V6_DEFAULT]}),
+        ("warning", {"mirror": VPN[1:]}),  # the Internet Resource is off
+        ("failure", {"mirror": [*VPN[1:], route("192.168.7.0/24")]}),  # a stale copy
+        ("failure", {"mirror": [*VPN[1:], GONE]}),
+        ("failure", {"mirror": [*VPN[1:], tunnel("192.168.0.0/16"), *LANS]}),  # sync would delete the copy
+        ("failure", {"mirror": VPN[1:], "config": replace(Config(), tunnel={"mode": "manage", "internet": True})}),
+    ],
+)
+def test_copies_that_nobody_needs_yet_are_a_warning(level: str, changed: dict[str, Any]) -> None:
+    (found,) = only("mirror", machine(**changed))
+    assert level == found.level, found
+
+
+def test_of_copies_to_which_no_rule_leads_nothing_is_said_but_that() -> None:
+    kernels = tuple(rule for rule in rules() if rule.table != SINGLE)
+    (found,) = only("mirror", machine(mirror=[], rules=kernels))
+    assert ("info", f"no rule leads to table {SINGLE}, so copies have no effect") == (found.level, found.seen)
+
+
 def test_overlapping_marks_of_two_vpns_are_reported() -> None:
     config = replace(Config(), tunnel={"fwmark": Mark(0x80001)})
     tailscale = lookup(52, 5210, mark=Mark(0x80000, 0xFF0000))
