@@ -118,7 +118,7 @@ def test_a_bad_file_is_reported_once_and_the_last_configuration_stays_in_force_u
 def reloaded(daemon: Daemon, text: str) -> None:
     """Put a new configuration in force."""
     before = daemon.counters()["reloads"]
-    daemon.config.write_text(text)
+    renamed_over(daemon.config, text)  # no moment in which the file is empty
     daemon.send(signal.SIGHUP)
     wait_until(lambda: daemon.counters()["reloads"] > before, "it has reloaded")
 
