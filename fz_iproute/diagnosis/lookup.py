@@ -280,7 +280,7 @@ def _look_up(rule: Rule, why: str, packet: Packet, fib: Fib, links: Mapping[str,
     for routes in fib.table(_table(rule), packet.family).covering(Prefix.of_host(packet.family, packet.dst)):
         route, devices = choose(routes, packet, links)
         if route and route.attributes.type == "throw":
-            return Step(rule, "throw", why, route)
+            return Step(rule, "throw", why, route, doubt=_doubt(route, routes))
         if route:
             return Step(rule, "decides", why, route, devices, _doubt(route, routes))
     return Step(rule, "no route", why)

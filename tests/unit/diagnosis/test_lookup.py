@@ -205,3 +205,12 @@ def test_a_preference_that_ip_does_not_show_is_a_doubt(pref: str, rivals: int, d
     rule = Rule("inet6", 100, "lookup", 254)
     decision = way(packet("2001:db8::1"), [rule], {254: [both, *others]})
     assert doubts == len(decision.doubts)
+
+
+def test_a_throw_beside_a_preference_that_ip_does_not_show_is_a_doubt() -> None:
+    hops = [{"gateway": "fe80::9", "dev": dev, "weight": 1, "flags": []} for dev in ("eth0", "eth1")]
+    throw = route("default", "lo", type="throw", metric=5)
+    rival = route("default", None, metric=5, pref="low", nexthops=hops)
+    routes = [each._replace(attributes=each.attributes._replace(family="inet6")) for each in (throw, rival)]
+    (step,) = way(packet("2001:db8::1"), [lookup(254, family="inet6")], {254: routes}).steps
+    assert ("throw", True) == (step.result, "shows only the preference" in step.doubt)
