@@ -265,6 +265,18 @@ def disagreement(family: Family, decision: Decision, way: Any, match: Any) -> st
     return "" if len(chosen.attributes.devices) > 1 or proto in " ".join(chosen.attributes.words) else "another twin"
 
 
+def is_hidden(match: Any, world: World) -> bool:
+    """IPv6 lists no route that stands between the nexthops of another one: it goes on behind the last of them."""
+    if isinstance(match, str) or "nexthops" in match[0]:
+        return False
+    (route,) = match
+    table = route.get("table", "main")
+    place = NAMES.get(table) or int(table), route["dst"]
+    proto = f"proto {route.get('protocol', 'boot')} "
+    listed = ((number, each) for number, found in world.routes for each in found)
+    return not any((number, each.dst) == place and proto in f"{each} " for number, each in listed)
+
+
 def compare(land: Namespace, family: Family) -> int:
     """Compare all answers, which must not differ; return how many were compared."""
     asked = QUESTIONS[family]
@@ -279,7 +291,7 @@ def compare(land: Namespace, family: Family) -> int:
     for number, (words, packet) in enumerate(asked):
         decision = lookup.decide(packet, world.rules, fib, world.links)
         way, match = answers[2 * number : 2 * number + 2]
-        if decision.doubts:
+        if decision.doubts or (family == "inet6" and is_hidden(match, world)):
             continue
         compared += 1
         if wrong := disagreement(family, decision, way, match):
