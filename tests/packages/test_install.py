@@ -37,8 +37,8 @@ def test_installed_started_again_and_uninstalled(machine: Booted) -> None:
     install, uninstall = blocks("Install")
     files, network = machine.written(), machine.network()
 
-    machine.sh("cp /opt/brought/fz-iproute.pyz /usr/local/sbin/fz-iproute; fz-iproute install --now")
-    assert "path=/usr/local/sbin/fz-iproute " in machine.show("fz-iproute", "ExecStart")
+    machine.sh("cp /opt/brought/fz-iproute.pyz /usr/local/bin/fz-iproute; fz-iproute install --now")
+    assert "path=/usr/local/bin/fz-iproute " in machine.show("fz-iproute", "ExecStart")
     assert machine.is_active("fz-iproute") and LAN == machine.copies()
     machine.sh(uninstall.replace("/opt/fz-iproute ", ""))
     assert (files, network) == (machine.written(), machine.network())
