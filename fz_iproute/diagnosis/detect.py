@@ -88,7 +88,7 @@ class _Judge:
             families=tuple(self.forms),
             headline=headline or f"{printable(interface)} would carry all traffic, but another rule comes first",
             is_cut=bool(lost),
-            by=next(map(_decided_by, chain(lost.values(), kept)), "main has no LAN"),
+            by=next(map(_decided_by, chain(lost.values(), kept)), "main has no LAN by another device"),
             advice=advice,
             why="another VPN takes the LAN" if lost and not cut else why,
             config=None if product.refusal or product.switch else served,
