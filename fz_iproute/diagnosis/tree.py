@@ -20,7 +20,8 @@ _Drawn = tuple[str, str]
 def draw(found: Status, *, width: int | None = None, colour: bool = False) -> str:
     """The status as text. With `width`, no line is longer than that many columns."""
     lines = []
-    for mark, text in _lines(found, width):
+    for mark, line in _lines(found, width):
+        text = printable(line)
         cut = f"{text[: width - 1]}…" if width and len(text) > width else text
         # A whole line in yellow could not be read on a light background.
         painted = f"\x1b[{_COLOURS[mark]}m{mark}\x1b[0m" if colour and mark in _COLOURS else mark
@@ -29,7 +30,7 @@ def draw(found: Status, *, width: int | None = None, colour: bool = False) -> st
 
 
 def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
-    yield "", found.absent or f"{printable(found.tunnel)} is {found.tunnel_state}; {_internet(found)}"
+    yield "", found.absent or f"{found.tunnel} is {found.tunnel_state}; {_internet(found)}"
     yield "", _tables(found.layout, found.mode)
     yield "", ""
     for family in FAMILIES:
@@ -39,11 +40,11 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
     if not found.lan:
         yield "", "main has no link-scoped routes"
     for wait in found.waiting:
-        yield "", f"waits   {printable(wait)}"
+        yield "", f"waits   {wait}"
     for shadow in _shadows(found):
         yield "", shadow
     for line in found.uncopied:
-        yield "", f"main    {line.route}  # {printable(line.reason)}"
+        yield "", f"main    {line.route}  # {line.reason}"
     yield "", LEGEND
 
 
@@ -77,7 +78,7 @@ def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
     for line in lines:
         mark = _LEFT_OUT if line.state == "skipped" and not line.is_stuck else _MARKS[line.state]
         text = f"         {mark} {line.route}"
-        reason = f"  # {printable(line.reason)}" if line.reason else ""
+        reason = f"  # {line.reason}" if line.reason else ""
         if reason and width and len(text) + len(reason) > width:
             yield mark, text
             yield "", f"           {reason.strip()}"
@@ -91,7 +92,7 @@ def _internet(found: Status) -> str:
         families = [family for family in FAMILIES if found.internet[family] == state]
         reasons = dict.fromkeys(found.obstacles[family] for family in families if found.obstacles.get(family))
         if families:
-            parts.append(f"{verb} ({', '.join(families)}" + (f": {printable(', '.join(reasons))})" if reasons else ")"))
+            parts.append(f"{verb} ({', '.join(families)}" + (f": {', '.join(reasons)})" if reasons else ")"))
     outside = [family for family in FAMILIES if found.internet[family] == "off"]
     said = [f"all traffic {', '.join(parts)}"] if parts else []
     if outside and (not parts or found.tunnel_state != "up"):

@@ -120,6 +120,18 @@ def test_a_snapshot_that_was_edited_is_used_or_refused(text: str) -> None:
     used_or_refused(text)
 
 
+@pytest.mark.parametrize("key", ["type", "protocol", "scope", "dev", "dst"])
+@pytest.mark.parametrize("table", ["main", "539098368"])
+def test_a_control_character_in_a_route_is_not_printed(key: str, table: str) -> None:
+    document = printed(machine("observe"))
+    for question, text in document["ip"].items():
+        if question.startswith(f"-json -4 route show table {table}") and text.strip() != "[]":
+            routes = json.loads(text)
+            for route in routes:
+                document["ip"][question] = json.dumps([*routes, {**route, key: "\x1b[2J"}])
+                used_or_refused(json.dumps(document))
+
+
 @settings(max_examples=150)
 @given(st.text() | st.binary().map(lambda text: text.decode("latin-1")))
 @example("[" * 100_000)
