@@ -6,13 +6,11 @@ from functools import cached_property
 from typing import Any
 
 from fz_iproute.mirror.model import Attributes, Route
-from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.prefix import BITS, Family, Prefix
 from fz_iproute.mirror.words import REFUSALS
 
 # In a table of more routes than this, those that differ in nothing but their destination are examined as one.
 MANY = 1_000
-
-BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
 
 
 def place(prefix: Prefix) -> int:

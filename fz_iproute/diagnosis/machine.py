@@ -15,7 +15,7 @@ from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.prefix import BITS, FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN
 from fz_iproute.record.recording import Recording
 
@@ -214,11 +214,6 @@ class Machine:
             for device in route.attributes.devices
         )
 
-    @staticmethod
-    def bits(family: Family) -> int:
-        """The length of an address."""
-        return 32 if family == "inet" else 128
-
     def usual_priority(self, table: int) -> int:
         """Where the rule to a table of the VPN stands by the configuration."""
         layout = self.goal.layout
@@ -281,7 +276,7 @@ def shown(rule: Rule) -> str:
 def host_in(route: Route, family: Family) -> int:
     """The address of a host inside the route's prefix."""
     prefix = Prefix.of_route(route.dst, family)
-    return prefix.address + (prefix.length < (32 if family == "inet" else 128))
+    return prefix.address + (prefix.length < BITS[family])
 
 
 def protocol_of(route: Route) -> str:

@@ -4,8 +4,8 @@ from bisect import bisect, bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.fib import BITS, MANY, Table, end_of, place
-from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
+from fz_iproute.diagnosis.fib import MANY, Table, end_of, place
+from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family, Prefix
 
 # What of the address space the internet is: global unicast, as IANA has assigned it.
 _INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}

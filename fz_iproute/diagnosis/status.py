@@ -17,7 +17,7 @@ from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot
-from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
+from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import MAIN, table_name
 
@@ -154,12 +154,9 @@ def _uncopied(config: Config, snapshot: Snapshot, goal: Desired, network: Networ
         if route in judged or not PRIVATE.covers(prefix):
             continue
         if reason := why_not_copied(config, snapshot, goal, route):
-            host = prefix.address + (prefix.length < _BITS[family])
+            host = prefix.address + (prefix.length < BITS[family])
             if network.way(Packet(family, host)).route != route:
                 yield Line(family, "skipped", MAIN, route, reason)
-
-
-_BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
 
 
 def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:

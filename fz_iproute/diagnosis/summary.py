@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, SPOKEN, Prefix
-from fz_iproute.mirror.words import printable
 
 
 class Item(NamedTuple):
@@ -95,7 +94,7 @@ def _vpn(found: Status) -> Iterator[str]:
     name = found.tunnel
     is_up = found.tunnel_state == "up"
     active, blocked = _families(found, "active"), _families(found, "blocked")
-    led = " and ".join(f"table {table} leads into {printable(device)}" for device, table in found.others.items())
+    led = " and ".join(f"table {table} leads into {device}" for device, table in found.others.items())
     yield f"{name} is {found.tunnel_state}" + (f", but {led}" if led else "")
     if active:
         off = [SPOKEN[family] for family in FAMILIES if found.internet[family] == "off"]

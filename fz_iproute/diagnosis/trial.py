@@ -74,6 +74,6 @@ def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:
     """The packet goes to a neighbour, by the device by which main reaches it. The tunnel's own network is no LAN."""
     return not machine.is_tunnelled(decision) and any(
         route.attributes.devices == decision.devices and route.attributes.on_link and route.dst != "default"
-        for routes in machine.network.table(MAIN, host.family).covering(host)
+        for routes in machine.main(host.family).covering(host)
         for route in routes
     )

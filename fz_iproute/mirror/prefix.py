@@ -10,7 +10,7 @@ Family = Literal["inet", "inet6"]
 FAMILIES: tuple[Family, ...] = ("inet", "inet6")
 SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
 
-_BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
+BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
 _AF = {"inet": AF_INET, "inet6": AF_INET6}
 
 
@@ -27,7 +27,7 @@ class Prefix(NamedTuple):
         if dst == "default":
             return cls(family, 0, 0)
         host, _, length = dst.partition("/")
-        return cls(family, int.from_bytes(_octets(host, family)), int(length) if length else _BITS[family])
+        return cls(family, int.from_bytes(_octets(host, family)), int(length) if length else BITS[family])
 
     @classmethod
     def parse(cls, text: str) -> "Prefix":
@@ -46,7 +46,7 @@ class Prefix(NamedTuple):
     @classmethod
     def of_host(cls, family: Family, address: int) -> "Prefix":
         """A single address."""
-        return cls(family, address, _BITS[family])
+        return cls(family, address, BITS[family])
 
     @classmethod
     def around(cls, destinations: Iterable[str], family: Family) -> "Prefix":
@@ -56,7 +56,7 @@ class Prefix(NamedTuple):
             host, _, length = dst.partition("/")
             hosts.append(_octets(host, family))
             lengths.add(length)
-        bits = _BITS[family]
+        bits = BITS[family]
         low, high = int.from_bytes(min(hosts)), int.from_bytes(max(hosts))
         common = bits - (low ^ high).bit_length()
         around = min(common, *(int(length) if length else bits for length in lengths))
@@ -70,7 +70,7 @@ class Prefix(NamedTuple):
 
     def network(self, length: int) -> int:
         """The address cut to `length` bits."""
-        shift = _BITS[self.family] - length
+        shift = BITS[self.family] - length
         return self.address >> shift << shift
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class Prefix(NamedTuple):
 
 def check_destinations(destinations: Iterable[str], family: Family) -> None:
     """ValueError if one of them is nothing that `ip` prints as the destination of a route."""
-    bits = _BITS[family]
+    bits = BITS[family]
     for dst in destinations:
         if dst != "default":
             host, slash, length = dst.partition("/")
@@ -106,7 +106,7 @@ class PrefixSet:
             lengths[prefix.family][prefix.length][prefix.address] = prefix
         # Widest first, because a message should name the widest one.
         self._lengths = {
-            family: [(length, _BITS[family] - length, found[length]) for length in sorted(found)]
+            family: [(length, BITS[family] - length, found[length]) for length in sorted(found)]
             for family, found in lengths.items()
         }
 

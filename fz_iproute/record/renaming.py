@@ -10,7 +10,7 @@ from hashlib import sha256
 from ipaddress import ip_address, ip_network
 
 from fz_iproute.mirror.parse import Document
-from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.prefix import BITS, Family, Prefix
 
 # Their addresses mean the same on every machine.
 _FROZEN = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/127", "ff00::/8"]
@@ -18,7 +18,6 @@ _FROZEN = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/
 _CLOSED = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "240.0.0.0/4"]
 _CLOSED += ["2000::/3", "fd00::/8", "fc00::/7", "fe80::/10", "fe80::/64", "::/8", "::ffff:0:0/96", "64:ff9b::/96"]
 
-_BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
 _HARDWARE = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,}", re.ASCII)
 
 
@@ -67,7 +66,7 @@ class Addresses:
     def _note_ends(self, text: str) -> None:
         network = ip_network(text, strict=False)
         family: Family = "inet" if network.version == 4 else "inet6"
-        bits = _BITS[family]
+        bits = BITS[family]
         for end in (int(network.network_address), int(network.broadcast_address)):
             self._ends.update((family, end >> (bits - place), place) for place in range(network.prefixlen, bits))
 
@@ -76,9 +75,9 @@ class Addresses:
         family, address, length = prefix
         found = 0
         for place in range(length):
-            bit = address >> (_BITS[family] - 1 - place) & 1
-            found = found << 1 | bit ^ self._flip(family, address >> (_BITS[family] - place), place)
-        return Prefix(family, found << (_BITS[family] - length), length)
+            bit = address >> (BITS[family] - 1 - place) & 1
+            found = found << 1 | bit ^ self._flip(family, address >> (BITS[family] - place), place)
+        return Prefix(family, found << (BITS[family] - length), length)
 
     def new(self, text: str) -> str | None:
         """The new address or prefix; None if the text is neither."""
@@ -88,7 +87,7 @@ class Addresses:
         except ValueError:
             return None
         family: Family = "inet" if parsed.version == 4 else "inet6"
-        bits = _BITS[family]
+        bits = BITS[family]
         if slash and not (length.isascii() and length.isdecimal() and int(length) <= bits):
             return None
         # A network keeps its zeros; of an address inside one, all bits are renamed.
@@ -100,7 +99,7 @@ class Addresses:
         """Whether the bit that follows these first bits changes."""
         key = family, head, length
         if key not in self._flips:
-            node = Prefix(family, head << (_BITS[family] - length), length)
+            node = Prefix(family, head << (BITS[family] - length), length)
             bound = (
                 key in self._ends
                 or any(prefix.covers(node) for prefix in self._frozen)

@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.status import Status, as_document, status
 from fz_iproute.diagnosis.summary import Summary, summary
 from fz_iproute.diagnosis.summary import as_document as summary_document
 from fz_iproute.diagnosis.tree import draw
-from fz_iproute.files.config_file import VARIABLE, load
+from fz_iproute.files.config_file import is_lab, load
 from fz_iproute.files.lock import watching
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Source
@@ -126,7 +126,7 @@ class _View:
             return Daemon(f"runs (process {process})", is_running=True)
         if not is_used:  # most VPNs need no copies
             return Daemon("does not run")
-        if VARIABLE in os.environ:  # a lab, where nothing can be installed
+        if is_lab():  # a lab, where nothing can be installed
             return Daemon("does not run: changes wait for the next sync", "watch")
         is_usual = not (self._arguments.config or self._arguments.netns)
         if is_usual and any(map(os.path.exists, _EVERY_MINUTE)):

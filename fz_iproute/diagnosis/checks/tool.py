@@ -129,31 +129,17 @@ def _name_problems(machine: Machine, lines: Iterable[_TableLine]) -> Iterator[Fo
     names: dict[int, str] = {}
     for line in lines:
         path, _, name, number = line
+        remedies = advice(machine.as_root(_removal(line)))
         if name.isdecimal() and int(name) != number:
             level: Level = "failure" if int(name) in tables else "warning"
             why = f"ip looks for names first: `table {name}` means table {number}"
-            yield Found(
-                level,
-                f"{path}: the name {name} stands for table {number}",
-                why,
-                advice(machine.as_root(_removal(line))),
-            )
+            yield Found(level, f"{path}: the name {name} stands for table {number}", why, remedies)
         elif ids.setdefault(name, number) != number:
             why = "it depends on the program which of the two tables the name means"
-            yield Found(
-                "warning",
-                f"{path}: {name} is table {number}, but also {ids[name]}",
-                why,
-                advice(machine.as_root(_removal(line))),
-            )
+            yield Found("warning", f"{path}: {name} is table {number}, but also {ids[name]}", why, remedies)
         elif names.setdefault(number, name) != name:
             why = "ip prints only one of the two names, which may not be the one that you asked for"
-            yield Found(
-                "warning",
-                f"{path}: table {number} is {name}, but also {names[number]}",
-                why,
-                advice(machine.as_root(_removal(line))),
-            )
+            yield Found("warning", f"{path}: table {number} is {name}, but also {names[number]}", why, remedies)
 
 
 def _removal(line: _TableLine) -> str:

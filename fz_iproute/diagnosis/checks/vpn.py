@@ -12,7 +12,7 @@ from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, adv
 from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Rule
-from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import BITS, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, table_name
 
 
@@ -192,12 +192,12 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
     for (rule, source), what in taken.items():
         if source and (rule, 0) in taken:
             continue  # it takes them whatever their source
-        if machine.has_no_mark and rule.dst and rule.dst.length == machine.bits(family):
+        if machine.has_no_mark and rule.dst and rule.dst.length == BITS[family]:
             continue  # so the VPN reaches its server
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
         seen = f"{shown(rule)} ({family}) takes packets{whose} to {some(what.names)}, which table "
         seen += f"{rule_table(machine, first)} has routes for"
-        is_all = 2 * what.of_default > 1 << machine.bits(family)
+        is_all = 2 * what.of_default > 1 << BITS[family]
         is_selective = rule.dst or rule.mark or rule.src
         if not is_all and not what.is_whole and not what.is_explicit and machine.is_of_another_vpn(rule):
             yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
