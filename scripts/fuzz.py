@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fz_iproute import cli
-from fz_iproute.daemon.events import Interest, changed, is_about_links, matters
+from fz_iproute.daemon.events import Interest, is_about_links, matters, told_by
 from fz_iproute.errors import FzError
 from fz_iproute.ip.ip import Asked, Ip
 from fz_iproute.ip.process import Answer
@@ -109,7 +109,7 @@ def monitor(path: Path) -> None:
     for line in path.read_text("utf-8", "surrogateescape").split("\n"):
         for interest in (Interest(), Interest(frozenset(["77"]), True, frozenset(["10.6.0.0/24"]))):
             matters(line, interest)
-        changed(line)
+        told_by(line)
         is_about_links(line)
 
 

@@ -3,8 +3,9 @@
 import selectors
 from collections import Counter
 from collections.abc import Callable
+from functools import reduce
 
-from fz_iproute.daemon.events import Interest, changed, matters
+from fz_iproute.daemon.events import Interest, both, matters, told_by
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.errors import IpUnusable, words_for
 from fz_iproute.ip.monitor import Monitor
@@ -66,7 +67,7 @@ class Listener:
             self._quiet = False
             self._deaf_due = None
         waking = [line for line in lines if matters(line, self.interest)]
-        if waking and self._schedule.wake(waking[0], frozenset().union(*map(changed, waking)), now):
+        if waking and self._schedule.wake(waking[0], reduce(both, map(told_by, waking)), now):
             self._counters["wakes"] += 1
         if "receive error" in complaint:
             self._counters["lost"] += 1

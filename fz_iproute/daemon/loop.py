@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fz_iproute.daemon.events import Interest, is_about_links
+from fz_iproute.daemon.events import ANYTHING, Interest, News, is_about_links
 from fz_iproute.daemon.fight import Fight
 from fz_iproute.daemon.file_watch import CHANGED, FileWatch
 from fz_iproute.daemon.listener import Listener
@@ -32,7 +32,7 @@ from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.journal import record, summary
-from fz_iproute.mirror.model import EVERYTHING, WORKED, Command, Part
+from fz_iproute.mirror.model import WORKED, Command
 from fz_iproute.mirror.words import MAIN
 
 # A pass that failed is tried again after these pauses.
@@ -148,7 +148,7 @@ class Loop:
             if due.full:
                 self._full_pass(due.reason)
             else:
-                self._pass(due.reason, due.changed)
+                self._pass(due.reason, due.news)
         return True
 
     # What wakes a pass
@@ -215,14 +215,14 @@ class Loop:
             changed = self._pass(reason)
         self._listener.judge(_now(), missed=changed and is_resync and not expected)
 
-    def _pass(self, reason: str, events: frozenset[Part] = EVERYTHING) -> bool:
-        """Read what events have told of, plan, apply. True if something was changed."""
+    def _pass(self, reason: str, news: News = ANYTHING) -> bool:
+        """Read what may have changed, plan, apply. True if something was changed."""
         self._schedule.again = None
         self._unfinished = False
         changed = False
         try:
             with self._reloader.lock.held(_LOCK_PATIENCE):
-                changed = self._step(reason, events)
+                changed = self._step(reason, news)
         except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):
                 raise  # at the start, there is a user who can mend it
@@ -246,17 +246,20 @@ class Loop:
         self._report.publish(self._counters, good=not self._failures)
         return changed
 
-    def _step(self, reason: str, events: frozenset[Part]) -> bool:
+    def _step(self, reason: str, news: News) -> bool:
         started = _now()
         passes = self._reloader.passes
+        # Where it is certain enough which copies are missing, they come first. The reading has the last word.
+        ahead = passes.plan_ahead(news.arrivals or ())
+        changed = self._carry_out(ahead, reason, started) if ahead else False
         before = passes.layout
-        due = [command for command in passes.plan_sync(events) if not command.waits]
+        due = [command for command in passes.plan_sync(news.changed) if not command.waits]
         if before and before != passes.layout:
             self._reloader.keep(before)
         self._story.goes_on(self._reloader.config, passes.layout, passes.tunnel)
-        if "inet6" in events:
+        if "inet6" in news.changed:
             self._schedule.expires(passes.expiry, started)
-        changed = self._carry_out(due, reason, started)
+        changed |= self._carry_out(due, reason, _now() if ahead else started)
         all_due = set(due)
         # After the new configuration, so that nothing is missing in between.
         for stale in self._reloader.leftovers():
@@ -265,7 +268,7 @@ class Loop:
             self._unfinished |= self._schedule.again is None
         self._refused.forget_all_but(all_due)
         self._listen_for(passes.destinations)
-        self._story.has_done(passes.copies, len(due))
+        self._story.has_done(passes.copies, len(ahead) + len(due))
         return changed
 
     def _carry_out(self, due: list[Command], reason: str, started: float) -> bool:

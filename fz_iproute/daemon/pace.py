@@ -16,12 +16,12 @@ class Pace:
         self._heard = float("-inf")
         self.due: float | None = None
 
-    def wake(self, now: float) -> None:
-        """An event has come."""
+    def wake(self, now: float, delay: float = 0.0) -> None:
+        """An event has come. It can wait for so many seconds, because another one is about to follow."""
         if now - max(self._heard, self._ended) > min(_QUIET * self._settle, self._max_wait):
             self._pause = 0.0
         self._heard = now
-        due = max(now, self._ended + self._pause)
+        due = max(now + delay, self._ended + self._pause)
         self.due = due if self.due is None else min(self.due, due)
 
     def ran(self, now: float, *, echo: bool = False) -> None:

@@ -1,23 +1,26 @@
 """Which pass is due when, and why."""
 
+from functools import reduce
 from typing import NamedTuple
 
+from fz_iproute.daemon.events import ANYTHING, NO_NEWS, News, both
 from fz_iproute.daemon.pace import Pace
 from fz_iproute.mirror.config import Watch
-from fz_iproute.mirror.model import EVERYTHING, Part
 
 # Lost events and restarts of the monitor ask for a full pass, but there is at most one in this many seconds.
 _FULL_PAUSE = 5.0
 # `ip` prints the rest of a lifetime in whole seconds. During the last second before the end and the first one after it,
 # that is 0, and `ip` prints no lifetime. So many seconds after the printed time, it shows that the route has expired.
 _EXPIRY_DELAY = 2.5
+# The route of a new address comes within a tenth of this.
+_MORE_FOLLOWS = 0.001
 
 
 class Due(NamedTuple):
-    """A pass that is due. It reads again what may have `changed`; a full one asks fresh processes only."""
+    """A pass that is due. It reads again what may have changed by the `news`; a full one asks fresh processes only."""
 
     reason: str
-    changed: frozenset[Part] = EVERYTHING
+    news: News = ANYTHING
     full: bool = False
 
 
@@ -30,7 +33,7 @@ class Schedule:
         self._full_reason = "start"
         self._last_full = float("-inf")
         self._event = ""
-        self._changed: frozenset[Part] = frozenset()
+        self._news = NO_NEWS
         self._expiry_due: float | None = None
         self.adopt(settings)
 
@@ -50,20 +53,20 @@ class Schedule:
         if now >= self._full_due:
             return Due(self._full_reason, full=True)
         reasons = (
-            (self._pace.due, self._event, self._changed),
-            (self.again, "trying again", EVERYTHING),
-            (self._expiry_due, "a route has expired", EVERYTHING),
+            (self._pace.due, self._event, self._news),
+            (self.again, "trying again", ANYTHING),
+            (self._expiry_due, "a route has expired", ANYTHING),
         )
-        serves = [(reason, changed) for due, reason, changed in reasons if due is not None and now >= due]
-        return Due(serves[0][0], frozenset().union(*(changed for _, changed in serves))) if serves else None
+        serves = [(reason, news) for due, reason, news in reasons if due is not None and now >= due]
+        return Due(serves[0][0], reduce(both, (news for _, news in serves))) if serves else None
 
-    def wake(self, event: str, changed: frozenset[Part], now: float) -> bool:
+    def wake(self, event: str, news: News, now: float) -> bool:
         """An event asks for a pass. False if it joins others that have asked for the same one."""
-        self._changed |= changed
+        self._news = both(self._news, news)
         is_first = self._pace.due is None
         if is_first:
             self._event = event
-        self._pace.wake(now)
+        self._pace.wake(now, _MORE_FOLLOWS if self._news.more_follows else 0.0)
         return is_first
 
     def want_full(self, reason: str, now: float) -> None:
@@ -88,6 +91,6 @@ class Schedule:
     def ran(self, now: float, *, echo: bool, unfinished: bool) -> None:
         """A pass has ended. `echo`: only our own commands had woken it. `unfinished`: it has left something to do."""
         self._pace.ran(now, echo=echo)
-        self._changed = frozenset()
+        self._news = NO_NEWS
         if unfinished:
-            self.wake("the last pass left something to do", EVERYTHING, now)
+            self.wake("the last pass left something to do", ANYTHING, now)

@@ -14,6 +14,7 @@ from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.process import pipe
 
 _PR_SET_PDEATHSIG = 1
+_MOST_BYTES = 1 << 16
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -60,13 +61,15 @@ class Monitor:
         parts = []
         while True:
             try:
-                part = os.read(fd, 1 << 16)
+                part = os.read(fd, _MOST_BYTES)
             except BlockingIOError:
                 break
             if not part:
                 self.ended = True
                 break
             parts.append(part)
+            if len(part) < _MOST_BYTES:
+                break
         return b"".join(parts)
 
     def close(self) -> int:

@@ -12,9 +12,9 @@ from fz_iproute.ip.reader import Reader
 from fz_iproute.ip.rights import has_net_admin
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired, is_absent
-from fz_iproute.mirror.model import EVERYTHING, Command, Part, Snapshot
-from fz_iproute.mirror.plan import check_parts, plan, take_out
+from fz_iproute.mirror.desired import Desired, desired, is_absent, is_plain
+from fz_iproute.mirror.model import EVERYTHING, Command, Part, Route, Snapshot
+from fz_iproute.mirror.plan import check_parts, new_copy, plan, take_out
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.tunnel import Layout, link_state
 from fz_iproute.mirror.words import printable
@@ -46,6 +46,7 @@ class Plans:
         # The names of tables on this machine say nothing about a recorded one.
         self._misleading = misleading() if isinstance(source, Ip) else {}
         self._last: Desired | None = None
+        self._is_in_step = False  # by the last look nothing was due
         self.first: Desired | None = None  # what the first look found
         self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
@@ -58,12 +59,25 @@ class Plans:
         if self.is_absent and not self._was_absent:
             self._absent()
         self._was_absent = self.is_absent
-        warnings = {verdict: None for verdict in goal.verdicts if verdict.warning}
-        for verdict in warnings:
+        for verdict in goal.warnings:
             if verdict not in self._warned:
                 self._warn(verdict, goal)
-        self._warned = warnings.keys()
-        return self._difference(goal)
+        self._warned = goal.warnings
+        commands = self._difference(goal)
+        self._is_in_step = not commands
+        return commands
+
+    def plan_ahead(self, arrivals: Collection[Route]) -> list[Command]:
+        """The copies that are missing if main has got these routes since the last look, and nothing else has changed.
+
+        None if some case is not plain. `ip` refuses to add what is there already.
+        """
+        last = self._last
+        if last is None or not self._is_in_step:
+            return []
+        are_different = len({route.dst for route in arrivals}) == len(arrivals)
+        are_plain = are_different and all(is_plain(route, last) for route in arrivals)
+        return [new_copy(route, last) for route in arrivals] if are_plain else []
 
     def _warn(self, verdict: Verdict, goal: Desired) -> None:
         """Warn of a copy when it is due. A cron job that warned of what is there would do so every minute."""
@@ -101,6 +115,7 @@ class Plans:
             self._misleading = misleading()  # the file may have been corrected
         if misled := self._misleading.keys() & snapshot.tables.keys():
             raise UsageError("\n".join(self._misleading[table] for table in sorted(misled)))
+        self._is_in_step = False
         self.expiry = snapshot.expiry
         self.is_absent = is_absent(self._config, snapshot)
         self.tunnel = link_state(self._config, snapshot)

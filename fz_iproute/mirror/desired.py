@@ -158,6 +158,8 @@ class _Side(NamedTuple):
     contents: Mapping[int, Contents]
     split: frozenset[Prefix]
     placeholders: Mapping[Route, Verdict]
+    policy: Policy
+    claimed: PrefixSet  # what the VPN routes explicitly in the table that gets the copies
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,11 @@ class Desired:
     def verdicts(self) -> tuple[Verdict, ...]:
         """The verdicts of both families."""
         return tuple(verdict for judged in self.judged.values() for verdict in judged.verdicts)
+
+    @property
+    def warnings(self) -> dict[Verdict, None]:
+        """Those of the verdicts that the owner of the machine should know, each once."""
+        return dict.fromkeys(verdict for verdict in self.verdicts if verdict.warning)
 
     def wanting(self, other: "Desired | None") -> "Desired":
         """What is there, next to what `other` wants; None wants nothing."""
@@ -272,7 +279,19 @@ def _side(config: Config, given: _Given, last: _Side | None) -> _Side:
     contents = {table: Contents(placed.get(table, ()), *both) for table, both in found.items()}
     # Copies are too narrow to matter for a split default.
     in_use = (route for table in layout.tables for route in tables.get(table, ()))
-    return _Side(given, judged, contents, _split(config, in_use, family), held)
+    return _Side(given, judged, contents, _split(config, in_use, family), held, policy, PrefixSet(vpns))
+
+
+def is_plain(route: Route, last: Desired) -> bool:
+    """True if a new route of main is to be copied, and the VPN's table has no route to its destination.
+
+    `last` is the answer for the moment before.
+    """
+    side = last.sides[route.attributes.family]
+    if last.layout.mirror not in side.contents or not side.policy.is_plain(route, side.claimed):
+        return False
+    wanted, _, others = side.contents[last.layout.mirror]
+    return all(route.dst != dst for routes in (wanted, others) for dst, _ in routes)
 
 
 def _judged(policy: Policy, main: tuple[Route, ...], inputs: _Inputs, last: Judged | None) -> Judged:

@@ -21,6 +21,7 @@ from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import is_backstop, is_tunnel_route
 
 _HIGHEST_METRIC = 2**32 - 1
+_MISSING = "missing"
 
 
 class Phase(IntEnum):
@@ -61,6 +62,12 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
             due[phase, order] += found
         commands += [command for place in sorted(due) for command in due[place]]
     return commands
+
+
+def new_copy(route: Route, desired: Desired) -> Command:
+    """The command that copies a plain new route of main."""
+    (command,) = _commands(desired.layout.mirror, _addition("add", route), _MISSING, waits=False)
+    return command
 
 
 def take_out(desired: Desired) -> list[Command]:
@@ -368,7 +375,7 @@ def _with_metric(route: Route, metric: int) -> Route:
 
 
 def _addition(verb: str, *row: Route) -> Change:
-    return Change(_phase(row[0]), verb, row, "missing")
+    return Change(_phase(row[0]), verb, row, _MISSING)
 
 
 def _replacement(new: Route, old: Route) -> Change:

@@ -109,6 +109,13 @@ class Policy:
             return Verdict(route, f"the VPN routes {vpns} explicitly", "", vpns)
         return Verdict(route, "", _PUBLIC if is_public else "")
 
+    def is_plain(self, route: Route, explicit: PrefixSet) -> bool:
+        """True if an on-link route is copied without a warning, and its device cannot be a tunnel."""
+        attributes = route.attributes
+        if not attributes.on_link or self.may_be_by_tunnel(attributes) or self._refusal_by_attributes(attributes):
+            return False
+        return self._verdict(route, Prefix.of_route(route.dst, attributes.family), explicit) == Verdict(route, "", "")
+
     def _refusal_by_attributes(self, attributes: Attributes) -> str:
         if self._idle:
             return 'tunnel.interface = "auto" has no VPN to serve'

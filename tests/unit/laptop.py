@@ -80,7 +80,7 @@ class Laptop:
             {
                 "family": "inet",
                 "local": route["prefsrc"],
-                "prefixlen": int(route["dst"].partition("/")[2]),
+                "prefixlen": int(route["dst"].partition("/")[2] or 32),
                 "scope": "global",
             }
             for route in self.main

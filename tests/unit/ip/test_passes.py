@@ -1,0 +1,106 @@
+"""A copy that is planned ahead, from one line of the monitor, is the one that a reading finds missing."""
+
+import json
+from collections.abc import Callable
+from functools import reduce
+
+import pytest
+
+from fz_iproute.daemon.events import both, told_by
+from fz_iproute.ip.passes import Plans
+from fz_iproute.log import Log
+from fz_iproute.mirror import config
+from fz_iproute.mirror.model import Command
+from fz_iproute.record import recording
+from fz_iproute.record.recorded_ip import RecordedIp
+from tests.unit.laptop import Laptop, connected, into
+
+ADDED = "[ROUTE]10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.2 metric 600 "
+ROUTE = connected("10.5.0.0/24", "wlp192s0", "10.5.0.2", metric=600)
+
+
+def plans(laptop: Laptop, text: str = "") -> Plans:
+    """They have looked at the laptop once."""
+    made = Plans(RecordedIp(recording.load(json.dumps(laptop.document()))), config.parse(text, "config"), Log("ERROR"))
+    made.plan_sync()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("line", "family", "route"),
+    [
+        (ADDED, "inet", ROUTE),
+        (
+            "[ROUTE]10.5.0.7 dev docker0 proto 16 scope 253 src 10.5.0.2 ",
+            "inet",
+            connected("10.5.0.7", "docker0", "10.5.0.2", protocol="dhcp"),
+        ),
+        (
+            "[ROUTE]fd00:5::/64 dev wlp192s0 proto 2 metric 256 pref medium",
+            "inet6",
+            {"dst": "fd00:5::/64", "dev": "wlp192s0", "protocol": "kernel", "metric": 256, "pref": "medium"},
+        ),
+    ],
+)
+def test_it_is_what_a_reading_finds_missing(line: str, family: str, route: dict[str, object]) -> None:
+    laptop = Laptop()
+    ahead = plans(laptop).plan_ahead(told_by(line).arrivals or ())
+    (laptop.main if family == "inet" else laptop.main6).append({"flags": [], **route})
+    source = RecordedIp(recording.load(json.dumps(laptop.document())))
+    assert [line.split("]")[1].split(maxsplit=1)[0]] == [command.words[4] for command in ahead]
+    assert Plans(source, config.parse("", "config"), Log("ERROR")).plan_sync() == ahead
+
+
+def test_several_routes_are_copied_together() -> None:
+    lines = ["[ADDR]2: wlp192s0    inet 10.5.0.2/24 scope 0 wlp192s0", ADDED, ADDED.replace("10.5.0", "10.6.0")]
+    ahead = plans(Laptop()).plan_ahead(reduce(both, map(told_by, lines)).arrivals or ())
+    assert {"10.5.0.0/24", "10.6.0.0/24"} == {command.words[4] for command in ahead}
+
+
+def _with_a_copy(laptop: Laptop) -> None:
+    laptop.copies.append(ROUTE)
+
+
+def _by_another_device(laptop: Laptop) -> None:
+    laptop.main.append({**ROUTE, "dev": "enp1s0"})
+    laptop.copies.append({**ROUTE, "dev": "enp1s0"})
+
+
+def _with_a_route_of_the_vpn(laptop: Laptop) -> None:
+    laptop.vpn.append(into("10.5.0.0/16"))
+
+
+def _out_of_step(laptop: Laptop) -> None:
+    laptop.copies.pop()
+
+
+def _with_a_tunnel(laptop: Laptop) -> None:
+    laptop.add_tunnel("wlp192s1")
+
+
+@pytest.mark.parametrize(
+    ("alter", "text", "line"),
+    [
+        pytest.param(_with_a_copy, "", ADDED, id="there is a copy, and main's route is new"),
+        pytest.param(_by_another_device, "", ADDED, id="perhaps `ip route replace`"),
+        pytest.param(_with_a_route_of_the_vpn, "", ADDED, id="the VPN routes it"),
+        pytest.param(_out_of_step, "", ADDED, id="something else was due at the last look"),
+        pytest.param(_with_a_tunnel, "", ADDED.replace("wlp192s0", "wlp192s1"), id="perhaps a tunnel"),
+        pytest.param(None, "", ADDED.replace("wlp192s0", "wlp192s7"), id="an unknown device"),
+        pytest.param(None, "", ADDED.replace("10.5.0", "9.5.0"), id="a public prefix, which brings a warning"),
+        pytest.param(None, '[lan]\ndeny = ["10.5.0.0/16"]', ADDED, id="denied"),
+        pytest.param(None, '[lan]\nexclude_interfaces = ["wlp*"]', ADDED, id="excluded"),
+    ],
+)
+def test_it_waits_for_the_reading_where_the_case_is_not_plain(
+    alter: Callable[[Laptop], None] | None, text: str, line: str
+) -> None:
+    laptop = Laptop()
+    if alter:
+        alter(laptop)
+    found: list[Command] = plans(laptop, text).plan_ahead(told_by(line).arrivals or ())
+    assert [] == found
+
+
+def test_without_arrivals_nothing_is_planned_ahead() -> None:
+    assert [] == plans(Laptop()).plan_ahead(())
