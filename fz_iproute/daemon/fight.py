@@ -35,6 +35,10 @@ class Fight:
     def __init__(self) -> None:
         self._disputes: dict[_Key, _Dispute] = {}
 
+    def __contains__(self, command: Command) -> bool:
+        """True if it was run a moment ago."""
+        return _key(command) in self._disputes
+
     def admit(self, due: Sequence[Command], now: float) -> Admission:
         """Hold back commands that were run a moment ago and are due again."""
         self._disputes = {
@@ -54,7 +58,8 @@ class Fight:
                 held.append(dispute.last + dispute.pause)
             else:
                 admitted.append(command)
-                if dispute.pause and not dispute.warned:
+                # `ip route flush` deletes in rounds, so it may undo a change twice. A fight outlasts a pause.
+                if dispute.pause > FIRST_PAUSE and not dispute.warned:
                     dispute.warned = True
                     fresh.append(command)
         return Admission(admitted, min(held, default=None), fresh)

@@ -1,4 +1,4 @@
-"""`watch`: stay in step. An event only wakes it; every pass reads the kernel again."""
+"""`watch`: stay in step. An event wakes a pass, which reads the kernel; plain new routes are copied before that."""
 
 import os
 import selectors
@@ -249,9 +249,14 @@ class Loop:
     def _step(self, reason: str, news: News) -> bool:
         started = _now()
         passes = self._reloader.passes
-        # Where it is certain enough which copies are missing, they come first. The reading has the last word.
+        # What is plain comes first. What became of it matters little, because the reading has the last word.
         ahead = passes.plan_ahead(news.arrivals or ())
-        changed = self._carry_out(ahead, reason, started) if ahead else False
+        changed = False
+        if ahead and not any(command in self._fight for command in ahead):
+            refusals = self._run(ahead, reason, started)
+            changed = len(refusals) < len(ahead)
+            if any(refusal.lost for refusal in refusals):
+                self._ip.hang_up()
         before = passes.layout
         due = [command for command in passes.plan_sync(news.changed) if not command.waits]
         if before and before != passes.layout:
@@ -285,17 +290,23 @@ class Loop:
             )
         if not admission.admitted:
             return False
-        refusals = self._reloader.passes.apply(admission.admitted)
-        # Nobody undid what was perhaps never done.
-        lost = {refusal.command for refusal in refusals if refusal.lost}
-        self._fight.ran([command for command in admission.admitted if command not in lost], started)
+        refusals = self._run(admission.admitted, reason, started)
+        lost = sum(refusal.lost for refusal in refusals)
         if lost:
             self._schedule.retry(_now() + _RETRY_PAUSES[0])
         self._refused.ran(admission.admitted, refusals)
-        self._unfinished |= len(refusals) > len(lost)
-        self._counters.update(changes=1, commands=len(admission.admitted), refused=len(refusals))
-        self._write_down(reason, _now() - started, admission.admitted, refusals)
+        self._unfinished |= len(refusals) > lost
         return len(admission.admitted) > len(refusals)
+
+    def _run(self, commands: list[Command], reason: str, started: float) -> list[Refusal]:
+        """Run these, and write down what became of them. The commands that `ip` refused."""
+        refusals = self._reloader.passes.apply(commands)
+        # Nobody undid what was perhaps never done.
+        lost = {refusal.command for refusal in refusals if refusal.lost}
+        self._fight.ran([command for command in commands if command not in lost], started)
+        self._counters.update(changes=1, commands=len(commands), refused=len(refusals))
+        self._write_down(reason, _now() - started, commands, refusals)
+        return refusals
 
     def _write_down(self, reason: str, seconds: float, commands: list[Command], refusals: list[Refusal]) -> None:
         if not commands:

@@ -65,6 +65,15 @@ def test_it_is_told_once() -> None:
     assert 1 == told
 
 
+def test_what_is_undone_twice_at_once_is_no_fight() -> None:
+    """`ip route flush` deletes in rounds, so it finds what was put back meanwhile."""
+    fight = Fight()
+    for now in (0.0, 0.01, 0.02 + FIRST_PAUSE):
+        admission = fight.admit([command("add")], now)
+        assert ([command("add")], []) == (admission.admitted, admission.fresh)
+        fight.ran(admission.admitted, now)
+
+
 def test_a_fight_that_has_ended_is_forgotten() -> None:
     fight = Fight()
     attempts(fight, command("add"), 10)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from functools import reduce
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fz_iproute.daemon.events import both, told_by
+from fz_iproute.daemon.events import NO_NEWS, both, told_by
 from fz_iproute.ip.passes import Plans
 from fz_iproute.log import Log
 from fz_iproute.mirror import config
@@ -49,6 +51,29 @@ def test_it_is_what_a_reading_finds_missing(line: str, family: str, route: dict[
     source = RecordedIp(recording.load(json.dumps(laptop.document())))
     assert [line.split("]")[1].split(maxsplit=1)[0]] == [command.words[4] for command in ahead]
     assert Plans(source, config.parse("", "config"), Log("ERROR")).plan_sync() == ahead
+
+
+PREFIXES = ["10.5.0.0/24", "10.20.0.0/22", "100.70.0.0/16", "9.5.0.0/24", "172.0.0.0/7", "192.168.188.0/25", "10.5.0.7"]
+DEVICES = ["wlp192s0", "docker0", "tun-firezone", "lo", "ppp0"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PREFIXES), st.sampled_from(DEVICES), st.sampled_from([0, 7])), max_size=3),
+    st.sampled_from(
+        ["", '[lan]\nallow = ["128.0.0.0/1", "0.0.0.0/1"]\nmin_prefixlen = {inet = 7}', "[lan]\nmulticast = true"]
+    ),
+)
+def test_a_reading_would_find_the_same(routes: list[tuple[str, str, int]], text: str) -> None:
+    """It may find more: what is not plain."""
+    laptop = Laptop()
+    news = NO_NEWS
+    made = plans(laptop, text)
+    for dst, dev, metric in routes:
+        news = both(news, told_by(f"[ROUTE]{dst} dev {dev} proto 2 scope 253 src 10.5.0.2 metric {metric}"))
+        laptop.main.append(connected(dst, dev, "10.5.0.2", metric=metric))
+    ahead = made.plan_ahead(news.arrivals or ())
+    source = RecordedIp(recording.load(json.dumps(laptop.document())))
+    assert set(ahead) <= set(Plans(source, config.parse(text, "config"), Log("ERROR")).plan_sync())
 
 
 def test_several_routes_are_copied_together() -> None:
