@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from fz_iproute import cli
-from fz_iproute.daemon.events import Interest, is_about_links, matters, told_by
+from fz_iproute.daemon.events import Interest, is_about_links, matters
+from fz_iproute.daemon.news import told_by
 from fz_iproute.errors import FzError
 from fz_iproute.ip.ip import Asked, Ip
 from fz_iproute.ip.process import Answer

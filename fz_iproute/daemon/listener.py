@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from functools import reduce
 
-from fz_iproute.daemon.events import Interest, both, matters, told_by
+from fz_iproute.daemon.events import Interest, matters
+from fz_iproute.daemon.news import both, told_by
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.errors import IpUnusable, words_for
 from fz_iproute.ip.monitor import Monitor

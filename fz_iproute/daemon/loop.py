@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fz_iproute.daemon.events import ANYTHING, Interest, News, is_about_links
+from fz_iproute.daemon.events import Interest, is_about_links
 from fz_iproute.daemon.fight import Fight
 from fz_iproute.daemon.file_watch import CHANGED, FileWatch
 from fz_iproute.daemon.listener import Listener
+from fz_iproute.daemon.news import ANYTHING, News
 from fz_iproute.daemon.notify import Watchdog, notify
 from fz_iproute.daemon.refused import Refused
 from fz_iproute.daemon.reload import Reloader

@@ -3,7 +3,7 @@
 from functools import reduce
 from typing import NamedTuple
 
-from fz_iproute.daemon.events import ANYTHING, NO_NEWS, News, both
+from fz_iproute.daemon.news import ANYTHING, NO_NEWS, News, both
 from fz_iproute.daemon.pace import Pace
 from fz_iproute.mirror.config import Watch
 

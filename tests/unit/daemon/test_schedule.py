@@ -2,7 +2,7 @@
 
 import pytest
 
-from fz_iproute.daemon.events import ANYTHING, News, both
+from fz_iproute.daemon.news import ANYTHING, News, both
 from fz_iproute.daemon.schedule import Due, Schedule
 from fz_iproute.mirror.config import Watch
 from fz_iproute.mirror.model import Route

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.daemon.events import NO_NEWS, both, told_by
+from fz_iproute.daemon.news import NO_NEWS, both, told_by
 from fz_iproute.ip.passes import Plans
 from fz_iproute.log import Log
 from fz_iproute.mirror import config
