@@ -357,7 +357,7 @@ def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:
 
 def as_text(vpns: Sequence[Vpn]) -> str:
     """For people: a paragraph for each VPN, with the configuration where there is one."""
-    return "\n\n".join(map(_paragraph, vpns)) or "no VPN takes all traffic here"
+    return "\n\n".join(map(_paragraph, vpns))
 
 
 def _paragraph(vpn: Vpn) -> str:

@@ -48,17 +48,23 @@ def run(arguments: Namespace, log: Log) -> int:
         _write(arguments.write, toml_of(_chosen(vpns)))
     if arguments.json:
         write_json(as_document(vpns))
-    elif found and not vpns:
-        others = " and ".join(printable(vpn.interface) for vpn in found)
-        write(f"no VPN takes all traffic into {printable(arguments.interface)}, but into {others}")
     else:
-        write("\n".join(_drawn(as_text(vpns), screen(arguments))))
+        write("\n".join(_drawn(as_text(vpns) if vpns else _none(arguments, found), screen(arguments))))
     if arguments.write and vpns:
         where = "" if not is_lab() or arguments.write.absolute().is_relative_to("/run") else " on this machine's disk"
         log.info(f"# {arguments.write} is written{where}{_next(arguments)}")
     elif arguments.write:
-        log.warning(f"{arguments.write} is not written; connect the VPN first")
+        log.warning(f"{arguments.write} is not written, because there is no such VPN")
     return int(not vpns)
+
+
+def _none(arguments: Namespace, found: Sequence[Vpn]) -> str:
+    """What to say if no VPN is left to tell of."""
+    if found:
+        others = " and ".join(printable(vpn.interface) for vpn in found)
+        return f"no VPN takes all traffic into {printable(arguments.interface)}, but into {others}"
+    again = "take another snapshot" if arguments.snapshot else "run this again"
+    return f"no VPN takes all traffic here; if yours is off, connect it first, then {again}"
 
 
 def _write(path: Path, text: str) -> None:

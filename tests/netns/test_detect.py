@@ -70,6 +70,14 @@ def test_a_machine_without_a_full_tunnel_has_none(name: str, laptop: Laptop) -> 
     assert [] == laptop.detect(code=1)
 
 
+def test_without_a_vpn_the_next_step_is_said(laptop: Laptop, tmp_path: Path) -> None:
+    said = "no VPN takes all traffic here; if yours is off, connect it first, then"
+    assert f"{said} run this again\n" == laptop.fz("detect", code=1)
+    path = tmp_path / "snapshot.json"
+    laptop.fz("snapshot", "-o", str(path))
+    assert f"{said} take another snapshot\n" == laptop.fz("detect", "--snapshot", str(path), code=1)
+
+
 def test_only_the_lans_that_copies_bring_back_are_promised(laptop: Laptop) -> None:
     """The VPN routes one of them explicitly."""
     equip(laptop, list(LAYOUTS["Firezone up to 1.5.3"].lines))
@@ -216,7 +224,7 @@ def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) 
     equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
     path = tmp_path / "config.toml"
     unwritten = laptop.fz_done("detect", "--write", str(path), "--interface", "wg9")
-    assert (1, f"warning: {path} is not written; connect the VPN first\n") == (unwritten.returncode, unwritten.stderr)
+    assert (1, f"warning: {path} is not written, because there is no such VPN\n") == (unwritten.returncode, unwritten.stderr)
     done = laptop.fz_done("detect", "--write", str(path))
     text = path.read_text()
     assert 'interface = "wg7"' in text
