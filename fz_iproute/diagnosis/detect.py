@@ -319,6 +319,12 @@ def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
     return Followed(config, f"auto: {others or 'no VPN takes all traffic here'}")
 
 
+def candidates(vpns: Sequence[Vpn]) -> list[Vpn]:
+    """The VPNs that `--write` chooses from: those that need copies; if none does, those that have them already."""
+    served = [vpn for vpn in vpns if vpn.config]
+    return [vpn for vpn in served if vpn.advice == "mirror"] or served
+
+
 # What is printed
 
 

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.detect import Vpn, candidates
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.shadow import in_step
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
+from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import check_parts
@@ -24,6 +26,13 @@ class Setting(NamedTuple):
     section: str
     key: str
     value: Any
+
+
+class WriteConfig(NamedTuple):
+    """`detect --write`: makes the configuration file. `interface` is empty if only one VPN can be served."""
+
+    config: Config
+    interface: str
 
 
 class Sync(NamedTuple):
@@ -43,7 +52,7 @@ class LinkUp(NamedTuple):
     device: str
 
 
-Step = RuleStep | RouteStep | Setting | Sync | Sysctl | LinkUp
+Step = RuleStep | RouteStep | Setting | WriteConfig | Sync | Sysctl | LinkUp
 
 
 class Remedy(NamedTuple):
@@ -74,6 +83,16 @@ def advice(words: str) -> tuple[Remedy, ...]:
     return (Remedy(words=words),)
 
 
+def written(machine: Machine, vpn: Vpn) -> list[WriteConfig]:
+    """`detect --write` for this VPN; none if there is a file already, or if it would not choose this VPN."""
+    facts = machine.facts
+    has_none = facts.get("config.path") == machine.usual_path and "config.mode" not in facts
+    same = [each for each in machine.vpns if each.interface == vpn.interface]
+    if not has_none or vpn.config is None or candidates(same) != [vpn]:
+        return []
+    return [WriteConfig(vpn.config, "" if candidates(machine.vpns) == [vpn] else vpn.interface)]
+
+
 def tried(machine: Machine, steps: Iterable[Step]) -> Machine:
     """The machine after these steps. Refused if the kernel, or the configuration, does not take one of them."""
     for step in steps:
@@ -86,6 +105,8 @@ def _after(machine: Machine, step: Step) -> Machine:
     match step:
         case Setting(section, key, value):
             machine = replace(machine, config=configuration.replace(machine.config, **{section: {key: value}}))
+        case WriteConfig(config):
+            machine = replace(machine, config=config)
         case Sync():
             network = _synced(machine)
         case Sysctl(name, value):
@@ -161,6 +182,10 @@ def _command(step: Step, machine: Machine) -> str:
         case RouteStep(verb, table, route):
             words = ("route", verb, "table", str(table), *route.words)
             return machine.as_root(machine.ip(route.attributes.family, shlex.join(words)))
+        case WriteConfig(_, interface):
+            options = [*(["--netns", machine.netns] if machine.netns else []), "detect", "--write", machine.config_path]
+            options += ["--interface", interface] if interface else []
+            return machine.as_root(shlex.join(["fz-iproute", *options]))
         case Sync():
             return machine.fz_iproute("sync")
         case Sysctl(name, value):

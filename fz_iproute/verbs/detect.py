@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, detect, toml_of
+from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, candidates, detect, toml_of
 from fz_iproute.errors import UsageError
 from fz_iproute.files.config_file import is_lab, usual_path
 from fz_iproute.files.whole_file import create
@@ -100,8 +100,7 @@ def _drawn(text: str, shown: Screen) -> Iterator[str]:
 
 def _chosen(vpns: Sequence[Vpn]) -> Config:
     """The configuration for the one VPN that copies serve."""
-    served = [vpn for vpn in vpns if vpn.config]
-    wanted = [vpn for vpn in served if vpn.advice == "mirror"] or served
+    wanted = candidates(vpns)
     configs = [vpn.config for vpn in wanted if vpn.config]
     if len(configs) == 1:
         return configs[0]

@@ -224,7 +224,10 @@ def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) 
     equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
     path = tmp_path / "config.toml"
     unwritten = laptop.fz_done("detect", "--write", str(path), "--interface", "wg9")
-    assert (1, f"warning: {path} is not written, because there is no such VPN\n") == (unwritten.returncode, unwritten.stderr)
+    assert (1, f"warning: {path} is not written, because there is no such VPN\n") == (
+        unwritten.returncode,
+        unwritten.stderr,
+    )
     done = laptop.fz_done("detect", "--write", str(path))
     text = path.read_text()
     assert 'interface = "wg7"' in text

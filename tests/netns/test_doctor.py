@@ -218,6 +218,43 @@ def test_a_tunnel_of_another_name_is_a_failure(patient: Patient) -> None:
     patient.is_cured_of("tunnel", "failure")
 
 
+WG7 = ["rule add not fwmark 0x33 lookup 300 pref 500", "route add default dev wg7 table 300"]
+WG8 = ["-6 rule add not fwmark 0x44 lookup 400 pref 500", "-6 route add default dev wg8 table 400"]
+THE_VPNS_OWN_TABLE = [f"route add default dev wg7 table {MIRROR}"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "chosen"),
+    [(WG7, [""]), (THE_VPNS_OWN_TABLE, [""]), ([*WG7, *WG8], [" --interface wg7", " --interface wg8"])],
+    ids=["another table", "the usual table", "two VPNs"],
+)
+@pytest.mark.parametrize("has_file", [False, True])
+def test_an_unknown_vpn_is_configured_in_one_step_unless_there_is_a_file(
+    has_file: bool, lines: list[str], chosen: list[str], patient: Patient
+) -> None:
+    machine, folder = patient.machine, patient.etc / "fz-iproute"
+    shutil.rmtree(folder, ignore_errors=True)
+    if has_file:
+        folder.mkdir()
+        (folder / "config.toml").write_text("[watch]\nresync = 77\n")
+    machine.fz("down")
+    machine.vpn.close()
+    for device in ("wg7", "wg8"):
+        machine.tunnel(device)
+    machine.batch(lines)
+    found = json.loads(patient.sh("fz-iproute doctor --json", check=False).stdout)["checks"]
+    remedies = [each["remedy"] for each in found if each["name"] == "tunnel"]
+    if has_file:
+        start = "in /etc/fz-iproute/config.toml, section [tunnel]: interface = "
+        assert [start] * len(chosen) == [remedy[: len(start)] for remedy in remedies]
+        return
+    write = "fz-iproute detect --write /etc/fz-iproute/config.toml"
+    assert [f"{write}{option} && fz-iproute sync" for option in chosen] == remedies
+    assert LAN != machine.way("192.168.188.1")
+    patient.sh(remedies[0])
+    assert LAN == machine.way("192.168.188.1")
+
+
 def test_a_missing_tunnel_is_a_failure(patient: Patient) -> None:
     patient.machine.vpn.close()
     wait_until(lambda: TUNNEL not in patient.machine.ip("link"), "the tunnel is gone")

@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.checks.finding import Found, Level, count, or_ok, some
 from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.machine import Machine, protocol_of
 from fz_iproute.diagnosis.reach import Way
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice, written
 from fz_iproute.diagnosis.shadow import is_held
 from fz_iproute.diagnosis.status import Line, RuleLine, status
 from fz_iproute.mirror.model import Route
@@ -193,12 +193,10 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
         rule = decision.steps[-1].rule
         seen = f"packets to {some(str(lan) for lan, _ in lost)} go into the tunnel by rule {rule.priority}"
         why = f"no rule before it leads to table {table}, which gets the copies: the LAN cannot be reached"
-        settings: list[tuple[Step, ...]] = [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
-        settings += [
-            (*(Setting(*key) for key in differences(machine.config, vpn.config)), Sync())
-            for vpn in machine.vpns
-            if vpn.config and vpn.table == decision.table
-        ]
+        takers = [(vpn, vpn.config) for vpn in machine.vpns if vpn.config and vpn.table == decision.table]
+        settings: list[tuple[Step, ...]] = [(step, Sync()) for vpn, _ in takers for step in written(machine, vpn)]
+        settings += [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
+        settings += [(*(Setting(*key) for key in differences(machine.config, config)), Sync()) for _, config in takers]
         settings = [(Sync(),)] if machine.config.manages else settings
         words = advice(f"find out which table the VPN's rules lead to, {decision.table} or {table}")
         yield Found("failure", f"{seen}, table {decision.table} ({family})", why, (*map(Remedy, settings), *words))

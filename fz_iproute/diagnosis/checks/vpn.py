@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.parts import Part
-from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice
+from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, written
 from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Rule
@@ -60,17 +60,19 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
     """Another VPN than the configured one takes all traffic: it is no fault, but fz-iproute may have to serve it."""
     name = machine.config.tunnel.interface
     if vpn.table in machine.goal.layout.tables:
-        remedy = Remedy((Setting("tunnel", "interface", vpn.interface),))
-        return Found("failure", f"there is no {name}, but {vpn.interface} carries the VPN", _ELSEWHERE, (remedy,))
+        seen = f"there is no {name}, but {vpn.interface} carries the VPN"
+        remedies = [Remedy((step, Sync())) for step in written(machine, vpn)]
+        remedies.append(Remedy((Setting("tunnel", "interface", vpn.interface),)))
+        return Found("failure", seen, _ELSEWHERE, tuple(remedies))
     seen = f"there is no {name}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
     if vpn.advice == "nothing" and not vpn.is_cut:
         return Found("ok", f"{seen}; {vpn.why}")
     why = f"the LAN is {vpn.lan} ({vpn.by})"
     if vpn.advice != "mirror" or vpn.config is None:
         return Found("warning", seen, why, advice(vpn.why))
-    steps = [Setting(*key) for key in differences(machine.config, vpn.config)]
+    keys: list[Step] = [Setting(*key) for key in differences(machine.config, vpn.config)]
     words = f"configure fz-iproute for {vpn.interface}, as `{machine.fz_iproute('detect')}` shows"
-    return Found("warning", seen, why, (Remedy((*steps, Sync())), *advice(words)))
+    return Found("warning", seen, why, (Remedy((*(written(machine, vpn) or keys), Sync())), *advice(words)))
 
 
 def rules(machine: Machine) -> Iterator[Found]:

@@ -306,8 +306,18 @@ def test_an_ordinary_user_is_told_only_what_could_not_be_looked_at() -> None:
     assert "" == elsewhere.remedy
 
 
+# Another VPN than the configured one, and no configuration file.
+ONLY_WG7: dict[str, Any] = {
+    "facts": {"config.mode": None, "config.uid": None},
+    "links": {name: link for name, link in LINKS.items() if name != "tun-firezone"}
+    | {"wg7": LINKS["eth0"]._replace(name="wg7", may_be_tunnel=True)},
+    "rules": rules(lookup(300, 500, inverted=True, mark=Mark(0x33))),
+    "mirror": [],
+    "tables": {300: [route("default", "wg7", protocol="static")]},
+}
+
 _WRITES = re.compile(
-    r"(sudo )?\b(fz-iproute (?:\S+ )*?(?:sync|down)\b|ip (?:\S+ )*?(?:add|del|replace|set)\b"
+    r"(sudo )?\b(fz-iproute (?:\S+ )*?(?:sync|down|--write)\b|ip (?:\S+ )*?(?:add|del|replace|set)\b"
     r"|sysctl -w|chmod|chown|sed -E -i|truncate|sh -c|mkdir)"
 )
 
@@ -324,6 +334,7 @@ def test_an_ordinary_user_writes_with_sudo_only() -> None:
         {"rules": WITHOUT_MAIN},
         {"links": LINKS | {"tun-firezone": LINKS["tun-firezone"]._replace(up=False)}},
         {"config": JOURNAL, "facts": {"journal": "# 2026-01-02T03:00:00Z 1 ms\nip route add x\n" * 5}},
+        ONLY_WG7,
     ]
     writing = set()
     for changed in states:
@@ -331,6 +342,7 @@ def test_an_ordinary_user_writes_with_sudo_only() -> None:
         of_root = [each.remedy for each in examine(subject)]
         of_user = [each.remedy for each in examine(dataclasses.replace(subject, needs_sudo=True))]
         assert not [remedy for remedy in of_root if "sudo" in remedy]
+        assert (changed is ONLY_WG7) == any("detect --write" in remedy for remedy in of_root)
         for root, user in zip(of_root, of_user, strict=True):
             if "sh -c" in user:  # one sudo for the whole script
                 assert f"sudo sh -c {shlex.quote(root)}" == user
