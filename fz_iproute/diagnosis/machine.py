@@ -193,7 +193,8 @@ class Machine:
     @cached_property
     def full_tunnels(self) -> frozenset[str]:
         """Their interfaces, without the cost of a judgement."""
-        return frozenset(form.interface for family in FAMILIES for form in forms(self.network, family))
+        found = (form for family in FAMILIES for form in forms(self.network, family))
+        return frozenset(form.interface for form in found if form.has_device)
 
     @cached_property
     def has_no_mark(self) -> bool:

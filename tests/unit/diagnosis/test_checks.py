@@ -267,6 +267,16 @@ def test_a_suspicious_prefix_is_a_warning(lan: Route, level: str) -> None:
     assert [level] == levels("prefixes", machine(main=[*LANS, lan]))
 
 
+def test_the_uplink_of_a_vpn_without_a_device_has_lans_like_any_other() -> None:
+    """IPsec: the kernel's policies take packets out of the uplink."""
+    ipsec = gatewayed("default", "192.168.1.1", prefsrc="10.64.0.9")
+    no_vpn = tuple(rule for rule in rules(lookup(220, 220)) if rule.table != SINGLE)
+    main = [*LANS, route("198.51.100.0/24"), gatewayed("default", "192.168.1.1")]
+    subject = machine(main=main, mirror=[], rules=no_vpn, tables={220: [ipsec]})
+    assert ["strongSwan"] == [vpn.product.name for vpn in subject.vpns]
+    assert ["warning"] == levels("prefixes", subject)
+
+
 def test_several_public_prefixes_are_one_warning_and_one_line() -> None:
     (found,) = only("prefixes", machine(main=[*LANS, route("198.51.100.0/24"), route("203.0.113.0/24")]))
     assert 'section [lan]: allow = ["198.51.100.0/24", "203.0.113.0/24"]; or' in found.remedy
