@@ -9,6 +9,7 @@ from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import rank
 from fz_iproute.mirror.desired import Desired, explicit
 from fz_iproute.mirror.placeholder import is_placeholder
+from fz_iproute.mirror.plan import unpruned
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 
 
@@ -21,11 +22,11 @@ class Shadow(NamedTuple):
 
 
 def in_step(network: Network, goal: Desired, *, prune: bool = True) -> Network:
-    """The network after a `sync`: what others have, and what is wanted; without `prune`, stale copies stay."""
+    """The network after a `sync`: what others have, and what is wanted; without `prune`, also copies that stay."""
     tables = {table: dict(families) for table, families in network.tables.items()}
     for family, contents in goal.contents.items():
         for table, (wanted, ours, others) in contents.items():
-            strays = () if prune else (route for route in ours if route not in wanted)
+            strays = () if prune or table != goal.layout.mirror else unpruned(wanted, ours, goal.tunnels)
             tables.setdefault(table, {})[family] = tuple(sorted((*others, *strays, *wanted), key=rank))
     rules = [rule for rule in network.rules if rule not in goal.rules.ours]
     rules = sorted((*rules, *goal.rules.wanted), key=lambda rule: rule.priority)

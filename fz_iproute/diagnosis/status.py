@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fz_iproute.diagnosis.detect import Tables, absent, detect, followed
 from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
 from fz_iproute.diagnosis.lookup import Packet
-from fz_iproute.diagnosis.products import product_of
+from fz_iproute.diagnosis.products import Form, product_of
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.reached import Lan, lost
 from fz_iproute.diagnosis.shadow import Shadow, in_step, other_tunnels, shadows
@@ -17,6 +17,7 @@ from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot
+from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import MAIN, table_name
@@ -31,7 +32,13 @@ class Line(NamedTuple):
     route: Route
     reason: str
     lost: str = ""  # of a LAN: what becomes of packets to it, "" if they reach it
-    is_stuck: bool = False  # of a LAN: lost, nobody has chosen that, and `sync` does not mend it
+    is_lost_then: bool = False  # of a LAN: so it is after a `sync`, and nobody has chosen that
+    stays: bool = False  # of a stale copy: `sync` leaves it alone
+
+    @property
+    def is_stuck(self) -> bool:
+        """A LAN that is lost, which `sync` does not mend."""
+        return bool(self.lost) and self.is_lost_then
 
 
 class RuleLine(NamedTuple):
@@ -69,6 +76,8 @@ class Status(NamedTuple):
     lan: list[Line]
     shadows: list[Shadow]
     uncopied: list[Line]  # routes of main near the LAN that are not judged, if packets take another one
+    own: frozenset[str]  # the devices of the VPNs: their networks are no LANs
+    commands: int  # how many `sync` would run
 
     @property
     def is_used(self) -> bool:
@@ -91,8 +100,10 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     goal = desired(config, snapshot)
     network = Network(snapshot.links, snapshot.rules, tables)
     internet = {family: _internet(network, goal, family) for family in FAMILIES}
-    then = in_step(network, goal)
-    lan = [line for family in FAMILIES for line in _reached(family, goal, network, then)]
+    then = in_step(network, goal, prune=config.lan.prune)
+    vpns = [form for family in FAMILIES for form in forms(network, family)]
+    own = goal.tunnels.union(form.interface for form in vpns if form.has_device)
+    lan = [line for family in FAMILIES for line in _reached(family, goal, network, then, own)]
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state=tunnel.link_state(config, snapshot),
@@ -105,7 +116,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
         traffic={
             carrier.devices: all_traffic(network, carrier.devices[0]) for _, carrier in internet.values() if carrier
         },
-        firewalls=list(dict.fromkeys(_firewalls(network))) if any(carrier for _, carrier in internet.values()) else [],
+        firewalls=_firewalls(vpns) if any(carrier for _, carrier in internet.values()) else [],
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
@@ -113,6 +124,8 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
         lan=[*_placeholder_lines(goal), *lan],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
+        own=own,
+        commands=len(plan(goal, prune=config.lan.prune)),
     )
 
 
@@ -141,10 +154,9 @@ def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Car
     return sizes.most_common(1)[0][0] if sizes else "off", None
 
 
-def _firewalls(network: Network) -> Iterator[str]:
-    for family in FAMILIES:
-        products = map(product_of, forms(network, family))
-        yield from (product.name for product in products if product.firewalls)
+def _firewalls(vpns: Sequence[Form]) -> list[str]:
+    products = dict.fromkeys(map(product_of, vpns))
+    return [product.name for product in products if product.firewalls]
 
 
 def _uncopied(config: Config, snapshot: Snapshot, goal: Desired, network: Network, family: Family) -> Iterator[Line]:
@@ -201,18 +213,28 @@ def _placeholder_lines(goal: Desired) -> Iterator[Line]:
         yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
-def _reached(family: Family, goal: Desired, network: Network, then: Network) -> Iterator[Line]:
-    """The lines of the LANs with what becomes of packets to each, now and `then`: after a sync."""
+def _reached(family: Family, goal: Desired, network: Network, then: Network, own: frozenset[str]) -> Iterator[Line]:
+    """The lines of the LANs with what becomes of packets to each, now and `then`: after a sync.
+
+    What a VPN reaches by a device of its `own` is no LAN.
+    """
+    after = {table: frozenset(then.tables[table][family]) for table in goal.contents[family]}
     paths: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for route in goal.judged[family].wanted:
         paths[route.dst].add(route.attributes.path)
     verdicts = goal.judged[family].verdicts
     unchosen = {route for route, refusal, warning, claim in verdicts if claim or warning or not refusal}
     for line in _lan_lines(family, goal):
+        if line.state == "stale":
+            stays = line.route in after[line.table]
+            reason = f"{line.reason}, but lan.prune is false" if stays else line.reason
+            yield line._replace(reason=reason, stays=stays)
+            continue
         lan = Lan(family, line.route.dst, {line.route.attributes.path, *paths[line.route.dst]})
-        now = lost(network, lan, line.route) if line.state != "stale" else ""
-        is_stuck = bool(now) and line.route in unchosen and bool(lost(then, lan, line.route))
-        yield line._replace(lost=now, is_stuck=is_stuck)
+        is_missed = line.route in unchosen and own.isdisjoint(line.route.attributes.devices)
+        yield line._replace(
+            lost=lost(network, lan, line.route), is_lost_then=is_missed and bool(lost(then, lan, line.route))
+        )
 
 
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:

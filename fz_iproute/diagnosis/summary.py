@@ -27,7 +27,9 @@ class Summary(NamedTuple):
     unmissed: int  # those
     reachable: int
     firewalls: str  # `Mullvad's firewall`, if it may stop packets to a LAN that has a route; else ""
+    is_due: bool  # `sync` has something to do that has an effect
     is_idle: bool  # copies are due, but nobody needs them: all LANs are reachable, and no rule leads to the copies
+    is_lost_then: bool  # some LAN that nobody has left out cannot be reached after a `sync`
     lan_items: list[Item]
     others: list[Line]  # LANs that are in step and reachable
 
@@ -37,24 +39,18 @@ class Summary(NamedTuple):
         return [*self.vpn_items, *self.lan_items]
 
     @property
-    def is_due(self) -> bool:
-        """`sync` has something to do."""
-        return any(item.kind == "due" for item in self.items)
-
-    @property
     def is_good(self) -> bool:
         """Nothing is due and nothing is wrong."""
-        return all(item.kind == "left out" for item in self.items)
+        return not self.is_due and all(item.kind == "left out" for item in self.items)
 
 
 def summary(found: Status) -> Summary:
     """The most important first."""
-    due = [line for line in found.lan if line.state in ("missing", "changed", "stale")]
+    # A placeholder is no LAN, and a VPN's own network is none.
+    unicast = [line for line in found.lan if line.route.attributes.type == "unicast" and line.state != "stale"]
+    present = [line for line in unicast if found.own.isdisjoint(line.route.attributes.devices)]
     # A LAN that is left out although packets reach it is missed by nobody.
-    # A placeholder is no LAN.
-    present = [line for line in found.lan if line.route.attributes.type == "unicast" and line.state != "stale"]
     lans = [line for line in present if line.state != "skipped" or line.lost]
-    by_tunnel = [line for line in present if found.tunnel in line.route.attributes.devices]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
     items = [*listed.values(), *_parts(found)]
     return Summary(
@@ -62,10 +58,12 @@ def summary(found: Status) -> Summary:
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
         verb=_verb(found),
         lans=len(lans),
-        unmissed=len(set(present) - set(lans) - set(by_tunnel)),
+        unmissed=len(set(present) - set(lans)),
         reachable=sum(not line.lost for line in lans),
         firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
-        is_idle=bool(due) and not found.is_used and not any(line.lost for line in lans),
+        is_due=found.is_used and found.commands > 0,
+        is_idle=not found.is_used and found.commands > 0 and not any(line.lost for line in lans),
+        is_lost_then=any(line.is_lost_then for line in lans),
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed],
     )
@@ -150,8 +148,8 @@ def _lan_item(line: Line, found: Status) -> Item | None:
         case "changed":
             return _item("due", line, line.reason)
         case "stale":
-            return _item("due", line, f"stale: {line.reason}")
-        case "skipped" if line.lost:
+            return _item("left out" if line.stays else "due", line, f"stale: {line.reason}")
+        case "skipped" if line.lost and found.own.isdisjoint(line.route.attributes.devices):
             return _item("left out", line, line.reason)
     return None
 

@@ -153,6 +153,12 @@ def _without_strays(desired: Desired) -> Desired:
     return replace(desired, contents=contents)
 
 
+def unpruned(wanted: Iterable[Route], ours: Iterable[Route], tunnels: Collection[str]) -> Iterator[Route]:
+    """The copies that only pruning would remove: no wanted route to the same destination takes their place."""
+    reached = {route.dst for route in wanted}
+    return (route for route in ours if route.dst not in reached and _is_copy(route, tunnels))
+
+
 def _is_copy(route: Route, tunnels: Collection[str]) -> bool:
     """Of our routes: no default route, no backstop, and none into the tunnel."""
     dst, attributes = route
@@ -248,7 +254,7 @@ def _changes(family: Family, contents: Contents, prune: bool, tunnels: Collectio
     alone, (wanted, ours, others) = _differing(contents)
     yield from (_addition("add", *row) for row in in_rows(alone))
     want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
-    reached = {route.dst for route in wanted}
+    kept = frozenset() if prune else frozenset(unpruned(wanted, ours, tunnels))
     taken: dict[str, set[int]] = defaultdict(set)  # the metrics of each destination
     for dst, _, metric in (*want, *have, *alien):
         taken[dst].add(metric)
@@ -271,8 +277,7 @@ def _changes(family: Family, contents: Contents, prune: bool, tunnels: Collectio
             (route,) = change.routes
             if change.verb == "del" and _could_hit(route, at_risk, objects):
                 continue
-            # Without pruning, a copy goes only if another one of the same destination replaces it.
-            if prune or change.verb != "del" or route.dst in reached or not _is_copy(route, tunnels):
+            if change.verb != "del" or route not in kept:
                 yield change
 
 

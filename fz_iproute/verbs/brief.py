@@ -41,9 +41,9 @@ def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], s
 
 def _mends(said: Summary, daemon: Daemon | None) -> str:
     """The verb that mends the LAN, or looks into it."""
-    if said.is_due:
-        # `watch` has done that already: it failed, or another program undoes it.
-        return "doctor" if daemon and daemon.is_running else "sync"
+    # Where `watch` runs, it has done already what is due: it failed, or another program undoes it.
+    if said.is_due and not said.is_lost_then and not (daemon and daemon.is_running):
+        return "sync"
     if not said.is_good:
         return "doctor"
     return "detect" if said.firewalls and said.verb != "detect" else ""

@@ -243,8 +243,12 @@ def test_where_nobody_needs_copies_the_lans_are_reachable_without() -> None:
 
 def test_sync_is_advised_only_where_no_daemon_has_done_it_already() -> None:
     daemons = (None, Daemon("does not run"), RUNS)
-    lines = [drawn(said("missing"), daemon, str, Screen(80))[1] for daemon in daemons]
-    assert [f"LAN    27 of 30 reachable   → {verb}" for verb in ("sync", "sync", "doctor")] == lines
+    lines = [drawn(said("not all traffic"), daemon, str, Screen(80))[2] for daemon in daemons]
+    assert [f"LAN    29 of 29 reachable; not in step   → {verb}" for verb in ("sync", "sync", "doctor")] == lines
+
+
+def test_where_a_lan_is_cut_after_a_sync_too_doctor_is_advised() -> None:
+    assert "LAN    27 of 30 reachable   → doctor" == drawn(said("missing"), None, str, Screen(80))[1]
 
 
 @pytest.mark.parametrize(

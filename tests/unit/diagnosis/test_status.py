@@ -1,15 +1,21 @@
 """The status lists every route of the tables, each once."""
 
+import dataclasses
 from collections import Counter
 
 import pytest
 
 from fz_iproute.diagnosis.status import status
+from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.prefix import Prefix
+from fz_iproute.mirror.plan import plan
+from fz_iproute.mirror.prefix import FAMILIES, Prefix
+from tests.layouts import LAYOUTS, machine
 from tests.unit.routes import gatewayed, lookup, route, snapshot, tunnel
 
+TABLES = Config().tables.ids
 SINGLE = Config().tables.single
 COPY, STALE, DENIED = route("10.1.0.0/16"), route("10.2.0.0/16"), route("10.3.0.0/16")
 HELD = route("10.3.0.0/16", "tun-firezone", protocol="245", scope="global")  # in place of a copy by the VPN's client
@@ -51,6 +57,63 @@ def test_every_route_of_the_table_is_listed_once(mode: str, refused: Route, plac
     assert Counter(mirror) == Counter(line.route for line in listed)
     assert [COPY] == [line.route for line in listed if line.state == "in step" and line.route not in (*VPN, refused)]
     assert placeholder == [line.state for line in (*found.lan, *found.vpn) if line.route == HELD]
+
+
+TWINS = [route("10.4.0.0/16", "eth0"), route("10.4.0.0/16", "eth1")]
+
+
+@pytest.mark.parametrize("prune", [True, False])
+@pytest.mark.parametrize("is_used", [True, False])
+@pytest.mark.parametrize(
+    ("main", "copies"),
+    [
+        ([COPY], [COPY]),
+        ([COPY], []),
+        ([COPY], [COPY, STALE]),
+        ([COPY], [route("10.1.0.0/16", prefsrc="10.1.0.9")]),
+        ([COPY, DENIED], [COPY, DENIED]),
+        (TWINS, TWINS[::-1]),
+        (TWINS[:1], TWINS),
+    ],
+    ids=["in step", "missing", "stale", "changed", "denied", "out of order", "a twin too many"],
+)
+def test_something_is_due_exactly_where_sync_would_do_it_and_a_rule_leads_there(
+    main: list[Route], copies: list[Route], is_used: bool, prune: bool
+) -> None:
+    config = replace(Config(), lan={"deny": (Prefix.parse(DENIED.dst),), "prune": prune})
+    rules = (*(lookup(SINGLE, 100) for _ in range(is_used)), lookup(254, 32766))
+    seen = snapshot(main, [*VPN, *copies], rules=rules)
+    said = summary(status(config, seen, {254: seen.main, **seen.tables}))
+    has_commands = bool(plan(desired(config, seen), prune=prune))
+    assert (is_used and has_commands) == said.is_due
+    assert said.is_due == (not said.is_good)
+    assert said.is_due or not [item for item in said.items if item.kind == "due"]
+
+
+@pytest.mark.parametrize("copies", [[], [COPY]], ids=["it stays cut", "it would be cut"])
+def test_a_lan_that_the_vpn_routes_is_lost_after_a_sync(copies: list[Route]) -> None:
+    rules = (lookup(SINGLE, 100), lookup(254, 32766))
+    seen = snapshot([COPY, DENIED], [*VPN, tunnel("10.1.0.0/16"), *copies], rules=rules)
+    said = summary(status(Config(), seen, {254: seen.main, **seen.tables}))
+    assert said.is_due and said.is_lost_then
+
+
+OF_VPN = "10.64.0.0/24"
+
+
+@pytest.mark.parametrize("name", ["OpenVPN def1", "OpenConnect", "WireGuard with a table of its own"])
+@pytest.mark.parametrize("is_configured", [True, False])
+def test_the_network_of_the_vpn_itself_is_no_lan(name: str, is_configured: bool) -> None:
+    interface = LAYOUTS[name].interface
+    config = replace(Config(), tunnel={"interface": interface}) if is_configured else Config()
+    counts = []
+    for own in ([], [f"route add {OF_VPN} dev {interface} proto kernel scope link src 10.64.0.2"]):
+        seen, tables = machine([*LAYOUTS[name].lines, *own])
+        found = {table: {family: tables.get(table, {}).get(family, ()) for family in FAMILIES} for table in TABLES}
+        said = summary(status(config, dataclasses.replace(seen, tables=found), tables))
+        counts.append((said.lans, said.unmissed, said.reachable))
+        assert OF_VPN not in {item.what for item in said.items} | {line.route.dst for line in said.others}
+    assert counts[0] == counts[1] and counts[0][0] > 0
 
 
 @pytest.mark.parametrize(("is_active", "listed"), [(False, []), (True, ["10.9.0.7"])])
