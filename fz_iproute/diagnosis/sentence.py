@@ -1,6 +1,6 @@
 """Says in one sentence where a packet goes and why."""
 
-from dataclasses import replace
+import dataclasses
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
@@ -8,11 +8,11 @@ from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.shadow import in_step
 from fz_iproute.diagnosis.uncopied import what_main_does
 from fz_iproute.mirror import tunnel
-from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired
+from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.placeholder import is_placeholder
-from fz_iproute.mirror.policy import Verdict
+from fz_iproute.mirror.policy import TO_ALL, Verdict
 from fz_iproute.mirror.prefix import PRIVATE, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN, table_name
 
@@ -84,10 +84,14 @@ def _way(case: Case) -> str:
     if case.packet.iif and decision.outcome != "unicast":
         return f"stays on this machine, because it is a {decision.outcome} packet"
     by = " or ".join(decision.devices)
-    if decision.outcome == "multicast" and decision.table == LOCAL:
-        return f"leaves by {by} to all listeners there, because IPv6 multicast is sent by one interface"
-    if decision.outcome == "broadcast" and decision.table == LOCAL:
-        return f"leaves by {by} to everybody on the LAN, because it is the broadcast address there"
+    if decision.outcome in _TO_ALL and decision.table == LOCAL:
+        is_broadcast = decision.outcome == "broadcast"
+        why = (
+            "it is the broadcast address there"
+            if is_broadcast
+            else "IPv6 multicast is sent by one interface, with lan.multicast too"
+        )
+        return f"leaves by {by}{_TO_ALL[decision.outcome]}, because {why}"
     if decision.route is None:
         return f"leaves by {by}, because the sender is bound to it: no route is used"
     if not case.goal.tunnels.isdisjoint(decision.devices):
@@ -97,6 +101,7 @@ def _way(case: Case) -> str:
     return f"leaves by {by}{_to_whom(case, decision.route)}, because {_why_out(case, decision.route)}"
 
 
+_TO_ALL = {"multicast": " to all listeners there", "broadcast": " to everybody on the LAN"}
 _PLAIN = {
     "local": "stays on this machine, because the address is its own",
     "anycast": "stays on this machine, because the address is its own (anycast)",
@@ -116,6 +121,8 @@ def _host(case: Case) -> Prefix:
 
 
 def _to_whom(case: Case, route: Route) -> str:
+    if case.decision.outcome in _TO_ALL:  # the kernel ignores a router
+        return _TO_ALL[case.decision.outcome]
     if gateway := route.attributes.value("via"):
         return f" through the router {gateway}"
     if route.attributes.gatewayed:
@@ -153,6 +160,8 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
     reason = _all_traffic(case)
     if by_main:
         return f"{reason} and {by_main}"
+    if case.decision.outcome in _TO_ALL:
+        return f"{reason}{_by_multicast(case)}"
     if lan is None:
         return reason
     if lan.refusal:
@@ -160,6 +169,18 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
     return (
         f"{reason} and {_why_no_copy_helps(case, lan) or f'the copy of {lan.route.dst} is missing; run `{case.sync}`'}"
     )
+
+
+def _by_multicast(case: Case) -> str:
+    """What `lan.multicast` does for a packet to all, or would do; "" if it does not bring the packet to the LAN."""
+    is_on = case.config.lan.multicast
+    goal = case.goal if is_on else desired(replace(case.config, lan={"multicast": True}), case.snapshot)
+    then = in_step(case.network, goal, prune=case.config.lan.prune).way(case.packet)
+    if not case.goal.tunnels.isdisjoint(then.devices):
+        return ""
+    if is_on:
+        return f" and the route that lan.multicast adds is missing; run `{case.sync}`"
+    return "; lan.multicast = true would send it to the LAN"
 
 
 def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
@@ -190,7 +211,7 @@ def _by_main(case: Case) -> str:
     """What main does with the packet by a route that is not copied: `main has 10.0.0.0/16 via 10.0.0.1: …`."""
     packet = case.packet
     rule = Rule(packet.family, 0, "lookup", MAIN)
-    found = replace(case.network, rules=(rule,)).way(packet).route
+    found = dataclasses.replace(case.network, rules=(rule,)).way(packet).route
     judged = {verdict.route for verdict in case.goal.judged[packet.family].verdicts}
     expired = [
         route
@@ -213,6 +234,8 @@ def _why_out(case: Case, route: Route) -> str:
     if _is_stale(case, route):
         return f"table {decision.table} has a stale copy of {route.dst}"
     if decision.table == layout.mirror and route in case.goal.contents[case.packet.family][layout.mirror].ours:
+        if route.dst in TO_ALL and decision.outcome in _TO_ALL:
+            return f"lan.multicast has added a route for {route.dst} to the VPN's table"
         by_main = _by_main(case)
         return f"{route.dst} is mirrored into the VPN's table" + (f", although {by_main}" if by_main else "")
     if decision.table in layout.tables:

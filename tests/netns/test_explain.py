@@ -89,6 +89,31 @@ def test_a_copy_that_would_not_be_asked_is_not_missed(machine: Machine) -> None:
     assert TUNNEL == machine.way("192.168.188.7")
 
 
+@pytest.mark.parametrize("layout", ["single", "tiered"])
+def test_of_discovery_the_setting_that_sends_it_to_the_lan_is_named(layout: str, machine: Machine) -> None:
+    if layout == "tiered":
+        machine.tiers()
+    multicast = "[lan]\nmulticast = true\n"
+    groups = {"224.0.0.251": "224.0.0.0/4", "239.255.255.250": "224.0.0.0/4", "255.255.255.255": "255.255.255.255"}
+    for address in groups:
+        assert f"{ACTIVE}; lan.multicast = true would send it to the LAN" == sentence(machine, address)
+        missing = "the route that lan.multicast adds is missing; run `fz-iproute sync`"
+        assert f"{ACTIVE} and {missing}" == sentence(machine, address, config=multicast)
+    machine.fz("sync", config=multicast)
+    for address, dst in groups.items():
+        who = "everybody on the LAN" if address == dst else "all listeners there"
+        added = f"lan.multicast has added a route for {dst} to the VPN's table"
+        assert f"leaves by uplink0 to {who}, because {added}" == sentence(machine, address, config=multicast)
+        assert "uplink0" == machine.way(address)
+
+
+def test_lan_multicast_is_not_named_where_it_would_not_help(machine: Machine) -> None:
+    assert ACTIVE == sentence(machine, "224.0.0.251", config='[lan]\ninterfaces = ["nothing*"]\n')
+    machine.tunnel_route("224.0.0.0/4", MIRROR)
+    said = "goes into the tunnel, because the VPN routes 224.0.0.0/4 explicitly"
+    assert said == sentence(machine, "224.0.0.251") == sentence(machine, "224.0.0.251", config="[lan]\nmulticast=true")
+
+
 @pytest.mark.parametrize(
     ("lan", "reason"),
     [
@@ -136,11 +161,6 @@ def test_own_broadcast_and_multicast_addresses_are_explained(machine: Machine) -
     ]
     said = f"leaves by {LAN} to everybody on the LAN, because it is the broadcast address there"
     assert [said] * 2 == [sentence(machine, "10.5.0.255"), sentence(machine, "192.168.188.255")]
-    assert [ACTIVE] * 2 == [sentence(machine, address) for address in ("224.0.0.251", "255.255.255.255")]
-    multicast = '[lan]\nmulticast = true\nexclude_interfaces = ["uplink0"]\n'
-    machine.fz("sync", config=multicast)
-    assert MIRRORED.format("224.0.0.0/4") == sentence(machine, "224.0.0.251", config=multicast)
-    assert MIRRORED.format("255.255.255.255") == sentence(machine, "255.255.255.255", config=multicast)
     assert f"leaves by {LAN}" in sentence(machine, "ff02::fb", "--oif", LAN)
 
 
