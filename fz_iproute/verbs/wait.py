@@ -1,11 +1,14 @@
-"""`wait`: return when the VPN's tables are in step, or when no rule leads to them."""
+"""`wait`: return when the VPN's tables are in step, or when no rule leads to them and no other VPN cuts the LAN."""
 
 import time
 from argparse import ArgumentParser, Namespace
 
 from fz_iproute.errors import ReadFailed
+from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.passes import Plans
+from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
+from fz_iproute.mirror.config import Config
 from fz_iproute.verbs.options import seconds
 from fz_iproute.verbs.source import running_machine
 
@@ -44,8 +47,23 @@ def _why_not(arguments: Namespace, log: Log) -> str:
         with running_machine(arguments, log) as (ip, config):
             plans = Plans(ip, config, Log("ERROR"))  # sync warns, once
             due = plans.plan_sync()
-            if not due or plans.is_absent:
+            if plans.is_absent or config.follows:
+                return _another_vpn(ip, config)
+            if not due:
                 return ""
             return f"{ip.line(due[0])} is due{f', and {len(due) - 1} more' if due[1:] else ''}"
     except ReadFailed as error:
         return str(error)
+
+
+def _another_vpn(ip: Ip, config: Config) -> str:
+    """Which VPN cuts the LAN while there is none to serve; "" if none does."""
+    from fz_iproute.diagnosis.detect import absent, detect, followed  # noqa: PLC0415  # usually the VPN is there
+
+    reader = Reader(ip, config)
+    snapshot = reader.read()
+    vpns = detect(config, snapshot, reader.looked_up(snapshot))
+    if not any(vpn.is_cut for vpn in vpns):
+        return ""
+    said = followed(config, vpns).said if config.follows else absent(config, snapshot.links, vpns)
+    return f"{said}; the LAN is cut: `fz-iproute detect`"

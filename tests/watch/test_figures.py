@@ -5,6 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
@@ -104,6 +105,19 @@ def test_wait_returns_when_somebody_has_brought_the_tables_in_step(machine: Mach
         waiting.stderr.read()
         assert 0 == waiting.wait(60)
     assert "" == machine.fz("wait")
+
+
+@pytest.mark.parametrize(("is_cut", "code"), [(True, 1), (False, 0)])
+def test_while_another_vpn_cuts_the_lan_wait_waits(is_cut: bool, code: int, machine: Machine) -> None:
+    machine.batch(["rule del pref 32765", "-6 rule del pref 32765"])
+    machine.vpn.close()
+    machine.tunnel("wg7")
+    machine.batch(["rule add not fwmark 0x33 lookup 300 pref 500", "route add default dev wg7 table 300"])
+    machine.batch([] if is_cut else ["rule add lookup main suppress_prefixlength 0 pref 400"])
+    done = machine.fz_done("wait", "--timeout", "0")
+    said = f"no {TUNNEL} here, but all traffic goes into wg7 (IPv4; IPv6 leaves by uplink0)"
+    told = f"error: not in step after 0 s: {said}; the LAN is cut: `fz-iproute detect`\n"
+    assert (code, told if is_cut else "") == (done.returncode, done.stderr)
 
 
 def test_while_the_vpn_is_off_nothing_is_wrong_and_status_sends_nobody_to_another_command(machine: Machine) -> None:
