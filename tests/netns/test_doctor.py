@@ -263,7 +263,6 @@ def test_a_missing_tunnel_is_a_failure(patient: Patient) -> None:
 
 TO_MIRROR = f"rule add not fwmark {MARK:#x} lookup {MIRROR}"
 MAIN_FIRST = "rule add lookup main priority 10"
-TWICE = [f"{TO_MIRROR} priority 32000", f"{TO_MIRROR} priority 32765 protocol static"]
 
 
 @pytest.mark.parametrize(
@@ -292,10 +291,45 @@ def test_rules_that_do_not_lead_into_the_tunnel_are_a_failure(lines: list[str], 
     assert LAN == patient.machine.way("192.168.188.1")
 
 
-def test_repeated_rules_are_a_warning(patient: Patient) -> None:
-    patient.machine.batch(TWICE)
-    patient.is_cured_of("rules", "warning")
-    assert TUNNEL == patient.machine.way("198.51.100.1")
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        pytest.param([f"{TO_MIRROR} priority 32000"], 32765, id="before the client's"),
+        pytest.param([f"{TO_MIRROR} priority 32766"], 32765, id="behind the client's"),
+        pytest.param([f"{TO_MIRROR} priority 32765 protocol static"], 32765, id="of another program"),
+        pytest.param(
+            [*(f"{TO_MIRROR} priority {number}" for number in (200, 300, 400, 500, 600)), "rule del priority 32765"],
+            200,
+            id="none with the usual priority",
+        ),
+        pytest.param([f"{TO_MIRROR} priority 32000", "rule add priority 9 goto 32765"], 32765, id="behind a goto"),
+        pytest.param(
+            [f"{TO_MIRROR} priority 31000", "rule add to 198.51.100.1 lookup main priority 32000"],
+            31000,
+            id="with another rule between them",
+        ),
+        pytest.param([], 32765, id="restored"),
+    ],
+)
+def test_of_repeated_rules_one_is_kept_and_packets_go_where_they_went(
+    lines: list[str], kept: int, patient: Patient
+) -> None:
+    machine = patient.machine
+    machine.batch(lines)
+    if not lines:  # unlike `add`, it makes rules that differ in nothing
+        patient.sh("ip rule save >/run/rules; for time in 1 2 3; do ip rule restore </run/rules; done")
+    count = len(priorities(machine))
+    addresses = ["198.51.100.1", "192.168.188.7", "192.168.188.1"]
+    before = [machine.way(address, mark=mark) for address in addresses for mark in (0, MARK)]
+    (seen,) = patient.is_cured_of("rules", "warning")
+    assert seen.startswith(f"{count} rules (inet) say the same, with priority ")
+    assert [kept] == priorities(machine)
+    assert before == [machine.way(address, mark=mark) for address in addresses for mark in (0, MARK)]
+
+
+def priorities(machine: Machine) -> list[int]:
+    """Of the rules to the VPN's table."""
+    return [rule["priority"] for rule in machine.ip_json("rule") if rule.get("table") == str(MIRROR)]
 
 
 def test_a_rule_that_takes_some_packets_elsewhere_is_a_warning(patient: Patient) -> None:
@@ -620,7 +654,8 @@ def test_without_a_usable_ip_the_checks_that_need_none_still_look(script: str, p
 
 def test_a_snapshot_gives_the_same_answers_on_any_machine(patient: Patient, tmp_path: Path) -> None:
     machine = patient.machine
-    machine.batch([*TWICE, MAIN_FIRST, V6_DEFAULT_GONE])
+    twice = f"{TO_MIRROR} priority 32765 protocol static"
+    machine.batch([twice, MAIN_FIRST, V6_DEFAULT_GONE])
     machine.address(LAN, "198.51.100.7/24")
     machine.sysctl("net.ipv4.conf.uplink0.rp_filter", 1)
     (patient.etc / "resolv.conf").write_text("nameserver 192.168.188.1\n")

@@ -106,11 +106,7 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
             yield Found(
                 "failure", f"no rule looks up table {table} ({family})", why, _additions(machine, family, table)
             )
-    if repeated := list(_repeated(rules, tables)):
-        why = "if somebody deletes one of them, the other one stays in force"
-        steps = tuple(RuleStep("del", rule) for rule in repeated)
-        seen = f"{some(map(shown, repeated))} ({family}) says again what an earlier rule says"
-        yield Found("warning", seen, why, (Remedy(steps),))
+    yield from _repeated(machine, family, rules)
     yield from _wrong_order(machine, family, [first[table] for table in tables if table in first])
     yield from _late_local(machine, rules)
     yield from _taken_before(machine, family, first)
@@ -128,14 +124,29 @@ def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ..
     return tuple(Remedy((*first, rule)) for first in ((), (Sync(),)) for rule in rules)
 
 
-def _repeated(rules: Iterable[Rule], tables: Iterable[int]) -> Iterator[Rule]:
-    """The rules that repeat an earlier one."""
-    known = set()
+def _repeated(machine: Machine, family: Family, rules: Iterable[Rule]) -> Iterator[Found]:
+    """Rules to a table of the VPN that differ in nothing but their priority, or the program that made them."""
+    alike: dict[Rule, list[Rule]] = defaultdict(list)
     for rule in rules:
-        content = rule._replace(priority=0, protocol="")
-        if rule.table in tables and content in known:
-            yield rule
-        known.add(content)
+        if rule.table in machine.goal.layout.tables:
+            alike[rule._replace(priority=0, protocol="")].append(rule)
+    for content, same in alike.items():
+        if len(same) > 1:
+            why = "when the VPN's client deletes the rule that it has made, the others stay in force"
+            seen = (
+                f"{len(same)} rules ({family}) say the same, with priority {some(str(rule.priority) for rule in same)}"
+            )
+            yield Found("warning", f"{seen}: {content}", why, _deletions(machine, same))
+
+
+def _deletions(machine: Machine, same: Sequence[Rule]) -> tuple[Remedy, ...]:
+    """Of equal rules, keep the one that the client most likely has made, or the first one, which the kernel uses."""
+    if machine.config.manages:
+        return (Remedy((Sync(),)),)
+    usual = machine.usual_priority(same[0].table)
+    place = next((place for place, rule in enumerate(same) if rule.priority == usual), 0)
+    kept = dict.fromkeys([place, 0])
+    return tuple(Remedy(tuple(RuleStep("del", rule) for rule in (*same[:at], *same[at + 1 :]))) for at in kept)
 
 
 def _wrong_order(machine: Machine, family: Family, leading: list[Rule]) -> Iterator[Found]:

@@ -475,7 +475,7 @@ def test_no_remedy_opens_what_a_kill_switch_refuses(kill_switch: Rule) -> None:
 
 def test_the_words_of_a_remedy_are_quoted_for_the_shell() -> None:
     odd = lookup(SINGLE, 10, oif="$(reboot)"), lookup(SINGLE, 11, oif="$(reboot)", protocol="x;y")
-    (found,) = [each for each in only("rules", machine(rules=rules(*odd))) if "again" in each.seen]
+    (found,) = [each for each in only("rules", machine(rules=rules(*odd))) if "say the same" in each.seen]
     assert "oif '$(reboot)'" in found.remedy
     assert "protocol 'x;y'" in found.remedy
 
