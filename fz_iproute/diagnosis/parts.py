@@ -23,12 +23,13 @@ _SPECIAL = [Prefix.parse(text) for text in ("224.0.0.0/4", "255.255.255.255/32",
 class Part(NamedTuple):
     """What of `prefix` no smaller part covers: `size` addresses, which all go the same way as `address`.
 
-    It may stand for others, which fare like it: then `size` is that of all together.
+    It may stand for others, which fare like it: then it `is_sample`, and `size` is that of all together.
     """
 
     prefix: Prefix
     address: int
     size: int
+    is_sample: bool
 
 
 # By table, what tells the routes to a place from those to others; None if the place is always a part of its own.
@@ -104,7 +105,8 @@ def _split(whole: Prefix, places: Iterable[int], kinds: Callable[[int], Kinds]) 
     """
     bits, edges = BITS[whole.family], _EDGES[whole.family]
     outermost = _Open(place(whole), bits)
-    found: dict[Hashable, list[int]] = {outermost.key: [0, 0, 0]}  # of each part the place, the address and the size
+    # Of each part the place, the address, the size, and how many prefixes it stands for.
+    found: dict[Hashable, list[int]] = {outermost.key: [0, 0, 0, 0]}
     around = [outermost]
     for number in places:
         if number == around[-1].number:
@@ -113,13 +115,13 @@ def _split(whole: Prefix, places: Iterable[int], kinds: Callable[[int], Kinds]) 
         while around[-1].end <= number >> 8:
             _close(around.pop(), found)
         around[-1].take_in(here, kinds(number), bisect(edges, number))
-        found.setdefault(here.key, [0, 0, 0])
+        found.setdefault(here.key, [0, 0, 0, 0])
         around.append(here)
     while around:
         _close(around.pop(), found)
     return [
-        Part(Prefix(whole.family, number >> 8, number & 0xFF), address, size)
-        for number, address, size in found.values()
+        Part(Prefix(whole.family, number >> 8, number & 0xFF), address, size, count > 1)
+        for number, address, size, count in found.values()
         if size
     ]
 
@@ -131,6 +133,7 @@ def _close(here: _Open, found: dict[Hashable, list[int]]) -> None:
         if not part[2]:
             part[:2] = here.number, here.free if here.free < here.end else here.number >> 8
         part[2] += here.left
+        part[3] += 1
 
 
 _EDGES: dict[Family, list[int]] = {

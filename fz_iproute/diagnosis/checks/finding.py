@@ -32,9 +32,11 @@ def or_ok(problems: Iterable[Found], seen: str) -> Iterator[Found]:
     yield from dict.fromkeys(problems) or [Found("ok", seen)]
 
 
-def some(names: Iterable[str]) -> str:
-    """The first three names and the number of the others."""
+def some(names: Iterable[str], *, is_sample: bool = False) -> str:
+    """The first three names and the number of the others, which is unknown of a sample."""
     different = list(dict.fromkeys(names))
+    if is_sample:
+        return f"{', '.join(different[:3])} and others"
     return ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
 
 

@@ -210,7 +210,8 @@ def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
         taken = [way for way in ways if _is_explicit(machine, way)]
         if not taken or denied.overlapping(lan):
             continue
-        names = some(way.decision.route.dst for way in taken if way.decision.route)
+        is_sample = any(way.part.is_sample for way in taken)
+        names = some((way.decision.route.dst for way in taken if way.decision.route), is_sample=is_sample)
         if len(taken) == len(ways):
             why = f"packets to {lan} go into the tunnel: this LAN cannot be reached"
             deny = Remedy((Setting("lan", "deny", (*machine.config.lan.deny, lan)),))

@@ -24,7 +24,8 @@ def ipv6_leak(machine: Machine) -> Iterator[Found]:
     if not around or 2 * sum(way.part.size for way in around) < sum(way.part.size for way in ways):
         wanted = machine.goal.judged["inet6"].wanted
         some_of_it = [way for way in around if machine.is_around_tunnel(way) and way.decision.route not in wanted]
-        names = some(str(way.part.prefix) for way in some_of_it)
+        is_sample = any(way.part.is_sample for way in some_of_it)
+        names = some((str(way.part.prefix) for way in some_of_it), is_sample=is_sample)
         found = [Found("info", f"IPv6 to {names} gets around the tunnel", "a rule or a route there comes first")]
         yield from or_ok(found if some_of_it else (), "no IPv6 gets around the tunnel")
         return

@@ -179,24 +179,25 @@ class _Taken:
     """What a rule takes out of the tunnel that the VPN has routes for."""
 
     def __init__(self) -> None:
-        self.prefixes: list[Prefix] = []
+        self.parts: list[Part] = []
         self.of_default = 0  # so many addresses of the VPN's default route
         self.is_whole = False  # all that is left of one of the VPN's prefixes
         self.is_explicit = False  # also something that the VPN has a narrower route for
 
     def add(self, prefix: Prefix, parts: Sequence[Part], narrower: PrefixSet) -> None:
         """Note the parts of a prefix of the VPN. `narrower` are its routes that are no part of its default route."""
-        self.prefixes += [part.prefix for part in parts]
+        self.parts += parts
         self.of_default += 0 if prefix in narrower else sum(part.size for part in parts)
         self.is_whole |= any(part.prefix == prefix for part in parts)
         self.is_explicit |= any(narrower.overlapping(part.prefix) for part in parts)
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> str:
         """The prefixes, without those inside another."""
-        chosen = PrefixSet(self.prefixes)
-        outer = (prefix for prefix in self.prefixes if chosen.covering(prefix) == prefix)
-        return [str(prefix) if prefix.length else "default" for prefix in outer]
+        chosen = PrefixSet(part.prefix for part in self.parts)
+        outer = [part for part in self.parts if chosen.covering(part.prefix) == part.prefix]
+        names = (str(part.prefix) if part.prefix.length else "default" for part in outer)
+        return some(names, is_sample=any(part.is_sample for part in outer))
 
 
 def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> Iterator[Found]:
@@ -208,7 +209,7 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
         if machine.has_no_mark and rule.dst and rule.dst.length == BITS[family]:
             continue  # so the VPN reaches its server
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
-        seen = f"{shown(rule)} ({family}) takes packets{whose} to {some(what.names)}, which table "
+        seen = f"{shown(rule)} ({family}) takes packets{whose} to {what.names}, which table "
         seen += f"{rule_table(machine, first)} has routes for"
         is_all = 2 * what.of_default > 1 << BITS[family]
         is_selective = rule.dst or rule.mark or rule.src

@@ -217,6 +217,22 @@ def test_another_vpn_in_front_takes_what_it_has_routes_for(mirror: list[Route], 
     assert f"takes packets to {other}{'' if other == 'default' else '/32'}, which" in found.seen
 
 
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [
+        (2, "11.0.0.0/16, 11.1.0.0/16, which"),
+        (5, "11.2.0.0/16 and 2 more, which"),
+        (1_500, "11.0.0.0/16 and others, which"),
+    ],
+)
+def test_the_number_of_those_that_are_not_named_is_right_or_not_said(count: int, named: str) -> None:
+    """Of thousands of routes that differ in nothing but their destination, one stands for all."""
+    shape = gatewayed("10.0.0.0/8", "192.168.1.1").attributes
+    table = [Route(f"{11 + number // 256}.{number % 256}.0.0/16", shape) for number in range(count)]
+    (found,) = only("rules", machine(rules=rules(lookup(77, 5)), tables={77: table}))
+    assert named in found.seen
+
+
 GONE = route("192.168.1.0/24", prefsrc="192.168.1.99")
 
 
