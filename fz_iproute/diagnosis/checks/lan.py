@@ -8,10 +8,10 @@ from fz_iproute.diagnosis.checks.finding import Found, Level, count, or_ok, some
 from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.machine import Machine, protocol_of
 from fz_iproute.diagnosis.reach import Way
+from fz_iproute.diagnosis.reached import Lan, lost
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice, written
 from fz_iproute.diagnosis.shadow import is_held
-from fz_iproute.diagnosis.status import Line, RuleLine, status
-from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
@@ -44,17 +44,25 @@ def mirror(machine: Machine) -> Iterator[Found]:
     if routed:
         remedies.append(Remedy((Setting("lan", "allow", (*machine.config.lan.allow, *routed)), Sync())))
     why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
-    level: Level = "warning" if _is_early(machine) else "failure"
+    level: Level = "warning" if _is_early(machine, due) else "failure"
     yield Found(level, seen, why, (*remedies, *advice(words if lost else harmful)))
 
 
-def _is_early(machine: Machine) -> bool:
+def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
     """Nothing but new copies is due, of LANs that packets reach: the VPN does not take all traffic, but may do so."""
-    found = status(machine.config, machine.seen, machine.tables)
-    new = [line for line in found.lan if line.state == "missing" and line.route.attributes.type == "unicast"]
-    lines: list[Line | RuleLine] = [*found.lan, *found.vpn, *found.rules]
-    states = {line.state for line in lines if line not in new}
-    return not any(line.lost for line in new) and states.isdisjoint(["missing", "changed", "stale"])
+    if any(command.words[:2] not in (("route", "add"), ("route", "append")) for command in due):
+        return False
+    for family, tables in machine.goal.contents.items():
+        paths: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for copy in machine.goal.judged[family].wanted:
+            paths[copy.dst].append(copy.attributes.path)
+        new = {route for found in tables.values() for route in found.wanted}
+        new -= {route for found in tables.values() for route in found.ours}
+        if any(route.dst not in paths for route in new):
+            return False
+        if any(lost(machine.network, Lan(family, route.dst, paths[route.dst]), route) for route in new):
+            return False
+    return True
 
 
 def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:

@@ -245,6 +245,7 @@ GONE = route("192.168.1.0/24", prefsrc="192.168.1.99")
         ("failure", {"mirror": [*VPN[1:], GONE]}),
         ("failure", {"mirror": [*VPN[1:], tunnel("192.168.0.0/16"), *LANS]}),  # sync would delete the copy
         ("failure", {"mirror": VPN[1:], "config": replace(Config(), tunnel={"mode": "manage", "internet": True})}),
+        ("failure", {"mirror": [*VPN, V6_DEFAULT, *LANS], "config": replace(Config(), lan={"multicast": True})}),
     ],
 )
 def test_copies_that_nobody_needs_yet_are_a_warning(level: str, changed: dict[str, Any]) -> None:
