@@ -66,8 +66,18 @@ class Placing:
                     path.unlink()
                 except OSError as error:
                     raise file_failure(path, error) from None
-                _remove_empty(path.parents)
+                self._remove_empty(path)
         return bool(found)
+
+    def _remove_empty(self, path: Path) -> None:
+        """Remove the folders above that `install` has made, and in which nothing is left."""
+        for folder in path.parents:
+            if folder == self._root:
+                break
+            with suppress(OSError):
+                if self.is_running_machine:
+                    os.getxattr(folder, _MADE)
+                folder.rmdir()
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
@@ -77,7 +87,7 @@ class Placing:
             folder.mkdir(mode=0o755)
         except OSError as error:
             raise file_failure(folder, error) from None
-        if self.is_running_machine:  # a package would carry the attribute elsewhere
+        if self.is_running_machine:  # a package would carry the attribute elsewhere; there, all empty folders go
             with suppress(OSError):
                 os.setxattr(folder, _MADE, b"")
 
@@ -125,14 +135,6 @@ def _content(path: Path) -> str | None:
         return ""
     except OSError as error:
         raise file_failure(path, error) from None
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those that `install` has made, and in which nothing is left."""
-    for folder in folders:
-        with suppress(OSError):
-            os.getxattr(folder, _MADE)
-            folder.rmdir()
 
 
 # An extended attribute of the folders that `install` has made. Where a filesystem has none, they stay.

@@ -58,8 +58,9 @@ def test_install_is_idempotent_and_uninstall_removes_every_file(
     prefix = way if "--prefix" in way else []
     run("uninstall", "-n", "--root", str(tmp_path), *prefix)
     assert first == tree(tmp_path)
+    (tmp_path / "etc/mine").mkdir()
     run("uninstall", "--root", str(tmp_path), *prefix)
-    assert {} == tree(tmp_path)
+    assert [tmp_path / "etc", tmp_path / "etc/mine"] == list(tmp_path.rglob("*"))
 
 
 def test_a_folder_goes_with_its_last_file_if_it_was_made_for_it(tmp_path: Path) -> None:
