@@ -94,7 +94,12 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
         vpns = detect(config, snapshot, reader.looked_up(snapshot))
     except (ReadFailed, IpUnusable):
         return
-    said = absent(config, snapshot.links, vpns) + (": `fz-iproute detect`" if vpns else "")
+    said = absent(config, snapshot.links, vpns)
+    if vpns:
+        lan = next((vpn.lan for vpn in vpns if vpn.is_cut), vpns[0].lan)
+        said += f"; the LAN is {lan}, and copies have no effect: see `fz-iproute detect`"
+    elif said:
+        said += "; copies have no effect now"
     if is_daemon and any(vpn.advice == "mirror" for vpn in vpns):
         log.warning(said)
     elif said:
