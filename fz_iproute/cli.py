@@ -30,7 +30,7 @@ INTERRUPTED = 130  # as a shell reports SIGINT: 128 + its number
 
 # Each is a module of that name in fz_iproute/verbs, with add(parser) and run(arguments, log).
 VERBS = {
-    "sync": "make the kernel match once, then exit",
+    "sync": "bring the copies in step with table main once, then exit",
     "down": "remove everything that fz-iproute added",
     "plan": "print the commands that sync would run, each with its reason",
     "status": "show which LANs can be reached, and what to do next",
@@ -38,11 +38,11 @@ VERBS = {
     "doctor": "run independent checks and print a remedy for each problem; changes nothing",
     "detect": "tell which VPN takes all traffic, who keeps or cuts the LAN, and what to configure",
     "watch": "sync, then stay in step until SIGTERM or SIGINT",
-    "wait": "return when the tables are in step",
+    "wait": "return when the copies are in step",
     "metrics": "print figures for a monitoring system",
     "snapshot": "print all that fz-iproute reads of this machine as one JSON document, for bug reports",
     "replay": "run the commands of a journal again and compare their outcomes",
-    "lab": "run a command or a shell in a disposable copy of a recorded machine",
+    "lab": "run a command or a shell in a disposable network, of an example or of a recorded machine",
     "install": "set up the service that runs fz-iproute on this machine",
     "uninstall": "stop it, and remove what install has written",
     "unit": "print a file that install writes, or a script for NetworkManager",
@@ -95,9 +95,11 @@ def parser() -> ArgumentParser:
     """The whole command line."""
     whole = _Parser(
         prog="fz-iproute",
-        description="Keeps the local network reachable under a full-tunnel VPN, with plain `ip` commands.",
-        epilog="`fz-iproute help VERB` shows the options of a verb, `fz-iproute help fz-iproute` the manual with all "
-        "exit codes. Data goes to stdout, messages to stderr.",
+        description="Keeps the local network reachable under a full-tunnel VPN.",
+        formatter_class=RawDescriptionHelpFormatter,  # the other one breaks a command at its hyphen
+        epilog="`fz-iproute help VERB` shows the options of a verb.\n"
+        "`fz-iproute help fz-iproute` shows the manual, with all exit codes.\n"
+        "Data goes to stdout, messages to stderr.",
     )
     whole.add_argument("--version", action="version", version=f"fz-iproute {__version__}")
     whole.set_defaults(config=None, netns=None, level="INFO", log_format="text", color="auto", wait=10.0, parser=whole)

@@ -159,11 +159,8 @@ class _Judge:
         if back:
             return "mirror", f"copies bring back the LAN ({_some(back)}){stays_cut}"
         if served:  # without copies, another LAN would be cut
-            return (
-                "nothing",
-                f"copies in table {self._goal.layout.mirror} keep the LAN{stays_cut}; leave fz-iproute installed, "
-                "unless another program makes them",
-            )
+            keep = f"copies in table {self._goal.layout.mirror} keep the LAN{stays_cut}"
+            return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
         if cut:
             return "refuse", f"{_some(cut)}: {obstacle}"
         return "nothing", "no LAN is cut"

@@ -67,7 +67,8 @@ def _if_connected(case: Case, packet: Packet) -> str:
     decision = case.network.way(packet)
     source = str(Prefix.of_host(packet.family, packet.src)).partition("/")[0]
     if decision.outcome == "foreign":
-        return f"; but connect() fails ({decision.error}): its source address {source} is gone from this machine"
+        gone = f"the route's source address {source} is gone from this machine"
+        return f"; but no program can connect ({decision.error}), because {gone}"
     if (decision.outcome, decision.devices) == (case.decision.outcome, case.decision.devices):
         return ""
     by = f"leaves by {' or '.join(decision.devices)}" if decision.devices else f"fails ({decision.error})"

@@ -51,7 +51,8 @@ def _why_not(arguments: Namespace, log: Log) -> str:
                 return _another_vpn(ip, config)
             if not due:
                 return ""
-            return f"{ip.line(due[0])} is due{f', and {len(due) - 1} more' if due[1:] else ''}"
+            said = "1 command is due" if len(due) == 1 else f"{len(due)} commands are due, the first"
+            return f"{said}: {ip.line(due[0])}"
     except ReadFailed as error:
         return str(error)
 

@@ -94,7 +94,7 @@ def test_only_the_lans_that_copies_bring_back_are_promised(laptop: Laptop) -> No
     laptop.fz("sync", config=config)
     (said,) = laptop.detect()
     assert ("cut", "nothing") == (said["lan"], said["advice"])
-    assert said["why"].startswith(f"copies in table {said['table']} keep the LAN, but not {left}; leave fz-iproute")
+    assert said["why"].startswith(f"copies in table {said['table']} keep the LAN, but not {left}; if fz-iproute")
 
 
 class Vpn(NamedTuple):

@@ -174,7 +174,8 @@ def test_a_stale_copy_is_told_with_what_a_program_gets_and_the_command_that_help
     sync = f"fz-iproute -c {config} --netns {machine.name} sync"
     assert (
         f"192.168.188.1 leaves by {LAN} to the LAN, because table {MIRROR} has a stale copy of 192.168.188.0/24; "
-        "but connect() fails (Network is unreachable): its source address 192.168.188.112 is gone from this machine; "
+        "but no program can connect (Network is unreachable), because "
+        "the route's source address 192.168.188.112 is gone from this machine; "
         f"run `{sync}`"
     ) in done.stdout.splitlines()
     assert "Network is unreachable" == explained(machine, "192.168.188.1", "--mark", "0")["error"]

@@ -30,7 +30,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
         yield Found("info", f"no rule leads to table {table}, so copies have no effect")
         return
     first = f"{machine.ip(due[0].family, shlex.join(due[0].words))} ({due[0].reason})"
-    seen = f"due: {first}" + (f", and {len(due) - 1} more" if len(due) > 1 else "")
+    seen = f"{count(len(due), 'command is due', 'commands are due, the first')}: {first}"
     if stale := [f"the copy of {copy.dst} is stale, its source {source} is gone" for copy, source in _stale(machine)]:
         seen = f"{some(stale)}: no program can connect there; {seen}"
     lost = [str(lan) for lan in _lost_with_sync(machine)]

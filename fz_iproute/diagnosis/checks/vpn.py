@@ -50,7 +50,9 @@ def _no_tunnel(machine: Machine) -> Found:
         return Found("failure", f"{seen}, but {led}", _ELSEWHERE, (*remedies, *advice(words)))
     setting = machine.setting("tunnel", 'interface = "NAME"')
     why = "the VPN is not running, or its interface has another name"
-    return Found("failure", seen, why, advice(f"start the VPN's client, or {setting}"))
+    return Found(
+        "failure", seen, why, advice(f"start the VPN's client, or, if its interface has another name, {setting}")
+    )
 
 
 _ELSEWHERE = "the VPN's table leads into another interface than the configured one"
