@@ -1,7 +1,7 @@
 """`detect`: every VPN that takes all traffic, who keeps or cuts the LAN, and the configuration that would serve it."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import chain
@@ -358,12 +358,12 @@ def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:
     }
 
 
-def as_text(vpns: Sequence[Vpn]) -> str:
-    """For people: a paragraph for each VPN, with the configuration where there is one."""
-    return "\n\n".join(map(_paragraph, vpns))
+def as_text(vpns: Sequence[Vpn], next_step: Callable[[Vpn], str] = lambda vpn: "") -> str:
+    """For people: a paragraph for each VPN, with the configuration where there is one, and what to do with it."""
+    return "\n\n".join(_paragraph(vpn, next_step) for vpn in vpns)
 
 
-def _paragraph(vpn: Vpn) -> str:
+def _paragraph(vpn: Vpn, next_step: Callable[[Vpn], str]) -> str:
     lines = [
         ("product", vpn.product.name),
         ("table", table_name(vpn.table)),
@@ -371,7 +371,9 @@ def _paragraph(vpn: Vpn) -> str:
         ("LAN", f"{vpn.lan}: {vpn.by}"),
         ("advice", f"{vpn.advice}: {vpn.why}"),
     ]
-    text = [vpn.headline, *(f"  {name:<8} {printable(value)}" for name, value in lines)]
-    if vpn.advice == "mirror" and vpn.config:
+    is_served = vpn.advice == "mirror" and vpn.config is not None
+    lines += [("next", next_step(vpn))] if is_served else []
+    text = [vpn.headline, *(f"  {name:<8} {printable(value)}" for name, value in lines if value)]
+    if is_served and vpn.config:
         text += ["", *(f"    {line}".rstrip() for line in toml_of(vpn.config).splitlines())]
     return "\n".join(text).rstrip()

@@ -4,12 +4,14 @@ import os
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, candidates, detect, toml_of
 from fz_iproute.errors import UsageError
 from fz_iproute.files.config_file import is_lab, usual_path
 from fz_iproute.files.whole_file import create
+from fz_iproute.ip.ip import Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
@@ -17,7 +19,7 @@ from fz_iproute.mirror.words import printable
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import Screen, screen
-from fz_iproute.verbs.source import chosen_source
+from fz_iproute.verbs.source import advised, as_typed, chosen_source
 
 _INDENT = 11  # the names in front, and the spaces around them
 
@@ -49,10 +51,11 @@ def run(arguments: Namespace, log: Log) -> int:
     if arguments.json:
         write_json(as_document(vpns))
     else:
-        write("\n".join(_drawn(as_text(vpns) if vpns else _none(arguments, found), screen(arguments))))
+        text = as_text(vpns, partial(_next_step, arguments, source, config, found)) if vpns else _none(arguments, found)
+        write("\n".join(_drawn(text, screen(arguments))))
     if arguments.write and vpns:
         where = "" if not is_lab() or arguments.write.absolute().is_relative_to("/run") else " on this machine's disk"
-        log.info(f"# {arguments.write} is written{where}{_next(arguments)}")
+        log.info(f"# {arguments.write} is written{where}{_use(arguments)}")
     elif arguments.write:
         log.warning(f"{arguments.write} is not written, because there is no such VPN")
     return int(not vpns)
@@ -76,7 +79,22 @@ def _write(path: Path, text: str) -> None:
     create(path, text)
 
 
-def _next(arguments: Namespace) -> str:
+def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequence[Vpn], vpn: Vpn) -> str:
+    """The command that serves a VPN, or what to do with the configuration that is printed below."""
+    if arguments.write:
+        return ""
+    if vpn.config == config:
+        return as_typed(arguments, source, "sync")
+    if arguments.snapshot:
+        return ""
+    path = arguments.config or usual_path()
+    if path.exists():
+        return f"put these keys into {path}"
+    options = ["--write", str(path), *([] if candidates(found) == [vpn] else ["--interface", vpn.interface])]
+    return f"{'sudo ' if os.geteuid() else ''}{advised(arguments, source, 'detect', *options)}"
+
+
+def _use(arguments: Namespace) -> str:
     """What to do with the file; nothing on this machine, if it is for that of a snapshot."""
     if arguments.snapshot:
         return ""

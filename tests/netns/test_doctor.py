@@ -244,13 +244,20 @@ def test_an_unknown_vpn_is_configured_in_one_step_unless_there_is_a_file(
     machine.batch(lines)
     found = json.loads(patient.sh("fz-iproute doctor --json", check=False).stdout)["checks"]
     remedies = [each["remedy"] for each in found if each["name"] == "tunnel"]
+    next_steps = re.findall(r"^  next     (.*)$", patient.sh("fz-iproute detect").stdout, re.MULTILINE)
     if has_file:
+        assert ["put these keys into /etc/fz-iproute/config.toml"] * len(chosen) == next_steps
         start = "in /etc/fz-iproute/config.toml, section [tunnel]: interface = "
         assert [start] * len(chosen) == [remedy[: len(start)] for remedy in remedies]
         return
     write = "fz-iproute detect --write /etc/fz-iproute/config.toml"
+    assert [f"{write}{option}" for option in chosen] == next_steps
     assert [f"{write}{option} && fz-iproute sync" for option in chosen] == remedies
     assert LAN != machine.way("192.168.188.1")
+    patient.sh(next_steps[0])
+    if len(chosen) == 1:
+        assert "\n  next     fz-iproute sync\n" in patient.sh("fz-iproute detect").stdout
+    (folder / "config.toml").unlink()
     patient.sh(remedies[0])
     assert LAN == machine.way("192.168.188.1")
 
