@@ -345,7 +345,7 @@ class Truth(Kernel):
 def _rules(finding: Finding, truth: Truth) -> str:
     if match := re.search(r" takes packets(?: from (\S+)/\d+)? to (.*), which table", finding["seen"]):
         source, prefixes = match.groups()
-        for prefix in re.sub(r" and \d+ more", "", prefixes).split(", "):
+        for prefix in re.sub(r"( and \d+ more| and others)", "", prefixes).split(", "):
             whole = "::/0" if "(inet6)" in finding["seen"] else "0.0.0.0/0"
             ways = truth.to(whole if prefix == "default" else prefix, source or "")
             if ways and len(ways) == len(truth.in_tunnel(ways)):
@@ -370,7 +370,7 @@ def _leak(finding: Finding, truth: Truth) -> str:
         return "it does" if inside == len(ways["inet"]) else ""
     if finding["level"] == "ok":
         return f"some does by {out}" if out else ""
-    if match := re.search(r"^IPv6 to (.*?)(?: and \d+ more)? gets around", finding["seen"]):
+    if match := re.search(r"^IPv6 to (.*?)(?: and \d+ more| and others)? gets around", finding["seen"]):
         reached = [way for prefix in match[1].split(", ") for way in truth.to(prefix)]
         return "it does not" if reached and not set(reached) - {"", *TUNNELS} else ""
     return "" if out and inside else "the kernel sends no IPv6 around the tunnel"
@@ -424,7 +424,7 @@ def _rp_filter(finding: Finding, truth: Truth) -> str:
 
 def _overrides(finding: Finding, truth: Truth) -> str:
     if match := re.search(r"^packets to (.*), which main has", finding["seen"]):
-        ways = [way for prefix in re.sub(r" and \d+ more", "", match[1]).split(", ") for way in truth.to(prefix)]
+        ways = [way for prefix in re.sub(r"( and \d+ more| and others)", "", match[1]).split(", ") for way in truth.to(prefix)]
         return "they do not" if ways and not truth.in_tunnel(ways) else ""
     if match := re.search(r"^(?:[a-z]+ )?(\S+) .*in main is overridden", finding["seen"]):
         ways = truth.to(match[1])

@@ -85,9 +85,6 @@ def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known
     then = _problems((check.name, each) for check in CHECKS for each in _findings(check, after))
     if finding in then:
         return "it would not help"
-    was, becomes = machine.config.tunnel.interface, after.config.tunnel.interface
-    if was != becomes and becomes in machine.full_tunnels:
-        return ""  # the other problems of a VPN show only once it is configured, but they were there before
     return next((f"it would bring about {name}: {seen}" for name, seen in sorted(then - known)), "")
 
 

@@ -72,9 +72,12 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
     why = f"the LAN is {vpn.lan} ({vpn.by})"
     if vpn.advice != "mirror" or vpn.config is None:
         return Found("warning", seen, why, advice(vpn.why))
-    keys: list[Step] = [Setting(*key) for key in differences(machine.config, vpn.config)]
-    words = f"configure fz-iproute for {vpn.interface}, as `{machine.fz_iproute('detect')}` shows"
-    return Found("warning", seen, why, (Remedy((*(written(machine, vpn) or keys), Sync())), *advice(words)))
+    steps: list[Step] = [*written(machine, vpn)]
+    # What else is wrong with that VPN will show when it is configured, so the trial may refuse the whole remedy.
+    how = f"with `{Remedy(tuple(steps)).text(machine)}`" if steps else f"as `{machine.fz_iproute('detect')}` shows"
+    words = f"configure fz-iproute for {vpn.interface} {how}, then see `{machine.fz_iproute('doctor')}`"
+    steps = steps or [Setting(*key) for key in differences(machine.config, vpn.config)]
+    return Found("warning", seen, why, (Remedy((*steps, Sync())), *advice(words)))
 
 
 def rules(machine: Machine) -> Iterator[Found]:
