@@ -342,10 +342,14 @@ class Truth(Kernel):
         return [way for way in ways if way in self.tunnels]
 
 
+# How a finding ends a list of names.
+REST = r" and (\d+ more|others)"
+
+
 def _rules(finding: Finding, truth: Truth) -> str:
     if match := re.search(r" takes packets(?: from (\S+)/\d+)? to (.*), which table", finding["seen"]):
         source, prefixes = match.groups()
-        for prefix in re.sub(r"( and \d+ more| and others)", "", prefixes).split(", "):
+        for prefix in re.sub(REST, "", prefixes).split(", "):
             whole = "::/0" if "(inet6)" in finding["seen"] else "0.0.0.0/0"
             ways = truth.to(whole if prefix == "default" else prefix, source or "")
             if ways and len(ways) == len(truth.in_tunnel(ways)):
@@ -424,7 +428,7 @@ def _rp_filter(finding: Finding, truth: Truth) -> str:
 
 def _overrides(finding: Finding, truth: Truth) -> str:
     if match := re.search(r"^packets to (.*), which main has", finding["seen"]):
-        ways = [way for prefix in re.sub(r"( and \d+ more| and others)", "", match[1]).split(", ") for way in truth.to(prefix)]
+        ways = [way for prefix in re.sub(REST, "", match[1]).split(", ") for way in truth.to(prefix)]
         return "they do not" if ways and not truth.in_tunnel(ways) else ""
     if match := re.search(r"^(?:[a-z]+ )?(\S+) .*in main is overridden", finding["seen"]):
         ways = truth.to(match[1])
