@@ -344,7 +344,7 @@ ONLY_WG7: dict[str, Any] = {
 }
 
 _WRITES = re.compile(
-    r"(sudo )?\b(fz-iproute (?:\S+ )*?(?:sync|down|--write)\b|ip (?:\S+ )*?(?:add|del|replace|set)\b"
+    r"(sudo )?\b(fz-iproute (?:[^\s`]+ )*?(?:sync|down|--write)\b|ip (?:\S+ )*?(?:add|del|replace|set)\b"
     r"|sysctl -w|chmod|chown|sed -E -i|truncate|sh -c|mkdir)"
 )
 
