@@ -42,7 +42,7 @@ VERBS = {
     "metrics": "print figures for a monitoring system",
     "snapshot": "print all that fz-iproute reads of this machine as one JSON document, for bug reports",
     "replay": "run the commands of a journal again and compare their outcomes",
-    "lab": "run a command or a shell in a disposable network, of an example or of a recorded machine",
+    "lab": "run a command or a shell in a disposable network: an example, or a recorded machine",
     "install": "set up the service that runs fz-iproute on this machine",
     "uninstall": "stop it, and remove what install has written",
     "unit": "print a file that install writes, or a script for NetworkManager",

@@ -1,4 +1,4 @@
-"""`lab`: run a command or a shell in a disposable network, of an example or of a recorded machine."""
+"""`lab`: run a command or a shell in a disposable network: an example, or a recorded machine."""
 
 from argparse import REMAINDER, ArgumentParser, Namespace
 from pathlib import Path
