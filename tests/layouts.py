@@ -252,8 +252,8 @@ def machine(lines: Sequence[str]) -> tuple[Snapshot, dict[int, dict[Family, tupl
             "rule add lookup default pref 32767",
         ]
         mine = [line.removeprefix("-6 ") for line in (*LAPTOP, *lines) if line.startswith("-6 ") == (option == "-6")]
-        documents = [_rule(line.split()[2:]) for line in (*kernels, *mine) if line.startswith("rule add")]
-        rules += parse_rules.rules(sorted(documents, key=lambda each: int(each["priority"])), family)
+        found_rules = [rule(line, family) for line in (*kernels, *mine) if line.startswith("rule add")]
+        rules += sorted(found_rules, key=lambda each: each.priority)
         found: dict[int, list[Any]] = {}
         for line in mine:
             verb, *words = line.split()[1:] if line.startswith("route") else ["", ""]
@@ -273,14 +273,15 @@ def _is_tunnel(name: str) -> bool:
     return name not in ("lo", LAN, CONTAINERS) and not name.startswith("ipv6leak")
 
 
-def _rule(words: Sequence[str]) -> dict[str, Any]:
+def rule(line: str, family: Family) -> Rule:
+    """What `rule add PROPERTIES` adds."""
     document: dict[str, Any] = {"src": "all"}
-    given = iter(words)
+    given = iter(line.split()[2:])
     for word in given:
-        if word in ("not", "l3mdev", "nop"):
+        if word in _BARE:
             document[word] = None
-        elif word in ("unreachable", "blackhole"):
-            document["action"] = {"unreachable": "7", "blackhole": "6"}[word]
+        elif word in _ACTIONS:
+            document["action"] = _ACTIONS[word]
         elif word == "fwmark":
             document["fwmark"], _, mask = next(given).partition("/")
             document |= {"fwmask": mask} if mask else {}
@@ -294,11 +295,20 @@ def _rule(words: Sequence[str]) -> dict[str, Any]:
             }
             value = next(given)
             document[key.get(word, word)] = _NAMES.get(value, value)
-    return {**document, "priority": int(document["priority"])}
+    return parse_rules.rules([{**document, "priority": int(document["priority"])}], family)[0]
+
+
+_BARE = ("not", "l3mdev", "nop")
+_ACTIONS = {"blackhole": "6", "unreachable": "7", "prohibit": "8"}
+
+
+def route(line: str, family: Family) -> Route:
+    """What `route add PROPERTIES` adds, in whatever table."""
+    return parse.routes(parse.listed([_route(line.split()[2:], family)]), family, {})[0]
 
 
 def _route(words: Sequence[str], family: Family) -> dict[str, Any]:
-    kind, rest = (words[0], words[1:]) if words[0] in ("throw", "unreachable") else ("unicast", words)
+    kind, rest = (words[0], words[1:]) if words[0] in _KINDS else ("unicast", words)
     options = dict(zip(rest[1::2], rest[2::2], strict=True))
     document: dict[str, Any] = {"dst": rest[0], "flags": [], "protocol": options.get("proto", "boot")}
     if kind != "unicast":
@@ -310,7 +320,8 @@ def _route(words: Sequence[str], family: Family) -> dict[str, Any]:
     return {**document, "metric": metric} if metric else document
 
 
-_KEYS = {"via": "gateway", "dev": "dev", "scope": "scope", "src": "prefsrc"}
+_KINDS = ("throw", "unreachable", "blackhole", "prohibit", "local", "broadcast", "anycast", "multicast")
+_KEYS = {"via": "gateway", "dev": "dev", "scope": "scope", "src": "prefsrc", "tos": "tos"}
 
 
 def moved(layout: Layout) -> Layout:

@@ -49,13 +49,7 @@ def _rule(network: Network, step: RuleStep) -> Network:
     elif twin:
         raise Refused("File exists")
     else:
-        # Behind those of the same priority.
-        places = [
-            place
-            for place, rule in enumerate(rules)
-            if rule.family == step.rule.family and rule.priority <= step.rule.priority
-        ]
-        rules.insert(places[-1] + 1 if places else 0, step.rule)
+        rules = sorted((*rules, step.rule), key=lambda rule: rule.priority)  # behind those of the same priority
     return replace(network, rules=tuple(rules))
 
 
@@ -68,7 +62,7 @@ def _hits(rule: Rule, asked: Rule, *, is_given_only: bool) -> bool:
     def selected(each: Rule) -> list[object]:
         return [each.mark, each.iif, each.oif, each.protocol, *(dict(each.options).get(key) for key in keys)]
 
-    keys = sorted({key for key, _ in (*rule.options, *asked.options)})
+    keys = {key for key, _ in (*rule.options, *asked.options)}
     pairs = zip(selected(rule), selected(asked), strict=True)
     return (
         said(rule) == said(asked)
@@ -97,39 +91,35 @@ def _add(network: Network, routes: list[Route], new: Route) -> None:
         raise Refused("Device for nexthop is not up")
     if any(rank(route) == rank(new) and route.dst == new.dst for route in routes):
         raise Refused("File exists")
-    # Of the routes to one destination, the kernel takes the first: the highest tos, then the lowest metric.
-    place = next(
-        (place for place, route in enumerate(routes) if route.dst == new.dst and rank(route) > rank(new)),
-        len(routes),
-    )
-    routes.insert(place, new)
+    routes.append(new)
+    routes.sort(key=rank)
 
 
 def rank(route: Route) -> tuple[int, int]:
-    """Of the routes to one destination, the kernel asks the one with the lowest rank first."""
+    """Of the routes to one destination, the kernel asks the highest tos first, then the lowest metric."""
     tos = route.attributes.tos
     return -int(tos, 0) if tos.startswith("0x") else 0, route.attributes.metric
 
 
 def _delete(routes: list[Route], old: Route) -> None:
     """The first route that has all of these words. IPv6 does not compare types; for IPv4, metric 0 means any."""
-    dst, wanted = old
-    for route in sorted(routes, key=lambda route: route.attributes.metric):
+    wanted = old.attributes
+    for route in routes:
         has = route.attributes
         if wanted.family == "inet6":
-            alike = has._replace(type=wanted.type) == wanted
-        else:
-            alike = has == wanted or (not wanted.metric and _without_metric(has) == _without_metric(wanted))
-        if route.dst == dst and alike:
+            has = has._replace(type=wanted.type)
+        elif not wanted.metric:
+            has = _without_metric(has)
+        if (route.dst, has) == old:
             routes.remove(route)
             return
     raise Refused("No such process")
 
 
 def _without_metric(attributes: Attributes) -> Attributes:
-    words = attributes.words
-    # An interface may be called `metric`, too.
-    places = [place for place, word in enumerate(words) if word == "metric" and words[place - 1] != "dev"]
+    words, metric = attributes.words, ("metric", str(attributes.metric))
+    # By both words: an interface may be called `metric`, too.
+    places = [place for place in range(len(words)) if words[place : place + 2] == metric]
     for place in places:
         words = words[:place] + words[place + 2 :]
     return attributes._replace(words=words, metric=0)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from fz_iproute.diagnosis.machine import shown
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
 from fz_iproute.mirror import parse, parse_rules
@@ -14,6 +15,7 @@ from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import RULES_IN_DETAIL
 from tests.netns.namespace import Namespace, run
+from tests.unit.diagnosis.test_simulated import COMMANDS, LEFT
 
 TABLES = [100, 101]
 OWN = {"inet": "10.1.1.9/24", "inet6": "fd00:1::9/64"}
@@ -118,6 +120,18 @@ def test_the_model_does_what_the_kernel_does(family: Family, land: Namespace) ->
             assert by_destination(network.tables[table][family]) == by_destination(found.tables[table][family])
 
     agrees()
+
+
+def test_the_kernel_refuses_what_the_model_refuses_and_has_the_same_in_the_end(namespace: Namespace) -> None:
+    namespace.veth("eth0")
+    namespace.ip("link", "add", "name", "docker0", "type", "bridge")
+    for line, refusal in COMMANDS:
+        done = run("ip", "-n", namespace.name, *line.split(), check=False)
+        assert refusal in done.stderr and bool(refusal) is bool(done.returncode), (line, done.stderr)
+    rules = parse_rules.rules(namespace.ip_json(*RULES_IN_DETAIL.split()), "inet")
+    routes = parse.routes(parse.listed(namespace.ip_json("route", "show", "table", "7")), "inet", {})
+    added = (rule for rule in rules if 0 < rule.priority < 32766)
+    assert LEFT.split("\n")[1:-1] == [*map(shown, added), *map(str, routes)]
 
 
 def by_destination(routes: tuple[Route, ...]) -> dict[str, list[Route]]:
