@@ -7,6 +7,7 @@ when theirs are in use.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from fz_iproute.mirror import parse, parse_rules
@@ -309,12 +310,21 @@ def route(line: str, family: Family) -> Route:
 
 def _route(words: Sequence[str], family: Family) -> dict[str, Any]:
     kind, rest = (words[0], words[1:]) if words[0] in _KINDS else ("unicast", words)
+    if "table" in rest:
+        rest = rest[: rest.index("table")]
+    rest, *hops = (list(part) for is_sign, part in groupby(rest, "nexthop".__eq__) if not is_sign)
     options = dict(zip(rest[1::2], rest[2::2], strict=True))
     document: dict[str, Any] = {"dst": rest[0], "flags": [], "protocol": options.get("proto", "boot")}
+    if hops:
+        document["nexthops"] = [dict(zip(map(_KEYS.get, hop[::2]), hop[1::2], strict=True)) for hop in hops]
+    if "mtu" in options:
+        document["metrics"] = [{"mtu": int(options["mtu"])}]
+    if "expires" in options:
+        document["expires"] = int(options["expires"])
     if kind != "unicast":
         document |= {"type": kind} | ({"dev": "lo"} if family == "inet6" else {})  # as `ip` shows it
     document |= {key: options[word] for word, key in _KEYS.items() if word in options}
-    if family == "inet" and "via" not in options and "proto" not in options and kind == "unicast":
+    if family == "inet" and "via" not in words and "proto" not in options and kind == "unicast":
         document.setdefault("scope", "link")  # as `ip` does
     metric = int(options.get("metric", 1024 if family == "inet6" else 0))
     return {**document, "metric": metric} if metric else document

@@ -72,8 +72,8 @@ def _if_connected(case: Case, packet: Packet) -> str:
     if (decision.outcome, decision.devices) == (case.decision.outcome, case.decision.devices):
         return ""
     by = f"leaves by {' or '.join(decision.devices)}" if decision.devices else f"fails ({decision.error})"
-    decided = f"rule {decision.steps[-1].rule.priority} decides, and it " if decision.steps else "it "
-    return f"; but a program that connects sends from {source}: {decided}{by}"
+    rule = decision.steps[-1].rule
+    return f"; but a program that connects sends from {source}: rule {rule.priority} decides, and it {by}"
 
 
 def _way(case: Case) -> str:
@@ -124,10 +124,10 @@ def _host(case: Case) -> Prefix:
 def _to_whom(case: Case, route: Route) -> str:
     if case.decision.outcome in _TO_ALL:  # the kernel ignores a router
         return _TO_ALL[case.decision.outcome]
-    if gateway := route.attributes.value("via"):
-        return f" through the router {gateway}"
     if route.attributes.gatewayed:
-        return " through routers"
+        gateway = route.attributes.value("via")  # a nexthop object does not show its own
+        is_one = gateway and len(route.attributes.devices) == 1
+        return f" through the router {gateway}" if is_one else " through routers"
     if route.dst != "default":
         return " to the LAN"
     return "" if PRIVATE.covers(_host(case)) else " to the internet"
@@ -138,10 +138,10 @@ def _refused(case: Case) -> str:
     if decision.route is None:
         step = decision.steps[-1]
         return f"is refused ({decision.outcome}) by rule {step.rule.priority}"
-    if tunnel.is_tunnel_route(decision.route):
-        state = case.goal.states[case.packet.family]
+    state = case.goal.states[case.packet.family]
+    if case.config.manages and state.obstacle and tunnel.is_tunnel_route(decision.route):
         setting = "internet_leak" if state.usable else "on_down"
-        return f"is refused, because tunnel.internet is true and {state.obstacle} (tunnel.{setting})"
+        return f"is refused, because {state.obstacle} (tunnel.{setting})"
     return f"is refused by the route {decision.route} in table {decision.table}"
 
 
@@ -187,7 +187,7 @@ def _by_multicast(case: Case) -> str:
 def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
     """Why the packet goes into the tunnel with a copy of the LAN's route, too; "" if it does not."""
     mirror = case.goal.layout.mirror
-    asked = [step for step in case.decision.steps if step.rule.table == mirror and step.result != "does not fit"]
+    asked = [step for step in case.decision.steps if step.rule.table == mirror]
     if not asked:
         is_there = lan.route in case.goal.contents[case.packet.family][mirror].ours
         copies = f"the copy in table {mirror}" if is_there else f"table {mirror}, which gets the copies"
@@ -203,8 +203,7 @@ def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
 
 def _all_traffic(case: Case) -> str:
     # The device of the VPN's default route counts, whatever the configuration says.
-    used = (device for device in case.decision.devices if device in case.goal.tunnels)
-    device = next(used, case.config.tunnel.interface)
+    device = next(device for device in case.decision.devices if device in case.goal.tunnels)
     return f"all traffic goes into {device}"
 
 

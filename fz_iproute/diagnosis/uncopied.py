@@ -36,9 +36,10 @@ def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route)
     lan = replace(config.lan, allow=(*config.lan.allow, Prefix.of_route(route.dst, family)))
     here = goal.contents[family].get(goal.layout.mirror)
     claims = explicit(here.others, family) if here and goal.layout.name == "single" else frozenset()
-    verdicts = Policy(lan, snapshot.links, goal.tunnels, idle=config.follows).verdicts([route], PrefixSet(claims))
-    if refusal := next((verdict.refusal for verdict in verdicts if verdict.refusal), ""):
-        return refusal
+    policy = Policy(lan, snapshot.links, goal.tunnels, idle=config.follows)
+    for verdict in policy.verdicts([route], PrefixSet(claims)):
+        if verdict.refusal:
+            return verdict.refusal
     if _LOCKABLE.isdisjoint(route.attributes.words):
         return "lan.allow would mirror it"
     # The JSON of `ip` does not show locks, and a route with a locked metric cannot be copied.

@@ -114,23 +114,6 @@ def test_lan_multicast_is_not_named_where_it_would_not_help(machine: Machine) ->
     assert said == sentence(machine, "224.0.0.251") == sentence(machine, "224.0.0.251", config="[lan]\nmulticast=true")
 
 
-@pytest.mark.parametrize(
-    ("lan", "reason"),
-    [
-        ('trust = "private"', 'a public prefix: lan.trust = "private", and lan.allow does not have it'),
-        ('deny = ["203.0.113.128/25"]', "lan.deny has 203.0.113.128/25"),
-        ("min_prefixlen = { inet = 25 }", "wider than lan.min_prefixlen.inet = 25"),
-        ('interfaces = ["en*"]', f"lan.interfaces does not have {LAN}"),
-        ('exclude_interfaces = ["w*"]', f"lan.exclude_interfaces has {LAN}"),
-    ],
-    ids=lambda value: value.split()[0],
-)
-def test_the_setting_that_refuses_a_lan_is_named(machine: Machine, lan: str, reason: str) -> None:
-    machine.batch([f"route add 203.0.113.0/24 dev {LAN} scope link"])
-    said = sentence(machine, "203.0.113.7", config=f"[lan]\n{lan}\n")
-    assert f"{ACTIVE} and 203.0.113.0/24 is not mirrored: {reason}" == said
-
-
 def test_a_route_that_cannot_be_copied_is_named(machine: Machine) -> None:
     machine.batch([f"route add 203.0.113.0/24 dev {LAN} scope link mtu lock 1400"])
     said = sentence(machine, "203.0.113.7")
@@ -162,57 +145,6 @@ def test_own_broadcast_and_multicast_addresses_are_explained(machine: Machine) -
     said = f"leaves by {LAN} to everybody on the LAN, because it is the broadcast address there"
     assert [said] * 2 == [sentence(machine, "10.5.0.255"), sentence(machine, "192.168.188.255")]
     assert f"leaves by {LAN}" in sentence(machine, "ff02::fb", "--oif", LAN)
-
-
-def test_foreign_routes_and_rules_are_named(machine: Machine) -> None:
-    machine.batch(
-        [
-            f"route add throw 203.0.113.0/24 table {MIRROR}",
-            f"route add unreachable 198.51.100.0/24 table {MIRROR}",
-            f"route add blackhole 198.51.101.0/24 table {MIRROR}",
-            f"route add prohibit 198.51.102.0/24 table {MIRROR}",
-            f"-6 route add unreachable 2001:db8::/32 table {MIRROR}",
-            f"route add 198.18.0.0/15 via 192.168.188.1 dev {LAN} table {MIRROR}",
-            f"route add 192.0.2.0/24 dev {LAN} table 77",
-            f"route add 10.99.0.0/16 dev {TUNNEL} table 77",
-            "rule add pref 50 to 192.0.2.0/24 lookup 77",
-            "rule add pref 51 to 10.99.0.0/16 lookup 77",
-            "rule add pref 60 to 192.0.3.0/24 prohibit",
-            "rule add pref 61 to 192.0.4.0/24 unreachable",
-            "rule add pref 62 to 192.0.5.0/24 blackhole",
-        ]
-    )
-    refused = f"is refused by the route {{}} in table {MIRROR}"
-    assert {
-        "203.0.113.7": f"leaves by uplink0 through the router 10.77.0.1, {NOTHING}",
-        "198.51.100.7": refused.format("unreachable 198.51.100.0/24 proto boot scope global"),
-        "198.51.101.7": refused.format("blackhole 198.51.101.0/24 proto boot scope global"),
-        "198.51.102.7": refused.format("prohibit 198.51.102.0/24 proto boot scope global"),
-        "2001:db8::7": refused.format("unreachable 2001:db8::/32 dev lo proto boot metric 1024 pref medium"),
-        "198.18.0.7": f"leaves by {LAN} through the router 192.168.188.1, because table {MIRROR} has 198.18.0.0/15, "
-        "which is not known to be a copy",
-        "192.0.2.7": f"leaves by {LAN} to the LAN, because rule 50 decides, before the VPN's 32765",
-        "10.99.0.7": f"goes into the tunnel, because table 77 has 10.99.0.0/16 dev {TUNNEL} proto boot scope link",
-        "192.0.3.7": "is refused (prohibit) by rule 60",
-        "192.0.4.7": "is refused (unreachable) by rule 61",
-        "192.0.5.7": "is refused (blackhole) by rule 62",
-    } == {
-        address: sentence(machine, address)
-        for address in (
-            *("203.0.113.7", "198.51.100.7", "198.51.101.7", "198.51.102.7", "2001:db8::7", "198.18.0.7"),
-            *("192.0.2.7", "10.99.0.7", "192.0.3.7", "192.0.4.7", "192.0.5.7"),
-        )
-    }
-    steps = [(step["priority"], step["verdict"]) for step in answers(machine, "203.0.113.7")[0]["steps"]]
-    assert [(0, "no route"), (32765, "throw"), (32766, "decides")] == [
-        step for step in steps if step[1] != "does not fit"
-    ]
-
-
-def test_without_a_matching_route_a_packet_cannot_be_sent(machine: Machine) -> None:
-    machine.batch([f"{option}rule del pref 32766" for option in ("", "-6 ")])
-    assert "cannot be sent: no rule leads to a route" == sentence(machine, "8.8.8.8", "--mark", hex(MARK))
-    assert "cannot be sent: no rule leads to a route" == sentence(machine, "2600::1", "--mark", hex(MARK))
 
 
 def test_a_source_and_a_device_change_the_answer(machine: Machine) -> None:
@@ -249,7 +181,7 @@ def test_the_setting_that_blocks_in_manage_mode_is_named(machine: Machine, layou
     machine.ip("-6", "addr", "flush", "dev", TUNNEL)
     machine.fz("sync", config=config)
     assert ACTIVE == sentence(machine, "8.8.8.8", config=config)
-    refused = "is refused, because tunnel.internet is true and tun-firezone {}"
+    refused = "is refused, because tun-firezone {}"
     leak = refused.format("has no IPv6 address (tunnel.internet_leak)")
     assert leak == sentence(machine, "2600::1", config=config)
     assert MIRRORED.format("fd00:188::/64") == sentence(machine, "fd00:188::7", config=config)

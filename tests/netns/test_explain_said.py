@@ -380,45 +380,6 @@ def test_ipv6_that_is_not_forwarded_is_told_though_the_kernel_shows_a_way(machin
     assert said.startswith("is dropped: this machine does not forward IPv6 (net.ipv6.conf.all.forwarding = 0); ")
 
 
-def test_a_default_route_without_a_router_leads_to_the_internet(namespace: Namespace) -> None:
-    namespace.tunnel("ppp0", "10.64.0.5/32")
-    namespace.ip("route", "add", "default", "dev", "ppp0")
-    said = explained(namespace, "8.8.8.8")["sentence"]
-    assert "leaves by ppp0 to the internet, because no rule leads to the VPN's tables" == said
-
-
-def test_a_vpn_that_works_in_main_is_told_by_its_route(namespace: Namespace) -> None:
-    """OpenVPN with redirect-gateway def1."""
-    namespace.tunnel("tun0", "10.8.0.6/24")
-    namespace.batch(f"route add {half} via 10.8.0.1 dev tun0" for half in ("0.0.0.0/1", "128.0.0.0/1"))
-    said = explained(namespace, "1.1.1.1")["sentence"]
-    assert "goes into tun0, which may be a tunnel, because main has 0.0.0.0/1" == said
-
-
-def test_another_vpn_is_named_by_its_rule_and_table(namespace: Namespace) -> None:
-    namespace.tunnel("wg0", "10.66.0.2/32")
-    namespace.ip("route", "add", "default", "dev", "wg0", "table", "51820")
-    namespace.ip("rule", "add", "pref", "32765", "not", "fwmark", "51820", "lookup", "51820")
-    said = explained(namespace, "8.8.8.8")["sentence"]
-    reason = "because rule 32765 leads to table 51820, and none leads to the VPN's tables"
-    assert f"leaves by wg0 to the internet, {reason}" == said
-
-
-def test_the_network_of_the_tunnel_itself_is_no_lan(namespace: Namespace) -> None:
-    namespace.tunnel("tun-firezone", "10.66.0.2/24")
-    namespace.ip("route", "add", "default", "dev", "tun-firezone", "table", str(MIRROR))
-    namespace.ip("rule", "add", "pref", "100", "lookup", str(MIRROR))
-    said = explained(namespace, "10.66.0.9")["sentence"]
-    assert "goes into the tunnel, because all traffic goes into tun-firezone" == said
-
-
-def test_a_private_host_behind_another_tunnel_is_not_on_the_internet(machine: Machine) -> None:
-    machine.tunnel("wg0", "10.8.0.2/24")
-    machine.batch(["route add default dev wg0 table 7", "rule add to 10.99.0.0/16 lookup 7 pref 9"])
-    assert "wg0" == machine.way("10.99.0.1")
-    assert "goes into wg0, which may be a tunnel, because " in explained(machine, "10.99.0.1")["sentence"]
-
-
 def test_explain_and_doctor_say_the_same_of_a_stale_copy_that_the_vpn_claims(machine: Machine) -> None:
     """`sync` would give the LAN to the VPN: neither of them simply advises it."""
     machine.fz("sync")
