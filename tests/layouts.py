@@ -6,11 +6,14 @@ when theirs are in use.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_network
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from fz_iproute.mirror import parse, parse_rules
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family
 
@@ -234,7 +237,7 @@ _NAMES = {"main": "254", "default": "253", "local": "255"}
 def devices(lines: Sequence[str]) -> list[str]:
     """The devices that the lines use, besides those of the laptop."""
     found = dict.fromkeys(name for line in lines for name in re.findall(r" dev (\S+)", line))
-    return [name for name in found if name not in (LAN, CONTAINERS)]
+    return [name for name in found if name not in ("lo", LAN, CONTAINERS)]
 
 
 def machine(lines: Sequence[str]) -> tuple[Snapshot, dict[int, dict[Family, tuple[Route, ...]]]]:
@@ -268,6 +271,14 @@ def machine(lines: Sequence[str]) -> tuple[Snapshot, dict[int, dict[Family, tupl
             tables.setdefault(table, dict.fromkeys(FAMILIES, ()))[family] = tuple(parse.routes(listed, family, links))
     main = tables[254]
     return Snapshot(links=links, rules=tuple(rules), main=main), tables
+
+
+def read(lines: Sequence[str], config: Config) -> tuple[Snapshot, dict[int, dict[Family, tuple[Route, ...]]]]:
+    """The same, as the planner reads it: the VPN's tables, and what of main may be mirrored."""
+    seen, tables = machine(lines)
+    main = {family: tuple(route for route in seen.main[family] if route.attributes.on_link) for family in FAMILIES}
+    own = {table: tables.get(table, dict.fromkeys(FAMILIES, ())) for table in own_tables(config, seen.rules)}
+    return replace(seen, main=main, tables=own), tables
 
 
 def _is_tunnel(name: str) -> bool:

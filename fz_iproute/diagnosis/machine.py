@@ -15,7 +15,7 @@ from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
-from fz_iproute.mirror.prefix import BITS, FAMILIES, Family, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN
 from fz_iproute.record.recording import Recording
 
@@ -272,12 +272,6 @@ class Machine:
 def shown(rule: Rule) -> str:
     """The rule with its priority."""
     return f"{rule.priority}: {rule}"
-
-
-def host_in(route: Route, family: Family) -> int:
-    """The address of a host inside the route's prefix."""
-    prefix = Prefix.of_route(route.dst, family)
-    return prefix.address + (prefix.length < BITS[family])
 
 
 def protocol_of(route: Route) -> str:

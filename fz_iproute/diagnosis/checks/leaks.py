@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
 from fz_iproute.diagnosis.lookup import Decision
-from fz_iproute.diagnosis.machine import Machine, host_in, shown
+from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
@@ -110,9 +110,11 @@ def _cut_off_lans(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]
     others = machine.goal.tunnels.union(uplinks)
     for route in machine.main("inet") if "inet" in machine.families else ():
         for device in route.attributes.devices if route.attributes.on_link else ():
-            is_lost = device not in others and _is_answered_by_tunnel(machine, host_in(route, "inet"), route)
-            if is_lost and _is_strict(machine, device):
-                lost[device].append(route.dst)
+            if device not in others and _is_strict(machine, device):
+                # The first host of a network may be this machine itself.
+                largest = max(machine.ways(Prefix.of_route(route.dst, "inet")), key=lambda way: way.part.size)
+                if _is_answered_by_tunnel(machine, largest.part.address, route):
+                    lost[device].append(route.dst)
     for device, destinations in lost.items():
         why = "the answers to hosts there go into the tunnel, so the kernel drops what these hosts send"
         seen = f"{device} has strict rp_filter, and {some(destinations)} is not mirrored"

@@ -10,7 +10,7 @@ from fz_iproute.diagnosis import fib
 from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.parts import Bounds
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.mirror.model import Route, Rule
+from fz_iproute.mirror.model import Attributes, Route, Rule
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
 from tests.unit.routes import LINKS, gatewayed, lookup, route, tunnel
 
@@ -93,6 +93,29 @@ def test_routes_that_differ_in_their_destination_alone_are_one_part(
             found[fate(way.decision)] += way.part.size
     hosts = range(SMALL.address, SMALL.address + 32)
     assert found == Counter(fate(network.way(Packet("inet", host))) for host in hosts)
+
+
+@given(ROUTES, INSIDE)
+def test_a_table_lists_what_is_inside_a_prefix(routes: list[Route], outer: Prefix) -> None:
+    found = [route for route in routes if outer.covers(Prefix.parse(route.dst))]
+    expected = sorted(found, key=lambda route: Prefix.parse(route.dst)[1:])
+    assert expected == list(fib.Table(routes).inside(outer))
+
+
+@pytest.mark.parametrize(("shape", "is_one_by_one"), [*zip(SHAPES, (False, False, True, False), strict=True)])
+def test_of_a_huge_table_what_enters_a_tunnel_is_examined_one_by_one(shape: Attributes, is_one_by_one: bool) -> None:
+    routes = [Route(f"10.{number // 256}.{number % 256}.0/24", shape) for number in range(1_001)]
+    table = fib.Table([*routes, Route("192.168.0.0/16", SHAPES[2]), Route("10.9.0.0/17", shape)])
+    assert (1_003 if is_one_by_one else 1) == len(table.named)
+    first, second, *_, longer, _ = map(table.kind, table.places)
+    assert first == second != longer
+
+
+def test_routes_of_the_other_family_split_nothing() -> None:
+    six = [route("fd00::/16"), route("fd00::/32", "eth1")]
+    networks = [Network(LINKS, (), {254: {"inet": main, "inet6": six}}) for main in ((), (route("0.0.0.0/1"),))]
+    whole = Prefix.parse("::/0")
+    assert len({tuple(network.ways(whole)) for network in networks}) == 1
 
 
 def test_a_huge_table_has_few_parts() -> None:

@@ -12,13 +12,14 @@ from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.sentence import Case, sentence, step_text
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.config import replace as configured
-from fz_iproute.mirror.desired import desired, own_tables
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from tests.layouts import LAYOUTS, copied, machine
+from fz_iproute.mirror.desired import desired
+from fz_iproute.mirror.prefix import Family, Prefix
+from tests.layouts import LAYOUTS, copied, read
 
 MIRROR, LAN, INTERNET = 539098368, 539098369, 539098370
 FIREZONE, TIERED = (list(LAYOUTS[f"Firezone {name}"].lines) for name in ("up to 1.5.3", "from 1.5.5"))
 OWN = [
+    "-6 route add local ::1 dev lo table 255",
     "route add local 192.168.1.5 dev eth0 scope host table 255",
     "route add broadcast 192.168.1.255 dev eth0 scope link table 255",
     "-6 route add local fd00:1::5 dev eth0 table 255",
@@ -275,10 +276,8 @@ def case(lines: Sequence[str], address: str, config: Config | None = None, **fie
     numbered = fields.pop("numbered", {})
     family: Family = "inet6" if ":" in address else "inet"
     fields = {key: int(ip_address(value)) if key == "src" else value for key, value in fields.items()}
-    seen, tables = machine([*OWN, *lines])
-    main = {family: tuple(route for route in seen.main[family] if route.attributes.on_link) for family in FAMILIES}
-    own = {table: tables.get(table, dict.fromkeys(FAMILIES, ())) for table in own_tables(config, seen.rules)}
-    seen = replace(seen, main=main, tables=own, numbered=numbered)
+    seen, tables = read([*OWN, *lines], config)
+    seen = replace(seen, numbered=numbered)
     network = Network(seen.links, seen.rules, tables)
     packet = Packet(family, int(ip_address(address)), **fields)
     return Case(config, seen, desired(config, seen), network, packet, network.way(packet), "fz-iproute sync")

@@ -1,0 +1,535 @@
+"""What `doctor` finds on small machines, in its own words. tests/netns proves that its remedies help."""
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import NamedTuple
+
+import pytest
+
+from fz_iproute.diagnosis.checks import examine
+from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.model import Mark
+from fz_iproute.mirror.prefix import Prefix
+from fz_iproute.record.recording import Recording
+from tests.layouts import LAYOUTS, read
+from tests.unit.diagnosis.test_checks import FACTS
+from tests.unit.diagnosis.test_sentence import FIREZONE, HALVES, MIRROR, MIRRORED, OWN, STALE, TIERED
+
+SERVED = [*MIRRORED, "route add local 172.17.0.1 dev docker0 scope host table 255"]
+TIERS = [*TIERED, "-6 route add fd00:1::/64 dev eth0 proto kernel table 539098369", SERVED[-1]]
+TAILSCALE, NETBIRD = LAYOUTS["Tailscale"].lines, LAYOUTS["NetBird"].lines
+IN_USE = {"networkd": "in use"}
+STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
+RESOLVED = {
+    "/etc/resolv.conf": "nameserver 127.0.0.53\n",
+    "/run/systemd/resolve/resolv.conf": "nameserver 192.168.1.1\n",
+}
+MANAGED = replace(Config(), tunnel={"mode": "manage", "internet": True})
+
+
+def vpn(*prefixes: str, verb: str = "", dev: str = " dev tun-firezone", table: int = MIRROR) -> list[str]:
+    """Routes in the VPN's table."""
+    return [f"route add {verb}{prefix}{dev} table {table}" for prefix in prefixes]
+
+
+def without(words: str, lines: Sequence[str]) -> list[str]:
+    """The lines that do not have these words."""
+    return [line for line in lines if words not in line]
+
+
+class Case(NamedTuple):
+    """A machine, and what is found on it."""
+
+    lines: Sequence[str]
+    said: str = ""
+    config: Config = Config()
+    facts: Mapping[str, str] = {}
+    sysctls: Mapping[str, str] = {}
+    ip: str = "iproute2-6.1.0"
+    is_read: bool = True
+
+
+CASES = {
+    "all is well": Case(SERVED, ""),
+    "copies are missing": Case(
+        FIREZONE,
+        """
+mirror failure: due: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+(missing), and 2 more → fz-iproute sync
+""",
+    ),
+    "a copy is stale": Case(
+        [*without("192.168.1.0/24", SERVED), STALE],
+        """
+mirror failure: the copy of 192.168.1.0/24 is stale, its source 192.168.1.99 is gone: no program can connect there;
+due: ip route replace table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5 (changed, was src
+192.168.1.99) → fz-iproute sync
+""",
+    ),
+    "main treats parts of the LAN otherwise": Case(
+        [
+            *SERVED,
+            "route add 192.168.1.48/28 via 192.168.1.1 dev eth0",
+            "route add unreachable 192.168.1.66",
+            "route add 192.168.1.1 dev eth0",
+            "route add 192.168.1.128/25 dev docker0",
+        ],
+        """
+mirror failure: due: ip route add table VPN 192.168.1.1 dev eth0 proto boot scope link (missing), and 1 more →
+`fz-iproute plan` shows what sync would do: not all of it is for the better here
+overrides warning: 192.168.1.48/28 via 192.168.1.1 dev eth0 proto boot scope global in main is overridden by the
+copy of 192.168.1.0/24 → decide how 192.168.1.48/28 should be reached: main has 192.168.1.48/28 via 192.168.1.1 dev
+eth0 proto boot scope global
+overrides warning: unreachable 192.168.1.66 proto boot scope global in main is overridden by the copy of
+192.168.1.0/24 → [lan]: deny = ["192.168.1.0/24"] keeps all of 192.168.1.0/24 in the tunnel; or refuse
+192.168.1.66/32 in a firewall
+""",
+    ),
+    "main has routes that are not copied": Case(
+        [
+            *SERVED,
+            "route add 10.0.0.0/16 via 192.168.1.1 dev eth0",
+            "route add 10.0.0.0/7 via 192.168.1.1 dev eth0",
+            "route add 99.0.0.0/16 via 192.168.1.1 dev eth0",
+            "route add 10.9.0.0/24 via 10.8.0.1 dev tun-firezone",
+            "route add 192.168.1.0/25 via 192.168.1.1 dev eth0",
+        ],
+        """
+overrides warning: 192.168.1.0/25 via 192.168.1.1 dev eth0 proto boot scope global in main is overridden by the copy
+of 192.168.1.0/24 → [lan]: allow = ["192.168.1.0/25"], then fz-iproute sync
+overrides info: packets to 10.0.0.0/16, which main has routes for, go into the tunnel → [lan]: allow =
+["10.0.0.0/16"], then fz-iproute sync
+""",
+    ),
+    "the VPN takes a LAN that has a copy": Case(
+        [*SERVED, *vpn("192.168.0.0/16")],
+        """
+mirror failure: due: ip route del table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5 (stale:
+the VPN routes 192.168.0.0/16 explicitly) → the VPN routes 192.168.1.0/24 explicitly: renumber that LAN, or, if you
+need the VPN's hosts there more, run `fz-iproute sync`, which gives its addresses to the VPN
+""",
+    ),
+    "the VPN takes a part of a LAN": Case(
+        [*SERVED, *vpn("192.168.1.64/26")],
+        """
+shadows info: 192.168.1.64/26 of the VPN is inside the LAN 192.168.1.0/24
+""",
+    ),
+    "the VPN takes a LAN in two halves": Case(
+        [*SERVED, *vpn("192.168.1.0/25", "192.168.1.128/25")],
+        """
+shadows warning: 192.168.1.0/25, 192.168.1.128/25 of the VPN takes all of the LAN 192.168.1.0/24 → renumber the LAN,
+or, if you don't need it, [lan]: deny = ["192.168.1.0/24"]
+""",
+    ),
+    "the VPN takes a LAN that is denied": Case(
+        [*SERVED, *vpn("192.168.1.0/25", "192.168.1.128/25")],
+        """
+mirror failure: due: ip route replace table VPN 192.168.1.0/24 dev tun-firezone proto 245 scope global (lan.deny has
+192.168.1.128/25; in place of a copy, which the VPN's client would add again) → fz-iproute sync
+""",
+        config=replace(Config(), lan={"deny": (Prefix.parse("192.168.1.128/25"),)}),
+    ),
+    "the VPN's table refuses a part of a LAN": Case(
+        [*SERVED, *vpn("192.168.1.64/26", "10.9.0.0/16", verb="prohibit ", dev="")],
+        """
+shadows warning: prohibit 192.168.1.64/26 proto boot scope global in table VPN refuses packets to 192.168.1.0/24 →
+find out who has put it there: `ip route show table VPN`
+""",
+    ),
+    "copies in a table that is not asked": Case(
+        [*TIERS, *HALVES],
+        """
+shadows failure: packets to 192.168.1.0/24, 172.17.0.0/16 go into the tunnel by rule 100, table VPN (inet) →
+[tables]: layout = "single", then fz-iproute sync
+""",
+    ),
+    "suspicious prefixes": Case(
+        [
+            *SERVED,
+            "route add 10.99.0.0/16 dev eth0 proto dhcp scope link",
+            "route add 192.168.1.77 dev eth0 proto dhcp scope link",
+            "route add 198.51.100.0/24 dev eth0",
+            "-6 route add 2001:db8:7::/64 dev eth0",
+            "route add 8.0.0.0/7 dev eth0",
+        ],
+        """
+mirror failure: due: ip route add table VPN 10.99.0.0/16 dev eth0 proto dhcp scope link (missing), and 3 more →
+fz-iproute sync
+prefixes warning: 10.99.0.0/16 dev eth0 proto dhcp scope link: pushed by DHCP, and mirrored → [lan]: deny =
+["10.99.0.0/16"]; or, if you want it, [lan]: allow = ["10.99.0.0/16"]
+prefixes warning: 8.0.0.0/7 dev eth0 proto boot scope link: wider than lan.min_prefixlen.inet = 8, so not mirrored →
+leave it as it is: its packets stay in the tunnel; only if this network is yours, [lan]: min_prefixlen = { inet = 7
+}
+prefixes warning: 198.51.100.0/24: public, and mirrored → [lan]: allow = ["198.51.100.0/24"]; or, if this network is
+not yours, [lan]: trust = "private"
+prefixes info: 2001:db8:7::/64: public, and mirrored → [lan]: allow = ["2001:db8:7::/64"]; or, if this network is
+not yours, [lan]: trust = "private"
+""",
+    ),
+    "a wide public prefix of IPv6": Case(
+        [*SERVED, "-6 route add 2001:db8:8::/60 dev eth0"],
+        """
+mirror failure: due: ip -6 route add table VPN 2001:db8:8::/60 dev eth0 proto boot metric 1024 (missing) →
+fz-iproute sync
+prefixes warning: 2001:db8:8::/60: public, and mirrored → [lan]: allow = ["2001:db8:8::/60"]; or, if this network is
+not yours, [lan]: trust = "private"
+""",
+    ),
+    "another interface": Case(
+        [line.replace("tun-firezone", "wg9") for line in SERVED],
+        """
+tunnel failure: there is no tun-firezone, but wg9 carries the VPN → [tunnel]: interface = "wg9"
+""",
+    ),
+    "another interface that takes a part": Case(
+        [line.replace("tun-firezone", "wg9") for line in without("default", SERVED)],
+        """
+tunnel failure: there is no tun-firezone, but table VPN leads into wg9 → [tunnel]: interface = "wg9"
+""",
+    ),
+    "no interface": Case(
+        without("dev tun-firezone", SERVED),
+        """
+tunnel failure: there is no tun-firezone → start the VPN's client, or [tunnel]: interface = "NAME"
+""",
+    ),
+    "a rule that stands twice": Case(
+        [*SERVED, "rule add not fwmark 0xfd002021 lookup 539098368 pref 32764"],
+        """
+rules warning: 32765: not from all fwmark MARK lookup VPN (inet) says again what an earlier rule says → ip rule del
+priority 32765 not from all fwmark MARK lookup VPN
+""",
+    ),
+    "rules in the wrong order": Case(
+        [line.replace("pref 200", "pref 50") for line in TIERS],
+        """
+rules failure: out of order (inet): 100: not from all fwmark MARK lookup VPN, 50: not from all fwmark MARK lookup
+COPIES, 300: not from all fwmark MARK lookup 539098370 → ip rule add priority 200 not from all fwmark MARK lookup
+COPIES protocol boot && ip rule del priority 50 not from all fwmark MARK lookup COPIES
+rules failure: out of order (inet6): 100: not from all fwmark MARK lookup VPN, 50: not from all fwmark MARK lookup
+COPIES, 300: not from all fwmark MARK lookup 539098370 → ip -6 rule add priority 200 not from all fwmark MARK lookup
+COPIES protocol boot && ip -6 rule del priority 50 not from all fwmark MARK lookup COPIES
+""",
+    ),
+    "main in front": Case(
+        [*SERVED, "rule add lookup main pref 5"],
+        """
+rules failure: 5: from all lookup main (inet) takes packets to default, which table VPN has routes for → ip rule del
+priority 5 from all lookup main
+""",
+    ),
+    "main in front for a part": Case(
+        [*SERVED, "rule add to 100.64.0.0/12 lookup main pref 5"],
+        """
+rules warning: 5: from all to 100.64.0.0/12 lookup main (inet) takes packets to 100.64.0.0/12, which table VPN has
+routes for → ip rule del priority 5 from all to 100.64.0.0/12 lookup main
+""",
+    ),
+    "main in front for all of a prefix": Case(
+        [*SERVED, "rule add to 100.64.0.0/11 lookup main pref 5"],
+        """
+rules warning: 5: from all to 100.64.0.0/11 lookup main (inet) takes packets to 100.64.0.0/11, which table VPN has
+routes for → ip rule del priority 5 from all to 100.64.0.0/11 lookup main
+""",
+    ),
+    "main in front for a source": Case(
+        [*SERVED, "rule add from 192.168.1.5 lookup main pref 5"],
+        """
+rules warning: 5: from 192.168.1.5/32 lookup main (inet) takes packets from 192.168.1.5/32 to default, which table
+VPN has routes for → ip rule del priority 5 from 192.168.1.5/32 lookup main
+""",
+    ),
+    "main in front for the source of another": Case([*SERVED, "rule add from 10.9.9.9 lookup main pref 5"], ""),
+    "a jump over the VPN": Case(
+        [*SERVED, "rule add goto 32766 pref 5"],
+        """
+rules failure: 5: from all goto 32766 (inet) takes packets to default, which table VPN has routes for → ip rule del
+priority 5 from all goto 32766
+""",
+    ),
+    "another mark": Case(
+        [line.replace("fwmark 0xfd002021", "fwmark 0x7") for line in SERVED],
+        """
+mark failure: 32765: not from all fwmark 0x7 lookup VPN sends packets marked MARK into the tunnel → [tunnel]: fwmark
+= 0x7
+""",
+    ),
+    "no mark": Case([line.replace("not fwmark 0xfd002021 ", "") for line in SERVED], ""),
+    "main leads into the tunnel": Case(
+        [*SERVED, *vpn("0.0.0.0/1", "128.0.0.0/1", table=254)],
+        """
+mark failure: 32766: from all lookup main sends packets marked MARK into the tunnel → find out how this VPN keeps
+its own packets out of its tunnel; if by a mark, set tunnel.fwmark
+""",
+    ),
+    "marked packets are refused": Case(
+        [*SERVED, "rule add fwmark 0xfd002021 unreachable pref 5"],
+        """
+mark failure: 5: from all fwmark MARK unreachable (inet) sends packets marked MARK nowhere (unreachable) → decide
+whether rule 5 should hold for the VPN's client too
+""",
+    ),
+    "marked packets are for this machine": Case(
+        [*SERVED, "rule add fwmark 0xfd002021 lookup 77 pref 5", "route add local default dev lo table 77"],
+        """
+mark failure: 5: from all fwmark MARK lookup 77 (inet) sends packets marked MARK to this machine itself → decide
+whether rule 5 should hold for the VPN's client too
+""",
+    ),
+    "marks of two VPNs": Case(
+        [
+            *SERVED,
+            "rule add fwmark 0x2021/0xffff lookup 77 pref 5",
+            "route add default via 192.168.1.1 dev eth0 table 77",
+        ],
+        """
+mark warning: 5: from all fwmark 0x2021/0xffff lookup 77 (inet) takes packets marked MARK too: the marks of two VPNs
+overlap → give one of the two VPNs another mark (here: tunnel.fwmark)
+""",
+    ),
+    "no network": Case(
+        [*SERVED, "route del default", "-6 route del default"],
+        """
+mark warning: packets marked MARK have no route to the internet → connect this machine to a network, or find out why
+main has no default route: `ip route show table main`
+""",
+    ),
+    "no rule for IPv6": Case(
+        without("-6 rule", SERVED),
+        """
+rules failure: no rule looks up table VPN (inet6) → ip -6 rule add priority 32765 not from all fwmark MARK lookup
+VPN protocol boot
+ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 rule
+add priority 32765 not from all fwmark MARK lookup VPN protocol boot  # undo: ip -6 rule del priority 32765 not from
+all fwmark MARK lookup VPN protocol boot
+""",
+    ),
+    "no default route of IPv6": Case(
+        without("-6 route add default", SERVED),
+        """
+ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 route
+add table VPN unreachable default dev lo proto static metric 4294967295 pref medium  # undo: ip -6 route del table
+VPN unreachable default dev lo proto static metric 4294967295 pref medium
+""",
+    ),
+    "no default route of IPv6 in manage mode": Case(
+        without("-6 rule", SERVED),
+        """
+rules failure: no rule looks up table VPN (inet6) → fz-iproute sync
+mirror failure: due: ip rule add priority 32765 not fwmark MARK lookup VPN protocol kernel (missing), and 6 more →
+fz-iproute sync
+ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute
+sync
+""",
+        config=MANAGED,
+    ),
+    "main in front for IPv6": Case(
+        [*SERVED, "-6 rule add lookup main pref 5"],
+        """
+rules failure: 5: from all lookup main (inet6) takes packets to default, which table VPN has routes for → ip -6 rule
+del priority 5 from all lookup main
+ipv6-leak failure: IPv4 goes into the tunnel, but 5: from all lookup main sends IPv6 out of eth0 → ip -6 rule del
+priority 5 from all lookup main
+""",
+    ),
+    "main in front for a part of IPv6": Case(
+        [*SERVED, "-6 rule add to 2600::/12 lookup main pref 5"],
+        """
+rules warning: 5: from all to 2600::/12 lookup main (inet6) takes packets to 2600::/12, which table VPN has routes
+for → ip -6 rule del priority 5 from all to 2600::/12 lookup main
+ipv6-leak info: IPv6 to 2600::/12 gets around the tunnel
+""",
+    ),
+    "Tailscale alone": Case(
+        TAILSCALE,
+        """
+tunnel warning: there is no tun-firezone, but all traffic goes into tailscale0 (IPv4 and IPv6) by rule 5270, table
+52 → it changes its table itself and would undo copies, but it keeps the LAN if this is set: `tailscale set
+--exit-node-allow-lan-access`
+rules info: no rule leads to the VPN's table, and there is no tun-firezone
+mirror info: no rule leads to table VPN, so copies have no effect
+""",
+    ),
+    "NetBird alone": Case(
+        NETBIRD,
+        """
+rules info: no rule leads to the VPN's table, and there is no tun-firezone
+mirror info: no rule leads to table VPN, so copies have no effect
+""",
+    ),
+    "Tailscale in front": Case(
+        [*SERVED, *TAILSCALE],
+        """
+rules failure: 5270: from all lookup 52 (inet) takes packets to default, which table VPN has routes for → decide
+which VPN should carry these packets: rule 5270 belongs to another one
+rules failure: 5270: from all lookup 52 (inet6) takes packets to default, which table VPN has routes for → decide
+which VPN should carry these packets: rule 5270 belongs to another one
+other-vpn warning: Tailscale (5270: from all lookup 52, inet) is asked before this VPN, and has 100.64.0.0/11,
+default, 192.168.1.0/24 and 1 more → decide which VPN these packets belong to; the other one is Tailscale, by rule
+5270
+other-vpn warning: Tailscale (5270: from all lookup 52, inet6) is asked before this VPN, and has
+fd00:2021:1111::/107, default, fd00:1::/64 → decide which VPN these packets belong to; the other one is Tailscale,
+by rule 5270
+""",
+    ),
+    "NetBird behind": Case(
+        [*SERVED, *(line.replace("pref 10", "pref 4000") for line in NETBIRD)],
+        """
+other-vpn warning: NetBird (40006: not from all fwmark 0x1bd00 lookup 7120, inet) is asked after this VPN, so never
+→ decide which VPN these packets belong to; the other one is NetBird, by rule 40006
+other-vpn warning: NetBird (40006: not from all fwmark 0x1bd00 lookup 7120, inet6) is asked after this VPN, so never
+→ decide which VPN these packets belong to; the other one is NetBird, by rule 40006
+""",
+    ),
+    "Tailscale for a part of the VPN": Case(
+        [*SERVED, *without("default dev", TAILSCALE), *vpn("100.66.0.0/16", dev=" dev tailscale0", table=52)],
+        """
+rules warning: 5270: from all lookup 52 (inet) takes packets to 100.66.0.0/16, which table VPN has routes for →
+decide which VPN should carry these packets: rule 5270 belongs to another one
+other-vpn warning: Tailscale (5270: from all lookup 52, inet) is asked before this VPN, and has 100.64.0.0/11 →
+decide which VPN these packets belong to; the other one is Tailscale, by rule 5270
+""",
+    ),
+    "Tailscale for others": Case(
+        [*SERVED, *without("default dev", TAILSCALE), *vpn("10.77.0.0/16", dev=" dev tailscale0", table=52)],
+        """
+rules info: 5270: from all lookup 52 (inet) takes packets to 10.77.0.0/16, which table VPN has routes for
+other-vpn info: Tailscale (5270: from all lookup 52, inet) is here too, and does not interfere
+""",
+    ),
+    "networkd": Case(
+        [*SERVED, "route add 10.99.0.0/16 dev eth0", *vpn("10.99.0.0/16", dev=" dev eth0")],
+        """
+networkd warning: systemd-networkd may delete 1 copy such as 10.99.0.0/16 and 2 rules such as 32765: not from all
+fwmark MARK lookup VPN → mkdir -p FOLDER && printf '[Network] ManageForeignRoutes=no
+ManageForeignRoutingPolicyRules=no ' > FOLDER/zz-fz-iproute.conf && systemctl restart systemd-networkd
+""",
+        facts=IN_USE,
+    ),
+    "networkd that keeps routes": Case(
+        [*SERVED, "route add 10.99.0.0/16 dev eth0", *vpn("10.99.0.0/16", dev=" dev eth0")],
+        """
+networkd warning: systemd-networkd may delete 2 rules such as 32765: not from all fwmark MARK lookup VPN → mkdir -p
+FOLDER && printf '[Network] ManageForeignRoutes=no ManageForeignRoutingPolicyRules=no ' > FOLDER/zz-fz-iproute.conf
+&& systemctl restart systemd-networkd
+""",
+        facts={**IN_USE, "/etc/systemd/networkd.conf": "[Network]\nManageForeignRoutes=no\n"},
+    ),
+    "strict rp_filter": Case(
+        SERVED,
+        """
+rp_filter failure: eth0, by which the VPN's client sends, has strict rp_filter → sysctl -w
+net.ipv4.conf.eth0.rp_filter=2
+""",
+        sysctls=STRICT,
+    ),
+    "strict rp_filter with src_valid_mark": Case(
+        SERVED,
+        """
+rp_filter warning: eth0, by which the VPN's client sends, has strict rp_filter → sysctl -w
+net.ipv4.conf.eth0.rp_filter=2
+""",
+        sysctls={**STRICT, "ipv4/conf/all/src_valid_mark": "1"},
+    ),
+    "strict rp_filter on a LAN without a copy": Case(
+        without("docker0 proto kernel scope link", SERVED),
+        """
+mirror failure: due: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+(missing) → fz-iproute sync
+rp_filter warning: docker0 has strict rp_filter, and 172.17.0.0/16 is not mirrored → sysctl -w
+net.ipv4.conf.docker0.rp_filter=2
+""",
+        sysctls={"ipv4/conf/docker0/rp_filter": "1"},
+    ),
+    "a name server in the LAN": Case(
+        SERVED,
+        """
+dns warning: /etc/resolv.conf: 192.168.1.1 is in the mirrored LAN 192.168.1.0/24 → in /etc/resolv.conf: nameserver
+ADDRESS, with a server behind the tunnel, instead of 192.168.1.1
+""",
+        facts={"/etc/resolv.conf": "nameserver 192.168.1.1\nnameserver 8.8.8.8\n"},
+    ),
+    "a name server of a link": Case(
+        SERVED,
+        """
+dns warning: eth0: 192.168.1.1 is in the mirrored LAN 192.168.1.0/24 → resolvectl dns eth0 ADDRESS, with a server
+behind the tunnel
+""",
+        facts={**RESOLVED, "resolved": "2 192.168.1.1"},
+    ),
+    "a name server of a link for its own names": Case(
+        SERVED, "", facts={**RESOLVED, "resolved": "2 192.168.1.1\n4 100.100.111.1 ~."}
+    ),
+    "a name server of a link around the tunnel": Case(
+        SERVED,
+        """
+dns warning: /run/systemd/resolve/resolv.conf: 192.168.1.1 is in the mirrored LAN 192.168.1.0/24 → resolvectl dns
+eth0 ADDRESS, with a server behind the tunnel
+dns warning: eth0: 8.8.8.8 is asked by eth0, around the tunnel → resolvectl dns eth0 ADDRESS, with a server behind
+the tunnel
+""",
+        facts={**RESOLVED, "resolved": "2 8.8.8.8"},
+    ),
+    "ip does not answer": Case(
+        SERVED,
+        """
+ip failure: ip: no such file → install iproute2 5.3 or newer
+""",
+        facts={"ip.error": "ip: no such file"},
+        ip="",
+        is_read=False,
+    ),
+    "ip fails": Case(
+        SERVED,
+        """
+ip failure: it did not answer → fz-iproute status --verbose
+""",
+        is_read=False,
+    ),
+    "ip is too old": Case(
+        SERVED,
+        """
+ip failure: iproute2-5.2.0 is too old → install iproute2 5.3 or newer
+""",
+        ip="iproute2-5.2.0",
+    ),
+    "a mark that is no VPN's": Case(
+        [line.replace("not fwmark 0xfd002021 ", "") for line in SERVED],
+        """
+mark failure: 32765: from all lookup VPN sends packets marked 0x7 into the tunnel → find out how this VPN keeps its
+own packets out of its tunnel; if by a mark, set tunnel.fwmark
+""",
+        config=replace(Config(), tunnel={"fwmark": Mark(7)}),
+    ),
+}
+
+
+def found(case: Case) -> str:
+    """The findings that are not ok, without those that every machine with this VPN has."""
+    seen, tables = read([*OWN, *case.lines], case.config)
+    sysctls = {"ipv4/conf/all/rp_filter": "0", **case.sysctls}
+    recording = Recording("2026-01-02T03:04:05Z", {"ip": case.ip}, "", sysctls, {}, {**FACTS, **case.facts})
+    findings = examine(Machine(recording, case.config, seen if case.is_read else None, tables))
+    lines = [
+        f"{each.name} {each.level}: {each.seen}" + (f" → {each.remedy}" if each.remedy else "")
+        for each in findings
+        if each.level != "ok"
+        and (each.name, each.level) != ("fight", "info")
+        and each.seen != "discovery (224.0.0.251) goes into the tunnel"
+        and not each.seen.startswith("could not look: ip")
+    ]
+    text = "\n".join(lines)
+    for word, short in SHORT.items():
+        text = text.replace(word, short)
+    return "\n".join(fill(line, 116, break_long_words=False, break_on_hyphens=False) for line in text.splitlines())
+
+
+SHORT = {"in /etc/fz-iproute/config.toml, section ": "", "\\n": " ", "/etc/systemd/networkd.conf.d": "FOLDER"}
+SHORT |= {"0xfd002021": "MARK", "539098368": "VPN", "539098369": "COPIES"}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_found(case: Case) -> None:
+    assert case.said.strip("\n") == found(case)

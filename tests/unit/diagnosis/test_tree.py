@@ -1,0 +1,214 @@
+"""What `status --routes` draws of small machines, beside what it draws of one where only copies are missing."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from fz_iproute.diagnosis.status import Status, status
+from fz_iproute.diagnosis.tree import draw
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.config import replace as configured
+from fz_iproute.mirror.prefix import Family, Prefix
+from tests.layouts import LAYOUTS, read
+from tests.unit.diagnosis.test_findings import SERVED, TIERS, vpn
+from tests.unit.diagnosis.test_sentence import BACKSTOP, FIREZONE, HELD, IN_MAIN, OWN, STALE
+
+CLOSED = {"mode": "manage", "on_down": "closed", "routes": tuple(map(Prefix.parse, ("100.64.0.0/11", "fd00:77::/48")))}
+ON_IPV4: Mapping[Family, frozenset[str]] = {"inet": frozenset(["tun-firezone"])}
+
+
+class Case(NamedTuple):
+    """A machine, and the lines that are drawn for it alone."""
+
+    lines: Sequence[str]
+    drawn: str
+    config: Config = Config()
+    numbered: Mapping[Family, frozenset[str]] = {}
+
+
+CASES = {
+    "routes of main that are not copied": Case(
+        [*FIREZONE, *IN_MAIN, "route add 100.64.7.0/24 via 192.168.1.1 dev eth0", "route add throw 10.6.0.0/24"],
+        """
+         · 10.66.0.0/24 dev tun-firezone proto kernel scope link  # tun-firezone is the tunnel
+         + 100.96.7.0/24 dev eth0 proto boot scope link
+         + 100.64.0.0/10 dev eth0 proto boot scope link
+         + 10.128.0.0/9 dev docker0 proto boot scope link
+         + 10.128.0.0/16 dev eth0 proto boot scope link
+shadow  100.64.0.0/11 of the VPN is inside the LAN 100.64.0.0/10
+main    10.0.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: lan.allow would mirror it
+main    10.1.0.0/16 proto boot scope global nexthop via 192.168.1.1 dev eth0 nexthop via 172.17.0.2 dev docker0  #…
+main    10.2.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global mtu 1400  # through a router: lan.allow would…
+main    unreachable 10.9.0.0/24 proto boot scope global  # main rejects it
+main    10.8.0.0/24 dev eth0 proto boot scope global  # on-link, but with scope global: lan.allow would mirror it
+main    10.7.0.0/24 via 10.66.0.1 dev tun-firezone proto boot scope global  # it leads into the tunnel
+main    100.64.7.0/24 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: the VPN routes 100.64.…
+main    fd00:9::/64 dev eth0 proto boot metric 1024  # it has expired
+main    fd00:8::/64 dev eth0 proto boot metric 1024  # it has expired
+main    fd00:8::/48 via fd00:1::1 dev eth0 proto boot metric 1024  # through a router: lan.allow would mirror it
+""",
+    ),
+    "parts of LANs that the VPN routes": Case(
+        [*SERVED, *vpn("192.168.1.64/26", "172.17.0.0/17", "172.17.128.0/17")],
+        """
+           192.168.1.64/26 dev tun-firezone proto boot scope link
+           172.17.0.0/17 dev tun-firezone proto boot scope link
+           172.17.128.0/17 dev tun-firezone proto boot scope link
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+         = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+         = fd00:1::/64 dev eth0 proto kernel metric 1024
+shadow  192.168.1.64/26 of the VPN is inside the LAN 192.168.1.0/24
+shadow  172.17.0.0/17 and 172.17.128.0/17 of the VPN take all of the LAN 172.17.0.0/16
+""",
+    ),
+    "stale copies": Case(
+        [
+            *SERVED,
+            STALE.replace("table", "metric 7 table"),
+            "route add 10.9.0.0/24 dev eth0 proto kernel scope link table 539098368",
+        ],
+        """
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+         = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+         - 10.9.0.0/24 dev eth0 proto kernel scope link  # main has no such route
+         - 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.99 metric 7  # main has no such route
+         = fd00:1::/64 dev eth0 proto kernel metric 1024
+""",
+    ),
+    "copies elsewhere and a placeholder": Case(
+        [
+            *TIERS,
+            "route add 203.0.113.0/24 dev eth0",
+            HELD.replace("dev tun-firezone", "").replace("add", "add throw"),
+            HELD.replace("dev tun-firezone", "").replace("add", "add throw").replace("539098368", "539098369"),
+            "route add 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5 table 539098370",
+        ],
+        """
+observe, layout tiered: the VPN's own routes in table 539098368, copies in 539098369, its default route in 5390983…
+  100    not from all fwmark 0xfd002021 lookup 539098368
+         - throw 203.0.113.0/24 proto 245 scope global  # the copies are in table 539098369 now
+  200    not from all fwmark 0xfd002021 lookup 539098369
+         = throw 203.0.113.0/24 proto 245 scope global
+           # a public prefix: lan.trust = "private", and lan.allow does not have it; in place of a copy by the VPN…
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+         = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+         · 203.0.113.0/24 dev eth0 proto boot scope link
+           # a public prefix: lan.trust = "private", and lan.allow does not have it
+  300    not from all fwmark 0xfd002021 lookup 539098370
+         - 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5  # the copies are in table 539098369 now
+  100    not from all fwmark 0xfd002021 lookup 539098368
+  200    not from all fwmark 0xfd002021 lookup 539098369
+         = fd00:1::/64 dev eth0 proto kernel metric 1024
+  300    not from all fwmark 0xfd002021 lookup 539098370
+""",
+        config=configured(Config(), lan={"trust": "private"}),
+    ),
+    "manage mode": Case(
+        [
+            *FIREZONE[:2],
+            BACKSTOP,
+            "rule add pref 32764 not fwmark 0xfd002021 lookup 539098368",
+            *vpn("100.64.0.0/11", dev=" dev tun-firezone proto static scope global"),
+        ],
+        """
+tun-firezone is up; all traffic is refused (inet)
+manage, layout single: copies go to table 539098368
+- 32764  not from all fwmark 0xfd002021 lookup 539098368
+         = 100.64.0.0/11 dev tun-firezone proto static scope global
+         + unreachable 100.64.0.0/11 proto static scope global metric 4294967295
+         + default dev tun-firezone proto static scope global
+         = unreachable default proto static scope global metric 4294967295
++ 32765  not from all fwmark 0xfd002021 lookup 539098368
+- 32765  not from all fwmark 0xfd002021 lookup 539098368
++ 32765  not from all fwmark 0xfd002021 lookup 539098368
+         + unreachable default dev lo proto static metric 4294967295 pref medium
+- 32765  not from all fwmark 0xfd002021 lookup 539098368
+waits   inet6: fd00:77::/48, default  # tun-firezone has no IPv6 address
+""",
+        config=configured(Config(), tunnel={**CLOSED, "internet": True}),
+        numbered=ON_IPV4,
+    ),
+    "manage mode without a tunnel": Case(
+        [*FIREZONE[:2], BACKSTOP],
+        """
+tun-firezone is missing; all traffic is refused (inet: tun-firezone is missing); packets to the internet do not en…
+manage, layout single: copies go to table 539098368
++ 32765  not from all fwmark 0xfd002021 lookup 539098368
+         - unreachable default proto static scope global metric 4294967295
+           # the configuration has no such route here
+- 32765  not from all fwmark 0xfd002021 lookup 539098368
++ 32765  not from all fwmark 0xfd002021 lookup 539098368
+- 32765  not from all fwmark 0xfd002021 lookup 539098368
+waits   inet: 100.64.0.0/11  # tun-firezone is missing
+waits   inet6: fd00:77::/48  # tun-firezone is missing
+""",
+        config=configured(Config(), tunnel=CLOSED),
+    ),
+    "main beside a tiered layout": Case(
+        [*TIERS, "route add 100.64.7.0/24 via 192.168.1.1 dev eth0", *vpn("100.64.0.0/11", table=539098369)],
+        """
+observe, layout tiered: the VPN's own routes in table 539098368, copies in 539098369, its default route in 5390983…
+  100    not from all fwmark 0xfd002021 lookup 539098368
+  200    not from all fwmark 0xfd002021 lookup 539098369
+           100.64.0.0/11 dev tun-firezone proto boot scope link
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+         = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+  300    not from all fwmark 0xfd002021 lookup 539098370
+  100    not from all fwmark 0xfd002021 lookup 539098368
+  200    not from all fwmark 0xfd002021 lookup 539098369
+         = fd00:1::/64 dev eth0 proto kernel metric 1024
+  300    not from all fwmark 0xfd002021 lookup 539098370
+main    100.64.7.0/24 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: lan.allow would mirror…
+""",
+    ),
+    "another VPN": Case(
+        LAYOUTS["NetBird without IPv6"].lines,
+        """
+no tun-firezone here, but all traffic goes into wt0 (IPv4; IPv6 is refused)
+  105    from all suppress_prefixlength 0 lookup main
+  106    not from all fwmark 0x1bd00 lookup 7120
+  no rule  leads to table 539098368
+  105    from all suppress_prefixlength 0 lookup main
+  106    not from all fwmark 0x1bd00 lookup 7120
+  no rule  leads to table 539098368
+""",
+    ),
+    "another VPN in front": Case(
+        [*(line for line in SERVED if "dev tun-firezone" not in line), *LAYOUTS["Tailscale"].lines],
+        """
+tun-firezone is missing; packets to the internet do not enter it; all traffic goes into tailscale0 (IPv4 and IPv6)…
+  5210   from all fwmark 0x80000/0xff0000 lookup main
+  5230   from all fwmark 0x80000/0xff0000 lookup default
+  5250   from all fwmark 0x80000/0xff0000 unreachable
+  5270   from all lookup 52
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+         = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+  5210   from all fwmark 0x80000/0xff0000 lookup main
+  5230   from all fwmark 0x80000/0xff0000 lookup default
+  5250   from all fwmark 0x80000/0xff0000 unreachable
+  5270   from all lookup 52
+         = fd00:1::/64 dev eth0 proto kernel metric 1024
+""",
+    ),
+}
+
+
+def found(case: Case) -> Status:
+    snapshot, tables = read([*OWN, *case.lines], case.config)
+    return status(case.config, replace(snapshot, numbered=case.numbered), tables)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_drawn(case: Case) -> None:
+    """On a screen of 115 columns."""
+    plain = draw(found(Case(FIREZONE, "")), width=115).splitlines()
+    drawn = [line for line in draw(found(case), width=115).splitlines() if line not in plain]
+    assert case.drawn.strip("\n").splitlines() == drawn
+
+
+def test_marks_are_in_colour() -> None:
+    text = draw(found(CASES["manage mode"]), colour=True)
+    assert {("32", "="), ("33", "+"), ("33", "-")} == set(re.findall("\x1b\\[(3.)m(.)\x1b", text))
