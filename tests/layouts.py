@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.simulated import rank
 from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
@@ -267,8 +268,8 @@ def machine(lines: Sequence[str]) -> tuple[Snapshot, dict[int, dict[Family, tupl
             elif verb:
                 found.setdefault(table, []).append(_route(words, family))
         for table, routes in found.items():
-            listed = parse.listed(sorted(routes, key=lambda each: each.get("metric", 0)))
-            tables.setdefault(table, dict.fromkeys(FAMILIES, ()))[family] = tuple(parse.routes(listed, family, links))
+            listed = sorted(parse.routes(parse.listed(routes), family, links), key=rank)
+            tables.setdefault(table, dict.fromkeys(FAMILIES, ()))[family] = tuple(listed)
     main = tables[254]
     return Snapshot(links=links, rules=tuple(rules), main=main), tables
 
@@ -297,19 +298,18 @@ def rule(line: str, family: Family) -> Rule:
         elif word == "fwmark":
             document["fwmark"], _, mask = next(given).partition("/")
             document |= {"fwmask": mask} if mask else {}
+        elif word in _RANGES:
+            document |= zip(_RANGES[word], next(given).split("-"), strict=True)
         else:
-            key = {
-                "lookup": "table",
-                "pref": "priority",
-                "suppress_prefixlength": "suppress_prefixlen",
-                "from": "src",
-                "to": "dst",
-            }
             value = next(given)
-            document[key.get(word, word)] = _NAMES.get(value, value)
+            document[_RULE_KEYS.get(word, word)] = _NAMES.get(value, value)
     return parse_rules.rules([{**document, "priority": int(document["priority"])}], family)[0]
 
 
+_RULE_KEYS = {
+    "lookup": "table", "pref": "priority", "suppress_prefixlength": "suppress_prefixlen", "from": "src", "to": "dst",
+}  # fmt: skip
+_RANGES = {"sport": ("sport_start", "sport_end"), "uidrange": ("uid_start", "uid_end")}
 _BARE = ("not", "l3mdev", "nop")
 _ACTIONS = {"blackhole": "6", "unreachable": "7", "prohibit": "8"}
 

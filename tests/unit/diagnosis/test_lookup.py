@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from fz_iproute.diagnosis.fib import Fib
-from fz_iproute.diagnosis.lookup import Decision, Packet, decide
+from fz_iproute.diagnosis.lookup import Decision, Packet, decide, within_link
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import Family, Prefix
+from tests.layouts import machine
 from tests.unit.routes import LINKS, gatewayed, lookup, route, tunnel
+from tests.ways import ANSWERS, LINES, OWN
 
 MARK = Mark(0xFD002021)
 VPN = lookup(100, 32765, inverted=True, mark=MARK)
@@ -34,7 +36,7 @@ def results(decision: Decision) -> list[str]:
 
 def test_every_rule_is_a_step_until_one_decides() -> None:
     decision = way(packet("192.168.5.7"), [lookup(7), VPN, MAIN], SPLIT)
-    assert ["no route", "decides"] == results(decision)
+    assert [("no route", ""), ("decides", "is not marked 0xfd002021")] == [step[1:3] for step in decision.steps]
     assert ("unicast", 100, ("wlan0",), "") == (decision.outcome, decision.table, decision.devices, decision.error)
     assert SPLIT[100][1] == decision.route
 
@@ -101,6 +103,11 @@ def test_what_only_the_files_and_details_of_the_machine_tell_is_a_doubt(rule: Ru
     decision = decide(packet("192.0.2.1", oif="eth0"), [rule, MAIN], Fib({254: {"inet": SPLIT[254]}}), links)
     (said,) = decision.doubts
     assert "whether the packet is of a VRF" in said or "the group of eth0 is not known" in said
+
+
+def test_a_received_packet_is_not_sent_by_this_machine() -> None:
+    decision = way(packet("192.0.2.1", src="192.168.5.7", iif="eth0"), [lookup(254, iif="lo"), MAIN], SPLIT)
+    assert "is not sent by this machine" == decision.steps[0].why
 
 
 def test_a_rule_for_vrfs_does_not_fit_packets_without_one() -> None:
@@ -172,7 +179,8 @@ def test_ipv4_sends_from_addresses_of_this_machine_only() -> None:
 def test_a_multipath_route_uses_the_devices_that_are_up() -> None:
     hops = [{"gateway": "192.0.2.9", "dev": dev, "weight": 1, "flags": []} for dev in ("eth0", "eth1", "wlan0")]
     tables = {254: [route("default", None, nexthops=hops)]}
-    assert ("eth0", "wlan0") == way(packet("203.0.113.1"), [MAIN], tables, eth1=False).devices
+    decision = way(packet("203.0.113.1"), [MAIN], tables, eth1=False)
+    assert (("eth0", "wlan0"), []) == (decision.devices, decision.doubts)
 
 
 def test_an_expired_ipv6_route_is_not_used() -> None:
@@ -194,6 +202,8 @@ def test_equal_defaults_through_routers_are_a_doubt() -> None:
     tables = {254: [gatewayed("default", "192.0.2.1"), gatewayed("default", "192.0.2.2", "eth1")]}
     (doubt,) = way(packet("203.0.113.1"), [MAIN], tables).doubts
     assert "whose router answers" in doubt
+    tables = {254: [gatewayed("default", "192.0.2.1"), gatewayed("default", "192.0.2.2", "eth1", metric=7)]}
+    assert [] == way(packet("203.0.113.1"), [MAIN], tables).doubts
 
 
 @pytest.mark.parametrize(("pref", "rivals", "doubts"), [("medium", 0, 0), ("medium", 1, 1), ("low", 0, 1)])
@@ -207,6 +217,30 @@ def test_a_preference_that_ip_does_not_show_is_a_doubt(pref: str, rivals: int, d
     assert doubts == len(decision.doubts)
 
 
+@pytest.mark.parametrize(
+    ("family", "result", "doubts"), [("inet", "suppressed", 0), ("inet6", "decides", 1)], ids=["inet", "inet6"]
+)
+def test_of_several_nexthops_ipv4_looks_at_the_group_of_the_first(family: Family, result: str, doubts: int) -> None:
+    links = LINKS | {name: LINKS[name]._replace(group=group) for name, group in (("eth0", 5), ("eth1", 0))}
+    hops = [{"dev": dev, "weight": 1, "flags": []} for dev in ("eth0", "eth1")]
+    both = route("default", None, nexthops=hops)
+    both = both._replace(attributes=both.attributes._replace(family=family))
+    rule = lookup(254, family=family, options=(("suppress_ifgroup", "5"),))
+    destination = packet("192.0.2.1" if family == "inet" else "2001:db8::1")
+    decision = decide(destination, [rule], Fib({254: {family: [both]}}), links)
+    assert (result, doubts) == (decision.steps[0].result, len(decision.doubts))
+
+
+@pytest.mark.parametrize("address", ["fe80::1", "febf:ffff::1", "ff02::1", "ffff::1", "::1"])
+def test_addresses_that_need_a_device_are_known(address: str) -> None:
+    assert within_link("inet6", int(ip_address(address)))
+
+
+@pytest.mark.parametrize("address", ["fe7f::1", "fec0::1", "feff::1", "::2", "::", "0.0.0.1", "255.0.0.1"])
+def test_other_addresses_need_none(address: str) -> None:
+    assert not within_link(packet(address).family, packet(address).dst)
+
+
 def test_a_throw_beside_a_preference_that_ip_does_not_show_is_a_doubt() -> None:
     hops = [{"gateway": "fe80::9", "dev": dev, "weight": 1, "flags": []} for dev in ("eth0", "eth1")]
     throw = route("default", "lo", type="throw", metric=5)
@@ -214,3 +248,25 @@ def test_a_throw_beside_a_preference_that_ip_does_not_show_is_a_doubt() -> None:
     routes = [each._replace(attributes=each.attributes._replace(family="inet6")) for each in (throw, rival)]
     (step,) = way(packet("2001:db8::1"), [lookup(254, family="inet6")], {254: routes}).steps
     assert ("throw", True) == (step.result, "shows only the preference" in step.doubt)
+
+
+def asked(question: str) -> Packet:
+    """The packet that `ip route get` is asked about: `9.9.9.9 from 192.168.1.5 mark 0x1`. Root sends it."""
+    dst, *words = question.split()
+    fields: dict[str, Any] = dict(zip(words[::2], words[1::2], strict=True))
+    numbers = {key: int(value, 0) for key, value in fields.items() if key not in ("from", "iif", "oif")}
+    source = {"src": fields.pop("from")} if "from" in fields else {}
+    return packet(dst, **{"uid": 0, **fields, **numbers, **source})
+
+
+WAYS_OF, TABLES_OF = machine([*OWN, *LINES])
+
+
+@pytest.mark.parametrize(("question", "answer"), ANSWERS.items())
+def test_the_answer_is_that_of_the_kernel(question: str, answer: str) -> None:
+    """tests/netns/test_lookup.py asks the kernel."""
+    decision = decide(asked(question), WAYS_OF.rules, Fib(TABLES_OF), WAYS_OF.links)
+    kind = "" if decision.outcome == "unicast" else f"{decision.outcome} "
+    said = decision.error or f"{kind}{' '.join(decision.devices)}"
+    # `ip` shows lo for packets to this machine.
+    assert answer in (said, f"{kind}lo" if decision.stays else said)
