@@ -245,7 +245,9 @@ def machine(lines: Sequence[str]) -> tuple[Snapshot, dict[int, dict[Family, tupl
     """The laptop after these lines, and all its tables."""
     names = ["lo", LAN, CONTAINERS, *devices(lines)]
     links = {
-        name: Link(name, number, up=True, loopback=name == "lo", word=name, may_be_tunnel=_is_tunnel(name))
+        name: Link(
+            name, number, f"link set dev {name} down" not in lines, name == "lo", name, may_be_tunnel=_is_tunnel(name)
+        )
         for number, name in enumerate(names, start=1)
     }
     rules: list[Rule] = []
@@ -277,7 +279,14 @@ def machine(lines: Sequence[str]) -> tuple[Snapshot, dict[int, dict[Family, tupl
 def read(lines: Sequence[str], config: Config) -> tuple[Snapshot, dict[int, dict[Family, tuple[Route, ...]]]]:
     """The same, as the planner reads it: the VPN's tables, and what of main may be mirrored."""
     seen, tables = machine(lines)
-    main = {family: tuple(route for route in seen.main[family] if route.attributes.on_link) for family in FAMILIES}
+    main = {
+        family: tuple(
+            route
+            for route in seen.main[family]
+            if route.attributes.on_link or (config.lan.multicast and route.dst == "default")
+        )
+        for family in FAMILIES
+    }
     own = {table: tables.get(table, dict.fromkeys(FAMILIES, ())) for table in own_tables(config, seen.rules)}
     return replace(seen, main=main, tables=own), tables
 

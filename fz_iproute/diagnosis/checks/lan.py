@@ -211,12 +211,11 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
-    denied = PrefixSet(machine.config.lan.deny)
     for lan in machine.lans(family):
         # The addresses of this machine and of everybody belong to no host of the LAN.
         ways = [way for way in machine.ways(lan) if way.decision.outcome not in ("local", "broadcast", "anycast")]
         taken = [way for way in ways if _is_explicit(machine, way)]
-        if not taken or denied.overlapping(lan):
+        if not taken:
             continue
         is_sample = any(way.part.is_sample for way in taken)
         names = some((way.decision.route.dst for way in taken if way.decision.route), is_sample=is_sample)
