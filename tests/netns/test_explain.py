@@ -219,16 +219,7 @@ def test_a_kernel_that_disagrees_is_an_error(machine: Machine, tmp_path: Path) -
 @pytest.mark.parametrize(
     "argv",
     [
-        ["nonsense"],
-        [""],
-        ["10.0.0.0/8"],
-        ["10.0.0"],
         ["10.0.0.1\x1b[31m"],
-        ["fe80::1%nope"],
-        ["8.8.8.8", "--from", "x"],
-        ["8.8.8.8", "--from", "::1"],
-        ["8.8.8.8", "--iif", LAN],
-        ["8.8.8.8", "--from", "9.9.9.9", "--iif", LAN, "--oif", LAN],
         ["8.8.8.8", "--iif", "nope", "--from", "9.9.9.9"],
         ["8.8.8.8", "--oif", "nope"],
         ["8.8.8.8", "--oif", "-6"],
