@@ -135,3 +135,9 @@ def test_a_senseless_question_is_refused_in_one_line(question: Question) -> None
     with pytest.raises(UsageError) as error:
         packets(question, Config(), None)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(("iif", "uid"), [("", 1000), ("eth0", 0)])
+def test_the_packet_is_of_who_asks_and_a_received_one_counts_as_that_of_root(iif: str, uid: int) -> None:
+    found = packets(Question("8.8.8.8", src="192.168.1.9", iif=iif), Config(), 1000)
+    assert [(0, uid), (0xFD002021, uid)] == [(packet.mark, packet.uid) for packet in found]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, detect
+from fz_iproute.diagnosis.detect import Vpn, absent, as_document, as_text, detect, followed
 from fz_iproute.mirror import config as configuration
-from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.config import Config, replace
 from tests.layouts import LAYOUTS, NO_VPN, Layout, machine, named
 
 
@@ -43,6 +43,11 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
     [
         (OUTLINE, BY_TABLE, "copies bring back the LAN (192.168.1.0/24, 172.17.0.0/16)"),
         (
+            [*OUTLINE, *NO_VPN["thirty bridges"]],
+            BY_TABLE,
+            "copies bring back the LAN (192.168.1.0/24, 172.17.0.0/16, 10.0.0.0/16 and 29 more)",
+        ),
+        (
             [*OUTLINE, TO_LAN],
             BY_TABLE.replace("default", "192.168.1.0/24"),
             "copies bring back the LAN (172.17.0.0/16), but not 192.168.1.0/24: the VPN routes 192.168.1.0/24 itself",
@@ -67,6 +72,67 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
 def test_what_decides_about_the_lan_is_said(lines: list[str], by: str, why: str) -> None:
     (said,) = as_document(found(lines))["vpns"]
     assert (by, why) == (said["by"], said["why"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "families"),
+    [
+        (OUTLINE, "IPv4; IPv6 leaves by eth0"),
+        ([*OUTLINE, "-6 route del default"], "IPv4; IPv6 has no route"),
+        ([*OUTLINE, "-6 rule add unreachable pref 5"], "IPv4; IPv6 is refused"),
+    ],
+)
+def test_the_other_family_is_told_too(lines: list[str], families: str) -> None:
+    (vpn,) = found(lines)
+    assert f"all traffic goes into outline-tun1 ({families})" == vpn.headline
+
+
+INTO_OUTLINE = "all traffic goes into outline-tun1 (IPv4; IPv6 leaves by eth0)"
+NO_RULE = "no rule leads to table 539098368 or 539098369"
+BESIDE = [line.replace("7113", "7114").replace("0x711e", "0x7").replace("outline-tun1", "wg5") for line in OUTLINE]
+
+
+@pytest.mark.parametrize(
+    ("lines", "interface", "said"),
+    [
+        ([], "auto", "no VPN takes all traffic here"),
+        (OUTLINE, "outline-tun1", f"{INTO_OUTLINE}; copies go to table 7113"),
+        (
+            [*OUTLINE, *(f"-6 {line}" for line in BESIDE)],  # another one for IPv6
+            "auto",
+            "outline-tun1 and wg5 could all be served, so none is; name one of them in tunnel.interface",
+        ),
+        (
+            LAYOUTS["NetBird"].lines,
+            "auto",
+            "all traffic goes into wt0 (IPv4 and IPv6), but no LAN is cut",
+        ),
+    ],
+)
+def test_auto_serves_the_one_vpn_that_needs_copies(lines: list[str], interface: str, said: str) -> None:
+    config = replace(Config(), tunnel={"interface": "auto"})
+    served = followed(config, detect(config, *machine(lines)))
+    assert (interface, f"auto: {said}") == (served.config.tunnel.interface, served.said)
+    assert ("could all" in said) is served.is_doubtful
+
+
+@pytest.mark.parametrize(
+    ("lines", "links", "said"),
+    [
+        ([], [], f"no tun-firezone here, and {NO_RULE}: the VPN is off, or has other names"),
+        ([], ["tun-firezone"], ""),
+        (OUTLINE, [], f"no tun-firezone here, but {INTO_OUTLINE}"),
+        (
+            OUTLINE,
+            ["tun-firezone"],
+            f"{NO_RULE}, but {INTO_OUTLINE} by table 7113",
+        ),
+    ],
+)
+def test_a_tunnel_without_rules_is_told_with_what_is_there_instead(
+    lines: list[str], links: list[str], said: str
+) -> None:
+    assert said == absent(Config(), links, found(lines))
 
 
 def test_a_vpn_behind_another_one_is_told() -> None:
