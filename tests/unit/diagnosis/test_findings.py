@@ -52,16 +52,16 @@ CASES = {
     "copies are missing": Case(
         FIREZONE,
         """
-mirror failure: due: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
-(missing), and 2 more → fz-iproute sync
+mirror failure: 3 commands are due, the first: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope
+link src 192.168.1.5 (missing) → fz-iproute sync
 """,
     ),
     "a copy is stale": Case(
         [*without("192.168.1.0/24", SERVED), STALE],
         """
 mirror failure: the copy of 192.168.1.0/24 is stale, its source 192.168.1.99 is gone: no program can connect there;
-due: ip route replace table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5 (changed, was src
-192.168.1.99) → fz-iproute sync
+1 command is due: ip route replace table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+(changed, was src 192.168.1.99) → fz-iproute sync
 """,
     ),
     "main treats parts of the LAN otherwise": Case(
@@ -73,8 +73,8 @@ due: ip route replace table VPN 192.168.1.0/24 dev eth0 proto kernel scope link 
             "route add 192.168.1.128/25 dev docker0",
         ],
         """
-mirror failure: due: ip route add table VPN 192.168.1.1 dev eth0 proto boot scope link (missing), and 1 more →
-`fz-iproute plan` shows what sync would do: not all of it is for the better here
+mirror failure: 2 commands are due, the first: ip route add table VPN 192.168.1.1 dev eth0 proto boot scope link
+(missing) → `fz-iproute plan` shows what sync would do: not all of it is for the better here
 overrides warning: 192.168.1.48/28 via 192.168.1.1 dev eth0 proto boot scope global in main is overridden by the
 copy of 192.168.1.0/24 → decide how 192.168.1.48/28 should be reached: main has 192.168.1.48/28 via 192.168.1.1 dev
 eth0 proto boot scope global
@@ -102,9 +102,9 @@ overrides info: packets to 10.0.0.0/16, which main has routes for, go into the t
     "the VPN takes a LAN that has a copy": Case(
         [*SERVED, *vpn("192.168.0.0/16")],
         """
-mirror failure: due: ip route del table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5 (stale:
-the VPN routes 192.168.0.0/16 explicitly) → the VPN routes 192.168.1.0/24 explicitly: renumber that LAN, or, if you
-need the VPN's hosts there more, run `fz-iproute sync`, which gives its addresses to the VPN
+mirror failure: 1 command is due: ip route del table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src
+192.168.1.5 (stale: the VPN routes 192.168.0.0/16 explicitly) → the VPN routes 192.168.1.0/24 explicitly: renumber
+that LAN, or, if you need the VPN's hosts there more, run `fz-iproute sync`, which gives its addresses to the VPN
 """,
     ),
     "the VPN takes a part of a LAN": Case(
@@ -125,8 +125,8 @@ or, if you don't need it, [lan]: deny = ["192.168.1.0/24"]
     "the VPN takes a LAN that is denied": Case(
         [*SERVED, *vpn("192.168.1.0/25", "192.168.1.128/25")],
         """
-mirror failure: due: ip route replace table VPN 192.168.1.0/24 dev tun-firezone proto 245 scope global (lan.deny has
-192.168.1.128/25; in place of a copy, which the VPN's client would add again) → fz-iproute sync
+mirror failure: 1 command is due: ip route replace table VPN 192.168.1.0/24 dev tun-firezone proto 245 scope global
+(lan.deny has 192.168.1.128/25; in place of a copy, which the VPN's client would add again) → fz-iproute sync
 """,
         config=replace(Config(), lan={"deny": (Prefix.parse("192.168.1.128/25"),)}),
     ),
@@ -154,8 +154,8 @@ shadows failure: packets to 192.168.1.0/24, 172.17.0.0/16 go into the tunnel by 
             "route add 8.0.0.0/7 dev eth0",
         ],
         """
-mirror failure: due: ip route add table VPN 10.99.0.0/16 dev eth0 proto dhcp scope link (missing), and 3 more →
-fz-iproute sync
+mirror failure: 4 commands are due, the first: ip route add table VPN 10.99.0.0/16 dev eth0 proto dhcp scope link
+(missing) → fz-iproute sync
 prefixes warning: 10.99.0.0/16 dev eth0 proto dhcp scope link: pushed by DHCP, and mirrored → [lan]: deny =
 ["10.99.0.0/16"]; or, if you want it, [lan]: allow = ["10.99.0.0/16"]
 prefixes warning: 8.0.0.0/7 dev eth0 proto boot scope link: wider than lan.min_prefixlen.inet = 8, so not mirrored →
@@ -170,8 +170,8 @@ not yours, [lan]: trust = "private"
     "a wide public prefix of IPv6": Case(
         [*SERVED, "-6 route add 2001:db8:8::/60 dev eth0"],
         """
-mirror failure: due: ip -6 route add table VPN 2001:db8:8::/60 dev eth0 proto boot metric 1024 (missing) →
-fz-iproute sync
+mirror failure: 1 command is due: ip -6 route add table VPN 2001:db8:8::/60 dev eth0 proto boot metric 1024
+(missing) → fz-iproute sync
 prefixes warning: 2001:db8:8::/60: public, and mirrored → [lan]: allow = ["2001:db8:8::/60"]; or, if this network is
 not yours, [lan]: trust = "private"
 """,
@@ -191,14 +191,15 @@ tunnel failure: there is no tun-firezone, but table VPN leads into wg9 → [tunn
     "no interface": Case(
         without("dev tun-firezone", SERVED),
         """
-tunnel failure: there is no tun-firezone → start the VPN's client, or [tunnel]: interface = "NAME"
+tunnel failure: there is no tun-firezone → start the VPN's client, or, if its interface has another name, [tunnel]:
+interface = "NAME"
 """,
     ),
     "a rule that stands twice": Case(
         [*SERVED, "rule add not fwmark 0xfd002021 lookup 539098368 pref 32764"],
         """
-rules warning: 32765: not from all fwmark MARK lookup VPN (inet) says again what an earlier rule says → ip rule del
-priority 32765 not from all fwmark MARK lookup VPN
+rules warning: 2 rules (inet) say the same, with priority 32764, 32765: not from all fwmark MARK lookup VPN → ip
+rule del priority 32764 not from all fwmark MARK lookup VPN
 """,
     ),
     "rules in the wrong order": Case(
@@ -310,8 +311,8 @@ VPN unreachable default dev lo proto static metric 4294967295 pref medium
         without("-6 rule", SERVED),
         """
 rules failure: no rule looks up table VPN (inet6) → fz-iproute sync
-mirror failure: due: ip rule add priority 32765 not fwmark MARK lookup VPN protocol kernel (missing), and 6 more →
-fz-iproute sync
+mirror failure: 7 commands are due, the first: ip rule add priority 32765 not fwmark MARK lookup VPN protocol kernel
+(missing) → fz-iproute sync
 ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute
 sync
 """,
@@ -421,8 +422,8 @@ net.ipv4.conf.eth0.rp_filter=2
     "strict rp_filter on a LAN without a copy": Case(
         without("docker0 proto kernel scope link", SERVED),
         """
-mirror failure: due: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
-(missing) → fz-iproute sync
+mirror failure: 1 command is due: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope link src
+172.17.0.1 (missing) → fz-iproute sync
 rp_filter warning: docker0 has strict rp_filter, and 172.17.0.0/16 is not mirrored → sysctl -w
 net.ipv4.conf.docker0.rp_filter=2
 """,
@@ -470,8 +471,8 @@ own packets out of its tunnel; if by a mark, set tunnel.fwmark
     "the VPN takes a LAN that has no copy": Case(
         [*FIREZONE, *vpn("192.168.0.0/16")],
         """
-mirror failure: due: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
-(missing), and 1 more → fz-iproute sync
+mirror failure: 2 commands are due, the first: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope
+link src 172.17.0.1 (missing) → fz-iproute sync
 shadows warning: 192.168.0.0/16 of the VPN takes all of the LAN 192.168.1.0/24 → renumber the LAN, or, if you don't
 need it, [lan]: deny = ["192.168.1.0/24"]
 """,
@@ -512,8 +513,8 @@ dev tun-firezone proto boot scope link
         """
 rules failure: 5: from all lookup main (inet) takes packets to default, which table VPN has routes for → fz-iproute
 sync && ip rule del priority 5 from all lookup main
-mirror failure: due: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
-(missing), and 2 more → fz-iproute sync
+mirror failure: 3 commands are due, the first: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope
+link src 192.168.1.5 (missing) → fz-iproute sync
 """,
     ),
     "the VPN behind main": Case(
@@ -543,8 +544,8 @@ VPN protocol boot
     "no rule for the copies": Case(
         without("lookup 539098369", TIERS),
         """
-mirror failure: due: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
-(missing), and 2 more → fz-iproute sync
+mirror failure: 3 commands are due, the first: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope
+link src 192.168.1.5 (missing) → fz-iproute sync
 """,
     ),
     "another table in front": Case(

@@ -73,7 +73,8 @@ ACTIVE = "goes into the tunnel, because all traffic goes into tun-firezone"
 MISSING = f"{ACTIVE} and the copy of {{}} is missing; run `fz-iproute sync`"
 COPIED = "leaves by eth0 to the LAN, because {} is mirrored into the VPN's table"
 LEFT = "leaves by eth0 to the LAN, because table 539098368 has a stale copy of 192.168.1.0/24"
-GONE = "; but connect() fails (Network is unreachable): its source address 192.168.1.99 is gone from this machine"
+GONE = "; but no program can connect (Network is unreachable), because the route's source address 192.168.1.99 is gone"
+GONE += " from this machine"
 SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         FIREZONE,
@@ -92,9 +93,10 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             "192.168.1.5": "stays on this machine, because the address is its own",
             "fd00:1::": "stays on this machine, because the address is its own (anycast)",
             "192.168.1.255": "leaves by eth0 to everybody on the LAN, because it is the broadcast address there",
-            "ff02::fb": "leaves by eth0 to all listeners there, because IPv6 multicast is sent by one interface",
-            "224.0.0.251": ACTIVE,
-            "255.255.255.255": ACTIVE,
+            "ff02::fb": "leaves by eth0 to all listeners there, because IPv6 multicast is sent by one interface, "
+            "with lan.multicast too",
+            "224.0.0.251": f"{ACTIVE}; lan.multicast = true would send it to the LAN",
+            "255.255.255.255": f"{ACTIVE}; lan.multicast = true would send it to the LAN",
             "224.0.0.251 oif=eth0": "leaves by eth0, because the sender is bound to it: no route is used",
             "224.0.0.251 iif=eth0 src=192.168.1.9": "stays on this machine, because it is a multicast packet",
         },
