@@ -317,6 +317,12 @@ def test_the_setting_that_refuses_a_lan_is_named(lan: dict[str, Any], reason: st
     assert f"{placeholder} ({reason})" == sentence(case([*lines, HELD], "203.0.113.9", config))
 
 
+def test_where_lan_multicast_is_set_its_route_is_missing() -> None:
+    config = configured(Config(), lan={"multicast": True})
+    said = f"{ACTIVE} and the route that lan.multicast adds is missing; run `fz-iproute sync`"
+    assert said == sentence(case(MIRRORED, "224.0.0.251", config))
+
+
 IN_MANAGE_MODE = configured(Config(), tunnel={"mode": "manage", "internet": True, "on_down": "closed"})
 
 
