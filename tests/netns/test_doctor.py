@@ -254,14 +254,16 @@ def test_an_unknown_vpn_is_configured_in_one_step_unless_there_is_a_file(
     if has_file:
         assert ["put these keys into /etc/fz-iproute/config.toml"] * len(chosen) == next_steps
         start = (
-            "in /etc/fz-iproute/config.toml, section [tunnel]: interface = " if is_proven else "configure fz-iproute"
+            "in /etc/fz-iproute/config.toml, section [tunnel]: interface = "
+            if is_proven
+            else "make a configuration for"
         )
         assert [start] * len(chosen) == [remedy[: len(start)] for remedy in remedies]
         return
     write = "fz-iproute detect --write /etc/fz-iproute/config.toml"
     assert [f"{write}{option}" for option in chosen] == next_steps
     told = (
-        "{} && fz-iproute sync" if is_proven else "configure fz-iproute for wg7 with `{}`, then see `fz-iproute doctor`"
+        "{} && fz-iproute sync" if is_proven else "make a configuration for wg7 with `{}`, then see `fz-iproute doctor`"
     )
     assert [told.format(step) for step in next_steps] == remedies
     assert LAN != machine.way("192.168.188.1")

@@ -75,7 +75,7 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
     steps: list[Step] = [*written(machine, vpn)]
     # What else is wrong with that VPN will show when it is configured, so the trial may refuse the whole remedy.
     how = f"with `{Remedy(tuple(steps)).text(machine)}`" if steps else f"as `{machine.fz_iproute('detect')}` shows"
-    words = f"configure fz-iproute for {vpn.interface} {how}, then see `{machine.fz_iproute('doctor')}`"
+    words = f"make a configuration for {vpn.interface} {how}, then see `{machine.fz_iproute('doctor')}`"
     steps = steps or [Setting(*key) for key in differences(machine.config, vpn.config)]
     return Found("warning", seen, why, (Remedy((*steps, Sync())), *advice(words)))
 
