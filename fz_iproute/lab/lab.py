@@ -15,7 +15,7 @@ from fz_iproute.ip.reader import answer
 from fz_iproute.lab import namespace
 from fz_iproute.lab.addresses import addresses, missing_sources, routers
 from fz_iproute.lab.devices import FAR, cables_and_bridges, devices, far_states, link_states, stand_in
-from fz_iproute.lab.printed import Lost, Printed, recorded_tables
+from fz_iproute.lab.printed import Lost, Printed
 from fz_iproute.lab.routes import nexthops, routes
 from fz_iproute.lab.rules import rules
 from fz_iproute.log import Log
@@ -24,10 +24,10 @@ from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Command, Link
 from fz_iproute.mirror.prefix import FAMILIES
-from fz_iproute.mirror.words import RULES_IN_DETAIL
+from fz_iproute.mirror.words import LOCAL, RULES_IN_DETAIL
 from fz_iproute.record import sysctl
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
-from fz_iproute.record.recording import Recording, question_key
+from fz_iproute.record.recording import Recording, question_key, recorded_tables
 from fz_iproute.service.program import running_program
 
 _FOLDER = Path("/run/fz-iproute")  # in the lab's own /run, and also the place of our lock
@@ -202,6 +202,7 @@ def _printed(recorded: Recording) -> Printed:
         routes={
             (family, table): answer(source, family, question)
             for family, table, question in recorded_tables(recorded.outputs)
+            if table != LOCAL  # the kernel fills it
         },
         lines={
             family: [

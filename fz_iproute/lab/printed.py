@@ -3,17 +3,14 @@
 A recording is anybody's text: nothing of it becomes a word of a command unchecked.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.parse import Document, Listed
 from fz_iproute.mirror.prefix import Family
-from fz_iproute.mirror.words import LOCAL, PROTOCOLS, TABLE_NUMBERS, is_word
-
-_TABLE = re.compile(r"-json (-[46]) route show table (\w+)", re.ASCII)
+from fz_iproute.mirror.words import PROTOCOLS, is_word
 
 
 @dataclass(frozen=True)
@@ -64,17 +61,6 @@ def is_name(name: object) -> bool:
         and name not in (".", "..", "all", "default")
         and not any(octet in b"/:%\0 \t\n\v\f\r\xa0" for octet in octets)
     )
-
-
-def recorded_tables(keys: Iterable[str]) -> Iterator[tuple[Family, int, str]]:
-    """Family, number and question of each recorded table; without `local`, which the kernel fills."""
-    for key in keys:
-        if match := _TABLE.fullmatch(key):
-            family: Family = "inet" if match[1] == "-4" else "inet6"
-            name = match[2]
-            number = TABLE_NUMBERS.get(name, int(name) if name.isdecimal() else 0)
-            if number != LOCAL:
-                yield family, number, f"route show table {name}"
 
 
 def number_of(protocol: str) -> str:

@@ -11,9 +11,7 @@ from fz_iproute.files.trusted_file import said_of
 from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.process import Answer
 from fz_iproute.ip.reader import SHORT, answer, shape_is_known
-from fz_iproute.mirror.parse import listed
 from fz_iproute.mirror.prefix import Family
-from fz_iproute.mirror.words import LOCAL, of_table
 from fz_iproute.record import recording
 from fz_iproute.record.recording import Recording, Unusable, question_key
 
@@ -83,17 +81,11 @@ class RecordedIp:
             family = None  # they are recorded for both
         if family is None:
             return self._text(None, question)
-        whole, selector = recording.narrowed(family, question)
+        whole, selector = recording.narrowed(question)
+        if not selector:
+            return self._text(family, whole)
         with shape_is_known():
-            if whole == of_table(LOCAL) and question_key(family, whole, "-json") not in self._recorded.outputs:
-                addresses = answer(self, None, "address show")
-                forwards = self._recorded.sysctls.get("ipv6/conf/all/forwarding", "0") != "0"
-                routes = listed(recording.local_documents(addresses, family, forwards=forwards))
-            elif selector:
-                routes = answer(self, family, whole)
-            else:
-                return self._text(family, whole)
-            chosen = recording.chosen(routes, family, selector)
+            chosen = recording.chosen(answer(self, family, whole), family, selector)
             return json.dumps([{"dst": dst, **rest} for dst, rest in chosen], separators=(",", ":")).encode()
 
     def _text(self, family: Family | None, question: str) -> bytes:
@@ -108,7 +100,7 @@ class RecordedIp:
         """The lines of text that `ip` printed, perhaps more than a narrower question would give."""
         key = question_key(family, question, "-oneline")
         if key not in self._recorded.outputs:
-            key = question_key(family, recording.narrowed(family, question)[0], "-oneline")
+            key = question_key(family, recording.narrowed(question)[0], "-oneline")
         return self._output(key).split("\n")[:-1]
 
     def talks(self, family: Family) -> bool:

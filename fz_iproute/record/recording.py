@@ -1,11 +1,12 @@
 """A machine written down: what `ip` printed there, and how answers to other questions follow from that."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 
-from fz_iproute.mirror.parse import Document, Listed
+from fz_iproute.mirror.parse import Listed
+from fz_iproute.mirror.parse_rules import table_number
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, RULES_IN_DETAIL
 
@@ -71,7 +72,17 @@ def load(text: str) -> Recording:
 _PARTS = {"taken": str, "versions": dict, "config": str, "sysctls": dict, "ip": dict, "facts": dict}
 
 
-def narrowed(family: Family, question: str) -> tuple[str, list[str]]:
+_TABLE = re.compile(r"-json (-[46]) (route show table (\w+))", re.ASCII)
+
+
+def recorded_tables(keys: Iterable[str]) -> Iterator[tuple[Family, int, str]]:
+    """Family, number and question of each table, from the keys of the outputs."""
+    for key in keys:
+        if match := _TABLE.fullmatch(key):
+            yield "inet" if match[1] == "-4" else "inet6", table_number(match[3]), match[2]
+
+
+def narrowed(question: str) -> tuple[str, list[str]]:
     """The recorded question whose answer contains that of `question`, and the words that select a part of it."""
     if question == "rule show":
         return RULES_IN_DETAIL, []
@@ -83,9 +94,6 @@ def narrowed(family: Family, question: str) -> tuple[str, list[str]]:
 
 def chosen(listing: list[Listed], family: Family, selector: list[str]) -> Iterator[Listed]:
     """The routes of a table that `ip route show table T SELECTOR` prints."""
-    if not selector:
-        yield from listing
-        return
     kind, value = selector
     if kind == "scope":
         for dst, rest in listing:
@@ -97,54 +105,6 @@ def chosen(listing: list[Listed], family: Family, selector: list[str]) -> Iterat
     for route in listing:
         if _fits(kind, Prefix.of_route(route[0], family), asked):
             yield route
-
-
-def local_documents(addresses: Iterable[Document], family: Family, *, forwards: bool = False) -> Iterator[Document]:
-    """The table `local`, if it was not recorded: the kernel derives it from the addresses.
-
-    A machine that `forwards` IPv6 also accepts packets to the first address of each of its networks.
-    """
-    for link in addresses:
-        own = [address for address in link.get("addr_info", ()) if address.get("family") == family]
-        if family == "inet":
-            for address in own:
-                yield from _of_address(address, own, link)
-        elif "UP" in link.get("flags", ()):
-            common = {"dev": link["ifname"], "protocol": "kernel", "flags": [], "pref": "medium"}
-            if "MULTICAST" in link["flags"]:
-                yield {"type": "multicast", "dst": "ff00::/8", **common, "metric": 256}
-            for address in own:
-                yield {"type": "local", "dst": address["local"], **common, "metric": 0}
-                network = IPv6Network(f"{address['local']}/{address['prefixlen']}", strict=False)
-                if forwards and network.prefixlen < _POINT_TO_POINT[family]:
-                    yield {"type": "anycast", "dst": str(network.network_address), **common, "metric": 0}
-
-
-def _of_address(address: Document, siblings: list[Document], link: Document) -> Iterator[Document]:
-    """The IPv4 routes of an address. When the link goes down, the local route stays and the broadcast routes go."""
-    network = _network(address)
-    # Packets to a secondary address have the primary one as their source.
-    primaries = [other for other in siblings if not other.get("secondary") and _network(other) == network]
-    source = (primaries or [address])[0]["local"]
-    common = {"dev": link["ifname"], "protocol": "kernel", "flags": [], "prefsrc": source}
-    yield {"type": "local", "dst": address["local"], **common, "scope": "host"}
-    if "UP" not in link.get("flags", ()):
-        return
-    if "LOOPBACK" in link["flags"] and network.prefixlen < _HOST and not address.get("noprefixroute"):
-        yield {"type": "local", "dst": str(network), **common, "scope": "host"}
-    last = str(network.broadcast_address)
-    given = [address["broadcast"]] if "broadcast" in address else []
-    for dst in dict.fromkeys([*given, last] if network.prefixlen < _POINT_TO_POINT["inet"] else given):
-        yield {"type": "broadcast", "dst": dst, **common, "scope": "link"}
-
-
-def _network(address: Document) -> IPv4Network:
-    # On a point-to-point link, `address` is the peer.
-    return IPv4Network(f"{address.get('address', address['local'])}/{address['prefixlen']}", strict=False)
-
-
-_HOST = 32
-_POINT_TO_POINT = {"inet": 31, "inet6": 127}
 
 
 def _fits(kind: str, found: Prefix, asked: Prefix) -> bool:

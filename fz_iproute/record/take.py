@@ -20,8 +20,8 @@ from fz_iproute.record.recording import Recording, question_key
 from fz_iproute.record.sysctl import sysctls
 
 
-def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local: bool = False) -> Recording:
-    """Record the machine. ReadFailed if any part is in doubt. `local`: with the table of that name.
+def take(ip: Ip, config: Config, path: Path | None, netns: str | None) -> Recording:
+    """Record the machine. ReadFailed if any part is in doubt.
 
     `path` is the configuration file, if one was named.
     """
@@ -42,8 +42,7 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None, *, local:
     for family in FAMILIES:
         (rules,) = record(family, RULES_IN_DETAIL)
         reached = {rule.table for rule in parse_rules.rules(rules, family) if rule.table}
-        tables = (reached | {MAIN} | config.tables.ids) - (set() if local else {LOCAL})
-        for table in sorted(tables):
+        for table in sorted(reached | {MAIN, LOCAL} | config.tables.ids):
             record(family, of_table(table))  # one by one: a dialogue gives up where main is huge
         if '"metrics"' in outputs[question_key(family, of_table(MAIN), "-json")]:
             # The JSON does not show which metrics are locked.

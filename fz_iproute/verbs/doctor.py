@@ -16,13 +16,13 @@ from fz_iproute.files.config_file import load, usual_path
 from fz_iproute.ip.reader import Reader, answer, shape_is_known
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror import parse, parse_rules
+from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import LOCAL, of_table, printable
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
-from fz_iproute.record.recording import Recording, question_key
+from fz_iproute.record.recording import Recording, question_key, recorded_tables
 from fz_iproute.record.take import take, take_without_ip
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
@@ -141,15 +141,10 @@ def _machine(recorded: Recording, config: Config) -> Machine:
 def _tables(
     ip: RecordedIp, recorded: Recording, links: Mapping[str, Link]
 ) -> dict[int, dict[Family, tuple[Route, ...]]]:
-    """All recorded tables, and `local`, which is derived from the addresses if it was not recorded."""
+    """All recorded tables. ReadFailed if table local, which tells the machine's own addresses, is not among them."""
     objects = parse.nexthops(answer(ip, None, "nexthop show"))
     tables: dict[int, dict[Family, tuple[Route, ...]]] = defaultdict(dict)
-    for family in FAMILIES:
-        tables[LOCAL][family] = parse.routes(answer(ip, family, of_table(LOCAL)), family, links)
-        start = question_key(family, "route show table ", "-json")
-        for key in recorded.outputs:
-            name = key.removeprefix(start)
-            if key.startswith(start) and " " not in name:
-                listing = answer(ip, family, f"route show table {name}")
-                tables[parse_rules.table_number(name)][family] = Table(parse.routes(listing, family, links, objects))
+    local = [question_key(family, of_table(LOCAL), "-json") for family in FAMILIES]
+    for family, number, question in recorded_tables(dict.fromkeys([*recorded.outputs, *local])):
+        tables[number][family] = Table(parse.routes(answer(ip, family, question), family, links, objects))
     return tables

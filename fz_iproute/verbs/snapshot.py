@@ -24,13 +24,12 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--redact", action="store_true", help="replace addresses and names consistently; prefixes keep their members"
     )
-    parser.add_argument("--local", action="store_true", help="include table local")
 
 
 def run(arguments: Namespace, log: Log) -> int:
     """Take the snapshot, and print it or save it."""
     with running_machine(arguments, log) as (ip, config):
-        recorded = take(ip, config, arguments.config, arguments.netns, local=arguments.local)
+        recorded = take(ip, config, arguments.config, arguments.netns)
     if arguments.redact:
         recorded = Redactor(recorded, os.urandom(16)).redacted()
     text = dump(recorded)

@@ -65,6 +65,12 @@ def test_an_edited_snapshot_is_refused(tmp_path: Path, change: dict[str, Any], w
     assert_refused(written(tmp_path, {**GOOD, **change}), words, [["explain", "10.9.9.9"]])
 
 
+def test_without_table_local_nothing_is_said_about_packets(tmp_path: Path) -> None:
+    outputs = {key: text for key, text in GOOD["ip"].items() if not key.endswith(" local")}
+    path = written(tmp_path, {**GOOD, "ip": outputs})
+    assert_refused(path, "table local", [*VERBS[1:], ["detect"], ["doctor"]])
+
+
 TEXT = json.dumps(GOOD).encode()
 CUT_OFF = [TEXT[:end] for end in (0, 1, 100, len(TEXT) // 2, -1)]
 

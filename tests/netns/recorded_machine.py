@@ -162,7 +162,7 @@ def record(namespace: Namespace) -> dict[str, Any]:
 
 def snapshot(namespace: Namespace) -> Any:
     """The document, without anything of the machine that the tests run on."""
-    recorded = take(Ip(namespace.name), parse("", "defaults"), None, namespace.name, local=True)
+    recorded = take(Ip(namespace.name), parse("", "defaults"), None, namespace.name)
     return json.loads(dump(replace(recorded, taken="", versions={}, facts={}, sysctls={})))
 
 

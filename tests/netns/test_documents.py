@@ -39,7 +39,7 @@ def test_documents_follow_their_schema(machine: Machine, config: str) -> None:
         done = machine.fz_done(*argv, "--json", config=config)
         assert done.returncode in (0, 1), done
         jsonschema.validate(json.loads(done.stdout), schema(name))
-    jsonschema.validate(json.loads(machine.fz("snapshot", "--local", config=config)), schema("snapshot"))
+    jsonschema.validate(json.loads(machine.fz("snapshot", config=config)), schema("snapshot"))
 
 
 def test_documents_of_replay_follow_their_schema(machine: Machine, tmp_path: Path) -> None:

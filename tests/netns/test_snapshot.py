@@ -368,7 +368,7 @@ def without_config(text: str) -> str:
 def test_a_snapshot_has_what_ip_prints_when_it_is_asked_one_question(machine: Machine) -> None:
     """It is asked many in one process, and an answer must not depend on those before it."""
     machine.batch([f"route add 10.5.0.0/24 dev {LAN} scope link mtu lock 1400", "nexthop add id 7 dev uplink0"])
-    recorded = json.loads(machine.fz("snapshot", "--local"))["ip"]
+    recorded = json.loads(machine.fz("snapshot"))["ip"]
     assert len(recorded) > 12
     for words, text in recorded.items():
         done = run("ip", "-n", machine.name, *words.split(), check=False)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.unit.recordings import printed
+from tests.unit.recordings import own_addresses, printed
 
 TABLE = 539098368
 SIX = {"protocol": "kernel", "metric": 256, "flags": [], "pref": "medium"}
@@ -90,7 +90,12 @@ class Laptop:
     def document(self) -> Document:
         """The snapshot, with the outputs of `ip` as texts."""
         outputs: Document = {"-json link show": self.links, "-json nexthop show": []}
-        outputs["-json address show"] = [{**link, "addr_info": self._addresses(link["ifname"])} for link in self.links]
+        addresses = [{**link, "addr_info": self._addresses(link["ifname"])} for link in self.links]
+        outputs["-json address show"] = addresses
+        outputs |= {
+            f"-json {option} route show table local": own_addresses(addresses, family)
+            for option, family in (("-4", "inet"), ("-6", "inet6"))
+        }
         tables: dict[str, dict[int, list[Document]]] = {
             "-4": {TABLE: [*self.vpn, *self.copies], **self.others},
             "-6": {TABLE: [*self.vpn6, *self.copies6], **self.others},

@@ -96,6 +96,7 @@ def machine(mode: str = "observe") -> dict[str, Any]:
         outputs |= {
             f"-json {option} -details -Numeric rule show": rules if option == "-4" else [*rules[:1], *rules[2:]],
             f"-json {option} route show table main": found,
+            f"-json {option} route show table local": own_addresses(addresses, "inet" if option == "-4" else "inet6"),
             f"-json {option} route show table 539098368": others,
             f"-json {option} route show table 7": [{**found[1], "dev": "corp1"}],
             **{f"-json {option} route show table {table}": [] for table in (539098369, 539098370)},
@@ -108,6 +109,20 @@ def machine(mode: str = "observe") -> dict[str, Any]:
         "sysctls": {"ipv4/ip_forward": "0", "ipv4/conf/office0/rp_filter": "1"},
         "ip": outputs,
     }
+
+
+def own_addresses(links: list[dict[str, Any]], family: str) -> list[dict[str, Any]]:
+    """The part of table local that says which addresses are the machine's own, as the kernel fills it."""
+    hosts = [
+        (link["ifname"], each["local"]) for link in links for each in link["addr_info"] if each["family"] == family
+    ]
+    if family == "inet":
+        common = {"type": "local", "protocol": "kernel", "scope": "host", "flags": []}
+        return [{**common, "dst": host, "dev": device, "prefsrc": host} for device, host in hosts]
+    common = {"protocol": "kernel", "flags": [], "pref": "medium"}
+    found = [{"type": "local", "dst": host, "dev": device, **common, "metric": 0} for device, host in hosts]
+    multicast = {"type": "multicast", "dst": "ff00::/8", **common, "metric": 256}
+    return [*found, *({**multicast, "dev": link["ifname"]} for link in links if "MULTICAST" in link["flags"])]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
