@@ -24,8 +24,9 @@ from fz_iproute.record.vocabulary import KEYS, PATHS, WORDS
 _INTERFACES = frozenset(["ifname", "dev", "link", "master", "iif", "oif"])
 _NUMBER = re.compile(r"(ipproto-)?(0x[0-9a-f]+|\d+([./-]\d+)*)(ms|s|sec)?", re.ASCII)
 _PLAIN_NUMBER = re.compile(r"(0x[0-9a-f]+|\d{1,4})(ms|s|sec)?", re.ASCII)
-# Options of a command that a name follows.
-_NAMING = frozenset(["dev", "iif", "oif", "-n"])
+# Words that a name follows.
+_NAMING = frozenset(["dev", "nodev", "iif", "oif", "-n"])
+# Facts that are kept if they look like this.
 _FACTS = {
     "uid": _NUMBER,
     "capabilities": re.compile("[0-9a-f]+"),
@@ -33,12 +34,7 @@ _FACTS = {
     "config.uid": _NUMBER,
     "networkd": re.compile("in use|not in use"),
 }
-_OTHER_FACTS = ("journal", "netns", "config.path", "resolved", "dhcp.servers", "nft")
-_NFT_WORDS = frozenset(
-    """
-    chain ip ip6 inet accept drop to noto dev nodev maybe output mullvad nordvpn cloudflare-warp
-    """.split()  # noqa: SIM905
-)
+_WG_QUICK = "wg-quick-"  # how the names of its nft tables start
 _NETWORKD = re.compile(r"\[Network\]|ManageForeign\w+\s*=\s*(1|0|yes|no|y|n|true|false|t|f|on|off)", re.I | re.ASCII)
 _HEADING = re.compile(r"# [0-9TZ:.-]+ [0-9.]+ ms, \d+ commands?, woken by: ", re.ASCII)
 
@@ -92,6 +88,8 @@ class Redactor:
             return f"{new}{percent}{self._names.new(zone)}"
         if _NUMBER.fullmatch(word):
             return word
+        if word.startswith(_WG_QUICK):
+            return _WG_QUICK + self._names.new(word.removeprefix(_WG_QUICK))
         return self._names.hardware(word) or self._names.new(word)
 
     # What `ip` printed
@@ -144,16 +142,11 @@ class Redactor:
         """The new text; None for a fact that is not known here."""
         if name in _FACTS:
             return text if _FACTS[name].fullmatch(text) else None
-        if name == "netns":
-            return self._names.new(text)
-        if name == "config.path":
-            return self._path(text)
-        place = next((known for known in _TEXTS if known in name), None)
-        return "".join(f"{_TEXTS[place](self, line)}\n" for line in text.splitlines()) if place else None
+        known = (redacted for part, redacted in _TEXTS.items() if name == part or (part[0] == "/" and part in name))
+        redacted = next(known, None)
+        return "\n".join(redacted(self, line) for line in text.split("\n")) if redacted else None
 
     def _path(self, path: str) -> str:
-        if not path.startswith("/"):
-            return path if path in (*_FACTS, *_OTHER_FACTS) else self._names.new(path)
         folder, _, name = path.rpartition("/")
         if folder.endswith(".d") and name in self._drop_ins:
             return f"{self._path(folder)}/{self._drop_ins[name]}"
@@ -169,17 +162,6 @@ class Redactor:
 
     def _table_name(self, line: str) -> str:
         return next((f"{line.split(maxsplit=1)[0]} {self._word(name)}" for name, _ in rt_tables.parsed(line)), "")
-
-    def _servers(self, line: str) -> str:
-        """Addresses, perhaps after an ifindex and the sign that a link answers for all names."""
-        return " ".join(word if word == "~." else self._word(word) for word in line.split())
-
-    def _nft(self, line: str) -> str:
-        return " ".join(self._nft_word(word) for word in line.split(" "))
-
-    def _nft_word(self, word: str) -> str:
-        start, name = ("wg-quick-", word.removeprefix("wg-quick-")) if word.startswith("wg-quick-") else ("", word)
-        return word if word in _NFT_WORDS else start + (self._addresses.new(name) or self._names.new(name))
 
     def _journal(self, line: str) -> str:
         if heading := _HEADING.match(line):
@@ -224,15 +206,17 @@ class Redactor:
         )
 
 
-# How a line of each text is redacted, by a part of the text's name.
+# How a line of each other fact is redacted, by the name of the fact; files by a part of their path.
 _TEXTS: dict[str, Callable[[Redactor, str], str]] = {
     "/networkd.conf": Redactor._networkd,
     "/rt_tables": Redactor._table_name,
     "/resolv.conf": Redactor._resolver,
     "journal": Redactor._journal,
-    "resolved": Redactor._servers,
-    "dhcp.servers": Redactor._servers,
-    "nft": Redactor._nft,
+    "config.path": Redactor._path,
+    "netns": lambda redactor, line: redactor._names.new(line),
+    "resolved": Redactor._line,
+    "dhcp.servers": Redactor._line,
+    "nft": Redactor._line,
 }
 
 

@@ -34,12 +34,17 @@ _ERRORS = """
     gateway Nexthop has invalid Device for up Operation permitted refused in doubt the batch ended early FIB does
     exist prefsrc prefix specified IPv6 disabled on
 """
-WORDS = frozenset([*PROTOCOLS, *TABLE_NUMBERS, *_VALUES.split(), *_COMMANDS.split(), *_ERRORS.split()])
+_FACTS = """
+    ~. chain ip6 accept drop noto nodev maybe output mullvad nordvpn cloudflare-warp
+"""
+_TEXTS = (_VALUES, _COMMANDS, _ERRORS, _FACTS)
+WORDS = frozenset([*PROTOCOLS, *TABLE_NUMBERS, *(word for text in _TEXTS for word in text.split())])
 
-# Parts of the paths of files.
+# Parts of the paths of files, and names of other facts.
 PATHS = frozenset(
     """
     etc run usr var lib local share log systemd resolve iproute2 netns fz-iproute config.toml journal resolv.conf
     rt_tables rt_tables.d networkd.conf networkd.conf.d
+    uid capabilities config.path config.mode config.uid networkd resolved dhcp.servers nft
     """.split()  # noqa: SIM905
 )

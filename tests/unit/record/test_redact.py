@@ -183,7 +183,7 @@ def test_secrets_in_the_files_of_a_machine_are_replaced() -> None:
     assert "[…]\n\n[Network]\nManageForeignRoutes=no\n" == facts["/etc/systemd/networkd.conf.d/0001.conf"]
     assert "/usr/lib/systemd/networkd.conf.d/0001.conf" in facts
     all_names, router = re.findall(r"(?m)(\S+)$", facts["resolved"])
-    assert (f"2 ~. {all_names}\n3 {router}\n", f"{router}\n") == (facts["resolved"], facts["dhcp.servers"])
+    assert (f"2 ~. {all_names}\n3 {router}\n", router) == (facts["resolved"], facts["dhcp.servers"])
     assert "203.0.113.9" not in text
     wanted = rf"chain inet wg-quick-net3 name\d+ drop\naccept to {all_names}/32 dev net3 nodev name\d+ maybe\n"
     assert re.fullmatch(wanted, facts["nft"])
