@@ -17,7 +17,6 @@ from fz_iproute.mirror.model import EVERYTHING, Command, Part, Route, Snapshot
 from fz_iproute.mirror.plan import check_parts, new_copy, plan, take_out
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.tunnel import Layout, link_state
-from fz_iproute.mirror.words import printable
 
 # Another program may change the tables during a pass. One that keeps doing so cannot be outrun.
 _MOST_ROUNDS = 3
@@ -167,10 +166,7 @@ class Passes(Plans):
         return has_net_admin()
 
     def _show(self, due: Sequence[Command]) -> None:
-        if self._reasons:
-            self._log.info("\n".join(f"{self._ip.line(command)}  # {printable(command.reason)}" for command in due))
-        else:
-            self._log.info(self._ip.lines(due))
+        self._log.info(self._ip.script(due, reasons=self._reasons))
 
     def _carry_out(self, due: list[Command], planner: Planner) -> Pass:
         """Apply what is due, and read again, until `planner` finds nothing.

@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import sh
 
 from fz_iproute.errors import IpUnusable, UsageError
 from fz_iproute.mirror.model import Command
-from fz_iproute.mirror.words import FAMILY_OPTION
+from fz_iproute.mirror.words import FAMILY_OPTION, printable
 
 # The longest that a single `ip` may take, in seconds. A dump of a million routes needs about half a second.
 TIMEOUT = 10.0
@@ -29,7 +29,7 @@ SBIN = "/usr/sbin:/sbin"
 _DESCRIPTORS_OF_A_START = 8
 
 
-_SAFE_IN_A_SHELL = re.compile(r"[\w.:/ \n-]+", re.ASCII)
+_SAFE_IN_A_SHELL = re.compile(r"[\w.:/ -]+", re.ASCII)
 
 
 class Answer(NamedTuple):
@@ -244,13 +244,15 @@ class Spelling:
         words = command.line if _SAFE_IN_A_SHELL.fullmatch(command.line) else shlex.join(command.words)
         return f"{self._starts[command.family]} {words}"
 
-    def lines(self, commands: Sequence[Command]) -> str:
-        """Many of them, a line each."""
-        text = "\n".join([f"{self._starts[command.family]} {command.line}" for command in commands])
-        return text if _SAFE_IN_A_SHELL.fullmatch(text) else "\n".join(map(self.line, commands))
+    def script(self, commands: Iterable[Command], *, reasons: bool) -> str:
+        """A line for each of them, with its reason as a comment if wanted."""
+        # A reason may hold an interface name, and a newline in that would start a command.
+        return "\n".join(
+            self.line(command) + (f"  # {printable(command.reason)}" if reasons else "") for command in commands
+        )
 
 
-class Starter:
+class Starter(Spelling):
     """Starts the `ip` of this machine, in the network namespace `netns` if one is named.
 
     `trace` is told each command that is started, as a line for a shell; the lines of a batch follow in it. `in_child`
@@ -265,25 +267,17 @@ class Starter:
     ) -> None:
         if netns == "":
             raise UsageError("--netns: the name is empty")
+        super().__init__(netns)
         self._command = _found("ip", "install iproute2")
         self.netns = netns
         self._netns = ("-n", netns) if netns else ()
-        spelling = Spelling(netns)
-        self.line, self.lines = spelling.line, spelling.lines
         self.trace = trace
         self._in_child = in_child
         self._working: list[Running] = []
 
     def start(self, *words: str, stdin: bytes = b"") -> Running:
         """Start `ip` with these arguments, without waiting for it."""
-        argv = ("ip", *self._netns, *words)
-        if self.trace:
-            text = stdin.decode("utf-8", "backslashreplace")
-            self.trace(f"{shlex.join(argv)} <<END\n{text}END" if text else shlex.join(argv))
-        with _signals_blocked():
-            running = Running(partial(self.spawn, words), argv, stdin)
-            self._working.append(running)
-        return running
+        return self._started(self._command, ("ip", *self._netns, *words), stdin)
 
     def spawn(
         self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
@@ -296,11 +290,14 @@ class Starter:
         command = _found(program, "it is not installed")
         if self.netns:
             return self.start("netns", "exec", self.netns, program, *words)
-        argv = (program, *words)
+        return self._started(command, (program, *words), b"")
+
+    def _started(self, command: Any, argv: tuple[str, ...], stdin: bytes) -> Running:
         if self.trace:
-            self.trace(shlex.join(argv))
+            text = stdin.decode("utf-8", "backslashreplace")
+            self.trace(f"{shlex.join(argv)} <<END\n{text}END" if text else shlex.join(argv))
         with _signals_blocked():
-            running = Running(lambda fds: _spawned(command, argv, fds, self._in_child), argv, b"")
+            running = Running(lambda fds: _spawned(command, argv, fds, self._in_child), argv, stdin)
             self._working.append(running)
         return running
 

@@ -9,7 +9,6 @@ from fz_iproute.ip.passes import Plans
 from fz_iproute.ip.process import Spelling
 from fz_iproute.log import Log
 from fz_iproute.mirror.model import Command
-from fz_iproute.mirror.words import printable
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.source import chosen_source, say_absent
@@ -37,12 +36,11 @@ def run(arguments: Namespace, log: Log) -> int:
 
 def print_plan(arguments: Namespace, due: Sequence[Command], *, reasons: bool = False) -> None:
     """Print commands as lines for a shell, with their reasons as comments if wanted, or as JSON."""
-    line = Spelling(arguments.netns).line
+    spelling = Spelling(arguments.netns)
     if arguments.json:
-        write_json({"commands": [command_document(line, command) for command in due]})
+        write_json({"commands": [command_document(spelling.line, command) for command in due]})
     elif due:
-        # A reason may hold an interface name, and a newline in that would start a command.
-        write("\n".join(line(each) + (f"  # {printable(each.reason)}" if reasons else "") for each in due))
+        write(spelling.script(due, reasons=reasons))
 
 
 def command_document(line: Callable[[Command], str], command: Command) -> dict[str, Any]:
