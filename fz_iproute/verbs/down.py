@@ -1,10 +1,7 @@
 """`down`: remove everything that fz-iproute added."""
 
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 
-from fz_iproute.files.lock import WatchLocks
 from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
 from fz_iproute.verbs.sync import add, change
@@ -19,11 +16,4 @@ EXAMPLES = (
 
 def run(arguments: Namespace, log: Log) -> int:
     """Plan and apply. ApplyFailed lists what `ip` refused; Locked if a `watch` would put everything back."""
-    return change(arguments, log, Passes.plan_down, Passes.down, _without_watch)
-
-
-@contextmanager
-def _without_watch(netns: str | None, tables: frozenset[int]) -> Iterator[None]:
-    with closing(WatchLocks(netns)) as locks:
-        locks.extend(tables, advice="it would put back what `down` removes; stop it first")
-        yield
+    return change(arguments, log, Passes.plan_down, Passes.down, without_watch=True)

@@ -2,10 +2,10 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import closing
 
 from fz_iproute.errors import ApplyFailed
-from fz_iproute.files.lock import locked
+from fz_iproute.files.lock import WatchLocks, locked
 from fz_iproute.ip.passes import Pass, Passes
 from fz_iproute.ip.process import Spelling
 from fz_iproute.log import Log
@@ -37,19 +37,24 @@ def change(
     log: Log,
     plan: Callable[[Passes], list[Command]],
     act: Callable[[Passes], Pass],
-    alone: Callable[[str | None, frozenset[int]], AbstractContextManager[object]] = lambda *_: nullcontext(),
+    *,
+    without_watch: bool = False,
 ) -> int:
-    """Run `act` under the lock of the tables, and `alone` with them; with --dry-run, only print `plan`."""
+    """Run `act` under the lock of the tables; with --dry-run, only print `plan`.
+
+    Locked if another fz-iproute holds it, or if a `watch` keeps the tables in step and `act` has to be `without_watch`.
+    """
     with running_machine(arguments, log) as (ip, config):
         passes = passes_of(log, ip, config)
         if arguments.dry_run:
             print_plan(arguments, plan(passes))
             return 0
-        with (
-            alone(arguments.netns, config.tables.mirrors),
-            locked(arguments.netns, config.tables.mirrors, arguments.wait),
-        ):
-            done = act(passes)
+        tables = config.tables.mirrors
+        with closing(WatchLocks(arguments.netns)) as watch_locks:
+            if without_watch:
+                watch_locks.extend(tables, advice="it would put back what `down` removes; stop it first")
+            with locked(arguments.netns, tables, arguments.wait):
+                done = act(passes)
     line = Spelling(arguments.netns).line
     if arguments.json:
         failures = [{**command_document(line, failure.command), "words": failure.words} for failure in done.failures]
