@@ -8,6 +8,7 @@ import signal
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -116,49 +117,43 @@ def open_tun(name: str, index: int) -> int:
     return fd
 
 
-def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
-    """Run the commands in batches, in their order within a family; the refused ones.
-
-    A line that `ip` cannot parse ends its batch, and nobody knows which line it was: then both halves are tried.
-    """
-    refusals: list[Refusal] = []
-    parts = [commands]
-    end = time.monotonic() + _LONGEST
-    while parts and time.monotonic() < end:
-        found = Work(ip, parts.pop()).finish()
-        refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
-        unknown = [refusal.command for refusal in found if refusal.lost]
-        half = len(unknown) // 2
-        if half:
-            parts += [unknown[half:], unknown[:half]]
-        else:
-            refusals += one_by_one(ip, unknown)
-    return refusals + [Refusal(command, _GIVEN_UP) for part in parts for command in part]
-
-
 # In seconds. A snapshot may hold any number of lines that `ip` cannot parse. What a machine has printed has hardly any.
 _LONGEST = 30.0
 _GIVEN_UP = "not tried: too many lines of the snapshot take too long"
-
-
 # An earlier try has done it.
 _EXISTS = "RTNETLINK answers: File exists"
 
 
+def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
+    """Run the commands in batches, in their order within a family; the refused ones."""
+    return _carried_out(ip, [commands] if commands else [])
+
+
 def one_by_one(ip: Ip, commands: Iterable[Command]) -> list[Refusal]:
     """Run the commands, each in its own process, whose arguments may hold anything; the refused ones."""
-    refusals = []
+    return _carried_out(ip, [[command] for command in commands])
+
+
+def _carried_out(ip: Ip, batches: Iterable[Sequence[Command]]) -> list[Refusal]:
+    """A line that `ip` cannot parse ends its batch, and nobody knows which line it was: then both halves are tried."""
+    refusals: list[Refusal] = []
+    due = deque(batches)
     end = time.monotonic() + _LONGEST
-    for command in commands:
-        if time.monotonic() >= end:
-            refusals.append(Refusal(command, _GIVEN_UP))
-            continue
-        # A group of nexthop objects has no family, and IPv4 is the default for anything else.
-        family = () if command.family == "inet" else (FAMILY_OPTION[command.family],)
-        answer = ip.start(*family, *command.words).answer()
-        if answer.code != 0 and answer.words != _EXISTS:
-            refusals.append(Refusal(command, answer.words))
-    return refusals
+    while due and time.monotonic() < end:
+        batch = due.popleft()
+        found = Work(ip, batch).finish() if len(batch) > 1 else _run_alone(ip, *batch)
+        refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
+        unknown = [refusal.command for refusal in found if refusal.lost]
+        half = (len(unknown) + 1) // 2
+        due.extendleft(filter(None, (unknown[half:], unknown[:half])))
+    return refusals + [Refusal(command, _GIVEN_UP) for batch in due for command in batch]
+
+
+def _run_alone(ip: Ip, command: Command) -> list[Refusal]:
+    # A group of nexthop objects has no family, and IPv4 is the default for anything else.
+    family = () if command.family == "inet" else (FAMILY_OPTION[command.family],)
+    answer = ip.start(*family, *command.words).answer()
+    return [Refusal(command, answer.words)] if answer.code != 0 else []
 
 
 def run(argv: list[str]) -> int:
