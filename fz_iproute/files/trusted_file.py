@@ -3,8 +3,14 @@
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from fz_iproute.errors import UsageError
+
+
+def opened(place: Path) -> BinaryIO:
+    """The file, to be read. Opening a FIFO does not wait for a writer."""
+    return os.fdopen(os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
 def read_trusted(place: Path, most_bytes: int, what: str, *, suspicious: bool = False) -> bytes:
@@ -14,8 +20,7 @@ def read_trusted(place: Path, most_bytes: int, what: str, *, suspicious: bool = 
     is looked at, it may be `suspicious`.
     """
     try:
-        # Not blocking: opening a FIFO would wait for a writer.
-        with os.fdopen(os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with opened(place) as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise UsageError(f"{place}: not a regular file")

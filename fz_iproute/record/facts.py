@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fz_iproute.files.config_file import DEFAULT_PATH, VARIABLE
 from fz_iproute.files.rt_tables import table_files
+from fz_iproute.files.trusted_file import opened
 from fz_iproute.mirror.config import Config
 from fz_iproute.record.leases import dhcp_servers
 from fz_iproute.record.resolvers import resolvers
@@ -35,7 +36,7 @@ def facts(config: Config, path: Path | None, netns: str | None, root: Path = Pat
             found["dhcp.servers"] = " ".join(servers)
         if lines := list(resolvers(root, _text)):
             found["resolved"] = "".join(f"{line}\n" for line in lines)
-    if config.watch.journal and (tail := _tail(Path(config.watch.journal))) is not None:
+    if config.watch.journal and (tail := _text(Path(config.watch.journal))) is not None:
         found["journal"] = tail
     return found
 
@@ -73,25 +74,13 @@ def _of_config(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _text(path: Path) -> str | None:
-    return _read(path, 0)
-
-
-def _tail(path: Path) -> str | None:
-    """The last lines of the file."""
+    """What is in the file; of a large one, the last lines. None if it cannot be read."""
     try:
-        start = max(0, path.stat().st_size - _MOST_BYTES)
-    except OSError:
-        return None
-    text = _read(path, start)
-    return text.partition("\n")[2] if text and start else text
-
-
-def _read(path: Path, start: int) -> str | None:
-    try:
-        # Not blocking: a FIFO would wait for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with opened(path) as file:
+            start = max(0, os.fstat(file.fileno()).st_size - _MOST_BYTES)
             if start:
                 file.seek(start)
-            return (file.read(_MOST_BYTES) or b"").decode("utf-8", "replace")
+            text = (file.read(_MOST_BYTES) or b"").decode("utf-8", "replace")
     except OSError:
         return None
+    return text.partition("\n")[2] if start else text

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fz_iproute.errors import ReadFailed, UsageError
-from fz_iproute.files.trusted_file import said_of
+from fz_iproute.files.trusted_file import opened, said_of
 from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.process import Answer
 from fz_iproute.ip.reader import SHORT, answer, shape_is_known
@@ -22,9 +22,8 @@ MOST_BYTES = 32 << 20
 def load_recording(path: Path) -> Recording:
     """The recording in the file. UsageError if it is unusable."""
     try:
-        # Not blocking: a FIFO would wait for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            os.set_blocking(file.fileno(), True)  # but a FIFO with a writer is read to its end
+        with opened(path) as file:
+            os.set_blocking(file.fileno(), True)  # a FIFO with a writer is read to its end
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: {said_of(error)}") from None

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.parse_rules import table_number
@@ -36,16 +36,7 @@ def question_key(family: Family | None, question: str, *options: str) -> str:
 
 def dump(recording: Recording) -> str:
     """The recording as a JSON document."""
-    document = {
-        "schema": SCHEMA,
-        "taken": recording.taken,
-        "versions": dict(recording.versions),
-        "config": recording.config,
-        "sysctls": dict(recording.sysctls),
-        "facts": dict(recording.facts),
-        "ip": dict(recording.outputs),
-    }
-    return json.dumps(document, indent=2)
+    return json.dumps({"schema": SCHEMA, **dict(zip(_PARTS, astuple(recording), strict=True))}, indent=2)
 
 
 def load(text: str) -> Recording:
