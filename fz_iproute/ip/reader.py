@@ -262,6 +262,13 @@ class Reader:
         return parts[0] if len(parts) == 1 else _united(*parts)
 
 
+def seen(source: Source, config: Config) -> tuple[Snapshot, dict[int, dict[Family, tuple[Route, ...]]]]:
+    """A snapshot, and the routes that decide where packets go."""
+    reader = Reader(source, config)
+    snapshot = reader.read()
+    return snapshot, reader.looked_up(snapshot)
+
+
 def _rules(shown: Mapping[Family, list[Document]]) -> tuple[Rule, ...]:
     return tuple(rule for family, rules in shown.items() for rule in parse_rules.rules(rules, family))
 

@@ -12,7 +12,7 @@ from fz_iproute.errors import UsageError
 from fz_iproute.files.config_file import is_lab, usual_path
 from fz_iproute.files.whole_file import create
 from fz_iproute.ip.ip import Source
-from fz_iproute.ip.reader import Reader
+from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.words import printable
@@ -42,9 +42,7 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Print the VPNs; 1 if there is none. UsageError if --write does not know which one to configure."""
     with chosen_source(arguments, log) as (source, config):
-        reader = Reader(source, config)
-        snapshot = reader.read()
-        found = detect(config, snapshot, reader.looked_up(snapshot))
+        found = detect(config, *seen(source, config))
     vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
     if arguments.write and vpns:
         _write(arguments.write, toml_of(_chosen(vpns)))

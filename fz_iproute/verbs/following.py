@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fz_iproute.diagnosis.detect import Followed, detect, followed
 from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.ip.ip import Source
-from fz_iproute.ip.reader import Reader
+from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 
@@ -53,6 +53,4 @@ class Following:
 
 
 def _look(config: Config, source: Source) -> Followed:
-    reader = Reader(source, config)
-    snapshot = reader.read()
-    return followed(config, detect(config, snapshot, reader.looked_up(snapshot)))
+    return followed(config, detect(config, *seen(source, config)))

@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.status import status
 from fz_iproute.files.lock import watching
 from fz_iproute.files.report import reported
 from fz_iproute.files.whole_file import replace
-from fz_iproute.ip.reader import Reader
+from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.service.figures import as_text, figures
 from fz_iproute.verbs.output import write
@@ -30,9 +30,7 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Print the figures."""
     with running_machine(arguments, log) as (ip, config):
-        reader = Reader(ip, config)
-        snapshot = reader.read()
-        found = status(config, snapshot, reader.looked_up(snapshot))
+        found = status(config, *seen(ip, config))
     tables = config.tables.mirrors
     report = reported(arguments.netns, tables)
     text = as_text(figures(__version__, found, bool(watching(arguments.netns, tables)), report))

@@ -11,7 +11,7 @@ from fz_iproute.files.config_file import DEFAULT_PATH, ConfigFile, load, usual_p
 from fz_iproute.ip.dialogue import TalkingIp
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.passes import Passes
-from fz_iproute.ip.reader import Reader
+from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config, parse
 
@@ -88,12 +88,11 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
     """
     from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # a healthy machine needs none of it
 
-    reader = Reader(source, config)
     try:
-        snapshot = reader.read()
-        vpns = detect(config, snapshot, reader.looked_up(snapshot))
+        snapshot, tables = seen(source, config)
     except (ReadFailed, IpUnusable):
         return
+    vpns = detect(config, snapshot, tables)
     said = absent(config, snapshot.links, vpns)
     if vpns:
         lan = next((vpn.lan for vpn in vpns if vpn.is_cut), vpns[0].lan)
@@ -117,11 +116,11 @@ def advised(arguments: Namespace, source: Source, *verb: str) -> str:
 
 
 def as_typed(arguments: Namespace, source: Source, verb: str) -> str:
-    """As `advised`, with sudo if this user needs that."""
+    """As `advised`, with sudo if this user needs that; `verb` may have options."""
     from fz_iproute.diagnosis.machine import WRITING  # noqa: PLC0415  # `sync` advises nothing, and so needs none of it
 
     needs_sudo = verb in WRITING and os.geteuid() and not arguments.snapshot
-    return f"{'sudo ' if needs_sudo else ''}{advised(arguments, source, verb)}"
+    return f"{'sudo ' if needs_sudo else ''}{advised(arguments, source, *verb.split())}"
 
 
 # With --verbose, these show more of what they have found. Lines about reading would bury that.

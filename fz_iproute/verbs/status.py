@@ -4,6 +4,7 @@ import gc
 import json
 import os
 from argparse import ArgumentParser, Namespace
+from functools import partial
 
 from fz_iproute.daemon.signals import resizes
 from fz_iproute.diagnosis.status import Status, as_document, status
@@ -23,7 +24,7 @@ from fz_iproute.verbs.following import Following
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import screen
-from fz_iproute.verbs.source import advised, chosen_source
+from fz_iproute.verbs.source import as_typed, chosen_source
 
 EXAMPLES = ("fz-iproute status", "fz-iproute status --check > /dev/null || notify-send 'LAN cut off'")
 
@@ -106,11 +107,8 @@ class _View:
         shown = screen(self._arguments)
         if self._arguments.routes:
             return draw(found, width=shown.width, colour=shown.colour)
-        return "\n".join(drawn(said, self._daemon(is_used=found.is_used), self._advised, shown))
-
-    def _advised(self, verb: str) -> str:
-        sudo = "sudo " if verb in ("sync", "watch", "install") and os.geteuid() and not self._arguments.snapshot else ""
-        return f"{sudo}{advised(self._arguments, self._source, *verb.split())}"
+        advised = partial(as_typed, self._arguments, self._source)
+        return "\n".join(drawn(said, self._daemon(is_used=found.is_used), advised, shown))
 
     def watching(self) -> int | None:
         """The process of the daemon, 0 if there is none, None if unknown."""
