@@ -71,14 +71,10 @@ def _pieces(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
     `ip -batch` 6.1 remembers the number of the last name, and a number overwrites that: after `proto boot` and
     `proto 5`, it reads `proto boot` as 5.
     """
-    if not any(command.numeric for command in commands):
-        for first in range(0, len(commands), MOST_LINES):
-            yield commands[first : first + MOST_LINES]
-        return
     piece: list[Command] = []
     numbers: set[str] = set()
     for command in commands:
-        spelled = _NAMED_OR_NUMBERED.findall(command.line)
+        spelled = _NAMED_OR_NUMBERED.findall(command.line) if numbers or command.numeric else []
         if len(piece) == MOST_LINES or any(option in numbers and not number for option, number in spelled):
             yield piece
             piece, numbers = [], set()

@@ -109,23 +109,14 @@ class Reader:
     def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
         """The routes to some addresses, from main, local and every table that a rule of their family leads to."""
         family = hosts[0].family
-        tables = _looked_up(snapshot.rules, family)
-        try:
-            asked = [
-                (table, self._ip.ask(family, f"{of_table(table)} match {host}")) for table in tables for host in hosts
-            ]
-            found: dict[int, list[Listed]] = {table: [] for table in tables}
-            for table, part in asked:
-                (text,) = self._ip.answers(part)
-                found[table] += parsed(family, part.questions[0], text)
-            with shape_is_known():
-                nexthops = self._nexthops(found.values())
-                return {
-                    table: {family: tuple(dict.fromkeys(parse.routes(listing, family, snapshot.links, nexthops)))}
-                    for table, listing in found.items()
-                }
-        finally:
-            self._ip.abandon()
+        questions = {
+            table: [f"{of_table(table)} match {host}" for host in hosts] for table in _looked_up(snapshot.rules, family)
+        }
+        routes = self._routes({family: [*chain.from_iterable(questions.values())]}, snapshot.links)
+        return {
+            table: {family: tuple(dict.fromkeys(chain.from_iterable(routes[family, question] for question in part)))}
+            for table, part in questions.items()
+        }
 
     def looked_up(self, snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
         """The routes that decide where packets to the internet and to LANs go.
@@ -148,13 +139,9 @@ class Reader:
         # As IPv6 has no scope to ask for, the snapshot has all of its main.
         samples = [f"{_MAIN} match {host}" for host in SAMPLES if host.family == "inet"]
         questions["inet"] += [*samples, *(f"{_MAIN} root {prefix}" for prefix in _RFC1918)]
-        try:
-            routes = self._routes(questions, links)
-            around = [routes["inet", question] for question in samples]
-            if _is_needed_whole(around, "inet", snapshot):
-                routes |= self._routes({"inet": [_MAIN]}, links)
-        finally:
-            self._ip.abandon()
+        routes = self._routes(questions, links)
+        if _is_needed_whole([routes["inet", question] for question in samples], "inet", snapshot):
+            routes |= self._routes({"inet": [_MAIN]}, links)
         main: dict[Family, dict[str, Sequence[Route]]] = {
             "inet": _by_destination(route for route in snapshot.main["inet"] if route.attributes.on_link),
             "inet6": _by_destination(_telling(snapshot)),
@@ -172,11 +159,14 @@ class Reader:
         self, questions: Mapping[Family, Sequence[str]], links: Mapping[str, Link]
     ) -> dict[tuple[Family, str], tuple[Route, ...]]:
         """The routes that answer each question."""
-        asked = [self._ip.ask(family, question) for family, part in questions.items() for question in part]
-        listings = {key: parsed(*key, text) for key, text in self._answers(asked).items()}
-        with shape_is_known():
-            nexthops = self._nexthops(listings.values())
-            return {key: parse.routes(listing, key[0], links, nexthops) for key, listing in listings.items()}
+        try:
+            asked = [self._ip.ask(family, question) for family, part in questions.items() for question in part]
+            listings = {key: parsed(*key, text) for key, text in self._answers(asked).items()}
+            with shape_is_known():
+                nexthops = self._nexthops(listings.values())
+                return {key: parse.routes(listing, key[0], links, nexthops) for key, listing in listings.items()}
+        finally:
+            self._ip.abandon()
 
     def _answers(self, asked: Sequence[Asked]) -> _Found:
         return {
