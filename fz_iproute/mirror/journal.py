@@ -33,11 +33,7 @@ class JournalPass(NamedTuple):
 
 
 class Unreadable(ValueError):
-    """The line `number`, counted from 1, does not belong in a journal."""
-
-    def __init__(self, number: int, why: str) -> None:
-        super().__init__(f"line {number}: {why}")
-        self.number = number
+    """A line that does not belong in a journal; the message begins with its number, counted from 1."""
 
 
 def summary(seconds: float, count: int, reason: str) -> str:
@@ -85,7 +81,7 @@ def parse(lines: Iterable[str]) -> list[JournalPass]:
     for number, ended in enumerate(lines, start=1):
         line = ended.removesuffix("\n")
         if len(line) > _LONGEST:
-            raise Unreadable(number, f"it is longer than {_LONGEST} characters")
+            raise Unreadable(f"line {number}: it is longer than {_LONGEST} characters")
         if line.startswith("#"):
             if (heading := _HEADING.fullmatch(line)) and (time := _time_of_heading(heading[1])):
                 passes.append(JournalPass(time, heading[2], []))
@@ -96,13 +92,13 @@ def parse(lines: Iterable[str]) -> list[JournalPass]:
             follows_command = False
         elif line:
             if ended == line:
-                raise Unreadable(number, "it has no line end, so the command may have been cut off")
+                raise Unreadable(f"line {number}: it has no line end, so the command may have been cut off")
             try:
                 found = _command(line)
             except ValueError as error:
                 # A journal begins with a heading, unlike what `watch` prints.
                 advice = "" if passes else "; replay reads the file that watch.journal names, not what a verb prints"
-                raise Unreadable(number, f"{error}: {_shown(line)}{advice}") from None
+                raise Unreadable(f"line {number}: {error}: {_shown(line)}{advice}") from None
             if not passes:
                 passes.append(JournalPass(None, "", []))
             passes[-1].commands.append(found)

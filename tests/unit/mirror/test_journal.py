@@ -73,7 +73,6 @@ def test_a_command_of_fz_iproute_is_read(line: str) -> None:
 def test_any_other_line_is_refused_with_its_number(line: str) -> None:
     with pytest.raises(Unreadable, match=r"^line 4: ") as caught:
         parse(lines(HEADING, ROUTE, "", line, ROUTE))
-    assert 4 == caught.value.number
     assert str(caught.value).isprintable()
 
 
@@ -200,7 +199,8 @@ def test_any_text_gives_passes_or_unreadable(text: str) -> None:
     try:
         found = parse(given)
     except Unreadable as error:
-        assert 1 <= error.number <= len(given)
+        number = int(str(error).removeprefix("line ").partition(":")[0])
+        assert 1 <= number <= len(given)
         assert "\n" not in str(error)
         return
     for one in found:
