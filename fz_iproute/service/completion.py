@@ -1,7 +1,7 @@
 """PURE. Writes completions for shells from a parser of argparse."""
 
 from argparse import Action, ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 # How to complete a value of each kind, in bash (words for compgen), zsh and fish.
@@ -84,31 +84,40 @@ def bash(found: list[Verb]) -> str:
         names = "compopt -o filenames; " if value in ("file", "folder") else ""
         return f'{names}mapfile -t COMPREPLY < <(compgen {how} -- "$current")'
 
-    cases = _value_cases(found, offer)
-    for verb in found:
-        words = " ".join(name for option in verb.options for name in option.names)
-        cases.append(f"{verb.name}:*:-*) {offer(words)} ;;")
-    cases += [f"{verb.name}:*) {offer(verb.argument)} ;;" for verb in found]
-    return _BASH.format(skipped=_skipped(found), cases="\n        ".join(cases))
+    def describe(what: str, texts: Mapping[str, str]) -> str:
+        return offer(" ".join(texts))  # bash shows no texts
+
+    return _BASH.format(body=_body(found, offer, describe))
 
 
 def zsh(found: list[Verb]) -> str:
     """For zsh."""
 
-    def described(what: str, pairs: list[tuple[str, str]]) -> str:
-        lines = " ".join(f"'{name}:{text}'" for name, text in pairs)
-        return f"offered=({lines}); _describe {what} offered"
-
     def offer(value: str) -> str:
         return _KINDS[value][1] if value in _KINDS else f"compadd -- {value}"
 
-    cases = _value_cases(found, offer)
+    def describe(what: str, texts: Mapping[str, str]) -> str:
+        lines = " ".join(f"'{name}:{text}'" for name, text in texts.items())
+        return f"offered=({lines}); _describe {what} offered"
+
+    return _ZSH.format(body=_body(found, offer, describe))
+
+
+def _body(found: list[Verb], offer: Callable[[str], str], describe: Callable[[str, Mapping[str, str]], str]) -> str:
+    """What bash and zsh have in common. `offer` and `describe` spell how a shell completes a value, and a name."""
+    program, *others = found
+    cases = []
     for verb in found:
-        pairs = [(name, option.text) for option in verb.options for name in option.names]
-        cases.append(f"{verb.name}:*:-*) {described('-o option', pairs)} ;;")
-    cases.append(f":*) {described('verb', [(verb.name, verb.text) for verb in found[1:]])} ;;")
-    cases += [f"{verb.name}:*) {offer(verb.argument)} ;;" for verb in found[1:]]
-    return _ZSH.format(skipped=_skipped(found), cases="\n        ".join(cases))
+        for option in _own(verb, found):
+            patterns = " | ".join(f"{verb.name or '*'}:{name}:*" for name in option.names)
+            cases += [f"{patterns}) {offer(option.value)} ;;"] if option.value else []
+    for verb in found:
+        texts = {name: option.text for option in verb.options for name in option.names}
+        cases.append(f"{verb.name}:*:-*) {describe('-o option', texts)} ;;")
+    cases.append(f":*) {describe('verb', {verb.name: verb.text for verb in others})} ;;")
+    cases += [f"{verb.name}:*) {offer(verb.argument)} ;;" for verb in others]
+    skipped = " | ".join(name for option in program.options if option.value for name in option.names)
+    return _BODY.format(skipped=skipped, cases="\n        ".join(cases))
 
 
 def fish(found: list[Verb]) -> str:
@@ -136,47 +145,34 @@ def _fish_words(value: str) -> str:
 SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
-def _value_cases(found: list[Verb], offer: Callable[[str], str]) -> list[str]:
-    """Cases of the form `verb:option:word` that complete the value of an option."""
-    return [
-        f"{_patterns(verb, option)}) {offer(option.value)} ;;"
-        for verb in found
-        for option in _own(verb, found)
-        if option.value
-    ]
-
-
-def _patterns(verb: Verb, option: Option) -> str:
-    return " | ".join(f"{verb.name or '*'}:{name}:*" for name in option.names)
-
-
 def _own(verb: Verb, found: list[Verb]) -> list[Option]:
     """The options of the verb that not all verbs have."""
     common = {option.names for option in found[0].options}
     return [option for option in verb.options if not verb.name or option.names not in common]
 
 
-def _skipped(found: list[Verb]) -> str:
-    """The options of the program whose value stands before the verb."""
-    return " | ".join(name for option in found[0].options if option.value for name in option.names)
-
+# Finds the verb, then completes what is left of `words[last]` in a case of the form `verb:option before it:word`.
+_BODY = """\
+    local verb= i
+    for ((i = first; i < last; i++)); do
+        case ${{words[i]}} in
+            {skipped}) ((i++)) ;;
+            -*) ;;
+            *) verb=${{words[i]}}; break ;;
+        esac
+    done
+    local current=${{words[last]}} previous=${{words[last - 1]}}
+    case $verb:$previous:$current in
+        {cases}
+    esac
+"""
 
 _BASH = """\
 # Completes the command line of fz-iproute.
 _fz_iproute() {{
-    local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD - 1]}} verb= i
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        case ${{COMP_WORDS[i]}} in
-            {skipped}) ((i++)) ;;
-            -*) ;;
-            *) verb=${{COMP_WORDS[i]}}; break ;;
-        esac
-    done
+    local words=("${{COMP_WORDS[@]}}") first=1 last=$COMP_CWORD
     COMPREPLY=()
-    case $verb:$previous:$current in
-        {cases}
-    esac
-}}
+{body}}}
 complete -F _fz_iproute fz-iproute
 """
 
@@ -184,18 +180,8 @@ _ZSH = """\
 #compdef fz-iproute
 # Completes the command line of fz-iproute.
 _fz_iproute() {{
-    local current=$words[CURRENT] previous=$words[CURRENT-1] verb= i
+    local first=2 last=$CURRENT
     local -a offered
-    for ((i = 2; i < CURRENT; i++)); do
-        case $words[i] in
-            {skipped}) ((i++)) ;;
-            -*) ;;
-            *) verb=$words[i]; break ;;
-        esac
-    done
-    case $verb:$previous:$current in
-        {cases}
-    esac
-}}
+{body}}}
 _fz_iproute "$@"
 """
