@@ -3,8 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -92,17 +91,19 @@ class Lab:
         lost += sysctl.set_of_devices(self._sysctls, [device.name for device in self._devices if device.name in links])
         # A failure in FAR is no difference to the recorded machine.
         namespace.one_by_one(site.far, far_states(self._devices))
-        site.one_by_one(link_states(self._devices, links))
+        site.run(link_states(self._devices, links), namespace.one_by_one)
         namespace.carry_out(site.far, routers(printed, self._devices))
-        site.carry_out(addresses(printed, links))
+        site.run(addresses(printed, links))
         early, late = routes(printed, links)
         # The kernel has made routes of its own for the addresses.
-        site.carry_out(Command(family, "route flush table main", "") for family in FAMILIES)
-        with site.lent(missing_sources(printed)):
-            site.carry_out(early)
-            site.one_by_one(nexthops(printed, links))
-            site.carry_out(late)
-        site.one_by_one(rules(printed))
+        site.run(Command(family, "route flush table main", "") for family in FAMILIES)
+        sources = missing_sources(printed)
+        site.loopback("add", sources)
+        site.run(early)
+        site.run(nexthops(printed, links), namespace.one_by_one)
+        site.run(late)
+        site.loopback("del", sources)
+        site.run(rules(printed), namespace.one_by_one)
         return lost + site.lost
 
     def _make_links(self, site: "_Site") -> dict[str, Link]:
@@ -151,6 +152,9 @@ class Lab:
         os.environ["PATH"] = ":".join([*folders, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
+CarryOut = Callable[[Ip, Sequence[Command]], Sequence[Refusal]]
+
+
 class _Site:
     """Runs commands in the lab, and notes in `lost` what was refused."""
 
@@ -164,30 +168,15 @@ class _Site:
         """Those that exist."""
         return parse.links(answer(self.ip, None, "link show"))
 
-    def carry_out(self, found: Iterable[Command | Lost]) -> None:
-        """Run commands for addresses or routes, which may be many."""
-        self._note(namespace.carry_out(self.ip, self._commands(found)))
-
-    def one_by_one(self, found: Iterable[Command | Lost]) -> None:
-        """Run other commands, whose words may be odd names."""
-        self._note(namespace.one_by_one(self.ip, self._commands(found)))
-
-    def _commands(self, found: Iterable[Command | Lost]) -> list[Command]:
+    def run(self, found: Iterable[Command | Lost], carry_out: CarryOut = namespace.carry_out) -> None:
+        """Run those that are commands."""
         parts = list(found)
         self.lost += [part for part in parts if isinstance(part, Lost)]
-        return [part for part in parts if isinstance(part, Command)]
-
-    def _note(self, refusals: Iterable[Refusal]) -> None:
+        refusals = carry_out(self.ip, [part for part in parts if isinstance(part, Command)])
         self.lost += [Lost(f"ip {refusal.command.line}", refusal.words) for refusal in refusals]
 
-    @contextmanager
-    def lent(self, sources: Sequence[str]) -> Iterator[None]:
-        """The loopback device has these addresses while the block runs."""
-        self._loopback("add", sources)
-        yield
-        self._loopback("del", sources)
-
-    def _loopback(self, verb: str, sources: Sequence[str]) -> None:
+    def loopback(self, verb: str, sources: Iterable[str]) -> None:
+        """`add` these addresses to the loopback device, or `del` them."""
         lines = (("address", verb, f"{source}/32", "dev", "lo") for source in sources)
         namespace.carry_out(self.ip, [Command.of("inet", words) for words in lines])
 

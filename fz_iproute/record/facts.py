@@ -11,6 +11,7 @@ from pathlib import Path
 from fz_iproute.files.config_file import DEFAULT_PATH, VARIABLE
 from fz_iproute.files.rt_tables import table_files
 from fz_iproute.files.trusted_file import opened
+from fz_iproute.ip.rights import capabilities
 from fz_iproute.mirror.config import Config
 from fz_iproute.record.leases import dhcp_servers
 from fz_iproute.record.resolvers import resolvers
@@ -27,7 +28,10 @@ _RESOLVERS = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
 def facts(config: Config, path: Path | None, netns: str | None, root: Path = Path("/")) -> dict[str, str]:
     """Facts by name. A file has its absolute path below `root` as its name."""
     found = {f"/{file.relative_to(root)}": text for file in _files(root, netns) if (text := _text(file)) is not None}
-    found |= dict(_of_process(root)) | dict(_of_config(path or _default_config(root)))
+    found |= dict(_of_config(path or _default_config(root)))
+    found["uid"] = str(os.geteuid())
+    if held := capabilities(root):
+        found["capabilities"] = held
     found["networkd"] = "in use" if (root / _NETWORKD_STATE).exists() else "not in use"
     if netns:
         found["netns"] = netns
@@ -55,14 +59,6 @@ def _files(root: Path, netns: str | None) -> Iterator[Path]:
     yield from (root / path for path in _RESOLVERS)
     if netns:
         yield root / "etc/netns" / netns / "resolv.conf"  # `ip netns exec` mounts it over /etc/resolv.conf
-
-
-def _of_process(root: Path) -> Iterator[tuple[str, str]]:
-    yield "uid", str(os.geteuid())
-    for line in (_text(root / "proc/self/status") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff":
-            yield "capabilities", value.strip()
 
 
 def _of_config(path: Path) -> Iterator[tuple[str, str]]:
