@@ -13,7 +13,7 @@ from fz_iproute.ip.ip import Asked, Source
 from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
-from fz_iproute.mirror.model import EVERYTHING, Link, Nexthop, Part, Route, Rule, Snapshot
+from fz_iproute.mirror.model import EVERYTHING, Link, Nexthop, Part, Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.parse import Document, Listed, Shapes
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, LOCAL, MAIN, METRICS, RULES_IN_DETAIL, of_table
@@ -142,13 +142,13 @@ class Reader:
         routes = self._routes(questions, links)
         if _is_needed_whole([routes["inet", question] for question in samples], "inet", snapshot):
             routes |= self._routes({"inet": [_MAIN]}, links)
-        main: dict[Family, dict[str, Sequence[Route]]] = {
-            "inet": _by_destination(route for route in snapshot.main["inet"] if route.attributes.on_link),
-            "inet6": _by_destination(_telling(snapshot)),
+        main: dict[Family, dict[str, list[Route]]] = {
+            "inet": by_destination(route for route in snapshot.main["inet"] if route.attributes.on_link),
+            "inet6": by_destination(_telling(snapshot)),
         }
         for (family, question), listing in routes.items():
             if question.startswith(_MAIN):
-                main[family] |= _by_destination(listing)  # of one destination all, in the kernel's order
+                main[family] |= by_destination(listing)  # of one destination all, in the kernel's order
             else:
                 table = parse_rules.table_number(question.split()[3])
                 found.setdefault(table, {})[family] = listing
@@ -343,13 +343,6 @@ def _is_into_tunnel(routes: Iterable[Route], links: Mapping[str, Link]) -> bool:
 
 # The parts of a default route that a VPN has split are not narrower.
 _WIDE = 16
-
-
-def _by_destination(routes: Iterable[Route]) -> dict[str, Sequence[Route]]:
-    found: dict[str, list[Route]] = defaultdict(list)
-    for route in routes:
-        found[route.dst].append(route)
-    return dict(found)
 
 
 def _looked_up(rules: Iterable[Rule], family: Family) -> list[int]:

@@ -1,6 +1,7 @@
 """What the planner knows of a machine: links, rules and routes, as `ip` names them."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -128,6 +129,14 @@ class Route(NamedTuple):
             return " ".join(before)
         places = [place for place, word in enumerate(before) if word != after[place]]
         return " ".join(f"{before[place - 1]} {before[place]}" for place in places)
+
+
+def by_destination(routes: Iterable[Route]) -> dict[str, list[Route]]:
+    """The routes to each destination, in their order."""
+    found: dict[str, list[Route]] = defaultdict(list)
+    for route in routes:
+        found[route.dst].append(route)
+    return found
 
 
 def in_rows(routes: Iterable[Route]) -> Iterator[list[Route]]:

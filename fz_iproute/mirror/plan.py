@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.desired import Contents, Desired
-from fz_iproute.mirror.model import Attributes, Command, Route, Rule, has_numbers, in_rows
+from fz_iproute.mirror.model import Attributes, Command, Route, Rule, by_destination, has_numbers, in_rows
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import is_backstop, is_tunnel_route
@@ -283,19 +283,12 @@ def _changes(family: Family, contents: Contents, prune: bool, tunnels: Collectio
 
 def _differing(contents: Contents) -> tuple[list[Route], Contents]:
     """Wanted routes that are alone with their destination; and all routes to the other destinations that differ."""
-    want, have = _by_destination(contents.wanted), _by_destination(contents.ours)
+    want, have = by_destination(contents.wanted), by_destination(contents.ours)
     taken = have.keys() | {route.dst for route in contents.others}
     alone = {dst: routes[0] for dst, routes in want.items() if dst not in taken and len(routes) == 1}
     settled = alone.keys() | {dst for dst, routes in have.items() if routes == want.get(dst)}
     rest = (tuple(route for route in routes if route.dst not in settled) for routes in contents)
     return list(alone.values()), Contents(*rest)
-
-
-def _by_destination(routes: Iterable[Route]) -> dict[str, list[Route]]:
-    found: dict[str, list[Route]] = defaultdict(list)
-    for route in routes:
-        found[route.dst].append(route)
-    return found
 
 
 def _could_hit(route: Route, twins: Mapping[object, Iterable[Attributes]], objects: Container[object]) -> bool:
