@@ -11,12 +11,12 @@ from fz_iproute.mirror.model import FULL_MASK, Mark
 from fz_iproute.mirror.prefix import FAMILIES, Prefix
 from fz_iproute.mirror.words import KERNEL_TABLES
 
-# A check takes the value from the TOML document and returns what the program uses, or raises ValueError.
+# Takes a value of the TOML document and returns the value that the program uses. ValueError says what is wrong.
 Check = Callable[[Any], Any]
 
 
 def _key(default: Any, check: Check) -> Any:
-    """A key of the file."""
+    """A field of a section that is a key of the configuration file."""
     return field(default=default, metadata={"check": check})
 
 
@@ -32,7 +32,7 @@ def _one_of(*values: str) -> Check:
 def _of_type(kind: type, otherwise: str) -> Check:
     def check(value: Any) -> Any:
         if not isinstance(value, kind):
-            raise ValueError(f"{_shown(value)} is {otherwise}")
+            raise ValueError(f"{_shown(value)} is {otherwise}")  # `otherwise` completes the sentence
         return value
 
     return check
@@ -46,7 +46,7 @@ def _between(low: float, high: float, kind: Any = int, name: str = "whole number
     def check(value: Any) -> Any:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{_shown(value)} is not a {name}")
-        if not low <= value <= high:  # also refuses nan
+        if not low <= value <= high:  # this also refuses nan
             raise ValueError(f"{_shown(value)}{unit} is not between {low} and {high}{unit}")
         return value
 
@@ -87,7 +87,7 @@ def _path(value: Any) -> Any:
     if "\0" in _text(value):
         raise ValueError(f"{_shown(value)} is not a path: no file has a NUL in its name")
     if value and not value.startswith("/"):
-        raise ValueError(f"{_shown(value)} depends on the folder in which fz-iproute starts; write a path from / on")
+        raise ValueError(f"{_shown(value)} depends on the folder in which fz-iproute starts; begin the path with /")
     return value
 
 
@@ -102,7 +102,7 @@ def _prefix(value: Any) -> Prefix:
 
 
 def _network(default: str) -> Check:
-    """Any prefix but that of a default route; `default` says why."""
+    """A check for any prefix except a default route. `default` is the advice for that case."""
 
     def check(value: Any) -> Prefix:
         prefix = _prefix(value)
@@ -123,21 +123,21 @@ def _fwmark(value: Any) -> Mark:
         numbers = [value]
     mark = Mark(*map(_between(0, 2**32 - 1), numbers))
     if not mark.value or not mark.mask:
-        raise ValueError(f"{_shown(value)} as a mark would match every packet")
+        raise ValueError(f"{_shown(value)} would match every packet")
     if mark.value & ~mark.mask:
-        raise ValueError(f"{mark} has bits outside its mask, so no packet would have it")
+        raise ValueError(f"{mark} has bits outside its mask, so it would match no packet")
     return mark
 
 
 def _table(value: Any) -> int:
     if isinstance(value, str):
-        raise ValueError(f"no table has the name {_shown(value)} in iproute2's rt_tables")
+        raise ValueError(f"no table is named {_shown(value)} in iproute2's rt_tables")
     if _between(1, 2**32 - 1)(value) in KERNEL_TABLES:
         raise ValueError(f"{value} is the kernel's table {KERNEL_TABLES[value]}")
     return int(value)
 
 
-_priority = _between(1, 32765)  # main is looked up at 32766: a rule of ours behind it would have no effect
+_priority = _between(1, 32765)  # the rule for main has 32766; a rule after that one would have no effect
 
 
 def _tiers(value: Any) -> tuple[int, ...]:
@@ -164,7 +164,7 @@ FIREZONE_MARK = Mark(0xFD002021)
 
 @dataclass(frozen=True)
 class Tunnel:
-    """The VPN's device and its mark. From `routes` on, the keys are for manage mode."""
+    """The VPN's device and its mark. The keys from `routes` on are for manage mode."""
 
     interface: str = _key("tun-firezone", _interface)
     fwmark: Mark = field(default=FIREZONE_MARK, metadata={"check": _fwmark})
@@ -178,7 +178,7 @@ class Tunnel:
 
 @dataclass(frozen=True)
 class Tables:
-    """Which tables the layouts use."""
+    """The tables of both layouts: `single`, or `user`, `lan` and `internet` if the layout is tiered."""
 
     layout: str = _key("auto", _one_of("auto", "single", "tiered"))
     single: int = _key(539098368, _table)
@@ -193,13 +193,14 @@ class Tables:
 
     @property
     def mirrors(self) -> frozenset[int]:
-        """The tables that may get the copies. With `auto` the rules decide, so there are two."""
-        return frozenset({"single": [self.single], "tiered": [self.lan], "auto": [self.single, self.lan]}[self.layout])
+        """The tables that may get the copies. There are two with `auto`, because the machine's rules decide."""
+        by_layout = {"single": [self.single], "tiered": [self.lan], "auto": [self.single, self.lan]}
+        return frozenset(by_layout[self.layout])
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Manage mode: the priorities of the rules."""
+    """The priorities of the rules that manage mode adds."""
 
     single: int = _key(32765, _priority)
     tiered: tuple[int, ...] = _key((100, 200, 300), _tiers)
@@ -207,7 +208,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Lan:
-    """Which routes are mirrored."""
+    """Which routes of main are copied."""
 
     trust: str = _key("any", _one_of("any", "private"))
     allow: tuple[Prefix, ...] = _key((), _list(_network("they are never mirrored")))
@@ -221,7 +222,7 @@ class Lan:
 
 @dataclass(frozen=True)
 class Watch:
-    """The pace and the record of the daemon."""
+    """How fast the daemon reacts, and where it keeps its journal. Times are in seconds."""
 
     settle: float = _key(0.002, _seconds(0, 60))
     max_wait: float = _key(0.5, _seconds(0.001, 60))
@@ -232,7 +233,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Config:
-    """The whole configuration; `Config()` serves a machine that runs Firezone."""
+    """The whole configuration. The defaults, `Config()`, are for a machine that runs Firezone."""
 
     tunnel: Tunnel = Tunnel()
     tables: Tables = Tables()
@@ -242,26 +243,27 @@ class Config:
 
     @property
     def follows(self) -> bool:
-        """True if this serves no tunnel yet, but stands for that of the VPN that takes all traffic."""
+        """True if no tunnel is named: whichever VPN takes all traffic at the moment is the one to serve."""
         return self.tunnel.interface == "auto"
 
     @property
     def manages(self) -> bool:
-        """True if we also add the VPN's rules and routes."""
+        """True if fz-iproute also adds the VPN's rules and tunnel routes."""
         return self.tunnel.mode == "manage"
 
 
 def parse(text: str, place: str, table_ids: Callable[[], Mapping[str, int]] = dict) -> Config:
-    """The configuration in a TOML text. UsageError lists all problems, one a line, each after `place` and its key.
+    """The configuration in a TOML text. `place` is where it comes from, for messages.
 
-    `table_ids` returns the numbers of tables by name; it is only called if the text names a table.
+    UsageError lists all problems, one a line: the place, the key, what is wrong. `table_ids` returns the numbers of
+    tables by name. It is called only if the text names a table.
     """
-    import tomllib  # noqa: PLC0415  # most machines have no file, and the import would slow every start
+    import tomllib  # noqa: PLC0415  # most machines have no configuration file, and this import slows each start
 
     try:
         document = tomllib.loads(text)
-    except ValueError as error:  # a number of more than 4,300 digits is no TOMLDecodeError
-        from fz_iproute.mirror.toml_faults import fault  # noqa: PLC0415  # only to word a problem
+    except ValueError as error:  # not only TOMLDecodeError: int() refuses numbers of more than 4,300 digits
+        from fz_iproute.mirror.toml_faults import fault  # noqa: PLC0415  # needed for this message only
 
         raise UsageError(f"{place}: {fault(text, error)}") from None
     except RecursionError:
@@ -288,6 +290,7 @@ def parse(text: str, place: str, table_ids: Callable[[], Mapping[str, int]] = di
 
 
 def _section(kind: Any, values: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """A section of this class with all values that are right, and the problems of the others."""
     known = {key.name: key for key in fields(kind)}
     good: dict[str, Any] = {}
     problems: list[str] = []
@@ -312,7 +315,7 @@ def _keys(kind: Any) -> set[str]:
 
 
 def _numbered(tables: Mapping[str, Any], table_ids: Callable[[], Mapping[str, int]]) -> dict[str, Any]:
-    """The section with numbers in place of the names of tables."""
+    """The section [tables], with each table's name replaced by its number. Unknown names stay."""
     named = {key: value for key, value in tables.items() if isinstance(value, str) and key != "layout"}
     if not named:
         return dict(tables)
@@ -321,7 +324,7 @@ def _numbered(tables: Mapping[str, Any], table_ids: Callable[[], Mapping[str, in
 
 
 def _contradictions(config: Config) -> Iterator[str]:
-    """Problems of values that are good alone, but not together."""
+    """Problems of values that are valid by themselves, but contradict each other."""
     tables = config.tables
     names: dict[int, str] = {}
     for name in ("user", "lan", "internet"):
@@ -335,7 +338,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     if config.follows and config.manages:
         yield "tunnel.interface: auto is for observe mode; in manage mode, name the tunnel"
     if config.tunnel.interface in config.lan.interfaces:
-        yield f"lan.interfaces: {config.tunnel.interface} is tunnel.interface; a tunnel is no LAN"
+        yield f"lan.interfaces: {config.tunnel.interface} is tunnel.interface, and a tunnel is not a LAN"
     for prefix in set(config.lan.allow) & set(config.lan.deny):
         yield f"lan.allow: {prefix} is also in lan.deny"
     if config.watch.settle > config.watch.max_wait:
@@ -343,35 +346,35 @@ def _contradictions(config: Config) -> Iterator[str]:
 
 
 def doubts(config: Config) -> Iterator[str]:
-    """What is allowed, but has hardly been meant so."""
+    """Warnings about settings that are allowed, but are probably a mistake."""
     if not config.lan.interfaces:
-        yield "lan.interfaces: the list is empty, so nothing is mirrored"
+        yield "lan.interfaces: the list is empty, so no route is copied"
     managed = [("routes", ()), ("internet", False), ("internet_leak", "block"), ("on_down", "open")]
     for name, default in managed:
         if not config.manages and getattr(config.tunnel, name) != default:
-            yield f'tunnel.{name}: is for mode = "manage"; in observe mode, the VPN\'s client decides that'
+            yield f'tunnel.{name}: has an effect only with mode = "manage"; in observe mode, the VPN\'s client decides'
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415  # only to word a problem
+    from difflib import get_close_matches  # noqa: PLC0415  # needed for this message only
 
     near = get_close_matches(name.lower(), known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
 
 
-# For messages: at most a line, however long or deep the value.
+# Shortens values of any length or depth, so that a message stays on one line.
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 _shown = _SHORT.repr
 
 
 def _key_shown(name: str) -> str:
-    """A key may be any text. It must not break the line or send control characters to the terminal."""
+    """The key as a message shows it. TOML allows any text as a key, also line breaks and control characters."""
     return name if name.isprintable() and len(name) <= _SHORT.maxstring else _shown(name)
 
 
 def dump(config: Config) -> str:
-    """The whole configuration as TOML; `parse` reads the same configuration from it."""
+    """The whole configuration as TOML. `parse` turns it into an equal configuration."""
     lines = []
     for section in fields(config):
         values = getattr(config, section.name)
@@ -403,7 +406,7 @@ def _escaped(sign: str) -> str:
 
 
 def replace(config: Config, **sections: Mapping[str, Any]) -> Config:
-    """A copy with some keys changed: `replace(config, lan={"prune": False})`."""
+    """The configuration with some keys changed: `replace(config, lan={"prune": False})`."""
     return dataclasses.replace(
         config, **{name: dataclasses.replace(getattr(config, name), **keys) for name, keys in sections.items()}
     )

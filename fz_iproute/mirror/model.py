@@ -9,49 +9,53 @@ from typing import Literal, NamedTuple
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import printable, table_name
 
-# Why a route with such a metric cannot be copied: `ip` shows locks only in the form for people.
+# A locked metric (`mtu lock 1400`) cannot be copied: `ip -json` prints the value, but not the lock.
 LOCKED = "one of its metrics is locked"
 
 
 class Link(NamedTuple):
-    """A network interface. `word` is how a command names it, None if no batch line can."""
+    """A network interface.
+
+    `word` is how a command line names it: its name, or `if7` (7 being its index) if the name would confuse `ip`. None
+    if neither works.
+    """
 
     name: str
     ifindex: int
-    up: bool  # administratively; carrier and operstate do not matter here
+    up: bool  # administratively (flag UP); carrier and operstate do not matter here
     loopback: bool
     word: str | None
     multicast: bool = True
-    may_be_tunnel: bool = False  # no Ethernet (WireGuard, tun, ppp, ipip, a modem), or a tap by its name
-    group: int | None = None  # it has a name that only the files of the machine know
-    in_vrf: bool = False  # is a VRF, or belongs to one
+    may_be_tunnel: bool = False  # not an Ethernet (WireGuard, tun, ppp, ipip, a modem), or named like a tun or tap
+    group: int | None = None  # None: the group has a name, which only the machine's own file `group` translates
+    in_vrf: bool = False  # it is a VRF, or belongs to one
 
 
 class Attributes(NamedTuple):
-    """A route without its destination and its state.
+    """Everything about a route but its destination. State, such as counters and timers, is left out.
 
-    Two routes are the same for the kernel exactly if they have the same destination and equal attributes. Many routes
-    share one instance, because most routes of a table differ in nothing but their destination.
+    The kernel considers two routes equal exactly if they have the same destination and equal attributes. Most routes
+    of a table differ only in their destination, so they share one instance.
     """
 
     family: Family
     type: str  # unicast, broadcast, unreachable, …
     words: tuple[str, ...]  # the arguments that follow the destination in `ip route add`
-    path: tuple[str, ...]  # those of the words that say where it leads: nhid, via, dev, nexthop
-    devices: tuple[str, ...]  # by the names the kernel gives; one for each nexthop
-    gatewayed: bool = False  # some nexthop is a router
-    scope: str = "global"  # always so for inet6: the kernel knows no other
+    path: tuple[str, ...]  # the part of `words` that says where packets go: nhid, via, dev, onlink, nexthop
+    devices: tuple[str, ...]  # the kernel's names, one for each nexthop
+    gatewayed: bool = False  # at least one nexthop is a router
+    scope: str = "global"  # always global for inet6, which has no scopes
     metric: int = 0
     tos: str = ""
-    expired: bool = False  # inet6: timed out, still listed for up to 30 s, no longer matched
-    inexpressible: str = ""  # why no `ip` command can recreate it
+    expired: bool = (
+        False  # inet6: the lifetime is over; the kernel lists the route for up to 30 s more, without using it
+    )
+    inexpressible: str = ""  # why no `ip` command can recreate the route; "" if one can
 
     def value(self, option: str) -> str:
-        """The value of an option such as `src`, "" if the route does not have it; for `via`, only the address.
-
-        Not found by its word alone: an interface may be called `src`, too.
-        """
+        """The value of an option such as `src`, or "" if the route does not have it. For `via`, only the address."""
         words = iter(self.words)
+        # Options and values are told apart by their position, because an interface may have the name `src`.
         for word in words:
             if word in ("onlink", "nexthop"):
                 continue
@@ -63,12 +67,12 @@ class Attributes(NamedTuple):
         return ""
 
     def is_of(self, protocol: str) -> bool:
-        """True if it has this protocol, in `ip`'s words: kernel, static, …"""
+        """True if the route has this protocol, by `ip`'s name for it: kernel, static, …"""
         return self.value("proto") == protocol
 
     @property
     def on_link(self) -> bool:
-        """Reaches its destination without a router. IPv4 says so by its scope; IPv6 has none."""
+        """True if the destination is reached without a router. An IPv4 route must also have scope link."""
         return (
             self.type == "unicast"
             and bool(self.devices)
@@ -78,22 +82,22 @@ class Attributes(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route of some table; `dst` as `ip` prints it: `default`, `192.0.2.1` or `192.0.2.0/24`."""
+    """A route of any table. `dst` is written as `ip` prints it: `default`, `192.0.2.1` or `192.0.2.0/24`."""
 
     dst: str
     attributes: Attributes
 
     @classmethod
     def make(cls, family: Family, dst: str, link: Link | None, *, scope: str = "global", metric: int = 0) -> "Route":
-        """A route of protocol static into the link, or an unreachable one where `link` is None.
+        """A route with protocol static through the link, or an unreachable route if `link` is None.
 
-        It equals what the parser makes of it when the kernel has it and `ip` lists it. ValueError if no command can
+        After it was added, the parser reads an equal Route from `ip -json route show`. ValueError if no command can
         name the link.
         """
         is_v4 = family == "inet"
         device, word = (link.name, link.word) if link else ("", "") if is_v4 else ("lo", "lo")
         if word is None:
-            raise ValueError(f"{device!r} cannot be written on a line")
+            raise ValueError(f"the name {device!r} cannot be written in a batch line of `ip`")
         if not is_v4:
             scope, metric = "global", metric or 1024
         path = ("dev", word) if device else ()
@@ -108,14 +112,17 @@ class Route(NamedTuple):
 
     @property
     def as_copied(self) -> "Route":
-        """How a copy of it by somebody else is listed: locks of metrics are looked for in main alone."""
+        """How the reader sees another program's copy of this route: without a lock.
+
+        The reader looks for locked metrics in main only, because that takes another question to `ip`.
+        """
         if self.attributes.inexpressible != LOCKED:
             return self
         return self._replace(attributes=self.attributes._replace(inexpressible=""))
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The arguments of `ip route add` but the table."""
+        """The arguments of `ip route add`, without the table."""
         dst, attributes = self
         return (dst, *attributes.words) if attributes.type == "unicast" else (attributes.type, dst, *attributes.words)
 
@@ -123,7 +130,10 @@ class Route(NamedTuple):
         return " ".join(self.words)
 
     def changed_from(self, old: "Route") -> str:
-        """The options of `old` that differ, such as `src 192.0.2.7`; all of them if the two have different options."""
+        """What a replacement changes: the old options that differ, such as `src 192.0.2.7`.
+
+        If the two routes have a different number of words, all options of `old`.
+        """
         before, after = old.attributes.words, self.attributes.words
         if len(before) != len(after):
             return " ".join(before)
@@ -140,9 +150,9 @@ def by_destination(routes: Iterable[Route]) -> dict[str, list[Route]]:
 
 
 def in_rows(routes: Iterable[Route]) -> Iterator[list[Route]]:
-    """Neighbours with the same attributes, in one list; a default route has a list of its own.
+    """Cut the routes into rows: consecutive routes with the same attributes. A default route is a row of its own.
 
-    Thousands of routes share a handful of attributes, so a question about attributes is asked once for each row.
+    Thousands of routes share a handful of attributes, so a check of attributes has to run only once for each row.
     """
     row: list[Route] = []
     shape: Attributes | None = None
@@ -162,7 +172,7 @@ FULL_MASK = 2**32 - 1
 
 
 class Mark(NamedTuple):
-    """A firewall mark: a packet has it if its own mark is `value` in the bits of `mask`."""
+    """A firewall mark. It matches a packet if the packet's own mark equals `value` in the bits of `mask`."""
 
     value: int
     mask: int = FULL_MASK
@@ -172,30 +182,34 @@ class Mark(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule. It matches a packet if all its selectors do; an `inverted` one, if at least one of them does not."""
+    """A routing policy rule.
+
+    It matches a packet if all its selectors match. An `inverted` rule (`ip rule add not …`) matches all other packets.
+    """
 
     family: Family
     priority: int
     action: str  # lookup, goto, nop, blackhole, unreachable, prohibit
-    table: int  # of a lookup, else 0
+    table: int  # 0 unless the action is lookup
     inverted: bool = False
-    src: Prefix | None = None  # None: all
+    src: Prefix | None = None  # None: from all
     dst: Prefix | None = None
     mark: Mark | None = None
     iif: str = ""
     oif: str = ""
-    options: tuple[tuple[str, str], ...] = ()  # whatever else `ip -json` shows, by its keys: tos, ipproto, goto, …
-    protocol: str = ""  # kernel, static, …; empty if `ip` was not asked for details
+    options: tuple[tuple[str, str], ...] = ()  # all other keys and values of `ip -json`: tos, ipproto, goto, …
+    protocol: str = ""  # kernel, static, …; "" if the rules were read without `-details`
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The arguments of `ip rule add` but the priority and the protocol."""
-        return tuple(word for word in self._said() if word not in _RULE_STATE)
+        """The arguments of `ip rule add`, without the priority and the protocol."""
+        return tuple(word for word in self._printed() if word not in _RULE_STATE)
 
     def __str__(self) -> str:
-        return printable(" ".join(self._said()))
+        return printable(" ".join(self._printed()))
 
-    def _said(self) -> list[str]:
+    def _printed(self) -> list[str]:
+        """The words that `ip rule show` prints after the priority."""
         words = ["not"] if self.inverted else []
         words += ["from", _or_all(self.src)]
         if self.dst:
@@ -205,7 +219,7 @@ class Rule(NamedTuple):
         for name in ("iif", "oif"):
             if device := getattr(self, name):
                 words += [name, device]
-        words += _spelled(dict(self.options))
+        words += _option_words(dict(self.options))
         if self.action == "lookup":
             words += ["lookup", table_name(self.table)]
         elif self.action != "goto":
@@ -213,21 +227,25 @@ class Rule(NamedTuple):
         return words
 
 
-def _spelled(options: dict[str, str]) -> Iterator[str]:
-    """The rest of a rule in the words of `ip rule`: the keys of its JSON differ from the words of its command line."""
-    for name, value in options.items():
-        said, last, sign = _SAID.get(name, (name, "", ""))
-        if said:
-            yield said
-            number = value.removeprefix("ipproto-")
-            yield from filter(None, [f"{number}{sign}{options[last]}" if last in options else number])
+def _option_words(options: dict[str, str]) -> Iterator[str]:
+    """`Rule.options` as arguments of `ip rule add`: some of them have another name there than in the JSON."""
+    for key, value in options.items():
+        word, end_key, separator = _OPTION_WORDS.get(key, (key, "", ""))
+        if not word:
+            continue
+        yield word
+        argument = value.removeprefix("ipproto-")
+        if end_key in options:
+            argument += separator + options[end_key]
+        if argument:
+            yield argument
 
 
-# `ip` prints these states of a rule, and does not accept them.
+# `ip` prints these states of a rule, but does not accept them as arguments.
 _RULE_STATE = ("[detached]", "[unresolved]")
-# For each key: its word on the command line, the key with the end of its range, and the sign between the two. Keys
-# without a word are ends of ranges.
-_SAID = {
+# For each JSON key: the word on the command line, the key that holds the end of the range, and the separator between
+# start and end. A key without a word is itself the end of a range.
+_OPTION_WORDS = {
     "uid_start": ("uidrange", "uid_end", "-"),
     "sport_start": ("sport", "sport_end", "-"),
     "dport_start": ("dport", "dport_end", "-"),
@@ -244,7 +262,7 @@ def _or_all(prefix: Prefix | None) -> str:
 
 
 class Nexthop(NamedTuple):
-    """A nexthop object, resolved to what matters for its routes."""
+    """What routes need to know of a nexthop object (`ip nexthop`). A group is resolved to its members."""
 
     devices: tuple[str, ...]
     gatewayed: bool
@@ -252,23 +270,31 @@ class Nexthop(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one pass has read. Routes are in the kernel's order."""
+    """The state of a machine, as read by one pass. Routes are in the kernel's order.
+
+    `main` has at least the routes that may be copied; the VPN's tables in `tables`, by number, are complete. `numbered`
+    names the links with an address of a wider scope than link. The next route of IPv6 main times out in `expiry`
+    seconds (None: no route does); the kernel announces that by no event.
+    """
 
     links: Mapping[str, Link] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
-    main: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)  # at least what may be mirrored
-    tables: Mapping[int, Mapping[Family, tuple[Route, ...]]] = field(default_factory=dict)  # all of the VPN's tables
-    numbered: Mapping[Family, frozenset[str]] = field(default_factory=dict)  # links with an address beyond their link
-    expiry: int | None = None  # in so many seconds the next route of IPv6 main times out, without an event
+    main: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)
+    tables: Mapping[int, Mapping[Family, tuple[Route, ...]]] = field(default_factory=dict)
+    numbered: Mapping[Family, frozenset[str]] = field(default_factory=dict)
+    expiry: int | None = None
 
 
-# What a snapshot consists of: the routes and addresses of each family, and the rest.
+# The parts of a snapshot that can be read again separately. A family stands for its routes and addresses.
 Part = Literal["inet", "inet6", "links and rules"]
 EVERYTHING: frozenset[Part] = frozenset([*FAMILIES, "links and rules"])
 
 
 def has_numbers(text: str) -> bool:
-    """True if some line gives a number where others may give a name. `ip -batch` confuses the two."""
+    """True if a batch line gives a number where `ip` also accepts a name, such as `proto 5`.
+
+    `ip -batch` 6.1 misreads the names in the lines after it.
+    """
     return bool(_NUMBER.search(text))
 
 
@@ -276,17 +302,21 @@ _NUMBER = re.compile(r" (?:proto(?:col)?|scope|tos|realms) \d")
 
 
 class Command(NamedTuple):
-    """One `ip` command that writes. `line` is that of a batch, from `route` or `rule` on, with single spaces."""
+    """One `ip` command that changes routes or rules.
+
+    `line` is a batch line: it starts with `route` or `rule`, and has single spaces. A command that `waits` must not run
+    before a new reading shows that the replacement of what it deletes is in place.
+    """
 
     family: Family
     line: str
     reason: str
-    waits: bool = False  # until a reading shows the replacement of what it deletes
+    waits: bool = False
     numeric: bool = False  # see has_numbers
 
     @classmethod
     def of(cls, family: Family, words: Sequence[str], reason: str = "") -> "Command":
-        """From words. ValueError if one has a space in it, which would make it two."""
+        """The command with these words. ValueError if a word contains a space, since `ip` would read two words."""
         line = " ".join(words)
         if line.count(" ") != len(words) - 1:
             raise ValueError(f"a word with a space: {line!r}")
@@ -294,18 +324,18 @@ class Command(NamedTuple):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Of the line."""
+        """The words of the line."""
         return tuple(self.line.split(" "))
 
 
 class Outcome(NamedTuple):
-    """What became of a command, in `ip`'s words. In doubt: nobody knows whether `ip` has carried it out."""
+    """The result of a command, and `ip`'s own words. "in doubt": nobody knows whether `ip` carried it out."""
 
     result: Literal["worked", "refused", "in doubt"]
     words: str = ""
 
     def __str__(self) -> str:
-        # The words may quote anything, also control characters, which a terminal would obey.
+        # `ip` may quote control characters, which a terminal would obey.
         return f"{self.result}: {printable(self.words)}" if self.words else self.result
 
 

@@ -1,4 +1,7 @@
-"""Which routes of main are copied, and which setting decides. Which routes of the VPN's tables are our copies."""
+"""Decides which routes of main are copied, and names the setting that refuses one.
+
+Also recognises which routes of the VPN's tables are our copies.
+"""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -9,29 +12,29 @@ from fz_iproute.mirror.model import Attributes, Link, Route, in_rows
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
 from fz_iproute.mirror.split_default import share
 
-# Destinations of discovery: mDNS, SSDP, and the broadcasts of older devices.
+# Where programs send packets to discover devices: mDNS and SSDP (multicast), and the broadcasts of older devices.
 TO_ALL = ("224.0.0.0/4", "255.255.255.255")
 
 
 class Verdict(NamedTuple):
-    """A LAN route of main: copied if `refusal` is empty. `warning` is for the owner of the machine."""
+    """Whether a LAN route of main is copied."""
 
     route: Route
-    refusal: str
-    warning: str
-    explicit: Prefix | None = None  # the prefix that the VPN routes explicitly, if that is why
+    refusal: str  # why it is not copied; "" if it is
+    warning: str  # what the owner of the machine should know about it; mostly ""
+    explicit: Prefix | None = None  # if the VPN's explicit route to this prefix is the reason for the refusal
 
 
-# IPv6 accepts one route of each: destination, metric and path.
+# In IPv6, a table has only one route for each destination, metric and path.
 _Identity = tuple[str, int, tuple[str, ...]]
 
 _Test = Callable[[Route], bool]
 
 
 class Policy:
-    """The [lan] section, applied to one machine. `tunnels` are the devices that carry the VPN.
+    """The [lan] section, applied to the links of one machine. `tunnels` are the devices that carry the VPN.
 
-    An `idle` one refuses every route, and takes none for ours.
+    While there is no VPN to serve, the policy is `idle`: it refuses each route, and considers none to be ours.
     """
 
     def __init__(self, lan: Lan, links: Mapping[str, Link], tunnels: Collection[str], *, idle: bool = False) -> None:
@@ -43,10 +46,10 @@ class Policy:
         self._deny = PrefixSet(lan.deny)
 
     def verdicts(self, main: Iterable[Route], explicit: PrefixSet) -> list[Verdict]:
-        """One verdict for each LAN route: on-link, or through a router if `lan.allow` covers it.
+        """One verdict for each LAN route of main: on-link, or through a router and covered by `lan.allow`.
 
-        `explicit` is what the VPN routes explicitly in the table that gets the copies. It is empty if the LAN has a
-        table of its own.
+        `explicit` has the destinations of the VPN's explicit routes in the table that gets the copies. It is empty if
+        the copies have a table of their own.
         """
         found: list[Verdict] = []
         known: set[_Identity] = set()
@@ -55,7 +58,7 @@ class Policy:
             if dst == "default" or attributes.type != "unicast" or not attributes.devices or attributes.expired:
                 continue
             if not attributes.on_link and not self._allow:
-                continue  # a router with a full table has a million of these
+                continue  # skipped early, because a machine with a full BGP table has a million of these
             refusal = self._refusal_by_attributes(attributes)
             is_simple = attributes.on_link and not (refusal or attributes.inexpressible)
             if is_simple and self._copies_all(row, explicit):
@@ -65,10 +68,13 @@ class Policy:
         return list(_without_a_default(found))
 
     def _copies_all(self, row: Sequence[Route], explicit: PrefixSet) -> bool:
-        """True if the narrowest prefix around all of them is copied without a warning. This saves judging each."""
+        """True if all routes of the row are certainly copied without a warning. This saves judging each of them.
+
+        It checks the narrowest prefix around all of them, and answers False in doubt.
+        """
         family = row[0].attributes.family
         if family == "inet6":
-            return False  # there may be duplicates
+            return False  # there may be duplicates, which _one_by_one refuses
         around = Prefix.around((dst for dst, _ in row), family)
         return (
             PRIVATE.covers(around)
@@ -110,7 +116,7 @@ class Policy:
         return Verdict(route, "", _PUBLIC if is_public else "")
 
     def is_plain(self, route: Route, explicit: PrefixSet) -> bool:
-        """True if an on-link route is copied without a warning, and its device cannot be a tunnel."""
+        """True for an on-link route that is copied without a warning, and whose device cannot be a tunnel."""
         attributes = route.attributes
         if not attributes.on_link or self.may_be_by_tunnel(attributes) or self._refusal_by_attributes(attributes):
             return False
@@ -136,10 +142,11 @@ class Policy:
     def multicast(
         self, main: Iterable[Route], mirrored: Collection[Route], claimed: Iterable[Prefix]
     ) -> tuple[Route, ...]:
-        """With `lan.multicast`, the routes for multicast and the broadcast of IPv4.
+        """The routes that `lan.multicast` adds, for IPv4 multicast and broadcast.
 
-        They use the device of main's best default route if a LAN on it is mirrored, else each device with a mirrored
-        LAN. Routes that main has itself are left out, and those that the VPN routes explicitly.
+        They use the device of main's best default route if one of the `mirrored` routes uses it, else each device of
+        the `mirrored` routes. There is no route inside a prefix that the VPN routes explicitly (`claimed`), and none
+        that is `mirrored` anyway.
         """
         if not self._lan.multicast:
             return ()
@@ -165,7 +172,7 @@ class Policy:
         return tuple(route for route in routes if route not in mirrored)
 
     def is_multicast(self, route: Route) -> bool:
-        """True for a route of exactly the form that `multicast` makes, by a device that is no known tunnel."""
+        """True for a route that equals one of those that `multicast` makes, unless its device may be a tunnel."""
         if not self._lan.multicast or route.dst not in TO_ALL or self.may_be_by_tunnel(route.attributes):
             return False
         links = [self._links[device] for device in route.attributes.devices]
@@ -179,10 +186,10 @@ class Policy:
         *,
         is_mirror: bool,
     ) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
-        """The routes of a table, as two lists in the kernel's order: ours and somebody else's.
+        """Split the routes of a table into ours and others, both in the kernel's order.
 
-        In a table where only copies are on-link (`is_mirror`), such a route is ours. `is_copy` decides where the device
-        may be a tunnel, and in other tables. What `also` accepts is ours too.
+        In a mirror (`is_mirror`), each on-link route is ours unless its device may be a tunnel. In all other cases
+        `is_copy` decides. Routes that `also` accepts are ours, too: placeholders and tunnel routes.
         """
         ours: list[Route] = []
         others: list[Route] = []
@@ -193,7 +200,7 @@ class Policy:
             if possible and certain and attributes.on_link:
                 ours += row
                 continue
-            possible = possible and (attributes.on_link or bool(self._allow))  # saves reading each destination
+            possible = possible and (attributes.on_link or bool(self._allow))  # avoids parsing each destination
             for route in row:
                 is_ours = also(route) or (
                     possible
@@ -217,7 +224,7 @@ class Policy:
         return any(device in self._tunnels for device in attributes.devices)
 
     def may_be_by_tunnel(self, attributes: Attributes) -> bool:
-        """True if the route uses a tunnel of any kind, or a device that was not there when the links were read."""
+        """True if the route uses a tunnel of any kind, or a device that appeared after the links were read."""
         return self.is_by_tunnel(attributes) or any(
             device not in self._links or self._links[device].may_be_tunnel for device in attributes.devices
         )
@@ -227,9 +234,10 @@ class Policy:
 
 
 def _without_a_default(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
-    """DHCP (option 121) can push many prefixes as on-link: public ones that cover much of the internet are refused.
+    """The verdicts, but with public prefixes refused if together they cover much of the internet.
 
-    It would send that part of it around the tunnel, as a default route would.
+    A hostile network can push many on-link prefixes with DHCP option 121. Their copies would send traffic around the
+    tunnel, as a default route would.
     """
     public = [verdict.route for verdict in verdicts if verdict.warning == _PUBLIC]
     refused = {
@@ -244,12 +252,12 @@ def _without_a_default(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
 
 
 def _are_a_default(prefixes: Sequence[Prefix], family: Family) -> bool:
-    """Several of them do what a single one cannot, because of `min_prefixlen`."""
-    return len(set(prefixes)) > 1 and share(prefixes, family) >= _MOST
+    """True if several prefixes together cover too much of the internet. `min_prefixlen` limits a single one."""
+    return len(set(prefixes)) > 1 and share(prefixes, family) >= _TOO_MUCH
 
 
-# What a LAN may have of the internet: eight networks as large as the largest that a company has.
-_MOST = 1 / 32
+# As much as a /5, or eight networks of the largest size that a company owns (/8).
+_TOO_MUCH = 1 / 32
 PART_OF_A_DEFAULT = "with other public prefixes it covers much of the internet, and lan.allow does not have it"
 
 
@@ -257,8 +265,9 @@ def _prefix(route: Route) -> Prefix:
     return Prefix.of_route(route.dst, route.attributes.family)
 
 
-# The kernel shows such a route after somebody changed another one into it. It is never used, and cannot be added.
-_DUPLICATE = "IPv6 takes no second route of this metric by the same path"
+# `ip -6 route replace` can change one route into a duplicate of another. The kernel lists it, but never uses it, and
+# nobody can add such a route to another table.
+_DUPLICATE = "it is a duplicate: IPv6 accepts no second route with this metric and path"
 _PUBLIC = 'a public prefix: if this network is not yours, set lan.trust = "private"; if it is, add it to lan.allow'
 
 

@@ -1,4 +1,4 @@
-"""Address prefixes as numbers, and sets of them that find the member around a prefix in constant time."""
+"""Address prefixes as numbers, and sets of prefixes with a fast search for the member that contains an address."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -8,14 +8,14 @@ from typing import Literal, NamedTuple
 
 Family = Literal["inet", "inet6"]
 FAMILIES: tuple[Family, ...] = ("inet", "inet6")
-SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
+SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}  # the names for people
 
 BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
 _AF = {"inet": AF_INET, "inet6": AF_INET6}
 
 
 class Prefix(NamedTuple):
-    """`address` is the network as an integer without its host bits, `length` the number of network bits."""
+    """An address prefix. `address` is an integer whose host bits are 0, `length` the number of network bits."""
 
     family: Family
     address: int
@@ -23,7 +23,7 @@ class Prefix(NamedTuple):
 
     @classmethod
     def of_route(cls, dst: str, family: Family) -> "Prefix":
-        """The destination of a route as `ip` prints it: `default`, an address or a prefix. ValueError if it is none."""
+        """Parse the destination of a route as `ip` prints it: `default`, an address or a prefix. Else ValueError."""
         if dst == "default":
             return cls(family, 0, 0)
         host, _, length = dst.partition("/")
@@ -31,7 +31,7 @@ class Prefix(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Prefix":
-        """A prefix in a configuration. ValueError says what is wrong, and the right network for host bits."""
+        """Parse a prefix of the configuration. ValueError says what is wrong; for host bits, it names the network."""
         try:
             network = ip_network(text)
         except ValueError:
@@ -45,12 +45,12 @@ class Prefix(NamedTuple):
 
     @classmethod
     def of_host(cls, family: Family, address: int) -> "Prefix":
-        """A single address."""
+        """The prefix of a single address (/32 or /128)."""
         return cls(family, address, BITS[family])
 
     @classmethod
     def around(cls, destinations: Iterable[str], family: Family) -> "Prefix":
-        """The narrowest prefix that contains all these destinations of routes. None of them is `default`."""
+        """The narrowest prefix that contains all these destinations of routes, of which none may be `default`."""
         hosts, lengths = [], set()
         for dst in destinations:
             host, _, length = dst.partition("/")
@@ -69,7 +69,7 @@ class Prefix(NamedTuple):
         )
 
     def network(self, length: int) -> int:
-        """The address cut to `length` bits."""
+        """The first `length` bits of the address; the others are 0."""
         shift = BITS[self.family] - length
         return self.address >> shift << shift
 
@@ -79,32 +79,32 @@ class Prefix(NamedTuple):
 
 
 def check_destinations(destinations: Iterable[str], family: Family) -> None:
-    """ValueError if one of them is nothing that `ip` prints as the destination of a route."""
+    """ValueError unless each is a destination as `ip` prints it for routes of this family."""
     bits = BITS[family]
     for dst in destinations:
         if dst != "default":
             host, slash, length = dst.partition("/")
             _octets(host, family)
             if slash and not (length.isdecimal() and int(length) <= bits):
-                raise ValueError(f"{_shown(dst)} is not a prefix of {family}")
+                raise ValueError(f"{_shown(dst)} is not an {SPOKEN[family]} prefix")
 
 
 def _octets(host: str, family: Family) -> bytes:
     try:
-        # `ipaddress` is slow: with a large LAN, it would take most of the time of a pass.
+        # The module `ipaddress` is slow: with thousands of routes, it would take most of the time of a pass.
         return inet_pton(_AF[family], host)
     except OSError:
-        raise ValueError(f"{_shown(host)} is not an address of {family}") from None
+        raise ValueError(f"{_shown(host)} is not an {SPOKEN[family]} address") from None
 
 
 class PrefixSet:
-    """A set of prefixes. A question costs one look-up for each length that occurs, however many members there are."""
+    """A set of prefixes. A search costs one dictionary lookup for each prefix length that occurs in the set."""
 
     def __init__(self, prefixes: Iterable[Prefix] = ()) -> None:
         lengths: dict[Family, dict[int, dict[int, Prefix]]] = {family: defaultdict(dict) for family in FAMILIES}
         for prefix in prefixes:
             lengths[prefix.family][prefix.length][prefix.address] = prefix
-        # Widest first, because a message should name the widest one.
+        # Sorted by length, because messages should name the widest member.
         self._lengths = {
             family: [(length, BITS[family] - length, found[length]) for length in sorted(found)]
             for family, found in lengths.items()
@@ -125,7 +125,7 @@ class PrefixSet:
         return self.covering(prefix) is not None
 
     def overlapping(self, prefix: Prefix) -> Prefix | None:
-        """The widest member that contains `prefix`, or else some member inside it."""
+        """A member that shares addresses with `prefix`: the widest around it, or else any member inside it."""
         return self.covering(prefix) or next(self.inside(prefix), None)
 
     def inside(self, prefix: Prefix) -> Iterator[Prefix]:
@@ -144,11 +144,11 @@ class PrefixSet:
 
 
 def _shown(text: str) -> str:
-    # The longest prefix has 43 characters; a message is a line.
+    # The text may be of any length, but a message is one line. No prefix has more than 43 characters.
     return repr(text if len(text) <= 60 else f"{text[:60]} …")
 
 
-# RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291: the internet does not use these addresses.
+# Addresses that are not routed on the internet: RFC 1918, RFC 3927, RFC 6598, RFC 4193, RFC 4291.
 PRIVATE = PrefixSet(
     map(
         Prefix.parse,

@@ -1,8 +1,8 @@
-"""Reads files such as iproute2's `rt_tables`."""
+"""Parses files in the format of iproute2's `rt_tables`."""
 
 
 def parsed(text: str) -> list[tuple[str, int]]:
-    """Name and id for each line of a file such as `rt_tables`; `#` starts a comment."""
+    """The pairs (name, number) in the text of such a file. `#` starts a comment; malformed lines are ignored."""
     found = []
     for line in text.splitlines():
         words = line.partition("#")[0].split()

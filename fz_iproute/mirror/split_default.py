@@ -1,34 +1,37 @@
-"""Recognises prefixes that together stand for a default route, such as 0.0.0.0/1 and 128.0.0.0/1 of a VPN."""
+"""Recognises a split default route: wide prefixes that together replace it, such as 0.0.0.0/1 and 128.0.0.0/1."""
 
 from collections.abc import Iterable
 
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import PRIVATE, Family, Prefix
 
-# A resource of a VPN is narrower than this. Some VPNs split their default into some 200 prefixes that leave out the
-# private ones; those that are at least this wide cover most of the internet.
+# The parts of a split default route are at least this wide, and networks behind a VPN are narrower. Some VPNs route
+# about 200 prefixes, to leave out the private ones. The wide ones among them still cover most of the internet.
 _NARROWEST: dict[Family, int] = {"inet": 8, "inet6": 16}
 _ENDS = {family: tuple(f"/{length}" for length in range(1, narrowest + 1)) for family, narrowest in _NARROWEST.items()}
 _INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}
 
 
 def wide(routes: Iterable[Route], family: Family) -> list[Route]:
-    """Those that may be parts of a split default, told by their text: most routes of a table are narrower."""
+    """The routes that are wide enough to be parts of a split default route.
+
+    The test compares text, because it is fast and most routes of a table fail it.
+    """
     ends = _ENDS[family]
     return [route for route in routes if route.dst.endswith(ends)]
 
 
 def split_default(prefixes: Iterable[Prefix], family: Family) -> frozenset[Prefix]:
-    """Those of the prefixes that together stand for a default route: they cover half of the internet or more."""
+    """The wide public prefixes among these if together they cover at least half of the internet, else none."""
     wide = [prefix for prefix in prefixes if 0 < prefix.length <= _NARROWEST[family] and not PRIVATE.covers(prefix)]
     return frozenset(wide) if share(wide, family) >= 0.5 else frozenset()
 
 
 def share(prefixes: Iterable[Prefix], family: Family) -> float:
-    """What part of the internet the prefixes cover together."""
+    """The part of the internet that the prefixes cover together, from 0 to 1."""
     outer: Prefix | None = None
     found = 0.0
-    # Sorted, a prefix stands before those inside it.
+    # Sorting puts each prefix before the prefixes inside it, which add nothing.
     for prefix in sorted(set(prefixes)):
         if outer is None or not outer.covers(prefix):
             outer = prefix
@@ -37,7 +40,7 @@ def share(prefixes: Iterable[Prefix], family: Family) -> float:
 
 
 def _share(prefix: Prefix, family: Family) -> float:
-    """What part of the internet the prefix covers."""
+    """The part of the internet that one prefix covers, from 0 to 1."""
     internet = _INTERNET[family]
     if prefix.covers(internet):
         return 1.0

@@ -1,22 +1,22 @@
-"""Says what is wrong with a text that is no TOML, and what to do: the words of the parser are for programmers."""
+"""Explains TOML syntax errors to the author of a configuration file. Python's own messages are for programmers."""
 
 import re
 
 from fz_iproute.mirror.config import Config
 
-# How the words of Python's parser begin, and what an author has most likely done.
+# How a message of Python's parser starts, and what the author of the file should do.
 _WORDS = {
     "Cannot declare": "this section is there already; write its keys below the first one",
     "Cannot overwrite": "this key is in its section twice; keep one of them",
     "Duplicate inline table key": "this key is there twice; keep one of them",
     "Expected newline": "there is more than one thing on this line; write each key on a line of its own",
     "Invalid value": 'a text needs quotes, as in interface = "wg0"; numbers, true and false have none',
-    "Unclosed array": 'the list has no end, or a text in it has no quotes, as in ["10.0.0.0/8"]',
+    "Unclosed array": 'the list has no closing bracket, or a text in it has no quotes, as in ["10.0.0.0/8"]',
 }
 
 
 def fault(text: str, error: ValueError) -> str:
-    """`line 4: this section is there already; …`, for an error of tomllib about this text."""
+    """The message for an error that tomllib raised for this text: `line 4: this section is there already; …`."""
     words, _, place = str(error).rpartition(" (at ")
     if not words:
         return f"not TOML: {error}"
@@ -29,7 +29,10 @@ def fault(text: str, error: ValueError) -> str:
 
 
 def _switch(start: str) -> str:
-    """The key in the last line of this start of the file, if it is true by default, or false; "" if not."""
+    """The name of the key in the last line of `start` if its value is true or false, else "".
+
+    `start` is the file up to and including the faulty line.
+    """
     sections = re.findall(r"^\s*\[(\w+)\]", start, re.M)
     key = start.rpartition("\n")[2].partition("=")[0].strip()
     section, name = ["", *sections, *key.split(".")][-2:]

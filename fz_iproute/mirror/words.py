@@ -1,4 +1,4 @@
-"""The words of iproute2: names, numbers and options that more than one module needs."""
+"""The vocabulary of iproute2: names, numbers and options that more than one module needs."""
 
 import re
 
@@ -8,11 +8,11 @@ DEFAULT, MAIN, LOCAL = 253, 254, 255
 KERNEL_TABLES = {DEFAULT: "default", MAIN: "main", LOCAL: "local"}
 TABLE_NUMBERS = {name: number for number, name in KERNEL_TABLES.items()}
 
-# The family is an option of the process, not of a line.
+# `ip` takes the family as a global option, not in each line of a batch.
 FAMILY_OPTION: dict[Family, str] = {"inet": "-4", "inet6": "-6"}
 
-# A question of its own, never in a batch: -details and -Numeric are options of the process. Without -Numeric, tables
-# have the names that the files of the machine give them; without -details, `ip` hides the protocol of a kernel rule.
+# Without -Numeric, `ip` prints the names that the machine's own files give to tables. Without -details, it hides the
+# protocol `kernel` of a rule. Both are global options, so this question cannot be a line of a batch.
 RULES_IN_DETAIL = "-details -Numeric rule show"
 
 # iproute2's rt_protos, by name. `ip -Numeric` prints the numbers.
@@ -25,17 +25,17 @@ PROTOCOLS = {
     }.items()
 }  # fmt: skip
 
-# The metrics of a route that take one value each, as a command spells them.
+# The metrics of a route that take one value, by their names on the command line.
 METRICS = (
     "mtu", "window", "rtt", "rttvar", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "quickack",
     "congctl", "rto_min", "initrwnd", "fastopen_no_cookie",
 )  # fmt: skip
 
-# Rule actions that refuse a packet, by the number that `ip -Numeric` prints.
+# Rule actions that drop a packet, by the number that `ip -Numeric` prints for them.
 REFUSALS = {"6": "blackhole", "7": "unreachable", "8": "prohibit"}
 
-# One word of a batch line. `ip` splits lines at white space, `#` starts a comment even inside quotes, and a leading
-# quote starts a quoted word. All other printable characters mean themselves.
+# One word of a batch line. `ip` splits lines at white space. `#` starts a comment, even inside quotes, and a quote at
+# the start of a word begins a quoted word. All other printable characters stand for themselves.
 WORD = r"""[^\s#'"][^\s#]*"""
 _WORD = re.compile(WORD)
 
@@ -46,15 +46,17 @@ def is_word(text: str) -> bool:
 
 
 def table_name(table: int) -> str:
-    """How a command names a table: the kernel's own by name, because a file may give their number to another table."""
+    """How a command names a table. The kernel's tables are named, because `rt_tables` may reassign their numbers."""
     return KERNEL_TABLES.get(table, str(table))
 
 
 def of_table(table: int) -> str:
-    """The question for all routes of a table."""
+    """The arguments with which `ip` shows all routes of a table."""
     return f"route show table {table_name(table)}"
 
 
 def printable(text: str) -> str:
-    """The text without control characters: an interface name may hold any, and a terminal would obey them."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    """The text with control characters escaped. An interface name may hold them, and a terminal would obey them."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -141,7 +141,7 @@ WRONG_VALUES = [
     ("watch.max_wait", "inf", "not between"),
     ("watch.resync", "0", "not between"),
     ("watch.journal", r'"a\u0000b"', "NUL"),
-    ("watch.journal", "'journal'", "write a path from / on"),
+    ("watch.journal", "'journal'", "begin the path with /"),
     ("tunnel.interface", "'tun*'", "is a pattern"),
     ("lan.deny", "['10.0.0.0/33', 'printer']", "10.0.0.0/33"),
     ("lan.deny", "['10.0.0.0/33', 'printer']", "printer"),
@@ -154,8 +154,8 @@ WRONG_VALUES = [
     ("text", "words"),
     [
         ("lan.interfaces = []", "lan.interfaces: the list is empty"),
-        ("tunnel.internet = true", "tunnel.internet: is for mode"),
-        ("tunnel.routes = ['100.64.0.0/11']", "tunnel.routes: is for mode"),
+        ("tunnel.internet = true", "tunnel.internet: has an effect only with mode"),
+        ("tunnel.routes = ['100.64.0.0/11']", "tunnel.routes: has an effect only with mode"),
     ],
 )
 def test_what_is_hardly_meant_is_a_warning(world: World, text: str, words: str) -> None:
