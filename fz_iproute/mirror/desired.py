@@ -1,4 +1,4 @@
-"""What should be in the VPN's tables, next to what is there: made from the configuration and a snapshot."""
+"""Computes which routes and rules should be in the VPN's tables, and pairs them with those that are there."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +17,9 @@ from fz_iproute.mirror.words import KERNEL_TABLES
 
 
 def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
-    """The configured layout. `auto` is tiered if a rule of either family looks up `tables.lan`.
+    """The configured layout. `auto` means tiered if a rule of either family looks up `tables.lan`, else single.
 
-    In manage mode that rule must have our mark: the layout of another tunnel does not matter.
+    In manage mode, only rules with our mark count, because another tunnel may have another layout.
     """
     tables = config.tables
     name = tables.layout
@@ -34,7 +34,7 @@ def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
 
 
 def is_absent(config: Config, snapshot: Snapshot) -> bool:
-    """True if no rule leads to the tunnel's tables: the VPN is off, or it has other names or another table."""
+    """True if no rule looks up the VPN's tables: the VPN is off, or it uses other tables than the configured ones."""
     tables = layout_of(config, snapshot.rules).tables
     return not config.manages and not config.follows and not any(rule.table in tables for rule in snapshot.rules)
 
@@ -45,27 +45,29 @@ def _single(config: Config) -> Layout:
 
 
 def layout_in_use(config: Config, snapshot: Snapshot) -> Layout:
-    """As `layout_of`, but rules may outlive a client that had used them: its default route tells which layout it has.
+    """The layout that the VPN's client really uses. With `layout = "auto"`, it may differ from that of the rules.
 
-    If the first table has the default route and the last one has none, all of the VPN is in the first table.
+    Rules of the tiered layout may be left over from an earlier version of the client. Then the default route decides:
+    if it is in the first table, and not in the last, all of the VPN's routes are in the first table.
     """
     layout = layout_of(config, snapshot.rules)
-    is_open = config.tables.layout == "auto" and not config.manages and config.tables.single == layout.user
-    if layout.name == "tiered" and is_open:
-        user, internet = (any(_defaults(config, snapshot, table)) for table in (layout.user, layout.internet))
-        return _single(config) if user and not internet else layout
+    is_undecided = config.tables.layout == "auto" and not config.manages and config.tables.single == layout.user
+    if layout.name == "tiered" and is_undecided:
+        in_first = any(_defaults(config, snapshot, layout.user))
+        in_last = any(_defaults(config, snapshot, layout.internet))
+        return _single(config) if in_first and not in_last else layout
     return layout
 
 
 def _defaults(config: Config, snapshot: Snapshot, table: int) -> Iterator[Route]:
-    """The default routes of a table into some device, or the parts of a split one, but no copies from main."""
+    """The default routes of a table, whole or split, that lead to a device. Copies of main's routes do not count."""
     for family, routes in snapshot.tables.get(table, {}).items():
         possible = [*wide(routes, family), *(route for route in routes if route.dst == "default")]
         unicast = [route for route in possible if route.attributes.type == "unicast" and route.attributes.devices]
         names = {"default", *map(str, _split(config, unicast, family))}
-        # Firezone's client copies whatever is link-scoped: wide prefixes that DHCP has pushed, too.
+        # Firezone's client copies all link-scoped routes, also wide prefixes that DHCP has pushed.
         copied = {route for route in snapshot.main.get(family, ()) if route.dst in names}
-        # And `lan.multicast` leads a wide prefix to the LAN.
+        # The multicast route that `lan.multicast` adds has a wide prefix, too.
         own = [route for route in unicast if route not in copied and route.dst not in TO_ALL]
         parts = _split(config, own, family)
         for route in own:
@@ -74,45 +76,45 @@ def _defaults(config: Config, snapshot: Snapshot, table: int) -> Iterator[Route]
 
 
 def _split(config: Config, routes: Iterable[Route], family: Family) -> frozenset[Prefix]:
-    """The destinations that stand for a default route together."""
+    """The destinations that together are a split default route; none with `split_default = "explicit"`."""
     if config.tunnel.split_default != "auto":
         return frozenset()
     return split_default([Prefix.of_route(route.dst, family) for route in wide(routes, family)], family)
 
 
 def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
-    """The rules that manage mode has added, with this configuration or an earlier one."""
+    """The rules that manage mode added, with this configuration or an earlier one."""
     if not config.manages:
         return ()
     tables = layout_of(config, rules).tables
     found = [rule for rule in rules if tunnel.is_own_rule(rule, config.tunnel.fwmark, tables)]
-    # A mark that leads to one of our tables was ours. If the layout changed with the mark, the old mark leads to other
-    # tables too.
-    former = {rule.mark for rule in found if rule.mark}
-    return tuple(
+    # A rule found by its table may have the mark of an earlier configuration. That mark identifies further rules of
+    # ours, which lead to tables of an earlier layout.
+    marks = {rule.mark for rule in found if rule.mark}
+    found += (
         rule
         for rule in rules
-        if rule in found
-        or (rule.protocol == "kernel" and any(tunnel.is_own_rule(rule, mark, tables) for mark in former))
+        if rule.protocol == "kernel" and any(tunnel.is_own_rule(rule, mark, tables) for mark in marks)
     )
+    return tuple(rule for rule in rules if rule in found)
 
 
 def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
-    """The tables that may hold routes of ours: those of the layout, and those that our rules still lead to.
+    """The tables that may hold our routes: those of the layout, and those that our rules still look up.
 
-    Nothing is ever written to another table, and never to one of the kernel's.
+    fz-iproute never writes to any other table. The kernel's tables are never among these.
     """
     former = (rule.table for rule in own_rules(config, rules))
     found = dict.fromkeys((*layout_of(config, rules).tables, *former))
     return tuple(table for table in found if table not in KERNEL_TABLES)
 
 
-# Links, tunnels, and what the VPN routes explicitly in the table that gets the copies.
+# The links, the tunnels, and the destinations of the VPN's explicit routes in the table that gets the copies.
 _Inputs = tuple[Mapping[str, Link], frozenset[str], frozenset[Prefix]]
 
 
 class Judged(NamedTuple):
-    """The verdicts on main, and all that they depend on: equal inputs give equal verdicts."""
+    """The verdicts on the routes of main, and what they were computed from: equal inputs give equal verdicts."""
 
     main: tuple[Route, ...]
     inputs: _Inputs
@@ -121,7 +123,10 @@ class Judged(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """One table in one family, in the kernel's order: what should be there, which routes are ours, and the rest."""
+    """One table in one family: the routes that should be there, and those that are there (ours, and others').
+
+    All are in the kernel's order.
+    """
 
     wanted: tuple[Route, ...]
     ours: tuple[Route, ...]
@@ -130,28 +135,28 @@ class Contents(NamedTuple):
 
 @dataclass(frozen=True)
 class RuleContents:
-    """The rules that should be there, and those of the existing ones that are ours."""
+    """The rules that should be there, and the existing rules that are ours."""
 
     wanted: tuple[Rule, ...] = ()
     ours: tuple[Rule, ...] = ()
 
 
 class _Given(NamedTuple):
-    """All that decides what should be there in one family, besides the configuration."""
+    """Everything besides the configuration that decides what should be in the tables of one family."""
 
     family: Family
     layout: Layout
     links: Mapping[str, Link]
     tunnels: frozenset[str]
-    is_known: bool  # that these are the VPN's devices
+    tunnels_are_certain: bool
     state: FamilyState
     main: tuple[Route, ...]
     tables: Mapping[int, tuple[Route, ...]]
-    former: Mapping[int, Contents]  # at the last look
+    former: Mapping[int, Contents]  # the contents that the previous call of `desired` returned
 
 
-class _Side(NamedTuple):
-    """The part of `Desired` that is about one family. Equal origins give equal ones."""
+class _OneFamily(NamedTuple):
+    """The part of `Desired` that is about one family. It depends on `given` and the configuration only."""
 
     given: _Given
     judged: Judged
@@ -159,12 +164,12 @@ class _Side(NamedTuple):
     split: frozenset[Prefix]
     placeholders: Mapping[Route, Verdict]
     policy: Policy
-    claimed: PrefixSet  # what the VPN routes explicitly in the table that gets the copies
+    claimed: PrefixSet  # the destinations of the VPN's explicit routes in the table that gets the copies
 
 
 @dataclass(frozen=True)
 class Desired:
-    """What should be there, next to what is there."""
+    """What should be in the VPN's tables and rules, paired with what is there."""
 
     layout: Layout
     judged: Mapping[Family, Judged]
@@ -172,9 +177,9 @@ class Desired:
     rules: RuleContents
     tunnels: frozenset[str]  # the interfaces that carry the VPN
     states: Mapping[Family, FamilyState]  # whether the tunnel takes packets of the family
-    split: Mapping[Family, frozenset[Prefix]]  # the wide prefixes that stand for the VPN's default route
-    placeholders: Mapping[Route, Verdict]  # wanted in the place of refused copies
-    sides: Mapping[Family, _Side]  # for the next look
+    split: Mapping[Family, frozenset[Prefix]]  # the parts of the VPN's default route, if it is split
+    placeholders: Mapping[Route, Verdict]  # which placeholders should be there, each with the refusal that causes it
+    by_family: Mapping[Family, _OneFamily]  # for the next call of `desired`
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -183,24 +188,20 @@ class Desired:
 
     @property
     def warnings(self) -> dict[Verdict, None]:
-        """Those of the verdicts that the owner of the machine should know, each once."""
+        """The verdicts with a warning, each once, in order."""
         return dict.fromkeys(verdict for verdict in self.verdicts if verdict.warning)
 
     def wanting(self, other: "Desired | None") -> "Desired":
-        """What is there, next to what `other` wants; None wants nothing."""
-        contents = {
-            family: {
-                table: found._replace(
-                    wanted=other.contents[family][table].wanted if other and table in other.contents[family] else ()
-                )
-                for table, found in tables.items()
-            }
-            for family, tables in self.contents.items()
-        }
+        """What is there, paired with what `other` wants; None wants nothing."""
+        contents: dict[Family, dict[int, Contents]] = {}
+        for family, tables in self.contents.items():
+            theirs = other.contents[family] if other else {}
+            wanted = {table: theirs[table].wanted if table in theirs else () for table in tables}
+            contents[family] = {table: found._replace(wanted=wanted[table]) for table, found in tables.items()}
         return replace(self, contents=contents, rules=replace(self.rules, wanted=other.rules.wanted if other else ()))
 
     def sparing(self, found: "Desired") -> "Desired":
-        """As if the rules and tunnel routes that were ours at an earlier look were somebody else's."""
+        """Treat rules and tunnel routes that were already `found` earlier as somebody else's."""
         contents = {family: dict(tables) for family, tables in self.contents.items()}
         for family, tables in contents.items():
             for table, earlier in found.contents[family].items():
@@ -213,53 +214,53 @@ class Desired:
 
 
 def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> Desired:
-    """Apply the policy to the snapshot.
+    """What should be in the VPN's tables and rules, by the configuration and the policy.
 
-    `last` is the previous answer for the same configuration. It saves judging again what has not changed, and it knows
-    which devices were tunnels and which routes were ours.
+    `last` is the previous result for the same configuration. Families that have not changed are not computed again.
+    `last` also tells which devices were tunnels, and which routes were ours.
     """
     layout = layout_in_use(config, snapshot)
     tunnels = _tunnels(config, snapshot, layout, last)
-    is_known = _is_known(snapshot, layout, tunnels)
+    are_certain = _are_certain(snapshot, layout, tunnels)
     states = {family: tunnel.family_state(config, snapshot, family) for family in FAMILIES}
-    sides: dict[Family, _Side] = {}
+    by_family: dict[Family, _OneFamily] = {}
     for family, state in states.items():
         main = snapshot.main.get(family, ())
         tables = {table: routes.get(family, ()) for table, routes in snapshot.tables.items()}
         former = last.contents[family] if last else {}
-        given = _Given(family, layout, snapshot.links, tunnels, is_known, state, main, tables, former)
-        side = last.sides[family] if last else None
-        sides[family] = side if side and side.given == given else _side(config, given, side)
+        given = _Given(family, layout, snapshot.links, tunnels, are_certain, state, main, tables, former)
+        before = last.by_family[family] if last else None
+        by_family[family] = before if before and before.given == given else _one_family(config, given, before)
     return Desired(
         layout=layout,
-        judged={family: side.judged for family, side in sides.items()},
-        contents={family: side.contents for family, side in sides.items()},
+        judged={family: found.judged for family, found in by_family.items()},
+        contents={family: found.contents for family, found in by_family.items()},
         rules=RuleContents(
             wanted=tuple(tunnel.wanted_rules(config, layout, snapshot)), ours=own_rules(config, snapshot.rules)
         ),
         tunnels=tunnels,
         states=states,
-        split={family: side.split for family, side in sides.items()},
-        placeholders=sides["inet"].placeholders,
-        sides=sides,
+        split={family: found.split for family, found in by_family.items()},
+        placeholders=by_family["inet"].placeholders,
+        by_family=by_family,
     )
 
 
-def _side(config: Config, given: _Given, last: _Side | None) -> _Side:
-    family, layout, links, tunnels, is_known, state, main, tables, _ = given
+def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneFamily:
+    family, layout, links, tunnels, are_certain, state, main, tables, _ = given
     policy = Policy(config.lan, links, tunnels, idle=config.follows)
     also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
     into_tunnel = tunnel.explicit_routes(config, links, family, state)
     is_copy = _proof(config, given, policy)
-    # In observe mode a table without copies may still have some, if it got them in another layout.
+    # In observe mode, other tables than the mirror are searched too: another layout may have put copies there.
     found = {
         table: policy.ours_and_others(
-            routes, is_copy, also, is_mirror=config.manages or (table == layout.mirror and is_known)
+            routes, is_copy, also, is_mirror=config.manages or (table == layout.mirror and are_certain)
         )
         for table, routes in tables.items()
     }
-    # In a single table the longest prefix wins, so a LAN inside of what the VPN routes must stay out. A LAN table
-    # of its own is looked up after the VPN's.
+    # If the copies share the VPN's table, the longest prefix wins there, so a LAN inside a prefix of the VPN is not
+    # copied. In the tiered layout that needs no check, because the VPN's table is looked up before the copies'.
     is_shared = layout.name == "single" and layout.mirror in found
     of_vpn = (*found[layout.mirror][1], *into_tunnel) if is_shared else ()
     vpns = explicit(of_vpn, family) - _split(config, of_vpn, family)
@@ -277,20 +278,20 @@ def _side(config: Config, given: _Given, last: _Side | None) -> _Side:
         _, others = found.get(table, ((), ()))
         placed[table] = (*placed.get(table, ()), *tunnel.unmet(routes, others))
     contents = {table: Contents(placed.get(table, ()), *both) for table, both in found.items()}
-    # Copies are too narrow to matter for a split default.
+    # Copies need not be excluded here: they are too narrow to be parts of a split default route.
     in_use = (route for table in layout.tables for route in tables.get(table, ()))
-    return _Side(given, judged, contents, _split(config, in_use, family), held, policy, PrefixSet(vpns))
+    return _OneFamily(given, judged, contents, _split(config, in_use, family), held, policy, PrefixSet(vpns))
 
 
 def is_plain(route: Route, last: Desired) -> bool:
-    """True if a new route of main is to be copied, and the VPN's table has no route to its destination.
+    """True if a new route of main should certainly be copied, and the VPN's table has no route to its destination.
 
-    `last` is the answer for the moment before.
+    `last` is the result for the state before the route was added.
     """
-    side = last.sides[route.attributes.family]
-    if last.layout.mirror not in side.contents or not side.policy.is_plain(route, side.claimed):
+    before = last.by_family[route.attributes.family]
+    if last.layout.mirror not in before.contents or not before.policy.is_plain(route, before.claimed):
         return False
-    wanted, _, others = side.contents[last.layout.mirror]
+    wanted, _, others = before.contents[last.layout.mirror]
     return all(route.dst != dst for routes in (wanted, others) for dst, _ in routes)
 
 
@@ -302,7 +303,7 @@ def _judged(policy: Policy, main: tuple[Route, ...], inputs: _Inputs, last: Judg
 
 
 def _others_copies(verdicts: Iterable[Verdict], ours: Iterable[Route]) -> tuple[Route, ...]:
-    """What somebody else has copied of routes that we cannot copy: it stays."""
+    """Copies of routes with a locked metric, which `ip` cannot write. Another program made them, and they stay."""
     locked = {
         verdict.route.as_copied
         for verdict in verdicts
@@ -312,9 +313,10 @@ def _others_copies(verdicts: Iterable[Verdict], ours: Iterable[Route]) -> tuple[
 
 
 def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired | None) -> frozenset[str]:
-    """The configured interface. In observe mode also each device that the VPN's default route uses, or has used.
+    """The devices that carry the VPN.
 
-    That keeps a wrong `tunnel.interface` from making LANs of the VPN's devices, also when its default route has gone.
+    They are the configured interface and, in observe mode, each device that the VPN's default route uses or has used.
+    So a wrong `tunnel.interface` never turns the VPN's device into a LAN, even after the default route has gone.
     """
     configured = frozenset([config.tunnel.interface])
     if config.manages:
@@ -324,10 +326,10 @@ def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired |
     return configured | found | (last.tunnels if last else frozenset())
 
 
-def _is_known(snapshot: Snapshot, layout: Layout, tunnels: Collection[str]) -> bool:
-    """False if rules lead to the VPN's tables, but no route there into one of these tunnels.
+def _are_certain(snapshot: Snapshot, layout: Layout, tunnels: Collection[str]) -> bool:
+    """False if rules look up the VPN's tables, but no route there uses one of these tunnels.
 
-    Then `tunnel.interface` is wrong, and any device may be the VPN's: a tap looks like an Ethernet.
+    Then `tunnel.interface` is probably wrong, and any device may be the tunnel: a tap looks like an Ethernet.
     """
     tables = [snapshot.tables.get(table, {}).values() for table in layout.tables]
     routes = (route for families in tables for routes in families for route in routes)
@@ -337,11 +339,11 @@ def _is_known(snapshot: Snapshot, layout: Layout, tunnels: Collection[str]) -> b
 
 
 def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], bool]:
-    """A test whether a route in one of the VPN's tables is certainly a copy, where it could be the VPN's own."""
+    """A predicate: is a route that might be the VPN's own certainly a copy?"""
 
     @cache
     def known() -> set[Route]:
-        """What main has, and what was a copy at the last look."""
+        """The routes that main has, and the copies of the previous result."""
         present = {route.dst for routes in given.tables.values() for route in routes}
         copies = (route for found in given.former.values() for route in (*found.wanted, *found.ours))
         return {route for routes in (given.main, copies) for route in routes if route.dst in present}
@@ -352,8 +354,9 @@ def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], b
             return False
         if route in known() or policy.is_multicast(route):
             return True
-        # The kernel makes the routes for addresses in main. A VPN client may put the like into a table of its own, but
-        # then main has no route with another source by the same device. Two of these three are proof.
+        # A copy whose source main no longer has. Three signs point to it: protocol kernel, which the kernel gives to
+        # the routes of addresses, and those are in main; a device that is no tunnel; and a source address that is gone
+        # from the device. A VPN client may write routes that show one of these signs. Two prove a copy.
         is_connected, is_by_lan = attributes.is_of("kernel"), not policy.may_be_by_tunnel(attributes)
         return attributes.on_link and (
             (is_connected and is_by_lan) or ((is_connected or is_by_lan) and _source_is_gone(attributes, given.main))
@@ -363,7 +366,7 @@ def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], b
 
 
 def _source_is_gone(attributes: Attributes, main: Iterable[Route]) -> bool:
-    """The device has connected routes in main, but no connected route has this source address."""
+    """True if the device has connected routes in main, but no connected route in main has this source address."""
     connected = [other for _, other in main if other.on_link and other.is_of("kernel") and other.value("src")]
     has_some = any(other.devices == attributes.devices for other in connected)
     source = attributes.value("src")
@@ -371,5 +374,5 @@ def _source_is_gone(attributes: Attributes, main: Iterable[Route]) -> bool:
 
 
 def explicit(routes: Iterable[Route], family: Family) -> frozenset[Prefix]:
-    """The destinations of routes, without the default."""
+    """The destinations of these routes, except the default route."""
     return frozenset(Prefix.of_route(route.dst, family) for route in routes if route.dst != "default")

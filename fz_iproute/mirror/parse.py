@@ -1,4 +1,4 @@
-"""Turns the JSON of `ip` into the model. It reports attributes that it does not know, and never guesses."""
+"""Turns the JSON of `ip` into links, nexthops and routes of the model. It reports attributes that it does not know."""
 
 import json
 import re
@@ -12,15 +12,15 @@ from fz_iproute.mirror.words import METRICS, is_word, printable
 
 Document = dict[str, Any]
 
-# A route as `ip -json` lists it: its destination, and the rest of its document. Routes that differ in nothing but
-# their destination may share one rest, also with those of another listing.
+# A route as `ip -json` lists it: its destination, and the rest of its JSON object. Routes that differ only in their
+# destination may share one `rest`, even across listings.
 Listed = tuple[str, Document]
 
 _VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
 
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
-# `ip -batch` stops at a line of more than 512 words, and `route append table N DST` take some of them.
+# `ip -batch` stops at a line of more than 512 words. Some are needed for `route append table N DST`.
 _MOST_WORDS = 500
 
 
@@ -29,12 +29,12 @@ class Unparsable(ValueError):
 
 
 def documents_of(text: bytes) -> list[Document]:
-    """A JSON list of objects; ValueError if it is anything else."""
+    """Parse a JSON list of objects. ValueError if the text is anything else."""
     return _loaded(_decoded(text))
 
 
 def listed(documents: Iterable[Document]) -> list[Listed]:
-    """Routes from a document for each. Unparsable if one has no destination."""
+    """The routes in these documents. Unparsable if a document has no destination."""
     shapes: dict[str, Document] = {}
     found = []
     for document in documents:
@@ -46,9 +46,10 @@ def listed(documents: Iterable[Document]) -> list[Listed]:
 
 
 def listing_of(text: bytes, scope: str = "") -> list[Listed]:
-    """The JSON list of objects that `ip -json route show` prints; ValueError if it is anything else.
+    """Parse what `ip -json route show` prints. ValueError if it is not a JSON list of objects.
 
-    All routes have the `scope` by which the question filters, because `ip` does not print that.
+    A question that filters by scope makes `ip` omit the key `scope`. So the caller gives the `scope`, and each route
+    gets it.
     """
     whole = _decoded(text)
     try:
@@ -59,13 +60,13 @@ def listing_of(text: bytes, scope: str = "") -> list[Listed]:
 
 
 def _split(text: str, scope: str) -> list[Listed]:
-    """The same at a fifth of the cost: equal texts between two destinations are parsed once.
+    """Parse a listing at a fifth of the cost of `json.loads`: equal texts between two destinations are parsed once.
 
-    ValueError if the text is not a whole list, or is written in another way than `ip` writes it.
+    ValueError if the text is incomplete, or is valid JSON in another form than `ip` writes.
     """
     if not text.startswith("[{") or not text.endswith("}]"):
         raise ValueError("not a list of objects")
-    # With a separator at the end, the last route looks like all others.
+    # The separator at the end lets the last route be split like all others.
     head, *parts = _DST.split(f"{text[1:-1]},{{")
     found: list[Listed] = []
     for dst, between in zip(parts[::2], parts[1::2], strict=True):
@@ -81,11 +82,14 @@ _DST = re.compile(r'"dst":"([^"\\]*)"')
 
 @lru_cache(maxsize=256)
 def _shape(head: str, between: str, scope: str) -> tuple[Document, str]:
-    """A route without its destination, and how the next route starts: usually `{`, but `type` precedes `dst`."""
+    """Parse one route: `head` is its text before the key `dst`, `between` what follows up to the next `dst`.
+
+    Returns the route without its destination, and the head of the next route. A head is `{`, or has the key `type`.
+    """
     end = between.rindex("},{") + 1
     (rest,) = _loaded(f'[{head}"dst":""{between[:end]}]')
     if rest.pop("dst", None) != "":
-        raise ValueError("this is the destination of something inside the route")
+        raise ValueError("this `dst` belongs to an object inside the route")
     if scope:
         rest["scope"] = scope
     return rest, between[end + 1 :]
@@ -93,14 +97,15 @@ def _shape(head: str, between: str, scope: str) -> tuple[Document, str]:
 
 def _decoded(text: bytes) -> str:
     if b"\\'" in text:
-        # iproute2 5.9 escapes single quotes, which JSON does not allow.
+        # iproute2 5.9 writes \' for a single quote, which JSON does not allow.
         text = _ESCAPED.sub(lambda match: b"'" if match[0] == b"\\'" else match[0], text)
-    # Interface names may hold bytes that are not UTF-8, and `ip` prints them raw.
+    # Interface names may hold bytes that are not UTF-8, and `ip` prints them unchanged.
     return text.decode("utf-8", "surrogateescape")
 
 
 def _loaded(text: str) -> list[Document]:
-    # `encap ip` prints a second `dst`; the first is the route's. (The hook is too slow for all routes.)
+    # A route with `encap ip` has a second key `dst`; only the first is the route's. The hook is slow, so it is used
+    # only where it is needed.
     hook = _first_of_each if '"encap"' in text else None
     documents = json.loads(text, strict=False, object_pairs_hook=hook)
     if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
@@ -113,7 +118,8 @@ def _first_of_each(pairs: list[tuple[str, Any]]) -> Document:
 
 
 def links(documents: Iterable[Document]) -> dict[str, Link]:
-    """`ip -json link show`, by name. `ip` prints `{}` for links that a filter excludes."""
+    """The links that `ip -json link show` prints, by name."""
+    # `ip` prints `{}` for a link that a filter excludes.
     found = {document["ifname"]: document for document in documents if document}
     return {
         name: Link(
@@ -132,23 +138,23 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
 
 
 def _may_be_tunnel(name: str, link: Document) -> bool:
-    # A tap looks like any Ethernet; only its name can give it away.
+    # A tap is an Ethernet device; only its name may tell that it is one.
     is_lan = link.get("link_type", "ether") in ("ether", "infiniband", "loopback")
     return "POINTOPOINT" in link["flags"] or not is_lan or name.startswith(("tun", "tap"))
 
 
 def _is_vrf(link: Document) -> bool:
-    # No other kind of link has both: a bond is a master that answers to ARP.
+    # No other kind of link has both flags: a bond has MASTER, but not NOARP.
     return {"MASTER", "NOARP"} <= set(link.get("flags", ()))
 
 
 def group_number(name: str) -> int | None:
-    """Of a group of interfaces; None if only a file of the machine knows the name."""
+    """The number of a group of interfaces. None for a name, which only the machine's file `group` translates."""
     return int(name) if name.isdecimal() else 0 if name == "default" else None
 
 
 def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
-    """`ip -json address show`: the links that have an address with a scope wider than the link."""
+    """From `ip -json address show`: the links that have an address of a wider scope than link."""
     return frozenset(
         document["ifname"]
         for document in documents
@@ -160,12 +166,12 @@ def numbered(documents: Iterable[Document], family: Family) -> frozenset[str]:
 def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | None:
     if is_word(name):
         return name
-    # `ip` understands `if7` as the link with index 7, unless a link has that name.
+    # `ip` reads `if7` as the link with index 7, unless another link has the name `if7`.
     return None if f"if{index}" in others else f"if{index}"
 
 
 def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:
-    """`ip -json nexthop show`, by id; groups are resolved to their members."""
+    """The nexthop objects that `ip -json nexthop show` prints, by id. Groups are resolved to their members."""
     objects = {document["id"]: document for document in documents}
 
     def members(document: Document) -> list[Document]:
@@ -180,7 +186,7 @@ def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:
     }
 
 
-# The attributes of each rest, by its id. The rest itself is kept here too, so that no other object can get its id.
+# A cache: from id(rest) of a Listed to the rest and its Attributes. Holding the rest keeps Python from reusing its id.
 Shapes = dict[int, tuple[Document, Attributes]]
 
 
@@ -191,9 +197,10 @@ def routes(
     nexthops: Mapping[int, Nexthop] | None = None,
     shapes: Shapes | None = None,
 ) -> tuple[Route, ...]:
-    """`ip -json route show table T`, in the kernel's order, without the duplicates of an IPv6 dump under churn.
+    """The routes of a listing, in the kernel's order.
 
-    `shapes` are those of earlier listings of this family, with the same links and nexthops.
+    `nexthops` are only used if `needs_nexthops`. `shapes` is a cache from earlier listings of the same family, with the
+    same links and nexthops. Duplicates are dropped: an IPv6 dump may have some if routes change meanwhile.
     """
     shapes = {} if shapes is None else shapes
     found: list[Route] = []
@@ -211,7 +218,7 @@ def routes(
 
 
 def needs_nexthops(listing: Iterable[Listed]) -> bool:
-    """True if some route names only its nexthop object (sysctl net.ipv4.nexthop_compat_mode = 0)."""
+    """True if a route has only the id of its nexthop object, not its device (net.ipv4.nexthop_compat_mode = 0)."""
     return any("nhid" in rest and not {"dev", "nexthops"} & rest.keys() for _, rest in listing)
 
 
@@ -221,22 +228,22 @@ def _attributes(
     devices, gatewayed = _path(document, nexthops)
     words: list[str] = []
     path: list[str] = []
-    doubts = [key for key in document if key not in _WORDS and key not in _STATE]
-    inexpressible = f"`ip` shows an attribute that is not known here: {', '.join(doubts)}" if doubts else ""
-    if doubts == ["lock"]:
+    unknown = [key for key in document if key not in _WORDS and key not in _STATE]
+    inexpressible = f"`ip` shows an attribute that fz-iproute does not know: {', '.join(unknown)}" if unknown else ""
+    if unknown == ["lock"]:
         inexpressible = LOCKED
     for key, render in _WORDS.items():
-        # With nhid, `ip` prints the path of the object too, but refuses it as arguments.
+        # For a route with a nexthop object, `ip` also prints the object's path, but does not accept both as arguments.
         if key in document and not (key in _PATH and "nhid" in document):
             try:
-                said = render(document[key], links)
-                words += said
+                arguments = render(document[key], links)
+                words += arguments
                 if key == "nhid" or key in _PATH:
-                    path += said
+                    path += arguments
             except _Inexpressible as error:
                 inexpressible = inexpressible or str(error)
     if len(words) > _MOST_WORDS:
-        inexpressible = f"it has {len(devices)} nexthops, more than a line of a batch can hold"
+        inexpressible = f"it has {len(devices)} nexthops, more than one batch line of `ip` can hold"
     return Attributes(
         family=family,
         type=document.get("type", "unicast"),
@@ -253,7 +260,7 @@ def _attributes(
 
 
 def _path(document: Document, nexthops: Mapping[int, Nexthop]) -> Nexthop:
-    """The devices of the route, and whether it leads through a router."""
+    """The devices of the route, and whether one of its nexthops is a router."""
     hops = document.get("nexthops") or ([document] if "dev" in document else [])
     if not hops and "nhid" in document:
         return nexthops.get(document["nhid"], Nexthop((), False))
@@ -268,7 +275,7 @@ def _has_gateway(hop: Document) -> bool:
 
 
 class _Inexpressible(Exception):
-    """`ip route add` cannot express this exactly."""
+    """No arguments of `ip route add` express this attribute exactly."""
 
 
 _Links = Mapping[str, Link]
@@ -278,7 +285,7 @@ _Render = Callable[[Any, _Links], Sequence[str]]
 def _value(value: object) -> str:
     word = str(value)
     if not _VALUE.fullmatch(word):
-        raise _Inexpressible(f"{word!r} cannot be written on a line")
+        raise _Inexpressible(f"{word!r} cannot be written in a batch line of `ip`")
     return word
 
 
@@ -287,10 +294,10 @@ def _option(name: str) -> _Render:
 
 
 def _device(name: str, links: _Links) -> tuple[str, str]:
-    # A link may have come after the links were read: then only its name is known.
+    # Of a link that appeared after the links were read, only the name is known.
     word = links[name].word if name in links else _device_word(name, 0, {"if0": None})
     if word is None:
-        raise _Inexpressible(f"the name of its device, {name!r}, cannot be written on a line")
+        raise _Inexpressible(f"the name of its device, {name!r}, cannot be written in a batch line of `ip`")
     return ("dev", word)
 
 
@@ -304,26 +311,26 @@ def _realms(flow: Document, links: _Links) -> tuple[str, str]:
 
 
 def _metrics(metrics: list[Document], links: _Links) -> list[str]:
-    # Sorted, because the order of the JSON may differ between versions of `ip`.
+    # Sorted, so that equal metrics give equal words, in whatever order `ip` prints them.
     return [word for group in metrics for name, value in sorted(group.items()) for word in _metric(name, value)]
 
 
 def _metric(name: str, value: object) -> tuple[str, str]:
     if name in ("rtt", "rttvar", "rto_min"):
-        # `ip` prints them in ms, and 0 for less; without a unit it reads them in eighths or quarters of one.
+        # `ip` prints whole milliseconds. As an argument, a number without a unit means eighths or quarters of one.
         if not value:
-            raise _Inexpressible(f"its {name} is below 1 ms, which `ip` cannot print")
+            raise _Inexpressible(f"its {name} is below 1 ms, and `ip` prints no fractions")
         return (name, f"{_value(value)}ms")
     if name == "ecn" and value is None:
         return ("features", "ecn")
     word = "congctl" if name == "congestion" else name
     if word not in METRICS:
-        raise _Inexpressible(f"its metric {name} is not known here")
+        raise _Inexpressible(f"fz-iproute does not know its metric {name}")
     return (word, _value(value))
 
 
 def _flags(flags: list[str], links: _Links) -> list[str]:
-    # All others (linkdown, dead, offload, …) are state that the kernel sets.
+    # The other flags (linkdown, dead, offload, …) are state that the kernel sets.
     return [flag for flag in flags if flag == "onlink"]
 
 
@@ -331,7 +338,7 @@ def _nexthops(hops: list[Document], links: _Links) -> list[str]:
     words: list[str] = []
     for hop in hops:
         if unknown := [key for key in hop if key not in _NEXTHOP_WORDS and key not in _STATE]:
-            raise _Inexpressible(f"a nexthop has an attribute that is not known here: {', '.join(unknown)}")
+            raise _Inexpressible(f"a nexthop has an attribute that fz-iproute does not know: {', '.join(unknown)}")
         words.append("nexthop")
         for key, render in _NEXTHOP_WORDS.items():
             if key in hop:
@@ -339,8 +346,8 @@ def _nexthops(hops: list[Document], links: _Links) -> list[str]:
     return words
 
 
-# How to write each key of the JSON as arguments, in their order: options of the whole route must precede the first
-# `nexthop`. The type is missing because copies are unicast.
+# How to write each JSON key as arguments. The order matters: options of the whole route must come before the first
+# `nexthop`. The key `type` is not here, because Route.words adds it.
 _WORDS: dict[str, _Render] = {
     "nhid": _option("nhid"),
     "gateway": _option("via"),
@@ -363,10 +370,11 @@ _NEXTHOP_WORDS = {key: _WORDS[key] for key in ("gateway", "via", "dev")} | {
     "flow": _realms,
     "flags": _flags,
 }
-# What an absent key means. `route add` has other defaults, such as scope link without a gateway.
+# What it means if `ip` prints no such key. The arguments must say so, because `route add` has other defaults, such as
+# scope link for a route without a gateway.
 _UNPRINTED: dict[Family, Document] = {
     "inet": {"protocol": "boot", "scope": "global"},
     "inet6": {"protocol": "boot"},
 }
-# Printed, but not part of the route: counters, caches, and timers that a copy must not inherit.
+# Keys that are no arguments of a copy: counters, caches, and timers, which a copy must not inherit.
 _STATE = frozenset({"type", "expires", "cache", "error", "uid", "mark", "used", "users", "age", "table"})

@@ -1,4 +1,4 @@
-"""Turns the rules that `ip -json rule show` prints into the model."""
+"""Turns the JSON of `ip rule show` into rules of the model."""
 
 from collections.abc import Iterable
 
@@ -9,12 +9,12 @@ from fz_iproute.mirror.words import PROTOCOLS, REFUSALS, TABLE_NUMBERS
 
 
 def rules(documents: Iterable[Document], family: Family) -> list[Rule]:
-    """`ip -json rule show`, in the kernel's order; with their protocols if asked with `-details -Numeric`."""
+    """The rules that `ip -json rule show` prints, in the kernel's order. Only `-details` makes it print protocols."""
     return [_rule(document, family) for document in documents]
 
 
 def needs_numbers(documents: Iterable[Document]) -> bool:
-    """True if a rule may use names from files of this machine, for example for its table."""
+    """True if a rule may have names from the machine's files where the model needs numbers, for example its table."""
     return any(_table(document.get("table", "0")) is None or _NAMED & document.keys() for document in documents)
 
 
@@ -48,7 +48,7 @@ def _protocol(name: str) -> str:
 
 
 def table_number(name: str) -> int:
-    """The number of a table that is given by number, or by one of the kernel's names."""
+    """The number of a table that `ip` names by number, or by one of the kernel's names. Else Unparsable."""
     number = _table(name)
     if number is None:
         raise Unparsable(f"{name!r} is not the number of a table")
@@ -88,6 +88,6 @@ _RULE_KEYS = frozenset([
     "protocol", "nop", "l3mdev",
 ])
 # fmt: on
-# iproute2 6.15 prints the mask of a port even if it covers all bits.
+# iproute2 6.15 prints the mask of a port even if it covers all bits, so that it says nothing.
 _WHOLE_PORTS = (("sport_mask", "0xffff"), ("dport_mask", "0xffff"))
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}

@@ -1,7 +1,8 @@
-"""Routes in the place of copies that the settings refuse and that the VPN's client would add again and again.
+"""Placeholders: routes that keep the VPN's client from adding copies that the settings refuse.
 
-Firezone's client (from 1.5.4) copies the link-scoped routes of IPv4 itself. It only adds, and the kernel takes no
-second route of the same destination, tos and metric from it. So a route in that place ends the argument.
+Firezone's client (from 1.5.4) copies link-scoped IPv4 routes itself. If we only deleted such a copy, the client would
+add it again and again. A placeholder has the same destination, tos and metric, so the kernel refuses the client's copy
+("File exists").
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,23 +12,23 @@ from fz_iproute.mirror.model import Attributes, Link, Route
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.prefix import Prefix
 
-# No program in iproute2's list has this number. A route of the VPN or of its client never has it.
+# The protocol of placeholders. It marks them as ours: iproute2's list (rt_protos) gives this number to no program.
 PROTOCOL = "245"
 
 _Place = tuple[str, str, int]
 
 
 class Table(NamedTuple):
-    """The table that gets the copies: which of its routes are ours, the rest, and the copies that should be there."""
+    """The table that gets the copies."""
 
-    ours: Iterable[Route]
-    others: Iterable[Route]
-    copies: Iterable[Route]
-    is_shared: bool  # it also has the VPN's own routes
+    ours: Iterable[Route]  # copies and placeholders that are there
+    others: Iterable[Route]  # all other routes that are there
+    copies: Iterable[Route]  # those that should be there
+    is_shared: bool  # the VPN's own routes are in this table, too
 
 
 def is_placeholder(route: Route) -> bool:
-    """True for a route that `placeholders` has made, with this configuration or an earlier one."""
+    """True for a placeholder, made with this configuration or an earlier one."""
     attributes = route.attributes
     is_made = attributes.family == "inet" and attributes.scope == "global" and attributes.is_of(PROTOCOL)
     is_plain = not (attributes.gatewayed or attributes.inexpressible)
@@ -35,9 +36,10 @@ def is_placeholder(route: Route) -> bool:
 
 
 def placeholders(verdicts: Iterable[Verdict], table: Table, tunnels: Mapping[str, Link]) -> dict[Route, Verdict]:
-    """A route for each refused one whose copy, or whose placeholder, stands in the table; with the refusal.
+    """The placeholders that the table needs, each with the verdict that causes it.
 
-    Each sends packets where they would go without it. `tunnels` are those that are up: without any, there is no client.
+    A refused route needs one while its copy, or its placeholder, is in the table. A placeholder sends packets where
+    they would go without it. `tunnels` are the tunnels that are up: without any, the client adds nothing.
     """
     refused = [verdict for verdict in verdicts if verdict.refusal and not verdict.explicit]
     if not refused or not tunnels:
@@ -60,7 +62,7 @@ def _place(route: Route) -> _Place:
 
 
 def _is_in_the_way(refused: Route, table: Table) -> bool:
-    """The place is somebody's, or the kernel would ask the placeholder before a copy that should be there."""
+    """True if a placeholder would collide with another program's route, or be preferred to a copy that is wanted."""
     return any(_place(route) == _place(refused) for route in table.others) or any(
         copy.dst == refused.dst and copy.attributes.metric >= refused.attributes.metric for copy in table.copies
     )
@@ -70,7 +72,7 @@ _NEXT_TABLE = Link("", 0, up=True, loopback=False, word="")
 
 
 def _way_without(prefix: Prefix, table: Table, tunnels: Mapping[str, Link]) -> Link | None:
-    """The tunnel that takes packets to the prefix without a copy, or the next table; None if it is anything else."""
+    """Where packets to the prefix would go without a copy: a tunnel, or _NEXT_TABLE. None if anywhere else."""
     around = [
         route for route in table.others if table.is_shared and Prefix.of_route(route.dst, prefix.family).covers(prefix)
     ]

@@ -1,4 +1,4 @@
-"""What manage mode adds for the VPN: its rules, the routes into the tunnel, and those that block a way around it."""
+"""What manage mode adds for the VPN: its rules, routes into the tunnel, and routes that block leaks around it."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -8,18 +8,18 @@ from fz_iproute.mirror.model import Link, Mark, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, SPOKEN, Family
 from fz_iproute.mirror.words import KERNEL_TABLES
 
-# The highest metric: the kernel uses this route as soon as there is no other one to the same destination.
+# The highest metric: the kernel uses a backstop only if there is no other route to the same destination.
 BACKSTOP_METRIC = 2**32 - 1
 
 
 class Layout(NamedTuple):
-    """Which table has the VPN's explicit routes, which gets the copies, and which has the default into the tunnel."""
+    """The VPN's tables. The parts may share one table, as they do in the layout `single`."""
 
-    name: str
-    user: int
-    mirror: int
-    internet: int
-    priorities: tuple[int, ...]  # manage: the priority of the rule for each table
+    name: str  # single or tiered
+    user: int  # the table of the VPN's explicit routes
+    mirror: int  # the table that gets the copies
+    internet: int  # the table of the default route into the tunnel
+    priorities: tuple[int, ...]  # manage mode: the priority of the rule for each table
 
     @property
     def tables(self) -> tuple[int, ...]:
@@ -31,19 +31,22 @@ class FamilyState(NamedTuple):
     """Whether the tunnel takes packets of a family."""
 
     usable: bool  # the tunnel exists and is up
-    carried: bool
-    certain: bool  # its addresses prove it
-    obstacle: str  # why it does not carry the family, in words for a person
+    carried: bool  # it takes packets of the family
+    certain: bool  # `carried` is proven, by the tunnel's addresses
+    obstacle: str  # why it does not carry the family, for messages
 
 
 def link_state(config: Config, snapshot: Snapshot) -> str:
-    """The tunnel's interface is up, down or missing."""
+    """The state of the tunnel's interface: up, down or missing."""
     link = snapshot.links.get(config.tunnel.interface)
     return "missing" if link is None else "up" if link.up else "down"
 
 
 def family_state(config: Config, snapshot: Snapshot, family: Family) -> FamilyState:
-    """A tunnel with addresses of one family only does not carry the other; one without addresses may carry both."""
+    """The state of the tunnel for one family.
+
+    A tunnel whose addresses are all of one family does not carry the other. One without addresses may carry both.
+    """
     name = config.tunnel.interface
     link = snapshot.links.get(name)
     if link is None or not link.up:
@@ -51,12 +54,15 @@ def family_state(config: Config, snapshot: Snapshot, family: Family) -> FamilySt
     numbered = [family for family in FAMILIES if name in snapshot.numbered.get(family, ())]
     if numbered and family not in numbered:
         return FamilyState(True, False, True, f"{name} has no {SPOKEN[family]} address")
-    # IPv4 is always there. IPv6 may be switched off, and only an address proves that it is not.
+    # IPv4 cannot be switched off. IPv6 can, for each interface; only an address proves that it is on.
     return FamilyState(True, True, family == "inet" or family in numbered, "")
 
 
 def explicit_routes(config: Config, links: Mapping[str, Link], family: Family, state: FamilyState) -> tuple[Route, ...]:
-    """The routes of `tunnel.routes`. `on_down = "closed"` also keeps their packets from a LAN with the same prefix."""
+    """The routes that `tunnel.routes` asks for.
+
+    With `on_down = "closed"` each has a backstop, so that no LAN with the same prefix gets its packets.
+    """
     if not config.manages:
         return ()
     prefixes = dict.fromkeys(prefix for prefix in config.tunnel.routes if prefix.family == family)
@@ -67,7 +73,7 @@ def explicit_routes(config: Config, links: Mapping[str, Link], family: Family, s
 
 
 def internet_routes(config: Config, links: Mapping[str, Link], family: Family, state: FamilyState) -> tuple[Route, ...]:
-    """The default route of the Internet Resource, and the backstop that blocks packets which it does not take."""
+    """The default route into the tunnel, and its backstop, which blocks the packets that the tunnel does not take."""
     if not config.manages or not config.tunnel.internet:
         return ()
     into = links[config.tunnel.interface] if state.carried else None
@@ -75,9 +81,10 @@ def internet_routes(config: Config, links: Mapping[str, Link], family: Family, s
 
 
 def _needs_backstop(config: Config, state: FamilyState) -> bool:
-    """With `on_down = "closed"` the backstop is always there.
+    """True if the default route needs a backstop.
 
-    The kernel removes the default route together with the device, long before we notice.
+    With `on_down = "closed"` it is there even while the tunnel works. When the device goes, the kernel removes the
+    default route at once, before fz-iproute notices.
     """
     closed = config.tunnel.on_down == "closed"
     blocked = config.tunnel.internet_leak == "block"
@@ -87,9 +94,9 @@ def _needs_backstop(config: Config, state: FamilyState) -> bool:
 
 
 def unmet(routes: Sequence[Route], others: Sequence[Route]) -> tuple[Route, ...]:
-    """The routes, without those for which somebody else's route does the same.
+    """The routes, without those for which another program's route does the same.
 
-    IPv6 accepts no second route of the same metric and path.
+    IPv6 accepts no second route with the same destination, metric and path.
     """
     there = {_way(route) for route in others if route.attributes.family == "inet6"}
     return tuple(route for route in routes if _way(route) not in there)
@@ -101,39 +108,39 @@ def _way(route: Route) -> tuple[object, ...]:
 
 
 def is_tunnel_route(route: Route) -> bool:
-    """True for a route that only manage mode adds to a table of ours, whatever the tunnel's name was."""
+    """True for a route of the form that only manage mode adds to our tables. The tunnel's name does not matter."""
     attributes = route.attributes
     if not attributes.is_of("static") or attributes.inexpressible:
         return False
     if is_backstop(route):
         return True
-    # IPv4: a copy of a LAN route has scope link.
+    # Scope global tells an IPv4 tunnel route from a copy, which has scope link.
     is_plain = attributes.type == "unicast" and bool(attributes.devices) and not attributes.gatewayed
     return is_plain and attributes.scope == "global"
 
 
 def is_backstop(route: Route) -> bool:
-    """True for the unreachable route behind all others to its destination. It blocks what none of them takes."""
+    """True for a backstop: an unreachable route that blocks packets which no other route to the destination takes."""
     return route.attributes.type == "unreachable" and route.attributes.metric == BACKSTOP_METRIC
 
 
 def wanted_rules(config: Config, layout: Layout, snapshot: Snapshot) -> Iterator[Rule]:
-    """In manage mode, one rule for each table of the layout, in each family that the kernel has."""
+    """The rules of manage mode: one for each table of the layout, in each family that the kernel supports."""
     for family in dict.fromkeys(rule.family for rule in snapshot.rules) if config.manages else ():
         for priority, table in zip(layout.priorities, layout.tables, strict=True):
             yield Rule(family, priority, "lookup", table, inverted=True, mark=config.tunnel.fwmark, protocol="kernel")
 
 
 def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
-    """True for a rule of our form with our mark or a table of ours: a new configuration may have changed one of them.
+    """True for a rule of the form that manage mode adds: `not fwmark MARK lookup TABLE`.
 
-    The protocol `kernel` tells our rule from others'. A rule with our mark and a table of ours is a duplicate, whoever
-    added it.
+    With protocol `kernel`, which other programs' rules do not have, our mark or one of our tables is enough: a new
+    configuration may have changed the other. A rule with both is ours whatever its protocol, since it is a duplicate.
     """
     plain = Rule(
         rule.family, rule.priority, "lookup", rule.table, inverted=True, mark=rule.mark, protocol=rule.protocol
     )
-    # A rule that leads to one of the kernel's tables is never ours.
+    # A rule that looks up one of the kernel's tables is never ours.
     if rule != plain or rule.mark is None or rule.table in (0, *KERNEL_TABLES):
         return False
     ours = (rule.mark == mark, rule.table in tables)
@@ -141,8 +148,8 @@ def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
 
 
 def _made(family: Family, destinations: Sequence[str], into: Link | None, *, stopped: bool) -> tuple[Route, ...]:
-    """For each destination a route into the tunnel if that takes any, and a backstop if packets are to be stopped."""
-    # A name that cannot stand on a line of `ip -batch` leaves the tunnel without routes.
+    """For each destination, a route into the tunnel (if `into` is given) and a backstop (if `stopped`)."""
+    # If no batch line can name the tunnel, it gets no routes.
     carried = [Route.make(family, dst, into) for dst in destinations] if into and into.word else []
     behind = [Route.make(family, dst, None, metric=BACKSTOP_METRIC) for dst in destinations] if stopped else []
     return (*carried, *behind)

@@ -63,9 +63,10 @@ def moved(chance: random.Random, seen: Snapshot) -> Snapshot:
 def fresh(last: Desired) -> Desired:
     """The last answer, of which nothing can be used again."""
     unlike = {
-        family: side._replace(given=(), judged=side.judged._replace(inputs=())) for family, side in last.sides.items()
+        family: found._replace(given=(), judged=found.judged._replace(inputs=()))
+        for family, found in last.by_family.items()
     }
-    return replace(last, sides=unlike)
+    return replace(last, by_family=unlike)
 
 
 def test_an_answer_that_uses_the_last_one_is_the_same_as_a_new_one() -> None:
@@ -79,8 +80,8 @@ def test_an_answer_that_uses_the_last_one_is_the_same_as_a_new_one() -> None:
         for _ in range(MOVES):
             seen = moved(chance, seen)
             answer, expected = desired(config, seen, last), desired(config, seen, fresh(last))
-            used += any(answer.sides[family] is last.sides[family] for family in FAMILIES)
-            assert expected == replace(answer, sides=expected.sides)
+            used += any(answer.by_family[family] is last.by_family[family] for family in FAMILIES)
+            assert expected == replace(answer, by_family=expected.by_family)
             assert plan(expected) == plan(answer)
             last = answer
         assert 0 < used < MOVES

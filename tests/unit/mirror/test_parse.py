@@ -281,4 +281,4 @@ def test_a_line_of_a_batch_holds_at_most_500_words_of_a_route() -> None:
 
 def test_a_link_that_came_after_the_others_has_no_index_yet() -> None:
     (found,) = parse.routes([("10.0.0.0/8", {"dev": "'new"})], "inet", LINKS)
-    assert "cannot be written on a line" in found.attributes.inexpressible
+    assert "cannot be written in a batch line" in found.attributes.inexpressible
