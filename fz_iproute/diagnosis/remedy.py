@@ -15,7 +15,7 @@ from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.plan import check_parts
+from fz_iproute.mirror.plan import check_roles
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN
 
@@ -129,7 +129,7 @@ def _synced(machine: Machine) -> Network:
 def sync_refusal(machine: Machine) -> str:
     """Why `sync` would run nothing, and what to do first; "" if it would run."""
     try:
-        check_parts(machine.goal)
+        check_roles(machine.goal)
     except UsageError as error:
         return str(error).replace("fz-iproute down", machine.fz_iproute("down"))
     return ""

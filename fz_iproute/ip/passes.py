@@ -14,7 +14,7 @@ from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent, is_plain
 from fz_iproute.mirror.model import EVERYTHING, Command, Part, Route, Snapshot
-from fz_iproute.mirror.plan import check_parts, new_copy, plan, take_out
+from fz_iproute.mirror.plan import check_roles, new_copy, plan, remove_all
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.tunnel import Layout, link_state
 
@@ -52,9 +52,9 @@ class Plans:
         self.tunnel = "missing"  # the state of the configured one at the last look: up, down or missing
 
     def plan_sync(self, changed: frozenset[Part] = EVERYTHING) -> list[Command]:
-        """The commands that `sync` would run. UsageError if a table would have to play another part."""
+        """The commands that `sync` would run. UsageError if a table in use would get a new role."""
         goal = self.look(changed)
-        check_parts(goal)
+        check_roles(goal)
         if self.is_absent and not self._was_absent:
             self._absent()
         self._was_absent = self.is_absent
@@ -87,7 +87,7 @@ class Plans:
 
     def plan_down(self) -> list[Command]:
         """The commands that `down` would run."""
-        return take_out(self.look())
+        return remove_all(self.look())
 
     @property
     def copies(self) -> int:
@@ -142,7 +142,7 @@ class Passes(Plans):
 
     def down(self) -> Pass:
         """Remove everything that is ours."""
-        return self._carry_out(self.plan_down(), take_out)
+        return self._carry_out(self.plan_down(), remove_all)
 
     def apply(self, due: Sequence[Command]) -> list[Refusal]:
         """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel allows us no change."""

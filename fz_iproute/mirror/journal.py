@@ -1,7 +1,7 @@
-"""The text of the journal: writes down a pass, and reads again what was written.
+"""Writes and parses the text of the journal, which records each command that `watch` ran.
 
-A journal is a shell script, but it is never given to a shell. A line is either a comment, or a command exactly as
-fz-iproute writes it. Anything else is refused.
+A journal is a shell script, so that people can run it. fz-iproute itself never gives it to a shell. The parser accepts
+comments, and commands exactly as fz-iproute writes them, and refuses everything else.
 """
 
 import re
@@ -16,33 +16,36 @@ from fz_iproute.mirror.words import FAMILY_OPTION, KERNEL_TABLES, METRICS, WORD
 
 
 class JournalCommand(NamedTuple):
-    """A command as the journal has it, and what became of it."""
+    """A command of the journal, and its outcome."""
 
-    line: str
-    netns: str | None
+    line: str  # as in the journal
+    netns: str | None  # the network namespace, if the command names one
     command: Command
     outcome: Outcome = WORKED
 
 
 class JournalPass(NamedTuple):
-    """The commands of one pass. `time` is None for those before the first heading, as in the output of a dry-run."""
+    """The commands of one pass.
+
+    Commands before the first heading are a pass without a time and a reason. The output of a dry run has no heading.
+    """
 
     time: datetime | None
-    reason: str
+    reason: str  # what woke the pass
     commands: list[JournalCommand]
 
 
 class Unreadable(ValueError):
-    """A line that does not belong in a journal; the message begins with its number, counted from 1."""
+    """A line that fz-iproute does not write to a journal. The message begins with its number, counted from 1."""
 
 
 def summary(seconds: float, count: int, reason: str) -> str:
-    """A pass in a few words."""
+    """The summary of a pass: its duration, the number of commands, and what woke it."""
     return f"{seconds * 1e3:.1f} ms, {count} command{'' if count == 1 else 's'}, woken by: {reason}"
 
 
 def record(time: datetime, summary: str, commands: Iterable[tuple[str, Outcome]]) -> list[str]:
-    """The lines for one pass: a heading, then its commands; a comment follows each that did not work."""
+    """The journal's lines for one pass: a heading, then the commands. A comment follows each command that failed."""
     lines = [_comment(f"{stamp(time)} {summary}")]
     for line, outcome in commands:
         lines.append(line)
@@ -57,11 +60,11 @@ def stamp(time: datetime) -> str:
 
 
 def _comment(text: str) -> str:
-    # A line break in quoted words would start a line of its own.
+    # The text may quote line breaks. They must not start a new line of the script.
     return f"# {text}".replace("\n", " ")
 
 
-# Twice as long as the longest event of `ip monitor`, which a heading may quote.
+# In characters. A heading may quote an event of `ip monitor`, and the longest of these has half as many.
 _LONGEST = 1 << 17
 
 _HEADING = re.compile(
@@ -71,10 +74,10 @@ _OUTCOME = re.compile(r"#   (refused|in doubt): (.*)", re.DOTALL)
 
 
 def parse(lines: Iterable[str]) -> list[JournalPass]:
-    """The passes of a journal, from its lines with their ends. Unreadable names the first line that is wrong.
+    """The passes of a journal, given its lines with their line breaks. Unreadable names the first line that is wrong.
 
-    Comments may hold anything. Only those that look as `record` writes them count: as a heading, or as the outcome of
-    the command on the line before.
+    Comments may contain anything. Those in the form that `record` writes are headings and outcomes; an outcome is that
+    of the command in the line before. All others are ignored.
     """
     passes: list[JournalPass] = []
     follows_command = False
@@ -92,11 +95,11 @@ def parse(lines: Iterable[str]) -> list[JournalPass]:
             follows_command = False
         elif line:
             if ended == line:
-                raise Unreadable(f"line {number}: it has no line end, so the command may have been cut off")
+                raise Unreadable(f"line {number}: it does not end with a line break, so the command may have been cut off")
             try:
                 found = _command(line)
             except ValueError as error:
-                # A journal begins with a heading, unlike what `watch` prints.
+                # What `watch` prints looks similar, but has no heading. Its user may have taken it for a journal.
                 advice = "" if passes else "; replay reads the file that watch.journal names, not what a verb prints"
                 raise Unreadable(f"line {number}: {error}: {_shown(line)}{advice}") from None
             if not passes:
@@ -107,18 +110,19 @@ def parse(lines: Iterable[str]) -> list[JournalPass]:
 
 
 def until(passes: list[JournalPass], end: datetime) -> list[JournalPass]:
-    """The passes up to the last one that is not later than `end`, even if an earlier one is: clocks are set back.
+    """All passes up to the last one whose time is not later than `end`.
 
-    ValueError if there are commands without a time.
+    Passes before that one are included whatever their time, since the clock may have been set back. ValueError if there
+    are commands without a time.
     """
     if passes and passes[0].time is None:
-        raise ValueError("its first commands stand before any heading, so they have no time")
+        raise ValueError("its first commands are above any heading, so they have no time")
     count = max((place for place, (time, _, _) in enumerate(passes, start=1) if time and time <= end), default=0)
     return passes[:count]
 
 
 def time(text: str) -> datetime:
-    """A date or a time in ISO 8601, UTC unless it says otherwise; ValueError if the text is neither."""
+    """Parse a date or a time in ISO 8601, in UTC unless it has an offset. ValueError if the text is neither."""
     try:
         found = datetime.fromisoformat(text)
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
@@ -130,22 +134,22 @@ def _time_of_heading(text: str) -> datetime | None:
     try:
         return time(text)
     except ValueError:
-        return None  # 31 February: somebody else's comment
+        return None  # such as 31 February: fz-iproute did not write this comment
 
 
 def _command(line: str) -> JournalCommand:
-    # Bytes that are not UTF-8 are surrogates here, and `ip` gets the same bytes again.
+    # A byte that is not UTF-8 was decoded to a surrogate. That is no control character, and `ip` gets the same byte.
     if not (line.isprintable() or _NOT_UTF8.sub("", line).isprintable()):
-        raise ValueError("there is a control character in it")
+        raise ValueError("it contains a control character")
     try:
         argv = line.split(" ") if _SAFE_IN_A_SHELL.fullmatch(line) else shlex.split(line)
     except ValueError as error:
-        raise ValueError(f"a shell could not read it, {str(error).lower()}") from None
+        raise ValueError(f"a shell could not read it: {str(error).lower()}") from None
     if argv[:1] != ["ip"]:
         raise ValueError("it is not a command of ip")
-    # This ensures that everything with a meaning to a shell is quoted.
+    # This ensures that all characters with a meaning to a shell are quoted.
     if shlex.join(argv) != line:
-        raise ValueError("it is not spelled as fz-iproute spells its commands")
+        raise ValueError("its quotes or spaces are not those that fz-iproute writes")
     netns, words = (argv[2], argv[3:]) if argv[1:2] == ["-n"] and len(argv) > 2 else (None, argv[1:])
     family: Family = "inet6" if words[:1] == [FAMILY_OPTION["inet6"]] else "inet"
     if words[:1] == [FAMILY_OPTION[family]]:
@@ -166,9 +170,10 @@ _SAFE_IN_A_SHELL = re.compile(r"[\w.:/ -]+", re.ASCII)
 
 
 def _commands(family: Family) -> re.Pattern[str]:
-    """The commands that fz-iproute may write, as lines of a batch: none about the kernel's tables, no abbreviations.
+    """A pattern for the commands that fz-iproute may write, as batch lines.
 
-    Each option takes one word, so that no value can pass for an option; but `via` may also name a family.
+    It excludes abbreviations and the kernel's tables. Each option takes exactly one word, so that no value can be taken
+    for an option. Only `via` may have a family before its address.
     """
     address = r"[0-9.]+" if family == "inet" else r"[0-9A-Fa-f:.]+"
     table = rf"(?!(?:{'|'.join(map(str, KERNEL_TABLES))}) )[1-9][0-9]{{0,9}}"

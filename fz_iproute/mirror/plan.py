@@ -1,10 +1,11 @@
-"""The commands that turn what is in the VPN's tables into what should be there, in an order that is safe.
+"""Plans the commands that turn what is in the VPN's tables into what should be there, in a safe order.
 
-At every step the LAN stays reachable and the VPN's packets stay in the tunnel. Additions come before deletions, and a
-table is filled before a rule leads to it.
+At each step, the LAN stays reachable and the VPN's packets stay in the tunnel. So additions come before deletions, and
+a table is filled before a rule looks it up.
 
-`ip` may refuse an addition. So a deletion that could open a way around the tunnel `waits` until a new reading shows
-that everything is there which keeps packets in. (A shell simply runs the printed plan from top to bottom.)
+`ip` may refuse an addition. So a deletion that could open a way around the tunnel `waits`: it runs only after a new
+reading has shown that all rules and routes that keep packets in the tunnel are there. (A shell that runs a printed
+plan does not wait. It runs the commands from top to bottom.)
 """
 
 from collections import Counter, defaultdict
@@ -25,32 +26,37 @@ _MISSING = "missing"
 
 
 class Phase(IntEnum):
-    """When a command runs. The kernel accepts a route through a router only while the router is reachable."""
+    """The phases of a plan, in the order in which they run."""
 
     ADD = 0
-    ADD_GATEWAYED = 1
+    ADD_GATEWAYED = 1  # the kernel refuses a route through a router that no other route reaches yet
     ADD_RULE = 2
-    ADD_DEFAULT = 3  # takes all that nothing else takes, so the LAN's routes and rules must be there
+    ADD_DEFAULT = (
+        3  # a default route takes all packets that nothing else takes, so routes and rules for the LAN go first
+    )
     DELETE = 4
-    ADD_BACK = 5  # what could not be added before a deletion
-    CLEAN_UP = 6
+    ADD_BACK = 5  # additions that the kernel refuses before a certain deletion
+    CLEAN_UP = 6  # deletions of temporary routes
 
 
 class Change(NamedTuple):
-    """One change of a table: add, append, replace or del, and why."""
+    """One change of a table."""
 
     phase: Phase
-    verb: str
-    routes: Sequence[Route]  # one; many only for new routes that differ in nothing but their destination
-    reason: str  # "" for a deletion that only the contents explain
+    verb: str  # add, append, replace or del
+    routes: Sequence[Route]  # one route, or several new ones that differ only in their destination
+    reason: str  # "" for a deletion, whose reason depends on more than the table's contents
 
 
-_Order = tuple[int, ...]  # sorts the commands of one phase
+_Order = tuple[int, ...]  # sorts the commands within one phase
 _Due = tuple[Phase, _Order, list[Command]]
 
 
 def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
-    """The commands that make what is there what should be there; none if nothing differs."""
+    """The commands that make the difference between what should be there and what is there; none if nothing differs.
+
+    Without `prune`, copies that are no longer wanted stay in the mirror.
+    """
     commands: list[Command] = []
     for family in FAMILIES:
         due: dict[tuple[Phase, _Order], list[Command]] = defaultdict(list)
@@ -65,21 +71,21 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
 
 
 def new_copy(route: Route, desired: Desired) -> Command:
-    """The command that copies a plain new route of main."""
+    """The command that copies a new route of main for which `is_plain` is true."""
     (command,) = _commands(desired.layout.mirror, _addition("add", route), _MISSING, waits=False)
     return command
 
 
-def take_out(desired: Desired) -> list[Command]:
-    """The commands that remove everything of ours."""
+def remove_all(desired: Desired) -> list[Command]:
+    """The commands that remove all routes and rules that are ours."""
     return [command._replace(reason="ours") for command in plan(desired.wanting(None))]
 
 
 def leftovers(old: Desired, new: Desired, *, prune: bool = True) -> list[Command] | None:
     """The commands that remove what the old configuration added and the new one does not want.
 
-    While rules or tunnel routes of the new configuration are missing in a family, packets still need the old ones. So
-    that family is left out; the answer is None if there is nothing to do but wait.
+    Packets need the old rules and tunnel routes until those of the new configuration are there. A family in which some
+    are missing is left out. None means that nothing can be removed yet.
     """
     complete = [family for family in FAMILIES if not _is_incomplete(family, new)]
     commands = [
@@ -90,10 +96,10 @@ def leftovers(old: Desired, new: Desired, *, prune: bool = True) -> list[Command
     return commands if commands or len(complete) == len(FAMILIES) else None
 
 
-def check_parts(desired: Desired) -> None:
-    """UsageError if a table that our rules lead to would have to play another part.
+def check_roles(desired: Desired) -> None:
+    """UsageError if the configuration gives a new role (user, lan or internet) to a table that our rules look up.
 
-    Filled for its new part, it would send packets the wrong way while rules still use it for the old one.
+    Once filled for the new role, the table would misdirect packets as long as rules use it in the old role.
     """
     wanted = set(desired.rules.wanted)
     layout = desired.layout
@@ -101,28 +107,30 @@ def check_parts(desired: Desired) -> None:
         rules = [rule for rule in desired.rules.ours if rule.family == family]
         in_use = list(dict.fromkeys(rule.table for rule in rules))
         settled = {rule.table for rule in rules if rule in wanted}
-        for part, table in enumerate(layout.tables):
+        for role, table in enumerate(layout.tables):
             if table not in in_use:
                 continue
-            # An interrupted move leaves rules of both configurations, so the former part may be one of several.
+            # A table's old role is its place among the old tables. If a change of configuration was interrupted, some
+            # of the tables before it may be new, so the old role is only known to be in a range.
             before = in_use[: in_use.index(table)]
             least = sum(other not in settled for other in before)
-            has_moved = table not in settled and not least <= part <= len(before)
+            has_moved = table not in settled and not least <= role <= len(before)
             was_vpns = (layout.name, table) == ("tiered", layout.mirror) and any(
                 route.dst != "default" and is_tunnel_route(route) and not _is_copy(route, desired.tunnels)
                 for route in desired.contents[family][table].ours
             )
             if has_moved or was_vpns:
                 raise UsageError(
-                    f"table {table} is in use for another part than the configuration now gives it; "
+                    f"table {table} is in use, and the configuration now gives it another role; "
                     "stop its `watch` and run `fz-iproute down` with this configuration first"
                 )
 
 
 def _is_incomplete(family: Family, desired: Desired) -> bool:
-    """True if a rule or route is missing that keeps packets in the tunnel.
+    """True if a rule or route that keeps packets in the tunnel is missing.
 
-    A backstop makes up for missing routes. IPv6 may be off on the tunnel, and then its routes never come.
+    If the default route's backstop is there, missing routes do not matter: packets are blocked, and do not leak. Where
+    IPv6 is off on the tunnel, the kernel never accepts the routes, so nobody should wait for them.
     """
     rules = {rule for rule in desired.rules.wanted if rule.family == family}
     if not rules <= set(desired.rules.ours):
@@ -142,7 +150,7 @@ def _is_incomplete(family: Family, desired: Desired) -> bool:
 
 
 def _without_strays(desired: Desired) -> Desired:
-    """As if the copies in the mirror table that only pruning would remove were somebody else's."""
+    """Treat unwanted copies in the mirror as another program's, as `prune = false` asks for."""
     contents = {family: dict(tables) for family, tables in desired.contents.items()}
     for tables in contents.values():
         if found := tables.get(desired.layout.mirror):
@@ -154,13 +162,13 @@ def _without_strays(desired: Desired) -> Desired:
 
 
 def unpruned(wanted: Iterable[Route], ours: Iterable[Route], tunnels: Collection[str]) -> Iterator[Route]:
-    """The copies that only pruning would remove: no wanted route to the same destination takes their place."""
+    """The copies that stay without pruning. Others are deleted because a wanted route takes their place."""
     reached = {route.dst for route in wanted}
     return (route for route in ours if route.dst not in reached and _is_copy(route, tunnels))
 
 
 def _is_copy(route: Route, tunnels: Collection[str]) -> bool:
-    """Of our routes: no default route, no backstop, and none into the tunnel."""
+    """True for one of our routes that is no default route, no backstop, and does not lead into the tunnel."""
     dst, attributes = route
     is_unicast = dst != "default" and attributes.type == "unicast"
     return is_unicast and not any(device in tunnels for device in attributes.devices)
@@ -179,19 +187,19 @@ def _route_commands(family: Family, desired: Desired, prune: bool, incomplete: b
         refused = refused or {
             verdict.route.as_copied: verdict.refusal for verdict in desired.verdicts if verdict.refusal
         }
-        # `prune = false` keeps copies in the mirror table only: in another one they could hide the tunnel's routes.
+        # `prune = false` keeps copies only in the mirror. In another table, they could hide tunnel routes.
         for change in _changes(family, contents, prune or table != mirror, desired.tunnels):
             route = change.routes[0]
             why = change.reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
             if verdict := desired.placeholders.get(route):
-                why = f"{verdict.refusal}; in place of a copy, which the VPN's client would add again"
-            opens = not change.reason and (table != mirror or is_tunnel_route(route))
-            commands = _commands(table, change, why, waits=incomplete and opens)
+                why = f"{verdict.refusal}; in place of a copy that the VPN's client would add again"
+            may_leak = not change.reason and (table != mirror or is_tunnel_route(route))
+            commands = _commands(table, change, why, waits=incomplete and may_leak)
             yield change.phase, _order(change, ranks.get(table, (0, 0)), desired.tunnels), commands
 
 
 def _commands(table: int, change: Change, why: str, *, waits: bool) -> list[Command]:
-    """One for each route of the change."""
+    """The commands of a change, one for each of its routes."""
     attributes = change.routes[0].attributes
     start = f"route {change.verb} table {table}"
     if attributes.type != "unicast":
@@ -202,37 +210,39 @@ def _commands(table: int, change: Change, why: str, *, waits: bool) -> list[Comm
 
 
 def _order(change: Change, rank: tuple[int, int], tunnels: frozenset[str]) -> _Order:
-    """The place of a change in its phase; `rank` is that of its table."""
+    """The position of a change within its phase. `rank` is that of its table, by `_ranks`."""
     route = change.routes[0]
     attributes = route.attributes
     match change.phase:
         case Phase.ADD:
-            # What the VPN routes inside of a LAN comes before the LAN, and the backstop of that comes last.
-            # A copy may look like a route of ours into the tunnel, but leaves by another device.
+            # Tunnel routes before copies: the VPN may route a prefix inside a LAN. Backstops come after the routes that
+            # they stand behind. A copy of a route through a router may look like a tunnel route, but for its device.
             is_copy = bool(attributes.devices) and tunnels.isdisjoint(attributes.devices)
             return (is_copy or not is_tunnel_route(route), attributes.type != "unicast")
         case Phase.ADD_DEFAULT:
-            return (attributes.metric,)  # a backstop last
+            return (attributes.metric,)  # a backstop has the highest metric
         case Phase.DELETE:
-            # The widest route goes first, or it would take the packets of the narrower ones. A backstop goes before
-            # the routes that it stands behind, or it would block what the next table takes.
+            # The widest route goes first: it would take the packets of the narrower ones after these have gone. A
+            # backstop goes before the routes in front of it: after them, it would block packets that the next table
+            # should take.
             return (*rank, Prefix.of_route(route.dst, attributes.family).length, attributes.type == "unicast")
     return ()
 
 
 def _staleness(route: Route, table: int, desired: Desired) -> str:
     if is_placeholder(route):
-        return "nothing is refused here any more"
+        return "no copy is refused here any more"
     if table == desired.layout.mirror and route.attributes.on_link:
         return "main has no such route"
     return "the configuration has no such route here"
 
 
 def _ranks(family: Family, desired: Desired) -> Mapping[int, tuple[int, int]]:
-    """When each table is cleared: the one that is looked up last goes first, since packets fall through to the next.
+    """The order in which tables are cleared: the table that is looked up last is cleared first.
 
-    A table's last rule goes after its routes: if we are interrupted, the rule shows that the table is ours. If another
-    rule leads to the table, the stale rule goes first.
+    Otherwise, packets that found a route in an earlier table would reach a later one. A table's last rule is deleted
+    after the table's routes: if fz-iproute is interrupted, that rule still shows that the table is ours. A stale rule
+    is deleted before the routes if the table keeps another rule.
     """
     kept = {rule.table for rule in desired.rules.wanted}
     ranks: dict[int, tuple[int, int]] = {}
@@ -245,24 +255,24 @@ def _ranks(family: Family, desired: Desired) -> Mapping[int, tuple[int, int]]:
 # What changes in one table
 
 
-# The kernel keeps routes of equal destination, tos and metric in a list, and uses the first.
+# Destination, tos and metric. The kernel keeps the routes with the same three in a list, and uses the first.
 _Key = tuple[str, str, int]
 
 
 def _changes(family: Family, contents: Contents, prune: bool, tunnels: Collection[str]) -> Iterator[Change]:
-    """What makes the contents of a table the wanted ones. Without `prune`, copies stay."""
+    """The changes that turn the routes of a table into the wanted ones. Without `prune`, unwanted copies stay."""
     alone, (wanted, ours, others) = _differing(contents)
     yield from (_addition("add", *row) for row in in_rows(alone))
     want, have, alien = _grouped(wanted), _grouped(ours), _grouped(others)
     kept = frozenset() if prune else frozenset(unpruned(wanted, ours, tunnels))
-    taken: dict[str, set[int]] = defaultdict(set)  # the metrics of each destination
+    taken: dict[str, set[int]] = defaultdict(set)  # the metrics in use for each destination
     for dst, _, metric in (*want, *have, *alien):
         taken[dst].add(metric)
-    # IPv4: `del` matches any route that has all given attributes, so it could delete a twin that has more of them.
+    # IPv4: `del` deletes the first route that has all given attributes. It may have more, and be another program's.
     at_risk: dict[object, list[Attributes]] = defaultdict(list)
     for dst, attributes in others if family == "inet" else ():
         at_risk[dst, attributes.tos, attributes.devices[:1]].append(attributes)
-    # IPv6: `del` without nhid matches a route by a nexthop object, whatever its path.
+    # IPv6: `del` without nhid also matches a route with a nexthop object, whatever the object's path.
     objects = {(route.dst, route.attributes.metric) for route in others if route.attributes.path[:1] == ("nhid",)}
     for key in want | have:
         group = want.get(key, []), have.get(key, []), alien.get(key, [])
@@ -282,7 +292,11 @@ def _changes(family: Family, contents: Contents, prune: bool, tunnels: Collectio
 
 
 def _differing(contents: Contents) -> tuple[list[Route], Contents]:
-    """Wanted routes that are alone with their destination; and all routes to the other destinations that differ."""
+    """Split off the simple cases: they are most of a large table.
+
+    Returns the wanted routes whose destination has no other route, wanted or there. They only have to be added. Also
+    returns the routes to all other destinations at which the table differs from what is wanted.
+    """
     want, have = by_destination(contents.wanted), by_destination(contents.ours)
     taken = have.keys() | {route.dst for route in contents.others}
     alone = {dst: routes[0] for dst, routes in want.items() if dst not in taken and len(routes) == 1}
@@ -292,12 +306,12 @@ def _differing(contents: Contents) -> tuple[list[Route], Contents]:
 
 
 def _could_hit(route: Route, twins: Mapping[object, Iterable[Attributes]], objects: Container[object]) -> bool:
-    """True if the deletion of this route could delete somebody else's instead."""
+    """True if a command that deletes this route could delete another program's route instead."""
     dst, attributes = route
     if attributes.family == "inet":
         given = set(attributes.words)
         if "nexthop" in attributes.path:
-            given -= set(attributes.path)  # of several next hops, the kernel compares as many as the twin has
+            given -= set(attributes.path)  # a twin with fewer nexthops matches, too: the kernel compares only as many
         return any(
             twin.inexpressible or given.issubset(twin.words)
             for twin in twins.get((dst, attributes.tos, attributes.devices[:1]), ())
@@ -313,15 +327,18 @@ def _grouped(routes: Iterable[Route]) -> dict[_Key, list[Route]]:
 
 
 def _inet_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[Route]) -> Iterator[Change]:
-    """IPv4: twins may differ in any attribute, and `append` puts one behind all others."""
+    """The changes for the IPv4 routes with one destination, tos and metric.
+
+    They may differ in any other attribute. Their order matters, and `append` adds one behind all others.
+    """
     if len(want) == len(have) == 1 and not alien:
         yield _replacement(want[0], have[0])
         return
     kept = _kept_in_place(want, have)
     blocked = False
     for position, route in enumerate(want[kept:], start=kept):
-        # The kernel refuses an identical route. So one in the wrong place must go before it is added again, and the
-        # ones behind it are added after it.
+        # The kernel refuses a second identical route. So a route in the wrong place must be deleted before it is added
+        # again. The routes after it must be added later still.
         blocked = blocked or route in have
         verb = "append" if position or have or alien else "add"
         yield Change(Phase.ADD_BACK, verb, [route], "out of order") if blocked else _addition(verb, route)
@@ -329,10 +346,10 @@ def _inet_group(want: Sequence[Route], have: Sequence[Route], alien: Sequence[Ro
 
 
 def _kept_in_place(want: Sequence[Route], have: Sequence[Route]) -> int:
-    """How many routes at the head of `want` already stand in `have`, in this order."""
+    """How many of the first routes of `want` are in `have`, in the same order."""
     rest = iter(have)
     for count, route in enumerate(want):
-        if route not in rest:  # consumes `rest` up to the route
+        if route not in rest:  # this consumes `rest` up to and including the route
             return count
     return len(want)
 
@@ -340,9 +357,10 @@ def _kept_in_place(want: Sequence[Route], have: Sequence[Route]) -> int:
 def _inet6_group(
     want: Sequence[Route], have: Sequence[Route], alien: Sequence[Route], free_metric: int
 ) -> Iterator[Change]:
-    """IPv6: one route for each path, in the kernel's own order. `replace` hits the first one, whatever its device.
+    """The changes for the IPv6 routes with one destination and metric.
 
-    No route to this destination has `free_metric`.
+    There is at most one for each path, and the kernel decides their order. `replace` would replace the first of them,
+    whatever its device. `free_metric` is a metric that no route to this destination has.
     """
     if len(want) == len(have) == 1 and not alien:
         yield _replacement(want[0], have[0])
@@ -353,20 +371,20 @@ def _inet6_group(
         if rival is None:
             yield _addition("append" if position or have or alien else "add", route)
             continue
-        # The kernel refuses a second route with this path. A stand-in with another metric takes the packets while the
-        # old route is exchanged for the new one.
+        # The kernel refuses a second route with this path. So the old route must go first, and a stand-in with another
+        # metric takes the packets until the new route is there.
         stand_in = _with_metric(route, free_metric)
         replaced.append(rival)
-        yield Change(Phase.ADD, "append", [stand_in], "holds the place while its original changes")
+        yield Change(Phase.ADD, "append", [stand_in], "temporary, while the route with the right metric changes")
         yield Change(Phase.DELETE, "del", [rival], "changed")
         yield Change(Phase.ADD_BACK, "append", [route], f"changed, was {route.changed_from(rival)}")
-        yield Change(Phase.CLEAN_UP, "del", [stand_in], "held the place")
+        yield Change(Phase.CLEAN_UP, "del", [stand_in], "was temporary")
     yield from (_deletion(route) for route in have if route not in want and route not in replaced)
 
 
 def _with_metric(route: Route, metric: int) -> Route:
     words = list(route.attributes.words)
-    # In IPv6, only pairs of words stand before the metric.
+    # Before the metric, the words of an IPv6 route are pairs of option and value.
     position = next(index for index in range(0, len(words), 2) if words[index] == "metric")
     words[position + 1] = str(metric)
     return Route(route.dst, route.attributes._replace(words=tuple(words), metric=metric))
@@ -400,16 +418,16 @@ def _rule_commands(family: Family, desired: Desired, incomplete: bool) -> Iterat
         if surplus[rule]:
             surplus[rule] -= 1
         else:
-            # The VPN's explicit routes first, then the LAN, then the internet, which must never stand alone.
+            # In lookup order. The rule for the internet comes last, or it would take the packets of the LAN.
             yield Phase.ADD_RULE, (rule.priority,), [_rule_command("add", rule, "missing")]
     for rule in surplus.elements():
-        why = "stale: the configuration has no such rule" if rule not in wanted else "it is there twice"
+        why = "stale: the configuration has no such rule" if rule not in wanted else "a duplicate"
         gone = _rule_command("del", rule, why)._replace(waits=incomplete)
         yield Phase.DELETE, (-rule.priority, 1), [gone]
 
 
 def _rule_command(verb: str, rule: Rule, why: str) -> Command:
-    """For a rule of ours. `del` takes the first rule that matches, and any protocol if none is given."""
+    """The command for one of our rules. It names the protocol: without one, `del` deletes a rule of any protocol."""
     words = ("rule", verb, "priority", str(rule.priority), "not", "fwmark", str(rule.mark), "lookup", str(rule.table))
     protocol = () if rule.protocol in ("", "unspec") else ("protocol", rule.protocol)
     return Command.of(rule.family, (*words, *protocol), why)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, own_tables
 from fz_iproute.mirror.model import Command, Link, Mark, Route, Rule, Snapshot
-from fz_iproute.mirror.plan import check_parts, plan, take_out
+from fz_iproute.mirror.plan import check_roles, plan, remove_all
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from tests.unit.fake_table import FakeTable
 from tests.unit.routes import gatewayed, route
@@ -67,9 +67,9 @@ class FakeKernel:
         return desired(config, self.snapshot(config))
 
     def planned(self, config: Config) -> list[Command]:
-        """The plan. UsageError if a table would have to play another part."""
+        """The plan. UsageError if a table would get a new role."""
         goal = self.look(config)
-        check_parts(goal)
+        check_roles(goal)
         return plan(goal)
 
     def sync(self, config: Config) -> list[Command]:
@@ -91,9 +91,9 @@ class FakeKernel:
 
     def down(self, config: Config) -> list[Command]:
         goal = self.look(config)
-        due = take_out(goal)
+        due = remove_all(goal)
         self.run(due, goal)
-        assert [] == take_out(self.look(config))
+        assert [] == remove_all(self.look(config))
         return due
 
     def run(self, commands: Iterable[Command], goal: Desired) -> None:

@@ -9,7 +9,7 @@ from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config, Lan, Rules, Tables, Tunnel, replace
 from fz_iproute.mirror.desired import layout_of
 from fz_iproute.mirror.model import Command, Mark
-from fz_iproute.mirror.plan import leftovers, plan, take_out
+from fz_iproute.mirror.plan import leftovers, plan, remove_all
 from fz_iproute.mirror.prefix import Prefix
 from tests.manage.fake_kernel import FakeKernel
 
@@ -175,7 +175,7 @@ def test_the_first_sync_and_down_can_be_interrupted_anywhere(one: Config, away: 
     whole.sync(one)
     allowed = {probe: {bare.way(probe), whole.way(probe)} for probe in PROBES}
     if away:
-        assert_interruptible(whole, take_out(whole.look(one)), [bare.state()], allowed, one, "down")
+        assert_interruptible(whole, remove_all(whole.look(one)), [bare.state()], allowed, one, "down")
     else:
         assert_interruptible(bare, plan(bare.look(one)), [whole.state()], allowed, one, "sync")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.model import Command, Route
-from fz_iproute.mirror.plan import leftovers, plan, take_out
+from fz_iproute.mirror.plan import leftovers, plan, remove_all
 from fz_iproute.mirror.prefix import Prefix
 from tests.unit.fake_table import FakeTable
 from tests.unit.routes import gatewayed, route, snapshot, tunnel
@@ -142,7 +142,7 @@ def test_without_pruning_only_copies_of_the_old_configuration_are_left_over(new:
 
 def test_down_removes_the_copies_and_nothing_else() -> None:
     others = [tunnel("default"), tunnel("100.64.0.0/11"), gatewayed("10.9.0.0/24", "10.0.0.1")]
-    (command,) = take_out(desired(Config(), snapshot([COPY], [*others, COPY])))
+    (command,) = remove_all(desired(Config(), snapshot([COPY], [*others, COPY])))
     assert DEL == command.line
 
 

@@ -8,7 +8,7 @@ from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Command, Mark, Route, Rule
-from fz_iproute.mirror.plan import check_parts, leftovers, plan
+from fz_iproute.mirror.plan import check_roles, leftovers, plan
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
 from tests.unit.routes import LINKS, route, snapshot, tunnel
@@ -112,7 +112,7 @@ def test_while_a_rule_is_missing_what_keeps_packets_in_the_tunnel_stays() -> Non
 def test_no_table_in_use_gets_another_part(config: Config, rules: list[Rule], is_refused: bool) -> None:
     found = goal(config, rules, tables={table: {"inet": (), "inet6": ()} for table in (*Config().tables.ids, 999)})
     with pytest.raises(UsageError) if is_refused else nullcontext():
-        check_parts(found)
+        check_roles(found)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_table_of_tunnel_routes_does_not_become_that_of_the_copies(device: str
     tables[LAN] = {"inet": (route(dst, device, protocol="static", scope=None),), "inet6": ()}
     found = goal(TIERED, TIERS, tables=tables)
     with pytest.raises(UsageError) if is_refused else nullcontext():
-        check_parts(found)
+        check_roles(found)
 
 
 CLOSED = replace(SINGLE, tunnel={"on_down": "closed"})
