@@ -1,1 +1,1 @@
-"""`watch`: stays in step with every change."""
+"""`watch`: keeps the VPN's tables in step with every change of main."""

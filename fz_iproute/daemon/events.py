@@ -1,34 +1,37 @@
-"""Which lines of `ip monitor` are worth a pass. In doubt, a line is."""
+"""Decides which events of `ip monitor` (one line each) must wake a pass. If in doubt, an event does."""
 
 from typing import NamedTuple
 
-# Types of routes that `ip` prints before the destination, by name or by number. In main, none of them is a LAN.
+# Types of routes, by name and by number. `ip` prints the type before the destination. None of these is a LAN route.
 _NO_LAN = frozenset(
     ["local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw", *"23456789"]
 )
 
 
 class Interest(NamedTuple):
-    """What the next pass depends on."""
+    """What decides whether an event matters.
 
-    tables: frozenset[str] = frozenset()  # the numbers of the tables in play, as text; a line about main names none
-    routers: bool = False  # routes through a router may be mirrored too
-    known: frozenset[str] = frozenset()  # the destinations that are mirrored
-    every_table: bool = False  # the routes of any table may matter
+    An event about the VPN's tables matters, and so does one about main if the route may be copied.
+    """
+
+    tables: frozenset[str] = frozenset()  # main and the VPN's tables, by number, as text
+    routers: bool = False  # routes through a router may be copied, too
+    known: frozenset[str] = frozenset()  # the destinations of routes that should be copied
+    every_table: bool = False  # the routes of all tables matter
 
 
 def matters(line: str, interest: Interest) -> bool:
-    """False for a line that cannot change what a pass would do."""
+    """False only for an event that cannot change what a pass would do."""
     kind, _, rest = line.partition("]")
     if kind != "[ROUTE":
         return True
     words = rest.split()
     if words[:1] == ["Deleted"]:
         del words[0]
-    # An interface may be called `table` or `via`.
+    # An event about main names no table. An interface may have the name `table` or `via`.
     if "table" in words[:-1] and (place := words.index("table")) and words[place - 1] != "dev":
         return interest.every_table or words[place + 1] in interest.tables
-    # A route that replaces a mirrored one is announced without a word about the old one.
+    # When a route replaces another one, `ip monitor` prints only the new route. The old one may have been copied.
     if not interest.known.isdisjoint(words[:2]):
         return True
     if words and words[0] in _NO_LAN:
@@ -37,5 +40,5 @@ def matters(line: str, interest: Interest) -> bool:
 
 
 def is_about_links(line: str) -> bool:
-    """True if a long-lived `ip` may now have a wrong name for an interface: it looks each up only once."""
+    """True for an event about an interface. It may have a new name, and a long-lived `ip` remembers the old one."""
     return line.startswith("[LINK")

@@ -1,4 +1,4 @@
-"""Notices that somebody keeps undoing our changes, and makes the next attempts rarer."""
+"""Notices when another program keeps undoing our changes, and repeats these less and less often."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,99 +7,104 @@ from typing import NamedTuple
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.prefix import Family
 
+# The pauses between repetitions of a command, in seconds. Each is twice as long as the one before.
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
-# The same command twice within this time is a dispute. A dispute that has rested for twice its pause is over.
-_MEMORY = 5.0
+# A command is remembered for so many seconds after it ran, or for twice its pause if that is longer.
+_REMEMBERED = 5.0
 
 
 @dataclass
-class _Dispute:
+class _Memory:
+    """A command that was run lately. If it is due again, another program has undone it."""
+
     command: Command
-    last: float
-    pause: float = 0.0
+    last: float  # when it ran
+    pause: float = 0.0  # how long after `last` it may run again
     warned: bool = False
 
 
 class Admission(NamedTuple):
-    """Which commands may run now, when the others may, and which have just turned out to be disputed."""
+    """Which of the due commands may run."""
 
-    admitted: list[Command]
-    again: float | None
-    fresh: list[Command]
+    admitted: list[Command]  # those that may run now
+    again: float | None  # when the first of the others may run; None if there are no others
+    fresh: list[Command]  # those that another program keeps undoing, at the first time that this is certain
 
 
 class Fight:
-    """Remembers which commands were run. Times are seconds on one clock, which the caller reads."""
+    """Remembers which commands ran lately. Times are seconds on one clock, which the caller reads."""
 
     def __init__(self) -> None:
-        self._disputes: dict[_Key, _Dispute] = {}
+        self._memories: dict[_Key, _Memory] = {}
 
     def __contains__(self, command: Command) -> bool:
-        """True if it was run a moment ago."""
-        return _key(command) in self._disputes
+        """True if the command ran lately."""
+        return _key(command) in self._memories
 
     def admit(self, due: Sequence[Command], now: float) -> Admission:
-        """Hold back commands that were run a moment ago and are due again."""
-        self._disputes = {
-            key: dispute
-            for key, dispute in self._disputes.items()
-            if now - dispute.last < max(_MEMORY, 2 * dispute.pause)
+        """Hold back commands that ran lately and are due again before their pause is over."""
+        self._memories = {
+            key: memory
+            for key, memory in self._memories.items()
+            if now - memory.last < max(_REMEMBERED, 2 * memory.pause)
         }
-        self._settle(due)
+        self._forget_old_goals(due)
         held: list[float] = []
         admitted: list[Command] = []
         fresh: list[Command] = []
         for command in due:
-            dispute = self._disputes.get(_key(command))
-            if dispute is None:
+            memory = self._memories.get(_key(command))
+            if memory is None:
                 admitted.append(command)
-            elif now < dispute.last + dispute.pause:
-                held.append(dispute.last + dispute.pause)
+            elif now < memory.last + memory.pause:
+                held.append(memory.last + memory.pause)
             else:
                 admitted.append(command)
-                # `ip route flush` deletes in rounds, so it may undo a change twice. A fight outlasts a pause.
-                if dispute.pause > FIRST_PAUSE and not dispute.warned:
-                    dispute.warned = True
+                # Two repetitions are not yet a fight: `ip route flush` deletes in rounds, so one command may undo a
+                # change twice.
+                if memory.pause > FIRST_PAUSE and not memory.warned:
+                    memory.warned = True
                     fresh.append(command)
         return Admission(admitted, min(held, default=None), fresh)
 
     def ran(self, commands: Iterable[Command], now: float) -> None:
-        """These commands were run."""
+        """Note that these commands ran."""
         for command in commands:
             key = _key(command)
-            known = self._disputes.setdefault(key, _Dispute(command, now))
+            known = self._memories.setdefault(key, _Memory(command, now))
             if known.last != now:
                 known.pause = min(LONGEST_PAUSE, 2 * known.pause or FIRST_PAUSE)
                 known.last = now
 
-    def _settle(self, due: Sequence[Command]) -> None:
-        """What reverses an earlier command, or replaces the same route by another, ends the dispute about that.
+    def _forget_old_goals(self, due: Sequence[Command]) -> None:
+        """Forget an earlier command if one that is due reverses it, or replaces the same route by another.
 
-        The goal has changed, so nobody undid what we did.
+        Then the goal has changed, and no other program has undone anything.
         """
-        if not self._disputes:
+        if not self._memories:
             return
         keys = {_key(command) for command in due}
         reversed_ = {(family, not deletes, words) for family, deletes, words in keys}
         replaced = {_route(command) for command in due if command.words[:2] == ("route", "replace")}
-        self._disputes = {
-            key: dispute
-            for key, dispute in self._disputes.items()
-            if key in keys or (key not in reversed_ and _route(dispute.command) not in replaced)
+        self._memories = {
+            key: memory
+            for key, memory in self._memories.items()
+            if key in keys or (key not in reversed_ and _route(memory.command) not in replaced)
         }
 
     def forgive(self, line: str) -> None:
-        """Forget disputes about the interface in this line of `ip monitor`: the kernel removes routes with it."""
-        if not self._disputes or not line.startswith(("[LINK", "[ADDR")):
+        """Forget commands about the interface in this event: the kernel itself may have removed their routes."""
+        if not self._memories or not line.startswith(("[LINK", "[ADDR")):
             return
         words = set(line.replace(":", " ").replace("@", " ").split())
-        self._disputes = {
-            key: dispute for key, dispute in self._disputes.items() if not words & set(dispute.command.words[4:])
+        self._memories = {
+            key: memory for key, memory in self._memories.items() if not words & set(memory.command.words[4:])
         }
 
 
-# The family belongs to the key, since a rule of IPv4 and its twin of IPv6 have the same words.
+# The family, whether the command deletes, and the words after the verb. The family is needed because an IPv4 rule and
+# an IPv6 rule may have the same words.
 _Key = tuple[Family, bool, tuple[str, ...]]
 
 
@@ -109,7 +114,7 @@ def _key(command: Command) -> _Key:
 
 
 def _route(command: Command) -> tuple[str, ...]:
-    """The family, the table and the destination of a route, and its metric if it has one."""
+    """What identifies the route of a command: family, table, destination, and the metric if it has one."""
     words = command.words
     place = words.index("metric") if "metric" in words else len(words)
     return (command.family, *words[2:5], *words[place : place + 2])

@@ -1,4 +1,4 @@
-"""Tells when a file has changed, however it changed: written, replaced, deleted, created."""
+"""Notices that a file was written, replaced, deleted or created."""
 
 import os
 import threading
@@ -7,23 +7,23 @@ from pathlib import Path
 
 try:
     from watchfiles import watch
-except ImportError:  # a compiled package, which the single-file program does not carry
+except ImportError:  # it is a compiled package, which the single-file program cannot include
     watch = None  # type: ignore[assignment]
 
-# How often watchfiles looks for events, in ms. A person edits the file, so there is no hurry.
+# How often watchfiles looks for inotify events, in ms. A person edits the file, so half a second is soon enough.
 _STEP = 500
-# A file that is missing or cannot be watched is looked at this often, in seconds. We do not watch its folder instead:
-# that may be /etc, where every program opens files.
+# How often to check a file that is missing or cannot be watched, in seconds. To watch its folder instead would wake us
+# too often, since that may be /etc.
 _POLL = 1.0
 
-# The byte that stands for a change. No signal has this number.
+# The byte that stands for a change, in a pipe whose other bytes are the numbers of signals. No signal has this number.
 CHANGED = ord("c")
 
 
 class FileWatch:
-    """A thread that writes a byte to `wakeup` whenever the file at `path` is another than before.
+    """A thread that writes the byte CHANGED to the descriptor `wakeup` whenever the file at `path` has changed.
 
-    `warn` is told when the machine cannot watch the file, once until it can again.
+    If the file cannot be watched, `warn` gets one message. It gets the next one only after watching has worked again.
     """
 
     def __init__(self, path: Path, wakeup: int, warn: Callable[[str], None]) -> None:
@@ -47,17 +47,17 @@ class FileWatch:
                 os.write(self._wakeup, bytes([CHANGED]))
 
     def _wait_for_change(self) -> bool:
-        """Wait for a change, or for the 5 s after which watchfiles gives up. False if the file cannot be watched.
+        """Wait for a change, but at most 5 s. False if the file cannot be watched.
 
-        It has to give up: inotify does not see that a link in the path now leads elsewhere.
+        The limit is needed because inotify does not notice when a symbolic link in the path changes.
         """
         if watch is None:
             return False
         try:
             next(watch(self._path, watch_filter=None, step=_STEP, stop_event=self._stop, yield_on_timeout=True), None)
         except FileNotFoundError:
-            return False  # it has just gone
-        # watchfiles raises a RuntimeError of its own where there are no descriptors or inotify instances left.
+            return False  # the file was deleted a moment ago
+        # watchfiles raises its own RuntimeError if the machine has no file descriptors or inotify instances left.
         except (OSError, RuntimeError) as error:
             self._complain(str(error))
             return False
@@ -68,7 +68,7 @@ class FileWatch:
         if not self._failing:
             self._warn(
                 f"{self._path}: changes cannot be watched for now ({words}); "
-                f"the file is looked at every {_POLL:g} s instead, and SIGHUP reads it at once"
+                f"the file is checked every {_POLL:g} s instead, and on SIGHUP"
             )
         self._failing = True
 

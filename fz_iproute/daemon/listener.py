@@ -1,4 +1,4 @@
-"""Keeps an `ip monitor` running and reads its lines."""
+"""Keeps `ip monitor` running, reads its events, and asks for passes."""
 
 import selectors
 from collections import Counter
@@ -6,29 +6,30 @@ from collections.abc import Callable
 from functools import reduce
 
 from fz_iproute.daemon.events import Interest, matters
-from fz_iproute.daemon.news import both, told_by
+from fz_iproute.daemon.news import merged, news_of
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.errors import IpUnusable, words_for
 from fz_iproute.ip.monitor import Monitor
 from fz_iproute.log import Log
 
-# Pauses before an ended monitor is started again. One that has run for `_LASTED` seconds begins with the first pause.
-# Without a monitor, the LAN waits. Each start brings a full pass, so that it does not wait longer than the last pause.
+# Pauses before a monitor that has ended is restarted, in seconds. If it had run for longer than `_LASTED`, the first
+# pause is used again. Without a monitor, changes go unnoticed. The full pass after each start finds them, so a change
+# waits no longer than the last of these pauses.
 RESTART_PAUSES = (0.1, 0.5, 2.0, 5.0)
 _LASTED = 60.0
-# A working monitor reports a change within milliseconds. On a busy machine it may take longer.
+# How long a monitor may take to report a change, in seconds. Normally it needs milliseconds.
 PATIENCE = 1.0
 
 
 class Listener:
-    """Owns the monitor, which `start` starts, and asks the schedule for passes.
+    """Owns the monitor, and asks the schedule for passes when events matter.
 
-    Times are seconds on one clock, which the caller reads.
+    `start` starts a monitor. Times are seconds on one clock, which the caller reads.
     """
 
     def __init__(self, start: Callable[[], Monitor], schedule: Schedule, counters: Counter[str], log: Log) -> None:
         self.interest = Interest()
-        self.selector = selectors.DefaultSelector()  # waits for the monitor; others may join
+        self.selector = selectors.DefaultSelector()  # has the monitor's descriptors; the caller may add others
         self._start = start
         self._schedule = schedule
         self._counters = counters
@@ -37,16 +38,16 @@ class Listener:
         self._started = 0.0
         self._restarts = 0
         self._restart_due: float | None = None
-        self._quiet = True  # no line has come since the last `judge`
-        self._deaf_due: float | None = None  # when a monitor that still says nothing is replaced
+        self._quiet = True  # the monitor has printed nothing since the last resync
+        self._deaf_due: float | None = None  # when to replace the monitor, unless it prints something before
 
     @property
     def due(self) -> float | None:
-        """When `tend` has something to do."""
+        """When to call `restart_if_due` next; None if there is no need."""
         return self._restart_due if self._monitor is None else self._deaf_due
 
     def start(self, now: float) -> None:
-        """Start the monitor. If that fails, `tend` tries again."""
+        """Start the monitor. If that fails, `restart_if_due` tries again later."""
         self._restart_due = None
         self._started = now
         try:
@@ -59,7 +60,7 @@ class Listener:
             self.selector.register(fd, selectors.EVENT_READ)
 
     def listen(self, now: float) -> list[str]:
-        """Read the lines that have come. Never waits."""
+        """Read and return the events that the monitor has printed, without waiting for more."""
         if self._monitor is None:
             return []
         lines, complaint = self._monitor.lines(), self._monitor.complaint()
@@ -68,7 +69,7 @@ class Listener:
             self._quiet = False
             self._deaf_due = None
         waking = [line for line in lines if matters(line, self.interest)]
-        if waking and self._schedule.wake(waking[0], reduce(both, map(told_by, waking)), now):
+        if waking and self._schedule.wake(waking[0], reduce(merged, map(news_of, waking)), now):
             self._counters["wakes"] += 1
         if "receive error" in complaint:
             self._counters["lost"] += 1
@@ -78,29 +79,30 @@ class Listener:
             self._postpone(complaint or (f"killed by signal {-code}" if code < 0 else f"exit code {code}"), now)
         return lines
 
-    def judge(self, now: float, *, missed: bool) -> None:
-        """To be called after each resync. `missed` if it has found a change that it did not expect.
+    def resynced(self, now: float, *, missed: bool) -> None:
+        """Note that a resync has ended. `missed`: it found a change that no event had announced.
 
-        The change may have come in the middle of the resync, and the line about it may still be on its way. So the
-        monitor gets a moment before it is replaced. If it works, it also reports the commands of the pass.
+        If the monitor has printed nothing at all since the last resync, it may be deaf. But the change may be so new
+        that its event is still on the way. So the monitor has `PATIENCE` seconds before it is replaced. In this time, a
+        working monitor also reports the commands of the resync itself.
         """
         if missed and self._quiet and self._monitor:
             self._deaf_due = now + PATIENCE
         self._quiet = True
 
-    def tend(self, now: float) -> None:
-        """Replace a deaf monitor, start an ended one again. What it has missed is for a full pass to find."""
+    def restart_if_due(self, now: float) -> None:
+        """End a deaf monitor; start the next one after its pause. A full pass then finds what was missed."""
         if self.due is None or now < self.due:
             return
         if self._monitor:
             self.stop()
-            self._postpone("it said nothing of a change", now)
+            self._postpone("it did not report a change", now)
         else:
             self.start(now)
             self._schedule.want_full("ip monitor was started again", now)
 
     def stop(self) -> int:
-        """End the monitor. Its exit code, or 0 if there is none."""
+        """End the monitor. Returns its exit code, or 0 if there is no monitor."""
         monitor, self._monitor, self._deaf_due = self._monitor, None, None
         if monitor is None:
             return 0
@@ -112,6 +114,6 @@ class Listener:
         if now - self._started > _LASTED:
             self._restarts = 0
         if not self._restarts:
-            self._log.warning(f"ip monitor has ended ({words}); it is started again, ever more rarely if it ends again")
+            self._log.warning(f"ip monitor has ended ({words}); it is restarted, less often if it keeps ending")
         self._restart_due = now + RESTART_PAUSES[min(self._restarts, len(RESTART_PAUSES) - 1)]
         self._restarts += 1

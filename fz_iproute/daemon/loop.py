@@ -1,4 +1,8 @@
-"""`watch`: stay in step. An event wakes a pass, which reads the kernel; plain new routes are copied before that."""
+"""The main loop of `watch`, which keeps the VPN's tables in step with main.
+
+An event wakes a pass. The pass first copies simple new routes, which the event describes completely. Then it reads the
+tables, plans, and applies the difference.
+"""
 
 import os
 import selectors
@@ -12,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from fz_iproute.daemon.announcer import Announcer
 from fz_iproute.daemon.events import Interest, is_about_links
 from fz_iproute.daemon.fight import Fight
 from fz_iproute.daemon.file_watch import CHANGED, FileWatch
@@ -22,7 +27,6 @@ from fz_iproute.daemon.refused import Refused
 from fz_iproute.daemon.reload import Reloader
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.daemon.signals import ENDING, GraceOver, no_more_grace, signal_pipe
-from fz_iproute.daemon.story import Story
 from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError, words_for
 from fz_iproute.files.journal import Journal
 from fz_iproute.files.report import Report
@@ -36,22 +40,23 @@ from fz_iproute.mirror.journal import record, summary
 from fz_iproute.mirror.model import WORKED, Command
 from fz_iproute.mirror.words import MAIN
 
-# A pass that failed is tried again after these pauses.
+# Pauses before a failed pass is repeated, in seconds.
 _RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# How long after SIGTERM an `ip` may go on working. To remove the copies takes several of them, on a machine that may be
-# busy with its shutdown.
+# The time between SIGTERM and the end, in seconds. To remove the copies, `watch` has to run `ip` several times, on a
+# machine that may be busy with its shutdown.
 _GRACE = 2.0
-# How long a pass waits for its lock.
+# How long a pass waits for its lock, in seconds.
 _LOCK_PATIENCE = 0.6
-# What SIGUSR1 logs and `metrics` shows, since the start. `changes` are batches of commands, `lost` are overflows of
-# the monitor.
+# The counters, since the start. SIGUSR1 logs them, and `metrics` prints them. `changes` counts batches of commands,
+# and `lost` counts overflows of the monitor's socket.
 _COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "fights", "lost", "monitors", "reloads")
 
 
 class Origin(NamedTuple):
-    """What `load` reads from the file `place` is the configuration; `plan_with` makes the passes of one.
+    """Where the configuration comes from.
 
-    If it `follows` a VPN, it may change whenever rules and routes do.
+    `load` reads it, from the file `place`. `plan_with` makes the Passes for a configuration. If `follows()` is true,
+    it depends on the VPN that takes all traffic, so it may change whenever rules or routes change.
     """
 
     load: Callable[[], Config]
@@ -61,10 +66,7 @@ class Origin(NamedTuple):
 
 
 class Loop:
-    """The daemon.
-
-    Locked if another daemon keeps the same table in step, and still does so after `wait` seconds.
-    """
+    """The daemon. The constructor raises Locked if another daemon serves the same table, even after `wait` seconds."""
 
     def __init__(self, origin: Origin, ip: TalkingIp, wait: float, log: Log) -> None:
         self._origin = origin
@@ -75,22 +77,22 @@ class Loop:
         self._schedule = Schedule(self._reloader.config.watch)
         self._listener = Listener(partial(Monitor, ip), self._schedule, self._counters, log)
         self._watchdog = Watchdog()
-        self._story = Story(origin.place, log)
-        self._wrote = False  # the last pass has changed something, and the monitor is about to report that
-        self._unfinished = False  # this pass leaves something to do, which no event need announce
-        self._failures = 0  # passes in a row that have failed
-        self._trouble = ""  # why the last one failed, so that it is logged once
+        self._announcer = Announcer(origin.place, log)
+        self._wrote = False  # the last pass changed something, so the monitor is about to report our own commands
+        self._unfinished = False  # this pass leaves something to do, and perhaps no event will wake the next one
+        self._failures = 0  # how many passes in a row have failed
+        self._trouble = ""  # the failure that was logged last, to log it only once
         self._refused = Refused(ip.line, log.warning)
         self._report = Report(ip.netns)
         self._adopt()
 
     def _adopt(self) -> None:
-        """Follow the configuration in force."""
+        """Use the configuration in force, after it has changed."""
         config = self._reloader.config
         self._schedule.adopt(config.watch)
         self._report.follow(config.tables.mirrors)
         self._journal = Journal(config.watch.journal, self._log.warning)
-        self._fight = Fight()  # what another configuration wanted is no repetition
+        self._fight = Fight()  # what the old configuration did says nothing about fights over the new one
         self._listen_for(frozenset())
 
     def run(self) -> None:
@@ -104,7 +106,7 @@ class Loop:
                 finally:
                     no_more_grace()
             except GraceOver:
-                self._log.warning("a running ip did not end in time")
+                self._log.warning(f"`ip` did not end within {_GRACE:g} s, and was killed")
             finally:
                 self._listener.stop()
                 self._ip.abandon()
@@ -115,35 +117,35 @@ class Loop:
                 files.close()
 
     def _work(self, signals: int) -> None:
-        self._story.begins()
-        self._listener.start(_now())  # before the first reading, so that it hears of later changes
+        self._announcer.start()
+        self._listener.start(_now())  # before the first reading, so that no later change goes unnoticed
         self._full_pass("start")
         notify("READY=1")
         while self._turn(signals):
             pass
         notify("STOPPING=1")
-        self._story.ends(with_copies=self._reloader.config.watch.cleanup_on_exit)
+        self._announcer.end(with_copies=self._reloader.config.watch.cleanup_on_exit)
         if self._reloader.config.watch.cleanup_on_exit:
             started = _now()
-            self._ip.hang_up()  # the signal may have ended these, too
+            self._ip.hang_up()  # the signal may have ended the long-lived `ip` processes, too
             with self._reloader.lock.held(_GRACE):
                 run, failures = self._reloader.passes.down()
             self._write_down("its end", _now() - started, run, failures)
 
     def _turn(self, signals: int) -> bool:
-        """Wait until something happens or is due, and do what is due. False if the daemon is to end."""
+        """Wait until something happens or is due, then do it. False if the daemon should end."""
         now = _now()
         self._watchdog.feed(now)
         dues = (self._schedule.next, self._listener.due, self._watchdog.due)
         self._listener.selector.select(max(0.0, min(due for due in dues if due is not None) - now))
-        # Before anything else: a signal to all processes, as by Ctrl-C or systemd, has ended `ip monitor` too.
+        # First of all: Ctrl-C and systemd also send the signal to `ip monitor`, whose end would look like a failure.
         if not self._obey(signals):
             return False
         now = _now()
         self._listen(now)
-        self._listener.tend(now)
+        self._listener.restart_if_due(now)
         if due := self._schedule.due(now):
-            # What kept the file from taking effect may be over, or there is another VPN to follow.
+            # Perhaps the file can take effect now, or another VPN takes all traffic.
             if (due.full and self._reloader.trouble) or self._origin.follows():
                 self._reload()
             if due.full:
@@ -161,17 +163,17 @@ class Loop:
             self._fight.forgive(line)
 
     def _listen_for(self, destinations: frozenset[str]) -> None:
-        """Which events matter from now on, where these destinations are mirrored."""
+        """Set which events matter from now on. `destinations` are those of the routes that should be copied."""
         config = self._reloader.config
         tables = frozenset(map(str, (MAIN, *config.tables.ids)))
         if config.lan.multicast:
-            destinations |= {"default"}  # multicast leaves by the same device
+            destinations |= {"default"}  # the multicast routes use the same device as main's default route
         self._listener.interest = Interest(
             tables, bool(config.lan.allow), destinations, every_table=self._origin.follows()
         )
 
     def _obey(self, fd: int) -> bool:
-        """Do what signals and the watch on the file have asked for. False if the daemon is to end."""
+        """Do what signals and changes of the configuration file ask for. False if the daemon should end."""
         try:
             asked = os.read(fd, 4096)
         except BlockingIOError:
@@ -187,14 +189,14 @@ class Loop:
         return True
 
     def _reload(self, *, is_asked: bool = False) -> None:
-        """Follow the file. Who has asked by SIGHUP waits for an answer, whatever the file says."""
+        """Load the configuration again. `is_asked`: by SIGHUP, so systemd waits for READY=1 even if nothing changes."""
         started = time.monotonic_ns() // 1000
         is_new = self._reloader.reload()
         if is_new or is_asked:
             notify("RELOADING=1", f"MONOTONIC_USEC={started}")
         if is_new:
             self._counters["reloads"] += 1
-            if not self._origin.follows():  # otherwise the file may be the same
+            if not self._origin.follows():  # if it follows a VPN, the file need not have changed
                 self._log.info(f"# {self._origin.place}: there is a new configuration")
             self._journal.reopen()
             self._adopt()
@@ -205,19 +207,19 @@ class Loop:
     # Passes
 
     def _full_pass(self, reason: str) -> None:
-        """A pass that asks fresh processes only, in case a long-lived one has got something wrong."""
+        """A pass that reads everything from new `ip` processes, in case a long-lived one remembers something wrong."""
         is_resync = reason == "resync"
         if not is_resync:
-            self._ip.hang_up()  # a lost event may have told of an interface
+            self._ip.hang_up()  # a lost event may have been about the name of an interface
         self._ip.reconsider()
         expected = self._schedule.again is not None or self._failures > 0
         self._schedule.full_begins(_now())
         with self._ip.fresh():
             changed = self._pass(reason)
-        self._listener.judge(_now(), missed=changed and is_resync and not expected)
+        self._listener.resynced(_now(), missed=changed and is_resync and not expected)
 
     def _pass(self, reason: str, news: News = ANYTHING) -> bool:
-        """Read what may have changed, plan, apply. True if something was changed."""
+        """Read what may have changed, plan, apply. True if a command changed something."""
         self._schedule.again = None
         self._unfinished = False
         changed = False
@@ -226,12 +228,12 @@ class Loop:
                 changed = self._step(reason, news)
         except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):
-                raise  # at the start, there is a user who can mend it
+                raise  # at the start, end with the message: someone is there to correct the cause
             self._ip.hang_up()
             self._schedule.retry(_now() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
             self._failures += 1
-            # A fresh `ip` can mostly answer what a long-lived one could not, so the first failure is not logged.
-            # A `sync` on a busy machine may hold the lock for seconds.
+            # The first failure is not logged: mostly a long-lived `ip` has failed, and a new process succeeds. A `sync`
+            # on a busy machine may hold the lock for seconds, so Locked is logged later still.
             quiet = 4 if isinstance(error, Locked) else 1
             if self._failures > quiet and (words := words_for(error)) != self._trouble:
                 self._trouble = words
@@ -239,7 +241,7 @@ class Loop:
         else:
             self._failures = 0
             self._trouble = ""
-            with suppress(IpUnusable, OSError):  # without dialogues, the next pass takes longer, and tries again
+            with suppress(IpUnusable, OSError):  # if this fails, the next pass uses new processes, and tries again
                 self._ip.warm()
         self._counters["passes"] += 1
         self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
@@ -250,8 +252,8 @@ class Loop:
     def _step(self, reason: str, news: News) -> bool:
         started = _now()
         passes = self._reloader.passes
-        # What is plain comes first. What became of it matters little, because the reading has the last word.
-        ahead = passes.plan_ahead(news.arrivals or ())
+        # Simple new routes are copied first, before the slower reading. The reading corrects whatever goes wrong here.
+        ahead = passes.plan_ahead(news.new_routes or ())
         changed = False
         if ahead and not any(command in self._fight for command in ahead):
             refusals = self._run(ahead, reason, started)
@@ -262,23 +264,23 @@ class Loop:
         due = [command for command in passes.plan_sync(news.changed) if not command.waits]
         if before and before != passes.layout:
             self._reloader.keep(before)
-        self._story.goes_on(self._reloader.config, passes.layout, passes.tunnel)
+        self._announcer.tunnel(self._reloader.config, passes.layout, passes.tunnel)
         if "inet6" in news.changed:
             self._schedule.expires(passes.expiry, started)
         changed |= self._carry_out(due, reason, _now() if ahead else started)
         all_due = set(due)
-        # After the new configuration, so that nothing is missing in between.
+        # Remove what earlier configurations added, after the additions of the new one: so nothing is missing meanwhile.
         for stale in self._reloader.leftovers():
             changed |= self._carry_out(stale, reason, _now())
             all_due |= set(stale)
             self._unfinished |= self._schedule.again is None
         self._refused.forget_all_but(all_due)
         self._listen_for(passes.destinations)
-        self._story.has_done(passes.copies, len(ahead) + len(due))
+        self._announcer.status(passes.copies, len(ahead) + len(due))
         return changed
 
     def _carry_out(self, due: list[Command], reason: str, started: float) -> bool:
-        """Run what is not held back. True if something was changed."""
+        """Run the commands that are not held back because of a fight. True if a command changed something."""
         admission = self._fight.admit(due, started)
         if admission.again is not None:
             self._schedule.retry(admission.again)
@@ -287,7 +289,7 @@ class Loop:
         for command in (command for command in admission.fresh if command not in self._refused):
             self._log.warning(
                 f"{self._ip.line(command)}: another program undoes this again and again, so "
-                f"it is repeated ever more rarely until that ends (the last event: {reason})"
+                f"it is repeated less and less often (the last event: {reason})"
             )
         if not admission.admitted:
             return False
@@ -300,9 +302,9 @@ class Loop:
         return len(admission.admitted) > len(refusals)
 
     def _run(self, commands: list[Command], reason: str, started: float) -> list[Refusal]:
-        """Run these, and write down what became of them. The commands that `ip` refused."""
+        """Run the commands, and record their outcomes. Returns the commands that `ip` refused."""
         refusals = self._reloader.passes.apply(commands)
-        # Nobody undid what was perhaps never done.
+        # A lost command may never have run. So if it is due again, that is no fight.
         lost = {refusal.command for refusal in refusals if refusal.lost}
         self._fight.ran([command for command in commands if command not in lost], started)
         self._counters.update(changes=1, commands=len(commands), refused=len(refusals))
@@ -313,7 +315,7 @@ class Loop:
         if not commands:
             return
         text = summary(seconds, len(commands), reason)
-        is_event = reason.startswith("[")  # a line of `ip monitor`, which few people want to read
+        is_event = reason.startswith("[")  # a line of `ip monitor`, which few people want to see in their log
         self._log.info(f"# {text.partition(', woken by')[0] if is_event else text}")
         if is_event:
             self._log.debug(f"# woken by: {reason}")
@@ -323,5 +325,5 @@ class Loop:
 
 
 def _now() -> float:
-    """Seconds on a clock that runs on in a suspend, so that the first thing to happen after it brings a resync."""
+    """Seconds on a clock that also counts suspended time, so that a resync is due soon after a suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

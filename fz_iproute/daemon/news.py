@@ -1,4 +1,4 @@
-"""What lines of `ip monitor` tell. In doubt, that everything may have changed."""
+"""Tells what may have changed, from events of `ip monitor` (one line each). If in doubt, everything."""
 
 import re
 from typing import NamedTuple
@@ -9,52 +9,50 @@ from fz_iproute.mirror.words import PROTOCOLS, is_word
 
 
 class News(NamedTuple):
-    """What lines tell.
+    """What some events mean.
 
-    `changed` are the parts that may be different now, also without another line. `arrivals` are main's new routes if
-    nothing else has changed, and None if more may have changed.
+    `changed` has the parts of the machine's state that may have changed. `new_routes` has the routes that main has got,
+    if nothing else that matters has changed; it is None if something else may have changed.
     """
 
     changed: frozenset[Part]
-    arrivals: tuple[Route, ...] | None = None
+    new_routes: tuple[Route, ...] | None = None
 
     @property
     def more_follows(self) -> bool:
-        """Only addresses have come. The kernel announces the route of an IPv4 address after it, in the same moment."""
-        return self.arrivals == ()
+        """True after new addresses only. Within a moment, the kernel announces the route of a new IPv4 address."""
+        return self.new_routes == ()
 
 
 NO_NEWS = News(frozenset(), ())
 ANYTHING = News(EVERYTHING)
 
 
-def both(one: News, other: News) -> News:
-    """What two News tell together."""
+def merged(one: News, other: News) -> News:
+    """What both mean together."""
     changed = one.changed | other.changed
-    if one.arrivals is None or other.arrivals is None:
+    if one.new_routes is None or other.new_routes is None:
         return News(changed)
-    return News(changed, one.arrivals + other.arrivals)
+    return News(changed, one.new_routes + other.new_routes)
 
 
-def told_by(line: str) -> News:
-    """What a line tells.
-
-    With an address or a device that goes, the kernel removes routes of IPv4 silently. Rules of both families look
-    alike, and so do default routes.
-    """
+def news_of(line: str) -> News:
+    """What one event means."""
     if plain := _PLAIN.fullmatch(line):
-        return _arrival(plain)
+        return _new_route(plain)
     kind, _, rest = line.partition("]")
     words = rest.removeprefix("Deleted ").split()
     if kind == "[ADDR" and len(words) > 2 and words[2] in FAMILIES:
+        # When an address goes, the kernel removes IPv4 routes without an event for each.
         return News(_ONLY[words[2]], None if rest.startswith("Deleted ") else ())
     if kind == "[ROUTE" and words:
-        # A type may precede the destination.
+        # The type of the route may precede its destination. A default route may be of either family.
         return News(next((_ONLY[family] for word in words[:2] for sign, family in _SIGNS if sign in word), _ROUTES))
+    # When a link goes, the kernel also removes routes silently. Rules of both families look alike.
     return ANYTHING
 
 
-# A route of main that leads to a link and has no option that is rare. `ip` always prints options in this order.
+# An event about a new route of main, through a device and without rare options. `ip` prints options in this order.
 _PLAIN = re.compile(
     r"\[ROUTE\](?P<dst>\d[\d.]+(?:/\d+)?|[\da-f]*:[\da-f:.]+(?:/\d+)?) dev (?P<dev>\S+)"
     r"(?: proto (?P<proto>\d+))?(?P<scope> scope 253)?"
@@ -63,8 +61,8 @@ _PLAIN = re.compile(
 )
 
 
-def _arrival(line: re.Match[str]) -> News:
-    """A new route of main, as the parser makes it of the JSON that lists it."""
+def _new_route(line: re.Match[str]) -> News:
+    """The new route of main in this event. It equals the Route that the parser makes from JSON."""
     dst, dev, number, scope, src, metric, pref = line.groups()
     family: Family = "inet6" if ":" in dst else "inet"
     protocol = _PROTOCOL_NAMES.get(number or _BOOT)
@@ -83,7 +81,7 @@ def _arrival(line: re.Match[str]) -> News:
 
 _ROUTES: frozenset[Part] = frozenset(FAMILIES)
 _ONLY: dict[str, frozenset[Part]] = {family: frozenset([family]) for family in FAMILIES}
-# They are in each address of the family, and in no type of a route.
+# Each address contains the character of its family. No type of a route contains one of them.
 _SIGNS: tuple[tuple[str, Family], ...] = ((":", "inet6"), (".", "inet"))
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
-_BOOT = PROTOCOLS["boot"]  # `ip` does not print it
+_BOOT = PROTOCOLS["boot"]  # the protocol that `ip` does not print

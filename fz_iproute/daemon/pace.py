@@ -1,12 +1,15 @@
-"""When to run the next pass: at once after a quiet time, ever more rarely while events keep coming."""
+"""Decides when an event's pass runs: at once after a quiet time, less and less often while events keep coming."""
 
-# A time without events is quiet if it lasts for so many times `settle` (50 ms by default). Rarer events get a pass
-# each, which costs less than a tenth of a core.
+# The quiet time, as a multiple of `settle`: 50 ms by default. An event after a quiet time gets a pass at once. Even if
+# that happens all the time, the passes need less than a tenth of a processor.
 _QUIET = 25
 
 
 class Pace:
-    """Times are seconds on one clock, which the caller reads. No event waits longer than `max_wait`."""
+    """The pause between two passes. It starts with `settle` seconds, and doubles up to `max_wait` in a storm of events.
+
+    Times are seconds on one clock, which the caller reads.
+    """
 
     def __init__(self, settle: float, max_wait: float) -> None:
         self._settle = settle
@@ -17,7 +20,7 @@ class Pace:
         self.due: float | None = None
 
     def wake(self, now: float, delay: float = 0.0) -> None:
-        """An event has come. It can wait for so many seconds, because another one is about to follow."""
+        """Note an event. Its pass is put off by `delay` seconds if another event is about to follow."""
         if now - max(self._heard, self._ended) > min(_QUIET * self._settle, self._max_wait):
             self._pause = 0.0
         self._heard = now
@@ -25,9 +28,9 @@ class Pace:
         self.due = due if self.due is None else min(self.due, due)
 
     def ran(self, now: float, *, echo: bool = False) -> None:
-        """A pass has ended, and has seen all changes until now.
+        """Note that a pass has ended, which has seen all changes until now.
 
-        If only the `echo` of our own commands had woken it, that is no sign of a storm.
+        `echo`: only events about our own commands had woken it. They do not count as a storm.
         """
         self.due = None
         if echo:

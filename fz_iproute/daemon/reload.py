@@ -1,4 +1,4 @@
-"""Reads new configurations, decides whether they take effect, and remembers what former ones may have left."""
+"""Reads new configurations, decides whether they take effect, and removes what earlier ones have left behind."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,10 +14,10 @@ from fz_iproute.mirror.tunnel import Layout
 
 
 class Reloader:
-    """The configuration in force, with its passes and the lock that they need; and its predecessors.
+    """The configuration in force, with the Passes and the lock that belong to it, and earlier configurations.
 
-    `load` reads the configuration, `plan_with` makes the passes of one. At the start, UsageError if there is no good
-    configuration, Locked if another daemon still has one of its tables after `wait` seconds.
+    `load` reads the configuration, and `plan_with` makes the Passes for one. The constructor raises UsageError if the
+    configuration is wrong, and Locked if another daemon still keeps one of its tables after `wait` seconds.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Reloader:
         log: Log,
     ) -> None:
         self.config = load()
-        self.trouble = ""  # why the file does not take effect; it may do so later, without an edit
+        self.trouble = ""  # why the file has not taken effect; this may end without an edit of the file
         self._load = load
         self._plan_with = plan_with
         self._netns = netns
         self._log = log
-        self._former: list[tuple[Config, Passes]] = []  # something of these may still be in the kernel
+        self._former: list[tuple[Config, Passes]] = []  # earlier ones, whose routes or rules may still be there
         self._locks = WatchLocks(netns)
         self._locks.extend(
             self.config.tables.mirrors, wait, waiting=lambda words: log.warning(f"{words}; waiting {wait:g} s for it")
@@ -43,7 +43,7 @@ class Reloader:
         self.passes = plan_with(self.config)
 
     def reload(self) -> bool:
-        """Read the configuration again. True if another one is in force now."""
+        """Read the configuration again. True if a new one is in force now."""
         try:
             config = self._load()
             admitted = self._admit(config) if config != self.config else None
@@ -63,26 +63,30 @@ class Reloader:
         return True
 
     def _admit(self, config: Config) -> tuple[Passes, Lock]:
-        """What passes of this configuration need. UsageError or Locked if it cannot take effect here and now."""
+        """The Passes and the lock for this configuration. UsageError or Locked if it cannot take effect now."""
         self._locks.extend(config.tables.mirrors)
         passes = self._plan_with(config)
-        # A trial: some configurations cannot follow the one in force. If `ip` fails, the first real pass tells.
+        # A trial: it raises UsageError if this configuration cannot follow the one in force. A failure of `ip` is
+        # ignored here, because the first real pass reports it.
         with suppress(ReadFailed, IpUnusable, OSError):
             passes.plan_sync()
         return passes, Lock(self._netns, config.tables.mirrors)
 
     def keep(self, layout: Layout) -> None:
-        """Remember a layout that rules have just replaced: its tables may still hold copies."""
+        """Remember an earlier layout, because its tables may still have copies. The machine's rules have changed it."""
         config = replace(self.config, tables={"layout": layout.name})
         self._former.append((config, self._plan_with(config)))
 
     def leftovers(self) -> Iterator[list[Command]]:
-        """For each former configuration that is not gone yet, the commands that may remove its rest now."""
+        """For each earlier configuration, the commands that may now remove what it has left behind.
+
+        An empty list means that it has to wait. Configurations with nothing left are forgotten.
+        """
         for config, passes in self._former.copy():
             prune = config.lan.prune and self.config.lan.prune
             old = passes.look()
             if passes.first and config.manages and not self.config.manages:
-                old = old.sparing(passes.first)  # the VPN's client may have made that
+                old = old.sparing(passes.first)  # the VPN's client may have added what was there before us
             stale = leftovers(old, self.passes.look(), prune=prune)
             if stale == []:
                 self._former.remove((config, passes))

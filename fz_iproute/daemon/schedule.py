@@ -1,23 +1,23 @@
-"""Which pass is due when, and why."""
+"""Decides when the next pass runs, what it reads again, and for which reason."""
 
 from functools import reduce
 from typing import NamedTuple
 
-from fz_iproute.daemon.news import ANYTHING, NO_NEWS, News, both
+from fz_iproute.daemon.news import ANYTHING, NO_NEWS, News, merged
 from fz_iproute.daemon.pace import Pace
 from fz_iproute.mirror.config import Watch
 
-# Lost events and restarts of the monitor ask for a full pass, but there is at most one in this many seconds.
+# The shortest time between two full passes that lost events or restarts of the monitor ask for, in seconds.
 _FULL_PAUSE = 5.0
-# `ip` prints the rest of a lifetime in whole seconds. During the last second before the end and the first one after it,
-# that is 0, and `ip` prints no lifetime. So many seconds after the printed time, it shows that the route has expired.
+# `ip` prints the rest of a route's lifetime in whole seconds, and nothing if that is 0: from one second before the end
+# to one second after it. Only this many seconds after the printed time, `ip` surely shows that the route has expired.
 _EXPIRY_DELAY = 2.5
-# The route of a new address comes within a tenth of this.
+# How long to wait for the route of a new address, in seconds. It comes within a tenth of this.
 _MORE_FOLLOWS = 0.001
 
 
 class Due(NamedTuple):
-    """A pass that is due. It reads again what may have changed by the `news`; a full one asks fresh processes only."""
+    """A pass that is due. It reads again what may have changed by the `news`. `full`: it uses no long-lived `ip`."""
 
     reason: str
     news: News = ANYTHING
@@ -25,10 +25,10 @@ class Due(NamedTuple):
 
 
 class Schedule:
-    """Times are seconds on one clock, which the caller reads."""
+    """When each kind of pass is due. Times are seconds on one clock, which the caller reads."""
 
     def __init__(self, settings: Watch) -> None:
-        self.again: float | None = None  # when to try again what was held back or could not be read
+        self.again: float | None = None  # when to repeat a pass that failed, or that held commands back
         self._full_due = 0.0
         self._full_reason = "start"
         self._last_full = float("-inf")
@@ -38,7 +38,7 @@ class Schedule:
         self.adopt(settings)
 
     def adopt(self, settings: Watch) -> None:
-        """Follow the pace of a new configuration."""
+        """Use the settings of a new configuration."""
         self._pace = Pace(settings.settle, settings.max_wait)
         self._resync = settings.resync
 
@@ -49,7 +49,7 @@ class Schedule:
         return min(due for due in dues if due is not None)
 
     def due(self, now: float) -> Due | None:
-        """The pass that is due now. One pass serves all reasons; the first of these is named."""
+        """The pass that is due now, if any. One pass serves all reasons that are due, and names the first of them."""
         if now >= self._full_due:
             return Due(self._full_reason, full=True)
         reasons = (
@@ -58,11 +58,11 @@ class Schedule:
             (self._expiry_due, "a route has expired", ANYTHING),
         )
         serves = [(reason, news) for due, reason, news in reasons if due is not None and now >= due]
-        return Due(serves[0][0], reduce(both, (news for _, news in serves))) if serves else None
+        return Due(serves[0][0], reduce(merged, (news for _, news in serves))) if serves else None
 
     def wake(self, event: str, news: News, now: float) -> bool:
-        """An event asks for a pass. False if it joins others that have asked for the same one."""
-        self._news = both(self._news, news)
+        """Note that an event asks for a pass. False if an earlier event has asked for the same pass."""
+        self._news = merged(self._news, news)
         is_first = self._pace.due is None
         if is_first:
             self._event = event
@@ -70,26 +70,29 @@ class Schedule:
         return is_first
 
     def want_full(self, reason: str, now: float) -> None:
-        """Something asks for a full pass."""
+        """Ask for a full pass."""
         self._full_reason = reason
         self._full_due = min(self._full_due, max(now, self._last_full + _FULL_PAUSE))
 
     def full_begins(self, now: float) -> None:
-        """A full pass begins; the next one is a resync."""
+        """Note that a full pass begins. The next one is a resync."""
         self._full_reason = "resync"
         self._last_full = now
         self._full_due = now + self._resync
 
     def retry(self, when: float) -> None:
-        """Some of what is due is tried again then, if nothing is tried earlier."""
+        """Ask for a pass at this time, because something has failed or was held back. The earliest time counts."""
         self.again = when if self.again is None else min(when, self.again)
 
     def expires(self, seconds: int | None, now: float) -> None:
-        """The next route of main times out in so many seconds, as `ip` says; None if none does."""
+        """Note that the next route of main times out in so many seconds, as `ip` says. None: no route does."""
         self._expiry_due = None if seconds is None else now + seconds + _EXPIRY_DELAY
 
     def ran(self, now: float, *, echo: bool, unfinished: bool) -> None:
-        """A pass has ended. `echo`: only our own commands had woken it. `unfinished`: it has left something to do."""
+        """Note that a pass has ended.
+
+        `echo`: only events about our own commands had woken it. `unfinished`: it has left something to do.
+        """
         self._pace.ran(now, echo=echo)
         self._news = NO_NEWS
         if unfinished:

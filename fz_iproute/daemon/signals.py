@@ -1,4 +1,4 @@
-"""Signals as bytes in a pipe, so that one `select` waits for everything."""
+"""Turns signals into bytes in a pipe, so that one `select` can wait for them and for everything else."""
 
 import os
 import signal
@@ -13,28 +13,31 @@ _Handler = Callable[[int, FrameType | None], None]
 
 
 class GraceOver(BaseException):
-    """The time to finish is over. It is no Exception, so that no library catches it as a fault of its own."""
+    """The time to finish is over. It is no Exception, because a library might catch that as a failure of its own."""
 
 
 class Pipe(NamedTuple):
-    """The number of each signal can be read as a byte from `reading`. Others may write their own into `writing`."""
+    """The two descriptors of the pipe.
+
+    Each signal that is caught puts its number into the pipe, as a byte. Others may write further bytes to `writing`.
+    """
 
     reading: int
     writing: int
 
 
 def no_more_grace() -> None:
-    """From now on, let no GraceOver interrupt anything."""
+    """Raise no GraceOver from now on."""
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """The byte in the pipe says all."""
+    """Do nothing: the byte in the pipe is enough."""
 
 
 @contextmanager
 def signal_pipe(grace: float) -> Iterator[Pipe]:
-    """Catch the signals of a daemon. `grace` seconds after SIGTERM or SIGINT, GraceOver interrupts whatever waits."""
+    """Catch the signals of a daemon. `grace` seconds after SIGTERM or SIGINT, GraceOver is raised."""
 
     def begin_to_end(number: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, grace)
@@ -52,7 +55,7 @@ def signal_pipe(grace: float) -> Iterator[Pipe]:
 
 @contextmanager
 def resizes() -> Iterator[int]:
-    """A descriptor with something to read whenever the size of the terminal has changed."""
+    """A descriptor that becomes readable when the size of the terminal changes."""
     with _pipe({signal.SIGWINCH: _ignore}) as pipe:
         yield pipe.reading
 

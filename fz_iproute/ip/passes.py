@@ -66,7 +66,7 @@ class Plans:
         self._is_in_step = not commands
         return commands
 
-    def plan_ahead(self, arrivals: Collection[Route]) -> list[Command]:
+    def plan_ahead(self, new_routes: Collection[Route]) -> list[Command]:
         """The copies that are missing if main has got these routes since the last look, and nothing else has changed.
 
         None if some case is not plain. `ip` refuses to add what is there already.
@@ -74,9 +74,9 @@ class Plans:
         last = self._last
         if last is None or not self._is_in_step:
             return []
-        are_different = len({route.dst for route in arrivals}) == len(arrivals)
-        are_plain = are_different and all(is_plain(route, last) for route in arrivals)
-        return [new_copy(route, last) for route in arrivals] if are_plain else []
+        are_different = len({route.dst for route in new_routes}) == len(new_routes)
+        are_plain = are_different and all(is_plain(route, last) for route in new_routes)
+        return [new_copy(route, last) for route in new_routes] if are_plain else []
 
     def _warn(self, verdict: Verdict, goal: Desired) -> None:
         """Warn of a copy when it is due. A cron job that warned of what is there would do so every minute."""

@@ -1,1 +1,1 @@
-"""What should be in the VPN's tables, and the commands that lead there. Pure."""
+"""Decides what should be in the VPN's tables, and plans the commands. It only computes; it runs nothing."""

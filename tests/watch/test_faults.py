@@ -200,7 +200,7 @@ def test_with_a_monitor_that_fails_resync_repairs(
     assert len(made.complaints) <= 1, made.complaints
     if fault == "hang":
         broken_ip.mends()
-        made.wait_for("it said nothing of a change")
+        made.wait_for("it did not report a change")
         wait_until(lambda: made.counters()["monitors"] == 2, "there is a second monitor")
 
 

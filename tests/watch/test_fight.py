@@ -1,4 +1,4 @@
-"""While another program undoes its changes, it tries ever more rarely, says so once, and goes on afterwards."""
+"""While another program undoes its changes, it tries less and less often, says so once, and goes on afterwards."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A command that somebody keeps undoing is tried ever more rarely. A change of main, or of a link, is no dispute."""
+"""A command that another program keeps undoing is repeated less and less often. A change of main or a link is no fight."""
 
 import itertools
 

@@ -52,4 +52,4 @@ def test_a_machine_that_cannot_watch_is_told_of_once_and_changes_are_still_notic
     finally:
         watching.close()
     assert 1 == len(warnings)
-    assert "SIGHUP reads it at once" in warnings[0]
+    assert "on SIGHUP" in warnings[0]

@@ -77,15 +77,15 @@ def test_only_a_monitor_that_says_nothing_at_all_of_a_change_is_deaf(comes: str,
     world.listener.listen(60.0)
     if comes == "during the resync":
         world.monitors[0].said.append(LINE)
-    world.listener.judge(60.1, missed=comes != "nothing new")
+    world.listener.resynced(60.1, missed=comes != "nothing new")
     world.listener.listen(60.1)
-    world.listener.tend(60.1)
+    world.listener.restart_if_due(60.1)
     if comes == "just after the resync":
         world.monitors[0].said.append(LINE)
     for now in (60.2, 60.1 + PATIENCE):
         world.listener.listen(now)
-        world.listener.tend(now)
-    said = [f"ip monitor has ended ({words})" for words in ("it said nothing of a change",) if comes == "never"]
+        world.listener.restart_if_due(now)
+    said = [f"ip monitor has ended ({words})" for words in ("it did not report a change",) if comes == "never"]
     assert said == [warning.split(";")[0] for warning in world.warnings]
 
 
@@ -102,7 +102,7 @@ def test_a_failing_monitor_is_started_ever_more_rarely_with_one_warning(
         assert world.listener.due is not None
         pauses.append(world.listener.due - now)
         now = world.listener.due
-        world.listener.tend(now)
+        world.listener.restart_if_due(now)
     assert [*RESTART_PAUSES, RESTART_PAUSES[-1]] == pytest.approx(pauses)
     assert (1 if broken else len(pauses) + 1) == len(world.monitors)
     assert 1 == len(world.warnings)
@@ -112,9 +112,9 @@ def test_a_monitor_that_can_be_started_again_asks_for_a_full_pass(world: World) 
     world.broken = True
     world.monitors[0].ended = True
     world.listener.listen(1000.0)
-    world.listener.tend(1010.0)
+    world.listener.restart_if_due(1010.0)
     world.broken = False
-    world.listener.tend(2000.0)
+    world.listener.restart_if_due(2000.0)
     assert 2 == len(world.monitors)
     assert Due("ip monitor was started again", full=True) == world.schedule.due(2000.0)
 

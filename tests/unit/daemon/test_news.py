@@ -4,7 +4,7 @@ from functools import reduce
 
 import pytest
 
-from fz_iproute.daemon.news import both, told_by
+from fz_iproute.daemon.news import merged, news_of
 from fz_iproute.mirror.model import EVERYTHING
 
 
@@ -32,7 +32,7 @@ from fz_iproute.mirror.model import EVERYTHING
 )
 def test_what_may_have_changed_is_read_again(line: str, parts: set[str]) -> None:
     """If in doubt, everything."""
-    assert parts == told_by(line).changed
+    assert parts == news_of(line).changed
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_what_may_have_changed_is_read_again(line: str, parts: set[str]) -> None
 )
 def test_a_plain_route_that_main_has_got_is_understood(line: str) -> None:
     """What becomes of it, tests/unit/ip/test_passes.py compares with what the parser makes of the JSON."""
-    (arrival,) = told_by(f"[ROUTE]{line}").arrivals or ()
-    said = str(arrival).replace("kernel", "2").replace("boot", "3").replace("scope link", "scope 253")
+    (new_route,) = news_of(f"[ROUTE]{line}").new_routes or ()
+    said = str(new_route).replace("kernel", "2").replace("boot", "3").replace("scope link", "scope 253")
     assert line.split() == said.replace("proto ra", "proto 9").replace("proto 3 ", "").split()
 
 
@@ -73,14 +73,14 @@ def test_a_plain_route_that_main_has_got_is_understood(line: str) -> None:
 )
 def test_a_route_with_anything_else_is_not(line: str) -> None:
     """Then a pass reads it."""
-    assert told_by(f"[ROUTE]{line}").arrivals is None
+    assert news_of(f"[ROUTE]{line}").new_routes is None
 
 
 ADDRESS, ARRIVAL = "[ADDR]2: eth0    inet 10.0.0.1/24 scope 0 eth0", "[ROUTE]10.0.0.0/24 dev eth0 scope 253"
 
 
 @pytest.mark.parametrize(
-    ("lines", "arrivals", "more_follows"),
+    ("lines", "new_routes", "more_follows"),
     [
         ([ADDRESS], 0, True),
         ([ADDRESS, ARRIVAL], 1, False),
@@ -93,8 +93,8 @@ ADDRESS, ARRIVAL = "[ADDR]2: eth0    inet 10.0.0.1/24 scope 0 eth0", "[ROUTE]10.
     ],
 )
 def test_routes_arrive_only_where_nothing_else_has_changed(
-    lines: list[str], arrivals: int | None, more_follows: bool
+    lines: list[str], new_routes: int | None, more_follows: bool
 ) -> None:
-    news = reduce(both, map(told_by, lines))
-    count = None if news.arrivals is None else len(news.arrivals)
-    assert (arrivals, more_follows) == (count, news.more_follows)
+    news = reduce(merged, map(news_of, lines))
+    count = None if news.new_routes is None else len(news.new_routes)
+    assert (new_routes, more_follows) == (count, news.more_follows)

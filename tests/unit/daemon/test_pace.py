@@ -1,4 +1,4 @@
-"""Events are served at once after quiet, ever more rarely in a storm, and never later than `max_wait`."""
+"""Events are served at once after quiet, less and less often in a storm, and never later than `max_wait`."""
 
 import itertools
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fz_iproute.daemon.news import ANYTHING, News, both
+from fz_iproute.daemon.news import ANYTHING, News, merged
 from fz_iproute.daemon.schedule import Due, Schedule
 from fz_iproute.mirror.config import Watch
 from fz_iproute.mirror.model import Route
@@ -61,7 +61,7 @@ def test_what_was_held_back_is_tried_at_the_earliest_time(schedule: Schedule) ->
 def test_a_pass_reads_what_the_events_since_the_last_one_have_changed(schedule: Schedule) -> None:
     schedule.wake("first", INET, 110.0)
     schedule.wake("second", INET6, 110.0)
-    assert Due("first", both(INET, INET6)) == schedule.due(110.0)
+    assert Due("first", merged(INET, INET6)) == schedule.due(110.0)
     schedule.ran(110.0, echo=False, unfinished=False)
     schedule.wake("third", INET6, 120.0)
     assert Due("third", INET6) == schedule.due(120.0)

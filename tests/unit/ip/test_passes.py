@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.daemon.news import NO_NEWS, both, told_by
+from fz_iproute.daemon.news import NO_NEWS, merged, news_of
 from fz_iproute.ip.passes import Plans
 from fz_iproute.log import Log
 from fz_iproute.mirror import config
@@ -46,7 +46,7 @@ def plans(laptop: Laptop, text: str = "") -> Plans:
 )
 def test_it_is_what_a_reading_finds_missing(line: str, family: str, route: dict[str, object]) -> None:
     laptop = Laptop()
-    ahead = plans(laptop).plan_ahead(told_by(line).arrivals or ())
+    ahead = plans(laptop).plan_ahead(news_of(line).new_routes or ())
     (laptop.main if family == "inet" else laptop.main6).append({"flags": [], **route})
     source = RecordedIp(recording.load(json.dumps(laptop.document())))
     assert [line.split("]")[1].split(maxsplit=1)[0]] == [command.words[4] for command in ahead]
@@ -69,16 +69,16 @@ def test_a_reading_would_find_the_same(routes: list[tuple[str, str, int]], text:
     news = NO_NEWS
     made = plans(laptop, text)
     for dst, dev, metric in routes:
-        news = both(news, told_by(f"[ROUTE]{dst} dev {dev} proto 2 scope 253 src 10.5.0.2 metric {metric}"))
+        news = merged(news, news_of(f"[ROUTE]{dst} dev {dev} proto 2 scope 253 src 10.5.0.2 metric {metric}"))
         laptop.main.append(connected(dst, dev, "10.5.0.2", metric=metric))
-    ahead = made.plan_ahead(news.arrivals or ())
+    ahead = made.plan_ahead(news.new_routes or ())
     source = RecordedIp(recording.load(json.dumps(laptop.document())))
     assert set(ahead) <= set(Plans(source, config.parse(text, "config"), Log("ERROR")).plan_sync())
 
 
 def test_several_routes_are_copied_together() -> None:
     lines = ["[ADDR]2: wlp192s0    inet 10.5.0.2/24 scope 0 wlp192s0", ADDED, ADDED.replace("10.5.0", "10.6.0")]
-    ahead = plans(Laptop()).plan_ahead(reduce(both, map(told_by, lines)).arrivals or ())
+    ahead = plans(Laptop()).plan_ahead(reduce(merged, map(news_of, lines)).new_routes or ())
     assert {"10.5.0.0/24", "10.6.0.0/24"} == {command.words[4] for command in ahead}
 
 
@@ -123,9 +123,9 @@ def test_it_waits_for_the_reading_where_the_case_is_not_plain(
     laptop = Laptop()
     if alter:
         alter(laptop)
-    found: list[Command] = plans(laptop, text).plan_ahead(told_by(line).arrivals or ())
+    found: list[Command] = plans(laptop, text).plan_ahead(news_of(line).new_routes or ())
     assert [] == found
 
 
-def test_without_arrivals_nothing_is_planned_ahead() -> None:
+def test_without_new_routes_nothing_is_planned_ahead() -> None:
     assert [] == plans(Laptop()).plan_ahead(())

@@ -5,7 +5,7 @@ from typing import Any
 from unittest.mock import Mock
 
 from fz_iproute import __version__
-from fz_iproute.daemon.story import Story
+from fz_iproute.daemon.announcer import Announcer
 from fz_iproute.mirror import config
 from fz_iproute.mirror.tunnel import Layout
 
@@ -15,12 +15,12 @@ LAYOUT = Layout("single", 539098368, 539098368, 539098368, (32765,))
 def told(place: Path, *states: str, interface: str = "tun-firezone") -> list[str]:
     """The lines about a tunnel that goes through these states; `interface: state` is one of another name."""
     log: Any = Mock()
-    story = Story(place, log)
-    story.begins()
+    announcer = Announcer(place, log)
+    announcer.start()
     for state in states:
         name, _, word = state.rpartition(": ")
         settings = config.parse(f'[tunnel]\ninterface = "{name or interface}"', "test")
-        story.goes_on(settings, LAYOUT, word)
+        announcer.tunnel(settings, LAYOUT, word)
     return [call.args[0] for call in log.info.mock_calls]
 
 
@@ -30,10 +30,10 @@ def test_the_start_comes_first_and_each_change_is_told_once(tmp_path: Path) -> N
     assert told(place, "missing", "missing", "up", "up", "down", "missing", "down") == [
         start,
         "# tun-firezone is missing; copies go to table 539098368",
-        "# tun-firezone has come and is up",
+        "# tun-firezone has appeared and is up",
         "# tun-firezone is down",
-        "# tun-firezone has gone",
-        "# tun-firezone has come and is down",
+        "# tun-firezone has disappeared",
+        "# tun-firezone has appeared and is down",
     ]
     place.touch()
     assert told(place)[0].endswith(f"starts with {place}")
