@@ -1,4 +1,4 @@
-"""A command that another program keeps undoing is repeated less and less often. A change of main or a link is no fight."""
+"""A command that another program keeps undoing is repeated less and less often. A change of main or a link ends it."""
 
 import itertools
 
