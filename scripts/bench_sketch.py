@@ -22,9 +22,9 @@ def routes(question: str) -> dict[str, str]:
 
 
 monitor = subprocess.Popen(["ip", "-oneline", "monitor", "label", *KINDS], stdout=PIPE)
-dialogue = subprocess.Popen(["ip", "-json", "-4", "-force", "-batch", "-"], stdin=PIPE, stdout=PIPE)
-assert monitor.stdout and dialogue.stdin and dialogue.stdout
-lines, asking, answers = monitor.stdout.fileno(), dialogue.stdin.fileno(), dialogue.stdout
+coprocess = subprocess.Popen(["ip", "-json", "-4", "-force", "-batch", "-"], stdin=PIPE, stdout=PIPE)
+assert monitor.stdout and coprocess.stdin and coprocess.stdout
+lines, asking, answers = monitor.stdout.fileno(), coprocess.stdin.fileno(), coprocess.stdout
 copies: dict[str, str] = {}
 while True:
     wanted = routes("main scope link")

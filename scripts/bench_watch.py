@@ -40,7 +40,7 @@ STORM_REACTION_MS = 600.0  # max_wait and 100 ms
 STORM_CPU_PERCENT = 4.0
 IDLE_CPU_PERCENT = 0.05
 RSS_MB = 45.0
-# What an allocator keeps, and what the two dialogues may leak before they are renewed.
+# What an allocator keeps, and what the two coprocesses may leak before they are renewed.
 GROWTH_MB = {"resident memory": 2.0, "its children's": 20.0}
 
 STORM_RATE = 1_000

@@ -32,7 +32,7 @@ QUICK_KERNEL_TESTS = [
     # Parser, refused lines of a batch, lines of the monitor, machines of other versions.
     "tests/netns/test_versions.py",
     "tests/netns/test_roundtrip.py::test_every_attribute_is_carried_over",
-    # Dialogue and monitor.
+    # Coprocess and monitor.
     "tests/watch/test_following.py::test_the_mirror_follows[a-link-is-deleted]",
     "tests/watch/test_following.py::test_its_own_changes_do_not_keep_it_busy",
 ]

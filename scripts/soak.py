@@ -345,13 +345,13 @@ def live(life: Life, seconds: float, only: str | None) -> int:
 
 
 def settled(life: Life) -> Needs:
-    """What the daemon needs when nothing happens, and with both dialogues open."""
+    """What the daemon needs when nothing happens, and with both coprocesses open."""
     life.rotate()
     life.bounce()
     life.quiet()
-    # On a busy machine answers are slow, and no dialogue is kept until the next full pass.
-    wait_until(lambda: len(life.daemon.children_like(" -batch ")) == 2, "there are two dialogues", 60)
-    life.daemon.dialogues()
+    # On a busy machine answers are slow, and no coprocess is kept until the next full pass.
+    wait_until(lambda: len(life.daemon.children_like(" -batch ")) == 2, "there are two coprocesses", 60)
+    life.daemon.coprocesses()
 
     def calm() -> Needs | None:
         first, *others = [life.needs() for _ in range(3) if not time.sleep(0.2)]

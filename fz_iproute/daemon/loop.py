@@ -31,7 +31,7 @@ from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, Usag
 from fz_iproute.files.journal import Journal
 from fz_iproute.files.report import Report
 from fz_iproute.ip.apply import Refusal
-from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.coprocess import CoprocessIp
 from fz_iproute.ip.monitor import Monitor
 from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
@@ -68,7 +68,7 @@ class Origin(NamedTuple):
 class Loop:
     """The daemon. The constructor raises Locked if another daemon serves the same table, even after `wait` seconds."""
 
-    def __init__(self, origin: Origin, ip: TalkingIp, wait: float, log: Log) -> None:
+    def __init__(self, origin: Origin, ip: CoprocessIp, wait: float, log: Log) -> None:
         self._origin = origin
         self._ip = ip
         self._log = log
@@ -110,7 +110,7 @@ class Loop:
             finally:
                 self._listener.stop()
                 self._ip.abandon()
-                self._ip.hang_up()
+                self._ip.end_coprocesses()
                 self._listener.selector.close()
                 self._report.close()
                 self._reloader.close()
@@ -127,7 +127,7 @@ class Loop:
         self._announcer.end(with_copies=self._reloader.config.watch.cleanup_on_exit)
         if self._reloader.config.watch.cleanup_on_exit:
             started = _now()
-            self._ip.hang_up()  # the signal may have ended the long-lived `ip` processes, too
+            self._ip.end_coprocesses()  # the signal may have ended the long-lived `ip` processes, too
             with self._reloader.lock.held(_GRACE):
                 run, failures = self._reloader.passes.down()
             self._write_down("its end", _now() - started, run, failures)
@@ -159,7 +159,7 @@ class Loop:
     def _listen(self, now: float) -> None:
         for line in self._listener.listen(now):
             if is_about_links(line):
-                self._ip.hang_up()
+                self._ip.end_coprocesses()
             self._fight.forgive(line)
 
     def _listen_for(self, destinations: frozenset[str]) -> None:
@@ -210,11 +210,11 @@ class Loop:
         """A pass that reads everything from new `ip` processes, in case a long-lived one remembers something wrong."""
         is_resync = reason == "resync"
         if not is_resync:
-            self._ip.hang_up()  # a lost event may have been about the name of an interface
-        self._ip.reconsider()
+            self._ip.end_coprocesses()  # a lost event may have been about the name of an interface
+        self._ip.allow_slow_families()
         expected = self._schedule.again is not None or self._failures > 0
         self._schedule.full_begins(_now())
-        with self._ip.fresh():
+        with self._ip.without_coprocesses():
             changed = self._pass(reason)
         self._listener.resynced(_now(), missed=changed and is_resync and not expected)
 
@@ -229,7 +229,7 @@ class Loop:
         except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):
                 raise  # at the start, end with the message: someone is there to correct the cause
-            self._ip.hang_up()
+            self._ip.end_coprocesses()
             self._schedule.retry(_now() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
             self._failures += 1
             # The first failure is not logged: mostly a long-lived `ip` has failed, and a new process succeeds. A `sync`
@@ -242,7 +242,7 @@ class Loop:
             self._failures = 0
             self._trouble = ""
             with suppress(IpUnusable, OSError):  # if this fails, the next pass uses new processes, and tries again
-                self._ip.warm()
+                self._ip.start_coprocesses()
         self._counters["passes"] += 1
         self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
         self._wrote = changed
@@ -259,7 +259,7 @@ class Loop:
             refusals = self._run(ahead, reason, started)
             changed = len(refusals) < len(ahead)
             if any(refusal.lost for refusal in refusals):
-                self._ip.hang_up()
+                self._ip.end_coprocesses()
         before = passes.layout
         due = [command for command in passes.plan_sync(news.changed) if not command.waits]
         if before and before != passes.layout:

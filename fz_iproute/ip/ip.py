@@ -63,7 +63,7 @@ class Source(Protocol):
     def text(self, family: Family, question: str) -> list[str]:
         """The lines that answer the question in the form for people."""
 
-    def talks(self, family: Family) -> bool:
+    def needs_no_process(self, family: Family) -> bool:
         """True if a question costs no process."""
 
     def abandon(self) -> None:
@@ -87,7 +87,7 @@ class Ip(Starter):
             running = self.start(*options, "-force", "-batch", "-", stdin=stdin)
         return Asked(family, len(first), questions, running)
 
-    def talks(self, family: Family) -> bool:
+    def needs_no_process(self, family: Family) -> bool:
         """True if a question costs no process."""
         return False
 
@@ -101,7 +101,7 @@ class Ip(Starter):
         for _ in range(_MOST_TRIES):
             if not reply.interrupted:
                 break
-            # A process of its own: a dialogue may have other questions to answer first.
+            # A process of its own: a coprocess may have other questions to answer first.
             reply = self.reply(Ip.ask(self, asked.family, *asked.questions))
         if reply.doubt:
             raise ReadFailed(reply.doubt)
@@ -140,7 +140,7 @@ class Ip(Starter):
         if _UNKNOWN_OPTION.search(answer.stderr):
             raise _too_old(answer)
 
-    def way(self, words: Sequence[str], family: Family) -> Document | str:
+    def route_get(self, words: Sequence[str], family: Family) -> Document | str:
         """The document of `ip route get`, or the kernel's refusal in its own words."""
         answer = self.start("-json", FAMILY_OPTION[family], "route", "get", *words).answer()
         if answer.code == 2:

@@ -75,7 +75,9 @@ class Reader:
             # in main, so its questions lose nothing; each of the VPN's tables would wait for a dump of main.
             tables = [of_table(table) for table in self._tables]
             asked = {
-                family: self._unknown(family, [*self._questions[family], *(tables if ip.talks(family) else ())])
+                family: self._unknown(
+                    family, [*self._questions[family], *(tables if ip.needs_no_process(family) else ())]
+                )
                 for family in FAMILIES
             }
             self._known |= self._answers(

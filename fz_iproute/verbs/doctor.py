@@ -27,7 +27,7 @@ from fz_iproute.record.take import take, take_without_ip
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import Screen, screen
-from fz_iproute.verbs.source import concrete, talking
+from fz_iproute.verbs.source import concrete, machine_ip
 
 EXAMPLES = ("fz-iproute doctor", "fz-iproute doctor --snapshot laptop.json")
 
@@ -104,7 +104,7 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
         errors["config.error"] = str(error)
     recorded = take_without_ip(config, path, netns)
     try:
-        with talking(arguments, log) as ip:
+        with machine_ip(arguments, log) as ip:
             recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version})
             config = concrete(config, ip, Log("ERROR"))  # a finding tells the same
             recorded = take(ip, config, path, netns)

@@ -159,7 +159,7 @@ def _network(reader: Reader, snapshot: Snapshot, *packets: Packet) -> Network:
 
 
 def _said_by_kernel(source: Source, question: Question, packet: Packet) -> Document | str | None:
-    return source.way(route_get(question, packet), packet.family) if isinstance(source, Ip) else None
+    return source.route_get(route_get(question, packet), packet.family) if isinstance(source, Ip) else None
 
 
 def _sysctls(source: Source, device: str) -> Mapping[str, str]:

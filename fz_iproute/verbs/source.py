@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.files.config_file import DEFAULT_PATH, ConfigFile, load, usual_path
-from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.coprocess import CoprocessIp
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.passes import Passes
 from fz_iproute.ip.reader import seen
@@ -20,19 +20,19 @@ from fz_iproute.mirror.config import Config, parse
 def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config]]:
     """The `ip` to drive and the configuration in force. Every `ip` has ended when the block ends."""
     config = load(arguments.config)
-    with talking(arguments, log) as ip:
+    with machine_ip(arguments, log) as ip:
         yield ip, concrete(config, ip, _log_of_vpns(arguments, log))
 
 
 @contextmanager
-def talking(arguments: Namespace, log: Log) -> Iterator[TalkingIp]:
-    """The `ip` to ask. Every process of it has ended when the block ends."""
-    ip = TalkingIp(arguments.netns, trace(arguments, log))
+def machine_ip(arguments: Namespace, log: Log) -> Iterator[CoprocessIp]:
+    """The `ip` of this machine. When the block ends, all its processes have ended."""
+    ip = CoprocessIp(arguments.netns, trace(arguments, log))
     try:
         yield ip
     finally:
         ip.abandon()
-        ip.hang_up()
+        ip.end_coprocesses()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from fz_iproute.diagnosis.summary import as_document as summary_document
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.files.config_file import is_lab, load
 from fz_iproute.files.lock import watching
-from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.coprocess import CoprocessIp
 from fz_iproute.ip.ip import Source
 from fz_iproute.ip.monitor import changes
 from fz_iproute.ip.reader import Reader
@@ -49,7 +49,7 @@ def run(arguments: Namespace, log: Log) -> int:
     """Print the status once, or with --watch until the reader has gone or a signal ends it."""
     with chosen_source(arguments, log) as (source, config):
         view = _View(arguments, source, config)
-        if arguments.watch and isinstance(source, TalkingIp):
+        if arguments.watch and isinstance(source, CoprocessIp):
             gc.enable()
             written = load(arguments.config)
             following = Following(lambda: written, source, Log("ERROR"))
@@ -57,7 +57,7 @@ def run(arguments: Namespace, log: Log) -> int:
                 for _ in changes(source, resized, _STDOUT, view.watching):
                     if not view.show_again(following.load()):
                         break
-                    source.hang_up()  # a running `ip` keeps the old name of a renamed interface
+                    source.end_coprocesses()  # a running `ip` keeps the old name of a renamed interface
         else:
             view.show()
     return int(arguments.check and not view.is_good)

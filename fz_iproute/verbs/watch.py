@@ -7,7 +7,7 @@ from functools import partial
 
 from fz_iproute.daemon.loop import Loop, Origin
 from fz_iproute.files.config_file import ConfigFile
-from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.coprocess import CoprocessIp
 from fz_iproute.ip.monitor import die_with_parent
 from fz_iproute.log import Log
 from fz_iproute.verbs.following import Following
@@ -26,7 +26,7 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Run the daemon until a signal ends it."""
     gc.enable()
-    ip = TalkingIp(arguments.netns, trace(arguments, log), partial(die_with_parent, os.getpid()))
+    ip = CoprocessIp(arguments.netns, trace(arguments, log), partial(die_with_parent, os.getpid()))
     file = ConfigFile(arguments.config)
     following = Following(file.load, ip, log)
     plan_with = partial(passes_of, log, ip, is_daemon=True, is_following=lambda: following.is_on)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.coprocess import CoprocessIp
 from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import parse
@@ -77,15 +77,15 @@ class Mover:
 
     def __init__(self, laptop: Laptop) -> None:
         self.laptop = laptop
-        self.ip = TalkingIp(laptop.name)
+        self.ip = CoprocessIp(laptop.name)
         self.bare = laptop.state()
         self._fresh: dict[str, tuple[list[Command], State]] = {}
 
     def end(self) -> None:
-        self.ip.hang_up()
+        self.ip.end_coprocesses()
 
     def passes(self, text: str) -> Passes:
-        self.ip.warm()
+        self.ip.start_coprocesses()
         return Passes(self.ip, parse(text, "test"), Log("ERROR"))
 
     def reset(self, commands: Sequence[Command] = ()) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fz_iproute.ip.dialogue import TalkingIp
+from fz_iproute.ip.coprocess import CoprocessIp
 from tests.netns.namespace import Machine, Namespace
 
 
@@ -24,15 +24,15 @@ def test_a_route_of_the_largest_metric_does_not_stop_other_changes(quiet: Namesp
     assert "" == quiet.fz("plan")
 
 
-def test_a_slow_dialogue_is_closed_when_all_its_questions_are_answered(
+def test_a_slow_coprocess_is_closed_when_all_its_questions_are_answered(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two questions to one family may be asked at once. Here every answer counts as slow."""
-    monkeypatch.setattr("fz_iproute.ip.dialogue.SLOW", 0.0)
-    ip = TalkingIp(machine.name)
-    ip.warm()
+    monkeypatch.setattr("fz_iproute.ip.coprocess.SLOW", 0.0)
+    ip = CoprocessIp(machine.name)
+    ip.start_coprocesses()
     asked = [ip.ask("inet", f"route show table {table}") for table in ("main", "local")]
     assert all(ip.answers(part)[0] for part in asked)
-    assert (False, True) == (ip.talks("inet"), ip.talks("inet6"))
+    assert (False, True) == (ip.needs_no_process("inet"), ip.needs_no_process("inet6"))
     ip.abandon()
-    ip.hang_up()
+    ip.end_coprocesses()

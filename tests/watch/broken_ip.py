@@ -6,12 +6,12 @@ from pathlib import Path
 
 PAUSE = 0.003  # seconds that a slow one waits
 
-# Three kinds: the monitor; a dialogue, whose stdin is a pipe; or a process that answers and ends.
+# Three kinds: the monitor; a coprocess, whose stdin is a pipe; or a process that answers and ends.
 _SCRIPT = """\
 #!{bash}
 case " $* " in
 *" monitor "*) kind=monitor ;;
-*) if [ -p /dev/stdin ]; then kind=dialogue; else kind=oneshot; fi ;;
+*) if [ -p /dev/stdin ]; then kind=coprocess; else kind=oneshot; fi ;;
 esac
 fault=
 [ -r {folder}/$kind ] && read -r fault <{folder}/$kind
@@ -77,7 +77,7 @@ class BrokenIp:
         if fault == "missing":
             self.program.rename(self._away)
             return
-        for kind in kinds or ("dialogue", "oneshot"):
+        for kind in kinds or ("coprocess", "oneshot"):
             # Written aside and renamed, so that no process reads an empty file.
             (self.folder / "new").write_text(f"{fault}\n")
             (self.folder / "new").rename(self.folder / kind)
@@ -85,7 +85,7 @@ class BrokenIp:
     def mends(self) -> None:
         if self._away.exists():
             self._away.rename(self.program)
-        for kind in ("monitor", "dialogue", "oneshot"):
+        for kind in ("monitor", "coprocess", "oneshot"):
             (self.folder / kind).unlink(missing_ok=True)
 
     def failed(self, kind: str) -> int:

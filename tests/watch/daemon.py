@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from fz_iproute.ip.dialogue import WORN_OUT
+from fz_iproute.ip.coprocess import WORN_OUT
 from fz_iproute.ip.process import TIMEOUT
 from tests.netns.namespace import DEADLINE, Namespace, wait_until
 from tests.watch import oracle
@@ -23,8 +23,8 @@ _ALTERED = """
 import sys
 import fz_iproute.ip.process
 fz_iproute.ip.process.TIMEOUT = {patience}
-import fz_iproute.ip.dialogue
-fz_iproute.ip.dialogue.WORN_OUT = {most_lines}
+import fz_iproute.ip.coprocess
+fz_iproute.ip.coprocess.WORN_OUT = {most_lines}
 from fz_iproute.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -48,7 +48,7 @@ class Daemon:
     ) -> None:
         """`path` goes in front of PATH; `inside` is a command that runs the rest of its line, in the namespace.
 
-        `patience` replaces the ten seconds that an `ip` may take, `most_lines` the number after which a dialogue is
+        `patience` replaces the ten seconds that an `ip` may take, `most_lines` the number after which a coprocess is
         renewed; with `default_config`, there is no `-c`.
         """
         self.namespace = namespace
@@ -153,8 +153,8 @@ class Daemon:
         """The process of `ip monitor`."""
         return wait_until(lambda: next(iter(self.children_like(" monitor ")), 0), "there is an ip monitor")
 
-    def dialogues(self) -> list[int]:
-        """The processes of its dialogues, one for each family."""
+    def coprocesses(self) -> list[int]:
+        """The processes of its coprocesses, one for each family."""
 
         def talking() -> list[int]:
             # A process that answers and ends reads a file in memory.
@@ -163,7 +163,7 @@ class Daemon:
                 return [pid for pid in found if str(Path(f"/proc/{pid}/fd/0").readlink()).startswith("pipe:")]
             return []
 
-        return wait_until(lambda: len(found := talking()) == 2 and found, "there are two dialogues")
+        return wait_until(lambda: len(found := talking()) == 2 and found, "there are two coprocesses")
 
     def children_like(self, words: str) -> list[int]:
         return [pid for pid, line in self.children().items() if words in line]

@@ -30,7 +30,7 @@ def nothing_lost(machine: Machine) -> Iterator[None]:
 
 
 def stir(machine: Machine) -> None:
-    """Change the links: the daemon then has to begin new dialogues."""
+    """Change the links: the daemon then has to begin new coprocesses."""
     machine.ip("link", "add", "name", f"stir{random.randrange(2**32):x}", "type", "bridge")
 
 
@@ -84,14 +84,14 @@ def test_a_failure_that_comes_back_is_reported_again(machine: Machine, broken_ip
 
 
 @pytest.mark.parametrize("fault", ["garbage", "half-line", "nothing", "exit", "hang"])
-def test_a_dialogue_that_fails_is_replaced_by_single_processes(
+def test_a_coprocess_that_fails_is_replaced_by_single_processes(
     fault: str, machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder, patience=patience_with(fault))
     with nothing_lost(machine):
-        broken_ip.breaks(fault, "dialogue")
+        broken_ip.breaks(fault, "coprocess")
         stir(machine)
-        wait_until(lambda: broken_ip.failed("dialogue"), "a dialogue fails")
+        wait_until(lambda: broken_ip.failed("coprocess"), "a coprocess fails")
         newcomer(machine)
         daemon.wait_in_step()
     assert machine.route(NEWCOMER)
@@ -106,7 +106,7 @@ def test_refused_writes_are_reported_once_and_done_when_they_are_allowed(
     with nothing_lost(machine):
         broken_ip.breaks("refuse")
         stir(machine)
-        wait_until(lambda: broken_ip.failed("dialogue") >= 2, "it talks to those that may not write")
+        wait_until(lambda: broken_ip.failed("coprocess") >= 2, "it talks to those that may not write")
         newcomer(machine)
         daemon.wait_for("Operation not permitted")
         refused = daemon.counters()["passes"]
@@ -130,14 +130,14 @@ def test_a_batch_that_is_killed_is_finished_later(
     made.wait_in_step()
 
 
-def test_a_dialogue_that_is_killed_in_the_middle_of_a_batch_loses_nothing(
+def test_a_coprocess_that_is_killed_in_the_middle_of_a_batch_loses_nothing(
     machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder)
     with nothing_lost(machine):
-        broken_ip.breaks("killed", "dialogue")  # after the second of six routes
+        broken_ip.breaks("killed", "coprocess")  # after the second of six routes
         stir(machine)
-        wait_until(lambda: broken_ip.failed("dialogue") >= 2, "it talks to those that will die")
+        wait_until(lambda: broken_ip.failed("coprocess") >= 2, "it talks to those that will die")
         machine.batch(f"route add 10.5.{i}.0/24 dev {LAN}" for i in range(6))
         wait_until(lambda: daemon.says("10.5.5.0/24"), "it has tried to add the last")
         broken_ip.mends()
@@ -219,13 +219,13 @@ def test_after_an_overflow_of_the_receive_buffer_the_mirror_is_in_step(machine: 
     assert monitor == daemon.monitor()
 
 
-# The dialogues
+# The coprocesses
 
 
-def test_dialogues_that_were_killed_are_not_reported(machine: Machine, watch: Watch) -> None:
+def test_coprocesses_that_were_killed_are_not_reported(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     for number in range(3):
-        for pid in daemon.dialogues():
+        for pid in daemon.coprocesses():
             kill(pid, signal.SIGKILL)
         machine.ip("route", "add", f"10.5.{number}.0/24", "dev", LAN)
         daemon.wait_in_step()
@@ -234,8 +234,8 @@ def test_dialogues_that_were_killed_are_not_reported(machine: Machine, watch: Wa
 
 
 def serve_their_time(machine: Machine, daemon: Daemon) -> None:
-    """Make changes, with a pass for each, until a dialogue has ended because of its age: `ip -batch` leaks memory."""
-    first = set(daemon.dialogues())
+    """Make changes, with a pass for each, until a coprocess has ended because of its age: `ip -batch` leaks memory."""
+    first = set(daemon.coprocesses())
     protocols = cycle(["static", "kernel"])  # no number, and no mtu: it would take an `ip` of its own to tell them
 
     def over() -> bool:
@@ -243,10 +243,10 @@ def serve_their_time(machine: Machine, daemon: Daemon) -> None:
         daemon.counters()
         return not first <= set(daemon.children())
 
-    wait_until(over, "a dialogue has ended")
+    wait_until(over, "a coprocess has ended")
 
 
-def test_dialogues_are_renewed_and_while_they_cannot_be_it_goes_on(
+def test_coprocesses_are_renewed_and_while_they_cannot_be_it_goes_on(
     machine: Machine, broken_ip: BrokenIp, watch: Watch
 ) -> None:
     daemon = watch(path=broken_ip.folder, most_lines=40)
@@ -258,7 +258,7 @@ def test_dialogues_are_renewed_and_while_they_cannot_be_it_goes_on(
         daemon.wait_for("cannot be started")
         broken_ip.mends()
         daemon.wait_in_step()
-    assert 2 == len(daemon.dialogues())
+    assert 2 == len(daemon.coprocesses())
     assert 1 == len(daemon.complaints), daemon.complaints
 
 
@@ -275,7 +275,7 @@ def test_without_a_free_descriptor_it_goes_on(machine: Machine, watch: Watch) ->
     resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (most, most))
     daemon.wait_in_step()
     wait_until(lambda: daemon.counters()["monitors"] == 2, "there is a second monitor")
-    assert 2 == len(daemon.dialogues())
+    assert 2 == len(daemon.coprocesses())
     for words in ("ip monitor has ended", "the machine refuses"):
         assert 1 == len(daemon.says(words)), daemon.log
 

@@ -91,9 +91,9 @@ def test_sigterm_ends_it_while_ip_hangs(
     assert 0 == made.stop()
 
 
-def test_sigterm_ends_it_while_its_dialogue_hangs(machine: Machine, watch: Watch) -> None:
+def test_sigterm_ends_it_while_its_coprocess_hangs(machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    for pid in daemon.dialogues():
+    for pid in daemon.coprocesses():
         subprocess.run(["kill", "-STOP", str(pid)], check=True)
     machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
     assert 0 == daemon.stop()
@@ -155,7 +155,7 @@ def test_a_child_whose_parent_is_gone_before_it_could_follow_it_ends() -> None:
 
 def test_after_sigkill_no_child_survives_and_the_next_start_is_right(machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    children = [daemon.monitor(), *daemon.dialogues()]
+    children = [daemon.monitor(), *daemon.coprocesses()]
     daemon.kill()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its children have ended")
     machine.address(LAN, "192.168.188.113/24", "metric", "600")

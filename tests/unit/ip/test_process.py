@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.errors import IpUnusable
-from fz_iproute.ip.dialogue import Dialogue
+from fz_iproute.ip.coprocess import Coprocess
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.monitor import Monitor
 from tests.netns.namespace import wait_until
@@ -42,8 +42,8 @@ def descriptors() -> dict[int, str]:
 
 @pytest.mark.parametrize(
     "start",
-    [lambda ip: ip.start("-V").answer(), lambda ip: Dialogue(ip, "inet").close(), lambda ip: Monitor(ip).close()],
-    ids=["command", "dialogue", "monitor"],
+    [lambda ip: ip.start("-V").answer(), lambda ip: Coprocess(ip, "inet").close(), lambda ip: Monitor(ip).close()],
+    ids=["command", "coprocess", "monitor"],
 )
 def test_wherever_descriptors_run_out_none_is_left_open(start: Callable[[Ip], object]) -> None:
     ip = Ip()

@@ -18,7 +18,7 @@ LAN = {"dst": "10.0.0.0/24", "dev": "eth0", "protocol": "kernel", "prefsrc": "10
 
 
 class Machine:
-    """A machine that answers in a dialogue. The short form of its rule does not show the protocol."""
+    """A machine that answers in a coprocess. The short form of its rule does not show the protocol."""
 
     def __init__(self) -> None:
         self.protocol = "2"
@@ -40,7 +40,7 @@ class Machine:
         }
         return [json.dumps(documents.get(question, [])).encode() for question in asked.questions]
 
-    def talks(self, family: Any) -> bool:
+    def needs_no_process(self, family: Any) -> bool:
         return True
 
     def abandon(self) -> None:
