@@ -1,1 +1,1 @@
-"""Everything that runs `ip`: the only wing that starts it."""
+"""Runs `ip`. No other wing starts it."""

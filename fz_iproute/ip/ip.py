@@ -1,4 +1,4 @@
-"""Asks `ip`, and judges its answers: the only place that reads its exit codes and its words for a failure."""
+"""Asks `ip`, and judges its answers. Only this module interprets its exit codes and error messages."""
 
 import re
 from collections.abc import Sequence
@@ -12,47 +12,48 @@ from fz_iproute.mirror.parse import Document, documents_of
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import FAMILY_OPTION
 
-# Only whole lines count: a message such as `Cannot find device "busybox0"` quotes names, which can be nearly anything,
-# but have no spaces in them. BusyBox starts its usage text, which goes to stderr, with a line about itself.
+# The patterns match whole lines, because messages quote names: `Cannot find device "busybox0"`. A name may be nearly
+# anything, but has no spaces. BusyBox prints a line about itself before its usage text.
 _BUSYBOX = re.compile(r"^BusyBox v\S+ .*multi-call binary", re.MULTILINE)
 _UNKNOWN_OPTION = re.compile(r'^Option "-[^" ]*" is unknown, try "ip -help"', re.MULTILINE)
-# The kernel says this of IPv6. `ip` says something similar if a sandbox allows no netlink socket.
+# The answer of a kernel without IPv6. With "RTNETLINK", because `ip` prints something similar if a sandbox forbids
+# netlink sockets.
 _NO_FAMILY = "RTNETLINK answers: Address family not supported"
 _NO_TABLE = "FIB table does not exist"
-# Something changed while the kernel listed it, so the dump may lack what was there all the time.
+# Something changed during the dump, so it may lack routes or links that were there all the time.
 _INTERRUPTED = "Dump was interrupted"
-# Where interfaces come and go all the time, one dump in ten is interrupted.
+# How often to ask again. On a machine whose interfaces change all the time, one dump in ten is interrupted.
 _MOST_TRIES = 8
 _FAILED = re.compile(r"Command failed -:(\d{1,9})")
 
 
 class Answering(Protocol):
-    """Whoever works on an answer."""
+    """A process, or something else, that works on an answer."""
 
     def answer(self) -> Answer:
-        """Wait for it."""
+        """Wait for the answer."""
 
 
 class Asked(NamedTuple):
-    """Lines that `ip` works on: first those that write, then questions. `family` is None if they are about both."""
+    """Lines that `ip` is working on: first commands, then questions."""
 
-    family: Family | None
-    writes: int
+    family: Family | None  # None: both families
+    writes: int  # the number of commands
     questions: tuple[str, ...]
     running: Answering
 
 
 class Reply(NamedTuple):
-    """The judged answer of an `ip`."""
+    """An answer of `ip`, after it was judged."""
 
-    failures: dict[int, str]  # by the number of the writing line, counted from 0: `ip`'s words
-    answers: list[bytes]  # to each question a JSON list, as it was printed
-    doubt: str = ""  # why nothing else here is to be trusted
-    interrupted: bool = False  # the kernel broke a dump off: the doubt is about the answers alone
+    failures: dict[int, str]  # `ip`'s words, by the number of the failed command, counted from 0
+    answers: list[bytes]  # the JSON list that `ip` printed for each question
+    doubt: str = ""  # why the rest of the reply cannot be trusted
+    interrupted: bool = False  # a dump was interrupted; the doubt is only about the answers
 
 
 class Source(Protocol):
-    """Whoever can be asked what `ip` prints: a running machine, or the recording of one."""
+    """Something that answers as `ip` does: the running machine, or the recording of one."""
 
     def ask(self, family: Family | None, *questions: str) -> Asked:
         """Ask questions such as `link show`, without waiting for the answers."""
@@ -61,23 +62,23 @@ class Source(Protocol):
         """The JSON list that `ip` printed for each question. ReadFailed if there is any doubt."""
 
     def text(self, family: Family, question: str) -> list[str]:
-        """The lines that answer the question in the form for people."""
+        """The lines that `ip` prints as the answer without `-json`. ReadFailed if there is any doubt."""
 
     def needs_no_process(self, family: Family) -> bool:
-        """True if a question costs no process."""
+        """True if a question about this family is answered without a new process."""
 
     def abandon(self) -> None:
-        """Drop the questions that nobody has waited for."""
+        """Drop the questions whose answers nobody has waited for."""
 
 
 class Ip(Starter):
-    """The `ip` of this machine as something to ask."""
+    """The `ip` of this machine. It runs commands and answers questions."""
 
     def ask(self, family: Family | None, *questions: str, first: Sequence[str] = ()) -> Asked:
-        """Start to carry out the lines `first`, such as `route add …`, then to answer questions, such as `link show`.
+        """Start an `ip` that runs the commands `first`, such as `route add …`, then answers questions: `link show`.
 
-        A single question gets a process of its own, for which the kernel filters the dump. In a batch, `ip` has to
-        filter all routes of the family itself. A line that fails does not stop the others.
+        A line that fails does not stop the others. For a single question, the kernel filters the dump. In a batch, it
+        does not, so `ip` has to read all routes of the family.
         """
         options = ("-json", FAMILY_OPTION[family]) if family else ("-json",)
         if len(questions) == 1 and not first:
@@ -88,27 +89,27 @@ class Ip(Starter):
         return Asked(family, len(first), questions, running)
 
     def needs_no_process(self, family: Family) -> bool:
-        """True if a question costs no process."""
+        """True if a question about this family is answered without a new process."""
         return False
 
     def answers(self, asked: Asked) -> list[bytes]:
         """The JSON list that `ip` printed for each question.
 
-        It is empty for a table that does not exist, and for a family that the kernel was built without. ReadFailed if
-        there is any doubt: a failed read is never an empty one.
+        It is empty for a table that does not exist, and for IPv6 if the kernel does not support it. ReadFailed if
+        there is any doubt: a failed reading must never look like an empty table.
         """
         reply = self.reply(asked)
         for _ in range(_MOST_TRIES):
             if not reply.interrupted:
                 break
-            # A process of its own: a coprocess may have other questions to answer first.
+            # A new process answers sooner: a coprocess may have other questions to answer first.
             reply = self.reply(Ip.ask(self, asked.family, *asked.questions))
         if reply.doubt:
             raise ReadFailed(reply.doubt)
         return reply.answers
 
     def reply(self, asked: Asked) -> Reply:
-        """Wait for what was asked, and judge it."""
+        """Wait for the answer, and judge it."""
         answer = asked.running.answer()
         if answer.stderr:
             self._check_program(answer)
@@ -119,14 +120,14 @@ class Ip(Starter):
         if asked.family == "inet6" and _NO_FAMILY in answer.stderr:
             return Reply({}, [b"[]"] * len(asked.questions))
         failures = _failures(answer.stderr)
-        # A batch in which lines failed exits with 1. Any other code, or 1 without a failed line, means it ended early.
+        # A batch with failed lines exits with 1. Any other code means that it ended early, and so does 1 without one.
         if answer.code != (1 if failures else 0) or any(line >= asked.writes for line in failures):
             return Reply(failures, [], answer.failure(answer.words))
         if asked.questions and _INTERRUPTED in answer.stderr:
             return Reply(failures, [], answer.failure(f"{_INTERRUPTED}, again and again"), interrupted=True)
         *answers, rest = answer.stdout.split(b"\n")
         if rest or len(answers) != len(asked.questions) or not all(map(_is_list, answers)):
-            # Before 4.17, `ip` accepted -json for a route and printed text.
+            # Before 4.17, `ip -json route` printed text.
             if is_too_old(self.version):
                 raise _too_old(answer)
             count = f"{len(answers)} of {len(asked.questions)}"
@@ -141,7 +142,7 @@ class Ip(Starter):
             raise _too_old(answer)
 
     def route_get(self, words: Sequence[str], family: Family) -> Document | str:
-        """The document of `ip route get`, or the kernel's refusal in its own words."""
+        """The JSON object that `ip route get` prints, or the kernel's refusal in `ip`'s words."""
         answer = self.start("-json", FAMILY_OPTION[family], "route", "get", *words).answer()
         if answer.code == 2:
             return answer.words
@@ -159,7 +160,7 @@ class Ip(Starter):
         return self.start("-V").answer().stdout.decode("utf-8", "replace").strip()
 
     def text(self, family: Family, question: str) -> list[str]:
-        """The lines that answer the question in the form for people. ReadFailed if there is any doubt."""
+        """The lines that `ip` prints as the answer without `-json`. ReadFailed if there is any doubt."""
         for _ in range(_MOST_TRIES):
             answer = self.start("-oneline", FAMILY_OPTION[family], *question.split()).answer()
             if _INTERRUPTED not in answer.stderr:
@@ -181,7 +182,7 @@ def _too_old(answer: Answer) -> IpUnusable:
 
 
 def _failures(stderr: str) -> dict[int, str]:
-    """The failed lines of a batch: for each, `ip` prints its words, and then `Command failed -:LINE`."""
+    """The failed lines of a batch, counted from 0. For each, `ip` prints a reason, and then `Command failed -:LINE`."""
     failures: dict[int, str] = {}
     words: list[str] = []
     for text in stderr.splitlines():

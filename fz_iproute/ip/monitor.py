@@ -1,4 +1,4 @@
-"""Listens to `ip monitor`, whose events say that something has changed. The reader finds out what."""
+"""Runs `ip monitor`, and reads the events that it prints, one line each."""
 
 import ctypes
 import os
@@ -19,15 +19,18 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this child when its parent ends. `parent` is its pid, if this namespace has one."""
-    # Otherwise `ip monitor` would notice our end only at the next event, which may never come.
+    """Ask the kernel to kill this child when its parent ends.
+
+    `parent` is the parent's pid. None: it has no pid in this PID namespace.
+    """
+    # Otherwise `ip monitor` would live on until the next event, when it fails to print it.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
-        os._exit(1)  # the parent ended before prctl()
+        os._exit(1)  # the parent has ended before prctl()
 
 
 class Monitor:
-    """A running `ip monitor`. It prints each event on a line that starts with its kind, and tables by number."""
+    """A running `ip monitor`. Each line is an event, and starts with its kind, such as [ROUTE]. Tables are numbers."""
 
     def __init__(self, ip: Ip) -> None:
         words = ("-N", "-oneline", "monitor", "label", "link", "address", "route", "rule", "nexthop")
@@ -45,7 +48,7 @@ class Monitor:
 
     @property
     def fds(self) -> tuple[int, int]:
-        """The descriptors to wait for."""
+        """The descriptors that become readable when `ip monitor` prints something, or ends."""
         return self._stdout, self._stderr
 
     def lines(self) -> list[str]:
@@ -54,7 +57,7 @@ class Monitor:
         return [line.decode("utf-8", "surrogateescape") for line in lines]
 
     def complaint(self) -> str:
-        """What it printed on stderr since the last call, for example "netlink receive error" if it lost events."""
+        """The text on stderr since the last call, such as "netlink receive error" if events were lost."""
         return self._read(self._stderr).decode("utf-8", "backslashreplace").strip()
 
     def _read(self, fd: int) -> bytes:
@@ -73,24 +76,24 @@ class Monitor:
         return b"".join(parts)
 
     def close(self) -> int:
-        """Kill it; the exit code, negative if a signal ended it."""
+        """Kill the process. Returns its exit code, which is negative if a signal ended it."""
         self._process.kill()
         with self._descriptors:
             return self._process.wait()
 
 
 def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Iterator[None]:
-    """Yield once at the start, then after each burst of events, or after a second of one.
+    """Yield at the start, and then after each burst of events. A long burst yields once a second.
 
-    Input from the non-blocking descriptor `bell` is an event too, and so is another result of `beside`, which is called
-    once a second. The iterator ends when nobody reads what is written to the descriptor `output`. IpUnusable if
+    Two other things count as events: input from the non-blocking descriptor `bell`, and a new result of `beside`, which
+    is called once a second. The iterator ends when the reader of the descriptor `output` has gone. IpUnusable if
     `ip monitor` ends.
     """
     monitor = Monitor(ip)
     poll = select.poll()
     for fd in (*monitor.fds, bell):
         poll.register(fd, select.POLLIN)
-    poll.register(output, 0)  # reports only errors: the other end is closed
+    poll.register(output, 0)  # with 0, poll() reports only that the other end is closed
     words = ""
     try:
         while not monitor.ended:
@@ -106,7 +109,7 @@ def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Ite
             is_burst = True
             while is_burst:
                 is_burst = bool(monitor.lines()) and not monitor.ended and time.monotonic() < end
-                words = monitor.complaint() or words  # unread, it would wake us again and again
+                words = monitor.complaint() or words  # unread text on stderr would wake poll() again and again
                 if is_burst:
                     select.select(monitor.fds, [], [], _QUIET)
         raise IpUnusable(f"ip monitor has ended: {words or 'no reason given'}")
@@ -114,6 +117,6 @@ def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Ite
         monitor.close()
 
 
-_LOOK = 1000  # ms
-_QUIET = 0.1
-_LONGEST_BURST = 1.0
+_LOOK = 1000  # how often to call `beside`, in ms
+_QUIET = 0.1  # the time without events that ends a burst, in seconds
+_LONGEST_BURST = 1.0  # in seconds

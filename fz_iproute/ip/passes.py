@@ -1,4 +1,4 @@
-"""`sync`, `plan` and `down`: read, plan, apply, and read again until nothing differs."""
+"""The passes of `sync`, `plan` and `down`: read, plan, apply, and read again until there is nothing left to do."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
@@ -18,38 +18,42 @@ from fz_iproute.mirror.plan import check_roles, new_copy, plan, remove_all
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.tunnel import Layout, link_state
 
-# Another program may change the tables during a pass. One that keeps doing so cannot be outrun.
+# How often one pass applies commands and reads again. Another program may change the tables at the same time. If it
+# never stops, neither would the pass.
 _MOST_ROUNDS = 3
 
 
 class Pass(NamedTuple):
-    """What one pass did: the commands it ran, and those that are still due, with the reasons."""
+    """The result of one pass."""
 
-    commands: list[Command]
-    failures: list[Refusal]
+    commands: list[Command]  # the commands that ran
+    failures: list[Refusal]  # the commands that are still due, with the reasons
 
 
 Planner = Callable[[Desired], list[Command]]
 
 
 class Plans:
-    """The plans for one machine, running or recorded. `absent` is called once, until the tunnel has been there."""
+    """Makes plans for one machine, running or recorded.
+
+    `absent` is called when no rule looks up the VPN's tables, and not again until one has done so in the meantime.
+    """
 
     def __init__(self, source: Source, config: Config, log: Log, absent: Callable[[], None] = lambda: None) -> None:
         self._config = config
         self._log = log
         self._absent = absent
         self._was_absent = False
-        self.is_absent = False  # by the last look: no rule leads to the tunnel's tables
+        self.is_absent = False  # no rule looked up the VPN's tables at the last look
         self._reader = Reader(source, config)
-        # The names of tables on this machine say nothing about a recorded one.
+        # A recorded machine has other names of tables than this one, so there is nothing to check.
         self._misleading = misleading() if isinstance(source, Ip) else {}
-        self._last: Desired | None = None
-        self._is_in_step = False  # by the last look nothing was due
-        self.first: Desired | None = None  # what the first look found
+        self._last: Desired | None = None  # the result of the last look
+        self._is_in_step = False  # nothing was due at the last look
+        self.first: Desired | None = None  # the result of the first look
         self._warned: Collection[Verdict] = ()
         self.expiry: int | None = None  # see Snapshot
-        self.tunnel = "missing"  # the state of the configured one at the last look: up, down or missing
+        self.tunnel = "missing"  # the state of the configured tunnel at the last look: up, down or missing
 
     def plan_sync(self, changed: frozenset[Part] = EVERYTHING) -> list[Command]:
         """The commands that `sync` would run. UsageError if a table in use would get a new role."""
@@ -67,9 +71,10 @@ class Plans:
         return commands
 
     def plan_ahead(self, new_routes: Collection[Route]) -> list[Command]:
-        """The copies that are missing if main has got these routes since the last look, and nothing else has changed.
+        """The commands that copy these new routes of main, planned without reading the tables.
 
-        None if some case is not plain. `ip` refuses to add what is there already.
+        The caller believes that nothing else has changed since the last look. If that is wrong, `ip` refuses to add
+        what is there already, and the next pass corrects the rest. Empty unless each case is simple.
         """
         last = self._last
         if last is None or not self._is_in_step:
@@ -79,7 +84,7 @@ class Plans:
         return [new_copy(route, last) for route in new_routes] if are_plain else []
 
     def _warn(self, verdict: Verdict, goal: Desired) -> None:
-        """Warn of a copy when it is due. A cron job that warned of what is there would do so every minute."""
+        """Warn of a copy while it is missing. Otherwise, `sync` as a cron job would warn once a minute for ever."""
         if verdict.refusal:
             self._log.info(f"# {verdict.route}: {verdict.warning}")
         elif verdict.route not in goal.contents[verdict.route.attributes.family][goal.layout.mirror].ours:
@@ -101,12 +106,12 @@ class Plans:
 
     @property
     def destinations(self) -> frozenset[str]:
-        """The destinations that are mirrored, by the last look."""
+        """The destinations of the routes that should be copied, by the last look."""
         wanted = (route for judged in self._last.judged.values() for route in judged.wanted) if self._last else ()
         return frozenset(route.dst for route in wanted)
 
     def look(self, changed: frozenset[Part] = EVERYTHING) -> Desired:
-        """Read what may have changed since the last look, and compute what there should be."""
+        """Read what may have changed since the last look, and compute what should be there."""
         return self._judge(self._reader.read(changed))
 
     def _judge(self, snapshot: Snapshot) -> Desired:
@@ -127,7 +132,10 @@ class Plans:
 
 
 class Passes(Plans):
-    """The passes over a running machine. With `reasons`, each command is logged with its reason as a comment."""
+    """Makes plans for the running machine, and applies them.
+
+    Each command is logged. With `reasons`, its reason follows it as a comment.
+    """
 
     def __init__(
         self, ip: Ip, config: Config, log: Log, absent: Callable[[], None] = lambda: None, *, reasons: bool = False
@@ -137,42 +145,42 @@ class Passes(Plans):
         self._reasons = reasons
 
     def sync(self) -> Pass:
-        """Bring the VPN's tables in step with main and with the configuration."""
+        """Bring the VPN's tables in step with main and the configuration."""
         return self._carry_out(self.plan_sync(), self._difference)
 
     def down(self) -> Pass:
-        """Remove everything that is ours."""
+        """Remove everything that fz-iproute has added."""
         return self._carry_out(self.plan_down(), remove_all)
 
     def apply(self, due: Sequence[Command]) -> list[Refusal]:
-        """Run the commands and log them; those that `ip` refused. NotPermitted if the kernel allows us no change."""
+        """Run the commands and log them. Returns those that `ip` refused. NotPermitted if all need CAP_NET_ADMIN."""
         try:
             work = Work(self._ip, due)
             if is_admin := self._is_admin:
-                self._show(due)  # while `ip` works on them: ten thousand lines take a while
+                self._show(due)  # while `ip` works on them, because ten thousand lines take a while
             refusals = work.finish()
         finally:
             self._ip.abandon()
             self._reader.forget(_parts(due))
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
-            raise NotPermitted(f"{refusals[0].words}: only root may change routes; use sudo, or give it CAP_NET_ADMIN")
+            raise NotPermitted(f"{refusals[0].words}: only root may change routes; use sudo, or grant CAP_NET_ADMIN")
         if not is_admin:
             self._show(due)
         return refusals
 
     @cached_property
     def _is_admin(self) -> bool:
-        """The kernel will not refuse everything: only then are commands shown before they have worked."""
+        """True if this process may change routes. If not, no command is logged before `ip` has accepted one."""
         return has_net_admin()
 
     def _show(self, due: Sequence[Command]) -> None:
         self._log.info(self._ip.script(due, reasons=self._reasons))
 
     def _carry_out(self, due: list[Command], planner: Planner) -> Pass:
-        """Apply what is due, and read again, until `planner` finds nothing.
+        """Apply the commands that are due, read again, and repeat until `planner` finds none.
 
-        A refusal is a failure only if its command is still due afterwards. "File exists" is none for a route that
-        another program has just added.
+        A refused command counts as a failure only if it is still due afterwards. It is not due any more if, for
+        example, `ip` said "File exists" because another program has just added the same route.
         """
         run: list[Command] = []
         refusals: list[Refusal] = []
@@ -180,24 +188,27 @@ class Passes(Plans):
             ready = [command for command in due if not command.waits]
             refused = {refusal.command for refusal in refusals if not refusal.lost}
             if all(command in refused for command in ready):
-                break  # none is ready, or `ip` would refuse them again
+                break  # no command is ready, or `ip` has already refused all of them
             refusals = self.apply(ready)
             run += ready
             due = planner(self.look())
-        said = {refusal.command: refusal.words for refusal in refusals}
-        left = [Refusal(command, said.get(command, _HELD if command.waits else _UNDONE)) for command in due]
-        return Pass(run, [refusal for refusal in left if not self._is_settled(refusal)])
+        words = {refusal.command: refusal.words for refusal in refusals}
+        left = [Refusal(command, words.get(command, _HELD if command.waits else _UNDONE)) for command in due]
+        return Pass(run, [refusal for refusal in left if not self._is_expected(refusal)])
 
-    def _is_settled(self, refusal: Refusal) -> bool:
-        """Only the kernel knows whether a tunnel without addresses takes IPv6; the plan covers both cases."""
+    def _is_expected(self, refusal: Refusal) -> bool:
+        """True if the refusal is no failure, because IPv6 is off on the tunnel.
+
+        Without addresses, a tunnel does not show whether it takes IPv6. So the plan tries, and covers both cases.
+        """
         return _IPV6_IS_OFF in refusal.words and f" dev {self._config.tunnel.interface} " in refusal.command.line
 
 
 def _parts(commands: Sequence[Command]) -> set[Part]:
-    """What the commands change."""
+    """The parts of a snapshot that the commands change."""
     return {"links and rules" if command.line.startswith("rule") else command.family for command in commands}
 
 
-_UNDONE = "it does not last: another program undoes it"
+_UNDONE = "another program undoes it at once"
 _IPV6_IS_OFF = "IPv6 is disabled on nexthop device"
 _HELD = "not run, because its replacement is not there yet"

@@ -19,13 +19,13 @@ from fz_iproute.errors import IpUnusable, UsageError
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.words import FAMILY_OPTION, printable
 
-# The longest that a single `ip` may take, in seconds. A dump of a million routes needs about half a second.
+# How long a single `ip` may take, in seconds. A dump of a million routes needs about half a second.
 TIMEOUT = 10.0
 
-# cron and some service managers leave these directories out of PATH.
+# Directories that are missing in the PATH of cron and some service managers.
 SBIN = "/usr/sbin:/sbin"
 
-# As many descriptors as sh opens for a child, and one for the pidfd.
+# The number of file descriptors that sh opens for a child, plus one for the pidfd.
 _DESCRIPTORS_OF_A_START = 8
 
 
@@ -33,16 +33,16 @@ _SAFE_IN_A_SHELL = re.compile(r"[\w.:/ -]+", re.ASCII)
 
 
 class Answer(NamedTuple):
-    """What an `ip` printed. `code` is negative if a signal ended it, None if it was killed because it was silent."""
+    """What a process printed, and its exit code."""
 
     argv: tuple[str, ...]
-    code: int | None
+    code: int | None  # negative: a signal ended it; None: it was killed after TIMEOUT
     stdout: bytes
     stderr: str
 
     @property
     def words(self) -> str:
-        """`ip`'s own words for a failure, on one line."""
+        """The reason of a failure on one line: mostly the last lines of stderr."""
         if self.code is None:
             return f"no answer within {TIMEOUT:g} s"
         if self.code < 0:
@@ -51,17 +51,17 @@ class Answer(NamedTuple):
         return " / ".join(lines[-3:]) or f"exit code {self.code} and no message"
 
     def failure(self, words: str) -> str:
-        """The message that the command failed with these words."""
+        """The message that this command failed, with these words as the reason."""
         return f"{shlex.join(self.argv)}: {words}"
 
 
-# If a signal arrives just before poll() starts, Python's handler runs only after poll() has returned. So each poll()
-# is at most this long, in seconds.
+# The longest duration of one poll(), in seconds. If a signal arrives just before poll() starts, Python runs its handler
+# only after poll() has returned.
 _LONGEST_POLL = 0.25
 
 
 def is_ready(fd: int, event: int, seconds: float) -> bool:
-    """Wait for select.POLLIN or POLLOUT; False if it does not come within so many seconds."""
+    """Wait for an event (select.POLLIN or POLLOUT) on a descriptor. False if it does not occur in so many seconds."""
     waiting = select.poll()
     waiting.register(fd, event)
     end = time.monotonic() + seconds
@@ -71,13 +71,16 @@ def is_ready(fd: int, event: int, seconds: float) -> bool:
     return True
 
 
-# The signals whose handlers may interrupt a pass by raising.
+# The signals whose handlers may raise an exception in the middle of a pass.
 _INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Delay signals until a new child is noted: nobody could end a child that is not."""
+    """Delay these signals while a child starts.
+
+    An exception between the start and the note of the child would leave a process that nobody ends.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTING)
     try:
         yield
@@ -86,14 +89,14 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _begin(in_child: Callable[[], None] | None) -> None:
-    """Run in the child, before it becomes `ip`."""
+    """Prepare the child, before it becomes `ip`."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTING)
     if in_child:
         in_child()
 
 
 class Process:
-    """A started `ip`. It reads and writes the given file descriptors directly, without a thread of ours between."""
+    """A started process. It uses the file descriptors directly: sh copies no data, and starts no threads for that."""
 
     def __init__(
         self, command: Any, argv: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None
@@ -101,7 +104,8 @@ class Process:
         stdin, stdout, stderr = fds
         words, encoding = argv[1:], "utf-8"
         if any("\udc80" <= sign <= "\udcff" for word in words for sign in word):
-            # A name that is not UTF-8. sh does not know surrogateescape, but Latin-1 has a character for every byte.
+            # An argument has bytes that are not UTF-8. sh cannot encode the surrogates that stand for them. Latin-1
+            # has a character for each byte.
             words, encoding = tuple(os.fsencode(word).decode("latin-1") for word in words), "latin-1"
         _check_descriptors(stderr)
         self._process = command(
@@ -121,23 +125,23 @@ class Process:
             self._pidfd = None  # it has ended already
 
     def ends(self, seconds: float) -> bool:
-        """Wait for its end; False if that does not come within so many seconds."""
+        """Wait for the end of the process. False if it is still running after so many seconds."""
         return self._pidfd is None or is_ready(self._pidfd, select.POLLIN, seconds)
 
     def kill(self) -> None:
-        """Kill it, unless it has ended."""
+        """Kill the process if it is still running."""
         if self._pidfd is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Wait for its end; the exit code, negative if a signal ended it."""
+        """Wait for the end of the process. Returns its exit code, which is negative if a signal ended it."""
         try:
             self._process.wait()
         except sh.ErrorReturnCode as failure:
-            return int(failure.exit_code)  # Ip.reply judges it (sh 2.0 ignores an _ok_code for signals)
+            return int(failure.exit_code)  # no failure here: Ip.reply judges it (_ok_code fails for signals in sh 2.0)
         except ChildProcessError:
-            return -signal.SIGKILL  # an earlier wait() was interrupted after it had fetched the exit code
+            return -signal.SIGKILL  # an earlier wait() was interrupted after it had read the exit code
         finally:
             if self._pidfd is not None:
                 os.close(self._pidfd)
@@ -146,14 +150,17 @@ class Process:
 
 
 def _check_descriptors(fd: int) -> None:
-    """OSError if there are not enough descriptors for a start: sh would fail halfway and leak those it has opened."""
+    """OSError if there are too few descriptors to start a process. sh would fail halfway, and leak some of them."""
     with ExitStack() as copies:
         for _ in range(_DESCRIPTORS_OF_A_START):
             copies.callback(os.close, os.dup(fd))
 
 
 def _clean_up(error: Exception, *pipes: str) -> None:
-    """Close the pipes and reap the child that sh forgets where the child could not become `ip`."""
+    """After a failed start, close these pipes of sh and reap its child, because sh forgets to do so.
+
+    The pipes are local variables of the function of sh that raised the error.
+    """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     for name in pipes:
         if name in frame.f_locals:
@@ -163,7 +170,7 @@ def _clean_up(error: Exception, *pipes: str) -> None:
 
 
 def pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
-    """A new pipe; each stack closes the end of its side."""
+    """Create a pipe: the descriptors for reading and writing. Each stack closes the one of its side."""
     ends = os.pipe()
     reader.callback(os.close, ends[0])
     writer.callback(os.close, ends[1])
@@ -171,7 +178,7 @@ def pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
 
 
 class Running:
-    """An `ip` at work. It writes to files in memory, so it never waits for us, however much it prints."""
+    """A process at work. It prints into files in memory, so it never has to wait for a reader."""
 
     def __init__(self, start: Callable[[tuple[int, int, int]], Process], argv: tuple[str, ...], stdin: bytes) -> None:
         self.done = False
@@ -186,16 +193,16 @@ class Running:
         self._deadline = time.monotonic() + TIMEOUT
 
     def end(self) -> None:
-        """Kill it if it still runs, and close its files."""
+        """Kill the process if it is still running, and close its files."""
         if not self.done:
             self._process.kill()
             self.answer()
 
     def answer(self) -> Answer:
-        """Wait for its end, and close its files."""
-        # sh's own _timeout would start a thread, and look for the end only ten times a second.
-        silent = not self._process.ends(max(0.0, self._deadline - time.monotonic()))
-        if silent:
+        """Wait for the end of the process, for at most TIMEOUT, and close its files."""
+        # The option _timeout of sh would start a thread, and notice the end only at the next tenth of a second.
+        is_late = not self._process.ends(max(0.0, self._deadline - time.monotonic()))
+        if is_late:
             self._process.kill()
         exit_code = self._process.wait()
         self.done = True
@@ -203,7 +210,7 @@ class Running:
             self._stdout.seek(0)
             self._stderr.seek(0)
             stderr = self._stderr.read().decode("utf-8", "backslashreplace")
-            return Answer(self._argv, None if silent else exit_code, self._stdout.read(), stderr)
+            return Answer(self._argv, None if is_late else exit_code, self._stdout.read(), stderr)
 
 
 def _memory_file(name: str) -> Any:
@@ -226,26 +233,26 @@ def _spawned(
         if isinstance(error, sh.ForkException):
             _clean_up(error, "session_pipe_read", "session_pipe_write")
         words = str(error).strip().splitlines()[-1]
-    except ValueError as error:  # sh could not read what the child says of itself
+    except ValueError as error:  # the child ended before it had told sh its process group
         _clean_up(error, "session_pipe_read")
         words = "it was killed at its start"
     raise IpUnusable(f"{argv[0]}: cannot be started: {words}")
 
 
 class Spelling:
-    """How commands are written for a shell; those of the network namespace `netns`, if one is named."""
+    """Writes commands as lines for a shell, with `-n NETNS` if a network namespace is given."""
 
     def __init__(self, netns: str | None = None) -> None:
         ip = ("ip", "-n", netns) if netns else ("ip",)
         self._starts = {"inet": shlex.join(ip), "inet6": shlex.join((*ip, FAMILY_OPTION["inet6"]))}
 
     def line(self, command: Command) -> str:
-        """The command as a line for a shell: what is printed is what is run."""
+        """The command as a line for a shell. It does exactly what fz-iproute does."""
         words = command.line if _SAFE_IN_A_SHELL.fullmatch(command.line) else shlex.join(command.words)
         return f"{self._starts[command.family]} {words}"
 
     def script(self, commands: Iterable[Command], *, reasons: bool) -> str:
-        """A line for each of them, with its reason as a comment if wanted."""
+        """Many commands, one line each. With `reasons`, a comment gives the reason of each."""
         # A reason may hold an interface name, and a newline in that would start a command.
         return "\n".join(
             self.line(command) + (f"  # {printable(command.reason)}" if reasons else "") for command in commands
@@ -253,10 +260,10 @@ class Spelling:
 
 
 class Starter(Spelling):
-    """Starts the `ip` of this machine, in the network namespace `netns` if one is named.
+    """Starts the `ip` of this machine, in the network namespace `netns` if one is given.
 
-    `trace` is told each command that is started, as a line for a shell; the lines of a batch follow in it. `in_child`
-    runs in each child before it becomes `ip`.
+    `trace` is called with each command, as text for a shell; a batch is included as a here-document. `in_child` runs in
+    each child before it becomes `ip`.
     """
 
     def __init__(
@@ -282,11 +289,11 @@ class Starter(Spelling):
     def spawn(
         self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
     ) -> Process:
-        """Start `ip` on these descriptors for stdin, stdout and stderr, perhaps with an `in_child` of its own."""
+        """Start `ip` with these descriptors as stdin, stdout and stderr. `in_child` replaces that of the Starter."""
         return _spawned(self._command, ("ip", *self._netns, *words), fds, in_child or self._in_child)
 
     def start_other(self, program: str, *words: str) -> Running:
-        """Start another program in the network namespace, without waiting for it. IpUnusable if it cannot be."""
+        """Start another program in the network namespace, without waiting for it. IpUnusable if that fails."""
         command = _found(program, "it is not installed")
         if self.netns:
             return self.start("netns", "exec", self.netns, program, *words)
@@ -302,7 +309,7 @@ class Starter(Spelling):
         return running
 
     def abandon(self) -> None:
-        """Kill those that nobody has waited for: after a failure, no child may outlive the pass."""
+        """Kill all processes whose answers nobody has waited for: after a failure, none may outlive the pass."""
         for running in self._working:
             running.end()
         self._working.clear()

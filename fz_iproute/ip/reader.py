@@ -1,4 +1,4 @@
-"""Reads what the planner needs, with as few processes as possible, side by side."""
+"""Reads the state of the machine that the planner needs, with as few `ip` processes as possible, in parallel."""
 
 import re
 from collections import Counter, defaultdict
@@ -18,19 +18,19 @@ from fz_iproute.mirror.parse import Document, Listed, Shapes
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, LOCAL, MAIN, METRICS, RULES_IN_DETAIL, of_table
 
-# `mtu lock 1400` is in the form for people, but not in the JSON. `ip` itself always locks rto_min.
+# A locked metric, such as `mtu lock 1400`. Only the output without `-json` shows it. `ip` itself always locks rto_min.
 _LOCKED = re.compile(f" (?!rto_min )(?:{'|'.join(METRICS)}) lock ")
 
-_DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # a type other than unicast precedes it
+_DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # after the type, which is printed unless it is unicast
 
 _MAIN = of_table(MAIN)
 _SCOPE_LINK = f"{_MAIN} scope link"
 _RULES, _LINKS, _ADDRESSES = "rule show", "link show", "address show"
 
-# Routes that come and go leave theirs behind.
+# The most entries of a cache (`parse.Shapes`). It keeps entries of routes that have gone.
 _MOST_SHAPES = 1_000
 
-# What `ip` printed, by family and question.
+# The JSON that `ip` printed, by family and question.
 _Found = dict[tuple[Family, str], bytes]
 _Made = TypeVar("_Made")
 
@@ -45,12 +45,12 @@ class _OfFamily(NamedTuple):
 
 
 class Reader:
-    """Takes snapshots. What depends on unchanged bytes alone is not parsed again, and stays the same object."""
+    """Takes snapshots. If `ip` prints the same bytes again, they are not parsed again, and give the same objects."""
 
     def __init__(self, ip: Source, config: Config) -> None:
         self._ip = ip
         self._config = config
-        # Those of the last reading; rules that have changed since may lead to others.
+        # The tables of the last reading. The rules decide, so it may be other ones after the next reading of rules.
         self._tables = own_tables(config, ())
         self._lan_questions = {family: lan_questions(config, family) for family in FAMILIES}
         addresses = [_ADDRESSES] if config.manages else []
@@ -58,31 +58,29 @@ class Reader:
             "inet": [_RULES, _LINKS, *addresses, *self._lan_questions["inet"]],
             "inet6": [_RULES, *addresses, *self._lan_questions["inet6"]],
         }
-        self._known: _Found = {}  # the answers that still stand
-        self._rules: tuple[Rule, ...] | None = None  # what was made of them
+        self._known: _Found = {}  # answers that are still valid
+        self._rules: tuple[Rule, ...] | None = None  # parsed from valid answers, like the next one
         self._families: dict[Family, _OfFamily] = {}
-        self._made: dict[object, tuple[object, Any]] = {}
+        self._cache: dict[object, tuple[object, Any]] = {}  # see _once
 
     def read(self, changed: Collection[Part] = EVERYTHING) -> Snapshot:
-        """Links, rules and the tables concerned. ReadFailed if any part of it is in doubt.
+        """The links, the rules, main and the VPN's tables. ReadFailed if any part of them is in doubt.
 
-        What has not `changed` since the last reading, as far as the caller knows, is not read again.
+        Only the parts that may have `changed` since the last reading are read again.
         """
         self.forget(changed)
         ip = self._ip
         try:
-            # In a batch, `ip` has to filter all routes of the family itself, which may be a million. Most of them are
-            # in main, so its questions lose nothing; each of the VPN's tables would wait for a dump of main.
+            # In a batch, the kernel does not filter, so each question about a table reads all routes of the family:
+            # perhaps a million, mostly in main. For questions about main, that makes no difference. But a question
+            # about another table costs less in a process of its own, unless a coprocess is running.
             tables = [of_table(table) for table in self._tables]
-            asked = {
-                family: self._unknown(
-                    family, [*self._questions[family], *(tables if ip.needs_no_process(family) else ())]
-                )
-                for family in FAMILIES
-            }
-            self._known |= self._answers(
-                [ip.ask(family, *questions) for family, questions in asked.items() if questions]
-            )
+            asked = []
+            for family in FAMILIES:
+                questions = self._questions[family] + (tables if ip.needs_no_process(family) else [])
+                if unknown := self._unknown(family, questions):
+                    asked.append(ip.ask(family, *unknown))
+            self._known |= self._answers(asked)
             if self._rules is None:
                 with shape_is_known():
                     self._rules = self._all_rules()
@@ -96,7 +94,7 @@ class Reader:
             ip.abandon()
 
     def forget(self, changed: Collection[Part]) -> None:
-        """Read these parts again next time, whatever events say."""
+        """Read these parts again next time, even if the caller does not say that they have changed."""
         for key in [key for key in self._known if _part(*key) in changed]:
             del self._known[key]
         if "links and rules" in changed:
@@ -109,7 +107,10 @@ class Reader:
         return [question for question in questions if (family, question) not in self._known]
 
     def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
-        """The routes to some addresses, from main, local and every table that a rule of their family leads to."""
+        """The routes that match one of some addresses, in main, local, and each table that a rule looks up.
+
+        All addresses are of the same family. The result is by table and family.
+        """
         family = hosts[0].family
         questions = {
             table: [f"{of_table(table)} match {host}" for host in hosts] for table in _looked_up(snapshot.rules, family)
@@ -121,14 +122,14 @@ class Reader:
         }
 
     def looked_up(self, snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
-        """The routes that decide where packets to the internet and to LANs go.
+        """The routes that decide where packets to the internet and to LANs go, by table and family.
 
-        Those of the snapshot; of other tables that rules look up, all; of main, those that are on-link, private, or
-        lead to one of the hosts in `SAMPLES`: it may have a million others. But all of main, if it leads the internet
-        into a tunnel, or only a part of the internet anywhere.
+        Tables of the snapshot are not read again. Other tables that rules look up are read completely, except main,
+        which may have a million routes. Of main, only the routes that are on-link, private, or match a host in
+        `SAMPLES` are read. If these do not tell where main sends the rest of the internet, all of main is read.
 
-        Each of the five questions about main costs a dump of it: the kernel filters by table, protocol and device,
-        never by destination. With a million routes that is half a second of a processor.
+        Each of the five questions about main costs a dump of it, because the kernel filters by table, protocol and
+        device, but not by destination. With a million routes, a dump takes half a second.
         """
         found: dict[int, dict[Family, tuple[Route, ...]]] = {
             table: dict(families) for table, families in snapshot.tables.items()
@@ -138,7 +139,7 @@ class Reader:
             family: [of_table(table) for table in _looked_up(snapshot.rules, family) if table not in (*found, MAIN)]
             for family in FAMILIES
         }
-        # As IPv6 has no scope to ask for, the snapshot has all of its main.
+        # Main of IPv6 is complete in the snapshot, because it cannot be filtered by scope.
         samples = [f"{_MAIN} match {host}" for host in SAMPLES if host.family == "inet"]
         questions["inet"] += [*samples, *(f"{_MAIN} root {prefix}" for prefix in _RFC1918)]
         routes = self._routes(questions, links)
@@ -150,7 +151,7 @@ class Reader:
         }
         for (family, question), listing in routes.items():
             if question.startswith(_MAIN):
-                main[family] |= by_destination(listing)  # of one destination all, in the kernel's order
+                main[family] |= by_destination(listing)  # each answer has all routes to its destinations
             else:
                 table = parse_rules.table_number(question.split()[3])
                 found.setdefault(table, {})[family] = listing
@@ -160,7 +161,7 @@ class Reader:
     def _routes(
         self, questions: Mapping[Family, Sequence[str]], links: Mapping[str, Link]
     ) -> dict[tuple[Family, str], tuple[Route, ...]]:
-        """The routes that answer each question."""
+        """The routes that answer these questions, by family and question."""
         try:
             asked = [self._ip.ask(family, question) for family, part in questions.items() for question in part]
             listings = {key: parsed(*key, text) for key, text in self._answers(asked).items()}
@@ -179,10 +180,10 @@ class Reader:
         }
 
     def _once(self, key: object, origin: object, make: Callable[[], _Made]) -> _Made:
-        """What `make` returned when it was last called for this key with an equal origin, else what it returns now."""
-        last = self._made.get(key)
+        """Call `make` only if `origin` differs from that of the last call for this key; else return the old result."""
+        last = self._cache.get(key)
         if last is None or last[0] != origin:
-            last = self._made[key] = origin, make()
+            last = self._cache[key] = origin, make()
         made: _Made = last[1]
         return made
 
@@ -231,7 +232,10 @@ class Reader:
         return parse.nexthops(answer(self._ip, None, "nexthop show"))
 
     def _all_rules(self) -> tuple[Rule, ...]:
-        """The numbers of tables that have names, and who has made a rule, cost another question."""
+        """The rules of both families.
+
+        Where a rule may name a table, or protocols matter (in manage mode), the rules are read in detail.
+        """
         shown = {family: self._parsed(family, _RULES) for family in FAMILIES}
         doubtful = [
             family
@@ -244,7 +248,7 @@ class Reader:
         return self._once(_RULES, shown, lambda: _rules(shown))
 
     def _lan(self, family: Family) -> list[Listed]:
-        """The routes of main that may be mirrored."""
+        """The routes of main that may be copied. Routes with a locked metric are marked."""
         parts = []
         for question in self._lan_questions[family]:
             listing = self._parsed(family, question)
@@ -270,11 +274,12 @@ def _part(family: Family, question: str) -> Part:
 
 
 def _with_locks_marked(listing: list[Listed], lines: Sequence[str]) -> list[Listed]:
-    """Give routes with a locked metric a key that the parser does not know: they are reported, and not copied.
+    """Add the key `lock` to routes with a locked metric. The parser does not know it, so such routes are not copied.
 
-    `lines` are the same routes in the form for people, which shows locks.
+    `lines` are the same routes in the output without `-json`, which shows locks.
     """
-    # Both list routes to one destination in the same order. If main has changed in between, one lock counts for all.
+    # Both outputs list the routes to a destination in the same order. If main has changed between the two, their
+    # numbers may differ. Then a lock on one route counts for all routes to its destination.
     locks: dict[str, list[bool]] = defaultdict(list)
     for line in lines:
         if match := _DESTINATION.match(line):
@@ -290,7 +295,7 @@ def _with_locks_marked(listing: list[Listed], lines: Sequence[str]) -> list[List
 
 
 def _united(scope_link: list[Listed], *allowed: list[Listed]) -> list[Listed]:
-    """The routes of several answers. All routes to one destination come from one answer, so they keep their order."""
+    """Join several answers. All routes to a destination are taken from one answer, so their order stays right."""
     united: list[Listed] = []
     seen: set[str] = set()
     for part in (*allowed, scope_link):
@@ -299,13 +304,13 @@ def _united(scope_link: list[Listed], *allowed: list[Listed]) -> list[Listed]:
     return united
 
 
-# They stand for the internet: two halves, because some VPNs split their default route.
+# Public hosts that represent the internet. One in each half of it, because some VPNs split their default route.
 SAMPLES = [Prefix.parse(host) for host in ("9.9.9.9/32", "149.112.112.112/32", "2620:fe::fe/128", "2a00:1450::1/128")]
 _RFC1918 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 
 
 def _telling(snapshot: Snapshot) -> Iterable[Route]:
-    """Of IPv6 main, the routes that decide where packets to the internet and to LANs go."""
+    """The routes of IPv6 main that decide where packets to the internet and to LANs go."""
     main = snapshot.main["inet6"]
     prefixes = {route: Prefix.of_route(route.dst, "inet6") for route in main}
     samples = [host for host in SAMPLES if host.family == "inet6"]
@@ -320,7 +325,7 @@ def _telling(snapshot: Snapshot) -> Iterable[Route]:
 
 
 def _is_needed_whole(around: Sequence[Iterable[Route]], family: Family, snapshot: Snapshot) -> bool:
-    """True if the routes to the samples do not tell what main does with most of the internet."""
+    """True if the routes to the samples (`around`) do not tell where main sends most of the internet."""
     if any(_is_into_tunnel(routes, snapshot.links) for routes in around):
         return True
     if not any(route.dst == "default" for routes in around for route in routes):
@@ -330,7 +335,7 @@ def _is_needed_whole(around: Sequence[Iterable[Route]], family: Family, snapshot
 
 
 def _is_into_tunnel(routes: Iterable[Route], links: Mapping[str, Link]) -> bool:
-    """True if the narrowest of these routes to a host is as wide as the part of a default route, and by a tunnel."""
+    """True if the narrowest of these routes to a host leads into a tunnel, and may be part of a split default route."""
 
     def length(route: Route) -> int:
         return Prefix.of_route(route.dst, route.attributes.family).length
@@ -343,19 +348,19 @@ def _is_into_tunnel(routes: Iterable[Route], links: Mapping[str, Link]) -> bool:
     )
 
 
-# The parts of a default route that a VPN has split are not narrower.
+# The greatest prefix length of the parts of a split default route.
 _WIDE = 16
 
 
 def _looked_up(rules: Iterable[Rule], family: Family) -> list[int]:
-    """The tables that matter for the way of a packet: `local` also tells which sources a packet may have."""
+    """The tables that decide the route of a packet. `local` also tells which source addresses are possible."""
     return sorted({MAIN, LOCAL, *(rule.table for rule in rules if rule.family == family and rule.table)})
 
 
 def lan_questions(config: Config, family: Family) -> list[str]:
-    """The questions for those routes of main that may be mirrored."""
+    """The questions whose answers have all routes of main that may be copied."""
     if family == "inet6":
-        return [_MAIN]  # it has no scope to ask for
+        return [_MAIN]  # IPv6 routes have no scope, so `ip` cannot filter by it
     questions = [_SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in config.lan.allow if prefix.family == family)]
     return [*questions, f"{_MAIN} exact default"] if config.lan.multicast else questions
 
@@ -367,7 +372,7 @@ def answer(source: Source, family: Family | None, question: str) -> list[Any]:
 
 
 def parsed(family: Family | None, question: str, text: bytes) -> list[Any]:
-    """What `ip -json` printed: routes as Listed, anything else as documents. ReadFailed if it is not JSON."""
+    """Parse what `ip -json` printed: routes to Listed, anything else to documents. ReadFailed if it is not JSON."""
     try:
         if not question.startswith("route show"):
             return parse.documents_of(text)
@@ -379,13 +384,13 @@ def parsed(family: Family | None, question: str, text: bytes) -> list[Any]:
 
 @contextmanager
 def shape_is_known() -> Iterator[None]:
-    """ReadFailed if `ip` printed something else than it usually prints."""
+    """Turn errors inside the `with` block into ReadFailed. They mean that the JSON of `ip` has an unexpected form."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ReadFailed(f"ip printed JSON of a shape that is not known here: {SHORT.repr(error)}") from None
+        raise ReadFailed(f"ip printed JSON in a form that fz-iproute does not know: {SHORT.repr(error)}") from None
 
 
-# For messages: an error may quote all that `ip` has printed.
+# Shortens values for messages: an error may quote all that `ip` has printed.
 SHORT = Repr()
 SHORT.maxother = 200

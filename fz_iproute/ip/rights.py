@@ -6,7 +6,7 @@ _NET_ADMIN = 12  # the number of the capability
 
 
 def capabilities(root: Path = Path("/")) -> str:
-    """The effective ones of this process as a hexadecimal number; "" if nobody can tell."""
+    """The effective capabilities of this process as a hexadecimal number; "" if they cannot be found out."""
     try:
         lines = (root / "proc/self/status").read_text().splitlines()
     except OSError:
@@ -15,6 +15,6 @@ def capabilities(root: Path = Path("/")) -> str:
 
 
 def has_net_admin() -> bool:
-    """True if CAP_NET_ADMIN is effective, or if nobody can tell."""
+    """True if this process has CAP_NET_ADMIN, or if that cannot be found out."""
     held = capabilities()
     return not held or bool(int(held, 16) >> _NET_ADMIN & 1)
