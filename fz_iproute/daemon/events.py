@@ -21,7 +21,7 @@ class Interest(NamedTuple):
 
 
 def matters(line: str, interest: Interest) -> bool:
-    """False only for an event that cannot change what a pass would do."""
+    """True unless the event certainly makes no difference to a pass."""
     kind, _, rest = line.partition("]")
     if kind != "[ROUTE":
         return True

@@ -1,4 +1,4 @@
-"""Notices when another program keeps undoing our changes, and repeats these less and less often."""
+"""Notices when another program keeps undoing our changes. Then a change is repeated less and less often."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Admission(NamedTuple):
 
     admitted: list[Command]  # those that may run now
     again: float | None  # when the first of the others may run; None if there are no others
-    fresh: list[Command]  # those that another program keeps undoing, at the first time that this is certain
+    to_report: list[Command]  # commands that another program keeps undoing; each is reported only once
 
 
 class Fight:
@@ -52,7 +52,7 @@ class Fight:
         self._forget_old_goals(due)
         held: list[float] = []
         admitted: list[Command] = []
-        fresh: list[Command] = []
+        to_report: list[Command] = []
         for command in due:
             memory = self._memories.get(_key(command))
             if memory is None:
@@ -65,8 +65,8 @@ class Fight:
                 # change twice.
                 if memory.pause > FIRST_PAUSE and not memory.warned:
                     memory.warned = True
-                    fresh.append(command)
-        return Admission(admitted, min(held, default=None), fresh)
+                    to_report.append(command)
+        return Admission(admitted, min(held, default=None), to_report)
 
     def ran(self, commands: Iterable[Command], now: float) -> None:
         """Note that these commands ran."""

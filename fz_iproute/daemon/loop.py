@@ -79,7 +79,7 @@ class Loop:
         self._watchdog = Watchdog()
         self._announcer = Announcer(origin.place, log)
         self._wrote = False  # the last pass changed something, so the monitor is about to report our own commands
-        self._unfinished = False  # this pass leaves something to do, and perhaps no event will wake the next one
+        self._unfinished = False  # this pass leaves something to do, so another one must follow even without an event
         self._failures = 0  # how many passes in a row have failed
         self._trouble = ""  # the failure that was logged last, to log it only once
         self._refused = Refused(ip.line, log.warning)
@@ -92,7 +92,7 @@ class Loop:
         self._schedule.adopt(config.watch)
         self._report.follow(config.tables.mirrors)
         self._journal = Journal(config.watch.journal, self._log.warning)
-        self._fight = Fight()  # what the old configuration did says nothing about fights over the new one
+        self._fight = Fight()  # earlier commands do not matter any more, because they had another goal
         self._listen_for(frozenset())
 
     def run(self) -> None:
@@ -285,8 +285,8 @@ class Loop:
         if admission.again is not None:
             self._schedule.retry(admission.again)
         self._refused.complain(due)
-        self._counters["fights"] += len(admission.fresh)
-        for command in (command for command in admission.fresh if command not in self._refused):
+        self._counters["fights"] += len(admission.to_report)
+        for command in (command for command in admission.to_report if command not in self._refused):
             self._log.warning(
                 f"{self._ip.line(command)}: another program undoes this again and again, so "
                 f"it is repeated less and less often (the last event: {reason})"

@@ -73,7 +73,7 @@ class Reloader:
         return passes, Lock(self._netns, config.tables.mirrors)
 
     def keep(self, layout: Layout) -> None:
-        """Remember an earlier layout, because its tables may still have copies. The machine's rules have changed it."""
+        """Remember the layout that was in use before the rules changed, because its tables may still have copies."""
         config = replace(self.config, tables={"layout": layout.name})
         self._former.append((config, self._plan_with(config)))
 
@@ -86,7 +86,8 @@ class Reloader:
             prune = config.lan.prune and self.config.lan.prune
             old = passes.look()
             if passes.first and config.manages and not self.config.manages:
-                old = old.sparing(passes.first)  # the VPN's client may have added what was there before us
+                # fz-iproute no longer owns the tunnel routes. Those that it found at its start may be the client's.
+                old = old.sparing(passes.first)
             stale = leftovers(old, self.passes.look(), prune=prune)
             if stale == []:
                 self._former.remove((config, passes))

@@ -9,8 +9,9 @@ from fz_iproute.mirror.config import Watch
 
 # The shortest time between two full passes that lost events or restarts of the monitor ask for, in seconds.
 _FULL_PAUSE = 5.0
-# `ip` prints the rest of a route's lifetime in whole seconds, and nothing if that is 0: from one second before the end
-# to one second after it. Only this many seconds after the printed time, `ip` surely shows that the route has expired.
+# The delay after the end of a route's lifetime, in seconds. `ip` prints lifetimes in whole seconds, and prints nothing
+# for 0, which means from one second before the end to one second after it. After this delay, it surely prints that the
+# route has expired.
 _EXPIRY_DELAY = 2.5
 # How long to wait for the route of a new address, in seconds. It comes within a tenth of this.
 _MORE_FOLLOWS = 0.001

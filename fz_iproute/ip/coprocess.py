@@ -21,8 +21,8 @@ from fz_iproute.mirror.words import FAMILY_OPTION
 
 # `ip -batch` leaks about 4 KB a line. `watch` renews a coprocess after 2,000 lines, which are 8 MB.
 WORN_OUT = 2_000
-# The longest time for an answer, in seconds. In a batch, the kernel does not filter dumps. So on a machine with very
-# many routes, a new process is faster, although it costs a fork.
+# A coprocess that needs longer than this for an answer, in seconds, is not used any more. In a batch, the kernel does
+# not filter dumps. So if the machine has very many routes, a new process is faster, although it costs a fork.
 SLOW = 0.1
 # How often to look at stderr while an answer is awaited, in seconds. A question that fails gets no answer on stdout.
 _STDERR_INTERVAL = 0.05
@@ -46,8 +46,8 @@ class Coprocess:
         with ExitStack() as theirs, ExitStack() as ours:
             stdin, self._stdin = pipe(theirs, ours)
             self._stdout, stdout = pipe(ours, theirs)
-            # A file, because `ip` never has to wait for a reader of it. A full pipe would block `ip` while we wait for
-            # it to read its stdin.
+            # A file, because writing to it never blocks `ip`. With a pipe there could be a deadlock: `ip` waits until
+            # we read its stderr, while we wait until it reads its stdin.
             self._stderr = os.memfd_create("stderr")
             ours.callback(os.close, self._stderr)
             self._process: Process = ip.spawn(words, (stdin, stdout, self._stderr))

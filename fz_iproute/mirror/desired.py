@@ -354,9 +354,9 @@ def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], b
             return False
         if route in known() or policy.is_multicast(route):
             return True
-        # A copy whose source main no longer has. Three signs point to it: protocol kernel, which the kernel gives to
-        # the routes of addresses, and those are in main; a device that is no tunnel; and a source address that is gone
-        # from the device. A VPN client may write routes that show one of these signs. Two prove a copy.
+        # Main no longer has the original of this route. Three signs tell that the route is a copy: it has protocol
+        # kernel, as the routes that the kernel adds to main for each address; its device is no tunnel; its source
+        # address is gone from the device. A VPN's own route may show one of these signs, so two are needed.
         is_connected, is_by_lan = attributes.is_of("kernel"), not policy.may_be_by_tunnel(attributes)
         return attributes.on_link and (
             (is_connected and is_by_lan) or ((is_connected or is_by_lan) and _source_is_gone(attributes, given.main))

@@ -64,7 +64,8 @@ def _comment(text: str) -> str:
     return f"# {text}".replace("\n", " ")
 
 
-# In characters. A heading may quote an event of `ip monitor`, and the longest of these has half as many.
+# The longest line that is accepted, in characters. A heading may quote an event of `ip monitor`. The longest event has
+# half as many.
 _LONGEST = 1 << 17
 
 _HEADING = re.compile(

@@ -130,9 +130,9 @@ class Route(NamedTuple):
         return " ".join(self.words)
 
     def changed_from(self, old: "Route") -> str:
-        """What a replacement changes: the old options that differ, such as `src 192.0.2.7`.
+        """The options of `old` that differ, such as `src 192.0.2.7`: what a replacement changes.
 
-        If the two routes have a different number of words, all options of `old`.
+        If the numbers of words differ, all options of `old`.
         """
         before, after = old.attributes.words, self.attributes.words
         if len(before) != len(after):
@@ -272,9 +272,9 @@ class Nexthop(NamedTuple):
 class Snapshot:
     """The state of a machine, as read by one pass. Routes are in the kernel's order.
 
-    `main` has at least the routes that may be copied; the VPN's tables in `tables`, by number, are complete. `numbered`
-    names the links with an address of a wider scope than link. The next route of IPv6 main times out in `expiry`
-    seconds (None: no route does); the kernel announces that by no event.
+    `main` has at least the routes that may be copied. `tables` has all routes of the VPN's tables, by number.
+    `numbered` names the links that have an address with a wider scope than link. In `expiry` seconds, the next route of
+    IPv6 main times out, which the kernel does not announce. None: no route has a lifetime.
     """
 
     links: Mapping[str, Link] = field(default_factory=dict)
@@ -304,8 +304,8 @@ _NUMBER = re.compile(r" (?:proto(?:col)?|scope|tos|realms) \d")
 class Command(NamedTuple):
     """One `ip` command that changes routes or rules.
 
-    `line` is a batch line: it starts with `route` or `rule`, and has single spaces. A command that `waits` must not run
-    before a new reading shows that the replacement of what it deletes is in place.
+    `line` is a batch line: it starts with `route` or `rule`, and has single spaces. A command that `waits` deletes
+    something, and must not run before a new reading has shown the replacement.
     """
 
     family: Family

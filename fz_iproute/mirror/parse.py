@@ -370,7 +370,7 @@ _NEXTHOP_WORDS = {key: _WORDS[key] for key in ("gateway", "via", "dev")} | {
     "flow": _realms,
     "flags": _flags,
 }
-# What it means if `ip` prints no such key. The arguments must say so, because `route add` has other defaults, such as
+# The values of keys that `ip` does not print. They must be arguments, because `route add` has other defaults, such as
 # scope link for a route without a gateway.
 _UNPRINTED: dict[Family, Document] = {
     "inet": {"protocol": "boot", "scope": "global"},

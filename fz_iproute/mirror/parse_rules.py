@@ -88,6 +88,6 @@ _RULE_KEYS = frozenset([
     "protocol", "nop", "l3mdev",
 ])
 # fmt: on
-# iproute2 6.15 prints the mask of a port even if it covers all bits, so that it says nothing.
+# A mask that covers all bits of a port has no meaning, but iproute2 6.15 prints it.
 _WHOLE_PORTS = (("sport_mask", "0xffff"), ("dport_mask", "0xffff"))
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}

@@ -21,9 +21,9 @@ _Place = tuple[str, str, int]
 class Table(NamedTuple):
     """The table that gets the copies."""
 
-    ours: Iterable[Route]  # copies and placeholders that are there
-    others: Iterable[Route]  # all other routes that are there
-    copies: Iterable[Route]  # those that should be there
+    ours: Iterable[Route]  # the copies and placeholders that are in the table
+    others: Iterable[Route]  # all other routes in the table
+    copies: Iterable[Route]  # the copies that should be in the table
     is_shared: bool  # the VPN's own routes are in this table, too
 
 

@@ -162,7 +162,7 @@ def _without_strays(desired: Desired) -> Desired:
 
 
 def unpruned(wanted: Iterable[Route], ours: Iterable[Route], tunnels: Collection[str]) -> Iterator[Route]:
-    """The copies that stay without pruning. Others are deleted because a wanted route takes their place."""
+    """Our unwanted copies that stay if pruning is off. A copy goes anyway if another route to its destination comes."""
     reached = {route.dst for route in wanted}
     return (route for route in ours if route.dst not in reached and _is_copy(route, tunnels))
 
@@ -215,16 +215,16 @@ def _order(change: Change, rank: tuple[int, int], tunnels: frozenset[str]) -> _O
     attributes = route.attributes
     match change.phase:
         case Phase.ADD:
-            # Tunnel routes before copies: the VPN may route a prefix inside a LAN. Backstops come after the routes that
-            # they stand behind. A copy of a route through a router may look like a tunnel route, but for its device.
+            # Tunnel routes come before copies, because the VPN may route a prefix inside a LAN. A backstop comes after
+            # the other routes to its destination. Some copies look like tunnel routes, except for their device.
             is_copy = bool(attributes.devices) and tunnels.isdisjoint(attributes.devices)
             return (is_copy or not is_tunnel_route(route), attributes.type != "unicast")
         case Phase.ADD_DEFAULT:
             return (attributes.metric,)  # a backstop has the highest metric
         case Phase.DELETE:
-            # The widest route goes first: it would take the packets of the narrower ones after these have gone. A
-            # backstop goes before the routes in front of it: after them, it would block packets that the next table
-            # should take.
+            # The widest route is deleted first. Otherwise, it would take the packets of narrower routes that are gone
+            # already. A backstop is deleted before the other routes to its destination. Otherwise, it would block
+            # packets that the next table should take.
             return (*rank, Prefix.of_route(route.dst, attributes.family).length, attributes.type == "unicast")
     return ()
 
@@ -240,9 +240,10 @@ def _staleness(route: Route, table: int, desired: Desired) -> str:
 def _ranks(family: Family, desired: Desired) -> Mapping[int, tuple[int, int]]:
     """The order in which tables are cleared: the table that is looked up last is cleared first.
 
-    Otherwise, packets that found a route in an earlier table would reach a later one. A table's last rule is deleted
-    after the table's routes: if fz-iproute is interrupted, that rule still shows that the table is ours. A stale rule
-    is deleted before the routes if the table keeps another rule.
+    Otherwise, packets whose route in an earlier table is gone could take a route in a later one.
+
+    A table's last rule is deleted after the table's routes: if fz-iproute is interrupted, that rule still shows that
+    the table is ours. A stale rule is deleted before the routes if the table keeps another rule.
     """
     kept = {rule.table for rule in desired.rules.wanted}
     ranks: dict[int, tuple[int, int]] = {}

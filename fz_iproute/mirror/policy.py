@@ -188,8 +188,8 @@ class Policy:
     ) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
         """Split the routes of a table into ours and others, both in the kernel's order.
 
-        In a mirror (`is_mirror`), each on-link route is ours unless its device may be a tunnel. In all other cases
-        `is_copy` decides. Routes that `also` accepts are ours, too: placeholders and tunnel routes.
+        `is_mirror`: on-link routes in this table are copies, so they are ours unless their device may be a tunnel. In
+        all other cases, `is_copy` decides. Placeholders and tunnel routes are ours, too, if `also` accepts them.
         """
         ours: list[Route] = []
         others: list[Route] = []
@@ -240,13 +240,11 @@ def _without_a_default(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
     tunnel, as a default route would.
     """
     public = [verdict.route for verdict in verdicts if verdict.warning == _PUBLIC]
-    refused = {
-        route
-        for family in FAMILIES
-        if _are_a_default([_prefix(route) for route in public if route.attributes.family == family], family)
-        for route in public
-        if route.attributes.family == family
-    }
+    refused: set[Route] = set()
+    for family in FAMILIES:
+        routes = [route for route in public if route.attributes.family == family]
+        if _are_a_default([_prefix(route) for route in routes], family):
+            refused.update(routes)
     for verdict in verdicts:
         yield Verdict(verdict.route, PART_OF_A_DEFAULT, "") if verdict.route in refused else verdict
 

@@ -1,4 +1,4 @@
-"""Address prefixes as numbers, and sets of prefixes with a fast search for the member that contains an address."""
+"""Address prefixes as numbers, and sets of prefixes that quickly find the member around an address."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Recognises a split default route: wide prefixes that together replace it, such as 0.0.0.0/1 and 128.0.0.0/1."""
+"""Recognises split default routes. For example, a VPN may route 0.0.0.0/1 and 128.0.0.0/1 instead of default."""
 
 from collections.abc import Iterable
 

@@ -13,11 +13,11 @@ BACKSTOP_METRIC = 2**32 - 1
 
 
 class Layout(NamedTuple):
-    """The VPN's tables. The parts may share one table, as they do in the layout `single`."""
+    """The VPN's tables, by their roles. In the layout `single`, one table has all roles."""
 
     name: str  # single or tiered
     user: int  # the table of the VPN's explicit routes
-    mirror: int  # the table that gets the copies
+    mirror: int  # the table that gets the copies, called the mirror
     internet: int  # the table of the default route into the tunnel
     priorities: tuple[int, ...]  # manage mode: the priority of the rule for each table
 

@@ -59,7 +59,7 @@ def test_it_is_told_once() -> None:
     fight, told, now = Fight(), 0, 0.0
     while now < 100:
         admission = fight.admit([command("add")], now)
-        told += len(admission.fresh)
+        told += len(admission.to_report)
         fight.ran(admission.admitted, now)
         now += 0.05
     assert 1 == told
@@ -70,7 +70,7 @@ def test_what_is_undone_twice_at_once_is_no_fight() -> None:
     fight = Fight()
     for now in (0.0, 0.01, 0.02 + FIRST_PAUSE):
         admission = fight.admit([command("add")], now)
-        assert ([command("add")], []) == (admission.admitted, admission.fresh)
+        assert ([command("add")], []) == (admission.admitted, admission.to_report)
         fight.ran(admission.admitted, now)
 
 
