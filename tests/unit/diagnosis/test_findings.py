@@ -126,7 +126,7 @@ or, if you don't need it, [lan]: deny = ["192.168.1.0/24"]
         [*SERVED, *vpn("192.168.1.0/25", "192.168.1.128/25")],
         """
 mirror failure: 1 command is due: ip route replace table VPN 192.168.1.0/24 dev tun-firezone proto 245 scope global
-(lan.deny has 192.168.1.128/25; in place of a copy, which the VPN's client would add again) → fz-iproute sync
+(lan.deny has 192.168.1.128/25; in place of a copy that the VPN's client would add again) → fz-iproute sync
 """,
         config=replace(Config(), lan={"deny": (Prefix.parse("192.168.1.128/25"),)}),
     ),
