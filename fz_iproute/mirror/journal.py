@@ -96,7 +96,9 @@ def parse(lines: Iterable[str]) -> list[JournalPass]:
             follows_command = False
         elif line:
             if ended == line:
-                raise Unreadable(f"line {number}: it does not end with a line break, so the command may have been cut off")
+                raise Unreadable(
+                    f"line {number}: it does not end with a line break, so the command may have been cut off"
+                )
             try:
                 found = _command(line)
             except ValueError as error:
