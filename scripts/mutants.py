@@ -123,10 +123,15 @@ class Served(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, name: str, tree: ast.Module, path: Path) -> None:
         self._name, self._code = name, compile(ast.fix_missing_locations(tree), str(path), "exec")
+        self._folders = [str(path.parent)] if path.name == "__init__.py" else None
 
     def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
         """As importlib asks."""
-        return importlib.machinery.ModuleSpec(name, self) if name == self._name else None
+        if name != self._name:
+            return None
+        spec = importlib.machinery.ModuleSpec(name, self)
+        spec.submodule_search_locations = self._folders
+        return spec
 
     def exec_module(self, module: object) -> None:
         """As importlib asks."""
@@ -192,7 +197,7 @@ def live(place: Place | None, tests: list[str]) -> int:
     if place:
         tree = ast.parse(place.path.read_text())
         tree = Changed(list(ast.walk(tree))[place.number], place.how).visit(tree)
-        name = ".".join(place.path.relative_to(PROJECT).with_suffix("").parts)
+        name = ".".join(place.path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
         sys.meta_path.insert(0, Served(name, tree, place.path))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder

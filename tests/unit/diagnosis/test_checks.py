@@ -526,7 +526,7 @@ IN_LAN, BEHIND = "192.168.1.1", "100.100.111.1"
     ],
 )
 def test_servers_of_resolved_are_asked_by_their_link(file: str, links: str, mended_by: list[str]) -> None:
-    facts = {"/etc/resolv.conf": "nameserver 127.0.0.53\n", "resolved": links}
+    facts = {"/etc/resolv.conf": "nameserver 127.0.0.53\nsearch lan\n", "resolved": links}
     facts["/run/systemd/resolve/resolv.conf"] = f"nameserver {file}\n"
     remedies = [each.remedy for each in only("dns", machine(facts=facts))]
     assert mended_by == [remedy[: len("resolvectl dns eth0 ")] for remedy in remedies]

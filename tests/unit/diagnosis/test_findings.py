@@ -618,3 +618,8 @@ def test_what_is_found(case: Case) -> None:
 def test_discovery(lines: list[str], config: Config, said: str) -> None:
     (each,) = [each for each in findings(Case(lines, config=config)) if each.name == "multicast"]
     assert f"discovery (224.0.0.251) {said}" == f"{each.seen}: {each.remedy}".replace(next(iter(SHORT)), "")
+
+
+def test_without_ip_the_checks_that_need_none_still_look() -> None:
+    looked = [each.name for each in findings(Case(SERVED, is_read=False)) if "ip does not answer" not in each.seen]
+    assert ["ip", "permission", "config", "rt_tables", "fight"] == looked

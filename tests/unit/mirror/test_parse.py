@@ -195,6 +195,14 @@ def test_the_name_of_a_table_is_not_guessed() -> None:
         parse_rules.rules([{"priority": 7, "src": "all", "table": "firezone"}], "inet")
 
 
+def test_ip_prints_control_characters_of_a_name_as_they_are() -> None:
+    assert [{"ifname": "a\x1bb"}] == parse.documents_of(b'[{"ifname": "a\x1bb"}]')
+
+
+def test_the_name_of_a_group_is_not_guessed() -> None:
+    assert [7, 0, None] == list(map(parse.group_number, ("7", "default", "guests")))
+
+
 @pytest.mark.parametrize("document", [{}, {"dst": None}, {"dst": "10.0.0.0/24; rm"}, {"dst": "1", "metrics": 3}])
 def test_documents_of_another_shape_are_an_error(document) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.words import PROTOCOLS, printable
 from tests.unit.routes import gatewayed, route
 
@@ -22,6 +23,18 @@ def test_the_address_of_a_router_is_found_behind_its_family() -> None:
     assert "10.1.0.1" == gatewayed("10.2.0.0/16", "10.1.0.1", "via").attributes.value("via")
     found = route("10.2.0.0/16", "src", via={"family": "inet6", "host": "fe80::1"}, scope=None).attributes
     assert "fe80::1" == found.value("via")
+
+
+def test_of_a_changed_route_only_the_old_options_that_differ_are_told() -> None:
+    new = route("10.1.0.0/24", prefsrc="10.1.0.2", metric=7)
+    assert "src 10.1.0.3" == new.changed_from(route("10.1.0.0/24", prefsrc="10.1.0.3", metric=7))
+    assert "dev eth0 proto kernel scope link metric 7" == new.changed_from(route("10.1.0.0/24", metric=7))
+
+
+def test_a_word_with_a_space_is_no_word_of_a_command() -> None:
+    assert ("route", "del", "10.1.0.0/24") == Command.of("inet", ["route", "del", "10.1.0.0/24"]).words
+    with pytest.raises(ValueError, match="a word with a space"):
+        Command.of("inet", ["route", "del 10.1.0.0/24"])
 
 
 def test_the_names_of_protocols_have_iproute2s_numbers() -> None:
