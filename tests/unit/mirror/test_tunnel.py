@@ -5,7 +5,8 @@ import pytest
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Link, Snapshot
 from fz_iproute.mirror.prefix import Prefix
-from fz_iproute.mirror.tunnel import FamilyState, explicit_routes, family_state, internet_routes
+from fz_iproute.mirror.tunnel import FamilyState, explicit_routes, family_state, internet_routes, is_tunnel_route
+from tests.unit.routes import gatewayed, tunnel
 
 UP, DOWN = (Link("tun-firezone", 7, up, False, "tun-firezone") for up in (True, False))
 
@@ -75,4 +76,12 @@ def test_what_enters_the_tunnel_and_what_is_stopped(state, on_down, leak, intern
     assert () == internet_routes(offline, {UP.name: UP}, "inet", state)
     assert "unreachable" not in [
         route.attributes.type for route in explicit_routes(offline, {UP.name: UP}, "inet", state)
+    ]
+
+
+def test_a_copy_of_a_static_route_is_none_of_the_tunnel() -> None:
+    """IPv4 tells them apart by their scope."""
+    assert [True, False, False] == [
+        is_tunnel_route(each)
+        for each in (tunnel("10.0.0.0/8"), tunnel("10.0.0.0/8", scope="link"), gatewayed("10.0.0.0/8", "192.0.2.1"))
     ]
