@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cli.world import DEADLINE, MAIN, TABLE, Done, World, gatewayed, lan, link, rules, tunnel
-from tests.starter import starter
+from tests.cli.world import MAIN, TABLE, Done, World, gatewayed, lan, link, rules, tunnel
 
 AUTO = '[tunnel]\ninterface = "auto"\n'
 OTHER = 77
@@ -83,8 +82,7 @@ STATES: dict[str, tuple[Callable[[World], None], str]] = {
 
 
 def sync(world: World, *options: str) -> Done:
-    done = starter().run([*options, "sync", "--quiet"], world.environment, DEADLINE)
-    return Done(done.returncode, done.stdout, done.stderr)
+    return world.run(*options, "sync", "--quiet")
 
 
 @pytest.mark.parametrize("name", STATES)

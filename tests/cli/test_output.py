@@ -105,7 +105,7 @@ def test_names_are_printed_as_the_bytes_of_the_kernel_in_any_locale(
         world.state["links"].append({**world.state["links"][1], "ifindex": index, "ifname": name})
     world.main("inet", lan("10.3.0.0/16", "größe"), lan("10.4.0.0/16", "a\udcff"))
     world.environment["PYTHONIOENCODING"] = encoding
-    done = world.run(*argv)
+    done = finish(world.start(*argv))
     assert 0 == done.code and "Traceback" not in done.err, done
     assert ("gr\\u00f6\\u00dfe" if "--json" in argv else "größe") in done.out + done.err
 
