@@ -87,7 +87,7 @@ class Reloader:
             old = passes.look()
             if passes.first and config.manages and not self.config.manages:
                 # fz-iproute no longer owns the tunnel routes. Those that it found at its start may be the client's.
-                old = old.sparing(passes.first)
+                old = old.disowning(passes.first)
             stale = leftovers(old, self.passes.look(), prune=prune)
             if stale == []:
                 self._former.remove((config, passes))

@@ -106,7 +106,9 @@ class Reader:
     def _unknown(self, family: Family, questions: Iterable[str]) -> list[str]:
         return [question for question in questions if (family, question) not in self._known]
 
-    def around(self, hosts: Sequence[Prefix], snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
+    def matching_routes(
+        self, hosts: Sequence[Prefix], snapshot: Snapshot
+    ) -> dict[int, dict[Family, tuple[Route, ...]]]:
         """The routes that match one of some addresses, in main, local, and each table that a rule looks up.
 
         All addresses are of the same family. The result is by table and family.
@@ -121,7 +123,7 @@ class Reader:
             for table, part in questions.items()
         }
 
-    def looked_up(self, snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
+    def decisive_routes(self, snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
         """The routes that decide where packets to the internet and to LANs go, by table and family.
 
         Tables of the snapshot are not read again. Other tables that rules look up are read completely, except main,
@@ -143,11 +145,11 @@ class Reader:
         samples = [f"{_MAIN} match {host}" for host in SAMPLES if host.family == "inet"]
         questions["inet"] += [*samples, *(f"{_MAIN} root {prefix}" for prefix in _RFC1918)]
         routes = self._routes(questions, links)
-        if _is_needed_whole([routes["inet", question] for question in samples], "inet", snapshot):
+        if _needs_all_of_main([routes["inet", question] for question in samples], "inet", snapshot):
             routes |= self._routes({"inet": [_MAIN]}, links)
         main: dict[Family, dict[str, list[Route]]] = {
             "inet": by_destination(route for route in snapshot.main["inet"] if route.attributes.on_link),
-            "inet6": by_destination(_telling(snapshot)),
+            "inet6": by_destination(_decisive(snapshot)),
         }
         for (family, question), listing in routes.items():
             if question.startswith(_MAIN):
@@ -262,7 +264,7 @@ def seen(source: Source, config: Config) -> tuple[Snapshot, dict[int, dict[Famil
     """A snapshot, and the routes that decide where packets go."""
     reader = Reader(source, config)
     snapshot = reader.read()
-    return snapshot, reader.looked_up(snapshot)
+    return snapshot, reader.decisive_routes(snapshot)
 
 
 def _rules(shown: Mapping[Family, list[Document]]) -> tuple[Rule, ...]:
@@ -309,13 +311,13 @@ SAMPLES = [Prefix.parse(host) for host in ("9.9.9.9/32", "149.112.112.112/32", "
 _RFC1918 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 
 
-def _telling(snapshot: Snapshot) -> Iterable[Route]:
+def _decisive(snapshot: Snapshot) -> Iterable[Route]:
     """The routes of IPv6 main that decide where packets to the internet and to LANs go."""
     main = snapshot.main["inet6"]
     prefixes = {route: Prefix.of_route(route.dst, "inet6") for route in main}
     samples = [host for host in SAMPLES if host.family == "inet6"]
     around = [[route for route in main if prefixes[route].covers(host)] for host in samples]
-    if _is_needed_whole(around, "inet6", snapshot):
+    if _needs_all_of_main(around, "inet6", snapshot):
         return main
     return [
         route
@@ -324,7 +326,7 @@ def _telling(snapshot: Snapshot) -> Iterable[Route]:
     ]
 
 
-def _is_needed_whole(around: Sequence[Iterable[Route]], family: Family, snapshot: Snapshot) -> bool:
+def _needs_all_of_main(around: Sequence[Iterable[Route]], family: Family, snapshot: Snapshot) -> bool:
     """True if the routes to the samples (`around`) do not tell where main sends most of the internet."""
     if any(_is_into_tunnel(routes, snapshot.links) for routes in around):
         return True

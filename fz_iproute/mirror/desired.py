@@ -191,7 +191,7 @@ class Desired:
         """The verdicts with a warning, each once, in order."""
         return dict.fromkeys(verdict for verdict in self.verdicts if verdict.warning)
 
-    def wanting(self, other: "Desired | None") -> "Desired":
+    def with_wanted_of(self, other: "Desired | None") -> "Desired":
         """What is there, paired with what `other` wants; None wants nothing."""
         contents: dict[Family, dict[int, Contents]] = {}
         for family, tables in self.contents.items():
@@ -200,7 +200,7 @@ class Desired:
             contents[family] = {table: found._replace(wanted=wanted[table]) for table, found in tables.items()}
         return replace(self, contents=contents, rules=replace(self.rules, wanted=other.rules.wanted if other else ()))
 
-    def sparing(self, found: "Desired") -> "Desired":
+    def disowning(self, found: "Desired") -> "Desired":
         """Treat rules and tunnel routes that were already `found` earlier as somebody else's."""
         contents = {family: dict(tables) for family, tables in self.contents.items()}
         for family, tables in contents.items():
@@ -276,7 +276,7 @@ def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneF
     internet = tunnel.internet_routes(config, links, family, state)
     for table, routes in (layout.user, into_tunnel), (layout.internet, internet):
         _, others = found.get(table, ((), ()))
-        placed[table] = (*placed.get(table, ()), *tunnel.unmet(routes, others))
+        placed[table] = (*placed.get(table, ()), *tunnel.without_duplicates(routes, others))
     contents = {table: Contents(placed.get(table, ()), *both) for table, both in found.items()}
     # Copies need not be excluded here: they are too narrow to be parts of a split default route.
     in_use = (route for table in layout.tables for route in tables.get(table, ()))

@@ -50,8 +50,8 @@ def placeholders(verdicts: Iterable[Verdict], table: Table, tunnels: Mapping[str
     for verdict in refused:
         route = verdict.route
         is_there = route.attributes.on_link and (route.as_copied in copied or _place(route) in held)
-        if is_there and not _is_in_the_way(route, table):
-            into = _way_without(Prefix.of_route(route.dst, "inet"), table, tunnels)
+        if is_there and not _would_conflict(route, table):
+            into = _target_without_copy(Prefix.of_route(route.dst, "inet"), table, tunnels)
             if into is not None:
                 found.setdefault(Route(route.dst, _attributes(route.attributes, into)), verdict)
     return found
@@ -61,7 +61,7 @@ def _place(route: Route) -> _Place:
     return route.dst, route.attributes.tos, route.attributes.metric
 
 
-def _is_in_the_way(refused: Route, table: Table) -> bool:
+def _would_conflict(refused: Route, table: Table) -> bool:
     """True if a placeholder would collide with another program's route, or be preferred to a copy that is wanted."""
     return any(_place(route) == _place(refused) for route in table.others) or any(
         copy.dst == refused.dst and copy.attributes.metric >= refused.attributes.metric for copy in table.copies
@@ -71,7 +71,7 @@ def _is_in_the_way(refused: Route, table: Table) -> bool:
 _NEXT_TABLE = Link("", 0, up=True, loopback=False, word="")
 
 
-def _way_without(prefix: Prefix, table: Table, tunnels: Mapping[str, Link]) -> Link | None:
+def _target_without_copy(prefix: Prefix, table: Table, tunnels: Mapping[str, Link]) -> Link | None:
     """Where packets to the prefix would go without a copy: a tunnel, or _NEXT_TABLE. None if anywhere else."""
     around = [
         route for route in table.others if table.is_shared and Prefix.of_route(route.dst, prefix.family).covers(prefix)

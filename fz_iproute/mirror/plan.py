@@ -78,7 +78,7 @@ def new_copy(route: Route, desired: Desired) -> Command:
 
 def remove_all(desired: Desired) -> list[Command]:
     """The commands that remove all routes and rules that are ours."""
-    return [command._replace(reason="ours") for command in plan(desired.wanting(None))]
+    return [command._replace(reason="ours") for command in plan(desired.with_wanted_of(None))]
 
 
 def leftovers(old: Desired, new: Desired, *, prune: bool = True) -> list[Command] | None:
@@ -90,7 +90,7 @@ def leftovers(old: Desired, new: Desired, *, prune: bool = True) -> list[Command
     complete = [family for family in FAMILIES if not _is_incomplete(family, new)]
     commands = [
         command._replace(reason="no longer wanted", waits=False)
-        for command in plan((old if prune else _without_strays(old)).wanting(new))
+        for command in plan((old if prune else _without_strays(old)).with_wanted_of(new))
         if command.words[1] == "del" and command.family in complete
     ]
     return commands if commands or len(complete) == len(FAMILIES) else None

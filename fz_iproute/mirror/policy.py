@@ -65,7 +65,7 @@ class Policy:
                 found += [Verdict(route, "", "") for route in row]
             else:
                 found += self._one_by_one(row, refusal, explicit, known)
-        return list(_without_a_default(found))
+        return list(_without_too_much_internet(found))
 
     def _copies_all(self, row: Sequence[Route], explicit: PrefixSet) -> bool:
         """True if all routes of the row are certainly copied without a warning. This saves judging each of them.
@@ -233,7 +233,7 @@ class Policy:
         return device in self._links and self._links[device].loopback
 
 
-def _without_a_default(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
+def _without_too_much_internet(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
     """The verdicts, but with public prefixes refused if together they cover much of the internet.
 
     A hostile network can push many on-link prefixes with DHCP option 121. Their copies would send traffic around the
@@ -243,13 +243,13 @@ def _without_a_default(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
     refused: set[Route] = set()
     for family in FAMILIES:
         routes = [route for route in public if route.attributes.family == family]
-        if _are_a_default([_prefix(route) for route in routes], family):
+        if _cover_too_much([_prefix(route) for route in routes], family):
             refused.update(routes)
     for verdict in verdicts:
         yield Verdict(verdict.route, PART_OF_A_DEFAULT, "") if verdict.route in refused else verdict
 
 
-def _are_a_default(prefixes: Sequence[Prefix], family: Family) -> bool:
+def _cover_too_much(prefixes: Sequence[Prefix], family: Family) -> bool:
     """True if several prefixes together cover too much of the internet. `min_prefixlen` limits a single one."""
     return len(set(prefixes)) > 1 and share(prefixes, family) >= _TOO_MUCH
 

@@ -69,7 +69,7 @@ def explicit_routes(config: Config, links: Mapping[str, Link], family: Family, s
     is_closed = config.tunnel.internet and config.tunnel.on_down == "closed"
     stopped = is_closed and (state.carried or not state.usable)
     into = links[config.tunnel.interface] if state.carried else None
-    return _made(family, [str(prefix) for prefix in prefixes], into, stopped=stopped)
+    return _tunnel_routes(family, [str(prefix) for prefix in prefixes], into, stopped=stopped)
 
 
 def internet_routes(config: Config, links: Mapping[str, Link], family: Family, state: FamilyState) -> tuple[Route, ...]:
@@ -77,7 +77,7 @@ def internet_routes(config: Config, links: Mapping[str, Link], family: Family, s
     if not config.manages or not config.tunnel.internet:
         return ()
     into = links[config.tunnel.interface] if state.carried else None
-    return _made(family, ["default"], into, stopped=_needs_backstop(config, state))
+    return _tunnel_routes(family, ["default"], into, stopped=_needs_backstop(config, state))
 
 
 def _needs_backstop(config: Config, state: FamilyState) -> bool:
@@ -93,16 +93,16 @@ def _needs_backstop(config: Config, state: FamilyState) -> bool:
     return blocked if state.usable else closed
 
 
-def unmet(routes: Sequence[Route], others: Sequence[Route]) -> tuple[Route, ...]:
+def without_duplicates(routes: Sequence[Route], others: Sequence[Route]) -> tuple[Route, ...]:
     """The routes, without those for which another program's route does the same.
 
     IPv6 accepts no second route with the same destination, metric and path.
     """
-    there = {_way(route) for route in others if route.attributes.family == "inet6"}
-    return tuple(route for route in routes if _way(route) not in there)
+    there = {_identity(route) for route in others if route.attributes.family == "inet6"}
+    return tuple(route for route in routes if _identity(route) not in there)
 
 
-def _way(route: Route) -> tuple[object, ...]:
+def _identity(route: Route) -> tuple[object, ...]:
     attributes = route.attributes
     return route.dst, attributes.type, attributes.metric, attributes.path
 
@@ -147,7 +147,9 @@ def is_own_rule(rule: Rule, mark: Mark, tables: Collection[int]) -> bool:
     return any(ours) if rule.protocol == "kernel" else all(ours)
 
 
-def _made(family: Family, destinations: Sequence[str], into: Link | None, *, stopped: bool) -> tuple[Route, ...]:
+def _tunnel_routes(
+    family: Family, destinations: Sequence[str], into: Link | None, *, stopped: bool
+) -> tuple[Route, ...]:
     """For each destination, a route into the tunnel (if `into` is given) and a backstop (if `stopped`)."""
     # If no batch line can name the tunnel, it gets no routes.
     carried = [Route.make(family, dst, into) for dst in destinations] if into and into.word else []

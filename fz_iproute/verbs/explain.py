@@ -155,7 +155,7 @@ def _network(reader: Reader, snapshot: Snapshot, *packets: Packet) -> Network:
     """The rules, and the routes to all addresses of the packets."""
     ends = dict.fromkeys(address for packet in packets for address in (packet.dst, packet.src) if address)
     hosts = [Prefix.of_host(packets[0].family, address) for address in ends or (0,)]
-    return Network(snapshot.links, snapshot.rules, reader.around(hosts, snapshot))
+    return Network(snapshot.links, snapshot.rules, reader.matching_routes(hosts, snapshot))
 
 
 def _said_by_kernel(source: Source, question: Question, packet: Packet) -> Document | str | None:

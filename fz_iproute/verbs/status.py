@@ -95,7 +95,7 @@ class _View:
 
     def _status(self) -> tuple[Status, Summary]:
         snapshot = self._reader.read()
-        found = status(self._config, snapshot, self._reader.looked_up(snapshot))
+        found = status(self._config, snapshot, self._reader.decisive_routes(snapshot))
         said = summary(found)
         self.is_good = said.is_good
         return found, said

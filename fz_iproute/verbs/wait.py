@@ -63,7 +63,7 @@ def _another_vpn(ip: Ip, config: Config) -> str:
 
     reader = Reader(ip, config)
     snapshot = reader.read()
-    vpns = detect(config, snapshot, reader.looked_up(snapshot))
+    vpns = detect(config, snapshot, reader.decisive_routes(snapshot))
     if not any(vpn.is_cut for vpn in vpns):
         return ""
     said = followed(config, vpns).said if config.follows else absent(config, snapshot.links, vpns)

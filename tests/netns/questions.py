@@ -63,7 +63,7 @@ def everything(recorded: Recording, asked: Sequence[str]) -> Told:
     plan = [" ".join(command.words) for command in Plans(source, config, Log("ERROR")).plan_sync()]
     reader = Reader(source, config)
     snapshot = reader.read()
-    found = app_status.status(config, snapshot, reader.looked_up(snapshot))
+    found = app_status.status(config, snapshot, reader.decisive_routes(snapshot))
     ways = {}
     for address in asked:
         question = Question(address)

@@ -24,7 +24,7 @@ class Told(NamedTuple):
         config, source = parse(recorded.config, "snapshot"), RecordedIp(recorded)
         reader = Reader(source, config)
         snapshot = reader.read()
-        document = as_document(status(config, snapshot, reader.looked_up(snapshot)))
+        document = as_document(status(config, snapshot, reader.decisive_routes(snapshot)))
         answers = {address: explain(Question(address, mark=0), config, source, SYNC)[0] for address in addresses}
         return cls(document, {address: each.sentence for address, each in answers.items() if not each.decision.doubts})
 

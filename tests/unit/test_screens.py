@@ -207,7 +207,7 @@ def said(name: str) -> Summary:
     STATES[name](laptop)
     reader = Reader(RecordedIp(recording.load(json.dumps(laptop.document()))), Config())
     snapshot = reader.read()
-    return summary(status(Config(), snapshot, reader.looked_up(snapshot)))
+    return summary(status(Config(), snapshot, reader.decisive_routes(snapshot)))
 
 
 def shown(name: str, width: int | None, *, colour: bool = False) -> str:

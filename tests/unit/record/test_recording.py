@@ -38,7 +38,7 @@ def everything(recorded: Recording) -> list[str]:
     said += [f"{Spelling().line(command)}  # {printable(command.reason)}" for command in due]
     reader = Reader(RecordedIp(recorded), config)
     seen = reader.read()
-    found = app_status.status(config, seen, reader.looked_up(seen))
+    found = app_status.status(config, seen, reader.decisive_routes(seen))
     said += [draw(found), draw(found, width=40), json.dumps(app_status.as_document(found))]
     for address in ASKED:
         question = Question(address)
