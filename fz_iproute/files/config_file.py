@@ -30,7 +30,7 @@ def is_lab() -> bool:
 def load(path: Path | None, *, suspicious: bool = False) -> Config:
     """The configuration in `path`. Without one, the default file if it exists, else the defaults.
 
-    Root refuses a file that everybody may write to. Only where it merely is looked at, it may be `suspicious`.
+    Root refuses a file that everybody may write to, unless the caller only looks at it and allows a `suspicious` one.
     """
     return ConfigFile(path).load(suspicious=suspicious)
 

@@ -14,10 +14,10 @@ def opened(place: Path) -> BinaryIO:
 
 
 def read_trusted(place: Path, most_bytes: int, what: str, *, suspicious: bool = False) -> bytes:
-    """The content of the regular file `place`, which is to be `what`. FileNotFoundError if there is none.
+    """The content of the regular file `place`; messages call it `what`. FileNotFoundError if there is none.
 
-    UsageError says what else is wrong. Root refuses a file that everybody may write to. Only where the content merely
-    is looked at, it may be `suspicious`.
+    UsageError says what else is wrong. Root refuses a file that everybody may write to, unless the caller only looks at
+    the content and allows a `suspicious` file.
     """
     try:
         with opened(place) as file:

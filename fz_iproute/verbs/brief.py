@@ -64,7 +64,7 @@ def _count(said: Summary) -> str:
 
 
 def _shortened(lines: list[str], space: int, command: str, screen: Screen) -> list[str]:
-    """As many lines as there is space for, but two at least; the last one says how many there are else."""
+    """As many lines as there is space for, but two at least; the last one says how many more there are."""
     space = max(2, space)
     if len(lines) <= space:
         return lines
@@ -97,7 +97,7 @@ def _items(items: Sequence[Item], screen: Screen) -> list[str]:
 
 
 def _others(lines: Sequence[Line], screen: Screen) -> list[str]:
-    """One line with the LANs that are well: as many names as fit, and how many there are else."""
+    """One line with the LANs that are well: as many names as fit, and how many more there are."""
     names = list(dict.fromkeys(line.route.dst for line in lines if not line.route.dst.startswith("fe80:")))
     link_local = sum(line.route.dst.startswith("fe80:") for line in lines)
     ending = f"{link_local} link-local" if link_local else ""

@@ -82,9 +82,9 @@ def passes_of(
 
 
 def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = False) -> None:
-    """Log that no rule leads to the tunnel's table; if a VPN takes all traffic without it, that. It may need copies.
+    """Log that no rule leads to the tunnel's table, and which other VPN takes all traffic, if one does.
 
-    Only a daemon warns of that, because it does so once: a cron job would do it every minute.
+    If that one needs copies, a daemon warns: it does so once, while a cron job would do it every minute.
     """
     from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # a healthy machine needs none of it
 
