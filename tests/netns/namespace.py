@@ -292,8 +292,14 @@ class Namespace:
         )
 
 
-def mirrored(routes: Iterable[RawRoute], without: Iterable[int] = (1,)) -> list[RawRoute]:
-    """The routes that the default policy copies, except those by the devices `without`.
+def is_on_link(route: RawRoute) -> bool:
+    return route.on_link
+
+
+def mirrored(
+    routes: Iterable[RawRoute], without: Iterable[int] = (1,), is_lan: Callable[[RawRoute], bool] = is_on_link
+) -> list[RawRoute]:
+    """The routes of LANs, except those by the devices `without`; by default, those that the default policy copies.
 
     IPv6 routes with the same path and metric are copied once, because the kernel refuses to add the second. Only
     `replace` makes such duplicates.
@@ -301,7 +307,7 @@ def mirrored(routes: Iterable[RawRoute], without: Iterable[int] = (1,)) -> list[
     excluded = set(without)
     first: dict[object, RawRoute] = {}
     for number, route in enumerate(routes):
-        if route.on_link and not route.devices & excluded:
+        if is_lan(route) and not route.devices & excluded:
             first.setdefault(route.path if route.family == socket.AF_INET6 else number, route)
     return list(first.values())
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.netns import terrain
-from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, Namespace, mirrored
+from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, Namespace
 from tests.netns.test_lookup import ask
 
 Network = IPv4Network | IPv6Network
@@ -41,41 +41,6 @@ def test_packets_go_where_they_should(laid_out: Machine) -> None:
     assert ["uplink0"] * 6 == [
         laid_out.way(address, mark=MARK) for address in (*ON_THE_INTERNET, *IN_THE_VPN[:2], IN_THE_VPN[3])
     ]
-
-
-def test_copies_are_in_the_table_of_the_layout_and_in_no_other(laid_out: Machine) -> None:
-    tiered = any(rule["priority"] == 200 for rule in laid_out.ip_json("rule"))
-    tunnel = {1, laid_out.index(TUNNEL)}
-    copies = {
-        table: len(mirrored(laid_out.raw("inet", table), tunnel)) + len(mirrored(laid_out.raw("inet6", table), tunnel))
-        for table in (MIRROR, TIER_LAN, TIER_INTERNET)
-    }
-    here = TIER_LAN if tiered else MIRROR
-    assert {MIRROR: 0, TIER_LAN: 0, TIER_INTERNET: 0, here: 6} == copies
-
-
-@pytest.mark.parametrize("tiered", [False, True])
-@pytest.mark.parametrize("lan", ["100.64.0.0/11", "100.96.7.0/24", "100.100.111.0/25", "fd00:2021:1111:7::/64"])
-def test_a_lan_that_the_vpn_routes_explicitly_is_the_vpns(lan: str, tiered: bool, machine: Machine) -> None:
-    """It is copied only into a table of its own, which the kernel looks up after that of the VPN."""
-    if tiered:
-        machine.tiers()
-    machine.batch([f"-6 route add {lan} dev {LAN}" if ":" in lan else f"route add {lan} dev {LAN} scope link"])
-    machine.fz("sync")
-    assert all(TUNNEL in line for line in machine.route(lan))
-    assert tiered == (1 == len(machine.route(lan, TIER_LAN)))
-    assert TUNNEL == machine.way(str(next(iter(ip_network(lan).hosts()))))
-    (line,) = (line for line in machine.status()["lan"] if [LAN] == line["dev"] and lan == line["dst"])
-    assert tiered or ("skipped" == line["verdict"] and "the VPN routes " in line["reason"])
-
-
-def test_a_tunnel_route_that_appears_later_takes_the_copy_out(machine: Machine) -> None:
-    machine.batch([f"route add 10.50.1.0/24 dev {LAN} scope link"])
-    machine.fz("sync")
-    assert LAN == machine.way("10.50.1.1")
-    machine.tunnel_route("10.50.0.0/16", MIRROR)
-    machine.fz("sync")
-    assert TUNNEL == machine.way("10.50.1.1")
 
 
 def test_a_stale_copy_is_ours_though_the_layout_has_changed_since(machine: Machine) -> None:

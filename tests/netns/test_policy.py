@@ -29,36 +29,6 @@ def lan(namespace: Namespace, *prefixes: str, device: str = "lan0", words: str =
     )
 
 
-PRIVATE = ["10.1.0.0/16", "169.254.0.0/16", "172.16.5.0/24", "192.168.0.0/24", "fd00:1::/64", "fe80::/64"]
-PUBLIC = ["198.51.100.0/24", "2001:db8:1::/64"]
-WIDE = ["10.0.0.0/8", "fd00::/48"]
-TOO_WIDE = ["0.0.0.0/1", "128.0.0.0/1", "2000::/3"]
-
-
-@pytest.mark.parametrize(
-    ("policy", "kept"),
-    [
-        ('deny = ["198.51.100.0/24", "2001:db8::/32"]', PRIVATE + WIDE),
-        ('deny = ["0.0.0.0/0", "2001:db8:1::9/128"]', ["fd00:1::/64", "fe80::/64", "fd00::/48"]),
-        ('deny = ["198.51.100.0/24"]', [*PRIVATE, *WIDE, PUBLIC[1]]),
-        ('exclude_interfaces = ["lan*"]', []),
-        ('interfaces = ["eth*"]', []),
-        ('interfaces = ["eth*", "lan?"]', PRIVATE + WIDE + PUBLIC),
-        ("min_prefixlen = { inet = 16, inet6 = 64 }", PRIVATE + PUBLIC),
-        ('trust = "private"', PRIVATE + WIDE),
-        ('trust = "private"\nallow = ["198.51.100.0/24", "2001:db8::/32"]', PRIVATE + WIDE + PUBLIC),
-    ],
-)
-def test_a_policy_that_no_longer_wants_a_copy_removes_it(policy: str, kept: list[str], quiet: Namespace) -> None:
-    lan(quiet, *PRIVATE, *WIDE, *PUBLIC, *TOO_WIDE)
-    done = quiet.fz_done("sync")
-    assert sorted(PRIVATE + WIDE + PUBLIC) == mirrored(quiet)
-    assert all(f"warning: {prefix} " in done.stderr for prefix in PUBLIC)
-    assert "lan.min_prefixlen" in verdict(quiet, "128.0.0.0/1")
-    quiet.fz("sync", config=f"[lan]\n{policy}\n")
-    assert sorted(kept) == mirrored(quiet)
-
-
 ROUTER = '[lan]\nallow = ["10.200.0.0/16", "fd00:200::/32"]\n'
 
 
@@ -200,7 +170,7 @@ def test_routes_of_other_types_are_not_copied(quiet: Namespace) -> None:
     assert [] == quiet.routes("inet", MIRROR)
 
 
-@pytest.mark.parametrize(("count", "is_mirrored"), [(2, True), (8, False), (100, False)])
+@pytest.mark.parametrize(("count", "is_mirrored"), [(2, True), (8, False)])
 def test_public_on_link_routes_that_cover_much_of_the_internet_stay_in_the_tunnel(
     count: int, is_mirrored: bool, machine: Machine
 ) -> None:

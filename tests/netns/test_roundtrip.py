@@ -1,16 +1,20 @@
 """For the kernel, a copy differs from its source in nothing but the table, and a second sync changes nothing."""
 
+import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from ipaddress import ip_network
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from tests.netns import rtnetlink, terrain
-from tests.netns.namespace import MAIN, MIRROR, TUNNEL, Namespace, comparable, mirrored
-from tests.netns.rtnetlink import RawRoute
+from tests.netns.namespace import MAIN, MIRROR, TIER_LAN, TUNNEL, Namespace, comparable, mirrored
+from tests.netns.rtnetlink import RTN_UNICAST, RawRoute
 from tests.netns.wiretap import Wiretap
+from tests.watch.oracle import indexes, network
 
 FAMILIES = ("inet", "inet6")
 
@@ -20,47 +24,104 @@ def tap(tmp_path_factory: pytest.TempPathFactory) -> Wiretap:
     return Wiretap(tmp_path_factory.mktemp("tap"))
 
 
+class Policy(NamedTuple):
+    """A configuration, and what it makes of each route of main."""
+
+    refusing: str = ""  # a line of REFUSING
+    allows: bool = False
+    tiered: bool = False
+    claims: bool = False  # the VPN has a route of its own to a part of the LANs
+
+    @property
+    def text(self) -> str:
+        allowing = [f"allow = {json.dumps(ALLOWED)}"] if self.allows else []
+        layout = "tiered" if self.tiered else "single"
+        return "\n".join([f'[tables]\nlayout = "{layout}"\n[lan]', self.refusing, *allowing])
+
+    def is_lan(self, route: RawRoute) -> bool:
+        is_allowed = self.allows and route.type == RTN_UNICAST and lies_in(network(route), ALLOWED)
+        return route.on_link or is_allowed
+
+    def is_wanted(self, route: RawRoute, names: dict[int, str]) -> bool:
+        dst, devices = network(route), {names[index] for index in route.devices}
+        trusted = PRIVATE + ALLOWED * self.allows
+        is_claimed = self.claims and not self.tiered and lies_in(dst, CLAIMED.values())
+        return not is_claimed and not REFUSING[self.refusing](dst, devices, trusted)
+
+
+PRIVATE = ["10.0.0.0/8", "fc00::/7", "fe80::/10"]
+ALLOWED = ["10.0.1.0/24", "10.9.0.0/24", "203.0.113.0/24", "fd00:9::/64", "2001:db8:1::/48"]
+# These are about the simplest routes, of which Hypothesis makes most.
+CLAIMED = {"inet": "10.0.0.0/15", "inet6": "fd00::/40"}
+PARTS, WHOLES = ["10.0.0.1/32", "fd00::/127"], ["10.0.0.0/23", "fd00::/32"]
+# Lines of [lan], and whether they refuse a route to this destination by these devices.
+REFUSING: dict[str, Callable[[Any, set[str], list[str]], bool]] = {
+    "": lambda *_: False,
+    f"deny = {json.dumps(PARTS)}": lambda dst, *_: overlaps(dst, PARTS),
+    f"deny = {json.dumps(WHOLES)}": lambda dst, *_: overlaps(dst, WHOLES),
+    "min_prefixlen = { inet = 25, inet6 = 65 }": lambda dst, *_: dst.prefixlen < {4: 25, 6: 65}[dst.version],
+    'interfaces = ["lan0", "v[12]"]': lambda dst, devices, _: "v0" in devices,
+    'exclude_interfaces = ["*0"]': lambda dst, devices, _: "v0" in devices,
+    'trust = "private"': lambda dst, devices, trusted: not lies_in(dst, trusted),
+}
+
+
+def overlaps(dst: Any, others: Iterable[str]) -> bool:
+    return any(dst.version == other.version and dst.overlaps(other) for other in map(ip_network, others))
+
+
+def lies_in(dst: Any, others: Iterable[str]) -> bool:
+    return any(dst.version == other.version and dst.subnet_of(other) for other in map(ip_network, others))
+
+
 def flushed(land: Namespace, family: str) -> Namespace:
-    terrain.flush(land, family, MAIN, MIRROR)
+    terrain.flush(land, family, MAIN, MIRROR, TIER_LAN)
     for prefix in ("fd00:2021::/48" if family == "inet6" else "100.64.0.0/11", "default"):
         land.batch([terrain.spelled(family, "add", f"{prefix} dev {TUNNEL} proto static", MIRROR)])
     return land
 
 
-def assert_identical(land: Namespace, family: str) -> None:
-    expected = comparable(mirrored(land.raw(family, MAIN)))
-    tunnel = land.index(TUNNEL)
-    actual = comparable(mirrored(land.raw(family, MIRROR), {1, tunnel}))
+def assert_identical(land: Namespace, family: str, policy: Policy = Policy()) -> None:  # noqa: B008  # immutable
+    names = {index: name for name, index in indexes(land).items()}
+    table, tunnel = TIER_LAN if policy.tiered else MIRROR, land.index(TUNNEL)
+    lans = mirrored(land.raw(family, MAIN), {1}, policy.is_lan)
+    expected = comparable([route for route in lans if policy.is_wanted(route, names)])
+    actual = comparable(mirrored(land.raw(family, table), {1, tunnel}, policy.is_lan))
     if expected != actual:
-        note("\n".join(["main:", *land.routes(family, "main"), "mirror:", *land.routes(family)]))
+        note("\n".join(["main:", *land.routes(family, "main"), "mirror:", *land.routes(family, table)]))
     assert expected == actual
 
 
-def assert_settled(land: Namespace, tap: Wiretap) -> None:
+def assert_settled(land: Namespace, tap: Wiretap, config: str = "") -> None:
     tap.clear()
-    land.fz("sync", path=tap.path)
+    land.fz("sync", path=tap.path, config=config)
     assert tap.lines, "the program ran no ip"
     assert [] == tap.writes
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("refusing", REFUSING)
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(terrain.REAL_KERNEL, max_examples=40)
+@settings(terrain.REAL_KERNEL, max_examples=6)
 @given(data=st.data())
 def test_copies_are_identical_to_their_sources_and_follow_every_change(
-    family: str, data: st.DataObject, land: Namespace, tap: Wiretap
+    family: str, refusing: str, data: st.DataObject, land: Namespace, tap: Wiretap
 ) -> None:
+    """Those of main, and those of the settings."""
     flushed(land, family)
     lines = data.draw(terrain.additions(family), label="main")
     land.batch([terrain.spelled(family, *line) for line in lines], force=True)
     land.fz("sync")
     assert_identical(land, family)
 
+    policy = data.draw(st.builds(Policy, st.just(refusing), *[st.booleans()] * 3), label="policy")
+    if policy.claims:
+        land.batch([terrain.spelled(family, "add", f"{CLAIMED[family]} dev {TUNNEL} proto static", MIRROR)])
     changes = data.draw(terrain.changes(family, lines), label="changes")
     land.batch([terrain.spelled(family, *line) for line in changes], force=True)
-    land.fz("sync")
-    assert_identical(land, family)
-    assert_settled(land, tap)
+    land.fz("sync", config=policy.text)
+    assert_identical(land, family, policy)
+    assert_settled(land, tap, policy.text)
 
 
 @pytest.mark.long
