@@ -55,7 +55,7 @@ class Schedule:
             return Due(self._full_reason, full=True)
         reasons = (
             (self._pace.due, self._event, self._news),
-            (self.again, "trying again", ANYTHING),
+            (self.again, "a retry", ANYTHING),
             (self._expiry_due, "a route has expired", ANYTHING),
         )
         serves = [(reason, news) for due, reason, news in reasons if due is not None and now >= due]

@@ -1,6 +1,6 @@
 """Computes which routes and rules should be in the VPN's tables, and pairs them with those that are there."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -326,16 +326,18 @@ def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired |
     return configured | found | (last.tunnels if last else frozenset())
 
 
-def _are_certain(snapshot: Snapshot, layout: Layout, tunnels: Collection[str]) -> bool:
+def _are_certain(snapshot: Snapshot, layout: Layout, tunnels: frozenset[str]) -> bool:
     """False if rules look up the VPN's tables, but no route there uses one of these tunnels.
 
     Then `tunnel.interface` is probably wrong, and any device may be the tunnel: a tap looks like an Ethernet.
     """
-    tables = [snapshot.tables.get(table, {}).values() for table in layout.tables]
-    routes = (route for families in tables for routes in families for route in routes)
-    return not any(rule.table in layout.tables for rule in snapshot.rules) or any(
-        device in tunnels for route in routes for device in route.attributes.devices
-    )
+    if not any(rule.table in layout.tables for rule in snapshot.rules):
+        return True
+    for table in layout.tables:
+        for routes in snapshot.tables.get(table, {}).values():
+            if any(not tunnels.isdisjoint(route.attributes.devices) for route in routes):
+                return True
+    return False
 
 
 def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], bool]:

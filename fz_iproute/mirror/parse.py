@@ -173,17 +173,14 @@ def _device_word(name: str, index: int, others: Mapping[str, object]) -> str | N
 def nexthops(documents: Iterable[Document]) -> dict[int, Nexthop]:
     """The nexthop objects that `ip -json nexthop show` prints, by id. Groups are resolved to their members."""
     objects = {document["id"]: document for document in documents}
-
-    def members(document: Document) -> list[Document]:
-        return [objects[member["id"]] for member in document["group"]] if "group" in document else [document]
-
-    return {
-        number: Nexthop(
-            devices=tuple(member["dev"] for member in members(document) if "dev" in member),
-            gatewayed=any(_has_gateway(member) for member in members(document)),
+    found: dict[int, Nexthop] = {}
+    for number, document in objects.items():
+        members = [objects[member["id"]] for member in document["group"]] if "group" in document else [document]
+        found[number] = Nexthop(
+            devices=tuple(member["dev"] for member in members if "dev" in member),
+            gatewayed=any(_has_gateway(member) for member in members),
         )
-        for number, document in objects.items()
-    }
+    return found
 
 
 # A cache: from id(rest) of a Listed to the rest and its Attributes. Holding the rest keeps Python from reusing its id.
@@ -312,7 +309,11 @@ def _realms(flow: Document, links: _Links) -> tuple[str, str]:
 
 def _metrics(metrics: list[Document], links: _Links) -> list[str]:
     # Sorted, so that equal metrics give equal words, in whatever order `ip` prints them.
-    return [word for group in metrics for name, value in sorted(group.items()) for word in _metric(name, value)]
+    words: list[str] = []
+    for group in metrics:
+        for name, value in sorted(group.items()):
+            words += _metric(name, value)
+    return words
 
 
 def _metric(name: str, value: object) -> tuple[str, str]:

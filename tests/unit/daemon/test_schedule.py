@@ -55,7 +55,7 @@ def test_what_was_held_back_is_tried_at_the_earliest_time(schedule: Schedule) ->
     schedule.retry(130.0)
     schedule.retry(120.0)
     schedule.retry(140.0)
-    assert (120.0, Due("trying again")) == (schedule.next, schedule.due(120.0))
+    assert (120.0, Due("a retry")) == (schedule.next, schedule.due(120.0))
 
 
 def test_a_pass_reads_what_the_events_since_the_last_one_have_changed(schedule: Schedule) -> None:
