@@ -34,7 +34,7 @@ class Announcer:
         """Announce the state of the tunnel if it has changed. For a new tunnel, also name the table for its copies."""
         name = config.tunnel.interface
         before, self._tunnel = self._tunnel, (name, state)
-        if before != self._tunnel and not config.follows:
+        if before != self._tunnel and not config.is_auto:
             is_known = before[0] == name
             change = _CHANGES.get((before[1], state), f"is {state}") if is_known else f"is {state}"
             target = f"; copies go to table {layout.mirror}" if layout and not is_known else ""

@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.products import Form
 from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.mirror.model import Mark, Route, Rule
-from fz_iproute.mirror.prefix import FAMILIES, SPOKEN, Family
+from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
 from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, printable
 
 # What most packets are like: the rules of some VPNs ask for ports.
@@ -40,8 +40,8 @@ def all_traffic(network: Network, interface: str) -> str:
     inside = [family for family, way in ways.items() if way and interface in way.devices]
     if not inside:
         return ""
-    others = [f"{SPOKEN[family]} {_becomes(way)}" for family, way in ways.items() if way and family not in inside]
-    families = " and ".join(SPOKEN[family] for family in inside)
+    others = [f"{FAMILY_NAMES[family]} {_becomes(way)}" for family, way in ways.items() if way and family not in inside]
+    families = " and ".join(FAMILY_NAMES[family] for family in inside)
     return f"all traffic goes into {printable(interface)} ({'; '.join([families, *others])})"
 
 

@@ -130,7 +130,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
 
 
 def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
-    if config.follows:
+    if config.is_auto:
         return followed(config, detect(config, snapshot, tables)).said
     return absent(config, snapshot.links, detect(config, snapshot, tables)) if is_absent(config, snapshot) else ""
 

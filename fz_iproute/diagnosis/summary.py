@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import Line, Status
-from fz_iproute.mirror.prefix import FAMILIES, SPOKEN, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Prefix
 
 
 class Item(NamedTuple):
@@ -95,7 +95,7 @@ def _vpn(found: Status) -> Iterator[str]:
     led = " and ".join(f"table {table} leads into {device}" for device, table in found.others.items())
     yield f"{name} is {found.tunnel_state}" + (f", but {led}" if led else "")
     if active:
-        off = [SPOKEN[family] for family in FAMILIES if found.internet[family] == "off"]
+        off = [FAMILY_NAMES[family] for family in FAMILIES if found.internet[family] == "off"]
         yield f"{_both(active)} enter{'s' * (len(active) == 1)} it" + (f", {_both(off)} does not" if off else "")
     elif is_up and not blocked:
         yield "packets to the internet do not enter it"
@@ -108,7 +108,7 @@ def _vpn(found: Status) -> Iterator[str]:
 
 
 def _families(found: Status, state: str) -> list[str]:
-    return [SPOKEN[family] for family in FAMILIES if found.internet[family] == state]
+    return [FAMILY_NAMES[family] for family in FAMILIES if found.internet[family] == state]
 
 
 def _both(families: Sequence[str]) -> str:
@@ -118,7 +118,7 @@ def _both(families: Sequence[str]) -> str:
 def _rule_items(found: Status) -> Iterator[Item]:
     for rule, state in found.rules:
         if state in ("missing", "stale"):
-            yield Item("due", state, f"rule {rule.priority}", SPOKEN[rule.family], f"{state}: {rule}")
+            yield Item("due", state, f"rule {rule.priority}", FAMILY_NAMES[rule.family], f"{state}: {rule}")
 
 
 def _vpn_items(found: Status) -> Iterator[Item]:

@@ -36,7 +36,7 @@ def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route)
     lan = replace(config.lan, allow=(*config.lan.allow, Prefix.of_route(route.dst, family)))
     here = goal.contents[family].get(goal.layout.mirror)
     claims = explicit(here.others, family) if here and goal.layout.name == "single" else frozenset()
-    policy = Policy(lan, snapshot.links, goal.tunnels, idle=config.follows)
+    policy = Policy(lan, snapshot.links, goal.tunnels, idle=config.is_auto)
     for verdict in policy.verdicts([route], PrefixSet(claims)):
         if verdict.refusal:
             return verdict.refusal

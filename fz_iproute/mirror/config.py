@@ -242,7 +242,7 @@ class Config:
     watch: Watch = Watch()
 
     @property
-    def follows(self) -> bool:
+    def is_auto(self) -> bool:
         """True if no tunnel is named: whichever VPN takes all traffic at the moment is the one to serve."""
         return self.tunnel.interface == "auto"
 
@@ -335,7 +335,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     for name in ("lan", "internet"):
         if getattr(tables, name) == tables.single and tables.single != tables.user:
             yield f"tables.single: {tables.single} is also tables.{name}"
-    if config.follows and config.manages:
+    if config.is_auto and config.manages:
         yield "tunnel.interface: auto is for observe mode; in manage mode, name the tunnel"
     if config.tunnel.interface in config.lan.interfaces:
         yield f"lan.interfaces: {config.tunnel.interface} is tunnel.interface, and a tunnel is not a LAN"

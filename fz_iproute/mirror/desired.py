@@ -36,7 +36,7 @@ def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
 def is_absent(config: Config, snapshot: Snapshot) -> bool:
     """True if no rule looks up the VPN's tables: the VPN is off, or it uses other tables than the configured ones."""
     tables = layout_of(config, snapshot.rules).tables
-    return not config.manages and not config.follows and not any(rule.table in tables for rule in snapshot.rules)
+    return not config.manages and not config.is_auto and not any(rule.table in tables for rule in snapshot.rules)
 
 
 def _single(config: Config) -> Layout:
@@ -248,7 +248,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
 
 def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneFamily:
     family, layout, links, tunnels, are_certain, state, main, tables, _ = given
-    policy = Policy(config.lan, links, tunnels, idle=config.follows)
+    policy = Policy(config.lan, links, tunnels, idle=config.is_auto)
     also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
     into_tunnel = tunnel.explicit_routes(config, links, family, state)
     is_copy = _proof(config, given, policy)

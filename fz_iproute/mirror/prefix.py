@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 Family = Literal["inet", "inet6"]
 FAMILIES: tuple[Family, ...] = ("inet", "inet6")
-SPOKEN: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}  # the names for people
+FAMILY_NAMES: dict[Family, str] = {"inet": "IPv4", "inet6": "IPv6"}
 
 BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
 _AF = {"inet": AF_INET, "inet6": AF_INET6}
@@ -86,7 +86,7 @@ def check_destinations(destinations: Iterable[str], family: Family) -> None:
             host, slash, length = dst.partition("/")
             _octets(host, family)
             if slash and not (length.isdecimal() and int(length) <= bits):
-                raise ValueError(f"{_shown(dst)} is not an {SPOKEN[family]} prefix")
+                raise ValueError(f"{_shown(dst)} is not an {FAMILY_NAMES[family]} prefix")
 
 
 def _octets(host: str, family: Family) -> bytes:
@@ -94,7 +94,7 @@ def _octets(host: str, family: Family) -> bytes:
         # The module `ipaddress` is slow: with thousands of routes, it would take most of the time of a pass.
         return inet_pton(_AF[family], host)
     except OSError:
-        raise ValueError(f"{_shown(host)} is not an {SPOKEN[family]} address") from None
+        raise ValueError(f"{_shown(host)} is not an {FAMILY_NAMES[family]} address") from None
 
 
 class PrefixSet:

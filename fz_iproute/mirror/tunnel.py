@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Mark, Route, Rule, Snapshot
-from fz_iproute.mirror.prefix import FAMILIES, SPOKEN, Family
+from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
 from fz_iproute.mirror.words import KERNEL_TABLES
 
 # The highest metric: the kernel uses a backstop only if there is no other route to the same destination.
@@ -53,7 +53,7 @@ def family_state(config: Config, snapshot: Snapshot, family: Family) -> FamilySt
         return FamilyState(False, False, True, f"{name} is {'down' if link else 'missing'}")
     numbered = [family for family in FAMILIES if name in snapshot.numbered.get(family, ())]
     if numbered and family not in numbered:
-        return FamilyState(True, False, True, f"{name} has no {SPOKEN[family]} address")
+        return FamilyState(True, False, True, f"{name} has no {FAMILY_NAMES[family]} address")
     # IPv4 cannot be switched off. IPv6 can, for each interface; only an address proves that it is on.
     return FamilyState(True, True, family == "inet" or family in numbered, "")
 

@@ -30,12 +30,12 @@ class Following:
     @property
     def is_on(self) -> bool:
         """True if the answer may change although the file does not."""
-        return self._last[0].follows
+        return self._last[0].is_auto
 
     def load(self) -> Config:
         """The configuration for now. UsageError as `load`."""
         config = self._load()
-        if not config.follows:
+        if not config.is_auto:
             self._last = config, config
             return config
         try:

@@ -59,7 +59,7 @@ def _log_of_vpns(arguments: Namespace, log: Log) -> Log:
 
 def concrete(config: Config, source: Source, log: Log) -> Config:
     """The configuration, with the tunnel that `auto` stands for."""
-    if not config.follows:
+    if not config.is_auto:
         return config
     from fz_iproute.verbs.following import resolved  # noqa: PLC0415  # seldom needed
 

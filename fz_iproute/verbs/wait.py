@@ -47,7 +47,7 @@ def _why_not(arguments: Namespace, log: Log) -> str:
         with running_machine(arguments, log) as (ip, config):
             plans = Plans(ip, config, Log("ERROR"))  # sync warns, once
             due = plans.plan_sync()
-            if plans.is_absent or config.follows:
+            if plans.is_absent or config.is_auto:
                 return _another_vpn(ip, config)
             if not due:
                 return ""
@@ -66,5 +66,5 @@ def _another_vpn(ip: Ip, config: Config) -> str:
     vpns = detect(config, snapshot, reader.decisive_routes(snapshot))
     if not any(vpn.is_cut for vpn in vpns):
         return ""
-    said = followed(config, vpns).said if config.follows else absent(config, snapshot.links, vpns)
+    said = followed(config, vpns).said if config.is_auto else absent(config, snapshot.links, vpns)
     return f"{said}; the LAN is cut: `fz-iproute detect`"

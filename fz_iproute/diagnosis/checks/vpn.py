@@ -20,7 +20,7 @@ def tunnel(machine: Machine) -> Iterator[Found]:
     """The configured interface exists and is up."""
     name = machine.config.tunnel.interface
     link = machine.seen.links.get(name)
-    if machine.config.follows:
+    if machine.config.is_auto:
         found = followed(machine.config, machine.vpns)
         yield Found("info", found.said)
     elif link and link.up:
