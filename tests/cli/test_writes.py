@@ -145,7 +145,7 @@ def test_routes_that_another_program_undoes_are_given_up_after_a_few_rounds(worl
     done = world.run("sync")
     assert (3, 1) == (done.code, len(done.errors)), done
     assert "10.20.0.0/16" in done.errors[0]
-    assert "does not last" in done.errors[0]
+    assert "undoes it at once" in done.errors[0]
     assert 5 >= len(world.batches())
     assert ["192.168.1.0/24"] == world.copies("inet")
 
