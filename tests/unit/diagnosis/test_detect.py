@@ -25,6 +25,17 @@ def test_a_layout_is_recognised_by_its_form(layout: Layout) -> None:
         assert vpns[0].config == configuration.parse(said["config"], "config")
 
 
+@pytest.mark.parametrize("of", ["mark", "table"])
+@pytest.mark.parametrize(
+    "name", ["Firezone up to 1.5.3", "NetBird", "Mullvad", "NordVPN", "Cloudflare WARP", "Outline"]
+)
+def test_a_client_is_known_by_one_of_its_numbers_alone(name: str, of: str) -> None:
+    layout = LAYOUTS[name]
+    moved = (f" {layout.table}", " 4242") if of == "mark" else (f" {layout.mark} ", " 0x42 ")
+    (vpn,) = found([f"{line} ".replace(*moved).replace(f" {layout.interface} ", " vpn9 ") for line in layout.lines])
+    assert (layout.product, "vpn9") == (vpn.product.name, vpn.interface)
+
+
 def test_detect_does_not_promise_a_lan_that_a_firewall_cuts() -> None:
     text = as_text(found(LAYOUTS["Mullvad"].lines))
     assert "LAN      kept by the routes: 192.168.1.0/24 of table main" in text

@@ -623,3 +623,12 @@ def test_discovery(lines: list[str], config: Config, said: str) -> None:
 def test_without_ip_the_checks_that_need_none_still_look() -> None:
     looked = [each.name for each in findings(Case(SERVED, is_read=False)) if "ip does not answer" not in each.seen]
     assert ["ip", "permission", "config", "rt_tables", "fight"] == looked
+
+
+def test_each_name_server_is_named_with_its_way() -> None:
+    servers = ["192.168.1.5", "192.168.1.7", "100.64.0.9", "8.8.8.8", "10.9.9.9"]
+    facts = {"/etc/resolv.conf": "".join(f"nameserver {server}\n" for server in servers)}
+    lines = [*without("default", SERVED), "rule add to 10.9.9.9 prohibit pref 5"]
+    ways = ["on this machine", "to the LAN by eth0", "into tun-firezone", "out of eth0", "out of reach"]
+    expected = "; ".join(f"/etc/resolv.conf: {server} ({way})" for server, way in zip(servers, ways, strict=True))
+    assert [expected] == [each.seen for each in findings(Case(lines, facts=facts)) if each.name == "dns"]
