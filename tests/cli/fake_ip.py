@@ -14,7 +14,6 @@ this number among those that write. `times` limits how often it applies. The oth
     signal                    end by this signal, in the middle of the answer
     words                     refuse the line in these words
     forget                    succeed without changing anything
-    beaten                    change the state, but fail as if another program had made the same change first
 """
 
 import fcntl
@@ -28,7 +27,6 @@ import kernel_table
 TABLES = {"default": "253", "main": "254", "local": "255"}
 NAMES = {number: name for name, number in TABLES.items()}
 TYPES = {"throw"}  # of those that `ip` knows, what the program writes here
-METRICS = {"mtu": int, "advmss": int, "rtt": lambda word: int(word.removesuffix("ms"))}
 OPTIONS = {"-4", "-6", "-Numeric", "-details", "-json", "-oneline", "-force", "-V"}
 
 
@@ -206,10 +204,6 @@ class _Machine:
         group = self._index.group(table, route["dst"])
         if refusal := kernel_table.VERBS[words[1]](group, route, given, self._family):
             raise Failed(f"RTNETLINK answers: {refusal}", 2)
-        if "beaten" in fault:
-            raise Failed(
-                "RTNETLINK answers: No such process" if "del" in words else "RTNETLINK answers: File exists", 2
-            )
 
     def _answer(self, words, interrupted):
         documents = self._show(words)
@@ -217,10 +211,7 @@ class _Machine:
             documents = documents[:-1]
             print("Dump was interrupted and may be inconsistent.", file=sys.stderr, flush=True)
         if "-json" in self._options:
-            shown = [
-                {key: value for key, value in document.items() if not key.startswith("_")} for document in documents
-            ]
-            text = _json(shown) + "\n"
+            text = _json(documents) + "\n"
         else:
             text = "".join(f"{_text(document)} \n" for document in documents)
         return text.encode("utf-8", "surrogateescape")
@@ -310,7 +301,7 @@ def _text(route):
         words += [name, str(route[key])] if key in route else []
     for metrics in route.get("metrics", []):
         for name, value in metrics.items():
-            words += [name, *(["lock"] if name in route.get("_lock", []) else []), str(value)]
+            words += [name, str(value)]
     return " ".join(words)
 
 
@@ -349,9 +340,9 @@ class _Index:
             self._tables[table] = [route for group in groups.values() for route in group]
 
 
-def _parsed(links, family, words):  # noqa: PLR0912  # a grammar
+def _parsed(links, family, words):  # a grammar
     """The table, the route as `ip -json` shows it, and the keys that the command names."""
-    number, route, metrics = TABLES["main"], {}, {}
+    number, route = TABLES["main"], {}
     words = list(words)
     while words:
         word = words.pop(0)
@@ -360,10 +351,8 @@ def _parsed(links, family, words):  # noqa: PLR0912  # a grammar
         elif word == "nexthop":
             route["nexthops"] = _hops(links, [word, *words])
             break
-        elif word in METRICS and words:
-            metrics[word] = METRICS[word](words.pop(0))
-        elif word == "features" and words:
-            metrics[words.pop(0)] = None
+        elif word == "mtu" and words:
+            route["metrics"] = [{word: int(words.pop(0))}]
         elif word == "table" and words:
             number = words.pop(0)
             number = TABLES.get(number, number)
@@ -375,8 +364,6 @@ def _parsed(links, family, words):  # noqa: PLR0912  # a grammar
             route["dst"] = word
         else:
             raise Failed(f'Error: either "to" is duplicate, or "{word}" is a garbage.', 255, ends=True)
-    if metrics:
-        route["metrics"] = [metrics]
     if "dev" in route:
         route["dev"] = _link(links, route["dev"])
     for key in ("metric", "nhid"):

@@ -75,16 +75,6 @@ def test_the_lock_is_that_of_the_table_of_the_copies_whatever_else_differs(
         assert code == world.run("sync", "-c", world.config(f"[tables]\n{settings}\n"), "--wait", "0").code
 
 
-def test_a_killed_holder_leaves_no_lock_behind(world: World) -> None:
-    world.fails("link show", hang=True)
-    process = world.start("sync")
-    wait_until(world.hanging, "the program waits for ip")
-    process.kill()
-    finish(process)
-    world.heals()
-    assert 0 == world.run("sync", "--wait", "0").code
-
-
 SPOILED: dict[str, Callable[[Path], object]] = {
     "a folder": Path.mkdir,
     "a link to itself": lambda lock: lock.symlink_to(lock),

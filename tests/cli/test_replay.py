@@ -21,21 +21,6 @@ def journal(world: World, *lines: str) -> str:
     return str(path)
 
 
-def test_commands_go_to_stderr_and_differences_and_the_summary_to_stdout(world: World) -> None:
-    path = journal(world, HEADING, ADD)
-    assert (0, "# 1 command: 1 as recorded\n", f"{ADD}\n") == world.run("replay", path)
-    assert "10.9.0.0/24" in world.copies("inet")
-    done = world.run("-q", "replay", path)
-    assert (3, ["error: 1 of 1 commands worked then, and did not work now"]) == (done.code, done.lines)
-    assert f"{ADD}  # then worked; now refused: RTNETLINK answers: File exists" == done.out.splitlines()[0]
-
-
-def test_a_command_that_works_only_now_is_shown_but_no_failure(world: World) -> None:
-    done = world.run("-q", "replay", journal(world, HEADING, ADD, "#   refused: Error: Nexthop has invalid gateway."))
-    assert (0, "") == (done.code, done.err)
-    assert f"{ADD}  # then refused: Error: Nexthop has invalid gateway.; now worked" == done.out.splitlines()[0]
-
-
 def test_a_killed_ip_is_a_failure_and_the_rest_is_run(world: World) -> None:
     world.fails("10.9.0.0/24", signal=9)
     done = world.run("replay", journal(world, HEADING, ADD, ADD.replace("10.9", "10.8")))

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.cli.world import MAIN, TABLE, World, gatewayed, lan, tunnel
+from tests.cli.world import MAIN, TABLE, World, gatewayed, lan
 
 WRITE = r"-[46]\b.* route (add|append|replace|del) "
 WRITE4 = WRITE.replace("[46]", "4")
@@ -23,17 +23,6 @@ def differences(world: World) -> set[str]:
         }
 
     return {route.split()[0] for family in ("inet", "inet6") for route in copies(family, MAIN) ^ copies(family, TABLE)}
-
-
-def test_down_removes_the_copies_and_nothing_else(world: World) -> None:
-    others = [tunnel("default"), tunnel("100.64.0.0/11")]
-    main = world.table("inet", MAIN)
-    assert 0 == world.run("sync").code
-    assert set() == differences(world)
-    assert others == [route for route in world.table("inet") if route["dev"] == "tun-firezone"]
-    assert 0 == world.run("down").code
-    assert (others, [], main) == (world.table("inet"), world.copies("inet6"), world.table("inet", MAIN))
-    assert (0, "", "") == world.run("down")
 
 
 @pytest.mark.parametrize(
@@ -62,15 +51,6 @@ def test_a_refused_line_is_reported_once_in_ips_words_and_the_others_are_applied
     assert set() == differences(world)
 
 
-@pytest.mark.parametrize("write", [WRITE4, WRITE6])
-def test_a_change_that_another_program_has_just_made_is_no_error(world: World, write: str) -> None:
-    """`ip` says "File exists" or "No such process", but the state is right."""
-    world.fails(write, beaten=True)
-    done = world.run("sync")
-    assert (0, []) == (done.code, done.errors), done
-    assert set() == differences(world)
-
-
 @pytest.mark.parametrize("number", range(1, 7))
 def test_a_batch_killed_in_the_middle_is_repaired_or_the_rest_is_listed(world: World, number: int) -> None:
     """Either exit 0 and all routes are right, or exit 3 and each wrong route is named."""
@@ -95,32 +75,6 @@ def test_batches_that_are_always_killed_are_given_up_soon(world: World) -> None:
         line.partition(" table ")[2].split()[1] for line in done.errors
     }
     assert 8 >= len(world.batches())
-
-
-MOVED = {
-    "inet": (
-        [lan("10.1.0.0/16", metric=600), lan("10.2.0.0/16", prefsrc="10.2.0.9")],
-        [lan("10.1.0.0/16", metric=100), lan("10.2.0.0/16", prefsrc="10.2.0.1")],
-    ),
-    "inet6": (
-        [lan("fe80::/64", protocol="ra"), lan("fe80::/64", "wlan0")],
-        [lan("fe80::/64"), lan("fe80::/64", "wlan0")],
-    ),
-}
-
-
-@pytest.mark.parametrize("number", range(1, 6))
-@pytest.mark.parametrize("family", MOVED)
-def test_no_moment_is_without_a_copy_while_routes_change(world: World, family: str, number: int) -> None:
-    """Killed after any line, there is an old or a new copy for each LAN."""
-    main, copies = MOVED[family]
-    world.main(family, *main)
-    world.mirror(family, tunnel("default"), *copies)
-    world.fails(WRITE4 if family == "inet" else WRITE6, number=number, signal=signal.SIGKILL)
-    world.run("sync")
-    assert {(route["dst"], route["dev"]) for route in main} <= {
-        (route["dst"], route["dev"]) for route in world.table(family)
-    }
 
 
 def test_a_parse_error_ends_a_batch_and_every_missing_route_is_listed(world: World) -> None:

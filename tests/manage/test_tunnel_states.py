@@ -3,7 +3,6 @@
 import pytest
 
 from tests.manage.laptop import LAN, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
-from tests.netns.rtnetlink import FAMILIES
 
 INTERNET = ["8.8.8.8", "2001:db8::1"]
 INTERNET_TABLE = {"single": MIRROR, "tiered": TIER_INTERNET}
@@ -33,22 +32,6 @@ def renamed(laptop: Laptop) -> None:
 
 
 LOSSES = pytest.mark.parametrize("loss", [gone, down, renamed], ids=lambda loss: loss.__name__)
-
-
-@LOSSES
-@LAYOUTS
-@pytest.mark.parametrize("synced", [False, True], ids=["at the first sync", "later"])
-def test_open_without_the_tunnel_packets_take_the_uplink(synced, layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
-    text = manage(layout=layout, on_down="open")
-    if synced:
-        laptop.sync(text)
-    loss(laptop)
-    laptop.sync(text)
-    assert [] == by_tunnel(laptop)
-    assert [1 if layout == "single" else 3] * 2 == [len(laptop.added_rules(family)) for family in FAMILIES]
-    expected = {"192.168.188.1": LAN, **dict.fromkeys(INTERNET, UPLINK)}
-    assert expected == laptop.leads(expected)
-    assert [] == laptop.sync(text)
 
 
 @LOSSES

@@ -46,15 +46,6 @@ def test_pasted_lines_give_the_state_that_sync_gives(family: str, data: st.DataO
     assert mirror(land) == pasted
 
 
-def test_plan_and_a_dry_run_print_the_commands_and_change_nothing(machine: Machine) -> None:
-    before = mirror(machine)
-    machine.fz("plan")
-    printed = machine.fz("sync", "--dry-run")
-    machine.fz("down", "--dry-run")
-    assert before == mirror(machine)
-    assert printed == machine.fz_done("sync").stderr, "what a dry run prints is what sync logs"
-
-
 def test_without_a_namespace_the_lines_are_for_the_one_they_run_in(machine: Machine) -> None:
     argv = machine.fz_argv("plan", netns=False)
     lines = machine.exec(*argv, **machine.fz_options()).stdout

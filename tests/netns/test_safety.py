@@ -4,13 +4,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.netns.namespace import LAN, MIRROR, TIER_LAN, TUNNEL, Machine, Namespace, comparable, run, wait_until
+from tests.netns.namespace import LAN, MIRROR, TIER_LAN, TUNNEL, Machine, Namespace, comparable, run
 from tests.netns.rtnetlink import FAMILIES
 from tests.netns.wiretap import Wiretap, fake_ip
 
@@ -22,14 +20,6 @@ FOREIGN = [
     f"-6 route add unreachable fd00:61::/48 table {MIRROR}",
     f"-6 route add fd00:63::/48 via fd00:188::1 table {MIRROR}",
 ]
-
-
-@pytest.fixture(scope="module")
-def synced(long_lived: Callable[..., Any]) -> Any:
-    """A machine in step; no test changes it."""
-    machine = long_lived(Machine)
-    machine.fz("sync")
-    return machine
 
 
 def everything(machine: Machine, *, but: int) -> dict[str, object]:
@@ -110,16 +100,6 @@ def test_a_wrong_name_of_a_tap_costs_the_vpn_no_route(name: str, machine: Machin
     assert before == {family: machine.raw(family) for family in FAMILIES}
 
 
-@pytest.mark.parametrize("failure", ['echo "["; exit 2', 'echo "[{"', "kill -9 $$", "exit 0"])
-@pytest.mark.parametrize("family", ["-4", "-6"])
-def test_a_failed_read_deletes_nothing(family: str, failure: str, synced: Machine, tmp_path: Path) -> None:
-    path = fake_ip(tmp_path, f'case " $* " in *" {family} "*) {failure} ;; *) exec "$ip" "$@" ;; esac')
-    before = {family: synced.raw(family) for family in FAMILIES}
-    for verb in ("sync", "down"):
-        synced.fz(verb, path=path, code=3)
-    assert before == {family: synced.raw(family) for family in FAMILIES}
-
-
 # Rights
 
 
@@ -179,8 +159,7 @@ def many(namespace: Namespace, count: int) -> None:
     namespace.batch(f"-6 route add fd00:{i:x}::/64 dev lan0" for i in range(count // 2))
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
-def test_after_a_kill_in_the_middle_the_next_sync_completes_the_work(share: float, namespace: Namespace) -> None:
+def test_after_a_kill_in_the_middle_the_next_sync_completes_the_work(namespace: Namespace) -> None:
     many(namespace, 12_000)
     started = time.monotonic()
     namespace.fz("-q", "sync")
@@ -191,7 +170,7 @@ def test_after_a_kill_in_the_middle_the_next_sync_completes_the_work(share: floa
         namespace.fz_argv("-q", "sync"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True, **namespace.fz_options(),
     )  # fmt: skip
-    time.sleep(whole * share)  # any moment will do: the next sync must complete whatever is there
+    time.sleep(whole / 2)  # any moment will do: the next sync must complete whatever is there
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     namespace.fz("-q", "sync")
@@ -209,24 +188,6 @@ def test_two_syncs_at_once_are_one(namespace: Namespace) -> None:
     ]  # fmt: skip
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [0, 0] == [process.returncode for process in both], said
-    assert namespace.in_step(without=())
-
-
-def test_a_sync_that_waits_in_vain_for_another_exits_5(namespace: Namespace, tmp_path: Path) -> None:
-    namespace.veth("lan0", "10.1.0.5/24")
-    at_work, hold = tmp_path / "at work", tmp_path / "hold"
-    hold.touch()
-    path = fake_ip(tmp_path, f": >'{at_work}'\nwhile [ -e '{hold}' ]; do sleep 0.05; done\nexec $ip \"$@\"")
-    first = subprocess.Popen(
-        namespace.fz_argv("-q", "sync"), stderr=subprocess.PIPE, text=True, **namespace.fz_options(path)
-    )
-    try:
-        wait_until(at_work.exists, "the first sync is at work")
-        namespace.fz("--wait", "0.1", "sync", code=5)
-    finally:
-        hold.unlink()
-        said = first.communicate(timeout=60)[1]
-    assert 0 == first.returncode, said
     assert namespace.in_step(without=())
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.manage.laptop import manage
-from tests.netns.namespace import MAIN, MARK, TIER_INTERNET, TIER_LAN, TUNNEL
+from tests.netns.namespace import MARK, TUNNEL
 from tests.netns.rtnetlink import FAMILIES
 from tests.netns.witness import Witness
 from tests.packets.terrain import TUNNEL_ADDRESSES, Crossroads
@@ -120,29 +120,3 @@ def test_without_its_tunnel_the_internet_resource_is_blocked_if_closed(
     another_tunnel.renew_tunnel(*TUNNEL_ADDRESSES)
     sync(another_tunnel, text)
     assert_ways(carried, witness)
-
-
-def test_down_leaves_the_machine_as_it_was(crossroads: Crossroads, witness: Witness) -> None:
-    text = config(layout="tiered", on_down="closed")
-    sync(crossroads, text)
-    crossroads.fz("down", config=text)
-    assert_ways({INTERNET: "uplink", LAN: "LAN", SECOND_LAN: "second LAN"}, witness)
-
-
-def test_tables_that_would_swap_their_parts_need_down_first(crossroads: Crossroads, witness: Witness) -> None:
-    """`sync` refuses them and changes nothing; after `down` it works."""
-    old = config(layout="tiered")
-    swapped = config(layout="tiered", tables={"lan": TIER_INTERNET, "internet": TIER_LAN})
-    crossroads.fz("sync", config=old)
-    try:
-        before = crossroads.raw_everything(but=MAIN)
-        done = crossroads.fz_done("sync", config=swapped)
-        assert (2, 1) == (done.returncode, len(done.stderr.splitlines())), done
-        assert "run `fz-iproute down` with this configuration first" in done.stderr
-        assert before == crossroads.raw_everything(but=MAIN)
-        for text in (old, swapped):
-            assert_ways(WAYS, witness)
-            crossroads.fz("down", config=text)
-            crossroads.fz("sync", config=swapped)
-    finally:
-        crossroads.fz("down", config=swapped)
