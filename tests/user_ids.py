@@ -10,7 +10,7 @@ _NOBODY = 65534
 # Runs the program as an ordinary user, even if the test runs as root. It imports before that: an ordinary user may not
 # be able to read this Python.
 DROP_RIGHTS = """
-import os, sys, loguru, tomllib, fz_iproute.record.recorded_ip
+import os, sys, loguru, tomllib, fz_iproute.files.whole_file, fz_iproute.record.recorded_ip
 from fz_iproute import cli
 for verb in "config", "plan", "replay", "status": cli._module(verb)
 if os.geteuid() == 0:
