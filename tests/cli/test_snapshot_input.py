@@ -71,17 +71,6 @@ def test_without_table_local_nothing_is_said_about_packets(tmp_path: Path) -> No
     assert_refused(path, "table local", [*VERBS[1:], ["detect"], ["doctor"]])
 
 
-TEXT = json.dumps(GOOD).encode()
-CUT_OFF = [TEXT[:end] for end in (0, 1, 100, len(TEXT) // 2, -1)]
-
-
-@pytest.mark.parametrize(
-    "content", [*CUT_OFF, b"\xff\xfe", b"\x00" * 100, b"[" * 100_000, b'"' + b"a" * 100_000 + b'"', b"\x1b[2J"], ids=len
-)
-def test_any_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
-    assert_refused(written(tmp_path, content), "", VERBS[:1])
-
-
 def test_a_large_file_a_directory_a_pipe_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with (tmp_path / "large").open("wb") as file:

@@ -426,25 +426,11 @@ def test_a_hostile_snapshot_runs_no_command_of_its_own(machine: Machine, tmp_pat
     assert expected <= len(not_rebuilt(done)) == len(done.stderr.splitlines()), done.stderr
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        *("", "nonsense", '{"schema": 1}'),
-        *(
-            json.dumps({"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": answers})
-            for answers in (
-                {},
-                {"-json link show": "[1]"},
-                {"-json link show": "[" * 100_000},
-                {"-json link show": '[{"ifname": "x", "ifindex": []}]'},
-            )
-        ),
-    ],
-    ids=lambda document: document[:30] + document[-30:],
-)
-def test_a_file_that_is_no_snapshot_is_refused_in_one_line(document: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", ["[1]", '[{"ifname": "x", "ifindex": []}]'])
+def test_a_file_that_is_no_snapshot_is_refused_in_one_line(links: str, tmp_path: Path) -> None:
+    document = {"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": {"-json link show": links}}
     file = tmp_path / "snapshot.json"
-    file.write_text(document)
+    file.write_text(json.dumps(document))
     done = lab("--snapshot", str(file), "--", "echo", "never")
     assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done.stderr
 

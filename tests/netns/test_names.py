@@ -17,22 +17,23 @@ BYTES = ["\udcff\udcfe", "a\udc80", "\x01", "\x1b[31m"]
 NAMES = KEYWORDS + QUOTES + SHELL + OPTIONS + COMMENTS + FOREIGN + BYTES
 
 
-def furnish(namespace: Namespace, name: str) -> None:
+def furnish(namespace: Namespace, name: str, number: int = 1) -> None:
     """A device of this name with a connected network in each family, and a multipath route over it."""
-    device = namespace.odd_veth(name, "far", "10.1.0.5/24", "fd00:1::5/64")
-    namespace.batch([f"route add 10.2.0.0/16 scope link nexthop dev {device} weight 2 nexthop dev far"])
+    far = f"far{number}"
+    device = namespace.odd_veth(name, far, f"10.{number}.0.5/24", f"fd00:{number}::5/64")
+    namespace.batch([f"route add 10.{number}.8.0/21 scope link nexthop dev {device} weight 2 nexthop dev {far}"])
 
 
 def assert_copied(namespace: Namespace) -> None:
     for family, least in (("inet", 2), ("inet6", 3)):
         expected = comparable(mirrored(namespace.raw(family, MAIN)))
-        assert least == len(expected)
+        assert least * len(NAMES) == len(expected)
         assert expected == comparable(mirrored(namespace.raw(family, MIRROR)))
 
 
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_routes_of_a_device_are_copied_whatever_its_name(name: str, namespace: Namespace, wiretap: Wiretap) -> None:
-    furnish(namespace, name)
+def test_routes_of_a_device_are_copied_whatever_its_name(namespace: Namespace, wiretap: Wiretap) -> None:
+    for number, name in enumerate(NAMES, start=1):
+        furnish(namespace, name, number)
     lines = namespace.fz("plan")
 
     namespace.fz("sync")

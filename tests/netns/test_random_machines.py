@@ -239,12 +239,10 @@ class Examined(NamedTuple):
 
     findings: list[Finding]
     kernel: Kernel
-    told: Told
 
     @classmethod
     def of(cls, land: Land) -> "Examined":
-        findings = land.doctor()
-        return cls(findings, land.look(), Told.of(land.recordings[0], ASKED))
+        return cls(land.doctor(), land.look())
 
 
 def harm(before: Kernel, after: Kernel) -> Iterator[str]:
@@ -301,8 +299,8 @@ def with_settings(text: str, settings: str) -> str:
     return "\n".join(found) + "\n"
 
 
-def lies(found: Examined, config: str) -> Iterator[str]:
-    """What `doctor` says of where packets go, and the kernel does not."""
+def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
+    """What `doctor`, `status` and `explain` say of where packets go, and the kernel does not."""
     said = defaultdict(list)
     for each in found.findings:
         said[each["name"]].append(each)
@@ -314,7 +312,7 @@ def lies(found: Examined, config: str) -> Iterator[str]:
             if wrong := judge(each, truth):
                 yield f"{name}: {each['level']} {each['seen']!r}: {wrong}"
 
-    yield from told.lies(found.told, truth.to, OWN, TUNNELS)
+    yield from told.lies(all_told, truth.to, OWN, TUNNELS)
 
     is_well = not troubles(found.findings) and said["shadows"][0]["level"] == "ok"
     if is_well and "deny" not in config:
@@ -469,7 +467,8 @@ def one(land: Land, seed: int) -> list[str]:
     made = plan(random.Random(seed))
     land.become(made)
     before = Examined.of(land)
-    wrong = list(lies(before, made.config))
+    all_told = Told.of(land.recordings[0], ASKED)
+    wrong = list(lies(before, all_told, made.config))
     is_fresh = True
     for finding in before.findings:
         remedy = finding["remedy"]
@@ -499,15 +498,15 @@ def one(land: Land, seed: int) -> list[str]:
             if land.namespace.raw_everything(but=0) != untouched:
                 faults.append("undone, it leaves the machine changed")
         wrong += [f"{finding['name']}: {finding['seen']}\n  {remedy}: {fault}" for fault in faults]
-    if before.told.advised:
+    if all_told.advised:
         if not is_fresh:
             land.become(made)
         land.sync()
         ways = Truth(*land.look())
         tried["advice of explain"] += 1
         wrong += [
-            f"explain: {address} {before.told.sentences[address]}: still {ways.to(address)}"
-            for address in before.told.advised
+            f"explain: {address} {all_told.sentences[address]}: still {ways.to(address)}"
+            for address in all_told.advised
             if ways.in_tunnel(ways.to(address))
         ]
     return [f"machine {seed}: {each}\n{made}" for each in wrong]

@@ -83,12 +83,6 @@ LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
-    ("in step", 200): """
-VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
-LAN    29 of 29 reachable
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
-watch  runs (process 812)
-""",
     ("missing", 80): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
 LAN    27 of 30 reachable   → fz-iproute doctor
@@ -113,22 +107,10 @@ LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
-    ("tunnel down", 200): """
-VPN    tun-firezone is down; copies in table 539098368   → fz-iproute doctor
-LAN    29 of 29 reachable
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
-watch  runs (process 812)
-""",
     ("VPN absent", 80): """
 VPN    tun-firezone is missing; copies in table 539098368   → fz-iproute detect
 LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
-watch  runs (process 812)
-""",
-    ("VPN absent", 200): """
-VPN    tun-firezone is missing; copies in table 539098368   → fz-iproute detect
-LAN    29 of 29 reachable
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
 watch  runs (process 812)
 """,
     ("VPN off", 80): """

@@ -31,7 +31,7 @@ def somebody_undoes(route: str, machine: Machine) -> Iterator[list[float]]:
         if run("ip", "-n", machine.name, "route", *SIDES[route], check=False).returncode == 0:
             times.append(time.monotonic())
 
-    with repeating(act, 0.005):
+    with repeating(act, 0.02):
         yield times
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import LAN, MIRROR, Machine, removing, run, wait_until
-from tests.netns.rtnetlink import FAMILIES
+from tests.netns.namespace import LAN, MIRROR, Machine, wait_until
 from tests.watch import oracle
 from tests.watch.conftest import Watch
 from tests.watch.daemon import Daemon
@@ -22,32 +21,12 @@ def recording(journal: Path) -> str:
     return f'[watch]\njournal = "{journal}"\n'
 
 
-# No link goes down here: then the kernel deletes routes by itself, which no record of commands shows.
-LIFE = [
-    "addr add 10.5.0.2/24 dev wlp192s0",
-    "route add 10.6.0.0/24 dev wlp192s0 mtu 1300",
-    "-6 route add fd00:6::/64 dev wlp192s0",
-    "addr add 192.168.188.113/24 dev wlp192s0 metric 600",
-    "addr del 192.168.188.112/24 dev wlp192s0",
-    "route del 10.6.0.0/24",
-    "addr add 10.7.0.2/24 dev uplink0",
-    "-6 route replace fd00:6::/64 dev uplink0 metric 50",
-]
-
-
-def test_the_journal_is_a_shell_script_with_the_commands_of_the_log(
-    machine: Machine, runtime: Path, watch: Watch, journal: Path
-) -> None:
-    """After the same events, the script makes the same mirror on another machine."""
+def test_the_journal_has_the_commands_of_the_log(machine: Machine, watch: Watch, journal: Path) -> None:
+    """tests/netns/test_replay.py runs such a journal, as a shell script too, on another machine."""
     daemon = watch(recording(journal))
-    for line in LIFE:
+    for line in ("addr add 10.5.0.2/24 dev wlp192s0", "-6 route add fd00:6::/64 dev wlp192s0"):
         machine.ip(*line.split())
         daemon.wait_in_step()
-    with removing(Machine(runtime)) as twin:
-        for line in LIFE:
-            twin.ip(*line.split())
-        run("sh", stdin=journal.read_text().replace(machine.name, twin.name), check=False)
-        assert [machine.routes(family) for family in FAMILIES] == [twin.routes(family) for family in FAMILIES]
     assert daemon.says(" route ") != []
     assert [line.partition("  # ")[0] for line in daemon.lines if line.startswith("ip ")] == [
         line for line in journal.read_text().splitlines() if not line.startswith("#")

@@ -139,6 +139,8 @@ def test_a_control_character_in_a_route_is_not_printed(key: str, table: str) -> 
 @example('{"schema": ' + "1" * 10_000 + "}")
 @example("{}")
 @example('{"schema": NaN}')
+@example(json.dumps(printed(machine()))[:-1])
+@example(f'"{"a" * 100_000}"')
 @example('{"schema": 1, "taken": "", "versions": {}, "config": "", "sysctls": {}, "ip": []}')
 def test_a_text_that_is_no_snapshot_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(Unusable) as refusal:
