@@ -539,14 +539,6 @@ def test_each_name_server_of_a_link_is_named_with_its_way(patient: Patient) -> N
     assert "dev uplink0" in patient.machine.ip("route", "get", "9.9.9.9", "oif", "uplink0")
 
 
-def test_a_dhcp_server_that_the_vpn_takes(patient: Patient) -> None:
-    leases = "/run/systemd/netif/leases"
-    patient.sh(f"mkdir -p {leases} && printf 'ADDRESS=10.77.0.2\nSERVER_ADDRESS=100.64.9.9\n' > {leases}/3")
-    assert "100.64.0.0/11 of the VPN takes the DHCP server 100.64.9.9" == patient.trouble("dhcp", "warning")["seen"]
-    patient.sh(f"printf 'ADDRESS=10.77.0.2\nSERVER_ADDRESS=10.77.0.1\n' > {leases}/3")
-    assert [] == patient.troubles("dhcp")
-
-
 def test_discovery_that_goes_into_the_tunnel_is_mentioned(patient: Patient) -> None:
     assert TUNNEL == patient.machine.way("224.0.0.251")
     patient.is_cured_of("multicast", "info")
@@ -577,14 +569,6 @@ def test_other_vpns_that_take_the_same_prefix_are_a_warning(patient: Patient) ->
     assert "warning" == found[0]["level"]
     assert "100.64.0.0/11" in found[0]["seen"]
     assert all("ip rule del" not in each["remedy"] and " down" not in each["remedy"] for each in patient.doctor())
-
-
-def test_another_vpn_that_is_never_asked_is_a_warning(patient: Patient) -> None:
-    patient.machine.tunnel("wg0")
-    patient.machine.batch(["route add 10.40.0.0/16 dev wg0 table 52", "rule add lookup 52 priority 32766"])
-    assert "never" in patient.trouble("other-vpn", "warning")["seen"]
-    patient.machine.batch(["rule del lookup 52", "rule add lookup 52 priority 5270"])
-    assert ["info"] == [found["level"] for found in patient.troubles("other-vpn")]
 
 
 def test_an_address_of_the_tunnel_is_no_packet_into_it(patient: Patient) -> None:
