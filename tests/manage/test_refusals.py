@@ -39,7 +39,7 @@ def test_a_refused_rule_keeps_the_one_that_it_was_to_replace_until_nothing_is_in
 def test_watch_keeps_the_rule_too(laptop: Laptop, watch: Watch) -> None:
     daemon = watch(SINGLE)
     laptop.batch([f"rule add {IN_THE_WAY}"])
-    daemon.config.write_text(ELSEWHERE)
+    daemon.configure(ELSEWHERE)
     daemon.send(1)
     wait_until(lambda: any("File exists" in line for line in daemon.complaints), "it complains")
     assert [TUNNEL, TUNNEL] == [laptop.way(host) for host in ("8.8.8.8", "2001:db8::1")]
@@ -97,6 +97,6 @@ def test_a_family_that_never_comes_does_not_hold_up_the_other(laptop: Laptop, wa
     laptop.batch([f"addr del 100.64.0.5/32 dev {TUNNEL}"])
     daemon = watch(manage(internet=False))
     # With another mark and another table, only the former configuration tells whose the old rules are.
-    daemon.config.write_text(manage(internet=False, fwmark=77, tables={"single": 1001}))
+    daemon.configure(manage(internet=False, fwmark=77, tables={"single": 1001}))
     daemon.send(1)
     wait_until(lambda: [1001] == [rule.table for rule in laptop.added_rules("inet")], "the old rule has gone")

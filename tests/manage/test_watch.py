@@ -22,7 +22,7 @@ MOST = 15
 
 def reloaded(daemon: Daemon, text: str) -> None:
     before = daemon.counters()["reloads"]
-    daemon.config.write_text(text)
+    daemon.configure(text)
     daemon.send(1)
     wait_until(lambda: daemon.counters()["reloads"] > before, "it has reloaded")
 
@@ -182,7 +182,7 @@ def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(text: str, l
 def test_a_configuration_that_swaps_tables_is_refused_and_the_last_good_one_stays(laptop: Laptop, watch: Watch) -> None:
     daemon = watch(TIERED)
     whole = laptop.state()
-    daemon.config.write_text(
+    daemon.configure(
         manage(layout="tiered", tables={"single": 9, "user": TIERS[2], "lan": TIERS[0], "internet": TIERS[1]})
     )
     daemon.send(signal.SIGHUP)

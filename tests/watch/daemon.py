@@ -88,6 +88,13 @@ class Daemon:
             assert self.alive, f"it ended with {self.process.returncode}: {self.log}"
         return self
 
+    def configure(self, text: str) -> None:
+        """Replace its configuration file in one step: it must never see an empty one."""
+        new = self.config.with_suffix(".new")
+        new.write_text(text)
+        new.chmod(0o644)
+        new.replace(self.config)
+
     @property
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process

@@ -70,7 +70,7 @@ def test_sighup_reads_the_file_again(machine: Machine, watch: Watch) -> None:
     daemon.send(signal.SIGHUP)
     found = daemon.counters()
     assert {"reloads": 0, "changes": 1} == {name: found[name] for name in ("reloads", "changes")}
-    daemon.config.write_text(NO_UPLINK)
+    daemon.configure(NO_UPLINK)
     daemon.send(signal.SIGHUP)
     daemon.wait_in_step(copies_are(machine, WITHOUT_UPLINK))
     assert 1 == daemon.counters()["reloads"]
@@ -107,7 +107,7 @@ def test_a_bad_file_is_reported_once_and_the_last_configuration_stays_in_force_u
     daemon.wait_in_step(copies_are(machine, [*WITHOUT_UPLINK, "10.5.0.0/24"]))
     assert [1] * len(problems) == [len(daemon.says(f"{daemon.config}: {problem}")) for problem in problems]
     assert len(problems) + 1 == len(daemon.complaints), daemon.complaints
-    daemon.config.write_text(DEFAULTS)
+    daemon.configure(DEFAULTS)
     daemon.config.chmod(mode)
     wait_until(copies_are(machine, [*ALL, "10.5.0.0/24"]), "the uplink's copies are there")
 
@@ -118,7 +118,7 @@ def test_a_bad_file_is_reported_once_and_the_last_configuration_stays_in_force_u
 def reloaded(daemon: Daemon, text: str) -> None:
     """Put a new configuration in force."""
     before = daemon.counters()["reloads"]
-    renamed_over(daemon.config, text)  # no moment in which the file is empty
+    daemon.configure(text)
     daemon.send(signal.SIGHUP)
     wait_until(lambda: daemon.counters()["reloads"] > before, "it has reloaded")
 
@@ -174,7 +174,7 @@ def test_a_new_table_gets_the_copies_and_is_locked_and_the_old_one_is_free(machi
 
 def test_a_table_of_another_watch_is_not_taken_until_that_has_ended(machine: Machine, watch: Watch) -> None:
     other, daemon = watch(ELSEWHERE), watch(HERE)
-    daemon.config.write_text(ELSEWHERE)
+    daemon.configure(ELSEWHERE)
     daemon.wait_for("the last good configuration stays in force")
     assert 1 == len(daemon.says("one `watch` for a table is enough"))
     assert 5 == machine.fz_done("--wait", "0", "watch", config=HERE).returncode
@@ -189,7 +189,7 @@ def test_a_lock_that_cannot_be_opened_leaves_the_last_configuration_in_force(mac
     in_the_way = machine.runtime / f"{Path('/run/netns', machine.name).stat().st_ino}-1234.pass.lock"
     in_the_way.unlink(missing_ok=True)  # of a former namespace with this number
     in_the_way.symlink_to("/etc/passwd")  # a link is never followed
-    daemon.config.write_text(ELSEWHERE)
+    daemon.configure(ELSEWHERE)
     daemon.wait_for("the last good configuration stays in force")
     assert 1 == len(daemon.says(f"{in_the_way}: the lock cannot be opened"))
     machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
@@ -252,7 +252,7 @@ def test_a_reload_that_nothing_can_follow_yet_takes_effect_later(
         else:
             for path in machine.runtime.glob("*.pass.lock"):
                 fcntl.flock(stack.enter_context(path.open()), fcntl.LOCK_EX)
-        daemon.config.write_text(DEFAULTS)
+        daemon.configure(DEFAULTS)
         daemon.send(signal.SIGHUP)
         daemon.wait_for("there is a new configuration")
         daemon.wait_for(OBSTACLES[obstacle])
@@ -265,7 +265,7 @@ def test_a_second_reload_before_the_first_has_worked_takes_out_what_all_have_put
     daemon = watch(path=broken_ip.folder)
     broken_ip.breaks("exit")
     for count, table in enumerate((1234, 1235), start=1):
-        daemon.config.write_text(f"[tables]\nsingle = {table}\n")
+        daemon.configure(f"[tables]\nsingle = {table}\n")
         daemon.send(signal.SIGHUP)
         daemon.wait_for("there is a new configuration", count)
     broken_ip.mends()

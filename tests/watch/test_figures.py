@@ -66,7 +66,7 @@ def test_metrics_show_the_counters_of_the_running_daemon(machine: Machine, watch
 def test_metrics_and_status_find_a_daemon_that_serves_another_table_by_now(machine: Machine, watch: Watch) -> None:
     daemon = watch('[tables]\nlayout = "single"\n')
     moved = '[tables]\nlayout = "single"\nsingle = 77\n'
-    daemon.config.write_text(moved)
+    daemon.configure(moved)
     wait_until(lambda: daemon.counters()["reloads"] == 1, "the new configuration is in force")
     found = metrics(machine.fz("metrics", config=moved))
     assert (1, 1) == (found["fz_iproute_watch_running{}"], found["fz_iproute_watch_reloads_total{}"])

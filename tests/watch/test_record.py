@@ -144,7 +144,7 @@ def test_on_a_terminal_the_lines_have_times(watch: Watch) -> None:
 
 def test_under_journald_lines_have_priorities_and_no_times(machine: Machine, watch: Watch) -> None:
     daemon = watch(environment={"JOURNAL_STREAM": "8:1"})
-    daemon.config.write_text("[lan]\nnonsense = 1\n")
+    daemon.configure("[lan]\nnonsense = 1\n")
     daemon.send(signal.SIGHUP)
     daemon.wait_for("last good configuration")
     lines = daemon.log.splitlines()

@@ -50,12 +50,12 @@ def test_a_reload_is_announced_with_its_time_and_answered_with_ready(watch: Watc
     wait_until(lambda: "READY=1" in daemon.told, "READY=1")
     assert ["RELOADING=1"] == [words for words in daemon.told if not words.startswith("STATUS=")][:1]
     daemon.told.clear()
-    daemon.config.write_text("[lan]\nnonsense = 1\n")
+    daemon.configure("[lan]\nnonsense = 1\n")
     daemon.wait_for("the last good configuration stays in force")
     daemon.counters()
     assert [] == [words for words in daemon.told if not words.startswith("STATUS=")]
     before = time.monotonic_ns() // 1000
-    daemon.config.write_text("[lan]\nprune = false\n")
+    daemon.configure("[lan]\nprune = false\n")
     daemon.send(signal.SIGHUP)
     wait_until(lambda: "READY=1" in daemon.told, "READY=1")
     told = [words for words in daemon.told if not words.startswith("STATUS=")]
@@ -206,7 +206,7 @@ def test_without_privileges_it_follows_and_reloads(machine: Machine, fenced: Dae
     machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
     fenced.wait_in_step()
     assert machine.reaches("192.168.188.1")
-    fenced.config.write_text('[lan]\nexclude_interfaces = ["uplink0"]\n')
+    fenced.configure('[lan]\nexclude_interfaces = ["uplink0"]\n')
     fenced.wait_for("there is a new configuration")  # it has noticed the file by itself
     fenced.wait_in_step(lambda: "10.77.0.0/24" not in oracle.destinations(machine))
     assert [] == fenced.complaints
