@@ -8,9 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fz_iproute.errors import FzError
 from fz_iproute.files.lock import place, places, watching
-from fz_iproute.files.whole_file import replace
+
+# Every report has this size in bytes, so that one write replaces the last one.
+_SIZE = 1024
+# A reader may meet a report that is just being replaced. Then it looks again.
+_LOOKS = 20
 
 
 class Report:
@@ -19,25 +22,32 @@ class Report:
     def __init__(self, netns: str | None) -> None:
         self._netns = netns
         self._started = self._last_good = time.time()
-        self._path: Path | None = None
+        self._path = Path()
+        self._fd: int | None = None
 
     def follow(self, tables: Collection[int]) -> None:
         """Report from now on beside the lock of these tables."""
         self.close()
         self._path = place(self._netns, min(tables), _KIND)
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)  # a daemon that was killed may have left it
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            os.fchmod(self._fd, 0o644)  # whatever the umask is: it holds no secret
 
     def publish(self, counters: Mapping[str, int], *, good: bool) -> None:
         """A pass has ended: replace the report."""
         if good:
             self._last_good = time.time()
         document = {"started": self._started, "last_good_pass": self._last_good, "counters": counters}
-        if self._path:
-            with suppress(FzError):
-                replace(self._path, json.dumps({"pid": os.getpid(), **document}))
+        if self._fd is not None:
+            with suppress(OSError):
+                os.pwrite(self._fd, json.dumps({"pid": os.getpid(), **document}).ljust(_SIZE).encode(), 0)
 
     def close(self) -> None:
         """Remove the file."""
-        if self._path:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
             with suppress(OSError):
                 self._path.unlink()
 
@@ -45,7 +55,7 @@ class Report:
 def reported(netns: str | None, tables: Collection[int]) -> dict[str, Any] | None:
     """The report of the daemon that keeps these tables in step; None if there is none that this user may read."""
     process = watching(netns, tables)
-    for path in places(netns, min(tables), _KIND) if process else []:
+    for path in places(netns, min(tables), _KIND) * _LOOKS if process else []:
         with suppress(OSError, ValueError):
             document: dict[str, Any] = json.loads(path.read_bytes())
             if document["pid"] == process:
