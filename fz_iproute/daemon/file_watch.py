@@ -1,6 +1,7 @@
 """Notices that a file was written, replaced, deleted or created."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ class FileWatch:
         self._thread.start()
 
     def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
         while not self._stop.is_set():
             if self._seen is None or not self._wait_for_change():
                 self._stop.wait(_POLL)

@@ -79,7 +79,8 @@ _INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 def _signals_blocked() -> Iterator[None]:
     """Delay these signals while a child starts.
 
-    An exception between the start and the note of the child would leave a process that nobody ends.
+    An exception between the start and the note of the child would leave a process that nobody ends. The threads that sh
+    starts for the child keep these signals blocked. So only the main thread gets them, and sees them in time.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTING)
     try:
@@ -290,7 +291,8 @@ class Starter(Spelling):
         self, words: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None = None
     ) -> Process:
         """Start `ip` with these descriptors as stdin, stdout and stderr. `in_child` replaces that of the Starter."""
-        return _spawned(self._command, ("ip", *self._netns, *words), fds, in_child or self._in_child)
+        with _signals_blocked():
+            return _spawned(self._command, ("ip", *self._netns, *words), fds, in_child or self._in_child)
 
     def start_other(self, program: str, *words: str) -> Running:
         """Start another program in the network namespace, without waiting for it. IpUnusable if that fails."""
