@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fz_iproute.diagnosis.answer import Answer, Question, answered, as_document, as_text, packets
+from fz_iproute.diagnosis.answer import Answer, Question, answered, as_document, as_text, packets, route_get
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config
 from tests.unit.diagnosis.test_sentence import FIREZONE, MIRRORED, asked
@@ -141,3 +141,8 @@ def test_a_senseless_question_is_refused_in_one_line(question: Question) -> None
 def test_the_packet_is_of_who_asks_and_a_received_one_counts_as_that_of_root(iif: str, uid: int) -> None:
     found = packets(Question("8.8.8.8", src="192.168.1.9", iif=iif), Config(), 1000)
     assert [(0, uid), (0xFD002021, uid)] == [(packet.mark, packet.uid) for packet in found]
+
+
+def test_the_kernel_is_asked_the_same() -> None:
+    (found,) = packets(question := Question("FD00::1", src="fd00:1::5", oif="eth0", mark=7), Config(), None)
+    assert "fd00::1 from fd00:1::5 oif eth0 mark 0x7" == " ".join(route_get(question, found))

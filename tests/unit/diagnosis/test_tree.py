@@ -209,6 +209,29 @@ def test_what_is_drawn(case: Case) -> None:
     assert case.drawn.strip("\n").splitlines() == drawn
 
 
+BY_ROUTER = "via 172.17.0.2 dev docker0"
+IN_FRONT = "rule add to 192.168.1.0/24 lookup 77 pref 5"
+
+
+@pytest.mark.parametrize(
+    ("lines", "lost"),
+    [
+        (SERVED, ""),
+        (FIREZONE, "enter tun-firezone"),
+        (
+            [*SERVED, IN_FRONT, f"route add default {BY_ROUTER} table 77"],
+            "leave by docker0 through the router 172.17.0.2",
+        ),
+        ([*SERVED, IN_FRONT, "route add default dev docker0 table 77"], "leave by docker0"),
+        ([*SERVED, IN_FRONT, "route add unreachable default table 77"], "are refused"),
+        ([*SERVED, "rule add from 192.168.1.5 lookup 77 pref 5", "route add default dev wg9 table 77"], "enter wg9"),
+    ],
+)
+def test_what_becomes_of_packets_to_a_lan(lines: list[str], lost: str) -> None:
+    (line,) = [line for line in found(Case(lines, "")).lan if line.route.dst == "192.168.1.0/24"]
+    assert lost == line.lost
+
+
 def test_marks_are_in_colour() -> None:
     text = draw(found(CASES["manage mode"]), colour=True)
     assert {("32", "="), ("33", "+"), ("33", "-")} == set(re.findall("\x1b\\[(3.)m(.)\x1b", text))
