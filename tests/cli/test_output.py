@@ -156,15 +156,6 @@ def test_wrong_usage_is_explained_and_no_ip_is_started(world: World, argv: str) 
     assert "_seconds" not in done.err
 
 
-def test_every_verb_has_a_help_that_the_main_help_lists(world: World) -> None:
-    listed = world.run("--help").out
-    for verb in VERBS:
-        done = world.run(verb, "--help")
-        assert (0, "") == (done.code, done.err)
-        assert done.out.startswith(f"usage: fz-iproute {verb} ")
-        assert f"\n    {verb} " in listed
-
-
 @pytest.mark.parametrize("count", [1, 3000], ids=["a few lines", "more than a pipe holds"])
 def test_a_reader_that_stops_reading_is_no_error(world: World, count: int) -> None:
     world.main("inet", *(lan(f"10.{index // 250}.{index % 250}.0/24") for index in range(count)))
@@ -269,8 +260,10 @@ def test_status_advises_no_service_where_no_rule_leads_to_the_copies(world: Worl
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_has_its_own_options_first_and_two_examples(world: World, verb: str) -> None:
-    text = world.run("help", verb).out
-    assert text == world.run(verb, "--help").out
+    done = world.run(verb, "--help")
+    text = done.out
+    assert (0, "", text) == (done.code, done.err, world.run("help", verb).out)
+    assert text.startswith(f"usage: fz-iproute {verb} ") and f"\n    {verb} " in world.run("--help").out
     own, common, examples = re.split(r"\n(?:options of every verb|examples):\n", text)
     assert "--netns" not in own.partition("options:")[2] and "--netns" in common
     assert 2 == len(examples.splitlines()) and all("fz-iproute" in line for line in examples.splitlines())

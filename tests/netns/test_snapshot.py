@@ -227,11 +227,13 @@ def printed_by(*argv: str) -> str:
 VERBS = [["plan"], ["plan", "--json"], ["status", "--routes"], ["status", "--json"]]
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_the_answers_are_those_of_the_machine(
-    scenario: Scenario, machine: Machine, namespace: Namespace, open_path: Path
+    name: str, machine: Machine, namespace: Namespace, open_path: Path
 ) -> None:
+    scenario = SCENARIOS[name]
     scenario.happen(machine)
+    asked = ASKED[list(SCENARIOS).index(name) % 3 :: 3]  # all of them, in three scenarios
     path = open_path / "snapshot"
     machine.fz("snapshot", "-o", str(path), config=scenario.config)
     path.chmod(0o644)
@@ -247,8 +249,8 @@ def test_the_answers_are_those_of_the_machine(
     recorded = load_recording(path)
     redactor = Redactor(recorded, os.urandom(16))
     renamed = Renaming(redactor, machine)
-    told = everything(recorded, ASKED)
-    other = everything(redactor.redacted(), [*map(redactor.address, ASKED)])
+    told = everything(recorded, asked)
+    other = everything(redactor.redacted(), [*map(redactor.address, asked)])
     assert renamed(told[:3]) == words(other[:3])
     for address, way in told.ways.items():
         assert renamed(way) == words(other.ways[redactor.address(address)])
