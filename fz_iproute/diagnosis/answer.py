@@ -1,4 +1,4 @@
-"""What `explain` answers: the way of a packet, and whether the kernel agrees, for people and for programs."""
+"""The answer of `explain`: where a packet goes, and whether the kernel says the same."""
 
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
@@ -15,7 +15,7 @@ from fz_iproute.mirror.words import printable
 
 
 class Question(NamedTuple):
-    """What the user asks. Without a `mark` there are two answers: without a mark and with the VPN's."""
+    """What the user asks. If `mark` is None, there are two answers: for no mark and for the VPN's mark."""
 
     address: str
     src: str = ""
@@ -25,21 +25,21 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Where the packet goes. `objection` is what the kernel says instead: "" if it agrees, None if nobody asked it.
-
-    If there are doubts about the decision, the kernel does not object: `said` is its answer.
-    """
+    """Where one packet goes."""
 
     packet: Packet
     decision: Decision
     sentence: str
-    error: str  # what a program on this machine gets, "" if it may send
-    objection: str | None
-    said: str | None
+    error: str  # the error that a program on this machine gets, "" if it may send
+    objection: str | None  # the kernel's answer if it contradicts; "" if it does not; None if it was not asked
+    said: str | None  # the kernel's answer in words; None if it was not asked
 
 
 def packets(question: Question, config: Config, uid: int | None) -> list[Packet]:
-    """The packets to follow; `uid` sends them, None if unknown. UsageError if the question makes no sense."""
+    """The packets that the question is about. `uid` is the sender's, None if unknown.
+
+    UsageError if the question makes no sense.
+    """
     dst, family = _address(question.address, "ADDRESS")
     src = 0
     if question.src:
@@ -68,7 +68,7 @@ def _address(text: str, name: str) -> tuple[int, Family]:
 
 
 def route_get(question: Question, packet: Packet) -> list[str]:
-    """The arguments of `ip route get` that ask the kernel the same."""
+    """The arguments with which `ip route get` asks the kernel the same question."""
     words = [str(ip_address(question.address))]
     for name, value in (("from", question.src), ("iif", question.iif), ("oif", question.oif)):
         words += [name, value] if value else []
@@ -76,7 +76,10 @@ def route_get(question: Question, packet: Packet) -> list[str]:
 
 
 def answered(case: Case, sysctls: Mapping[str, str], said: Document | str | None) -> Answer:
-    """The answer, beside that of `ip route get`: its JSON, its error message, or None if nobody asked."""
+    """Compare the decision with the kernel's.
+
+    `said` is the answer of `ip route get`: its JSON, its error message, or None if the kernel was not asked.
+    """
     packet, decision = case.packet, case.decision
     dropped = list(drops(packet, decision, case.network, sysctls)) if packet.iif else []
     if said is not None:
@@ -99,7 +102,7 @@ def _is_one_of(said: Document | str, errors: Sequence[str]) -> bool:
 
 def _agrees(decision: Decision, said: Document | str) -> bool:
     if isinstance(said, str):
-        # Older kernels call a foreign source an invalid argument.
+        # If the source address is not the machine's own, older kernels say "Invalid argument".
         possible = [decision.error, *(["Invalid argument"] if decision.outcome == "foreign" else [])]
         return _is_one_of(said, [error for error in possible if error])
     device = said.get("dev", "")
@@ -110,9 +113,9 @@ def _agrees(decision: Decision, said: Document | str) -> bool:
 def as_text(
     answers: Sequence[Answer], question: Question, config: Config, name: str = "", width: int | None = None
 ) -> str:
-    """For people: the sentence, then each rule that the kernel asks and its result. `name` is that of the address.
+    """For people: a sentence, then each rule with its result. `name` is the host name of the address, if any.
 
-    The results stand beside the rules if the lines then have at most this `width`, otherwise below them.
+    Each result is printed beside its rule, or below it if a line would become longer than `width`.
     """
     lines = []
     address = f"{name} ({question.address})" if name else question.address

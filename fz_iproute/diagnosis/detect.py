@@ -1,4 +1,8 @@
-"""`detect`: every VPN that takes all traffic, who keeps or cuts the LAN, and the configuration that would serve it."""
+"""`detect`: finds every VPN that takes all traffic.
+
+For each VPN it tells whether the LAN is still reachable, which route and rule decide that, and which configuration
+makes the copies that bring the LAN back.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +28,7 @@ from fz_iproute.mirror.words import KERNEL_TABLES, printable, table_name
 Advice = Literal["nothing", "mirror", "client", "refuse"]
 Tables = Mapping[int, Mapping[Family, tuple[Route, ...]]]
 
-# Programs name the interface of these destinations themselves.
+# No rule or route is needed to choose the interface of these destinations: the program itself names it.
 _LINK_LOCAL = PrefixSet([Prefix.parse("fe80::/10"), Prefix.parse("ff00::/8")])
 
 
@@ -33,25 +37,28 @@ class Vpn(NamedTuple):
 
     product: Product
     interface: str
-    mark: Mark | None  # of the packets that stay out of it
-    table: int
-    priority: int  # of the rule that leads there
-    families: tuple[Family, ...]
+    mark: Mark | None  # packets with this mark stay out of the tunnel
+    table: int  # has the default route into the tunnel
+    priority: int  # of the rule that leads to this table
+    families: tuple[Family, ...]  # the families whose traffic it takes
     headline: str  # `all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`
-    is_cut: bool  # packets to some LAN of main do not get there
-    by: str  # the route and the rule that decide that
+    is_cut: bool  # packets to at least one LAN of main do not get there
+    by: str  # the route and the rule that decide whether the LAN is cut
     advice: Advice
-    why: str
-    config: Config | None  # with which copies keep the LAN reachable
+    why: str  # the reason for the advice
+    config: Config | None  # makes the copies that keep the LAN reachable; None if copies do not help
 
     @property
     def lan(self) -> str:
-        """What becomes of the LAN."""
+        """Whether the LAN is reachable. The firewall of some VPNs cuts it although the routes keep it."""
         return "cut" if self.is_cut else "kept by the routes" if self.product.firewalls else "kept"
 
 
 def detect(config: Config, snapshot: Snapshot, tables: Tables) -> list[Vpn]:
-    """Every full tunnel. `tables` hold all that decides where packets go; of `config`, [lan] says what a LAN is."""
+    """Find every VPN that takes all traffic.
+
+    `tables` are main, local and all tables that rules look up. Section [lan] of `config` decides what counts as a LAN.
+    """
     network = Network(snapshot.links, snapshot.rules, tables)
     found: dict[tuple[str, int], dict[Family, Form]] = defaultdict(dict)
     for family in FAMILIES:
@@ -62,7 +69,7 @@ def detect(config: Config, snapshot: Snapshot, tables: Tables) -> list[Vpn]:
 
 @dataclass(frozen=True)
 class _Judge:
-    """Judges one VPN; `forms` says how it leads each family into the tunnel."""
+    """Judges one VPN. `forms` are the rules and routes by which it takes each family."""
 
     config: Config
     snapshot: Snapshot
@@ -73,7 +80,7 @@ class _Judge:
         interface = self.form.interface
         headline = all_traffic(self.network, interface)
         cut = self._cut(self._fates)
-        # What another VPN takes before this one can is not kept by this one.
+        # If this VPN takes no traffic now, another VPN comes first. Then a LAN that the other VPN takes is lost, too.
         lost = cut if headline else {lan: fate.way for lan, fate in self._fates.items() if fate.is_lost}
         kept = (fate.way for fate in self._fates.values() if not fate.is_lost)
         product = product_of(self.form)
@@ -96,12 +103,12 @@ class _Judge:
 
     @property
     def form(self) -> Form:
-        """That of its first family."""
+        """The form of the first family that the VPN takes."""
         return next(iter(self.forms.values()))
 
     @cached_property
     def _candidate(self) -> Config:
-        """The configuration that names this VPN."""
+        """The configuration for this VPN: the present one if it already names this VPN, else one made from it."""
         form, tunnel = self.form, self.config.tunnel
         is_named = tunnel.interface == form.interface and form.mark in (None, tunnel.fwmark)
         if is_named and form.rule.table in layout_in_use(self.config, self._seen(self.config)).tables:
@@ -109,7 +116,7 @@ class _Judge:
         return _naming(self.config, form, _tiers(self.network, form))
 
     def _seen(self, config: Config) -> Snapshot:
-        """What there is, with the tables of this configuration."""
+        """The snapshot that the planner would read with this configuration, which decides the tables in it."""
         found = {
             table: {family: tuple(self.network.tables.get(table, {}).get(family, ())) for family in FAMILIES}
             for table in own_tables(config, self.network.rules)
@@ -123,7 +130,7 @@ class _Judge:
 
     @cached_property
     def _lans(self) -> dict[Prefix, frozenset[str]]:
-        """What main reaches on-link by other devices than the tunnel, and which devices these are."""
+        """The LANs of main, and the devices by which main reaches each. Networks of the tunnel itself are no LANs."""
         found: dict[Prefix, frozenset[str]] = defaultdict(frozenset)
         for family, judged in self._goal.judged.items():
             for verdict in judged.verdicts:
@@ -135,11 +142,11 @@ class _Judge:
 
     @cached_property
     def _fates(self) -> dict[Prefix, "_Fate"]:
-        """What becomes of the LANs now."""
+        """Where packets to each LAN go now."""
         return dict(_fates_of(self.network, self._lans))
 
     def _cut(self, fates: Mapping[Prefix, "_Fate"]) -> dict[Prefix, Decision]:
-        """The LANs most of whose hosts this VPN takes, and how."""
+        """The LANs that this VPN takes, with the decision about a packet to each of them."""
         return {lan: fate.way for lan, fate in fates.items() if self._takes(fate)}
 
     def _takes(self, fate: "_Fate") -> bool:
@@ -158,7 +165,7 @@ class _Judge:
         stays_cut = f", but not {_some(left)}: {obstacle}" if left else ""
         if back:
             return "mirror", f"copies bring back the LAN ({_some(back)}){stays_cut}"
-        if served:  # without copies, another LAN would be cut
+        if served:  # the LANs are reachable now only because of the copies
             keep = f"copies in table {self._goal.layout.mirror} keep the LAN{stays_cut}"
             return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
         if cut:
@@ -166,7 +173,10 @@ class _Judge:
         return "nothing", "no LAN is cut"
 
     def _served(self) -> tuple[Config | None, str]:
-        """The configuration whose copies keep some LAN reachable that is cut without them; and why others stay cut."""
+        """The configuration for this VPN if copies help, else None; and why some LANs stay cut nevertheless.
+
+        Copies help if at least one LAN is cut without copies and reachable with them.
+        """
         if self.form.rule.table in KERNEL_TABLES:
             return None, f"its routes are in table {table_name(self.form.rule.table)}, where copies change nothing"
         try:
@@ -183,12 +193,12 @@ class _Judge:
 
     @cached_property
     def _left(self) -> frozenset[Prefix]:
-        """The LANs that this VPN takes although they are copied."""
+        """The LANs that this VPN still takes after a `sync`."""
         then = in_step(self.network, self._goal, prune=self._candidate.lan.prune)
         return frozenset(self._cut(dict(_fates_of(then, self._lans))))
 
     def _without_copies(self) -> Network:
-        """The network without the copies that are there, whoever made them."""
+        """The network without its present copies, including copies that other programs have made."""
         tables = {table: dict(families) for table, families in self.network.tables.items()}
         for family, contents in self._goal.contents.items():
             for table, (_, ours, _) in contents.items():
@@ -199,14 +209,14 @@ class _Judge:
 
 
 class _Fate(NamedTuple):
-    """What becomes of the packets to most hosts of a LAN, and whether they are lost."""
+    """Where packets to most hosts of a LAN go."""
 
-    way: Decision
-    is_lost: bool
+    way: Decision  # about one of these packets
+    is_lost: bool  # they do not reach the LAN
 
 
 def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterator[tuple[Prefix, _Fate]]:
-    """For each LAN that has hosts, the fate of most of them; the devices are those by which it is reached."""
+    """The fate of each LAN that has room for hosts. `lans` has the devices by which main reaches each LAN."""
     for lan, devices in lans.items():
         ways = [
             way
@@ -226,7 +236,7 @@ def _size(ways: Iterable[Way]) -> int:
 
 
 def _decided_by(decision: Decision) -> str:
-    """`192.168.1.0/24 of table main, by rule 32764 (from all lookup main suppress_prefixlength 0)`."""
+    """The route and the rule: `192.168.1.0/24 of table main, by rule 32764 (from all lookup main …)`."""
     rule = decision.steps[-1].rule if decision.steps else None
     by = f"rule {rule.priority} ({rule})" if rule else "the kernel itself"
     return f"{decision.route.dst} of table {table_name(decision.table)}, by {by}" if decision.route else by
@@ -241,7 +251,10 @@ def _some(prefixes: Collection[Prefix]) -> str:
 
 
 def _tiers(network: Network, form: Form) -> tuple[int, int] | None:
-    """The tables of two earlier rules of the same form: the first for the VPN's own routes, the second for copies."""
+    """The tables of the layout `tiered`: the first has the VPN's own routes, the second gets the copies.
+
+    None unless exactly two other tables have an earlier rule that is the same except for its priority and table.
+    """
     like = [
         rule for rule in form.before if rule._replace(priority=0, table=0) == form.rule._replace(priority=0, table=0)
     ]
@@ -254,7 +267,7 @@ def _tiers(network: Network, form: Form) -> tuple[int, int] | None:
 
 
 def _naming(config: Config, form: Form, tiers: tuple[int, int] | None) -> Config:
-    """The configuration with this tunnel in place of the one that it names."""
+    """The configuration, with the VPN of this form instead of the one that it names."""
     tunnel: dict[str, Any] = {"interface": form.interface, "mode": "observe"}
     tunnel |= {"fwmark": form.mark} if form.mark else {}
     table = form.rule.table
@@ -263,14 +276,14 @@ def _naming(config: Config, form: Form, tiers: tuple[int, int] | None) -> Config
         return configuration.replace(config, tunnel=tunnel, tables={**tables, "single": tiers[0]})
     tables = {"layout": "single", "single": table}
     if table in (config.tables.lan, config.tables.internet):
-        # Each of these needs a number of its own, although this layout uses none of them.
+        # The layout `single` does not use the tables of `tiered`, but no two of all these may have the same number.
         spare = [number for number in config.tables.ids if number != table]
         tables |= {"user": table, "lan": spare[0], "internet": spare[1]}
     return configuration.replace(config, tunnel=tunnel, tables=tables)
 
 
 def differences(before: Config, after: Config) -> list[tuple[str, str, Any]]:
-    """Section, key and new value of each key that differs."""
+    """The section, the name and the new value of each key that has another value in `after`."""
     found: list[tuple[str, str, Any]] = []
     for section in fields(after):
         was, becomes = getattr(before, section.name), getattr(after, section.name)
@@ -283,10 +296,10 @@ def differences(before: Config, after: Config) -> list[tuple[str, str, Any]]:
 
 
 def toml_of(config: Config) -> str:
-    """The tunnel, and every key that has another value than without a file."""
+    """A configuration file: it names the tunnel, and contains each key whose value is not the default."""
     keys: dict[tuple[str, str], Any] = {("tunnel", "interface"): config.tunnel.interface}
     if config.tunnel.interface == Config().tunnel.interface:
-        keys["tunnel", "fwmark"] = config.tunnel.fwmark  # any other VPN without a mark of its own has none
+        keys["tunnel", "fwmark"] = config.tunnel.fwmark  # spelled out for Firezone; for others only if they have one
     keys |= {(section, key): value for section, key, value in differences(Config(), config)}
     sections: dict[str, list[str]] = defaultdict(list)
     for (section, key), value in keys.items():
@@ -295,15 +308,15 @@ def toml_of(config: Config) -> str:
 
 
 class Followed(NamedTuple):
-    """What `tunnel.interface = "auto"` stands for: the same configuration again, which serves nobody, if for none."""
+    """What `tunnel.interface = "auto"` stands for now."""
 
-    config: Config
-    said: str
+    config: Config  # for the VPN that is served; unchanged, still with "auto", if none is
+    said: str  # the result in words
     is_doubtful: bool = False  # more than one VPN could be served
 
 
 def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
-    """The configuration for the one VPN that copies serve."""
+    """Choose the VPN that `auto` stands for. None is chosen if copies would help more than one."""
     served = [(vpn, vpn.config) for vpn in vpns if vpn.config]
     if len(served) == 1:
         vpn, found = served[0]
@@ -317,7 +330,7 @@ def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
 
 
 def candidates(vpns: Sequence[Vpn]) -> list[Vpn]:
-    """The VPNs that `--write` chooses from: those that need copies; if none does, those that have them already."""
+    """The VPNs that `--write` chooses from: those that lack copies; if there are none, those that have copies."""
     served = [vpn for vpn in vpns if vpn.config]
     return [vpn for vpn in served if vpn.advice == "mirror"] or served
 
@@ -326,7 +339,10 @@ def candidates(vpns: Sequence[Vpn]) -> list[Vpn]:
 
 
 def absent(config: Config, links: Collection[str], vpns: Sequence[Vpn]) -> str:
-    """What to say of a tunnel to whose table no rule leads; "" if it may well be there without one."""
+    """Why no rule leads to the VPN's table: its interface is missing, or another VPN takes all traffic.
+
+    "" if the interface exists and no other VPN takes all traffic: then this VPN may work without such a rule.
+    """
     name = printable(config.tunnel.interface)
     tables = " or ".join(map(str, sorted(config.tables.mirrors)))
     if config.tunnel.interface in links:
@@ -359,7 +375,7 @@ def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:
 
 
 def as_text(vpns: Sequence[Vpn], next_step: Callable[[Vpn], str] = lambda vpn: "") -> str:
-    """For people: a paragraph for each VPN, with the configuration where there is one, and what to do with it."""
+    """For people: a paragraph for each VPN. If copies would help, it has the next command and the configuration."""
     return "\n\n".join(_paragraph(vpn, next_step) for vpn in vpns)
 
 

@@ -1,4 +1,4 @@
-"""The routes of tables by prefix: a search looks once at each prefix length, however many routes there are."""
+"""Routing tables, indexed by prefix: a search needs one look-up for each prefix length, even among a million routes."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,22 +9,22 @@ from fz_iproute.mirror.model import Attributes, Route
 from fz_iproute.mirror.prefix import BITS, Family, Prefix
 from fz_iproute.mirror.words import REFUSALS
 
-# In a table of more routes than this, those that differ in nothing but their destination are examined as one.
+# If a table has more routes than this, routes that differ only in their destination are examined as one group.
 MANY = 1_000
 
 
 def place(prefix: Prefix) -> int:
-    """The address and the length in one number. In their order, a prefix stands before those inside it."""
+    """The prefix as one number, for sorting: its address and its length. A prefix sorts before the prefixes in it."""
     return prefix.address << 8 | prefix.length
 
 
 def end_of(prefix: Prefix) -> int:
-    """The number behind those of all prefixes inside this one."""
+    """A number that is larger than the place of any prefix inside this one, and not larger than the next place."""
     return prefix.address + (1 << BITS[prefix.family] - prefix.length) << 8
 
 
 class Table(tuple[Route, ...]):
-    """The routes of one family, in the kernel's order. What is found out about them is kept: they may be a million."""
+    """The routes of one table and family, in the kernel's order. Its indexes are computed only once."""
 
     @cached_property
     def _lengths(self) -> dict[int, dict[int, tuple[Route, ...]]]:
@@ -52,12 +52,15 @@ class Table(tuple[Route, ...]):
 
     @cached_property
     def places(self) -> list[int]:
-        """Where its routes lead, sorted."""
+        """The places of all destinations, sorted."""
         return sorted(address << 8 | length for length, addresses in self._lengths.items() for address in addresses)
 
     @cached_property
     def named(self) -> frozenset[int]:
-        """The places to examine one by one: all but those of many routes through routers, or that refuse."""
+        """The places to examine one by one.
+
+        In a large table, all but those with only gatewayed or refusing routes: these are examined in groups.
+        """
         if len(self) <= MANY:
             return frozenset(self.places)
         alike = {id(shape) for shape in self.shapes if shape.gatewayed or shape.type in REFUSALS.values()}
@@ -66,24 +69,25 @@ class Table(tuple[Route, ...]):
         )
 
     def kind(self, number: int) -> tuple[int, ...] | None:
-        """Equal for two places if their routes differ in nothing but the address; None if there is no route."""
+        """A key that is equal for two places if their routes differ only in the address; None if there is no route."""
         routes = self._at(number)
-        # Rules may look at the length (suppress_prefixlength). Attributes that are equal are mostly one object.
+        # The length belongs to the key because rules may look at it (suppress_prefixlength). To compare attributes by
+        # identity is enough: equal attributes mostly are one object, and otherwise there are only more groups.
         return (number & 0xFF, *(id(route.attributes) for route in routes)) if routes else None
 
     @cached_property
     def splits(self) -> dict[Any, Any]:
-        """The parts of prefixes that were split by it."""
+        """A memory for `parts`: how it has split prefixes by this table."""
         return {}
 
     @cached_property
     def shapes(self) -> list[Attributes]:
-        """The attributes that occur: thousands of routes share a few."""
+        """The different attributes of the routes: thousands of routes share a few."""
         return list({id(route.attributes): route.attributes for route in self}.values())
 
 
 class Fib:
-    """All tables that rules look up, `local` too, in the kernel's order."""
+    """All tables that rules look up, including `local`."""
 
     def __init__(self, tables: Mapping[int, Mapping[Family, Iterable[Route]]]) -> None:
         self._tables = {

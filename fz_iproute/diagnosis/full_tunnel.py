@@ -1,4 +1,4 @@
-"""Finds the rules and routes that lead all traffic into a tunnel, by their form: no number and no name is needed."""
+"""Finds the rules and routes that lead all traffic into a tunnel, without knowing the names or numbers of the VPN."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,14 +11,14 @@ from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
 from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, printable
 
-# What most packets are like: the rules of some VPNs ask for ports.
+# A typical packet: HTTPS over TCP. It has ports because the rules of some VPNs select by port.
 USUAL: dict[Family, Packet] = {family: Packet(family, 0, ipproto=6, sport=50000, dport=443) for family in FAMILIES}
-# A modem is no tunnel, although it looks like one.
+# The names of modems start like this. The output of `ip` does not tell a modem from a tunnel.
 _MODEMS = ("ppp", "ww", "rmnet")
 
 
 def most(ways: Iterable[Way]) -> Decision | None:
-    """What becomes of more than half of the addresses, None if nothing does."""
+    """The decision that more than half of the addresses share (same outcome, same devices). None if there is none."""
     groups: dict[object, list[Way]] = defaultdict(list)
     for way in ways:
         groups[way.decision.outcome, way.decision.devices].append(way)
@@ -30,12 +30,12 @@ def most(ways: Iterable[Way]) -> Decision | None:
 
 
 def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
-    """What becomes of most packets of this machine to the internet."""
+    """The decision about most packets that this machine sends to the internet. None if no majority shares one."""
     return most(network.ways_like(USUAL[family]._replace(mark=mark), network.internet_parts(family)))
 
 
 def all_traffic(network: Network, interface: str) -> str:
-    """`all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`, "" if none does."""
+    """`all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`; "" if the interface takes no family's traffic."""
     ways = {family: to_internet(network, family) for family in FAMILIES if _has(network, family)}
     inside = [family for family, way in ways.items() if way and interface in way.devices]
     if not inside:
@@ -56,7 +56,7 @@ def _becomes(way: Decision) -> str:
 
 
 def forms(network: Network, family: Family) -> Iterator[Form]:
-    """The VPNs that take all traffic of the family, in the order in which the kernel asks."""
+    """The VPNs that take all traffic of the family, or would do so if no rule came first. In the order of the rules."""
     decision = to_internet(network, family)
     if decision is None or (decision.outcome == "unicast" and not network.may_be_tunnelled(decision)):
         found = _policies(network, family, decision) if decision else None
@@ -73,7 +73,7 @@ def forms(network: Network, family: Family) -> Iterator[Form]:
 
 
 def _into_tunnel(network: Network, rule: Rule) -> Route | None:
-    """The route by which the rule, if it alone decides, leads the internet into a tunnel."""
+    """The route into a tunnel that most packets to the internet would take if this were the only rule."""
     devices = {device for shape in network.table(rule.table, rule.family).shapes for device in shape.devices}
     if rule.action != "lookup" or not any(map(network.may_be_tunnel, devices)):
         return None
@@ -86,13 +86,17 @@ def _alone(network: Network, rule: Rule) -> Network:
 
 
 def _is_uplink(network: Network, device: str) -> bool:
-    """True for a modem: main leads the internet into the device, and no packet goes around it."""
+    """True if the device is a modem and no tunnel.
+
+    A modem has a default route in main. A tunnel may have one, too, but then the packets of the VPN itself must take
+    another route: a host route to its server, another default route, or the one that a rule for marked packets finds.
+    """
     main = [route for family in FAMILIES for route in network.tables.get(MAIN, {}).get(family, ())]
     if not any(route.dst == "default" and device in route.attributes.devices for route in main):
         return False
     others = [route for route in main if route.attributes.gatewayed and not _may_be_by_tunnel(network, route)]
     if any("/" not in route.dst and route.dst != "default" for route in others):
-        return False  # the way to the VPN's server
+        return False  # a host route to the VPN's server
     if any(route.dst == "default" for route in others):
         return device.startswith(_MODEMS)
     marks = {(rule.family, rule.mark) for rule in network.rules if rule.mark and not rule.inverted}
@@ -104,13 +108,13 @@ def _may_be_by_tunnel(network: Network, route: Route) -> bool:
 
 
 def _leaves(network: Network, family: Family, mark: Mark) -> bool:
-    """True if packets with this mark go to the internet, and not into a tunnel."""
+    """True if packets with this mark reach the internet outside any tunnel."""
     decision = to_internet(network, family, mark.value)
     return decision is not None and decision.outcome == "unicast" and not network.may_be_tunnelled(decision)
 
 
 def _mark_past(network: Network, rule: Rule, before: Sequence[Rule]) -> Mark | None:
-    """The mark of packets that the rule does not lead into its tunnel."""
+    """The mark of packets that stay out of the tunnel, by this rule or by one before it."""
     if rule.mark and rule.inverted:
         return rule.mark
     marks = dict.fromkeys(each.mark for each in before if each.mark and not each.inverted)
@@ -118,7 +122,10 @@ def _mark_past(network: Network, rule: Rule, before: Sequence[Rule]) -> Mark | N
 
 
 def _policies(network: Network, family: Family, decision: Decision) -> Form | None:
-    """A table of its own with main's way to the internet, but another source: IPsec policies do the rest."""
+    """A VPN without a tunnel device, whose packets are selected by IPsec policies.
+
+    It shows by a default route that leaves by the same device as main's, but with another source address.
+    """
     rule, route = decision.steps[-1].rule, decision.route
     if route is None or decision.table in KERNEL_TABLES or not (source := route.attributes.value("src")):
         return None

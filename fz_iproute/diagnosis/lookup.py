@@ -1,9 +1,9 @@
-"""Finds the way of a packet in rules and tables as the kernel does, and records each step.
+"""Decides where a packet goes, by rules and tables as the kernel does, and records each step.
 
-The kernel also considers what rules and tables do not show, and this module does not: whether a router answers (IPv6
-on a machine that does not forward); redirects; `ignore_routes_with_linkdown`; the tables of VRFs; for received packets,
-`rp_filter` and whether the machine forwards at all, which `received` tells. Until the first rule is added, IPv4
-searches `local` and `main` as one table; here they are always two.
+Some things that the kernel considers are ignored here, because rules and tables do not show them: whether a router
+answers (IPv6 on a machine that does not forward); redirects; `ignore_routes_with_linkdown`; the tables of VRFs.
+`rp_filter` and forwarding, which concern received packets, are left to the module `received`. Until the first rule is
+added, IPv4 searches `local` and `main` as one table; here they are always two.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,16 +16,16 @@ from fz_iproute.mirror.parse import group_number
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN, REFUSALS
 
-# What became of a rule. "unresolved" is a goto to a rule that does not exist.
+# The result of a rule. "unresolved" is a goto to a rule that does not exist.
 Result = Literal["decides", "does not fit", "no route", "throw", "suppressed", "goto", "unresolved", "nop"]
 
 
 class Packet(NamedTuple):
-    """What the decision depends on. Addresses are numbers, as in a Prefix. None means unknown."""
+    """The properties of a packet that rules and routes look at. Addresses are numbers. None means unknown."""
 
     family: Family
     dst: int
-    src: int = 0  # 0: not chosen yet, as before a connect()
+    src: int = 0  # 0: the kernel has not chosen a source address yet, as before connect()
     mark: int = 0
     iif: str = ""  # the interface that received it; empty: this machine sends it
     oif: str = ""  # the interface that the sender is bound to; never together with iif
@@ -37,25 +37,25 @@ class Packet(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A rule that the kernel asks, and what became of it."""
+    """A rule that the kernel compares with the packet, and the result."""
 
     rule: Rule
     result: Result
-    why: str  # why it fits or not: the packet "is marked 0x1", "is not from 10.0.0.0/8"; "" if it fits every packet
-    route: Route | None = None  # the best one in the rule's table, even if it throws or is suppressed
+    why: str  # why it matches or not: the packet "is marked 0x1", "is not from 10.0.0.0/8"; "" if it has no selector
+    route: Route | None = None  # the best route in the rule's table, even if its type is throw or it is suppressed
     devices: tuple[str, ...] = ()
     doubt: str = ""  # what could not be judged, and what was assumed
 
 
 class Decision(NamedTuple):
-    """Where a packet goes, and the rules that were asked to find out.
+    """Where a packet goes, and the steps that led to this decision.
 
     `outcome` is the type of the route (unicast, local, broadcast, multicast, anycast, unreachable, blackhole,
     prohibit) or the action of a rule (unreachable, blackhole, prohibit); `none` if no rule leads to a route; `foreign`
     if IPv4 refuses the source because it is no address of this machine.
 
-    `steps` is empty if the kernel does not ask the rules. A unicast without a `route` is a guess of IPv4: if no route
-    leads out of `oif`, or it is forbidden, the kernel assumes that the destination is on that link.
+    `steps` is empty if the kernel decides without rules. The outcome may be unicast without a `route`: if the sender
+    is bound to `oif` and IPv4 finds no usable route there, the kernel assumes that the destination is on that link.
     """
 
     steps: tuple[Step, ...]
@@ -66,7 +66,7 @@ class Decision(NamedTuple):
 
     @property
     def stays(self) -> bool:
-        """True if the packet is for this machine: its route names the device that has the address."""
+        """True if the packet is for this machine. It does not leave, although its route names a device."""
         return self.outcome in ("local", "anycast")
 
     @property
@@ -78,7 +78,7 @@ class Decision(NamedTuple):
     def error(self) -> str:
         """The error that a program on this machine gets, "" if it may send."""
         if self.outcome == "unreachable" and not self.route:
-            return _ERRORS["none"]  # a rule gives another error than a route
+            return _ERRORS["none"]  # the error of an unreachable rule differs from that of an unreachable route
         return _ERRORS.get(self.outcome, "")
 
 
@@ -92,19 +92,19 @@ _ERRORS = {
 
 
 def within_link(family: Family, address: int) -> bool:
-    """True for IPv6 multicast, link-local and loopback addresses: programs name the device of such an address."""
+    """True for IPv6 multicast, link-local and loopback addresses, whose scope is no wider than one link."""
     return family == "inet6" and (address >> 120 == 0xFF or address >> 118 == 0xFE80 >> 6 or address == 1)
 
 
 def decide(packet: Packet, rules: Iterable[Rule], fib: Fib, links: Mapping[str, Link]) -> Decision:
-    """The way of a packet. `rules` are in the kernel's order; those of the other family are ignored."""
+    """Decide where a packet goes. `rules` are in the kernel's order; rules of the other family are ignored."""
     if early := _without_rules(packet, fib, links):
         return early
     steps: list[Step] = []
     decision = Decision((), "none")
     ahead = [rule for rule in rules if rule.family == packet.family]
     while ahead:
-        step = _ask(ahead.pop(0), packet, fib, links)
+        step = _try_rule(ahead.pop(0), packet, fib, links)
         if step.result == "goto":
             # The kernel jumps only forward, to the first rule of that priority.
             target = int(dict(step.rule.options)["goto"])
@@ -116,22 +116,22 @@ def decide(packet: Packet, rules: Iterable[Rule], fib: Fib, links: Mapping[str, 
         steps.append(step)
         if step.result == "decides":
             outcome = step.route.attributes.type if step.route else step.rule.action
-            outcome = outcome if outcome in _ERRORS else _special(packet) or outcome
+            outcome = outcome if outcome in _ERRORS else _to_all(packet) or outcome
             decision = Decision((), outcome, step.route, _table(step.rule) if step.route else 0, step.devices)
             break
     if packet.family == "inet" and packet.oif and decision.error:
-        decision = Decision((), _special(packet) or "unicast", devices=(packet.oif,))
+        decision = Decision((), _to_all(packet) or "unicast", devices=(packet.oif,))
     return decision._replace(steps=tuple(steps))
 
 
 def _without_rules(packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Decision | None:
-    """The decisions that IPv4 makes before it asks the rules."""
+    """The decision, if IPv4 makes it before it looks at any rule."""
     if packet.family == "inet6":
         return None
     if packet.iif:
-        # It delivers what is for everybody, multicast only if somebody here has joined the group.
-        to_all = _special(packet)
-        return Decision((), to_all, devices=("lo",)) if to_all else None
+        # A broadcast packet stays on this machine, and so does multicast if a program here has joined the group.
+        kind = _to_all(packet)
+        return Decision((), kind, devices=("lo",)) if kind else None
     if packet.src:
         # The source must be an address of this machine. The kernel looks it up like a destination.
         source = _look_up(_LOCAL, "", Packet("inet", packet.src), fib, links)
@@ -141,27 +141,27 @@ def _without_rules(packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Decis
         return Decision((), "none")
     if not packet.dst:
         return Decision((), "local", devices=("lo",))
-    special = _special(packet)
-    if special and packet.oif and (special == "broadcast" or packet.dst >> 8 == 0xE00000):  # 224.0.0.0/24
-        return Decision((), special, devices=(packet.oif,))
-    if special and packet.src and not packet.oif:
-        return Decision((), special, devices=source.devices)
+    kind = _to_all(packet)
+    if kind and packet.oif and (kind == "broadcast" or packet.dst >> 8 == 0xE00000):  # 224.0.0.0/24
+        return Decision((), kind, devices=(packet.oif,))
+    if kind and packet.src and not packet.oif:
+        return Decision((), kind, devices=source.devices)
     return None
 
 
 _LOCAL = Rule("inet", 0, "lookup", LOCAL)
 
 
-def _special(packet: Packet) -> str:
-    """IPv4 recognizes these by the address, whatever the type of the route."""
+def _to_all(packet: Packet) -> str:
+    """The outcome "broadcast" or "multicast" if IPv4 concludes it from the address, whatever the route. Else ""."""
     if packet.family == "inet" and packet.dst == 2**32 - 1:
         return "broadcast"
     return "multicast" if packet.family == "inet" and packet.dst >> 28 == 0xE else ""
 
 
-def _ask(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Step:
-    """What one rule does with the packet."""
-    fits, why = _fit(rule, packet, links)
+def _try_rule(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Step:
+    """Compare one rule with the packet, and look up its table if it matches."""
+    fits, why = _matches(rule, packet, links)
     if fits is None:
         return Step(rule, "does not fit", why, doubt=f"cannot tell whether the packet {why}; assumed that not")
     if not fits:
@@ -173,7 +173,7 @@ def _ask(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Ste
     if rule.action not in ("lookup", "l3mdev"):
         return Step(rule, "nop", why, doubt="" if rule.action == "nop" else "an unknown action; assumed to be nop")
     step = _look_up(rule, why, packet, fib, links)
-    # The kernel does not suppress a route that refuses.
+    # The kernel suppresses no route of a type such as unreachable.
     if step.result == "decides" and step.route and step.route.attributes.type not in _ERRORS:
         options = dict(rule.options)
         if Prefix.of_route(step.route.dst, packet.family).length <= int(options.get("suppress_prefixlen", -1)):
@@ -185,7 +185,7 @@ def _ask(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Ste
 
 def _suppress_by_group(step: Step, route: Route, name: str, links: Mapping[str, Link]) -> Step:
     """The step, suppressed if the route leads to an interface of this group."""
-    # IPv4 looks at the first nexthop, whichever of them it takes.
+    # IPv4 looks at the group of the first nexthop, even if it then sends to another one.
     devices = route.attributes.devices[:1] if route.attributes.family == "inet" else step.devices
     suppressed = group_number(name)
     groups = {links[device].group if device in links else None for device in devices}
@@ -196,23 +196,25 @@ def _suppress_by_group(step: Step, route: Route, name: str, links: Mapping[str, 
 
 def _table(rule: Rule) -> int:
     """The table that the rule looks up."""
-    # `not l3mdev` fits packets without a VRF, so no VRF gives it a table. The kernel takes table 0 for main.
+    # A rule `not l3mdev` has table 0, because it matches only packets without a VRF. The kernel takes main for 0.
     return rule.table or MAIN
 
 
-def _fit(rule: Rule, packet: Packet, links: Mapping[str, Link]) -> tuple[bool | None, str]:
-    """Whether the rule fits (None: unknown), and which property of the packet decides that."""
-    asked = list(_selectors(rule, packet, links))
-    for said in (said for said, has in asked if has is False):
-        return rule.inverted, f"is not {said}"
-    for said in (said for said, has in asked if has is None):
-        return None, f"is {said}"
-    said = " and ".join(said for said, _ in asked)
+def _matches(rule: Rule, packet: Packet, links: Mapping[str, Link]) -> tuple[bool | None, str]:
+    """Whether the rule matches (None: unknown), and the property of the packet that decides."""
+    selectors = list(_selectors(rule, packet, links))
+    unmet = [said for said, is_met in selectors if is_met is False]
+    unknown = [said for said, is_met in selectors if is_met is None]
+    if unmet:
+        return rule.inverted, f"is not {unmet[0]}"
+    if unknown:
+        return None, f"is {unknown[0]}"
+    said = " and ".join(said for said, _ in selectors)
     return not rule.inverted, f"is {said}" if said else ""
 
 
 def _selectors(rule: Rule, packet: Packet, links: Mapping[str, Link]) -> Iterator[tuple[str, bool | None]]:
-    """Each condition of the rule, and whether the packet meets it."""
+    """Each selector of the rule in words, and whether the packet meets it (None: unknown)."""
     if rule.src:
         yield f"from {rule.src}", _comes_from(rule.src, packet)
     if rule.dst:
@@ -226,14 +228,14 @@ def _selectors(rule: Rule, packet: Packet, links: Mapping[str, Link]) -> Iterato
         yield f"bound to {rule.oif}", rule.oif == packet.oif
     options = dict(rule.options)
     if rule.action == "l3mdev" or "l3mdev" in options:
-        # Which table the VRF has, `ip link` does not show without details.
+        # The plain output of `ip link` does not show the table of a VRF.
         device = packet.oif or packet.iif
         yield "of a VRF", None if device in links and links[device].in_vrf else False
     if tos := options.pop("tos", ""):
         yield f"of tos {tos}", _equal(tos, packet.tos & _TOS_BITS[packet.family])
     if ipproto := options.pop("ipproto", ""):
         yield f"of {ipproto}", _equal(ipproto.removeprefix("ipproto-"), packet.ipproto)
-    # The kernel counts a received packet as root's.
+    # For the kernel, a received packet has uid 0.
     numbers = {"sport": packet.sport, "dport": packet.dport, "uid": 0 if packet.iif else packet.uid}
     for name, value in numbers.items():
         if ends := [options.pop(key) for key in (name, f"{name}_start", f"{name}_end") if key in options]:
@@ -255,19 +257,19 @@ _NO_SELECTORS = frozenset([
 
 def _comes_from(prefix: Prefix, packet: Packet) -> bool | None:
     if not packet.src and packet.family == "inet6":
-        return False  # a source that is not chosen yet does not count as ::
-    if not packet.src and packet.oif and _special(packet):
-        return None  # only here, the kernel chooses the source before it asks the rules
+        return False  # no prefix matches a source that is not chosen yet, not even ::/0
+    if not packet.src and packet.oif and _to_all(packet):
+        return None  # only in this case, the kernel chooses the source address before it looks at the rules
     return _inside(prefix, packet.src)
 
 
 def _inside(prefix: Prefix, address: int) -> bool:
-    # Not `covers`: a rule may have host bits, as in `from 192.0.2.7/24`, and the kernel ignores them.
+    # `Prefix.covers` would be wrong: a rule may have host bits, as in `from 192.0.2.7/24`. The kernel ignores them.
     return prefix.network(prefix.length) == Prefix.of_host(prefix.family, address).network(prefix.length)
 
 
 def _equal(wanted: str, value: int | None) -> bool | None:
-    """None if the value is unknown, or if `wanted` is a name from one of iproute2's files."""
+    """Compare a number with the word in a rule. None if the value is unknown, or the word a name and no number."""
     try:
         return None if value is None else int(wanted, 0) == value
     except ValueError:
@@ -275,7 +277,7 @@ def _equal(wanted: str, value: int | None) -> bool | None:
 
 
 def _look_up(rule: Rule, why: str, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Step:
-    """Search the rule's table: the longest prefix with a usable route."""
+    """Search the rule's table for the longest prefix that covers the destination and has a usable route."""
     choose = _choose_inet if packet.family == "inet" else _choose_inet6
     for routes in fib.table(_table(rule), packet.family).covering(Prefix.of_host(packet.family, packet.dst)):
         route, devices = choose(routes, packet, links)
@@ -290,7 +292,7 @@ _Choice = tuple[Route | None, tuple[str, ...]]
 
 
 def _choose_inet(routes: Sequence[Route], packet: Packet, links: Mapping[str, Link]) -> _Choice:
-    """The first usable route: the kernel sorts them by tos and metric."""
+    """IPv4: the first usable route. The kernel has sorted them by tos and metric."""
     for route in routes:
         tos = route.attributes.tos
         if tos and not _equal(tos, packet.tos & _TOS_BITS["inet"]):
@@ -303,7 +305,7 @@ def _choose_inet(routes: Sequence[Route], packet: Packet, links: Mapping[str, Li
 
 
 def _choose_inet6(routes: Sequence[Route], packet: Packet, links: Mapping[str, Link]) -> _Choice:
-    """The first route with the best score, in the first class that has a usable one."""
+    """IPv6: the route with the best score, in the first class that has a usable route. Among equals, the first."""
     wanted = packet.oif or packet.iif  # a forwarded packet leaves by the interface that received it, if possible
     strict = (packet.oif and not packet.src) or within_link(packet.family, packet.dst)
     for rivals in _classes(routes):
@@ -322,23 +324,23 @@ def _choose_inet6(routes: Sequence[Route], packet: Packet, links: Mapping[str, L
 
 
 def _classes(routes: Sequence[Route]) -> tuple[Sequence[Route], Sequence[Route]]:
-    """IPv6: the routes of the lowest metric are one class, all others together are the second."""
+    """IPv6 considers two classes of routes: first those with the lowest metric, then all others together."""
     lowest = sum(route.attributes.metric == routes[0].attributes.metric for route in routes)
     return routes[:lowest], routes[lowest:]
 
 
 def _preference(route: Route) -> int:
-    """The router preference of the route."""
-    known = {"low": 1, "medium": _USUAL, "high": 3}
+    """The router preference of the route (RFC 4191) as a number."""
+    known = {"low": 1, "medium": _MEDIUM, "high": 3}
     ranks = (known[rank] for word, rank in pairwise(route.attributes.words) if word == "pref" and rank in known)
-    return next(ranks, _USUAL)
+    return next(ranks, _MEDIUM)
 
 
-_USUAL = 2
+_MEDIUM = 2
 
 
 def _doubt(route: Route, routes: Sequence[Route]) -> str:
-    """Why the kernel may choose another one of these routes, which have the same destination."""
+    """Why the kernel may choose another one of `routes`, which all have this destination; "" if it cannot."""
     if route.attributes.family == "inet" and route.dst == "default" and route.attributes.gatewayed:
         rank = (route.attributes.metric, route.attributes.tos)
         equals = [other for other in routes if (other.attributes.metric, other.attributes.tos) == rank]
@@ -347,18 +349,21 @@ def _doubt(route: Route, routes: Sequence[Route]) -> str:
     if route.attributes.family == "inet6":
         rivals = next(rivals for rivals in _classes(routes) if route in rivals)
         if any(
-            len(other.attributes.devices) > 1 and (len(rivals) > 1 or _preference(other) != _USUAL) for other in rivals
+            len(other.attributes.devices) > 1 and (len(rivals) > 1 or _preference(other) != _MEDIUM) for other in rivals
         ):
             return "of a route with several nexthops `ip` shows only the preference of the first; assumed for all"
     return route.attributes.inexpressible
 
 
 def _alive(route: Route, links: Mapping[str, Link]) -> tuple[str, ...]:
-    """The usable devices of the route. If one of several is down, the route stays; with its only device it goes."""
+    """The usable devices of the route.
+
+    If the only device of a route goes down, the kernel deletes the route. With several devices, the route remains.
+    """
     devices = route.attributes.devices
     return devices if len(devices) == 1 else tuple(device for device in devices if _up(device, links))
 
 
 def _up(device: str, links: Mapping[str, Link]) -> bool:
-    # A link that is missing here appeared after the links were read. A route leads there, so it is up.
+    # An unknown link appeared after the links were read. It is up, because a route leads there.
     return device not in links or links[device].up

@@ -1,4 +1,4 @@
-"""A recorded machine as the checks of `doctor` see it: the ways of its packets, and the words of a remedy."""
+"""A recorded machine as the checks of `doctor` see it: where its packets go, and how a remedy is spelled there."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -21,24 +21,24 @@ from fz_iproute.record.recording import Recording
 
 DEFAULT_CONFIG = "/etc/fz-iproute/config.toml"
 
-# The verbs that change something, which only root may do.
+# The verbs that change something and therefore need root.
 WRITING = ("sync", "down", "watch", "install", "uninstall")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A recording and what follows from it. `snapshot` is None if `ip` did not answer."""
+    """A recording, and what can be concluded from it."""
 
     recording: Recording
     config: Config
-    snapshot: Snapshot | None
+    snapshot: Snapshot | None  # None if `ip` did not answer
     tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]  # main, local and all other tables that rules look up
-    usual_path: str = DEFAULT_CONFIG  # what fz-iproute reads here without -c
-    needs_sudo: bool = False  # True if an ordinary user of this machine asks
+    usual_path: str = DEFAULT_CONFIG  # the configuration file that fz-iproute reads here without -c
+    needs_sudo: bool = False  # True if an ordinary user of this machine runs `doctor`
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What was recorded besides the output of `ip`."""
+        """Everything that was recorded besides the output of `ip`, by name."""
         return self.recording.facts
 
     @property
@@ -54,7 +54,7 @@ class Machine:
 
     @cached_property
     def families(self) -> tuple[Family, ...]:
-        """The families that the kernel has."""
+        """The families that the kernel supports. Without IPv6, it has no IPv6 rules."""
         return tuple(family for family in FAMILIES if any(rule.family == family for rule in self.seen.rules))
 
     @cached_property
@@ -63,11 +63,11 @@ class Machine:
         return Network(self.seen.links, self.seen.rules, self.tables)
 
     def way(self, family: Family, address: int, mark: int = 0, src: int = 0) -> Decision:
-        """The way of a packet that this machine sends."""
+        """Where one packet goes that this machine sends."""
         return self.network.way(Packet(family, address, src=src, mark=mark))
 
     def internet(self, family: Family, mark: int = 0) -> list[Way]:
-        """The ways of packets to the internet, the largest part of it first."""
+        """Where packets to each part of the internet go, the largest part first."""
         if (family, mark) not in self._internet:
             found = self.network.internet(family, mark=mark)
             self._internet[family, mark] = sorted(found, key=lambda way: -way.part.size)
@@ -78,7 +78,7 @@ class Machine:
         return {}
 
     def addresses(self, family: Family) -> frozenset[int]:
-        """The machine's own."""
+        """The machine's own addresses."""
         return frozenset(
             Prefix.of_route(route.dst, family).address
             for route in self.tables.get(LOCAL, {}).get(family, ())
@@ -101,7 +101,7 @@ class Machine:
         return self.seen.tables.get(table, {}).get(family, ())
 
     def ways(self, prefix: Prefix, *, mark: int = 0, src: int = 0) -> list[Way]:
-        """What becomes of packets of this machine to each part of the prefix."""
+        """Where packets that this machine sends to each part of the prefix go."""
         key = prefix, mark, src
         if key not in self._ways:
             self._ways[key] = self.network.ways(prefix, mark=mark, src=src)
@@ -112,13 +112,16 @@ class Machine:
         return {}
 
     def sources(self, family: Family) -> list[int]:
-        """0 for a source that is not chosen yet, and each own address that some rule selects by."""
+        """The sources worth trying: 0 (not chosen yet), and each own address that a rule selects by."""
         selected = [rule.src for rule in self.seen.rules if rule.family == family and rule.src]
         own = (Prefix.of_host(family, address) for address in self.addresses(family))
         return [0, *(host.address for host in own if any(prefix.covers(host) for prefix in selected))]
 
     def tunnel_prefixes(self, family: Family) -> list[tuple[int, Prefix]]:
-        """What the tables of the VPN lead into the tunnel: the table and the prefix, without those inside another."""
+        """The destinations that the VPN's tables route into the tunnel, each with its table.
+
+        A prefix inside another one is left out.
+        """
         found = sorted(
             (Prefix.of_route(route.dst, family), table)
             for table in self.goal.layout.tables
@@ -131,12 +134,12 @@ class Machine:
         return outer
 
     def tunnel_routes(self, table: int, family: Family) -> list[Route]:
-        """The routes of this table of the VPN that lead into the tunnel."""
+        """The routes of one of the VPN's tables that lead into the tunnel."""
         tunnels = self.goal.tunnels
         return [route for route in self.routes(table, family) if not tunnels.isdisjoint(route.attributes.devices)]
 
     def lan_device(self, way: Way) -> str:
-        """The device by which main reaches this part as a LAN, "" if main does not."""
+        """The device by which main reaches this part of the address space on-link; "" if there is none."""
         host = Prefix.of_host(way.part.prefix.family, way.part.address)
         for routes in self.main(host.family).covering(host):
             found = [
@@ -157,13 +160,13 @@ class Machine:
     def routers(self, family: Family) -> frozenset[Prefix]:
         """The gateways of main, each as the prefix of a single host."""
         gateways = {shape.value("via") for shape in self.main(family).shapes}
-        # IPv4 may have a router with an IPv6 address.
+        # A router of IPv4 may have an IPv6 address (`via inet6`).
         return frozenset(
             Prefix.of_route(host, family) for host in gateways - {""} if (":" in host) == (family == "inet6")
         )
 
     def lans(self, family: Family) -> list[Prefix]:
-        """The prefixes that main reaches on-link and that the policy would mirror."""
+        """The prefixes that main reaches on-link and the policy accepts, even if the VPN routes them explicitly."""
         return list(
             dict.fromkeys(
                 Prefix.of_route(verdict.route.dst, family)
@@ -177,7 +180,7 @@ class Machine:
         return self.is_tunnelled(decision) or self.network.may_be_tunnelled(decision)
 
     def is_around_tunnel(self, way: Way) -> bool:
-        """True if the packet leaves the machine, not into the tunnel, and not to a LAN by the device of the LAN."""
+        """True if the packet leaves the machine, but neither into the tunnel nor to a LAN on its own link."""
         decision = way.decision
         if self.is_tunnelled(decision) or decision.outcome in ("local", "broadcast", "multicast", "anycast"):
             return False
@@ -192,13 +195,13 @@ class Machine:
 
     @cached_property
     def full_tunnels(self) -> frozenset[str]:
-        """Their interfaces, without the cost of a judgement."""
+        """The interfaces of these VPNs. Finding them is cheaper than `vpns`, which also judges each VPN."""
         found = (form for family in FAMILIES for form in forms(self.network, family))
         return frozenset(form.interface for form in found if form.has_device)
 
     @cached_property
     def has_no_mark(self) -> bool:
-        """True if the tunnel is of a VPN that marks no packets: the mark in the configuration is Firezone's."""
+        """True if the configured VPN marks no packets. Then the mark in the configuration is an unused default."""
         tunnel = self.config.tunnel
         if tunnel.fwmark != FIREZONE_MARK or any(rule.mark == tunnel.fwmark for rule in self.network.rules):
             return False
@@ -216,15 +219,15 @@ class Machine:
         )
 
     def usual_priority(self, table: int) -> int:
-        """Where the rule to a table of the VPN stands by the configuration."""
+        """The priority that the configuration gives to the rule for one of the VPN's tables."""
         layout = self.goal.layout
         return layout.priorities[layout.tables.index(table)]
 
     def own_rule(self, family: Family, table: int, priority: int) -> Rule:
-        """A rule to a table of the VPN, as its client would make it."""
+        """A rule to one of the VPN's tables, as its client would make it: for all packets without the VPN's mark."""
         return Rule(family, priority, "lookup", table, inverted=True, mark=self.config.tunnel.fwmark, protocol="boot")
 
-    # The words of remedies
+    # How remedies are spelled
 
     @property
     def config_path(self) -> str:
@@ -237,7 +240,7 @@ class Machine:
         return self.facts.get("netns", "")
 
     def ip(self, family: Family, words: str) -> str:
-        """An `ip` command in the network namespace."""
+        """An `ip` command for the network namespace."""
         start = ["ip", *(["-n", self.netns] if self.netns else []), *(["-6"] if family == "inet6" else [])]
         return f"{shlex.join(start)} {words}"
 
@@ -246,7 +249,7 @@ class Machine:
         return f"ip netns exec {shlex.quote(self.netns)} {command}" if self.netns else command
 
     def as_root(self, command: str, *, is_script: bool = False) -> str:
-        """A command that only root may run. `is_script`: what belongs to the shell needs root, too."""
+        """A command that only root may run. `is_script`: its redirections and the like need root, too."""
         if not self.needs_sudo:
             return command
         return f"sudo sh -c {shlex.quote(command)}" if is_script else f"sudo {command}"
@@ -259,11 +262,11 @@ class Machine:
         return self.as_root(command) if verb in WRITING else command
 
     def setting(self, section: str, line: str) -> str:
-        """A line for the configuration file. The section may be there already, and TOML has each only once."""
+        """Advice to set a key. It names the section, because a TOML file must not have the same section twice."""
         return f"in {self.config_path}, section [{section}]: {line}"
 
     def lan_setting(self, key: Literal["allow", "deny"], *prefixes: Prefix) -> str:
-        """The list of [lan] with more prefixes."""
+        """Advice to add prefixes to a list of section [lan]."""
         members = [*getattr(self.config.lan, key), *prefixes]
         quoted = ", ".join(f'"{member}"' for member in members)
         return self.setting("lan", f"{key} = [{quoted}]")
@@ -275,5 +278,5 @@ def shown(rule: Rule) -> str:
 
 
 def protocol_of(route: Route) -> str:
-    """Who made the route: kernel, dhcp, …"""
+    """The program that made the route: kernel, dhcp, …"""
     return route.attributes.value("proto")

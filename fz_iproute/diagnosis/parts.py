@@ -1,4 +1,7 @@
-"""Splits a prefix into parts that rules and routes treat alike."""
+"""Splits a prefix into parts, so that rules and routes treat all addresses of a part alike.
+
+To know where packets to a prefix go, it is then enough to look up one address of each part.
+"""
 
 from bisect import bisect, bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -7,7 +10,7 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.fib import MANY, Table, end_of, place
 from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family, Prefix
 
-# What of the address space the internet is: global unicast, as IANA has assigned it.
+# The internet: the global unicast addresses, as IANA has assigned them.
 _INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}
 _NOT_INTERNET = [
     Prefix.parse(text)
@@ -16,39 +19,37 @@ _NOT_INTERNET = [
         *("192.168.0.0/16", "224.0.0.0/3"),
     )
 ]
-# The kernel has its own ideas of what is in there.
+# For these, the kernel has rules of its own, beside the routing tables.
 _SPECIAL = [Prefix.parse(text) for text in ("224.0.0.0/4", "255.255.255.255/32", "::1/128", "ff00::/8")]
 
 
 class Part(NamedTuple):
-    """What of `prefix` no smaller part covers: `size` addresses, which all go the same way as `address`.
-
-    It may stand for others, which fare like it: then it `is_sample`, and `size` is that of all together.
-    """
+    """The addresses of `prefix` that are in no narrower part. Packets to all of them go the same way."""
 
     prefix: Prefix
-    address: int
-    size: int
-    is_sample: bool
+    address: int  # one of the addresses, for a look-up
+    size: int  # how many addresses there are; if it is a sample, in all the prefixes together
+    is_sample: bool  # the prefix stands for several prefixes whose packets go the same way
 
 
-# By table, what tells the routes to a place from those to others; None if the place is always a part of its own.
+# The kind of a place (a prefix as a number) in each large table, see Table.kind. Places of the same kinds may be one
+# part. None: the place is always a part of its own.
 Kinds = tuple[Hashable, ...] | None
 
 
 class _Open:
-    """A prefix that may be around those that come next."""
+    """A prefix while the prefixes inside it are being visited."""
 
     __slots__ = ("end", "free", "key", "kinds", "left", "number", "owner")
 
     def __init__(self, number: int, bits: int) -> None:
         address = number >> 8
         self.number = number
-        self.left = 1 << bits - (number & 0xFF)  # what those inside do not cover
+        self.left = 1 << bits - (number & 0xFF)  # how many addresses no inner prefix covers
         self.end = address + self.left
-        # An address that they do not cover: not the first of all, which may be the network's own.
+        # An address that no inner prefix covers. Not the first one, which may be the address of the network itself.
         self.free = address + (self.left > 2)
-        self.owner = number  # the narrowest prefix around that is a part of its own
+        self.owner = number  # the narrowest part around this prefix that stands for no others, or this prefix itself
         self.kinds: Kinds = None
         self.key: Hashable = number
 
@@ -64,17 +65,17 @@ class _Open:
 
 
 class Bounds:
-    """Every prefix that routes or rules name: between them, packets fare alike."""
+    """All prefixes that routes or rules name. Addresses that are in the same of these prefixes are treated alike."""
 
     def __init__(self, tables: Iterable[Table], prefixes: Iterable[Prefix]) -> None:
-        """`prefixes` are those of rules, and what else is to be a part of its own."""
+        """`prefixes` are the destinations in rules, and any other prefixes that must be parts of their own."""
         known = {id(table): table for table in tables}.values()
         self._named = frozenset(map(place, prefixes)).union(*(table.named for table in known))
         self._many = [table for table in known if len(table) > len(table.named)]
         self._places = sorted([*self._named, *(number for table in self._many for number in table.places)])
 
     def parts(self, whole: Prefix, holes: Sequence[Prefix] = ()) -> list[Part]:
-        """Those of a prefix, without the `holes`, which are sorted."""
+        """The parts of a prefix, without the `holes` in it, which are sorted."""
         gaps = set(map(place, holes))
         chosen: list[int] = []
         start = bisect(self._places, place(whole))
@@ -84,14 +85,14 @@ class Bounds:
             start = bisect_left(self._places, end_of(hole))
         chosen += self._places[start : bisect_left(self._places, end_of(whole))]
         own = self._named | gaps if gaps else self._named
-        # A remedy that is tried seldom names other prefixes than the machine does.
+        # `doctor` tries many remedies. Most of them leave the prefixes as they are, so the result can be used again.
         known = self._many[0].splits if len(self._many) == 1 and len(chosen) > MANY else {}
         if (whole, own) not in known:
             known[whole, own] = _split(whole, chosen, lambda number: None if number in own else self._kinds(number))
         return [part for part in known[whole, own] if place(part.prefix) not in gaps]
 
     def internet(self, family: Family) -> list[Part]:
-        """Those of the internet."""
+        """The parts of the internet."""
         return self.parts(_INTERNET[family], [hole for hole in _NOT_INTERNET if hole.family == family])
 
     def _kinds(self, number: int) -> Kinds:
@@ -99,13 +100,14 @@ class Bounds:
 
 
 def _split(whole: Prefix, places: Iterable[int], kinds: Callable[[int], Kinds]) -> list[Part]:
-    """The prefix without those inside it, and each of these likewise. `places` are inside `whole`, and sorted.
+    """Split `whole` at the `places`, which are prefixes inside it, as sorted numbers.
 
-    Places of equal kinds are one part if the same prefix is around them.
+    Each prefix becomes a part that lacks the prefixes inside it. Prefixes of equal kinds inside the same prefix become
+    one part together.
     """
     bits, edges = BITS[whole.family], _EDGES[whole.family]
     outermost = _Open(place(whole), bits)
-    # Of each part the place, the address, the size, and how many prefixes it stands for.
+    # For each part: its place, its address, its size, and how many prefixes it stands for.
     found: dict[Hashable, list[int]] = {outermost.key: [0, 0, 0, 0]}
     around = [outermost]
     for number in places:
@@ -127,7 +129,7 @@ def _split(whole: Prefix, places: Iterable[int], kinds: Callable[[int], Kinds]) 
 
 
 def _close(here: _Open, found: dict[Hashable, list[int]]) -> None:
-    """Add what is left of a prefix to its part."""
+    """All prefixes inside this one have been visited: add its remaining addresses to its part."""
     if here.left:
         part = found[here.key]
         if not part[2]:

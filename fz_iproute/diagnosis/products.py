@@ -1,7 +1,7 @@
-"""The VPN clients that are known: the form of their rules, their numbers, and what is known of each about the LAN.
+"""The known VPN clients: the form of their rules, their marks and tables, and how each of them treats the LAN.
 
-A client is recognised by its form first. Numbers and names of devices only choose between clients of the same form,
-because most clients take other numbers when theirs are in use.
+A client is recognised by the form of its rules and routes. Marks, tables and device names only decide between clients
+of the same form, because most clients choose another table if theirs is in use.
 """
 
 from collections.abc import Sequence
@@ -12,35 +12,35 @@ from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.words import DEFAULT, MAIN
 
-# What can be seen in the rules of a VPN:
+# Properties of the rules and routes of a VPN:
 Trait = Literal[
     "in main",  # its routes are in table main
     "in parts",  # it has a split default route
     "marked out",  # its rule is for all packets but those with its mark
     "for all",  # its rule has no selectors
-    "main first",  # an earlier rule asks main for everything but its default route
+    "main first",  # an earlier rule looks up main, but ignores its default route (suppress_prefixlength)
     "marked to main",  # earlier rules send marked packets to the tables main and default
     "by port",  # an earlier rule selects by a port
     "mark is table",  # the mark and the table have the same number
-    "boot",  # the protocol of its route
-    "static",
-    "no device",  # its routes leave by the device of the uplink
+    "boot",  # its route has the protocol boot
+    "static",  # its route has the protocol static
+    "no device",  # it has no tunnel device: its routes leave by the device of the uplink
 ]
 
 
 class Form(NamedTuple):
-    """A VPN as rules and routes show it."""
+    """The rules and routes of one VPN, for one family."""
 
     interface: str
-    mark: Mark | None  # of the packets that stay out of it
-    rule: Rule  # that leads into it
-    route: Route  # into it
-    before: Sequence[Rule]  # the rules that the kernel asks earlier
-    has_device: bool = True
+    mark: Mark | None  # packets with this mark stay out of the tunnel
+    rule: Rule  # leads to the table with the default route into the tunnel
+    route: Route  # the route into the tunnel
+    before: Sequence[Rule]  # the rules that come before
+    has_device: bool = True  # False for an IPsec VPN, whose `interface` is the uplink
 
     @property
     def traits(self) -> frozenset[Trait]:
-        """What a client can be recognised by."""
+        """The properties by which a client can be recognised."""
         rule, mark = self.rule, self.mark
         marked = {each.table for each in self.before if each.mark and not each.inverted}
         found: dict[Trait, bool] = {
@@ -62,21 +62,21 @@ class Form(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A client. Of several with the same form, the numbers and the names of devices decide."""
+    """A VPN client."""
 
     name: str
-    form: frozenset[Trait]
+    form: frozenset[Trait]  # the traits that its rules and routes always have
     marks: frozenset[int] = frozenset()
     tables: frozenset[int] = frozenset()
-    devices: tuple[str, ...] = ()  # globs
-    telling: bool = False  # nobody else has this form
-    switch: str = ""  # the command by which its user gets the LAN back
-    why: str = ""  # that command, and not copies
-    firewalls: bool = False  # it cuts the LAN even if the routes keep it
-    refusal: str = ""  # why copies must not be there
+    devices: tuple[str, ...] = ()  # the names of its interfaces, as globs
+    telling: bool = False  # the form alone is enough to recognise it
+    switch: str = ""  # the client's own command that makes the LAN reachable
+    why: str = ""  # why to use that command instead of copies
+    firewalls: bool = False  # its firewall cuts the LAN even if the routes keep it
+    refusal: str = ""  # why there must be no copies
 
     def likeness(self, form: Form) -> int:
-        """How much speaks for this client, 0 if nothing or its form is another one."""
+        """A score: how well the form matches this client. 0 if it does not match."""
         if not self.form <= form.traits:
             return 0
         numbers = (form.mark is not None and form.mark.value in self.marks) + (form.rule.table in self.tables)
@@ -156,10 +156,10 @@ PRODUCTS = (
 
 
 def product_of(form: Form) -> Product:
-    """The client that most speaks for."""
+    """The client that matches best."""
     best = max(PRODUCTS, key=lambda product: product.likeness(form))
     return best if best.likeness(form) else UNKNOWN
 
 
-# The clients that always use the same table, unless something else uses it.
+# The names of the clients that normally use this table.
 BY_TABLE = {table: product.name for product in PRODUCTS for table in product.tables}

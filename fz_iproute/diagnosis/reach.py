@@ -1,4 +1,4 @@
-"""Says which way all of a prefix goes: the prefix is split where rules or routes treat parts of it differently."""
+"""Finds where packets to each part of a prefix go. `parts` splits it where rules or routes treat it differently."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 
 
 class Way(NamedTuple):
-    """Where a part goes."""
+    """Where packets to one part go."""
 
     part: Part
     decision: Decision
@@ -21,11 +21,11 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """The rules and all routes of a machine, and who asks them. Frozen: what changes is another network."""
+    """The links, rules and routes of a machine. It is frozen, because it remembers the decisions about packets."""
 
     links: Mapping[str, Link]
     rules: tuple[Rule, ...]  # in the kernel's order
-    tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]  # local, main and all that rules look up
+    tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]  # local, main and all other tables that rules look up
 
     @cached_property
     def _fib(self) -> Fib:
@@ -36,11 +36,11 @@ class Network:
         return self._fib.table(table, family)
 
     def all_tables(self, family: Family) -> list[Table]:
-        """Those of the family."""
+        """All tables of the family."""
         return self._fib.of(family)
 
     def selected(self, family: Family) -> list[Prefix]:
-        """The destinations that rules speak of."""
+        """The destinations that rules select by."""
         destinations = (rule.dst for rule in self.rules if rule.family == family)
         # A rule may have host bits, as in `to 192.0.2.7/24`, and the kernel ignores them.
         return [dst._replace(address=dst.network(dst.length)) for dst in destinations if dst]
@@ -50,7 +50,7 @@ class Network:
         return {family: Bounds(self.all_tables(family), self.selected(family)) for family in FAMILIES}
 
     def may_be_tunnel(self, device: str) -> bool:
-        """True if the device is no Ethernet, as far as `ip` shows that."""
+        """True if the device may be a tunnel, as far as the output of `ip` shows. A modem looks like one, too."""
         return device in self.links and self.links[device].may_be_tunnel
 
     def may_be_tunnelled(self, decision: Decision) -> bool:
@@ -58,33 +58,33 @@ class Network:
         return not decision.stays and any(map(self.may_be_tunnel, decision.devices))
 
     def way(self, packet: Packet) -> Decision:
-        """What becomes of one packet."""
+        """Where one packet goes."""
         if packet not in self._known:
             self._known[packet] = decide(packet, self.rules, self._fib, self.links)
         return self._known[packet]
 
     @cached_property
     def _known(self) -> dict[Packet, Decision]:
-        return {}  # the checks ask for the same packets
+        return {}  # kept, because many checks ask about the same packets
 
     def ways(self, prefix: Prefix, *, mark: int = 0, src: int = 0) -> list[Way]:
-        """What becomes of packets of this machine to each part of the prefix."""
+        """Where packets that this machine sends to each part of the prefix go."""
         return self.ways_like(Packet(prefix.family, 0, src=src, mark=mark), self.parts_of(prefix))
 
     def internet(self, family: Family, *, mark: int = 0, src: int = 0) -> list[Way]:
-        """What becomes of packets to the internet, without the address space that nobody there has."""
+        """Where packets to each part of the internet go. Private and reserved addresses are left out."""
         return self.ways_like(Packet(family, 0, src=src, mark=mark), self.internet_parts(family))
 
     def ways_like(self, packet: Packet, these: Iterable[Part]) -> list[Way]:
-        """What becomes of packets that differ from this one in the destination alone."""
+        """Where packets go that are like this one, but have a destination in one of these parts."""
         return [Way(part, self.way(packet._replace(dst=part.address))) for part in these]
 
     def parts_of(self, prefix: Prefix) -> list[Part]:
-        """The parts that rules and routes may treat differently."""
+        """The parts of the prefix that rules and routes may treat differently."""
         return self._bounds[prefix.family].parts(prefix)
 
     def internet_parts(self, family: Family) -> list[Part]:
-        """Those of the internet."""
+        """The parts of the internet that rules and routes may treat differently."""
         if family not in self._internet:
             self._internet[family] = self._bounds[family].internet(family)
         return self._internet[family]

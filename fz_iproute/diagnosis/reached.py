@@ -1,4 +1,4 @@
-"""Says whether packets of this machine reach a LAN, and what becomes of them otherwise."""
+"""Says whether packets that this machine sends reach a LAN, and if not, where they go instead."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -9,13 +9,13 @@ from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Family, Prefix
 
 _LINK_LOCAL = Prefix.parse("fe80::/10")
-# The addresses of this machine and of everybody belong to no host of the LAN.
+# The outcomes for addresses of a LAN that no other host has: this machine's own, broadcast, and so on.
 OF_NO_HOST = ("local", "broadcast", "anycast", "multicast")
 _LOST = {"none": "have no route", "foreign": "have no valid source address"}
 
 
 class Lan(NamedTuple):
-    """A destination of main, and the paths of its LAN routes there: several if it is on several links."""
+    """A destination of LAN routes in main, and the paths of these routes. It has several if it is on several links."""
 
     family: Family
     dst: str
@@ -23,15 +23,15 @@ class Lan(NamedTuple):
 
     @property
     def prefix(self) -> Prefix:
-        """The addresses."""
+        """The destination as a prefix."""
         return Prefix.of_route(self.dst, self.family)
 
 
 def lost(network: Network, lan: Lan, route: Route) -> str:
-    """What becomes of most packets to the LAN of this route: `enter tun-firezone`. "" if they reach it."""
+    """Where most packets to the LAN of this route go instead: `enter tun-firezone`. "" if they reach it."""
     family, prefix = lan.family, lan.prefix
     if _LINK_LOCAL.covers(prefix):
-        # Programs name the interface themselves.
+        # A program that sends to a link-local address names the interface.
         packet = Packet(family, prefix.address + 1, oif=next(iter(route.attributes.devices), ""))
         return _fate(network, lan, packet, network.way(packet))
     ways = [way for way in network.ways(prefix) if way.decision.outcome not in OF_NO_HOST]
@@ -49,7 +49,7 @@ def _fate(network: Network, lan: Lan, packet: Packet, decision: Decision) -> str
         verb = "enter" if network.may_be_tunnelled(decision) else "leave by"
         router = attributes.value("via")
         return f"{verb} {' or '.join(decision.devices)}" + (f" through the router {router}" if router else "")
-    # A program that connects gets the source address of the route, and the kernel decides again.
+    # connect() takes the source address from the route. Then the kernel decides again, now with this source.
     source = attributes.value("src")
     if source and not packet.src:
         connected = packet._replace(src=Prefix.of_route(source, lan.family).address)

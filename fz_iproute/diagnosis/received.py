@@ -1,4 +1,4 @@
-"""Says why the kernel drops a received packet although rules and routes have a way for it."""
+"""Says why the kernel drops a received packet for reasons that rules and routes do not show."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -6,20 +6,23 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.reach import Network
 
-# What `ip route get` says of a source or a destination that no packet from a wire may have, and of rp_filter.
+# The errors of `ip route get` if a received packet must not have these addresses, or if rp_filter drops it.
 MARTIAN = ("Invalid argument", "Invalid cross-device link")
 _UNREACHABLE = "No route to host"
 
 
 class Drop(NamedTuple):
-    """Why, and the error that `ip route get` gives then; none if it does not look at that."""
+    """A reason for which the kernel drops the packet."""
 
     why: str
-    errors: tuple[str, ...]
+    errors: tuple[str, ...]  # the error that `ip route get` prints then; empty if it ignores this reason
 
 
 def drops(packet: Packet, decision: Decision, network: Network, sysctls: Mapping[str, str]) -> Iterator[Drop]:
-    """`network` has the routes to both addresses of the packet. A sysctl that is missing is not known."""
+    """Find the reasons. `network` must have the routes to both addresses of the packet.
+
+    If a sysctl is not in `sysctls`, nothing is concluded from it.
+    """
     if packet.family == "inet6":
         if decision.outcome == "unicast" and sysctls.get("ipv6/conf/all/forwarding") == "0":
             yield Drop("this machine does not forward IPv6 (net.ipv6.conf.all.forwarding = 0)", ())
@@ -35,13 +38,13 @@ def drops(packet: Packet, decision: Decision, network: Network, sysctls: Mapping
 
 
 def _bad_source(packet: Packet, network: Network, sysctls: Mapping[str, str]) -> str:
-    """Why the kernel does not believe that the packet comes from its source, "" if it does."""
+    """Why the kernel does not accept the source address of the packet; "" if it does."""
 
     def setting(name: str) -> int:
         values = [sysctls.get(f"ipv4/conf/{place}/{name}", "0") for place in ("all", packet.iif)]
         return max(int(value) for value in values if value.isdecimal())
 
-    # The answer, as the kernel looks for its way: nobody has chosen a device, and lo stands for this machine.
+    # The kernel looks up the answer to the source, as if this machine (`lo`) sent it by no particular device.
     mark = packet.mark if setting("src_valid_mark") else 0
     answer = network.way(packet._replace(dst=packet.src, src=packet.dst, iif="lo", mark=mark))
     if answer.outcome == "local":
@@ -58,5 +61,5 @@ def _bad_source(packet: Packet, network: Network, sysctls: Mapping[str, str]) ->
 
 
 def _spelled(name: str) -> str:
-    # sysctl wants slashes for names with dots.
+    # If the name of a device has a dot, `sysctl` wants slashes between the parts.
     return f"net/{name}" if "." in name else f"net.{name.replace('/', '.')}"

@@ -1,4 +1,4 @@
-"""A remedy as data: what it does, how it is printed, and what the machine would be like after it."""
+"""A remedy for a problem, as data. It can be printed as commands, and tried on a model of the machine."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,10 +29,10 @@ class Setting(NamedTuple):
 
 
 class WriteConfig(NamedTuple):
-    """`detect --write`: makes the configuration file. `interface` is empty if only one VPN can be served."""
+    """`detect --write`: makes the configuration file."""
 
-    config: Config
-    interface: str
+    config: Config  # the content of the file
+    interface: str  # for --interface; "" if there is only one VPN to choose from
 
 
 class Sync(NamedTuple):
@@ -40,9 +40,9 @@ class Sync(NamedTuple):
 
 
 class Sysctl(NamedTuple):
-    """`sysctl -w`; the name with slashes, below net."""
+    """`sysctl -w`."""
 
-    name: str
+    name: str  # with slashes, and without the leading `net`
     value: str
 
 
@@ -56,14 +56,14 @@ Step = RuleStep | RouteStep | Setting | WriteConfig | Sync | Sysctl | LinkUp
 
 
 class Remedy(NamedTuple):
-    """Steps that can be tried; or `words` for a person, who has to decide or to know more than the machine does."""
+    """Either steps, which can be tried; or advice in words, if a person must decide or know more than we do."""
 
     steps: tuple[Step, ...] = ()
     words: str = ""
-    undo: tuple[RouteStep | RuleStep, ...] = ()  # for what mends only a moment
+    undo: tuple[RouteStep | RuleStep, ...] = ()  # the commands that undo it, for a remedy that helps only for now
 
     def text(self, machine: Machine) -> str:
-        """As it is printed: settings first, then one line for a shell."""
+        """The printed form: first the keys to set in the configuration file, then one line for a shell."""
         settings = [step for step in self.steps if isinstance(step, Setting)]
         commands = [_command(step, machine) for step in self.steps if not isinstance(step, Setting)]
         parts = [_setting(settings, machine)] if settings else []
@@ -73,18 +73,18 @@ class Remedy(NamedTuple):
         return ", then ".join(parts) + (f"  # undo: {undo}" if undo else "")
 
     def needs_config(self, machine: Machine) -> bool:
-        """True if it changes the configuration file, or runs fz-iproute, which reads that file first."""
+        """True if it changes the configuration file, or runs fz-iproute, which reads the file."""
         text = self.text(machine)
         return machine.config_path in text or "fz-iproute " in text
 
 
 def advice(words: str) -> tuple[Remedy, ...]:
-    """What a person has to decide or to do: it cannot be tried."""
+    """A remedy in words, which cannot be tried."""
     return (Remedy(words=words),)
 
 
 def written(machine: Machine, vpn: Vpn) -> list[WriteConfig]:
-    """`detect --write` for this VPN; none if there is a file already, or if it would not choose this VPN."""
+    """The step `detect --write` for this VPN. Empty if there is a file already, or if it would not choose this VPN."""
     facts = machine.facts
     has_none = facts.get("config.path") == machine.usual_path and "config.mode" not in facts
     same = [each for each in machine.vpns if each.interface == vpn.interface]
@@ -94,7 +94,7 @@ def written(machine: Machine, vpn: Vpn) -> list[WriteConfig]:
 
 
 def tried(machine: Machine, steps: Iterable[Step]) -> Machine:
-    """The machine after these steps. Refused if the kernel, or the configuration, does not take one of them."""
+    """The machine after these steps. Refused if the kernel or `sync` would refuse one of them."""
     for step in steps:
         machine = _after(machine, step)
     return machine
@@ -120,14 +120,14 @@ def _after(machine: Machine, step: Step) -> Machine:
 
 
 def _synced(machine: Machine) -> Network:
-    """What `sync` leaves behind. Refused if it does not run."""
+    """The network after `sync`. Refused if `sync` would not run."""
     if refusal := sync_refusal(machine):
         raise Refused(refusal)
     return in_step(machine.network, machine.goal, prune=machine.config.lan.prune)
 
 
 def sync_refusal(machine: Machine) -> str:
-    """Why `sync` would run nothing, and what to do first; "" if it would run."""
+    """Why `sync` would refuse to run, and what to do first; "" if it would run."""
     try:
         check_roles(machine.goal)
     except UsageError as error:
@@ -136,7 +136,7 @@ def sync_refusal(machine: Machine) -> str:
 
 
 def config_refusal(machine: Machine) -> str:
-    """What to do before anything that needs the configuration; "" if that could be read."""
+    """What to do first if the configuration could not be read; "" if it could."""
     error = machine.facts.get("config.error", "")
     if error and may_not_read_config(machine):
         return f"`sudo {machine.fz_iproute('doctor')}` first, which can read the configuration"
@@ -144,12 +144,12 @@ def config_refusal(machine: Machine) -> str:
 
 
 def may_not_read_config(machine: Machine) -> bool:
-    """True if nothing is known about the configuration, because only root may read it."""
+    """True if the configuration is unknown, because this user may not read the file."""
     return "Permission denied" in machine.facts.get("config.error", "") and machine.facts.get("uid") != "0"
 
 
 def _with(machine: Machine, network: Network) -> Machine:
-    """The machine with another network: the planner reads it again."""
+    """The machine with another network, and with the snapshot that the planner would read from it."""
     tables = {
         table: {family: tuple(network.tables.get(table, {}).get(family, ())) for family in FAMILIES}
         for table in own_tables(machine.config, network.rules)
@@ -160,10 +160,10 @@ def _with(machine: Machine, network: Network) -> Machine:
 
 
 def _main(machine: Machine, network: Network, family: Family) -> Iterator[Route]:
-    """Of main, what may be mirrored, as the reader would ask for it."""
+    """The routes of main that the reader would ask `ip` for, because they may be copied."""
     lan = machine.config.lan
     allowed = PrefixSet(lan.allow)
-    # Those that are known have been read in more detail.
+    # A route that the snapshot has was read in more detail there, so that one is used.
     known = {(route.dst, route.attributes.words): route for route in machine.seen.main.get(family, ())}
     for route in network.table(MAIN, family):
         is_asked_for = (
@@ -189,7 +189,7 @@ def _command(step: Step, machine: Machine) -> str:
         case Sync():
             return machine.fz_iproute("sync")
         case Sysctl(name, value):
-            # sysctl wants slashes for names with dots.
+            # If the name of a device has a dot, `sysctl` wants slashes between the parts.
             spelled = f"net/{name}" if "." in name else f"net.{name.replace('/', '.')}"
             return machine.as_root(machine.inside(f"sysctl -w {shlex.quote(f'{spelled}={value}')}"))
         case LinkUp(device):

@@ -18,19 +18,22 @@ from fz_iproute.mirror.words import LOCAL, MAIN, table_name
 
 
 class Case(NamedTuple):
-    """All that a sentence is made of: the machine, what should be on it, and the decision about the packet."""
+    """Everything that a sentence needs: the machine, the goal of the planner, and the decision about the packet."""
 
     config: Config
     snapshot: Snapshot
     goal: Desired
-    network: Network  # with the routes to the packet's addresses, and to the source that its route gives it
+    network: Network  # has the routes to both addresses of the packet, and to the source address that its route names
     packet: Packet
     decision: Decision
-    sync: str  # the command that brings the copies into step
+    sync: str  # the command to advise if copies are missing or stale
 
     @property
     def connected(self) -> Packet | None:
-        """The packet of a program that connects: its source is that of the route. None if the route names none."""
+        """The packet after connect(), which takes the source address from the route.
+
+        None if the packet has a source already, or if the route names none.
+        """
         route = self.decision.route
         if self.packet.src or self.packet.iif or self.decision.outcome != "unicast" or not route:
             return None
@@ -46,7 +49,7 @@ class Case(NamedTuple):
 
 
 def sentence(case: Case) -> str:
-    """The whole sentence: `leaves by wlp192s0 to the LAN, because …`."""
+    """The whole sentence, without its subject: `leaves by wlp192s0 to the LAN, because …`."""
     said = _way(case)
     if case.connected:
         said += _if_connected(case, case.connected)
@@ -63,7 +66,10 @@ def sentence(case: Case) -> str:
 
 
 def _if_connected(case: Case, packet: Packet) -> str:
-    """What happens when a program connects: the kernel decides again, for the source that the route has given it."""
+    """What differs when a program connects: it gets a source address from the route, and the kernel decides again.
+
+    "" if nothing differs.
+    """
     decision = case.network.way(packet)
     source = str(Prefix.of_host(packet.family, packet.src)).partition("/")[0]
     if decision.outcome == "foreign":
@@ -112,7 +118,7 @@ _PLAIN = {
 
 
 def _may_enter_a_tunnel(case: Case, route: Route) -> bool:
-    """A default route to the internet may as well be that of a modem, which looks like a tunnel."""
+    """True if the packet leaves by a device that may be a tunnel, and that is not likely to be a modem."""
     is_modem = route.dst == "default" and not PRIVATE.covers(_host(case))
     return case.network.may_be_tunnelled(case.decision) and not is_modem
 
@@ -122,10 +128,10 @@ def _host(case: Case) -> Prefix:
 
 
 def _to_whom(case: Case, route: Route) -> str:
-    if case.decision.outcome in _TO_ALL:  # the kernel ignores a router
+    if case.decision.outcome in _TO_ALL:  # for such packets, the kernel ignores the gateway of the route
         return _TO_ALL[case.decision.outcome]
     if route.attributes.gatewayed:
-        gateway = route.attributes.value("via")  # a nexthop object does not show its own
+        gateway = route.attributes.value("via")  # "" if the gateway is in a nexthop object
         is_one = gateway and len(route.attributes.devices) == 1
         return f" through the router {gateway}" if is_one else " through routers"
     if route.dst != "default":
@@ -173,7 +179,7 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
 
 
 def _by_multicast(case: Case) -> str:
-    """What `lan.multicast` does for a packet to all, or would do; "" if it does not bring the packet to the LAN."""
+    """What to do so that `lan.multicast` sends this packet to the LAN: `sync`, or set it. "" if it would not."""
     is_on = case.config.lan.multicast
     goal = case.goal if is_on else desired(replace(case.config, lan={"multicast": True}), case.snapshot)
     then = in_step(case.network, goal, prune=case.config.lan.prune).way(case.packet)
@@ -185,7 +191,7 @@ def _by_multicast(case: Case) -> str:
 
 
 def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
-    """Why the packet goes into the tunnel with a copy of the LAN's route, too; "" if it does not."""
+    """Why the packet would enter the tunnel even with a copy of the LAN route; "" if a copy would help."""
     mirror = case.goal.layout.mirror
     asked = [step for step in case.decision.steps if step.rule.table == mirror]
     if not asked:
@@ -202,13 +208,13 @@ def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
 
 
 def _all_traffic(case: Case) -> str:
-    # The device of the VPN's default route counts, whatever the configuration says.
+    # The device that the packet leaves by. The configuration may name another one.
     device = next(device for device in case.decision.devices if device in case.goal.tunnels)
     return f"all traffic goes into {device}"
 
 
 def _by_main(case: Case) -> str:
-    """What main does with the packet by a route that is not copied: `main has 10.0.0.0/16 via 10.0.0.1: …`."""
+    """What main would do with the packet, if by a route that is not copied: `main has 10.0.0.0/16 via 10.0.0.1: …`."""
     packet = case.packet
     rule = Rule(packet.family, 0, "lookup", MAIN)
     found = dataclasses.replace(case.network, rules=(rule,)).way(packet).route
@@ -249,7 +255,7 @@ def _why_out(case: Case, route: Route) -> str:
 
 
 def _why_before(case: Case, route: Route) -> str:
-    """No rule of the VPN was asked."""
+    """Why the kernel decides before it reaches a rule of the VPN."""
     of_vpn = [
         rule.priority
         for rule in case.snapshot.rules
@@ -266,7 +272,7 @@ def _why_before(case: Case, route: Route) -> str:
 
 
 def _lan(case: Case) -> Verdict | None:
-    """The verdict on the LAN route with the longest prefix that covers the destination. The tunnel's are no LAN."""
+    """The verdict on the LAN route to the destination with the longest prefix. Routes into the tunnel are no LANs."""
     family, host = case.packet.family, Prefix.of_host(case.packet.family, case.packet.dst)
     verdicts = [
         (Prefix.of_route(each.route.dst, family), each)
@@ -282,7 +288,7 @@ def _no_route(packet: Packet) -> str:
 
 
 def step_text(step: Step, packet: Packet) -> str:
-    """The result of a rule."""
+    """The result of a rule, in words."""
     match step.result:
         case "does not fit" if step.doubt:
             return f"assumed not to match: unknown whether the packet {step.why}"

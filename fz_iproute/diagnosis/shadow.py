@@ -1,4 +1,4 @@
-"""Finds LANs that the VPN takes, in whole or in part, by what it routes explicitly."""
+"""Finds LANs that are shadowed: the VPN has an explicit route to all or some of their addresses."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,15 +14,15 @@ from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 
 
 class Shadow(NamedTuple):
-    """A LAN, and a prefix of the VPN that takes addresses of it; `whole` if the VPN takes all of them."""
+    """A prefix that the VPN routes explicitly and that takes addresses of a LAN."""
 
     lan: Prefix
-    tunnel: Prefix
-    whole: bool
+    tunnel: Prefix  # the prefix of the VPN
+    whole: bool  # the VPN takes all addresses of the LAN, by this prefix and perhaps others
 
 
 def in_step(network: Network, goal: Desired, *, prune: bool = True) -> Network:
-    """The network after a `sync`: what others have, and what is wanted; without `prune`, also copies that stay."""
+    """The network after a `sync`. Without `prune`, stale copies remain."""
     tables = {table: dict(families) for table, families in network.tables.items()}
     for family, contents in goal.contents.items():
         for table, (wanted, ours, others) in contents.items():
@@ -34,7 +34,7 @@ def in_step(network: Network, goal: Desired, *, prune: bool = True) -> Network:
 
 
 def other_tunnels(network: Network, goal: Desired) -> dict[str, int]:
-    """The devices that may be tunnels, into which the VPN's tables lead by routes that are no copies; the tables."""
+    """The devices that may be tunnels, to which other programs have made routes in the VPN's tables; and the table."""
     return {
         device: table
         for contents in goal.contents.values()
@@ -45,7 +45,7 @@ def other_tunnels(network: Network, goal: Desired) -> dict[str, int]:
 
 
 def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]:
-    """For each LAN, the explicit routes of the VPN by which packets to it enter the tunnel."""
+    """Find the shadows of every LAN."""
     into_tunnel = (
         route
         for families in network.tables.values()
@@ -61,13 +61,13 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
     for lan in lans:
         if claims.overlapping(lan) and not within_link(family, lan.address):
             ways = [way.decision for way in network.ways(lan)]
-            # The addresses of this machine and of everybody belong to no host of the LAN.
+            # These outcomes are for addresses that no other host of the LAN has.
             takers = [_taker(way, goal, family) for way in ways if way.outcome not in ("local", "broadcast", "anycast")]
             yield from (Shadow(lan, taker, all(takers)) for taker in dict.fromkeys(takers) if taker)
 
 
 def _taker(decision: Decision, goal: Desired, family: Family) -> Prefix | None:
-    """What the VPN routes explicitly, if the packet takes it."""
+    """The prefix of the explicit route by which the packet enters the tunnel; None if it does not, or by another."""
     route = decision.route
     if route is None or route.dst == "default" or goal.tunnels.isdisjoint(decision.devices) or is_held(decision):
         return None
@@ -76,5 +76,5 @@ def _taker(decision: Decision, goal: Desired, family: Family) -> Prefix | None:
 
 
 def is_held(decision: Decision) -> bool:
-    """True if a placeholder of ours keeps the packet from the LAN: the settings refuse that part of it."""
+    """True if a placeholder of fz-iproute keeps the packet in the tunnel, because the policy refuses that LAN route."""
     return any(step.route is not None and is_placeholder(step.route) for step in decision.steps)

@@ -1,6 +1,6 @@
-"""What `ip rule` and `ip route` make of a network: a model of the kernel, to try a remedy before it is printed.
+"""A model of `ip rule` and `ip route`, with which `doctor` tries a remedy before it prints it.
 
-It knows what remedies use: rules, and routes that need no gateway. The rest is refused, and so never proven.
+It knows rules, and routes without a gateway: remedies need no others. It refuses other routes.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from fz_iproute.mirror.prefix import Family
 
 
 class Refused(Exception):
-    """The kernel would refuse the command, or the model does not know what it would do."""
+    """The kernel would refuse the command, or the model cannot tell what the kernel would do."""
 
 
 class RouteStep(NamedTuple):
@@ -25,14 +25,14 @@ class RouteStep(NamedTuple):
 
 
 class RuleStep(NamedTuple):
-    """`ip rule VERB RULE`, with the rule's priority and all that it selects by."""
+    """`ip rule VERB RULE`, with the rule's priority and all its selectors."""
 
     verb: Literal["add", "del"]
     rule: Rule
 
 
 def after(network: Network, steps: Iterable[RouteStep | RuleStep]) -> Network:
-    """The network when these commands have run. Refused if one of them cannot."""
+    """The network after these commands. Refused if one of them would fail."""
     for step in steps:
         network = _rule(network, step) if isinstance(step, RuleStep) else _route(network, step)
     return network
@@ -49,12 +49,17 @@ def _rule(network: Network, step: RuleStep) -> Network:
     elif twin:
         raise Refused("File exists")
     else:
-        rules = sorted((*rules, step.rule), key=lambda rule: rule.priority)  # behind those of the same priority
+        # Like the kernel, this puts the new rule behind those of the same priority.
+        rules = sorted((*rules, step.rule), key=lambda rule: rule.priority)
     return replace(network, rules=tuple(rules))
 
 
 def _hits(rule: Rule, asked: Rule, *, is_given_only: bool) -> bool:
-    """As the kernel compares rules: never by `not`; prefixes only if they are given; to delete, only what is given."""
+    """True if the kernel considers the two rules the same.
+
+    It never compares `not`, and it compares prefixes only if `asked` has them. `is_given_only`: it compares only what
+    is given in `asked`, as it does to find the rule to delete.
+    """
 
     def said(each: Rule) -> list[object]:
         return [each.family, each.priority, each.action, each.table]
@@ -96,13 +101,13 @@ def _add(network: Network, routes: list[Route], new: Route) -> None:
 
 
 def rank(route: Route) -> tuple[int, int]:
-    """Of the routes to one destination, the kernel asks the highest tos first, then the lowest metric."""
+    """A key that sorts routes to one destination as the kernel does: highest tos first, then lowest metric."""
     tos = route.attributes.tos
     return -int(tos, 0) if tos.startswith("0x") else 0, route.attributes.metric
 
 
 def _delete(routes: list[Route], old: Route) -> None:
-    """The first route that has all of these words. IPv6 does not compare types; for IPv4, metric 0 means any."""
+    """Delete the first equal route. The kernel ignores the type for IPv6, and for IPv4 a metric that is not given."""
     wanted = old.attributes
     for route in routes:
         has = route.attributes
@@ -118,7 +123,7 @@ def _delete(routes: list[Route], old: Route) -> None:
 
 def _without_metric(attributes: Attributes) -> Attributes:
     words, metric = attributes.words, ("metric", str(attributes.metric))
-    # By both words: an interface may be called `metric`, too.
+    # Look for both words together, because an interface may have the name `metric`.
     places = [place for place in range(len(words)) if words[place : place + 2] == metric]
     for place in places:
         words = words[:place] + words[place + 2 :]

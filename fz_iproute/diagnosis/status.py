@@ -1,4 +1,4 @@
-"""What `status` shows: the tunnel, the rules, and the state of every route."""
+"""Computes what `status` shows: the tunnel, the rules, and the state of every route."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -31,13 +31,13 @@ class Line(NamedTuple):
     table: int
     route: Route
     reason: str
-    lost: str = ""  # of a LAN: what becomes of packets to it, "" if they reach it
-    is_lost_then: bool = False  # of a LAN: so it is after a `sync`, and nobody has chosen that
-    stays: bool = False  # of a stale copy: `sync` leaves it alone
+    lost: str = ""  # for a LAN: where packets to it go instead; "" if they reach it
+    is_lost_then: bool = False  # for a LAN: packets do not reach it after a `sync` either, and no setting wants that
+    stays: bool = False  # for a stale copy: `sync` does not remove it
 
     @property
     def is_stuck(self) -> bool:
-        """A LAN that is lost, which `sync` does not mend."""
+        """True for a LAN that packets do not reach now, nor after a `sync`."""
         return bool(self.lost) and self.is_lost_then
 
 
@@ -49,7 +49,7 @@ class RuleLine(NamedTuple):
 
 
 class Carrier(NamedTuple):
-    """What carries most packets to the internet: devices that are not the configured tunnel, but may be one."""
+    """Other devices than the configured tunnel that may be a tunnel, and carry most packets to the internet."""
 
     devices: tuple[str, ...]
     priority: int  # of the rule that decides
@@ -61,32 +61,32 @@ class Status(NamedTuple):
 
     tunnel: str
     tunnel_state: str  # up, down or missing
-    others: dict[str, int]  # if it is missing: the devices that may be tunnels in the VPN's tables, and the table
-    absent: str  # what to say if it is missing and no rule leads to its tables, else ""
+    others: dict[str, int]  # if the tunnel is missing: devices in the VPN's tables that may be tunnels, and the table
+    absent: str  # a sentence instead of the state, if no rule leads to the VPN's tables; else ""
     mode: str
     layout: Layout
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Carrier]
-    traffic: dict[tuple[str, ...], str]  # by these devices: `all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`
-    firewalls: list[str]  # the clients of these VPNs, whose firewalls may stop packets that have a route to a LAN
-    obstacles: dict[Family, str]  # manage: why the tunnel does not carry the family
+    traffic: dict[tuple[str, ...], str]  # the carriers' devices: `all traffic goes into wg0 (IPv4; IPv6 leaves by …)`
+    firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
+    obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
-    waiting: list[str]  # manage: routes that the tunnel cannot carry now, and why
-    vpn: list[Line]  # other routes in the VPN's tables; manage: also those that should be there
-    lan: list[Line]
+    waiting: list[str]  # in manage mode: the routes that the tunnel cannot carry now, and why
+    vpn: list[Line]  # the routes in the VPN's tables that are no copies; in manage mode, also the missing ones
+    lan: list[Line]  # LAN routes and copies
     shadows: list[Shadow]
-    uncopied: list[Line]  # routes of main near the LAN that are not judged, if packets take another one
-    own: frozenset[str]  # the devices of the VPNs: their networks are no LANs
+    uncopied: list[Line]  # routes of main to private networks that nothing copies, so that packets take another route
+    own: frozenset[str]  # the devices of all VPNs: networks on these are no LANs
     commands: int  # how many `sync` would run
 
     @property
     def is_used(self) -> bool:
-        """A rule leads to the VPN's tables, or is to do so. Otherwise copies have no effect."""
+        """True if a rule leads to the VPN's tables, or a missing rule should. Otherwise copies have no effect."""
         return any(line.rule.table in self.layout.tables for line in self.rules)
 
     @property
     def carried(self) -> list[str]:
-        """What other devices carry: `all traffic goes into wg0 (IPv4 and IPv6) by rule 32765, table 51820`."""
+        """A sentence for each carrier: `all traffic goes into wg0 (IPv4 and IPv6) by rule 32765, table 51820`."""
         said = []
         for devices, words in self.traffic.items():
             rules = {(each.priority, each.table) for each in self.carriers.values() if each.devices == devices}
@@ -96,7 +96,7 @@ class Status(NamedTuple):
 
 
 def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
-    """Judge the snapshot. `tables` have all that decides where packets to the internet and to LANs go."""
+    """Judge the snapshot. `tables` must have all routes that decide about packets to the internet and to LANs."""
     goal = desired(config, snapshot)
     network = Network(snapshot.links, snapshot.rules, tables)
     internet = {family: _internet(network, goal, family) for family in FAMILIES}
@@ -136,7 +136,7 @@ def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
 
 
 def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None]:
-    """What becomes of most packets to the internet."""
+    """The state of most packets to the internet: active, blocked or off; and their carrier, if there is one."""
     sizes: Counter[str] = Counter()
     carriers: Counter[Carrier] = Counter()
     for part, decision in network.internet(family):
@@ -214,9 +214,9 @@ def _placeholder_lines(goal: Desired) -> Iterator[Line]:
 
 
 def _reached(family: Family, goal: Desired, network: Network, then: Network, own: frozenset[str]) -> Iterator[Line]:
-    """The lines of the LANs with what becomes of packets to each, now and `then`: after a sync.
+    """The lines of the LANs, completed with where packets to each LAN go now, and `then`: after a `sync`.
 
-    What a VPN reaches by a device of its `own` is no LAN.
+    A network on one of the devices `own`, which belong to VPNs, is no LAN.
     """
     after = {table: frozenset(then.tables[table][family]) for table in goal.contents[family]}
     paths: dict[str, set[tuple[str, ...]]] = defaultdict(set)

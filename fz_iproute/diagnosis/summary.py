@@ -1,4 +1,4 @@
-"""What a person wants to know first: whether the VPN is up, which LANs can be reached, and what is to be done."""
+"""Summarizes the status: whether the VPN is up, which LANs can be reached, and what to do."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -8,48 +8,48 @@ from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Prefix
 
 
 class Item(NamedTuple):
-    """Something to look at. `kind` is due (`sync` changes it), wrong, or left out by the configuration."""
+    """A rule or a route that needs attention."""
 
-    kind: str
+    kind: str  # due (`sync` changes it), wrong, or left out (by the configuration)
     state: str  # missing, changed, stale; "" if it is not due
-    what: str
-    where: str
+    what: str  # the rule or the destination
+    where: str  # the family of a rule, or the devices of a route
     why: str
 
 
 class Summary(NamedTuple):
-    """What `status` says first."""
+    """The summary, from which the short form of `status` is drawn."""
 
-    vpn: str
+    vpn: str  # the state of the VPN in words
     vpn_items: list[Item]
-    verb: str  # that looks into it; "" if the configured tunnel is what carries packets
-    lans: int  # how many there are, without those that nobody misses
-    unmissed: int  # those
-    reachable: int
+    verb: str  # the verb that tells more about the VPN; "" if the configured tunnel carries the packets, or it is off
+    lans: int  # how many LANs there are, without the unmissed ones
+    unmissed: int  # how many LANs are not copied, and need no copy because packets reach them
+    reachable: int  # how many of `lans` packets reach
     firewalls: str  # `Mullvad's firewall`, if it may stop packets to a LAN that has a route; else ""
-    is_due: bool  # `sync` has something to do that has an effect
-    is_idle: bool  # copies are due, but nobody needs them: all LANs are reachable, and no rule leads to the copies
-    is_lost_then: bool  # some LAN that nobody has left out cannot be reached after a `sync`
+    is_due: bool  # `sync` has something to do that makes a difference
+    is_idle: bool  # copies are missing but not needed: packets reach all LANs, and no rule leads to the copies
+    is_lost_then: bool  # packets do not reach every LAN after a `sync`, although no setting leaves it out
     lan_items: list[Item]
     others: list[Line]  # LANs that are in step and reachable
 
     @property
     def items(self) -> list[Item]:
-        """All of them."""
+        """All items, about the VPN and about LANs."""
         return [*self.vpn_items, *self.lan_items]
 
     @property
     def is_good(self) -> bool:
-        """Nothing is due and nothing is wrong."""
+        """True if nothing is due and nothing is wrong."""
         return not self.is_due and all(item.kind == "left out" for item in self.items)
 
 
 def summary(found: Status) -> Summary:
-    """The most important first."""
-    # A placeholder is no LAN, and a VPN's own network is none.
+    """Summarize the status. Items that are wrong come first, then those that are due."""
+    # Neither a placeholder nor the network of a VPN is a LAN.
     unicast = [line for line in found.lan if line.route.attributes.type == "unicast" and line.state != "stale"]
     present = [line for line in unicast if found.own.isdisjoint(line.route.attributes.devices)]
-    # A LAN that is left out although packets reach it is missed by nobody.
+    # If packets reach a LAN that is not copied, it needs no copy.
     lans = [line for line in present if line.state != "skipped" or line.lost]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
     items = [*listed.values(), *_parts(found)]
@@ -135,7 +135,7 @@ def _vpn_items(found: Status) -> Iterator[Item]:
 
 
 def _lan_item(line: Line, found: Status) -> Item | None:
-    """What there is to say about a LAN, None if it is in step and reachable, or if nobody misses it."""
+    """The item for a LAN. None if it is in step and reachable, or needs no copy."""
     if line.is_stuck:
         takers = _takers(line, found)
         by = f"the VPN routes {takers}" if takers else line.reason if line.state == "skipped" else ""
@@ -160,13 +160,13 @@ def _item(kind: str, line: Line, why: str) -> Item:
 
 
 def _takers(line: Line, found: Status) -> str:
-    """What of the VPN takes all of this LAN."""
+    """The VPN's prefixes that take all of this LAN."""
     lan = Prefix.of_route(line.route.dst, line.family)
     return " and ".join(str(shadow.tunnel) for shadow in found.shadows if shadow.whole and shadow.lan == lan)
 
 
 def _parts(found: Status) -> Iterator[Item]:
-    """LANs of which the VPN takes a part. Nothing is wrong with that, but the owner of the machine should know."""
+    """The parts of LANs that the VPN takes. This is no fault, but the user should know."""
     for shadow in found.shadows:
         if not shadow.whole:
             yield Item("left out", "", str(shadow.tunnel), "", f"a part of {shadow.lan} that the VPN routes")

@@ -1,4 +1,4 @@
-"""Draws the status: the rules in the kernel's order, and below each rule its table."""
+"""Draws the long form of `status`: the rules in the kernel's order, and below each rule the routes of its table."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _COLOURS = {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"}  # green, yel
 _LEFT_OUT = "·"
 LEGEND = "= in step   + missing   - stale   ~ changed   · left out   ! out of reach"
 
-# The mark of a line, which comes first in its text, or "", and the text.
+# The mark of a line ("" if it has none), and its whole text. The mark is the first place where its sign occurs.
 _Drawn = tuple[str, str]
 
 
@@ -23,7 +23,7 @@ def draw(found: Status, *, width: int | None = None, colour: bool = False) -> st
     for mark, line in _lines(found, width):
         text = printable(line)
         cut = f"{text[: width - 1]}…" if width and len(text) > width else text
-        # A whole line in yellow could not be read on a light background.
+        # Only the mark is coloured: a whole line in yellow would be unreadable on a light background.
         painted = f"\x1b[{_COLOURS[mark]}m{mark}\x1b[0m" if colour and mark in _COLOURS else mark
         lines.append(cut.replace(mark, painted, 1))
     return "\n".join(lines)

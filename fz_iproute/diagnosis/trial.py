@@ -1,4 +1,7 @@
-"""Tries a remedy in the model of the kernel, and says what harm it would do: only a proven remedy is printed."""
+"""Says what harm a change would do to a machine, as far as the model of the kernel shows.
+
+`doctor` prints only remedies that do no harm.
+"""
 
 from collections.abc import Iterator
 
@@ -11,7 +14,7 @@ from fz_iproute.mirror.words import MAIN, REFUSALS
 
 
 def harm(before: Machine, after: Machine) -> str:
-    """What a machine would lose with the change from `before` to `after`, "" if nothing."""
+    """What the change from `before` to `after` would break; "" if nothing."""
     for family in before.families:
         if _reaches_main(before, family) and not _reaches_main(after, family):
             return f"no rule of {family} would lead to main any more"
@@ -19,7 +22,7 @@ def harm(before: Machine, after: Machine) -> str:
 
 
 def _reaches_main(machine: Machine, family: Family) -> bool:
-    """Some rule looks up all of main."""
+    """True if a rule looks up main for all packets."""
     return any(
         (rule.family, rule.table) == (family, MAIN) and not rule.inverted and not (rule.src or rule.dst or rule.options)
         for rule in machine.seen.rules
@@ -52,13 +55,13 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
 
 
 def _bounds(before: Network, after: Network, family: Family, lans: PrefixSet) -> Bounds:
-    """Every prefix that rules or routes of one of the two name."""
+    """The prefixes that rules or routes name, in either of the two networks."""
     tables = (*before.all_tables(family), *after.all_tables(family))
     return Bounds(tables, (*before.selected(family), *after.selected(family), *lans))
 
 
 def _sources(machine: Machine, family: Family) -> Iterator[int]:
-    """No source, and each own address that a rule speaks of."""
+    """The sources worth trying: 0 (not chosen yet), and each own address that a rule selects by."""
     yield 0
     for rule in machine.seen.rules:
         if rule.family == family and rule.src:
@@ -71,7 +74,7 @@ def _leaves(machine: Machine, decision: Decision) -> bool:
 
 
 def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:
-    """The packet goes to a neighbour, by the device by which main reaches it. The tunnel's own network is no LAN."""
+    """True if the packet goes to a LAN: by the device of an on-link route of main, and not into the tunnel."""
     return not machine.is_tunnelled(decision) and any(
         route.attributes.devices == decision.devices and route.attributes.on_link and route.dst != "default"
         for routes in machine.main(host.family).covering(host)

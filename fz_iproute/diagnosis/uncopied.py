@@ -1,4 +1,4 @@
-"""Says why a route of main is not copied although it leads somewhere near, and what would change that."""
+"""Says why a route of main is not copied, and which setting would change that."""
 
 from dataclasses import replace
 
@@ -14,7 +14,10 @@ _REFUSING = ("unreachable", "blackhole", "prohibit")
 
 
 def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
-    """For a route of main that the policy does not judge; "" for a default route."""
+    """Why a route of main, which the policy has not judged, is not copied.
+
+    "" if it is a default route, or if there is no reason that a user could change or should know.
+    """
     attributes = route.attributes
     if route.dst == "default":
         return ""
@@ -31,7 +34,7 @@ def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Rou
 
 
 def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
-    """What the policy says of the route if `lan.allow` has its prefix."""
+    """What the policy would say about the route if its prefix were in `lan.allow`."""
     family = route.attributes.family
     lan = replace(config.lan, allow=(*config.lan.allow, Prefix.of_route(route.dst, family)))
     here = goal.contents[family].get(goal.layout.mirror)
@@ -42,12 +45,12 @@ def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route)
             return verdict.refusal
     if _LOCKABLE.isdisjoint(route.attributes.words):
         return "lan.allow would mirror it"
-    # The JSON of `ip` does not show locks, and a route with a locked metric cannot be copied.
+    # A route with a locked metric cannot be copied, but the JSON of `ip` does not show whether a metric is locked.
     return "lan.allow would mirror it, unless one of its metrics is locked"
 
 
 def what_main_does(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
-    """The same as part of a sentence about main: `has 10.0.0.0/16 via 10.0.0.1: lan.allow would mirror it`."""
+    """The same reason as a sentence about main: `has 10.0.0.0/16 via 10.0.0.1: lan.allow would mirror it`."""
     reason = why_not_copied(config, snapshot, goal, route)
     if not reason:
         return ""
