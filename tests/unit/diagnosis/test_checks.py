@@ -299,6 +299,7 @@ def test_remedies_name_the_namespace_and_the_file() -> None:
     main = [*LANS, gatewayed("default", "192.168.1.1", "eth0.7")]
     subject = machine(facts=facts, mirror=[*VPN], main=main, links=dotted, sysctls={"ipv4/conf/eth0.7/rp_filter": "1"})
     found = {each.name: each.remedy for each in examine(subject)}
+    assert "ip -n 'a b' -6 rule show" == subject.ip("inet6", "rule show")
     assert "fz-iproute -c '/x y.toml' --netns 'a b' sync" == found["mirror"]
     assert "ip netns exec 'a b' sysctl -w net/ipv4/conf/eth0.7/rp_filter=2" == found["rp_filter"]
 

@@ -146,6 +146,11 @@ def test_a_tunnel_without_rules_is_told_with_what_is_there_instead(
     assert said == absent(Config(), links, found(lines))
 
 
+def test_a_link_local_prefix_is_no_lan_that_is_cut() -> None:
+    lines = [*LAYOUTS["Firezone 1.5.4"].lines, "-6 route add fe80::/64 dev eth0 proto kernel"]
+    assert "copies bring back the LAN (fd00:1::/64)" == found(lines)[0].why
+
+
 def test_a_vpn_behind_another_one_is_told() -> None:
     first, second = found([*TAILSCALE, *OUTLINE])
     assert "all traffic goes into tailscale0 (IPv4 and IPv6)" == first.headline

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from fz_iproute.diagnosis.checks import examine
-from fz_iproute.diagnosis.checks.finding import Finding
+from fz_iproute.diagnosis.checks.finding import Finding, some
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Mark
@@ -632,3 +632,8 @@ def test_each_name_server_is_named_with_its_way() -> None:
     ways = ["on this machine", "to the LAN by eth0", "into tun-firezone", "out of eth0", "out of reach"]
     expected = "; ".join(f"/etc/resolv.conf: {server} ({way})" for server, way in zip(servers, ways, strict=True))
     assert [expected] == [each.seen for each in findings(Case(lines, facts=facts)) if each.name == "dns"]
+
+
+def test_at_most_three_are_named() -> None:
+    assert ["a, b, c", "a, b, c and 1 more"] == [some("abc"), some("abacd")]
+    assert "a, b, c and others" == some("abcde", is_sample=True)

@@ -209,6 +209,7 @@ def test_what_is_drawn(case: Case) -> None:
     assert case.drawn.strip("\n").splitlines() == drawn
 
 
+GONE = "which this machine no longer has"
 BY_ROUTER = "via 172.17.0.2 dev docker0"
 IN_FRONT = "rule add to 192.168.1.0/24 lookup 77 pref 5"
 
@@ -224,6 +225,7 @@ IN_FRONT = "rule add to 192.168.1.0/24 lookup 77 pref 5"
         ),
         ([*SERVED, IN_FRONT, "route add default dev docker0 table 77"], "leave by docker0"),
         ([*SERVED, IN_FRONT, "route add unreachable default table 77"], "are refused"),
+        ([line for line in SERVED if "192.168.1.0/24" not in line] + [STALE], f"get the source 192.168.1.99, {GONE}"),
         ([*SERVED, "rule add from 192.168.1.5 lookup 77 pref 5", "route add default dev wg9 table 77"], "enter wg9"),
     ],
 )
