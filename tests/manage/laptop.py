@@ -13,7 +13,6 @@ from fz_iproute.mirror.config import parse
 from tests.netns import rtnetlink
 from tests.netns.namespace import (
     LAN,
-    MAIN,
     MARK,
     MIRROR,
     TIER_INTERNET,
@@ -23,7 +22,6 @@ from tests.netns.namespace import (
     Tunnel,
     family_of,
     run,
-    wait_until,
 )
 from tests.netns.rtnetlink import FAMILIES, FR_ACT_TO_TBL, RTPROT_KERNEL, RawRoute, RawRule
 
@@ -69,14 +67,6 @@ class Laptop(Namespace):
         except BaseException:
             self.remove()
             raise
-
-    def wait_for_carrier(self, count: int) -> None:
-        """Wait until so many devices have the link-local route that the kernel adds when their carrier comes."""
-        link_local = bytes.fromhex("fe80").ljust(16, b"\0").hex()
-        wait_until(
-            lambda: count <= len([route for route in self.raw("inet6", MAIN) if route.group[0] == link_local]),
-            "the devices are ready",
-        )
 
     # Looking
 

@@ -201,6 +201,14 @@ class Namespace:
 
     # Methods that only look
 
+    def wait_for_carrier(self, count: int) -> None:
+        """Wait until so many devices have the link-local route that the kernel adds when their carrier comes."""
+        link_local = bytes.fromhex("fe80").ljust(16, b"\0").hex()
+        wait_until(
+            lambda: count <= len([route for route in self.raw("inet6", MAIN) if route.group[0] == link_local]),
+            "the devices are ready",
+        )
+
     def status(self, config: str = "") -> dict[str, Any]:
         """The document that `status --json` prints."""
         document: dict[str, Any] = json.loads(self.fz("status", "--json", config=config))
@@ -357,6 +365,12 @@ class Tunnel:
             self._fd = -1
 
 
+def _into_tunnel(prefix: str, table: int) -> str:
+    option = "-6 " if ":" in prefix else ""
+    scope = "" if option else " scope global"
+    return f"{option}route add {prefix} dev {TUNNEL} proto static{scope} table {table}"
+
+
 class Terrain(Namespace):
     """A machine with others around it, which go with it."""
 
@@ -384,29 +398,48 @@ class Terrain(Namespace):
         super().remove()
 
 
+_NEIGHBOUR = [
+    *(f"link set dev {device} up" for device in ("lan0", "up0")),
+    *("addr add 192.168.188.1/24 dev lan0", "addr add 10.77.0.1/24 dev up0"),
+    *("-6 addr add fd00:188::1/64 dev lan0 nodad", "-6 addr add fd00:77::1/64 dev up0 nodad"),
+]
+_CABLES = [
+    *(f"link set dev {device} up" for device in (LAN, "uplink0")),
+    f"addr add 192.168.188.112/24 metric 600 dev {LAN}",
+    f"-6 addr add fd00:188::112/64 dev {LAN} nodad",
+    "addr add 10.77.0.2/24 dev uplink0",
+    "-6 addr add fd00:77::2/64 dev uplink0 nodad",
+    "route add default via 10.77.0.1",
+    "-6 route add default via fd00:77::1",
+]
+_VPN = [
+    f"link set dev {TUNNEL} up",
+    f"addr add 100.64.0.5/32 dev {TUNNEL}",
+    f"-6 addr add fd00:2021:1111::5/128 dev {TUNNEL} nodad",
+    *(_into_tunnel(prefix, MIRROR) for prefix in [*TUNNEL_ROUTES, "default", "::/0"]),
+    *(f"{option}rule add not from all fwmark {MARK:#x} lookup {MIRROR} pref 32765" for option in ("", "-6 ")),
+]
+
+
 class Machine(Terrain):
     """A laptop with a LAN, an uplink, and Firezone's tunnel, rule and table, with the Internet Resource active."""
 
     def _furnish(self) -> None:
         self.neighbour = self._place()
         self.sysctl("net.ipv4.conf.all.promote_secondaries", 1)  # as systemd does
-        self.veth(LAN, "192.168.188.112/24 metric 600", "fd00:188::112/64", peer="lan0", to=self.neighbour)
-        self.veth("uplink0", "10.77.0.2/24", "fd00:77::2/64", peer="up0", to=self.neighbour)
-        far = {"lan0": ["192.168.188.1/24", "fd00:188::1/64"], "up0": ["10.77.0.1/24", "fd00:77::1/64"]}
-        for device, addresses in far.items():
-            for address in addresses:
-                self.neighbour.address(device, address)
-        self.vpn = self.tunnel(TUNNEL, "100.64.0.5/32", "fd00:2021:1111::5/128")
-        self.batch(["route add default via 10.77.0.1", "-6 route add default via fd00:77::1"])
-        for prefix in [*TUNNEL_ROUTES, "default", "::/0"]:
-            self.tunnel_route(prefix, MIRROR)
-        rule = f"rule add not from all fwmark {MARK:#x} lookup {MIRROR} pref 32765"
-        self.batch([rule, f"-6 {rule}"])
+        # Batches, because most tests make a new machine.
+        cables = [(LAN, "lan0"), ("uplink0", "up0")]
+        add = "link add name {} type veth peer name {} netns " + self.neighbour.name
+        self.batch(add.format(*cable) for cable in cables)
+        self.vpn = Tunnel(self.name, TUNNEL)
+        self._tunnels.append(self.vpn)
+        self.neighbour.batch(_NEIGHBOUR)
+        self.batch(_CABLES)
+        self.wait_for_carrier(len(cables))
+        self.batch(_VPN)  # its link-local route comes last
 
     def tunnel_route(self, prefix: str, table: int) -> None:
-        option = "-6 " if ":" in prefix else ""
-        scope = "" if option else " scope global"
-        self.batch([f"{option}route add {prefix} dev {TUNNEL} proto static{scope} table {table}"])
+        self.batch([_into_tunnel(prefix, table)])
 
     def tiers(self) -> None:
         """Change rules and tables to the tiered layout: a table each for the user, the LAN and the internet."""
