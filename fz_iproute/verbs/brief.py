@@ -1,4 +1,4 @@
-"""Draws the summary of `status`: the answer first, and the next command beside it."""
+"""Draws the short form of `status`: for the VPN, the LAN and `watch` a line each, with the next command."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,21 +9,21 @@ from fz_iproute.mirror.words import printable
 from fz_iproute.verbs.screen import MOST_READABLE, Screen
 
 _MOST_LINES = 12
-_INDENT = 7  # the labels and the space behind them
+_INDENT = 7  # columns for the labels
 _MARKS = {"missing": "+", "changed": "~", "stale": "-"}
 _COLOURS = {"due": "yellow", "wrong": "red", "left out": ""}
 
 
 class Daemon(NamedTuple):
-    """What there is to say about `watch`, and the verb that would change it."""
+    """The state of `watch`."""
 
     text: str
-    verb: str = ""
+    verb: str = ""  # the verb to advise, "" for none
     is_running: bool = False
 
 
 def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], screen: Screen) -> list[str]:
-    """At most twelve lines, unless the screen is narrow. `advised` returns the run of fz-iproute with a verb."""
+    """The lines, at most twelve unless the screen is narrow. `advised` returns the whole command for a verb."""
     mends = _mends(said, daemon)
     vpn = _labelled("VPN", said.vpn, said.verb and advised(said.verb), screen)
     lan = _labelled("LAN", _count(said), mends and advised(mends), screen)
@@ -40,8 +40,8 @@ def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], s
 
 
 def _mends(said: Summary, daemon: Daemon | None) -> str:
-    """The verb that mends the LAN, or looks into it."""
-    # Where `watch` runs, it has done already what is due: it failed, or another program undoes it.
+    """The verb that mends the LAN or finds out more; "" if there is nothing to do."""
+    # While `watch` runs, `sync` does not help: `watch` has tried the same, but failed or was undone by another program.
     if said.is_due and not said.is_lost_then and not (daemon and daemon.is_running):
         return "sync"
     if not said.is_good:
@@ -50,7 +50,7 @@ def _mends(said: Summary, daemon: Daemon | None) -> str:
 
 
 def _count(said: Summary) -> str:
-    """How many LANs can be reached, as far as the routes tell."""
+    """How many LANs can be reached, according to the routes."""
     if not (said.lans or said.unmissed):
         return "main has no LAN routes"
     if said.firewalls:
@@ -58,13 +58,13 @@ def _count(said: Summary) -> str:
         return f"{which} have a route, but {said.firewalls} may stop the packets"
     if not said.lans:
         return "reachable without copies"
-    # The VPN does not take all traffic, but may do so soon.
+    # All LANs are reachable, but copies are due: they are needed as soon as the VPN takes all traffic.
     early = "; not in step" if said.is_due and said.reachable == said.lans else ""
     return f"{said.reachable} of {said.lans} reachable{' without copies' if said.is_idle else early}"
 
 
 def _shortened(lines: list[str], space: int, command: str, screen: Screen) -> list[str]:
-    """As many lines as there is space for, but two at least; the last one says how many more there are."""
+    """The lines that fit into the space, but at least two. If some do not fit, the last line says how many."""
     space = max(2, space)
     if len(lines) <= space:
         return lines
@@ -72,7 +72,7 @@ def _shortened(lines: list[str], space: int, command: str, screen: Screen) -> li
 
 
 def _labelled(label: str, text: str, command: str, screen: Screen) -> list[str]:
-    """The text behind its label, and the command beside it, or below it if there is no room."""
+    """The label and the text, then the command: beside the text, or below it if there is no room."""
     lines = screen.folded(f"{label:{_INDENT}}{printable(text)}", _INDENT)
     lines[0] = screen.paint(lines[0][:_INDENT], "bold") + lines[0][_INDENT:]
     if command:
@@ -97,7 +97,7 @@ def _items(items: Sequence[Item], screen: Screen) -> list[str]:
 
 
 def _others(lines: Sequence[Line], screen: Screen) -> list[str]:
-    """One line with the LANs that are well: as many names as fit, and how many more there are."""
+    """One line with the reachable LANs that need no attention: as many as fit, and how many more there are."""
     names = list(dict.fromkeys(line.route.dst for line in lines if not line.route.dst.startswith("fe80:")))
     link_local = sum(line.route.dst.startswith("fe80:") for line in lines)
     ending = f"{link_local} link-local" if link_local else ""

@@ -1,4 +1,4 @@
-"""`completion`: print what a shell needs to complete the command line."""
+"""`completion`: print the script with which a shell completes the command line."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -18,6 +18,6 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the completion."""
+    """Print the script for the chosen shell."""
     write(SHELLS[arguments.shell](verbs(arguments.parser)).removesuffix("\n"))
     return 0

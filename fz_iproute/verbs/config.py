@@ -16,7 +16,7 @@ EXAMPLES = (
 
 
 def add(parser: ArgumentParser) -> None:
-    """Add the two verbs below this one."""
+    """Add the subcommands `show` and `check`."""
     verbs = parser.add_subparsers(metavar="show|check", required=True)
     text = "print the configuration in force, with defaults, as TOML"
     show = verbs.add_parser("show", help=text, description=text, argument_default=SUPPRESS)
@@ -30,7 +30,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """UsageError lists every problem of the file."""
+    """Show the configuration, or check the file. UsageError lists every problem of the file."""
     if not arguments.checks:
         write(dump(load(arguments.config)).rstrip())
         return 0

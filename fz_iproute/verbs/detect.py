@@ -1,4 +1,4 @@
-"""`detect`: which VPN takes all traffic, who keeps or cuts the LAN, and what to configure; changes nothing."""
+"""`detect`: say which VPN takes all traffic, whether it cuts the LAN, and how to configure fz-iproute for it."""
 
 import os
 import shlex
@@ -21,7 +21,7 @@ from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import Screen, screen
 from fz_iproute.verbs.source import advised, as_typed, chosen_source
 
-_INDENT = 11  # the names in front, and the spaces around them
+_INDENT = 11  # columns for the name of a value
 
 EXAMPLES = (
     "fz-iproute detect",
@@ -40,7 +40,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the VPNs; 1 if there is none. UsageError if --write does not know which one to configure."""
+    """Print the VPNs. Returns 1 if there is none. UsageError if --write cannot decide for which one to write."""
     with chosen_source(arguments, log) as (source, config):
         found = detect(config, *seen(source, config))
     vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
@@ -60,7 +60,7 @@ def run(arguments: Namespace, log: Log) -> int:
 
 
 def _none(arguments: Namespace, found: Sequence[Vpn]) -> str:
-    """What to say if no VPN is left to tell of."""
+    """The message if no VPN takes all traffic, or none with the interface that the user has named."""
     if found:
         others = " and ".join(printable(vpn.interface) for vpn in found)
         return f"no VPN takes all traffic into {printable(arguments.interface)}, but into {others}"
@@ -78,7 +78,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequence[Vpn], vpn: Vpn) -> str:
-    """The command that serves a VPN, or what to do with the configuration that is printed below."""
+    """The command that makes the copies for this VPN, or what to do with the configuration that is printed below."""
     if arguments.write:
         return ""
     if vpn.config == config:
@@ -93,7 +93,7 @@ def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequ
 
 
 def _use(arguments: Namespace) -> str:
-    """What to do with the file; nothing on this machine, if it is for that of a snapshot."""
+    """What to do with the written file, as the end of a message. "" if it was made from a snapshot of a machine."""
     if arguments.snapshot:
         return ""
     options = [] if arguments.write == usual_path() else ["-c", str(arguments.write)]
@@ -104,7 +104,7 @@ def _use(arguments: Namespace) -> str:
 
 
 def _drawn(text: str, shown: Screen) -> Iterator[str]:
-    """The lines as they fit, with the headlines in bold type. The configuration stays as it is, for copying."""
+    """The lines, folded to the width of the screen. The configuration is not folded, so that it can be copied."""
     for line in text.split("\n"):
         if line.startswith("    "):
             yield line
@@ -115,7 +115,7 @@ def _drawn(text: str, shown: Screen) -> Iterator[str]:
 
 
 def _chosen(vpns: Sequence[Vpn]) -> Config:
-    """The configuration for the one VPN that copies serve."""
+    """The configuration to write. UsageError if there is none, or more than one to choose from."""
     wanted = candidates(vpns)
     configs = [vpn.config for vpn in wanted if vpn.config]
     if len(configs) == 1:

@@ -1,4 +1,4 @@
-"""`doctor`: run every check on this machine, or on the machine of a snapshot; changes nothing."""
+"""`doctor`: run every check on this machine, or on the machine of a snapshot. It changes nothing."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -39,7 +39,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the findings; 1 if a check has failed."""
+    """Print the findings. Returns 1 if one of them is a failure."""
     if arguments.snapshot:
         findings = of_snapshot(arguments.snapshot, arguments.config)
     else:
@@ -51,12 +51,12 @@ def run(arguments: Namespace, log: Log) -> int:
     return int(any(finding.level == "failure" for finding in findings))
 
 
-# In the order in which they are shown, with their colours.
+# The levels in the order in which they are shown, each with its word and its colour.
 _LEVELS = {"failure": ("FAIL", "red"), "warning": ("warn", "yellow"), "info": ("info", ""), "ok": ("ok", "green")}
 
 
 def drawn(findings: Sequence[Finding], shown: Screen, *, everything: bool) -> Iterator[str]:
-    """A line for each finding, and below a problem why it matters and what to do; what is ok is only counted."""
+    """The lines of each finding, why it matters, and what to do. Unless `everything`, ok findings are only counted."""
     width = max((len(finding.name) for finding in findings), default=0)
     indent = 6 + width + 2
     for level, (word, colour) in _LEVELS.items():
@@ -75,7 +75,7 @@ def drawn(findings: Sequence[Finding], shown: Screen, *, everything: bool) -> It
 
 
 def _folded(found: Sequence[Finding], *, everything: bool) -> Iterator[tuple[Finding, str]]:
-    """The findings, each with the name of its check. Without `everything`, those that say the same are one."""
+    """The findings, each with the name of its check. Unless `everything`, findings that say the same become one."""
     alike: dict[tuple[str, ...], list[Finding]] = defaultdict(list)
     for finding in found:
         alike[finding[0 if everything else 1 :]].append(finding)
@@ -86,7 +86,7 @@ def _folded(found: Sequence[Finding], *, everything: bool) -> Iterator[tuple[Fin
 
 def _remedy(text: str, indent: int, shown: Screen) -> list[str]:
     line = f"{'':{indent}}do   {text}"
-    # A command stays on one line, so that it can be copied.
+    # A command is not folded, so that it can be copied.
     return (
         [line]
         if text.split(maxsplit=1)[0] in ("sudo", "ip", "fz-iproute", "sysctl")
@@ -95,7 +95,7 @@ def _remedy(text: str, indent: int, shown: Screen) -> list[str]:
 
 
 def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
-    """What cannot be read is a finding, not an error."""
+    """The findings for this machine. If something cannot be read, that is a finding and no error."""
     path, netns = arguments.config, arguments.netns
     config, errors = Config(), {}
     try:
@@ -106,7 +106,7 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
     try:
         with machine_ip(arguments, log) as ip:
             recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version})
-            config = concrete(config, ip, Log("ERROR"))  # a finding tells the same
+            config = concrete(config, ip, Log("ERROR"))  # logs nothing, because the check `tunnel` says the same
             recorded = take(ip, config, path, netns)
         return examine(_here(_machine(_with(errors, recorded), config)))
     except (IpUnusable, ReadFailed) as error:
@@ -115,7 +115,7 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
 
 
 def _here(machine: Machine) -> Machine:
-    """The machine, with what the commands of its remedies must be for this user."""
+    """The machine, with what decides how commands are spelled in its remedies: the usual file, and sudo."""
     return replace(machine, usual_path=str(usual_path()), needs_sudo=os.geteuid() != 0)
 
 
@@ -124,7 +124,7 @@ def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:
 
 
 def of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
-    """The findings for a recorded machine; with its own configuration, unless `path` names another one."""
+    """The findings for a recorded machine. `path` names another configuration than the recorded one."""
     recorded = load_recording(snapshot)
     config = load(path) if path else core_config.parse(recorded.config, f"{snapshot}: config")
     with blamed_on(snapshot):
@@ -141,7 +141,7 @@ def _machine(recorded: Recording, config: Config) -> Machine:
 def _tables(
     ip: RecordedIp, recorded: Recording, links: Mapping[str, Link]
 ) -> dict[int, dict[Family, tuple[Route, ...]]]:
-    """All recorded tables. ReadFailed if table local, which tells the machine's own addresses, is not among them."""
+    """All recorded tables. ReadFailed if table local is missing, because it has the machine's own addresses."""
     objects = parse.nexthops(answer(ip, None, "nexthop show"))
     tables: dict[int, dict[Family, tuple[Route, ...]]] = defaultdict(dict)
     local = [question_key(family, of_table(LOCAL), "-json") for family in FAMILIES]

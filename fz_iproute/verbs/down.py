@@ -15,5 +15,5 @@ EXAMPLES = (
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Plan and apply. ApplyFailed lists what `ip` refused; Locked if a `watch` would put everything back."""
+    """Remove it. ApplyFailed lists the commands that `ip` refused. Locked if a running `watch` would undo them."""
     return change(arguments, log, Passes.plan_down, Passes.down, without_watch=True)

@@ -1,4 +1,4 @@
-"""`explain`: which way a packet to an address goes, rule by rule, and whether the kernel agrees."""
+"""`explain`: say where a packet to an address goes, rule by rule, and whether the kernel agrees."""
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -40,9 +40,9 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the answers. UsageError names what has none; ReadFailed if the kernel disagrees with one of them."""
+    """Print the answers. UsageError lists questions without an answer. ReadFailed if the kernel contradicts one."""
     told: list[tuple[str, Question, list[Answer]]] = []
-    problems: dict[str, None] = {}  # each once: some are the same for all addresses
+    problems: dict[str, None] = {}  # without repetitions: a problem may be the same for all addresses
     with chosen_source(arguments, log) as (source, config):
         sync = as_typed(arguments, source, "sync")
         for word in arguments.addresses:
@@ -71,13 +71,13 @@ def run(arguments: Namespace, log: Log) -> int:
 
 
 def addresses(word: str) -> list[str]:
-    """The addresses of a host, as the system resolves its name; the word itself if it is an address, or meant as one.
+    """The addresses of a host, as the system resolves its name. The word itself if it is, or looks like, an address.
 
-    UsageError if the name cannot be resolved, or if packets to this address are never sent.
+    UsageError if the name cannot be resolved, or if no packet is ever sent to such an address.
     """
     if mapped := _mapped(word):
         raise UsageError(f"{word}: a program that connects to it sends IPv4 packets; ask for {mapped}")
-    # The resolver would take `10.0.0` for an address, too: 10.0.0.0.
+    # A word such as `10.0.0` must not reach the resolver, which would take it for the address 10.0.0.0.
     last = word.rstrip(".").rpartition(".")[2]
     if not last or last[0].isdigit() or not word.isprintable() or any(sign in word for sign in ":/% "):
         return [word]
@@ -94,7 +94,7 @@ def addresses(word: str) -> list[str]:
 
 
 def _mapped(word: str) -> IPv4Address | None:
-    """The IPv4 address that is written as one of IPv6."""
+    """The IPv4 address in an IPv4-mapped IPv6 address such as ::ffff:192.0.2.1; None for any other word."""
     with suppress(ValueError):
         address = ip_address(word)
         return address.ipv4_mapped if isinstance(address, IPv6Address) else None
@@ -102,7 +102,7 @@ def _mapped(word: str) -> IPv4Address | None:
 
 
 def _text(arguments: Namespace, word: str, question: Question, answers: Sequence[Answer], config: Config) -> str:
-    """The VPN's own packets are of interest to few; but a kernel that disagrees is never hidden."""
+    """The answers as text. The one about the VPN's own packets is shown only with -v, or if the kernel contradicts."""
     shown = screen(arguments)
     is_whole = arguments.level == "DEBUG" or any(answer.objection for answer in answers)
     name = "" if word == question.address else word
@@ -126,15 +126,19 @@ def _mark(text: str) -> int:
 
 
 def explain(question: Question, config: Config, source: Source, sync: str = "fz-iproute sync") -> list[Answer]:
-    """One answer for each mark; `sync` is the command to advise. UsageError if the question makes no sense."""
+    """Answer the question, once for each mark. `sync` is the command to advise.
+
+    UsageError if the question makes no sense.
+    """
     answers = _answers(question, config, source, sync)
     if any(answer.objection for answer in answers):
-        answers = _answers(question, config, source, sync)  # something may have changed between two readings
+        # Perhaps something changed between our reading and the kernel's answer. So ask once more.
+        answers = _answers(question, config, source, sync)
     return answers
 
 
 def _answers(question: Question, config: Config, source: Source, sync: str) -> list[Answer]:
-    # This user sends nothing on a recorded machine.
+    # On a recorded machine, the uid of the sender is unknown: it is not this user.
     asked = packets(question, config, os.getuid() if isinstance(source, Ip) else None)
     reader = Reader(source, config)
     snapshot = reader.read()

@@ -1,4 +1,4 @@
-"""Finds the VPN to serve where the configuration says `tunnel.interface = "auto"`."""
+"""Finds the VPN that `tunnel.interface = "auto"` stands for."""
 
 from collections.abc import Callable
 
@@ -11,29 +11,29 @@ from fz_iproute.mirror.config import Config
 
 
 def resolved(config: Config, source: Source, log: Log) -> Config:
-    """The configuration for the one VPN that copies serve; the same again, which serves none, if there is not one."""
+    """The configuration for the VPN that `auto` stands for; unchanged if there is none, or more than one."""
     found = _look(config, source)
-    log.info(f"# {found.said}")  # no warning, because a cron job would give it every minute
+    log.info(f"# {found.said}")  # not a warning, because a cron job would repeat it every minute
     return found.config
 
 
 class Following:
-    """What `load` returns, resolved each time; each change is logged once."""
+    """Loads a configuration again and again, and finds the VPN that `auto` stands for. It logs each change once."""
 
     def __init__(self, load: Callable[[], Config], source: Source, log: Log) -> None:
         self._load = load
         self._source = source
         self._log = log
-        self._last = Config(), Config()  # the configuration, and what it was resolved to
+        self._last = Config(), Config()  # the last configuration from the file, and the one for the VPN that was found
         self._said = ""
 
     @property
     def is_on(self) -> bool:
-        """True if the answer may change although the file does not."""
+        """True if the configuration says `auto`. Then the result may change although the file does not."""
         return self._last[0].is_auto
 
     def load(self) -> Config:
-        """The configuration for now. UsageError as `load`."""
+        """The configuration to use now. UsageError if the file is unusable."""
         config = self._load()
         if not config.is_auto:
             self._last = config, config
@@ -41,7 +41,7 @@ class Following:
         try:
             found = _look(config, self._source)
         except (ReadFailed, IpUnusable, OSError):
-            # What cannot be read is no reason to leave a VPN.
+            # Keep the VPN of the last time, if the file has not changed: nothing tells that the VPN has gone.
             return self._last[1] if config == self._last[0] else config
         if found.said != self._said and found.is_doubtful:
             self._log.warning(found.said)

@@ -15,7 +15,7 @@ EXAMPLES = (
     "fz-iproute help fz-iproute.toml  # a page of the manual; the other one is fz-iproute",
 )
 
-_USUAL = 80  # columns, where nothing tells how many there are
+_USUAL = 80  # columns, if the width of the screen is unknown
 
 
 def add(parser: ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the page of the manual, or the options as --help does after the verb."""
+    """Print the page of the manual, or what `VERB --help` prints."""
     pages = {name.rpartition(".")[0]: text for name, text in texts("man").items()}
     if source := pages.get(arguments.about):
         text = page(source, min(screen(arguments).width or _USUAL, MOST_READABLE))

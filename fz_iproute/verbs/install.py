@@ -1,4 +1,4 @@
-"""`install`: write what runs fz-iproute on this machine, and enable it."""
+"""`install`: write the files that run fz-iproute on this machine (a systemd unit, a cron job), and enable them."""
 
 import shlex
 from argparse import ArgumentParser, Namespace
@@ -73,7 +73,7 @@ def _next(choice: Choice, *, is_started: bool) -> str:
 
 
 def _command(choice: Choice, *words: str) -> str:
-    """A run of fz-iproute with the options that were chosen."""
+    """A command that runs fz-iproute with the chosen configuration and network namespace."""
     options = ["-c", choice.config] if choice.config else []
     options += ["--netns", choice.netns] if choice.netns else []
     return shlex.join(["fz-iproute", *options, *words])

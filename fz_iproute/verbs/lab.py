@@ -27,7 +27,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Return the exit code of the command."""
+    """Build the lab and run the command in it. Returns the exit code of the command."""
     if arguments.netns is not None:
         raise UsageError("--netns: a lab always makes a network namespace of its own; leave the option out")
     config = load(arguments.config) if arguments.config else None

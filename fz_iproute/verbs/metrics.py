@@ -28,7 +28,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the figures."""
+    """Print the figures, or write them to the file."""
     with running_machine(arguments, log) as (ip, config):
         found = status(config, *seen(ip, config))
     tables = config.tables.mirrors

@@ -47,7 +47,7 @@ def add_snapshot(parser: ArgumentParser) -> None:
 
 
 def add_choice(parser: ArgumentParser) -> None:
-    """Add what describes a unit, beside the common -c and --netns."""
+    """Add the options that decide what a unit runs. The common options -c and --netns count, too."""
     parser.add_argument(
         "--instance", metavar="NAME", default="", help="for one of several tunnels; it reads /etc/fz-iproute/NAME.toml"
     )
@@ -57,7 +57,7 @@ def add_choice(parser: ArgumentParser) -> None:
 
 
 def add_root(parser: ArgumentParser) -> None:
-    """Add where and whether to write."""
+    """Add --dry-run and the options that decide where files are written."""
     parser.add_argument("-n", "--dry-run", action="store_true", help="print what would be done, and change nothing")
     parser.add_argument(
         "--root",
@@ -70,11 +70,11 @@ def add_root(parser: ArgumentParser) -> None:
 
 
 def seconds(text: str) -> float:
-    """A time on the command line."""
+    """A number of seconds on the command line."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 86400:  # false for nan too
+    if not 0 <= value <= 86400:  # this also refuses nan
         raise ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 86400")
     return value

@@ -1,4 +1,4 @@
-"""Prints the data of a verb on stdout."""
+"""Prints the output of a verb on stdout."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def write_json(document: dict[str, Any]) -> None:
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Print lines for a shell, with every byte as it is."""
+    """Print lines for a shell. Bytes that are not UTF-8, as a file name may have, are printed unchanged."""
     data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
     _sent(lambda stdout: stdout.buffer.write(data))
 
@@ -32,7 +32,7 @@ def _sent(send: Callable[[TextIO], object]) -> bool:
         send(sys.stdout)
         sys.stdout.flush()
     except OSError as error:
-        # Python would complain once more when it closes stdout.
+        # At its end, Python flushes stdout. Without this, it would then print the same error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise UsageError(f"stdout: {error.strerror}") from None

@@ -27,7 +27,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the plan; 1 if --exit-code asks for it and there are commands."""
+    """Print the plan. Returns 1 if there are commands to run and --exit-code is given."""
     with chosen_source(arguments, log) as (source, config):
         due = Plans(source, config, log, partial(say_absent, source, config, log)).plan_sync()
     print_plan(arguments, due, reasons=True)
@@ -35,7 +35,7 @@ def run(arguments: Namespace, log: Log) -> int:
 
 
 def print_plan(arguments: Namespace, due: Sequence[Command], *, reasons: bool = False) -> None:
-    """Print commands as lines for a shell, with their reasons as comments if wanted, or as JSON."""
+    """Print commands as lines for a shell, with `reasons` as comments, or as JSON."""
     spelling = Spelling(arguments.netns)
     if arguments.json:
         write_json({"commands": [command_document(spelling.line, command) for command in due]})
@@ -44,5 +44,5 @@ def print_plan(arguments: Namespace, due: Sequence[Command], *, reasons: bool = 
 
 
 def command_document(line: Callable[[Command], str], command: Command) -> dict[str, Any]:
-    """For JSON; `line` spells a command."""
+    """The command for a JSON document. `line` returns it as a line for a shell."""
     return {"family": command.family, "command": line(command), "reason": command.reason}

@@ -1,4 +1,4 @@
-"""`replay`: run the commands of a journal again, in their order, and compare each outcome with the recorded one."""
+"""`replay`: run the commands of a journal again, in order, and compare each outcome with the recorded one."""
 
 import gc
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -30,35 +30,35 @@ EXAMPLES = (
 
 
 class Replayed(NamedTuple):
-    """A command of the recorded pass `origin`, the `ip` that runs it, and its outcome `now`, None before it has run."""
+    """A command of a journal, to be run again."""
 
-    origin: JournalPass
+    origin: JournalPass  # the pass that ran it
     recorded: JournalCommand
-    ip: Ip
-    now: Outcome | None = None
+    ip: Ip  # runs it again
+    now: Outcome | None = None  # the new outcome; None before it has run
 
     @property
     def line(self) -> str:
-        """What is run: the line of the journal, or the same command for another network namespace."""
+        """The command as a line for a shell: that of the journal, or changed for another network namespace."""
         same = self.ip.netns == self.recorded.netns
         return self.recorded.line if same else self.ip.line(self.recorded.command)
 
     @property
     def differs(self) -> bool:
-        """The outcome is another one now. Nobody knows the outcome of a command in doubt, so that never differs."""
+        """True if the new outcome differs. If the recorded outcome was in doubt, there is nothing to compare."""
         then = self.recorded.outcome
         return then.result != "in doubt" and self.now not in (None, then)
 
     @property
     def fails(self) -> bool:
-        """It worked then, and does not work now."""
+        """True if the command worked then, and does not work now."""
         return self.differs and self.recorded.outcome.result == "worked"
 
     def __str__(self) -> str:
         return f"{self.line}  # then {self.recorded.outcome}; now {self.now}"
 
     def as_document(self) -> dict[str, Any]:
-        """For JSON."""
+        """The command for a JSON document."""
         time, reason, _ = self.origin
         return {
             "time": journal.stamp(time) if time else None,
@@ -114,9 +114,9 @@ def _time(text: str) -> datetime:
 
 
 def _commands(path: Path, until: datetime | None, ip: Callable[[str | None], Ip]) -> list[Replayed]:
-    """The commands of a journal, up to a time. UsageError if any line is not one that fz-iproute writes.
+    """The commands of a journal, up to a time. UsageError if fz-iproute does not write such lines.
 
-    `ip` returns what runs the commands of a network namespace; None means the current one.
+    `ip` returns an Ip for a network namespace; None means the current namespace.
     """
     try:
         passes = journal.parse(read(path))
@@ -128,10 +128,10 @@ def _commands(path: Path, until: datetime | None, ip: Callable[[str | None], Ip]
 
 
 def _replay(commands: Sequence[Replayed], log: Log, wait: float) -> Iterator[Replayed]:
-    """Run each command in an `ip` of its own and log it: a line that `ip` cannot parse must not lose the next ones.
+    """Log and run each command, in a process of its own: a batch would end at a line that `ip` cannot parse.
 
-    `wait` is how many seconds to wait for another fz-iproute that holds the tables. NotPermitted at the first command
-    that the kernel does not allow.
+    `wait`: how many seconds to wait for another fz-iproute that uses the same tables. NotPermitted if the user may not
+    run such commands.
     """
     with ExitStack() as stack:
         for netns, tables in _tables(commands).items():

@@ -1,4 +1,4 @@
-"""`snapshot`: write down all that the planner reads, as one JSON document."""
+"""`snapshot`: record everything that the planner reads, as one JSON document."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -41,9 +41,9 @@ def run(arguments: Namespace, log: Log) -> int:
 
 
 def _save(path: Path, text: str) -> None:
-    """Write the whole text or nothing, readable by its owner alone: it describes the network."""
+    """Write the whole text or nothing. Only the owner may read the file, because it describes the network."""
     try:
-        # A rename would replace a pipe, or a link such as /dev/stdout, instead of writing to it.
+        # A pipe, or a link such as /dev/stdout, is written to. A rename would replace it.
         if path.is_symlink() or (path.exists() and not path.is_file()):
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
                 file.write(text)

@@ -1,4 +1,4 @@
-"""Who answers the questions of a verb: the running machine, or a snapshot of one."""
+"""Opens the machine that a verb looks at: the running one, or a snapshot. Also spells commands to advise."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from fz_iproute.mirror.config import Config, parse
 
 @contextmanager
 def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config]]:
-    """The `ip` to drive and the configuration in force. Every `ip` has ended when the block ends."""
+    """The `ip` of this machine, and the configuration in force. At the end of the block, no `ip` runs any more."""
     config = load(arguments.config)
     with machine_ip(arguments, log) as ip:
         yield ip, concrete(config, ip, _log_of_vpns(arguments, log))
@@ -26,7 +26,7 @@ def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config
 
 @contextmanager
 def machine_ip(arguments: Namespace, log: Log) -> Iterator[CoprocessIp]:
-    """The `ip` of this machine. When the block ends, all its processes have ended."""
+    """The `ip` of this machine. At the end of the block, no `ip` runs any more."""
     ip = CoprocessIp(arguments.netns, trace(arguments, log))
     try:
         yield ip
@@ -37,7 +37,10 @@ def machine_ip(arguments: Namespace, log: Log) -> Iterator[CoprocessIp]:
 
 @contextmanager
 def chosen_source(arguments: Namespace, log: Log) -> Iterator[tuple[Source, Config]]:
-    """The machine of --snapshot and the configuration recorded there; without that option, the running machine."""
+    """The machine of --snapshot and its recorded configuration; without that option, the running machine and its own.
+
+    -c overrides the recorded configuration.
+    """
     path = arguments.snapshot
     if path is None:
         with running_machine(arguments, log) as (ip, config):
@@ -53,12 +56,12 @@ def chosen_source(arguments: Namespace, log: Log) -> Iterator[tuple[Source, Conf
 
 
 def _log_of_vpns(arguments: Namespace, log: Log) -> Log:
-    """Where to tell what `auto` stands for: nowhere, if the verb names the VPN anyway."""
+    """The log that says what `auto` stands for. A silent one for verbs that show the VPN anyway."""
     return Log("ERROR") if arguments.verb in ("status", "detect", "metrics") else log
 
 
 def concrete(config: Config, source: Source, log: Log) -> Config:
-    """The configuration, with the tunnel that `auto` stands for."""
+    """The configuration, with the VPN that `auto` stands for now."""
     if not config.is_auto:
         return config
     from fz_iproute.verbs.following import resolved  # noqa: PLC0415  # seldom needed
@@ -69,9 +72,10 @@ def concrete(config: Config, source: Source, log: Log) -> Config:
 def passes_of(
     log: Log, ip: Ip, config: Config, *, is_daemon: bool = False, is_following: Callable[[], bool] = lambda: False
 ) -> Passes:
-    """The passes over the running machine. Those of a daemon tell why they write.
+    """The passes over the running machine. For a daemon, they log the reason of each command.
 
-    They tell if the tunnel is not there, unless `is_following`: then it may have gone a moment ago, and is left soon.
+    They also log if no rule leads to the tunnel's table. Not if `is_following()`: then the VPN that `auto` stood for
+    may just have gone, and the next pass finds another one.
     """
 
     def absent() -> None:
@@ -84,7 +88,7 @@ def passes_of(
 def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = False) -> None:
     """Log that no rule leads to the tunnel's table, and which other VPN takes all traffic, if one does.
 
-    If that one needs copies, a daemon warns: it does so once, while a cron job would do it every minute.
+    If that VPN needs copies, a daemon logs a warning, once. Other verbs do not, because cron may run them every minute.
     """
     from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # a healthy machine needs none of it
 
@@ -106,7 +110,10 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
 
 
 def advised(arguments: Namespace, source: Source, *verb: str) -> str:
-    """The command for this verb with the same configuration, and on the same machine: also that of a snapshot."""
+    """The fz-iproute command for this verb, with the options for the same configuration and network namespace.
+
+    For a snapshot, it is the command to run on the recorded machine.
+    """
     facts = getattr(source, "facts", {})
     usual = DEFAULT_PATH if facts else usual_path()
     path = str(arguments.config or facts.get("config.path") or ConfigFile(None).place)
@@ -116,17 +123,17 @@ def advised(arguments: Namespace, source: Source, *verb: str) -> str:
 
 
 def as_typed(arguments: Namespace, source: Source, verb: str) -> str:
-    """As `advised`, with sudo if this user needs that; `verb` may have options."""
+    """Like `advised`, with sudo if this user needs it. `verb` may be followed by options."""
     from fz_iproute.diagnosis.machine import WRITING  # noqa: PLC0415  # `sync` advises nothing, and so needs none of it
 
     needs_sudo = verb in WRITING and os.geteuid() and not arguments.snapshot
     return f"{'sudo ' if needs_sudo else ''}{advised(arguments, source, *verb.split())}"
 
 
-# With --verbose, these show more of what they have found. Lines about reading would bury that.
+# With --verbose, these verbs show more findings. Between lines about each `ip`, nobody would see them.
 _SAYING_MORE = ("doctor", "explain")
 
 
 def trace(arguments: Namespace, log: Log) -> Callable[[str], None] | None:
-    """Where to report each run of `ip`, if --verbose asks for that."""
+    """The function that logs each run of `ip`; None unless --verbose asks for that."""
     return log.debug if arguments.level == "DEBUG" and arguments.verb not in _SAYING_MORE else None

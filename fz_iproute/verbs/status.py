@@ -1,4 +1,4 @@
-"""`status`: say which LANs can be reached, and what to do next. Changes nothing."""
+"""`status`: say which LANs can be reached, and what to do next. It changes nothing."""
 
 import gc
 import json
@@ -29,7 +29,7 @@ from fz_iproute.verbs.source import as_typed, chosen_source
 EXAMPLES = ("fz-iproute status", "fz-iproute status --check > /dev/null || notify-send 'LAN cut off'")
 
 _STDOUT = 1
-# Where `install --timer` and `install --cron` leave something.
+# Files that show that `install --timer` or `install --cron` is in use.
 _EVERY_MINUTE = ("/etc/systemd/system/timers.target.wants/fz-iproute-sync.timer", "/etc/cron.d/fz-iproute")
 _CLEAR = "\x1b[H\x1b[2J"  # cursor home, erase all
 
@@ -46,7 +46,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the status once, or with --watch until the reader has gone or a signal ends it."""
+    """Print the status once; with --watch, after each change, until the reader of stdout goes or a signal comes."""
     with chosen_source(arguments, log) as (source, config):
         view = _View(arguments, source, config)
         if arguments.watch and isinstance(source, CoprocessIp):
@@ -64,7 +64,7 @@ def run(arguments: Namespace, log: Log) -> int:
 
 
 class _View:
-    """The status of one machine, as the options want it."""
+    """The status of one machine, in the form that the options choose."""
 
     def __init__(self, arguments: Namespace, source: Source, config: Config) -> None:
         self.is_good = True
@@ -77,7 +77,7 @@ class _View:
         self._reader = Reader(self._source, config)
 
     def show(self) -> None:
-        """Print it once."""
+        """Print the status once."""
         found, said = self._status()
         if self._arguments.json:
             write_json(self._document(found, said))
@@ -85,7 +85,7 @@ class _View:
             write(self._picture(found, said))
 
     def show_again(self, config: Config) -> bool:
-        """Print it over the last one, or as a document on one line. False if nobody reads it any more."""
+        """Print the status in place of the last one, or as JSON on one line. False if nobody reads it any more."""
         if config != self._config:
             self._follow(config)
         found, said = self._status()
@@ -111,7 +111,7 @@ class _View:
         return "\n".join(drawn(said, self._daemon(is_used=found.is_used), advised, shown))
 
     def watching(self) -> int | None:
-        """The process of the daemon, 0 if there is none, None if unknown."""
+        """The process id of the daemon; 0 if there is none, None if unknown."""
         if self._arguments.snapshot:
             return None
         return watching(self._arguments.netns, self._config.tables.mirrors)
@@ -124,7 +124,7 @@ class _View:
             return Daemon(f"runs (process {process})", is_running=True)
         if not is_used:  # most VPNs need no copies
             return Daemon("does not run")
-        if is_lab():  # a lab, where nothing can be installed
+        if is_lab():  # in a lab, nothing can be installed
             return Daemon("does not run: changes wait for the next sync", "watch")
         is_usual = not (self._arguments.config or self._arguments.netns)
         if is_usual and any(map(os.path.exists, _EVERY_MINUTE)):

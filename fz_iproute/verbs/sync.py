@@ -28,7 +28,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Plan and apply. ApplyFailed lists what `ip` refused."""
+    """Plan and apply. ApplyFailed lists the commands that `ip` refused."""
     return change(arguments, log, Passes.plan_sync, Passes.sync)
 
 
@@ -40,9 +40,9 @@ def change(
     *,
     without_watch: bool = False,
 ) -> int:
-    """Run `act` under the lock of the tables; with --dry-run, only print `plan`.
+    """Hold the locks of the tables and run `act`; with --dry-run, only print `plan`.
 
-    Locked if another fz-iproute holds it, or if a `watch` keeps the tables in step and `act` has to be `without_watch`.
+    Locked if another fz-iproute holds a lock. With `without_watch`, also if a `watch` keeps the tables in step.
     """
     with running_machine(arguments, log) as (ip, config):
         passes = passes_of(log, ip, config)

@@ -22,7 +22,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Stop and disable the units, then remove every file that nobody has edited."""
+    """Stop and disable the units, then remove all files of `install` except those that somebody has edited."""
     check_instance(arguments.instance)
     prefix = (arguments.prefix or default_prefix(running_program())).lstrip("/")
     place = place_for(arguments, write)

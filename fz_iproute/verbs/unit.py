@@ -1,4 +1,4 @@
-"""`unit`: print what `install` writes, or a script for NetworkManager."""
+"""`unit`: print the files that `install` writes, or a script for NetworkManager."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -26,7 +26,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """Print the files; if there are several, each with its path."""
+    """Print the files. If there are several, print the path of each, too."""
     if arguments.name == "rt_tables":
         files = [rt_tables(load(arguments.config))]
     else:

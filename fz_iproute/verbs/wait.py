@@ -1,4 +1,4 @@
-"""`wait`: return when the VPN's tables are in step, or when no rule leads to them and no other VPN cuts the LAN."""
+"""`wait`: return when the VPN's tables are in step. If no rule leads to them, when no other VPN cuts the LAN."""
 
 import time
 from argparse import ArgumentParser, Namespace
@@ -29,7 +29,7 @@ def add(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, log: Log) -> int:
-    """0 as soon as `sync` would have nothing to do that has an effect; 1 if that is not so in time."""
+    """Returns 0 as soon as `sync` would have nothing to do that makes a difference; 1 if the time is over before."""
     end = time.monotonic() + arguments.timeout
     telling = log
     while words := _why_not(arguments, telling):
@@ -37,15 +37,15 @@ def run(arguments: Namespace, log: Log) -> int:
             log.error(f"not in step after {arguments.timeout:g} s: {words}")
             return 1
         time.sleep(_PAUSE)
-        telling = Log("ERROR")  # the next look would tell the same again
+        telling = Log("ERROR")  # the next look would log the same again
     return 0
 
 
 def _why_not(arguments: Namespace, log: Log) -> str:
-    """What keeps the tables from being in step; "" if they are."""
+    """Why the wait must go on; "" if it is over."""
     try:
         with running_machine(arguments, log) as (ip, config):
-            plans = Plans(ip, config, Log("ERROR"))  # sync warns, once
+            plans = Plans(ip, config, Log("ERROR"))  # logs nothing, because `sync` gives the same warnings
             due = plans.plan_sync()
             if plans.is_absent or config.is_auto:
                 return _another_vpn(ip, config)
@@ -58,7 +58,7 @@ def _why_not(arguments: Namespace, log: Log) -> str:
 
 
 def _another_vpn(ip: Ip, config: Config) -> str:
-    """Which VPN cuts the LAN while there is none to serve; "" if none does."""
+    """Which VPN cuts the LAN, if no rule leads to the tables of the configured one; "" if none does."""
     from fz_iproute.diagnosis.detect import absent, detect, followed  # noqa: PLC0415  # usually the VPN is there
 
     reader = Reader(ip, config)

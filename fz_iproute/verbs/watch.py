@@ -1,4 +1,4 @@
-"""`watch`: stay in step until SIGTERM or SIGINT."""
+"""`watch`: keep the VPN's tables in step until SIGTERM or SIGINT."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ EXAMPLES = (
 
 
 def add(parser: ArgumentParser) -> None:
-    """Add nothing: the common options are all."""
+    """Add nothing: this verb has only the common options."""
 
 
 def run(arguments: Namespace, log: Log) -> int:

@@ -1,4 +1,7 @@
-"""The checks of `doctor`, by subject. Each is a function of a recorded machine; none relies on another one."""
+"""The checks of `doctor`, one module for each subject.
+
+Each check is a function of a recorded machine, and none depends on another one.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -12,7 +15,7 @@ from fz_iproute.diagnosis.trial import harm
 
 
 class Check(NamedTuple):
-    """`look` yields at least one finding: that all is well, if so."""
+    """A check and its name. `look` always yields at least one finding; the finding is ok if there is no problem."""
 
     name: str
     look: Callable[[Machine], Iterator[Found]]
@@ -44,12 +47,12 @@ CHECKS = (
 )
 
 
-# Their remedies are what makes the configuration readable.
+# Their remedies make the configuration readable, so they must not wait until it is.
 _OF_CONFIG = ("permission", "config")
 
 
 def examine(machine: Machine) -> list[Finding]:
-    """Run every check, and print for each problem the first remedy that does no harm."""
+    """Run every check. Each finding gets the first of its remedies that helps and does no harm."""
     found = [(check.name, each) for check in CHECKS for each in _findings(check, machine)]
     known = _problems(found)
     return [Finding(name, each.level, each.seen, each.why, _proven(machine, name, each, known)) for name, each in found]
@@ -60,7 +63,10 @@ def _problems(found: Iterable[tuple[str, Found]]) -> set[tuple[str, str]]:
 
 
 def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str]]) -> str:
-    """The text of the first remedy whose trial takes the finding away, brings no other one, and does no harm."""
+    """The text of the first remedy that removes the finding, causes no new one, and does no harm when it is tried.
+
+    If something must be done before any remedy can work, the text says that instead.
+    """
     objections = []
     for remedy in found.remedies:
         if name not in _OF_CONFIG and remedy.needs_config(machine) and (refusal := config_refusal(machine)):
@@ -75,7 +81,7 @@ def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str
 
 
 def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known: set[tuple[str, str]]) -> str:
-    """What is wrong with a remedy, "" if its trial shows nothing."""
+    """Why the remedy is not good, according to its trial; "" if it is good."""
     try:
         after = tried(machine, remedy.steps)
     except Refused as refused:
@@ -93,5 +99,5 @@ def _findings(check: Check, machine: Machine) -> list[Found]:
         return [Found("info", "could not look: ip does not answer")]
     try:
         return list(check.look(machine))
-    except (ValueError, TypeError) as error:  # somebody may have edited the snapshot
+    except (ValueError, TypeError) as error:  # a snapshot may have been edited by hand
         return [Found("info", f"could not look: {error}")]

@@ -9,7 +9,7 @@ from fz_iproute.mirror.prefix import Prefix
 
 
 def dhcp(machine: Machine) -> Iterator[Found]:
-    """The servers that gave the leases are not inside a route of the VPN."""
+    """Check that no DHCP server of this machine is inside an explicit route of the VPN."""
     yield from or_ok(_taken_servers(machine), "no known DHCP server is inside a route of the VPN")
 
 

@@ -1,4 +1,4 @@
-"""Checks where questions for names go."""
+"""Checks where DNS queries go."""
 
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
@@ -14,19 +14,19 @@ _FOR_ALL = "~."
 
 
 class _Server(NamedTuple):
-    """A name server: who names it, and for resolved the interface that it is asked by."""
+    """A name server."""
 
-    place: str  # a file, or an interface
+    place: str  # where it is configured: a file, or an interface of systemd-resolved
     host: Prefix
-    device: str = ""
-    for_all: bool = False  # resolved asks no other link
+    device: str = ""  # the interface by which systemd-resolved asks it; "" if any
+    for_all: bool = False  # systemd-resolved asks the servers of this link about all names
 
     def __str__(self) -> str:
         return str(ip_address(self.host.address if self.host.family == "inet" else self.host.address.to_bytes(16)))
 
 
 def dns(machine: Machine) -> Iterator[Found]:
-    """Questions for names go into the tunnel like everything else."""
+    """Check that DNS queries go into the tunnel like all other traffic."""
     path, hosts = _resolv_conf(machine)
     if not path:
         yield Found("info", "could not look: /etc/resolv.conf cannot be read")
@@ -37,7 +37,10 @@ def dns(machine: Machine) -> Iterator[Found]:
 
 
 def _servers(machine: Machine, path: str, hosts: Iterable[str]) -> Iterator[_Server]:
-    """Behind systemd-resolved, the servers of each link; else, or from older records, those of the file."""
+    """The name servers: with systemd-resolved, those of each link and the global ones; else those in the file `path`.
+
+    Older snapshots do not tell which link a server belongs to. Then the file counts, too.
+    """
     names = {link.ifindex: name for name, link in machine.seen.links.items()}
     lines = [line.split() for line in machine.facts.get("resolved", "").splitlines()]
     if path != "/run/systemd/resolve/resolv.conf" or not lines:
@@ -59,7 +62,10 @@ def _parsed(hosts: Iterable[str]) -> Iterator[Prefix]:
 
 
 def _resolv_conf(machine: Machine) -> tuple[str, list[str]]:
-    """The file in force and its servers; with systemd-resolved, the file that lists all servers that it asks."""
+    """The resolv.conf in force, and its servers.
+
+    If it only points to systemd-resolved, the file in which systemd-resolved lists all its servers.
+    """
     facts = machine.facts
     places = [f"/etc/netns/{machine.netns}/resolv.conf"] if machine.netns else []
     path = next((place for place in (*places, "/etc/resolv.conf") if place in facts), "")
@@ -76,7 +82,7 @@ def _nameservers(text: str) -> list[str]:
 
 
 def _way(machine: Machine, server: _Server) -> Decision:
-    # resolved sets IP_UNICAST_IF: only routes by the link's own interface count.
+    # systemd-resolved sets IP_UNICAST_IF, so only routes by the interface of the link count.
     return machine.network.way(Packet(server.host.family, server.host.address, oif=server.device))
 
 
@@ -97,7 +103,7 @@ def _lan(machine: Machine, decision: Decision) -> bool:
 
 
 def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
-    """Servers in a mirrored LAN, or asked around the tunnel by the interface of their link."""
+    """Servers that are asked outside the tunnel: they are in a mirrored LAN, or are asked by another interface."""
     tunnelled = any(each.for_all and machine.is_tunnelled(_way(machine, each)) for each in servers)
     for server in servers:
         family: Family = server.host.family
@@ -107,7 +113,7 @@ def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
         lans = PrefixSet(Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted)
         lan = lans.covering(server.host)
         is_out = decision.outcome == "unicast" and not machine.may_be_tunnelled(decision)
-        # resolved asks a link only for its own domains if another one answers for all names.
+        # If the tunnel's link is for all names, systemd-resolved asks other links only about their own domains.
         if not is_out or not (lan or server.device) or (server.device and not server.for_all and tunnelled):
             continue
         why = "everything else goes into the tunnel, but the local network sees which names you look up"

@@ -1,4 +1,4 @@
-"""What a check of `doctor` finds, and how findings are shown."""
+"""The findings of the checks of `doctor`, and how they are worded."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -9,17 +9,17 @@ Level = Literal["ok", "info", "warning", "failure"]
 
 
 class Finding(NamedTuple):
-    """One result of the check `name`. `why` says why it matters; `remedy` can be carried out as printed."""
+    """One result of a check."""
 
-    name: str
+    name: str  # of the check
     level: Level
-    seen: str
-    why: str = ""
-    remedy: str = ""
+    seen: str  # what the check has seen
+    why: str = ""  # why it matters
+    remedy: str = ""  # can be carried out as printed
 
 
 class Found(NamedTuple):
-    """A finding before its check is named. Of the remedies, the first that does no harm is printed."""
+    """A finding as its check yields it: without the name of the check, and with remedies that were not tried yet."""
 
     level: Level
     seen: str
@@ -28,12 +28,12 @@ class Found(NamedTuple):
 
 
 def or_ok(problems: Iterable[Found], seen: str) -> Iterator[Found]:
-    """The problems, each once; without any, `seen` with the level ok."""
+    """The problems without repetitions. If there are none, one finding of level ok that says `seen`."""
     yield from dict.fromkeys(problems) or [Found("ok", seen)]
 
 
 def some(names: Iterable[str], *, is_sample: bool = False) -> str:
-    """The first three names and the number of the others, which is unknown of a sample."""
+    """The first three names, and how many more there are. If it is a sample, that number is not known."""
     different = list(dict.fromkeys(names))
     if is_sample:
         return f"{', '.join(different[:3])} and others"

@@ -12,11 +12,11 @@ from fz_iproute.mirror.prefix import Family, Prefix
 
 
 class _Rule(NamedTuple):
-    """A line of the record, see record/firewall.py."""
+    """A firewall rule, as record/firewall.py writes it down."""
 
-    verdict: str
-    asked: tuple[tuple[str, str], ...]
-    maybe: bool
+    verdict: str  # accept or drop
+    asked: tuple[tuple[str, str], ...]  # its conditions: to, noto, dev or nodev, and the value
+    maybe: bool  # it has more conditions, which were not recorded
 
 
 class _Chain(NamedTuple):
@@ -28,7 +28,7 @@ class _Chain(NamedTuple):
 
 
 def firewall(machine: Machine) -> Iterator[Found]:
-    """No nft table of a known VPN client drops what the routes send to a LAN."""
+    """Check that no nft table of a known VPN client drops packets that the routes send to a LAN."""
     if "nft" not in machine.facts:
         yield Found("info", "could not look: nft is not installed, or does not list its tables to this user")
         return
@@ -72,14 +72,14 @@ _SWITCHES = {"mullvad": "mullvad lan set allow", "nordvpn": "nordvpn set lan-dis
 
 
 def _devices(machine: Machine, lan: Prefix) -> list[str]:
-    """The interfaces by which packets to the LAN leave, the tunnel aside."""
+    """The interfaces, except the tunnel, by which packets to the LAN leave."""
     decisions = [way.decision for way in machine.ways(lan)]
     outside = (each for each in decisions if each.outcome == "unicast" and not machine.is_tunnelled(each))
     return list(dict.fromkeys(device for each in outside for device in each.devices))
 
 
 def _verdict(chain: _Chain, lan: Prefix, device: str) -> str:
-    """accept, drop or maybe, for a new connection to the LAN."""
+    """What the chain does with a new connection to the LAN: accept, drop, or maybe if that is not certain."""
     may_accept = False
     for rule in chain.rules:
         fits = _fits(rule, lan, device)
@@ -92,7 +92,7 @@ def _verdict(chain: _Chain, lan: Prefix, device: str) -> str:
 
 
 def _fits(rule: _Rule, lan: Prefix, device: str) -> bool | None:
-    """None: it is about a part of the LAN."""
+    """Whether the rule matches packets to the LAN. None if it matches only a part of them."""
     prefixes = {name: [Prefix.parse(value) for key, value in rule.asked if key == name] for name in ("to", "noto")}
     names = {name: [value for key, value in rule.asked if key == name] for name in ("dev", "nodev")}
     if names["dev"] and not any(fnmatchcase(device, name) for name in names["dev"]):

@@ -19,7 +19,7 @@ from fz_iproute.mirror.words import REFUSALS
 
 
 def mirror(machine: Machine) -> Iterator[Found]:
-    """`sync` has nothing to do."""
+    """Check that `sync` has nothing to do."""
     due = plan(machine.goal, prune=machine.config.lan.prune)
     if not due:
         copies = sum(len(judged.wanted) for judged in machine.goal.judged.values())
@@ -49,7 +49,10 @@ def mirror(machine: Machine) -> Iterator[Found]:
 
 
 def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
-    """Nothing but new copies is due, of LANs that packets reach: the VPN does not take all traffic, but may do so."""
+    """True if only new copies are due, and packets reach their LANs without them.
+
+    So it is before the VPN takes all traffic. Then the missing copies do no harm yet.
+    """
     if any(command.words[:2] not in (("route", "add"), ("route", "append")) for command in due):
         return False
     for family, tables in machine.goal.contents.items():
@@ -66,7 +69,10 @@ def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
 
 
 def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:
-    """The copies whose source address this machine no longer has: the kernel finds a way, but no source to use."""
+    """The copies with a source address that this machine no longer has, and this address.
+
+    The kernel still uses such a route, but no program can connect by it.
+    """
     for family, tables in machine.goal.contents.items():
         for copy in (copy for found in tables.values() for copy in found.ours):
             source = copy.attributes.value("src")
@@ -75,7 +81,7 @@ def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:
 
 
 def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
-    """What main reaches through a router, inside a LAN that is to be mirrored."""
+    """The prefixes inside a mirrored LAN that main reaches through a router."""
     mirrored = {Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted}
     for route in _routes_inside(machine, family, mirrored):
         prefix = Prefix.of_route(route.dst, family)
@@ -84,7 +90,7 @@ def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
 
 
 def _routes_inside(machine: Machine, family: Family, prefixes: Iterable[Prefix]) -> Iterator[Route]:
-    """The routes of main to these prefixes and to those inside them."""
+    """The routes of main to these prefixes, and to prefixes inside them."""
     chosen = PrefixSet(prefixes)
     for prefix in sorted(chosen):
         if prefix.family == family and chosen.covering(prefix) == prefix:
@@ -92,7 +98,7 @@ def _routes_inside(machine: Machine, family: Family, prefixes: Iterable[Prefix])
 
 
 def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
-    """LANs that have a copy now, which the VPN routes explicitly."""
+    """LANs that `sync` would give to the VPN: they have a copy now, and the VPN routes them explicitly."""
     here = machine.goal.contents
     for family in FAMILIES:
         copies = {route.dst for found in here[family].values() for route in found.ours}
@@ -102,7 +108,7 @@ def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
 
 
 def prefixes(machine: Machine) -> Iterator[Found]:
-    """No mirrored prefix looks like one that a hostile network hands out."""
+    """Check that no mirrored prefix looks as if a hostile network had handed it out."""
     found = (each for family in FAMILIES for each in _suspicious(machine, family))
     yield from or_ok(found, "no LAN is public, huge, or pushed by DHCP alone")
 
@@ -118,7 +124,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
     wide: list[Prefix] = []
     for route, refusal, *_ in judged.verdicts:
         if not machine.full_tunnels.isdisjoint(route.attributes.devices):
-            continue  # it is part of what another VPN takes
+            continue  # the route leads into a VPN, so it is no LAN
         prefix = Prefix.of_route(route.dst, family)
         if refusal.startswith("wider than"):
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
@@ -131,11 +137,11 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
             continue
         elif not PRIVATE.covers(prefix):
             public.append(prefix)
-        # networkd adds such a route to a router by itself; that one is inside the LAN.
+        # A DHCP route inside the LAN is not suspicious: networkd itself adds one to reach a router.
         elif protocol_of(route) == "dhcp" and not PrefixSet(connected[route.attributes.devices]).covers(prefix):
             why = "DHCP (option 121) has pushed it as local: packets leave the tunnel for whoever answers there"
             words = f"if you want it, {machine.lan_setting('allow', prefix)}"
-            # lan.deny refuses every LAN that overlaps the prefix.
+            # lan.deny would also refuse other LANs inside the prefix.
             if not any(prefix != lan and prefix.covers(lan) for lan in machine.lans(family)):
                 words = f"{machine.lan_setting('deny', prefix)}; or, {words}"
             yield Found("warning", f"{route}: pushed by DHCP, and mirrored", why, advice(words))
@@ -149,7 +155,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterator[Found]:
-    """Home networks have a global IPv6 prefix; a public IPv4 prefix on a link is rare."""
+    """Public prefixes that are mirrored. A public IPv4 prefix on a link is rare, a global IPv6 prefix is usual."""
     if not prefixes:
         return
     names = some(map(str, prefixes))
@@ -161,7 +167,7 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
 
 
 def shadowed(machine: Machine) -> Iterator[Found]:
-    """No LAN is out of reach because the VPN routes it explicitly."""
+    """Check that no LAN is out of reach because of a route of the VPN."""
     found = [each for family in machine.families for each in _unreached(machine, family)]
     yield from or_ok(found, "no LAN is out of reach because of a route of the VPN")
 
@@ -173,7 +179,7 @@ def _unreached(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _refused(machine: Machine, family: Family) -> Iterator[Found]:
-    """LANs, or parts of them, that a route in the VPN's tables refuses."""
+    """LANs to which a route in the VPN's tables (unreachable, blackhole, prohibit) refuses packets."""
     tables = machine.goal.layout.tables
     for lan in machine.lans(family):
         for route, table in dict.fromkeys((way.decision.route, way.decision.table) for way in machine.ways(lan)):
@@ -185,7 +191,7 @@ def _refused(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
-    """LANs whose packets enter the tunnel by its default route, because no rule leads to the copies before."""
+    """LANs whose packets enter the tunnel by its default route, because no earlier rule leads to the copies."""
     table = machine.goal.layout.mirror
     is_led = any((rule.family, rule.table) == (family, table) for rule in machine.seen.rules)
     copies = {Prefix.of_route(route.dst, family) for route in machine.routes(table, family)}
@@ -212,7 +218,7 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
 
 def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
     for lan in machine.lans(family):
-        # The addresses of this machine and of everybody belong to no host of the LAN.
+        # These outcomes are for addresses that no other host of the LAN has.
         ways = [way for way in machine.ways(lan) if way.decision.outcome not in ("local", "broadcast", "anycast")]
         taken = [way for way in ways if _is_explicit(machine, way)]
         if not taken:
@@ -230,7 +236,7 @@ def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _is_explicit(machine: Machine, way: Way) -> bool:
-    """The packet enters the tunnel by a route that is not the VPN's default, nor a part of a split one."""
+    """True if packets enter the tunnel by an explicit route: neither a default route nor a part of a split one."""
     route, family = way.decision.route, way.part.prefix.family
     if route is None or route.dst == "default" or not machine.is_tunnelled(way.decision) or is_held(way.decision):
         return False
@@ -238,7 +244,11 @@ def _is_explicit(machine: Machine, way: Way) -> bool:
 
 
 def overrides(machine: Machine) -> Iterator[Found]:
-    """No copy overrides what main does with a part of a LAN: refuse it, route it, or send it by another device."""
+    """Check that main and the copies treat every part of a LAN alike.
+
+    Main may refuse a part of the LAN, reach it through a router, or by another device. Then a copy must not override
+    that.
+    """
     found = [
         each for family in machine.families for each in (*_overridden(machine, family), *_left_out(machine, family))
     ]
@@ -246,7 +256,7 @@ def overrides(machine: Machine) -> Iterator[Found]:
 
 
 def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
-    """Private networks that main reaches, whose packets go into the tunnel because nothing copies their routes."""
+    """Private networks that main has routes to, but whose packets enter the tunnel: the routes are not copied."""
     verdicts = machine.goal.judged[family].verdicts
     routed = []
     for route in _routes_inside(machine, family, PRIVATE):
@@ -269,7 +279,7 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _is_lost(machine: Machine, route: Route) -> bool:
-    """The route is one of main into the LAN, but packets to all of its prefix go into the tunnel."""
+    """True if the route does not lead into the tunnel, but all packets to its destination go there."""
     ways = machine.ways(Prefix.of_route(route.dst, route.attributes.family))
     outside = machine.goal.tunnels.isdisjoint(route.attributes.devices)
     return outside and all(machine.is_tunnelled(way.decision) for way in ways)
@@ -310,7 +320,7 @@ _MDNS = Prefix.parse("224.0.0.251/32").address
 
 
 def multicast(machine: Machine) -> Iterator[Found]:
-    """Discovery of devices in the LAN works."""
+    """Check that multicast for the discovery of devices reaches the LAN."""
     decision = machine.way("inet", _MDNS)
     if "inet" in machine.families and machine.is_tunnelled(decision):
         why = "mDNS and SSDP do not find printers, speakers and the like, though their addresses can be reached"

@@ -1,4 +1,4 @@
-"""Checks for packets that get around the tunnel, or that the kernel drops on their way back."""
+"""Checks for packets that bypass the tunnel, and for answers that the kernel drops because of rp_filter."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -15,7 +15,7 @@ from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
 
 
 def ipv6_leak(machine: Machine) -> Iterator[Found]:
-    """If the tunnel takes all IPv4, IPv6 does not leave around it."""
+    """Check that IPv6 does not bypass the tunnel if the tunnel takes all IPv4."""
     if "inet" not in machine.families or not machine.has_internet("inet"):
         yield Found("ok", f"IPv4 to the internet does not enter {machine.config.tunnel.interface}")
         return
@@ -40,7 +40,7 @@ def ipv6_leak(machine: Machine) -> Iterator[Found]:
 def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
     table = machine.goal.layout.internet
     leading = [rule for rule in machine.seen.rules if (rule.family, rule.table) == ("inet6", table)]
-    leading = [rule for rule in leading if rule.inverted or not rule.mark]  # others are not for unmarked packets
+    leading = [rule for rule in leading if rule.inverted or not rule.mark]  # only rules that match unmarked packets
     first = next(iter(leading), None)
     if first and (rule := rule_in_front(machine, decision, leading)):
         return ways_past(machine, rule, {table: first})
@@ -58,7 +58,10 @@ def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
 
 
 def rp_filter(machine: Machine) -> Iterator[Found]:
-    """Strict rp_filter drops no packet whose answer takes another way."""
+    """Check that strict rp_filter drops no packets that the VPN's client or a LAN sends to this machine.
+
+    Strict rp_filter drops a packet if the answer to its source would leave by another interface.
+    """
     if not any(name.endswith("/rp_filter") for name in machine.recording.sysctls):
         yield Found("info", "could not look: the sysctls cannot be read")
         return
@@ -68,7 +71,10 @@ def rp_filter(machine: Machine) -> Iterator[Found]:
 
 
 def _cut_off_uplinks(machine: Machine) -> set[str]:
-    """The strict interfaces by which the VPN's client sends, if the tunnel takes other packets to the same hosts."""
+    """The interfaces that drop packets to the VPN's client.
+
+    The client sends by them, they have strict rp_filter, and unmarked packets to the same hosts enter the tunnel.
+    """
     if not machine.has_internet("inet"):
         return set()
     return {
@@ -80,9 +86,9 @@ def _cut_off_uplinks(machine: Machine) -> set[str]:
 
 
 def _is_answered_by_tunnel(machine: Machine, host: int, route: Route | None) -> bool:
-    """True if the kernel would send the answer into the tunnel, if a host there sends a packet to this machine.
+    """True if this machine would send its answer to a packet from this host into the tunnel.
 
-    To the address that packets by the route to this host have: rules may look at it.
+    Rules may select by the source of the answer, which is the address that `route` gives to packets to the host.
     """
     shapes = [route.attributes] if route else []
     router = route.attributes.value("via") if route else ""
@@ -111,7 +117,7 @@ def _cut_off_lans(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]
     for route in machine.main("inet") if "inet" in machine.families else ():
         for device in route.attributes.devices if route.attributes.on_link else ():
             if device not in others and _is_strict(machine, device):
-                # The first host of a network may be this machine itself.
+                # The largest part stands for the hosts of the LAN; smaller parts may be this machine's own address.
                 largest = max(machine.ways(Prefix.of_route(route.dst, "inet")), key=lambda way: way.part.size)
                 if _is_answered_by_tunnel(machine, largest.part.address, route):
                     lost[device].append(route.dst)
@@ -132,5 +138,5 @@ def _sysctls(machine: Machine, device: str, name: str) -> list[int]:
 
 
 def _loosened(device: str) -> tuple[Remedy, ...]:
-    # The value of the device is enough, because the larger one counts.
+    # To set it for the device is enough: of this value and that of `all`, the larger one counts.
     return (Remedy((Sysctl(f"ipv4/conf/{device}/rp_filter", "2"),)),)

@@ -1,4 +1,4 @@
-"""Checks of other programs on the machine that change rules and routes."""
+"""Checks for other programs on the machine that change rules and routes."""
 
 import shlex
 from collections import defaultdict
@@ -14,7 +14,7 @@ from fz_iproute.mirror.prefix import Family, Prefix
 
 
 def networkd(machine: Machine) -> Iterator[Found]:
-    """systemd-networkd does not delete rules and routes that it did not make."""
+    """Check that systemd-networkd does not delete rules and routes of other programs."""
     if machine.netns or machine.facts.get("networkd") != "in use":
         yield Found("ok", "systemd-networkd does not run here")
         return
@@ -48,7 +48,7 @@ _FOREIGN_ROUTES, _FOREIGN_RULES = "ManageForeignRoutes", "ManageForeignRoutingPo
 
 
 def _networkd_manages(facts: Mapping[str, str], key: str) -> bool:
-    """Whether a switch of networkd.conf(5) is on. The default is on; drop-ins count in the order of their names."""
+    """True if a switch of networkd.conf(5) is on, as it is by default. Drop-ins are read in order of their names."""
     folders = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
     main = next((facts[path] for folder in folders if (path := f"{folder}/networkd.conf") in facts), "")
     drop_ins: dict[str, str] = {}
@@ -74,21 +74,21 @@ _BOOLEANS |= dict.fromkeys(("0", "no", "n", "false", "f", "off"), False)
 
 
 def other_vpn(machine: Machine) -> Iterator[Found]:
-    """No other VPN takes the packets of this one or loses its own."""
+    """Check that this VPN and another known one do not take each other's packets."""
     found = (each for family in machine.families for each in _vpn_problems(machine, family))
     yield from or_ok(found, "no rule leads to a table of another known VPN")
 
 
 def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
     tables = machine.goal.layout.tables
-    # Where the configured tunnel is missing, its own check names the VPN that is there instead.
+    # If the configured tunnel is missing, the check `tunnel` already names the VPNs that are there instead.
     named = set() if machine.config.tunnel.interface in machine.seen.links else {vpn.table for vpn in machine.vpns}
     for table in sorted(BY_TABLE.keys() - named - set(tables)):
         rule = next((rule for rule in machine.seen.rules if (rule.family, rule.table) == (family, table)), None)
         devices = {
             device for route in machine.tables.get(table, {}).get(family, ()) for device in route.attributes.devices
         }
-        # A table that leads into our own tunnel is no other VPN's, whatever the configuration says of tables.
+        # A table that leads into the configured tunnel belongs to this VPN, even if the configuration does not name it.
         if rule is None or not any(map(machine.network.may_be_tunnel, devices - machine.goal.tunnels)):
             continue
         name = f"{BY_TABLE[table]} ({shown(rule)}, {family})"
@@ -109,31 +109,35 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _by(table: int) -> Callable[[Way], bool]:
-    """Whether a table decides the way."""
+    """A function that tells whether packets leave by a route of this table."""
     return lambda way: way.decision.outcome == "unicast" and way.decision.table == table
 
 
 def _is_taken(machine: Machine, table: int, prefix: Prefix) -> bool:
-    """True if packets to some of the prefix, or to most of the internet, leave by the table instead."""
+    """True if packets to the prefix leave by a route of this table, not into the tunnel.
+
+    For the default route, it must be most of the packets; for any other prefix, a part is enough.
+    """
     ways = machine.ways(prefix)
     taken = sum(way.part.size for way in ways if _by(table)(way) and machine.is_around_tunnel(way))
     return 2 * taken > sum(way.part.size for way in ways) if not prefix.length else taken > 0
 
 
 def _ways_of(machine: Machine, family: Family, table: int) -> Iterator[Way]:
-    """Where packets go that a table has routes for."""
+    """Where packets go to which the table has routes."""
     for route in machine.tables.get(table, {}).get(family, ()):
         if route.attributes.type == "unicast":
             yield from machine.ways(Prefix.of_route(route.dst, family))
 
 
+# It is a fight if a command ran so often within a short time. Older entries of the journal do not count.
 _OFTEN = 5
 _SHORT = timedelta(minutes=10)
 _RECENT = timedelta(hours=1)
 
 
 def fight(machine: Machine) -> Iterator[Found]:
-    """`watch` does not repeat a command because somebody undoes it."""
+    """Check that `watch` does not repeat a command again and again, because another program undoes it."""
     path = machine.config.watch.journal
     if not path:
         yield Found("info", "could not look: no journal is kept (watch.journal)")

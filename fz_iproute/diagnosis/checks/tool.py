@@ -1,4 +1,4 @@
-"""Checks of fz-iproute itself: `ip`, the rights of this user, the configuration file and the names of tables."""
+"""Checks of what fz-iproute itself needs: `ip`, rights, the configuration file, and the names of tables."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN
 
 
 def ip(machine: Machine) -> Iterator[Found]:
-    """`ip` answers and is new enough."""
+    """Check that `ip` works and is new enough."""
     version = machine.recording.versions.get("ip", "")
     error = machine.facts.get("ip.error", "")
     why = "fz-iproute reads and changes everything with ip; the checks that need it could not look"
@@ -30,7 +30,7 @@ _CAP_NET_ADMIN = 12
 
 
 def permission(machine: Machine) -> Iterator[Found]:
-    """The process may change routes."""
+    """Check that this process may change routes."""
     held = machine.facts.get("capabilities")
     if held is None:
         yield Found("info", "could not look: /proc/self/status has no capabilities")
@@ -50,7 +50,7 @@ def permission(machine: Machine) -> Iterator[Found]:
 
 
 def _hidden(machine: Machine) -> Iterator[tuple[str, bool]]:
-    """What an ordinary user may be unable to read, and whether that is so."""
+    """Each thing that an ordinary user may be unable to read, and whether it could not be read here."""
     journal = machine.config.watch.journal
     yield "firewalls", "nft" not in machine.facts
     yield "the configuration", may_not_read_config(machine)
@@ -58,7 +58,7 @@ def _hidden(machine: Machine) -> Iterator[tuple[str, bool]]:
 
 
 def config(machine: Machine) -> Iterator[Found]:
-    """The configuration file can be read, and only root can change it."""
+    """Check that the configuration file can be read, and that only root can change it."""
     facts = machine.facts
     path = facts.get("config.path", DEFAULT_CONFIG)
     seen = f"{path}: mode {facts['config.mode']}" if "config.mode" in facts else f"there is no {path}: the defaults"
@@ -107,7 +107,7 @@ class _TableLine(NamedTuple):
 
 
 def rt_tables(machine: Machine) -> Iterator[Found]:
-    """Every name of a table means one table only."""
+    """Check that every table has at most one name, and that every name means one table."""
     if not any("rt_tables" in name for name in machine.facts):
         yield Found("info", "could not look: there is no rt_tables")
         return

@@ -1,4 +1,4 @@
-"""Checks of the VPN: its tunnel, the rules that lead there, and the mark that keeps its own packets out of it."""
+"""Checks of the VPN: its tunnel, the rules to its tables, and the mark that keeps its own packets out of the tunnel."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, table_name
 
 
 def tunnel(machine: Machine) -> Iterator[Found]:
-    """The configured interface exists and is up."""
+    """Check that the configured interface exists and is up."""
     name = machine.config.tunnel.interface
     link = machine.seen.links.get(name)
     if machine.config.is_auto:
@@ -39,13 +39,14 @@ def tunnel(machine: Machine) -> Iterator[Found]:
 
 
 def _no_tunnel(machine: Machine) -> Found:
-    """The configured interface is not there, and nothing takes all traffic."""
+    """The finding if the configured interface is missing, and no other VPN takes all traffic."""
     seen = f"there is no {machine.config.tunnel.interface}"
     if others := other_tunnels(machine.network, machine.goal):
         led = " and ".join(f"table {table} leads into {device}" for device, table in others.items())
         settings = {device: Setting("tunnel", "interface", device) for device in others}
         remedies = [Remedy((setting, *then)) for then in ((), (Sync(),)) for setting in settings.values()]
-        # Then the rest of what is wrong with that VPN will show.
+        # With the right interface, `doctor` may find more problems. Then the trial rejects the remedies, and this
+        # advice remains.
         words = "; ".join(f"if {device} is the VPN's, {Remedy((it,)).text(machine)}" for device, it in settings.items())
         return Found("failure", f"{seen}, but {led}", _ELSEWHERE, (*remedies, *advice(words)))
     setting = machine.setting("tunnel", 'interface = "NAME"')
@@ -59,7 +60,10 @@ _ELSEWHERE = "the VPN's table leads into another interface than the configured o
 
 
 def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
-    """Another VPN than the configured one takes all traffic: it is no fault, but fz-iproute may have to serve it."""
+    """The finding if another VPN than the configured one takes all traffic.
+
+    That alone is no fault, but perhaps fz-iproute should be configured for that VPN.
+    """
     name = machine.config.tunnel.interface
     if vpn.table in machine.goal.layout.tables:
         seen = f"there is no {name}, but {vpn.interface} carries the VPN"
@@ -73,7 +77,8 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
     if vpn.advice != "mirror" or vpn.config is None:
         return Found("warning", seen, why, advice(vpn.why))
     steps: list[Step] = [*written(machine, vpn)]
-    # What else is wrong with that VPN will show when it is configured, so the trial may refuse the whole remedy.
+    # With the new configuration, `doctor` may find more problems of that VPN. Then the trial rejects the remedy, and
+    # this advice remains.
     how = f"with `{Remedy(tuple(steps)).text(machine)}`" if steps else f"as `{machine.fz_iproute('detect')}` shows"
     words = f"make a configuration for {vpn.interface} {how}, then see `{machine.fz_iproute('doctor')}`"
     steps = steps or [Setting(*key) for key in differences(machine.config, vpn.config)]
@@ -81,7 +86,7 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
 
 
 def rules(machine: Machine) -> Iterator[Found]:
-    """Packets for the VPN's routes get there: its rules are there, in the right order, with none in front of them."""
+    """Check that the VPN's rules exist, are in the right order, and that no other rule takes their packets before."""
     leading = [rule for rule in machine.seen.rules if rule.table in machine.goal.layout.tables]
     if not leading and machine.config.tunnel.interface not in machine.seen.links:
         yield Found("info", f"no rule leads to the VPN's table, and there is no {machine.config.tunnel.interface}")
@@ -118,19 +123,19 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...]:
-    """The rule that leads to a table of the VPN, at the usual place or before whatever stands in its way."""
+    """Add the missing rule to one of the VPN's tables: with its usual priority, or else before all other rules."""
     if machine.config.manages:
         return (Remedy((Sync(),)),)
     priorities = [machine.usual_priority(table)]
     in_front = [rule.priority for rule in machine.seen.rules if rule.family == family and rule.priority]
     priorities += [min(in_front) - 1] if in_front else []
     rules = [RuleStep("add", machine.own_rule(family, table, priority)) for priority in priorities if priority > 0]
-    # Main may be what reaches the LAN: then the copies must be there first.
+    # Perhaps the LAN is reachable only because main is looked up. Then the copies must exist before the new rule does.
     return tuple(Remedy((*first, rule)) for first in ((), (Sync(),)) for rule in rules)
 
 
 def _repeated(machine: Machine, family: Family, rules: Iterable[Rule]) -> Iterator[Found]:
-    """Rules to a table of the VPN that differ in nothing but their priority, or the program that made them."""
+    """Rules to the VPN's tables that differ only in their priority, or in the program that made them."""
     alike: dict[Rule, list[Rule]] = defaultdict(list)
     for rule in rules:
         if rule.table in machine.goal.layout.tables:
@@ -145,7 +150,10 @@ def _repeated(machine: Machine, family: Family, rules: Iterable[Rule]) -> Iterat
 
 
 def _deletions(machine: Machine, same: Sequence[Rule]) -> tuple[Remedy, ...]:
-    """Of equal rules, keep the one that the client most likely has made, or the first one, which the kernel uses."""
+    """Delete all equal rules but one.
+
+    The one to keep is probably the client's, with the usual priority; or else the first one, which the kernel uses.
+    """
     if machine.config.manages:
         return (Remedy((Sync(),)),)
     usual = machine.usual_priority(same[0].table)
@@ -155,7 +163,7 @@ def _deletions(machine: Machine, same: Sequence[Rule]) -> tuple[Remedy, ...]:
 
 
 def _wrong_order(machine: Machine, family: Family, leading: list[Rule]) -> Iterator[Found]:
-    """`leading` is the first rule to each table of the VPN, in the order that the layout wants."""
+    """The finding if the VPN's rules are in the wrong order. `leading`: a rule for each table, in the right order."""
     if [rule.priority for rule in leading] == sorted(rule.priority for rule in leading):
         return
     moves: list[Step] = []
@@ -168,7 +176,7 @@ def _wrong_order(machine: Machine, family: Family, leading: list[Rule]) -> Itera
 
 
 def _late_local(machine: Machine, rules: list[Rule]) -> Iterator[Found]:
-    """The machine's own addresses must be looked up before the VPN's tables."""
+    """The finding if table local, which has the machine's own addresses, is looked up after one of the VPN's tables."""
     places = {rule.table: place for place, rule in reversed(list(enumerate(rules)))}
     late = [table for table in machine.goal.layout.tables if places.get(table, len(rules)) < places.get(LOCAL, -1)]
     if late:
@@ -181,16 +189,16 @@ def _late_local(machine: Machine, rules: list[Rule]) -> Iterator[Found]:
 
 
 class _Taken:
-    """What a rule takes out of the tunnel that the VPN has routes for."""
+    """The destinations that the VPN has routes for, but that an earlier rule takes."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
-        self.of_default = 0  # so many addresses of the VPN's default route
-        self.is_whole = False  # all that is left of one of the VPN's prefixes
-        self.is_explicit = False  # also something that the VPN has a narrower route for
+        self.of_default = 0  # how many addresses it takes from the VPN's default route
+        self.is_whole = False  # it takes all addresses of one of the VPN's prefixes that are in no narrower part
+        self.is_explicit = False  # it takes addresses for which the VPN has an explicit route
 
     def add(self, prefix: Prefix, parts: Sequence[Part], narrower: PrefixSet) -> None:
-        """Note the parts of a prefix of the VPN. `narrower` are its routes that are no part of its default route."""
+        """Note that the rule takes these parts of a prefix of the VPN. `narrower` are the VPN's explicit routes."""
         self.parts += parts
         self.of_default += 0 if prefix in narrower else sum(part.size for part in parts)
         self.is_whole |= any(part.prefix == prefix for part in parts)
@@ -198,7 +206,7 @@ class _Taken:
 
     @property
     def names(self) -> str:
-        """The prefixes, without those inside another."""
+        """The prefixes in words. Those inside another one are left out."""
         chosen = PrefixSet(part.prefix for part in self.parts)
         outer = [part for part in self.parts if chosen.covering(part.prefix) == part.prefix]
         names = (str(part.prefix) if part.prefix.length else "default" for part in outer)
@@ -206,13 +214,13 @@ class _Taken:
 
 
 def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> Iterator[Found]:
-    """Packets for the VPN's routes that an earlier rule takes out of the tunnel, for each source that rules name."""
+    """The findings for rules that take packets before the VPN's rules do, for each source that rules name."""
     taken = _taken(machine, family, first)
     for (rule, source), what in taken.items():
         if source and (rule, 0) in taken:
-            continue  # it takes them whatever their source
+            continue  # there is already a finding: the rule takes these packets from any source
         if machine.has_no_mark and rule.dst and rule.dst.length == BITS[family]:
-            continue  # so the VPN reaches its server
+            continue  # it is needed: by this rule for one host, a VPN without a mark reaches its server
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
         seen = f"{shown(rule)} ({family}) takes packets{whose} to {what.names}, which table "
         seen += f"{rule_table(machine, first)} has routes for"
@@ -227,7 +235,7 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
 
 
 def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tuple[Rule, int], _Taken]:
-    """By the rule and the source."""
+    """What each rule takes, by the rule and the source of the packets."""
     found: dict[tuple[Rule, int], _Taken] = defaultdict(_Taken)
     leading = {table: [rule for rule in machine.seen.rules if rule.table == table] for table in first}
     routes = (route for table in first for route in machine.tunnel_routes(table, family))
@@ -248,22 +256,22 @@ def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tup
 
 
 def rule_table(machine: Machine, first: dict[int, Rule]) -> int:
-    """The table of the VPN that its last rule leads to: the one with the default route, if there is one."""
+    """The last of the VPN's tables, in the order of the layout, that a rule leads to."""
     return next(table for table in reversed(machine.goal.layout.tables) if table in first)
 
 
 def rule_in_front(machine: Machine, decision: Decision, rules: Collection[Rule]) -> Rule | None:
-    """The foreign rule that keeps the kernel from asking any of these rules to a table of the VPN."""
+    """The rule of another program that decides before the kernel reaches any of these rules; None if there is none."""
     if not decision.steps or any(step.rule in rules for step in decision.steps):
         return None
     jump = next((step.rule for step in decision.steps if step.result == "goto"), None)
     rule = jump or decision.steps[-1].rule
-    # `local` comes first, as it should, and so may another table of the VPN.
+    # Table local should come first, and another table of the VPN may come first.
     return None if rule.table in (LOCAL, *machine.goal.layout.tables) else rule
 
 
 def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Remedy, ...]:
-    """For a rule in front of the VPN's: delete it, or move the VPN's rules before it."""
+    """Remedies for a rule that comes before the VPN's rules: delete it, or move the VPN's rules before it."""
     words = f"decide which of the two should win; `ip rule` shows both, {shown(rule)} comes first"
     if machine.is_of_another_vpn(rule):
         words = f"decide which VPN should carry these packets: rule {rule.priority} belongs to another one"
@@ -277,12 +285,12 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
     is_kernels = (rule.priority, rule.table) in ((32766, MAIN), (32767, DEFAULT))
     changes: list[tuple[Step, ...]] = [] if is_kernels else [(RuleStep("del", rule),)]
     changes += [tuple(moves)] if moves else []
-    # The rule may be what reaches the LAN: then the copies must be there first.
+    # Perhaps the LAN is reachable only because of this rule. Then the copies must exist before it changes.
     return (*map(Remedy, changes), *(Remedy((Sync(), *steps)) for steps in changes), *advice(words))
 
 
 def mark(machine: Machine) -> Iterator[Found]:
-    """Packets with the VPN's mark get out, and not into the tunnel."""
+    """Check that packets with the VPN's mark reach the internet outside the tunnel."""
     if machine.has_no_mark:
         yield Found("ok", f"no rule keeps marked packets out of {machine.config.tunnel.interface}")
         return
@@ -294,7 +302,10 @@ def mark(machine: Machine) -> Iterator[Found]:
 
 
 def _offline(machine: Machine) -> Iterator[Found]:
-    """All traffic goes into the tunnel, but the VPN's own packets have no way: many networks have only one family."""
+    """The finding if the tunnel takes all traffic, but the VPN's own packets have no route to the internet.
+
+    One family is enough for the VPN, because many networks have only one.
+    """
     mark = machine.config.tunnel.fwmark
     ways = [way for family in machine.families for way in machine.internet(family, mark.value)]
     is_full = any(map(machine.has_internet, machine.families))
@@ -328,7 +339,7 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _unmarked(machine: Machine, decision: Decision, family: Family) -> tuple[Remedy, ...]:
-    """What may keep marked packets out of the tunnel."""
+    """Remedies that may keep marked packets out of the tunnel."""
     rule = decision.steps[-1].rule
     found = []
     if rule.inverted and rule.mark and not machine.config.manages:
