@@ -203,7 +203,10 @@ def test_where_sync_refuses_to_run_its_own_words_are_the_remedy(machine: Machine
     for state in ("up", "down"):
         machine.ip("link", "set", TUNNEL, state)
         refusal = machine.fz_done("sync", config=swapped).stderr
-        assert "in use for another part" in refusal and "down` with this configuration first" in refusal
+        assert (
+            "is in use, and the configuration now gives it another role" in refusal
+            and "down` with this configuration first" in refusal
+        )
         found = json.loads(machine.fz("doctor", "--json", config=swapped, code=1))["checks"]
         failed = {each["name"]: each["remedy"] for each in found if each["level"] == "failure"}
         assert {"rules", "mirror"} <= failed.keys()
