@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.netns.namespace import LAN, MARK, MIRROR, TIER_LAN, TUNNEL, Machine, wait_until
+from tests.netns.wiretap import fake_ip
 
 ACTIVE = "goes into the tunnel, because all traffic goes into tun-firezone"
 MARKED = "because the packet is marked 0xfd002021, so the VPN's tables are not consulted"
@@ -194,22 +194,17 @@ def test_the_setting_that_blocks_in_manage_mode_is_named(machine: Machine, layou
 
 
 def test_a_kernel_that_disagrees_is_an_error(machine: Machine, tmp_path: Path) -> None:
-    real = shutil.which("ip")
-    liar = tmp_path / "liar"
-    liar.mkdir()
     for answer, said in (
         ('echo \'[{"dst":"8.8.8.8","dev":"uplink0"}]\'', "unicast dev uplink0"),
         ("echo 'RTNETLINK answers: Permission denied' >&2; exit 2", "RTNETLINK answers: Permission denied"),
     ):
-        fake = liar / "ip"
-        fake.write_text(f'#!/bin/sh\ncase "$*" in *"route get"*) {answer}; exit ;; esac\nexec {real} "$@"\n')
-        fake.chmod(0o755)
-        done = machine.fz_done("explain", "8.8.8.8", "--mark", "0", path=str(liar))
+        liar = fake_ip(tmp_path, f'case "$*" in *"route get"*) {answer}; exit ;; esac\nexec "$ip" "$@"')
+        done = machine.fz_done("explain", "8.8.8.8", "--mark", "0", path=liar)
         assert 3 == done.returncode, done
         assert f"  the kernel says otherwise: {said}" in done.stdout.splitlines()
         (line,) = done.stderr.splitlines()
         assert "please report it, with the output of `fz-iproute snapshot`" in line
-        done = machine.fz_done("explain", "8.8.8.8", "--mark", "0", "--json", path=str(liar))
+        done = machine.fz_done("explain", "8.8.8.8", "--mark", "0", "--json", path=liar)
         assert (3, {"agrees": False, "says": said}) == (
             done.returncode,
             json.loads(done.stdout)["answers"][0]["kernel"],

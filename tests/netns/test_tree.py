@@ -6,7 +6,6 @@ import pty
 import re
 import select
 import shlex
-import shutil
 import signal
 import struct
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.namespace import DEADLINE, LAN, MIRROR, PROGRAM, Machine, wait_until
+from tests.netns.wiretap import fake_ip
 
 COLOUR = re.compile(r"\x1b\[\d*m")
 CLEAR = "\x1b[H\x1b[2J"
@@ -223,12 +223,8 @@ def test_watch_draws_a_snapshot_once(machine: Machine, tmp_path: Path) -> None:
 
 
 def with_monitor(folder: Path, script: str) -> str:
-    """A folder for PATH, with an `ip` that runs the script instead of `ip monitor`; $real is the real `ip`."""
-    fake = folder / "ip"
-    real = shutil.which("ip")
-    fake.write_text(f'#!/bin/sh\nreal={real}\ncase "$*" in *monitor*) {script} ;; esac\nexec $real "$@"\n')
-    fake.chmod(0o755)
-    return str(folder)
+    """A folder for PATH, with an `ip` that runs the script instead of `ip monitor`."""
+    return fake_ip(folder, f'case "$*" in *monitor*) {script} ;; esac\nexec "$ip" "$@"')
 
 
 def test_the_end_of_the_monitor_ends_watch_with_an_error(machine: Machine, tmp_path: Path) -> None:

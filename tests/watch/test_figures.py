@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
 from tests.netns.test_tree import CLEAR, terminal
+from tests.netns.wiretap import fake_ip
 from tests.watch.conftest import Watch
 
 
@@ -133,8 +134,5 @@ def test_while_the_vpn_is_off_nothing_is_wrong_and_status_sends_nobody_to_anothe
 
 def test_wait_waits_for_an_ip_that_fails(machine: Machine, tmp_path: Path) -> None:
     machine.fz("sync")
-    fake = tmp_path / "ip"
-    fake.write_text("#!/bin/sh\nexit 2\n")
-    fake.chmod(0o755)
-    done = machine.fz_done("wait", "--timeout", "0.3", path=str(tmp_path))
+    done = machine.fz_done("wait", "--timeout", "0.3", path=fake_ip(tmp_path, "exit 2"))
     assert 1 == done.returncode and "not in step after 0.3 s: " in done.stderr
