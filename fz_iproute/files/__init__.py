@@ -1,1 +1,1 @@
-"""Files of this program: configuration, locks, the journal; and iproute2's names of tables."""
+"""Reads and writes files: the configuration, locks, the journal, and iproute2's names of tables."""

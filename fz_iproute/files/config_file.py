@@ -10,7 +10,7 @@ from fz_iproute.mirror.config import Config, parse
 
 DEFAULT_PATH = Path("/etc/fz-iproute/config.toml")
 
-# In a lab, this names the file that takes the place of the default one, since /etc belongs to the machine.
+# In a lab, this environment variable names the default configuration file, because /etc belongs to the machine.
 VARIABLE = "FZ_IPROUTE_CONFIG"
 
 # A configuration is about a page long. A larger file is something else.
@@ -18,34 +18,37 @@ _MOST_BYTES = 1 << 16
 
 
 def usual_path() -> Path:
-    """What the next command reads without -c, if root runs it. Others need sudo for that, which drops the variable."""
+    """The file that the next command with root's rights reads without -c.
+
+    For other users that command needs sudo, which drops the variable of the lab.
+    """
     return Path((not os.geteuid() and os.environ.get(VARIABLE)) or DEFAULT_PATH)
 
 
 def is_lab() -> bool:
-    """True in a lab, which has a network and a /run of its own. All other files and services are the machine's."""
+    """True in a lab. A lab has its own network and its own /run; all other files and services belong to the machine."""
     return VARIABLE in os.environ
 
 
 def load(path: Path | None, *, suspicious: bool = False) -> Config:
-    """The configuration in `path`. Without one, the default file if it exists, else the defaults.
+    """The configuration in the file `path`. If that is None, the default file if it exists, else the defaults.
 
-    Root refuses a file that everybody may write to, unless the caller only looks at it and allows a `suspicious` one.
+    Root refuses a file that everybody may write to. A caller that only examines the file may allow a `suspicious` one.
     """
     return ConfigFile(path).load(suspicious=suspicious)
 
 
 class ConfigFile:
-    """The file in `place`, for a daemon that reads it again and again; `path` as for `load`."""
+    """A configuration file, for a daemon that reads it again and again. `path` has the same meaning as for `load`."""
 
     def __init__(self, path: Path | None) -> None:
         self.place = path or Path(os.environ.get(VARIABLE) or DEFAULT_PATH)
         self._may_be_missing = path is None
 
     def load(self, *, suspicious: bool = False) -> Config:
-        """What it says now. UsageError if it was there before and is gone.
+        """Read the file. UsageError if an earlier `load` found it, and it is missing now.
 
-        A program that replaces the file may delete the old one first. That does not ask for the defaults.
+        A program may delete the old file before it writes the new one. In between, the defaults would be wrong.
         """
         try:
             config = _read(self.place, suspicious)
@@ -64,6 +67,6 @@ def _read(place: Path, suspicious: bool) -> Config:
     except UnicodeDecodeError as error:
         raise UsageError(f"{place}: not UTF-8 at byte {error.start}") from None
     if not text.strip():
-        # A write to a full disk leaves such a file.
+        # When the disk is full, an editor may leave an empty file.
         raise UsageError(f"{place}: is empty; if that is intended, write a comment, or delete the file")
     return parse(text, str(place), table_ids)

@@ -4,6 +4,6 @@ from importlib.resources import files
 
 
 def texts(folder: str) -> dict[str, str]:
-    """The texts in a folder of the package's data, by file name; none if there is no such folder."""
+    """The texts in a folder of the package's data, by file name. Empty if there is no such folder."""
     place = files("fz_iproute").joinpath("data", folder)
     return {each.name: each.read_text("utf-8") for each in place.iterdir()} if place.is_dir() else {}

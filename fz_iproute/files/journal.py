@@ -1,4 +1,4 @@
-"""The record of every command that was run: a shell script that grows at its end."""
+"""The journal: a file that records each command of `watch`. It is a shell script."""
 
 import errno
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 from fz_iproute.errors import UsageError
 from fz_iproute.files.trusted_file import read_trusted
 
-# Half a million commands. A journal that logrotate looks after stays far below that.
+# Enough for half a million commands. With logrotate, a journal remains much smaller.
 _MOST_BYTES = 64 << 20
 
 
 class Journal:
-    """Appends to `path`; an empty path keeps no record. `warn` is told of a failure once, until a write succeeds."""
+    """Appends to the file `path`; "" means that no journal is kept. `warn` is called once for failures in a row."""
 
     def __init__(self, path: str, warn: Callable[[str], None]) -> None:
         self._path = path
@@ -24,7 +24,7 @@ class Journal:
         self._failing = False
 
     def append(self, lines: Sequence[str]) -> None:
-        """Write all of these lines or none. A failure loses them: routes matter more than their record."""
+        """Write all of these lines or none. If that fails, they are lost: the routes are more important."""
         if not self._path:
             return
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
@@ -33,7 +33,7 @@ class Journal:
                 self._fd = _opened(self._path)
             start = os.fstat(self._fd).st_size
             if os.write(self._fd, data) < len(data):
-                # Half a command is worse than none.
+                # Remove what was written: in a script, half a command would be dangerous.
                 os.ftruncate(self._fd, start)
                 raise OSError(errno.ENOSPC, "no space for the whole of it")
         except OSError as error:
@@ -65,7 +65,7 @@ def _opened(path: str) -> int:
 
 
 def read(path: Path) -> list[str]:
-    """The lines of a journal, split as `sh` splits them, with their ends. Bytes that are not UTF-8 are surrogates."""
+    """The lines of a journal, with their line ends. Like `sh`, split only at newlines, and accept any bytes."""
     try:
         content = read_trusted(path, _MOST_BYTES, "a journal")
     except FileNotFoundError:

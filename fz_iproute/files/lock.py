@@ -1,4 +1,4 @@
-"""One fz-iproute at a time works on the same tables of the same network namespace."""
+"""Locks: at any time, only one fz-iproute may change the same tables of the same network namespace."""
 
 import fcntl
 import os
@@ -13,14 +13,15 @@ from fz_iproute.errors import Locked, UsageError
 from fz_iproute.files.trusted_file import said_of
 
 RUN = Path("/run")
-# A held lock is tried again this often, in seconds. A pass takes a tenth of a second.
+# The pause before a lock is tried again, in seconds. A pass takes a tenth of a second.
 _PAUSE = 0.05
 
 
 class Lock:
-    """The locks of some tables in a network namespace. They may be taken again and again, until `close`.
+    """The locks of some tables in a network namespace. They can be taken again and again, until `close`.
 
-    There is one of each `kind`: a daemon holds that of `watch` for days, and that of `pass` only for each pass.
+    Each table has two kinds of locks. A daemon holds the lock `watch` as long as it runs, and the lock `pass` only
+    during each pass.
     """
 
     def __init__(self, netns: str | None, tables: Iterable[int], kind: str = "pass") -> None:
@@ -28,7 +29,7 @@ class Lock:
         self._folder = _folder()
         self._files: dict[str, _Open] = {}
         try:
-            for table in sorted(tables):  # everybody in the same order, so that no two wait for each other
+            for table in sorted(tables):  # all processes take locks in the same order, so there is no deadlock
                 name = f"{namespace}-{table}.{kind}.lock"
                 self._files[name] = _opened(self._folder, name)
         except UsageError:
@@ -37,9 +38,10 @@ class Lock:
 
     @contextmanager
     def held(self, wait: float, advice: str = "", waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-        """Hold the locks while the block runs. Locked, with the `advice`, if one is still held after `wait` seconds.
+        """Hold the locks while the block runs. The kernel releases them if this process ends, however that happens.
 
-        `waiting` is told at once who holds one. The kernel releases them when the process ends, however it ends.
+        Locked if another process still holds one after `wait` seconds; the message ends with `advice`. If it is
+        necessary to wait, `waiting` is called at once and told which process holds a lock.
         """
         deadline = time.monotonic() + wait
         try:
@@ -63,13 +65,15 @@ class Lock:
     def _take(self, name: str) -> bool:
         """Take the lock if it is free.
 
-        Its last holder may have removed the file after we opened it, and two systemd units that start at the same
-        time may each have made one. So only a lock on a file that is still there counts, and only if it was alone.
+        The last holder may have removed the file after this process opened it. So only a lock on a file that still
+        exists counts. Two systemd units that start at the same time may each have made a file, in different folders.
+        Then this process removes its own file, and tries the other one.
         """
         while _taken((file := self._files[name]).fd):
             is_there = os.fstat(file.fd).st_nlink > 0
             if is_there and (file.was_alone or not self._others(file) or not _removed(file.path)):
-                self._files[name] = file._replace(was_alone=True)  # whoever makes another will find this one
+                # From now on, other processes find this file, and make no other one.
+                self._files[name] = file._replace(was_alone=True)
                 return True
             self._files[name] = _opened(self._folder, name)
             os.close(file.fd)
@@ -79,10 +83,9 @@ class Lock:
         return [path for path in _present(self._folder, file.path.name) if path != file.path]
 
     def close(self) -> None:
-        """Close the files, and remove those that nobody holds.
+        """Close the files, and remove those that no other process has locked.
 
-        Only the holder of a lock removes its file. A process that was killed leaves its files behind; the next one
-        that locks the same table removes them.
+        A process that is killed leaves its files behind. The next process that locks the same table removes them.
         """
         for path, fd, _ in self._files.values():
             if _taken(fd) and os.fstat(fd).st_nlink:
@@ -93,14 +96,14 @@ class Lock:
 
 @contextmanager
 def locked(netns: str | None, tables: Iterable[int], wait: float) -> Iterator[None]:
-    """Hold the locks of a pass while the block runs, and leave no file behind. Locked if it takes too long."""
+    """Hold the locks `pass` while the block runs, then remove their files. Locked if that takes too long."""
     advice = f"; this one has waited for {wait:g} s, and --wait SECONDS waits longer"
     with closing(Lock(netns, tables)) as lock, lock.held(wait, advice):
         yield
 
 
 class WatchLocks:
-    """The tables that this daemon alone keeps in step. A new configuration may change which ones."""
+    """The locks `watch` of a daemon, for the tables that it keeps in step. A new configuration may change these."""
 
     def __init__(self, netns: str | None) -> None:
         self._netns = netns
@@ -113,7 +116,7 @@ class WatchLocks:
         advice: str = "one `watch` for a table is enough",
         waiting: Callable[[str], None] | None = None,
     ) -> None:
-        """Take these too. If another daemon still has one of them after `wait` seconds, Locked, and none is taken."""
+        """Also lock these tables: all of them or none. Locked if another daemon still has one after `wait` seconds."""
         with ExitStack() as undo:
             taken = {}
             for table in sorted(set(tables) - self._held.keys()):
@@ -124,11 +127,11 @@ class WatchLocks:
         self._held |= taken
 
     def close(self) -> None:
-        """Give up all of them."""
+        """Release all locks."""
         self.restrict()
 
     def restrict(self, tables: Collection[int] = ()) -> None:
-        """Give up all but these."""
+        """Release all locks except those of these tables."""
         for table in self._held.keys() - set(tables):
             self._held.pop(table).close()
 
@@ -138,22 +141,22 @@ class _Open(NamedTuple):
 
     path: Path
     fd: int
-    was_alone: bool = False  # when we had taken it, no other folder had one
+    was_alone: bool = False  # once, while this process held the lock, no other folder had a file for it
 
 
 def _present(folder: Path, name: str) -> Iterator[Path]:
-    """The files of a lock that we may open; this folder is the one for ours."""
-    # In /tmp, anybody could have made a file of this name.
+    """The existing files of a lock. `folder` is where this process would make its own."""
+    # Other folders count only in /run: in /tmp, anybody could have made a file of this name.
     places = (each / name for each in _folders() if each == folder or each.parent == RUN)
     return (path for path in places if os.access(path, os.R_OK))
 
 
 def _opened(folder: Path, name: str) -> _Open:
-    """Open the file of a lock. Nobody but its owner may, since whoever can open it can hold it for ever.
+    """Open the file of a lock; make it if necessary. Only its owner may open it, because that is enough to lock it.
 
-    The owner of the folder owns it, too: root may be the first to need a lock that the systemd unit's user opens later.
+    A new file gets the owner of its folder. So if root makes the file first, the user of the systemd unit can open it.
     """
-    # Not for writing, because a systemd unit sees the folders of the others read-only.
+    # Open it read-only, because a systemd unit cannot write to the folders of other units.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
         path = next(_present(folder, name), folder / name)
@@ -162,7 +165,7 @@ def _opened(folder: Path, name: str) -> _Open:
                 raise UsageError(f"{path}: the lock cannot be opened: it is a folder")
             with suppress(FileExistsError):
                 fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-                # Only for a file that we have made: an existing one may be a hard link to something else.
+                # Change the owner only of a new file: an existing one may be a hard link to some other file.
                 with suppress(OSError):
                     owner = path.parent.stat()
                     os.fchown(fd, owner.st_uid, owner.st_gid)
@@ -174,7 +177,7 @@ def _opened(folder: Path, name: str) -> _Open:
 
 
 def _removed(path: Path) -> bool:
-    """Remove a file of ours. A systemd unit cannot remove those in the folders of the others."""
+    """Remove the file of a lock. False if that fails: a systemd unit cannot write to the folders of other units."""
     with suppress(OSError):
         path.unlink()
         return True
@@ -190,33 +193,33 @@ def _taken(fd: int) -> bool:
 
 
 def watching(netns: str | None, tables: Iterable[int]) -> int | None:
-    """The process whose `watch` keeps one of these tables in step, 0 if there is none. None if this user cannot tell.
+    """The process id of the `watch` that keeps one of these tables in step; 0 if there is none.
 
-    The files are only looked at: whoever opens one may hold its lock.
+    None if this user may not know. The files are not opened, because only their owner may do that.
     """
     try:
         for path in (path for table in tables for path in places(netns, table, "watch.lock")):
             with suppress(FileNotFoundError):
                 if process := _process(path.stat()):
                     return process
-    except OSError:  # the folder may be root's alone
+    except OSError:  # perhaps only root may enter the folder
         return None
     return 0
 
 
 def places(netns: str | None, table: int, kind: str) -> list[Path]:
-    """Where a file of this kind about a table may be."""
+    """All places where another process may have put a file of this kind for the table."""
     name = f"{_namespace(netns)}-{table}.{kind}"
     return [folder / name for folder in _folders()]
 
 
 def place(netns: str | None, table: int, kind: str) -> Path:
-    """Where this process may make a file of this kind about a table."""
+    """The place where this process puts a file of this kind for the table."""
     return _folder() / f"{_namespace(netns)}-{table}.{kind}"
 
 
 def _holder(fd: int) -> str:
-    """Which process holds the lock, as words for a message. The kernel does not tell a sandboxed daemon."""
+    """The process that holds the lock, for a message. "" if unknown: the sandbox of the units hides /proc/locks."""
     with suppress(OSError):
         if process := _process(os.fstat(fd)):
             return f" (process {process})"
@@ -242,18 +245,18 @@ def _namespace(netns: str | None) -> int:
 
 
 def _folder() -> Path:
-    """The first of the folders that can be used: of two programs, each must find the other's locks."""
+    """The folder in which this process puts its files: the first one that it can safely use."""
     if given := os.environ.get(_GIVEN):
         return Path(given.split(":")[0])
     folders = _folders()
     for folder in folders:
         try:
-            # Others may look at a lock, to tell whether a `watch` runs, but not open it.
+            # Other users may ask for the status of a file in it, to tell whether a `watch` runs, but not list it.
             folder.mkdir(mode=0o711, exist_ok=True)
         except OSError:
             continue
-        status = folder.lstat()  # not stat: in /tmp, somebody else may have left a link of this name
-        # Only root makes folders in /run, so root trusts this one whoever owns it.
+        status = folder.lstat()  # not stat(): in /tmp, another user may have made a symbolic link of this name
+        # Only root can make folders in /run, so root may trust this one, even if the unit's user owns it.
         is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == RUN)
         if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
             return folder
@@ -262,9 +265,10 @@ def _folder() -> Path:
 
 
 def _folders() -> list[Path]:
-    """Where locks may be: systemd's runtime folder, /run/fz-iproute for root, else a folder that only this user writes.
+    """The folders where locks may be. In a systemd unit, its runtime folder comes first.
 
-    Each systemd unit has a folder of its own in /run; that of the service is root's, too.
+    Otherwise /run/fz-iproute comes first, which root uses, then folders of this user. The runtime folders of all units
+    follow. That of the main service is /run/fz-iproute, too.
     """
     session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
     usual = [RUN / "fz-iproute", Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]

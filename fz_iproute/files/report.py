@@ -17,7 +17,7 @@ _LOOKS = 20
 
 
 class Report:
-    """The report of this process. Nothing depends on it, so no failure is told."""
+    """Writes the report of this process. Failures are ignored, because only `metrics` needs the report."""
 
     def __init__(self, netns: str | None) -> None:
         self._netns = netns
@@ -26,16 +26,16 @@ class Report:
         self._fd: int | None = None
 
     def follow(self, tables: Collection[int]) -> None:
-        """Report from now on beside the lock of these tables."""
+        """From now on, write the report beside the lock of these tables."""
         self.close()
         self._path = place(self._netns, min(tables), _KIND)
         with suppress(OSError):
             self._path.unlink(missing_ok=True)  # a daemon that was killed may have left it
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            os.fchmod(self._fd, 0o644)  # whatever the umask is: it holds no secret
+            os.fchmod(self._fd, 0o644)  # any user may read it, whatever the umask says
 
     def publish(self, counters: Mapping[str, int], *, good: bool) -> None:
-        """A pass has ended: replace the report."""
+        """Replace the report after a pass. `good`: the pass has succeeded."""
         if good:
             self._last_good = time.time()
         document = {"started": self._started, "last_good_pass": self._last_good, "counters": counters}
@@ -44,7 +44,7 @@ class Report:
                 os.pwrite(self._fd, json.dumps({"pid": os.getpid(), **document}).ljust(_SIZE).encode(), 0)
 
     def close(self) -> None:
-        """Remove the file."""
+        """Remove the report."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -53,7 +53,7 @@ class Report:
 
 
 def reported(netns: str | None, tables: Collection[int]) -> dict[str, Any] | None:
-    """The report of the daemon that keeps these tables in step; None if there is none that this user may read."""
+    """The report of the daemon that keeps these tables in step. None if there is none, or this user may not read it."""
     process = watching(netns, tables)
     for path in places(netns, min(tables), _KIND) * _LOOKS if process else []:
         with suppress(OSError, ValueError):

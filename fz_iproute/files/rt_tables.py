@@ -1,4 +1,4 @@
-"""Reads the names that iproute2 has for tables."""
+"""Reads the names of tables from iproute2's files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,17 +6,20 @@ from pathlib import Path
 from fz_iproute.mirror.rt_tables import parsed
 from fz_iproute.mirror.words import TABLE_NUMBERS
 
-# Newer versions of iproute2 have their files in /usr; those in /etc override them. Both may have drop-ins.
+# Newer versions of iproute2 ship their files in /usr. Files in /etc override them. Each folder may have drop-ins.
 _FOLDERS = ("usr/share/iproute2", "usr/lib/iproute2", "etc/iproute2")
 
 
 def table_ids() -> dict[str, int]:
-    """The ids of tables by name. Files that cannot be read are ignored, as `ip` does."""
+    """The ids of tables by name. Like `ip`, ignore files that cannot be read."""
     return TABLE_NUMBERS | {name: number for _, name, number in _named()}
 
 
 def misleading() -> dict[int, str]:
-    """Tables whose number is the name of another table, which `ip` then takes instead; with the line that is to go."""
+    """Numbers that are also the name of another table, with a message about each.
+
+    `ip` looks for names first, so with such a number it would use the wrong table.
+    """
     return {
         int(name): f"{path}: the name {name} stands for table {number}, and ip reads names first; take that line out"
         for path, name, number in _named()

@@ -1,4 +1,4 @@
-"""Reads files that decide what root does, and refuses those that somebody else could have written."""
+"""Reads files that decide what root does. It refuses a file that any user could have written."""
 
 import os
 import stat
@@ -9,15 +9,15 @@ from fz_iproute.errors import UsageError
 
 
 def opened(place: Path) -> BinaryIO:
-    """The file, to be read. Opening a FIFO does not wait for a writer."""
+    """Open the file for reading. If it is a FIFO, this does not wait for a writer."""
     return os.fdopen(os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
 def read_trusted(place: Path, most_bytes: int, what: str, *, suspicious: bool = False) -> bytes:
-    """The content of the regular file `place`; messages call it `what`. FileNotFoundError if there is none.
+    """The content of the regular file `place`; `what` names it in messages. FileNotFoundError if there is none.
 
-    UsageError says what else is wrong. Root refuses a file that everybody may write to, unless the caller only looks at
-    the content and allows a `suspicious` file.
+    UsageError for any other failure. Root refuses a file that everybody may write to. A caller that only examines the
+    content may allow a `suspicious` file.
     """
     try:
         with opened(place) as file:
@@ -39,6 +39,6 @@ def read_trusted(place: Path, most_bytes: int, what: str, *, suspicious: bool = 
 
 
 def said_of(error: OSError) -> str:
-    """What the system says of a file, and what to do where only the rights are missing."""
+    """The error in words, with advice if this user lacks the right to use the file."""
     is_helpless = isinstance(error, PermissionError) and os.geteuid()
     return f"{error.strerror}; run as root (sudo), or give this user the right" if is_helpless else f"{error.strerror}"

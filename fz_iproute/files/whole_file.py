@@ -12,7 +12,7 @@ from fz_iproute.files.trusted_file import said_of
 
 @contextmanager
 def draft(path: Path, text: str, mode: int) -> Iterator[Path]:
-    """A file with the text beside `path`. It is gone at the end, unless the block has moved it."""
+    """A temporary file with the text, in the folder of `path`. It is removed, unless the block renames it."""
     fd, name = mkstemp(prefix=".fz-iproute-", dir=path.parent)
     try:
         with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -24,7 +24,7 @@ def draft(path: Path, text: str, mode: int) -> Iterator[Path]:
 
 
 def replace(path: Path, text: str, mode: int = 0o644) -> None:
-    """Make `text` the content of the file. UsageError or NotPermitted say what is wrong."""
+    """Replace the file by one with this text. UsageError or NotPermitted if that fails."""
     try:
         with draft(path, text, mode) as new:
             new.replace(path)
@@ -33,15 +33,15 @@ def replace(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def create(path: Path, text: str) -> None:
-    """Write a file that was not there, and make its folder if that is missing.
+    """Write a new file. Make its folder if that is missing.
 
-    UsageError if the file exists already; UsageError or NotPermitted if it cannot be written.
+    UsageError if the file exists already. UsageError or NotPermitted if it cannot be written.
     """
     try:
         if not path.parent.exists():
             path.parent.mkdir()
         with draft(path, text, 0o644) as new:
-            os.link(new, path)  # unlike a rename, this replaces nothing
+            os.link(new, path)  # unlike a rename, this fails if the file exists
     except FileExistsError:
         raise UsageError(f"{path} exists already; name a new file, or move that one away") from None
     except OSError as error:
@@ -49,5 +49,5 @@ def create(path: Path, text: str) -> None:
 
 
 def file_failure(path: Path, error: OSError) -> FzError:
-    """What a failure with a file means to the user."""
+    """The error to raise after a failure with this file."""
     return (NotPermitted if isinstance(error, PermissionError) else UsageError)(f"{path}: {said_of(error)}")

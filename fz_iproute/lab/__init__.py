@@ -1,1 +1,1 @@
-"""A machine rebuilt from a snapshot in a network namespace."""
+"""Rebuilds the network of a recorded machine in a network namespace."""

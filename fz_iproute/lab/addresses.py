@@ -1,4 +1,4 @@
-"""Rebuilds the addresses of the links, and those of the routers at the far ends of cables."""
+"""Rebuilds the addresses of the links, and gives addresses to the routers at the other ends of cables."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from fz_iproute.mirror.words import is_word
 
 
 def addresses(printed: Printed, links: Mapping[str, Link]) -> Found:
-    """Exactly the recorded ones. The kernel's own of the loopback device go first."""
+    """Add exactly the recorded addresses. First delete those that the kernel itself gave to the loopback device."""
     for family in FAMILIES:
         yield Command.of(family, ("address", "flush", "dev", "lo"))
     for document in printed.addresses:
         link = links.get(document.get("ifname", ""))
         if link is None:
-            continue  # reported as a link
+            continue  # the missing link was already reported
         found = document.get("addr_info", ())
         yield from (_address(address, link) for address in found if address.get("family") == "inet")
-        # The kernel puts the latest in front.
+        # The kernel lists the IPv6 addresses of a link in reverse: the last one that was added comes first.
         yield from (_address(address, link) for address in reversed(found) if address.get("family") == "inet6")
 
 
@@ -45,15 +45,16 @@ def _address(address: Document, link: Link) -> Command | Lost:
     if family == "inet6":
         words.append("nodad")
     label = str(address.get("label", link.name))
-    if label.startswith(f"{link.word}:"):  # no other one is accepted
+    if label.startswith(f"{link.word}:"):  # `ip` accepts no other labels
         words += ["label", label]
     return command(what, family, ("address", "add", *words))
 
 
 def missing_sources(printed: Printed) -> list[str]:
-    """IPv4 source addresses of routes that no link has any more. Each stale copy has one.
+    """The source addresses of IPv4 routes that no link has. A stale copy has such a source.
 
-    The kernel accepts such a route only while the address exists. From an IPv6 route it would have taken the source.
+    The kernel accepts such a route only while the address exists. IPv6 needs nothing: there, the kernel removes the
+    source from a route when the address disappears.
     """
     there = {address.get("local") for document in printed.addresses for address in document.get("addr_info", ())}
     wanted = (
@@ -66,7 +67,10 @@ def missing_sources(printed: Printed) -> list[str]:
 
 
 def routers(printed: Printed, wanted: Sequence[Device]) -> list[Command]:
-    """In FAR: the addresses of the gateways that routes name, each at the cable that leads there. They answer pings."""
+    """Give the gateways of routes their addresses, in the namespace FAR at the ends of the cables that lead there.
+
+    So these routers answer pings.
+    """
     cables = {device.name: device for device in wanted if device.kind == "veth" and not device.peer}
     networks = defaultdict(list)
     for document in printed.addresses:

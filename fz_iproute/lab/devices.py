@@ -1,4 +1,4 @@
-"""Rebuilds the links: network cards as cables to another namespace, bridges, and tunnels."""
+"""Rebuilds the links: bridges, tunnels, and network cards. Each card becomes a cable (veth) to another namespace."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,30 +8,30 @@ from fz_iproute.lab.printed import Lost, is_name
 from fz_iproute.mirror.model import Command, Link
 from fz_iproute.mirror.parse import Document
 
-# The network namespace that holds the far ends of all cables.
+# The network namespace with the other ends of the cables.
 FAR = "neighbour"
 
 
 class Device(NamedTuple):
-    """A link to be made. A cable without a recorded `peer` ends in the namespace FAR."""
+    """A link to be made."""
 
     name: str
     ifindex: int
     kind: str  # loopback, veth, tun, bridge
     up: bool
     carrier: bool
-    peer: str
-    master: str
-    options: tuple[tuple[str, str], ...]  # of `ip link set`
+    peer: str  # for a cable: the link at its other end; "" if the other end is in the namespace FAR
+    master: str  # the bridge that it belongs to, "" for none
+    options: tuple[tuple[str, str], ...]  # for `ip link set`
 
     @property
     def far_end(self) -> str:
-        """The name of the anonymous other end of a cable."""
+        """The name of the other end of the cable, in the namespace FAR."""
         return f"far{self.ifindex}"
 
 
 def devices(documents: Iterable[Document]) -> tuple[list[Device], list[Lost]]:
-    """The links to be made, and those that cannot exist."""
+    """The links to be made, and the recorded links that cannot exist."""
     found: dict[str, Document] = {}
     indexes: set[int] = set()
     lost = []
@@ -72,7 +72,10 @@ def _device(document: Document, others: Mapping[str, Document], masters: set[obj
 
 
 def _peer(document: Document, others: Mapping[str, Document], masters: set[object]) -> str:
-    """The other end of a cable. Both ends name each other; a VLAN names its device, which does not name the VLAN."""
+    """The recorded other end of a cable; "" if there is none.
+
+    The two ends of a cable name each other. A VLAN names its device, too, but the device does not name the VLAN.
+    """
     name, peer = document["ifname"], document.get("link", "")
     if peer == name or peer in masters or peer not in others:
         return ""
@@ -95,11 +98,14 @@ def _options(document: Document, kind: str) -> Iterator[tuple[str, str]]:
 
 
 _ETHERNET = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_NO_ADDRESS = "00:00:00:00:00:00"  # as a redacted snapshot may say
+_NO_ADDRESS = "00:00:00:00:00:00"  # may be in a redacted snapshot
 
 
 def cables_and_bridges(wanted: Sequence[Device], numbered: bool) -> Iterator[tuple[Device, Command]]:
-    """How each is made; of a pair, the first makes both. `numbered`: with its index."""
+    """The commands that make cables and bridges. If both ends of a cable are recorded, one command makes both.
+
+    `numbered`: each link gets its recorded index.
+    """
     made: set[str] = set()
     by_name = {device.name: device for device in wanted}
     for device in wanted:
@@ -119,14 +125,14 @@ def _index(device: Device, numbered: bool) -> tuple[str, ...]:
 
 
 def stand_in(tunnel: Device) -> Device:
-    """A cable for a tunnel that cannot be made. Like a tunnel, it uses no ARP."""
+    """A cable, to use instead of a tunnel that cannot be made. Like a tunnel, it uses no ARP."""
     return tunnel._replace(kind="veth", options=(*tunnel.options, ("arp", "off")))
 
 
 def link_states(wanted: Sequence[Device], links: Mapping[str, Link]) -> Iterator[Command]:
-    """Their options, bridges and administrative states; `links` are those that exist by now.
+    """Set the options of the links, put them into their bridges, and set them up. `links` exist by now.
 
-    Each option has its own command, so that a refused one does not stop the others.
+    Each option has its own command. If `ip` refuses one option, the others are set nevertheless.
     """
     here = [(device, word) for device in wanted if device.name in links and (word := links[device.name].word)]
     for device, word in here:
@@ -141,7 +147,7 @@ def link_states(wanted: Sequence[Device], links: Mapping[str, Link]) -> Iterator
 
 
 def far_states(wanted: Sequence[Device]) -> Iterator[Command]:
-    """In FAR: a cable has a carrier if its other end is up."""
+    """Set up the ends in FAR of cables with a carrier: a cable has a carrier if its other end is up."""
     for device in wanted:
         if device.kind == "veth" and not device.peer and device.carrier:
             yield Command.of("inet", ("link", "set", "dev", device.far_end, "up"))

@@ -1,4 +1,4 @@
-"""`lab`: runs a command or a shell in a disposable network namespace that is like a recorded machine."""
+"""`lab`: rebuilds a recorded machine in a disposable network namespace, and runs a command or a shell there."""
 
 import os
 import shlex
@@ -29,23 +29,24 @@ from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
 from fz_iproute.record.recording import Recording, question_key, recorded_tables
 from fz_iproute.service.program import running_program
 
-_FOLDER = Path("/run/fz-iproute")  # in the lab's own /run, and also the place of our lock
+_FOLDER = Path("/run/fz-iproute")  # in the lab's own /run; the locks of fz-iproute are there, too
 
-# A laptop in a LAN, on an uplink, with Firezone's tunnel and an active Internet Resource; nothing is copied.
-DEMO = files("fz_iproute").joinpath("data", "demo.json")  # no path in a single-file program
+# A snapshot of a laptop with a LAN, an uplink, Firezone's tunnel and an active Internet Resource, but no copies. In a
+# single-file program, it is no file of its own.
+DEMO = files("fz_iproute").joinpath("data", "demo.json")
 
-# They name sockets and folders outside of the lab.
+# Environment variables that name sockets and folders outside of the lab.
 _NOT_HERE = ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "NOTIFY_SOCKET", "WATCHDOG_USEC")
 
 
 class Lab:
-    """The lab for the machine in the file `snapshot`, or for that of the demo."""
+    """A lab for the machine in the file `snapshot`, or for the demo."""
 
     def __init__(
         self, snapshot: Path | None, config: Config | None, log: Log, trace: Callable[[str], None] | None = None
     ) -> None:
         self._log = log
-        self._trace = trace  # is told each `ip` that builds the lab
+        self._trace = trace  # called for each `ip` that builds the lab
         self._path = snapshot or Path(DEMO.name)
         with as_file(DEMO) as demo:
             recorded = load_recording(snapshot or demo)
@@ -56,10 +57,10 @@ class Lab:
         with blamed_on(self._path):
             self._printed = _printed(recorded)
             self._devices, self._lost = devices(self._printed.links)
-            self._tuns: list[int] = []  # as long as they are open, the tunnels have a carrier
+            self._tuns: list[int] = []  # descriptors; while they are open, the tunnels have a carrier
 
     def run(self, command: Sequence[str]) -> int:
-        """Build the lab and run the command in it; its exit code. Afterwards the namespace is gone."""
+        """Build the lab and run the command in it. Returns its exit code. Then the namespace disappears."""
         return namespace.apart(lambda: self._inside(command))
 
     def _inside(self, command: Sequence[str]) -> int:
@@ -84,18 +85,18 @@ class Lab:
             return namespace.NOT_EXECUTABLE
 
     def _build(self) -> list[Lost | str]:
-        """Make everything in the order of what needs what; the lines for what could not be made."""
+        """Rebuild the machine: first what other parts need. Returns what could not be rebuilt."""
         printed, site = self._printed, _Site(self._trace)
         lost: list[Lost | str] = [*self._lost, *sysctl.prepare_lab(self._sysctls)]
         links = self._make_links(site)
         lost += sysctl.set_of_devices(self._sysctls, [device.name for device in self._devices if device.name in links])
-        # A failure in FAR is no difference to the recorded machine.
+        # Refusals in FAR are not reported: only this namespace stands for the recorded machine.
         namespace.one_by_one(site.far, far_states(self._devices))
         site.run(link_states(self._devices, links), namespace.one_by_one)
         namespace.carry_out(site.far, routers(printed, self._devices))
         site.run(addresses(printed, links))
         early, late = routes(printed, links)
-        # The kernel has made routes of its own for the addresses.
+        # The kernel has made routes for the new addresses. Only the recorded routes must remain.
         site.run(Command(family, "route flush table main", "") for family in FAMILIES)
         sources = missing_sources(printed)
         site.loopback("add", sources)
@@ -107,7 +108,7 @@ class Lab:
         return lost + site.lost
 
     def _make_links(self, site: "_Site") -> dict[str, Link]:
-        """Make all links that can be made; those that exist afterwards."""
+        """Make all links that can be made. Returns the links that exist then."""
         refused: dict[str, str] = {}
         for place, device in enumerate(self._devices):
             if device.kind == "tun":
@@ -118,7 +119,8 @@ class Lab:
                         Lost(f"link {device.name}", f"/dev/net/tun: {error.strerror}; a cable replaces it")
                     )
                     self._devices[place] = stand_in(device)
-        # The kernel may have given an index to a device that it makes in every namespace.
+        # Some modules make a device in every new namespace, which may have the index of a recorded link. That link is
+        # then made without its index.
         for numbered in (True, False):
             links = site.links()
             missing = [device for device in self._devices if device.name not in links]
@@ -134,8 +136,8 @@ class Lab:
         return links
 
     def _set_environment(self) -> None:
-        """Let our own verbs answer as on the recorded machine."""
-        _FOLDER.mkdir(mode=0o711)  # as on a machine, where other users may also ask for the status
+        """Set up files and variables, so that `fz-iproute` in the lab uses the recorded configuration."""
+        _FOLDER.mkdir(mode=0o711)  # as outside of a lab: other users may look at the locks
         path = _FOLDER / "config.toml"
         path.write_text(core_config.dump(self._config), "utf-8")
         path.chmod(0o644)
@@ -156,7 +158,7 @@ CarryOut = Callable[[Ip, Sequence[Command]], Sequence[Refusal]]
 
 
 class _Site:
-    """Runs commands in the lab, and notes in `lost` what was refused."""
+    """Runs commands in the lab, and collects refusals in `lost`."""
 
     def __init__(self, trace: Callable[[str], None] | None) -> None:
         self.ip = Ip(trace=trace)
@@ -165,11 +167,11 @@ class _Site:
         self.far = Ip(FAR, trace)
 
     def links(self) -> dict[str, Link]:
-        """Those that exist."""
+        """The links that exist now."""
         return parse.links(answer(self.ip, None, "link show"))
 
     def run(self, found: Iterable[Command | Lost], carry_out: CarryOut = namespace.carry_out) -> None:
-        """Run those that are commands."""
+        """Run the commands, and note the parts that are lost."""
         parts = list(found)
         self.lost += [part for part in parts if isinstance(part, Lost)]
         refusals = carry_out(self.ip, [part for part in parts if isinstance(part, Command)])
@@ -191,7 +193,7 @@ def _printed(recorded: Recording) -> Printed:
         routes={
             (family, table): answer(source, family, question)
             for family, table, question in recorded_tables(recorded.outputs)
-            if table != LOCAL  # the kernel fills it
+            if table != LOCAL  # the kernel itself fills table local
         },
         lines={
             family: [

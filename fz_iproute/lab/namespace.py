@@ -1,4 +1,4 @@
-"""Makes namespaces that end with their process, and runs commands in them."""
+"""Makes namespaces that disappear with the process that made them, and runs commands in them."""
 
 import ctypes
 import fcntl
@@ -20,7 +20,7 @@ from fz_iproute.ip.monitor import die_with_parent
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.words import FAMILY_OPTION
 
-_LIBC = ctypes.CDLL(None, use_errno=True)  # os.unshare came with Python 3.12, and mount never
+_LIBC = ctypes.CDLL(None, use_errno=True)  # Python has os.unshare only since 3.12, and no mount
 _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
@@ -30,10 +30,10 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as in a shell
 
 
 def apart(inside: Callable[[], int]) -> int:
-    """Run `inside` in network, mount and process namespaces of its own, with an empty /run; its exit code.
+    """Run `inside` in new network, mount and process namespaces, with an empty /run. Returns its exit code.
 
-    `inside` runs in a child, the first process of its namespace. The child ends whenever we do. Then the kernel kills
-    every process that it started, and so the namespaces disappear.
+    `inside` runs in a child process, which is the first one of its process namespace. The child ends when this process
+    ends, however that happens. Then the kernel kills all other processes in there, and the namespaces disappear.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -50,17 +50,17 @@ def apart(inside: Callable[[], int]) -> int:
         os.close(ours)
         die_with_parent()
         if select.select([alive], [], [], 0)[0]:
-            os._exit(1)  # the parent died before die_with_parent
+            os._exit(1)  # the parent ended before die_with_parent() took effect
         _furnish()
         return inside()
-    # The command decides what Ctrl-C does.
+    # Ctrl-C is for the command in the lab, which also receives it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     try:
         return _shell_code(os.waitpid(child, 0)[1])
     except BaseException:
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)  # returns when all other processes are gone too
+        os.waitpid(child, 0)  # returns when all processes of the namespace have ended
         raise
 
 
@@ -71,7 +71,7 @@ def _unshare() -> None:
     uid, gid = os.geteuid(), os.getegid()
     if _LIBC.unshare(flags | _NEWUSER):
         raise _error()
-    # Only a process that may not change groups may write these maps.
+    # For an ordinary user, the kernel allows gid_map only after `setgroups` is denied.
     for name, text in {"setgroups": "deny", "uid_map": f"0 {uid} 1", "gid_map": f"0 {gid} 1"}.items():
         Path("/proc/self", name).write_text(text)
 
@@ -79,10 +79,10 @@ def _unshare() -> None:
 def _furnish() -> None:
     try:
         _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
-        _mount("tmpfs", "/run", "tmpfs")  # for `ip netns` and our lock
+        _mount("tmpfs", "/run", "tmpfs")  # `ip netns` and the locks of fz-iproute need a writable /run
     except OSError as error:
         raise NotPermitted(f"cannot mount in a namespace: {error.strerror}; run lab as root") from None
-    # Some containers refuse it. Then `ps` shows the processes outside; nothing else differs.
+    # Some containers forbid this mount. The only difference is that `ps` then shows the processes outside.
     with suppress(OSError):
         _mount("proc", "/proc", "proc")
 
@@ -117,25 +117,30 @@ def open_tun(name: str, index: int) -> int:
     return fd
 
 
-# In seconds. A snapshot may hold any number of lines that `ip` cannot parse. What a machine has printed has hardly any.
+# The longest time for a list of commands, in seconds. Lines that `ip` cannot parse take long. A real snapshot has
+# hardly any, but a file made by hand may have any number.
 _LONGEST = 30.0
 _GIVEN_UP = "not tried: too many lines of the snapshot take too long"
-# An earlier try has done it.
+# A command in a batch that ended early may have worked. When it is tried again, `ip` says this.
 _EXISTS = "RTNETLINK answers: File exists"
 
 
 def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
-    """Run the commands in batches, in their order within a family; the refused ones."""
+    """Run the commands in batches. Within a family, they keep their order. Returns the refusals."""
     return _carried_out(ip, [commands] if commands else [])
 
 
 def one_by_one(ip: Ip, commands: Iterable[Command]) -> list[Refusal]:
-    """Run the commands, each in its own process, whose arguments may hold anything; the refused ones."""
+    """Run each command in its own process. Its words may have characters that no batch allows. Returns the refusals."""
     return _carried_out(ip, [[command] for command in commands])
 
 
 def _carried_out(ip: Ip, batches: Iterable[Sequence[Command]]) -> list[Refusal]:
-    """A line that `ip` cannot parse ends its batch, and nobody knows which line it was: then both halves are tried."""
+    """Run each batch. Returns the refusals.
+
+    A line that `ip` cannot parse ends its batch, and it is unknown which line that was. So the two halves of the
+    commands in doubt are tried separately, and again, until the bad line is alone.
+    """
     refusals: list[Refusal] = []
     due = deque(batches)
     end = time.monotonic() + _LONGEST
@@ -150,14 +155,14 @@ def _carried_out(ip: Ip, batches: Iterable[Sequence[Command]]) -> list[Refusal]:
 
 
 def _run_alone(ip: Ip, command: Command) -> list[Refusal]:
-    # A group of nexthop objects has no family, and IPv4 is the default for anything else.
+    # Without an option, `ip` assumes IPv4 where it needs a family. A group of nexthop objects must have no option.
     family = () if command.family == "inet" else (FAMILY_OPTION[command.family],)
     answer = ip.start(*family, *command.words).answer()
     return [Refusal(command, answer.words)] if answer.code != 0 else []
 
 
 def run(argv: list[str]) -> int:
-    """Run the command to its end, and reap every orphan meanwhile; its exit code.
+    """Run the command, reap all orphans until it ends, and return its exit code.
 
     FileNotFoundError and PermissionError if there is no such program.
     """

@@ -1,6 +1,6 @@
-"""What `ip` printed on a machine, and what each part of it becomes: a command, or a line that says why there is none.
+"""What `ip` printed on a machine, and how each part is rebuilt: by a command, or not at all, with the reason.
 
-A recording is anybody's text: nothing of it becomes a word of a command unchecked.
+A recording may come from anybody, so each word is checked before it becomes part of a command.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ class Printed:
     nexthops: list[Document]
     rules: Mapping[Family, list[Document]]
     routes: Mapping[tuple[Family, int], list[Listed]]  # by family and table
-    lines: Mapping[Family, list[str]]  # routes of main that have metrics, as text: JSON does not tell which are locked
+    lines: Mapping[Family, list[str]]  # routes of main as text: the JSON does not show which metrics are locked
 
 
 class Lost(NamedTuple):
-    """What cannot be rebuilt, and why."""
+    """A part of the machine that cannot be rebuilt, and why."""
 
     what: str
     why: str
@@ -40,7 +40,10 @@ Found = Iterator[Command | Lost]
 
 
 def command(what: str, family: Family, words: Sequence[str], devices: Sequence[str] = ()) -> Command | Lost:
-    """The command that rebuilds `what`, or why there is none. Only `devices` may be no words of a batch line."""
+    """The command that rebuilds `what`, or the reason why it cannot be rebuilt.
+
+    Each word must be allowed in a batch, except the names of `devices`.
+    """
     # A backslash at the end of a line would join the next line to it.
     if all(is_word(word) or (word in devices and is_name(word)) for word in words) and words[-1][-1:] != "\\":
         return Command.of(family, words)
@@ -48,14 +51,14 @@ def command(what: str, family: Family, words: Sequence[str], devices: Sequence[s
 
 
 def is_name(name: object) -> bool:
-    """True if the kernel takes this for the name of a link."""
+    """True if the kernel accepts this as the name of a link."""
     if not isinstance(name, str):
         return False
     try:
         octets = name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
-    # `all` and `default` are folders of its sysctls; a `%` makes it invent a name.
+    # The kernel uses `all` and `default` as names in its sysctls. It takes a name with `%` for a pattern.
     return (
         0 < len(octets) <= 15
         and name not in (".", "..", "all", "default")
@@ -64,5 +67,5 @@ def is_name(name: object) -> bool:
 
 
 def number_of(protocol: str) -> str:
-    """The number of a known protocol: some versions of `ip` misread a name that follows a number in a batch."""
+    """The number of a known protocol. In a batch, some versions of `ip` misread a name after a line with a number."""
     return PROTOCOLS.get(protocol, protocol)

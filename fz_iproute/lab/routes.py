@@ -12,7 +12,7 @@ from fz_iproute.mirror.words import MAIN
 
 
 def nexthops(printed: Printed, links: Mapping[str, Link]) -> Found:
-    """Objects, then groups of them."""
+    """Add the nexthop objects, then the groups, which consist of other objects."""
     of_inet6 = {
         rest.get("nhid") for (family, _), listing in printed.routes.items() if family == "inet6" for _, rest in listing
     }
@@ -33,7 +33,7 @@ def nexthops(printed: Printed, links: Mapping[str, Link]) -> Found:
             if link is None or link.word is None:
                 yield Lost(what, "its link does not exist here")
                 continue
-            # An object without a gateway does not say its family, but that of IPv4 has a scope of its own.
+            # The output does not show the family of an object without a gateway. But only for IPv4, its scope is host.
             is_inet = "." in gateway if gateway else document.get("scope") == "host"
             family = "inet" if is_inet else "inet6"
             words += ["via", gateway] if gateway else []
@@ -51,9 +51,9 @@ _NEXTHOP_KEYS = frozenset({"id", "gateway", "dev", "scope", "protocol", "flags",
 
 
 def routes(printed: Printed, links: Mapping[str, Link]) -> tuple[list[Command | Lost], list[Command | Lost]]:
-    """Routes that need no other, and routes that need another route or a nexthop object first.
+    """The independent routes, and the routes that need another route or a nexthop object first.
 
-    Routes with the same destination and metric keep their order.
+    Routes with the same destination, tos and metric stay together, so that they keep their order.
     """
     early: list[Command | Lost] = []
     late: list[Command | Lost] = []
@@ -97,11 +97,14 @@ _TYPES = frozenset([
 
 
 def _locked(route: Route, lines: Sequence[str]) -> tuple[str, ...] | None:
-    """The words of the route with `lock` in front of each locked metric; None if `lines` do not tell which are."""
+    """The words of the route, with `lock` in front of each locked metric.
+
+    None if it is uncertain which metrics are locked, because several of `lines` may be about this route.
+    """
     starts = [f"{route.dst} ", f"{route.attributes.type} {route.dst} "]
     metric = f" metric {route.attributes.metric} "
     alike = {
-        frozenset(_LOCK.findall(line)) - {"rto_min"}  # that one always is
+        frozenset(_LOCK.findall(line)) - {"rto_min"}  # `ip` always locks rto_min
         for line in lines
         if line.startswith(tuple(starts))
         and all(f" dev {device} " in f"{line} " for device in route.attributes.devices)

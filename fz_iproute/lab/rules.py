@@ -7,7 +7,7 @@ from fz_iproute.mirror.prefix import FAMILIES
 
 
 def rules(printed: Printed) -> Found:
-    """Delete the rules of a new namespace, then add the recorded ones in their order."""
+    """Delete the rules that every new namespace has, then add the recorded ones in order."""
     for family in FAMILIES:
         found = parse_rules.rules(printed.rules.get(family, ()), family)
         if found:
@@ -16,7 +16,7 @@ def rules(printed: Printed) -> Found:
         for rule in found:
             words = list(rule.words)
             if rule.mark:
-                # Without a mask, the mark 0 fits every packet.
+                # The mask must be given: without one, `fwmark 0` matches every packet.
                 words[words.index("fwmark") + 1] = f"{rule.mark.value:#x}/{rule.mark.mask:#x}"
             if rule.protocol not in ("", "unspec"):
                 words += ["protocol", number_of(rule.protocol)]

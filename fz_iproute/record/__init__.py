@@ -1,1 +1,1 @@
-"""Snapshots: a machine written down as one document, and asked again later."""
+"""Snapshots: a machine recorded in one document, which can be examined later and elsewhere."""

@@ -1,6 +1,6 @@
-"""Collects what `doctor` needs and `ip` does not know: settings files, rights of this process, the end of the journal.
+"""Collects what `doctor` needs besides the output of `ip`: settings files, this process's rights, the journal's end.
 
-It never fails: it leaves out what it cannot read.
+It never fails. Anything that it cannot read is left out.
 """
 
 import os
@@ -16,7 +16,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.record.leases import dhcp_servers
 from fz_iproute.record.resolvers import resolvers
 
-# More than any settings file has; of the journal, the last few hundred passes.
+# Enough for any settings file, and for the last few hundred passes of the journal.
 _MOST_BYTES = 1 << 16
 
 _SYSTEMD = ("etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd")
@@ -26,7 +26,7 @@ _RESOLVERS = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
 
 
 def facts(config: Config, path: Path | None, netns: str | None, root: Path = Path("/")) -> dict[str, str]:
-    """Facts by name. A file has its absolute path below `root` as its name."""
+    """The facts by name. The name of a file is its path, as if `root` were /."""
     found = {f"/{file.relative_to(root)}": text for file in _files(root, netns) if (text := _text(file)) is not None}
     found |= dict(_of_config(path or _default_config(root)))
     found["uid"] = str(os.geteuid())
@@ -46,7 +46,7 @@ def facts(config: Config, path: Path | None, netns: str | None, root: Path = Pat
 
 
 def _default_config(root: Path) -> Path:
-    """The file in force if none is named. In a lab, it is not the one of the machine."""
+    """The configuration file in force without -c. A lab has its own."""
     named = os.environ.get(VARIABLE)
     return Path(named) if named else root / DEFAULT_PATH.relative_to("/")
 
@@ -70,7 +70,7 @@ def _of_config(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _text(path: Path) -> str | None:
-    """What is in the file; of a large one, the last lines. None if it cannot be read."""
+    """The content of the file; of a large file, the last lines. None if it cannot be read."""
     try:
         with opened(path) as file:
             start = max(0, os.fstat(file.fileno()).st_size - _MOST_BYTES)

@@ -1,9 +1,9 @@
-"""Records what the nft tables of VPN clients do with a new connection of this machine. It changes nothing.
+"""Records what the nft tables of VPN clients do with new TCP connections that this machine opens. It changes nothing.
 
-For each chain that filters what this machine sends, a line `chain FAMILY TABLE NAME POLICY`. For each rule with a
-verdict that may be about an unmarked TCP connection, a line that starts with the verdict, `accept` or `drop`. After it
-stand the destinations (`to PREFIX`) and interfaces (`dev NAME`) of the rule, the excluded ones as `noto` and `nodev`,
-and `maybe` if the rule also asks for something that is not recorded.
+Each chain that filters outgoing packets becomes a line `chain FAMILY TABLE NAME POLICY`. Below it, each rule that may
+decide about an unmarked TCP connection becomes a line. It starts with the verdict, `accept` or `drop`. Then follow the
+conditions of the rule: destinations (`to PREFIX`, or `noto PREFIX` for excluded ones) and interfaces (`dev NAME`, or
+`nodev NAME`). `maybe` says that the rule has more conditions, which are not recorded.
 """
 
 import json
@@ -16,13 +16,13 @@ from fz_iproute.errors import IpUnusable
 from fz_iproute.ip.ip import Ip
 
 KNOWN = ("mullvad", "cloudflare-warp", "nordvpn*", "wg-quick-*")
-_DEEPEST = 8  # nft itself allows 16 jumps, one in another
+_DEEPEST = 8  # how many jumps inside each other are followed; nft allows 16
 
 _Document = Mapping[str, Any]
 
 
 def firewall(ip: Ip) -> str | None:
-    """The text; None if nft is not there, is not allowed, or prints something else than usual."""
+    """The record; None if nft is not installed, not permitted, or prints something unexpected."""
     try:
         tables = [part["table"] for part in _listed(ip, "tables") if "table" in part]
         lines: list[str] = []
@@ -44,10 +44,10 @@ def _listed(ip: Ip, *words: str) -> list[_Document]:
 
 
 class _Asked(NamedTuple):
-    """What a rule asks of the packet, in the words of a line; `fits` is False if no such packet has it."""
+    """The conditions of a rule."""
 
-    words: tuple[str, ...] = ()
-    fits: bool = True
+    words: tuple[str, ...] = ()  # as they are recorded in the line
+    fits: bool = True  # False if no unmarked packet of a new TCP connection meets them
 
     def and_also(self, other: "_Asked") -> "_Asked":
         return _Asked(self.words + other.words, self.fits and other.fits)
@@ -80,7 +80,7 @@ class _Table:
                 yield from self._verdicts(chain["name"], _Asked(), 0)
 
     def _verdicts(self, chain: str, before: _Asked, depth: int) -> Iterator[str]:
-        """The lines of a chain that was reached under these conditions."""
+        """The lines of a chain to which a rule with the conditions `before` has jumped."""
         for rule in self._rules.get(chain, ()) if depth < _DEEPEST else ():
             asked = before
             for expression in rule.get("expr", ()):
@@ -99,7 +99,7 @@ class _Table:
     def _match(self, match: _Document) -> _Asked:
         left, operator, right = match["left"], match["op"], match["right"]
         if isinstance(left, dict) and "&" in left:
-            left = left["&"][0]  # of 0, any bits are 0
+            left = left["&"][0]  # ignore the mask: for the mark 0, it makes no difference
         ((kind, what),) = left.items() if isinstance(left, dict) else ((left, {}),)
         negated = operator == "!="
         values = list(self._members(right))

@@ -1,4 +1,4 @@
-"""Reads who gave the DHCP leases that programs hold. The rest of a lease stays private."""
+"""Reads which servers gave the DHCP leases of this machine. Nothing else of a lease is recorded."""
 
 import re
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ _SERVER_ADDRESS = re.compile(rb"^SERVER_ADDRESS=([0-9.]+)$", re.MULTILINE)
 _LEASE = re.compile(rb"^lease \{(.*?)^\}", re.MULTILINE | re.DOTALL)
 _SERVER = re.compile(rb"option dhcp-server-identifier ([0-9.]+);")
 _EXPIRE = re.compile(rb"expire \d (\d{4}/\d\d/\d\d \d\d:\d\d:\d\d);")
-# A DHCP packet: the header of BOOTP has 236 bytes, then follow a number and the options.
+# A DHCP packet has a BOOTP header of 236 bytes, then a magic number, then the options.
 _HEADER, _COOKIE = 236, b"\x63\x82\x53\x63"
 _PAD, _END, _SERVER_IDENTIFIER = 0, 255, 54
 
 
 def dhcp_servers(root: Path) -> list[str]:
-    """The addresses of the servers, sorted. What cannot be read is left out."""
+    """The addresses of the servers, sorted. Files that cannot be read are ignored."""
     found: set[str] = set()
     for pattern in ("run/systemd/netif/leases/*", "var/lib/NetworkManager/internal-*.lease"):
         for content in _contents(root, pattern):
@@ -40,7 +40,7 @@ def _contents(root: Path, pattern: str) -> Iterator[bytes]:
 
 
 def _of_dhclient(content: bytes) -> Iterator[str]:
-    """Of the last lease in the file, unless it has expired."""
+    """The server of the last lease in a file of dhclient, unless the lease has expired."""
     for lease in _LEASE.findall(content)[-1:]:
         end = _EXPIRE.search(lease)
         now = datetime.now(UTC).strftime("%Y/%m/%d %H:%M:%S")
@@ -49,7 +49,7 @@ def _of_dhclient(content: bytes) -> Iterator[str]:
 
 
 def _of_packet(content: bytes) -> Iterator[str]:
-    """Of the packet in which the server gave the lease."""
+    """The server of a lease of dhcpcd. The file is the DHCP packet with which the server gave the lease."""
     options = content[_HEADER + len(_COOKIE) :]
     if content[_HEADER:].startswith(_COOKIE):
         while options and options[0] != _END:

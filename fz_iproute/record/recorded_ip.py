@@ -1,4 +1,4 @@
-"""A recorded machine that can be asked like a running one."""
+"""A recorded machine, which the reader can ask the same questions as `ip` on a running machine."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from fz_iproute.mirror.prefix import Family
 from fz_iproute.record import recording
 from fz_iproute.record.recording import Recording, Unusable, question_key
 
-# A machine with a hundred thousand routes fits.
+# Enough for a machine with a hundred thousand routes.
 MOST_BYTES = 32 << 20
 
 
@@ -23,7 +23,7 @@ def load_recording(path: Path) -> Recording:
     """The recording in the file. UsageError if it is unusable."""
     try:
         with opened(path) as file:
-            os.set_blocking(file.fileno(), True)  # a FIFO with a writer is read to its end
+            os.set_blocking(file.fileno(), True)  # if it is a FIFO with a writer, wait for all of its content
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: {said_of(error)}") from None
@@ -39,9 +39,9 @@ def load_recording(path: Path) -> Recording:
 
 @contextmanager
 def blamed_on(path: Path) -> Iterator[None]:
-    """Errors in this block become a UsageError about the file, on one line.
+    """Turn errors in this block into a UsageError about the file, on one line.
 
-    A file may hold anything, and no list of checks would be complete.
+    A file may have any content, and no check before could find everything that is wrong with it.
     """
     try:
         yield
@@ -52,32 +52,32 @@ def blamed_on(path: Path) -> Iterator[None]:
 
 
 class RecordedIp:
-    """Answers from a recording what `ip` would have answered on that machine."""
+    """Gives the answers that `ip` would have given on the recorded machine."""
 
     def __init__(self, recorded: Recording) -> None:
         self._recorded = recorded
 
     @property
     def sysctls(self) -> Mapping[str, str]:
-        """Those that were recorded."""
+        """The recorded sysctls."""
         return self._recorded.sysctls
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What was recorded besides."""
+        """The recorded facts, see record/facts.py."""
         return self._recorded.facts
 
     def ask(self, family: Family | None, *questions: str) -> Asked:
-        """Note the questions."""
+        """Note the questions. `answers` answers them."""
         return Asked(family, 0, questions, _Nobody())
 
     def answers(self, asked: Asked) -> list[bytes]:
-        """What `ip` would have printed. ReadFailed if the recording does not have it."""
+        """The output of `ip` for each question. ReadFailed if it was not recorded."""
         return [self._answer(asked.family, question) for question in asked.questions]
 
     def _answer(self, family: Family | None, question: str) -> bytes:
         if question in ("address show", "link show"):
-            family = None  # they are recorded for both
+            family = None  # the recorded output is for both families
         if family is None:
             return self._text(None, question)
         whole, selector = recording.narrowed(question)
@@ -96,18 +96,18 @@ class RecordedIp:
         return self._recorded.outputs[key]
 
     def text(self, family: Family, question: str) -> list[str]:
-        """The lines of text that `ip` printed, perhaps more than a narrower question would give."""
+        """The lines that `ip` printed as text. There may be more of them than the question asks for."""
         key = question_key(family, question, "-oneline")
         if key not in self._recorded.outputs:
             key = question_key(family, recording.narrowed(question)[0], "-oneline")
         return self._output(key).split("\n")[:-1]
 
     def needs_no_process(self, family: Family) -> bool:
-        """Every answer is there already."""
+        """True: every answer was recorded."""
         return True
 
     def abandon(self) -> None:
-        """Nobody is at work."""
+        """There is no process to end."""
 
 
 class _Nobody:

@@ -1,4 +1,4 @@
-"""A machine written down: what `ip` printed there, and how answers to other questions follow from that."""
+"""A recorded machine: the output of `ip`, and how to answer narrower questions from it."""
 
 import json
 import re
@@ -19,18 +19,18 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True)
 class Recording:
-    """`outputs` holds the text that `ip` printed, by its arguments: `-json -4 route show table main`."""
+    """Everything that is recorded of a machine."""
 
-    taken: str  # UTC, ISO 8601
+    taken: str  # when, in UTC, as ISO 8601
     versions: Mapping[str, str]
     config: str  # the effective configuration, as TOML
     sysctls: Mapping[str, str]
-    outputs: Mapping[str, str]
+    outputs: Mapping[str, str]  # the output of `ip`, by its arguments: `-json -4 route show table main`
     facts: Mapping[str, str] = field(default_factory=dict)  # see record/facts.py
 
 
 def question_key(family: Family | None, question: str, *options: str) -> str:
-    """The arguments of `ip` for a question."""
+    """The arguments of `ip` for a question, which are the key of its recorded output."""
     return " ".join([*options, *([FAMILY_OPTION[family]] if family else []), question])
 
 
@@ -59,7 +59,7 @@ def load(text: str) -> Recording:
     return Recording(*(document[key] for key in _PARTS))
 
 
-# In the order of the fields.
+# The keys of the document and the types of their values, in the order of the fields of Recording.
 _PARTS = {"taken": str, "versions": dict, "config": str, "sysctls": dict, "ip": dict, "facts": dict}
 
 
@@ -67,14 +67,14 @@ _TABLE = re.compile(r"-json (-[46]) (route show table (\w+))", re.ASCII)
 
 
 def recorded_tables(keys: Iterable[str]) -> Iterator[tuple[Family, int, str]]:
-    """Family, number and question of each table, from the keys of the outputs."""
+    """The recorded tables, from the keys of the outputs: the family, the number and the question for each."""
     for key in keys:
         if match := _TABLE.fullmatch(key):
             yield "inet" if match[1] == "-4" else "inet6", table_number(match[3]), match[2]
 
 
 def narrowed(question: str) -> tuple[str, list[str]]:
-    """The recorded question whose answer contains that of `question`, and the words that select a part of it."""
+    """The question that was recorded, and the words of `question` that select a part of its answer."""
     if question == "rule show":
         return RULES_IN_DETAIL, []
     words = question.split()
@@ -84,12 +84,12 @@ def narrowed(question: str) -> tuple[str, list[str]]:
 
 
 def chosen(listing: list[Listed], family: Family, selector: list[str]) -> Iterator[Listed]:
-    """The routes of a table that `ip route show table T SELECTOR` prints."""
+    """The routes that `ip route show table T SELECTOR` would print, out of all routes of the table."""
     kind, value = selector
     if kind == "scope":
         for dst, rest in listing:
             if rest.get("scope", "global") == value:
-                # `ip` leaves out the key that it filters by.
+                # If `ip` selects by scope, its output does not have the scope.
                 yield (dst, {key: content for key, content in rest.items() if key != "scope"})
         return
     asked = Prefix.of_route(value, family)

@@ -1,7 +1,7 @@
-"""Takes names and addresses out of a record, so that anybody may see it and it still gives the same answers.
+"""Replaces names and addresses in a recording. Then it can be shown to anybody, but still leads to the same answers.
 
-Only what stands in a list here is kept: numbers, and words of iproute2, of the kernel and of fz-iproute. Every other
-text gets a new name, the same each time.
+Only known text is kept: numbers, and words of iproute2, of the kernel and of fz-iproute. Every other text is replaced
+by a new name, consistently.
 """
 
 import json
@@ -24,9 +24,9 @@ from fz_iproute.record.vocabulary import KEYS, PATHS, WORDS
 _INTERFACES = frozenset(["ifname", "dev", "link", "master", "iif", "oif"])
 _NUMBER = re.compile(r"(ipproto-)?(0x[0-9a-f]+|\d+([./-]\d+)*)(ms|s|sec)?", re.ASCII)
 _PLAIN_NUMBER = re.compile(r"(0x[0-9a-f]+|\d{1,4})(ms|s|sec)?", re.ASCII)
-# Words that a name follows.
+# Words that are followed by a name.
 _NAMING = frozenset(["dev", "nodev", "iif", "oif", "-n"])
-# Facts that are kept if they look like this.
+# Facts that are kept unchanged if they look like this. Otherwise they are left out.
 _FACTS = {
     "uid": _NUMBER,
     "capabilities": re.compile("[0-9a-f]+"),
@@ -40,7 +40,7 @@ _HEADING = re.compile(r"# [0-9TZ:.-]+ [0-9.]+ ms, \d+ commands?, woken by: ", re
 
 
 class Redactor:
-    """Renames consistently. Without the `secret`, nobody can tell the old names and addresses."""
+    """Redacts one recording. Without the `secret`, nobody can find out the old addresses."""
 
     def __init__(self, recorded: Recording, secret: bytes) -> None:
         self._recorded = recorded
@@ -53,14 +53,15 @@ class Redactor:
         documents = [document for listing in self._outputs.values() for document in listing]
         interfaces = [self._config.tunnel.interface, *_interfaces(documents)]
         self._names = Names(["lo", core_config.Config().tunnel.interface], interfaces)
-        self.names = dict(self._names.known)  # of interfaces
+        self.names = dict(self._names.known)  # the new names of interfaces
         self._addresses = Addresses(secret, documents)
         self.prefix = self._addresses.prefix
         drop_ins = sorted({path.rpartition("/")[2] for path in recorded.facts if ".d/" in path})
-        self._drop_ins = {name: f"{place:04}.conf" for place, name in enumerate(drop_ins, 1)}  # still in this order
+        # The new names of drop-ins keep the order, because later drop-ins override earlier ones.
+        self._drop_ins = {name: f"{place:04}.conf" for place, name in enumerate(drop_ins, 1)}
 
     def redacted(self) -> Recording:
-        """The record with new names and addresses."""
+        """The recording with new names and addresses."""
         recorded = self._recorded
         facts = ((self._path(name), self._fact(name, text)) for name, text in recorded.facts.items())
         return replace(
@@ -76,11 +77,11 @@ class Redactor:
         )
 
     def address(self, text: str) -> str:
-        """The new address or prefix; any other text as it is."""
+        """The new address or prefix; any other text stays as it is."""
         return self._addresses.new(text) or text
 
     def _word(self, word: str) -> str:
-        """One word of a text."""
+        """Redact one word of a text."""
         if word in WORDS or not word.strip(":\\"):
             return word
         host, percent, zone = word.partition("%")
@@ -92,7 +93,7 @@ class Redactor:
             return _WG_QUICK + self._names.new(word.removeprefix(_WG_QUICK))
         return self._names.hardware(word) or self._names.new(word)
 
-    # What `ip` printed
+    # The output of `ip`
 
     def _printed(self, key: str) -> str:
         return json.dumps(self._value(self._outputs[key]), separators=(",", ":")) + "\n"
@@ -101,7 +102,7 @@ class Redactor:
         if isinstance(value, dict):
             new = {name: self._value(part, name) for name, part in value.items()}
             for name in ("src", "dst"):
-                # A rule's prefix stands in two parts.
+                # The JSON has the prefix of a rule in two parts.
                 if f"{name}len" in value and (prefix := self._addresses.new(f"{value[name]}/{value[f'{name}len']}")):
                     new[name] = prefix.partition("/")[0]
             return new
@@ -111,14 +112,14 @@ class Redactor:
             return value
         if key in _INTERFACES:
             return self._names.new(value)
-        if key == "label":  # IFNAME or IFNAME:TEXT, else `ip` does not take it back
+        if key == "label":  # keep the form IFNAME:TEXT, because a lab can only rebuild such a label
             return ":".join(self._names.new(part) for part in value.split(":"))
         if key in KEYS:
             return self._word(value)
         return self._addresses.new(value) or self._names.hardware(value) or self._names.new(value)
 
     def _lines(self, text: str) -> str:
-        # No other white space ends a word: the name of an interface may hold it.
+        # Split only at newlines and spaces: the name of an interface may have other white space.
         return "\n".join(self._line(line) for line in text.split("\n"))
 
     def _line(self, line: str) -> str:
@@ -130,7 +131,7 @@ class Redactor:
             for before, word in zip(["", *words], words, strict=False)
         ]
 
-    # Settings, and what else the machine says of itself
+    # Sysctls, facts and the configuration
 
     def _sysctl(self, name: str) -> str:
         start, slash, end = name.partition("/conf/")
@@ -139,7 +140,7 @@ class Redactor:
         return f"{start}{slash}{known}{last_slash}{last}"
 
     def _fact(self, name: str, text: str) -> str | None:
-        """The new text; None for a fact that is not known here."""
+        """The redacted text; None if the fact must be left out, because this class does not know it."""
         if name in _FACTS:
             return text if _FACTS[name].fullmatch(text) else None
         known = (redacted for part, redacted in _TEXTS.items() if name == part or (part[0] == "/" and part in name))
@@ -171,10 +172,10 @@ class Redactor:
         try:
             return shlex.join(self._command(shlex.split(line)))
         except ValueError:
-            return "#"  # no command
+            return "#"  # the line is no command
 
     def _comment(self, word: str) -> str:
-        """A word that somebody may have written: groups of numbers may be anything, a telephone number for example."""
+        """Redact a word of a comment. A person may have written it, so numbers in groups may be a telephone number."""
         is_group = _NUMBER.fullmatch(word) and not _PLAIN_NUMBER.fullmatch(word) and not self._addresses.new(word)
         return self._names.new(word) if is_group else self._word(word)
 
@@ -185,7 +186,7 @@ class Redactor:
             return tuple(map(self.prefix, given))
 
         def globs(given: tuple[str, ...]) -> tuple[str, ...]:
-            """They would tell the names, so the names that they match stand for them."""
+            """Replace globs by the new names of the interfaces that they match. The globs would tell the old names."""
             if given == ("*",):
                 return given
             return tuple(new for old, new in self.names.items() if any(fnmatchcase(old, glob) for glob in given))
@@ -206,7 +207,7 @@ class Redactor:
         )
 
 
-# How a line of each other fact is redacted, by the name of the fact; files by a part of their path.
+# How to redact each line of the other facts, by the name of the fact. For files, a part of the path is enough.
 _TEXTS: dict[str, Callable[[Redactor, str], str]] = {
     "/networkd.conf": Redactor._networkd,
     "/rt_tables": Redactor._table_name,
@@ -221,7 +222,7 @@ _TEXTS: dict[str, Callable[[Redactor, str], str]] = {
 
 
 def _version(text: str) -> str:
-    """The numbers alone: a kernel that somebody built may bear a name."""
+    """The version numbers alone: the release of a kernel may have a name that the person who built it chose."""
     found = re.match(r"(ip utility, iproute2-(ss)?)?\d+(\.\d+)*", text, re.ASCII)
     return found[0] if found else ""
 

@@ -1,7 +1,7 @@
-"""Gives names and addresses new ones, the same each time; nobody without the secret can tell the old ones.
+"""Replaces names and addresses by new ones, consistently. Without the secret, nobody can find out the old addresses.
 
 Addresses are renamed bit by bit, so that every prefix keeps its members (as in Xu et al., "Prefix-Preserving IP
-Address Anonymization", 2002). Prefixes that have a meaning, private ones for example, keep it.
+Address Anonymization", 2002). Addresses stay inside prefixes that have a meaning, for example private ones.
 """
 
 import re
@@ -12,9 +12,9 @@ from ipaddress import ip_address, ip_network
 from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import BITS, Family, Prefix
 
-# Their addresses mean the same on every machine.
+# Addresses in these prefixes are not renamed, because they mean the same on every machine.
 _FROZEN = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/127", "ff00::/8"]
-# Their addresses stay inside. The last two hold an IPv4 address.
+# Addresses in these prefixes stay inside. In the last two prefixes, an address contains an IPv4 address.
 _CLOSED = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "240.0.0.0/4"]
 _CLOSED += ["2000::/3", "fd00::/8", "fc00::/7", "fe80::/10", "fe80::/64", "::/8", "::ffff:0:0/96", "64:ff9b::/96"]
 
@@ -31,25 +31,25 @@ class Names:
             self.known[name] = f"net{number + 1}"
 
     def new(self, name: str) -> str:
-        """The new name; an empty one stays."""
+        """The new name. An empty name stays empty."""
         return self.known.setdefault(name, f"name{len(self.known)}") if name else name
 
     def hardware(self, text: str) -> str | None:
-        """A locally administered address for one of a network card; None if it is something else."""
+        """A new, locally administered hardware address for a hardware address; None for any other text."""
         if not _HARDWARE.fullmatch(text):
             return None
         octets = bytes.fromhex(text.replace(":", ""))
         if set(octets) in ({0x00}, {0xFF}):
-            return text  # nobody's and everybody's
+            return text  # all zeros and all ones identify no card
         number = len(self._hardware) + 1
         new = b"\x02" + number.to_bytes(len(octets) - 1, "big")
         return self._hardware.setdefault(text, new.hex(":"))
 
 
 class Addresses:
-    """New addresses. The first and the last of each network in `documents` stay that: they are anycast and broadcast.
+    """New addresses. The first and the last address of a network, anycast and broadcast, stay first and last.
 
-    `documents` are what `ip address show` prints.
+    The networks are those in `documents`, the output of `ip address show`.
     """
 
     def __init__(self, secret: bytes, documents: Iterable[Document]) -> None:
@@ -60,7 +60,7 @@ class Addresses:
         self._ends: set[tuple[Family, int, int]] = set()
         for document in documents:
             for address in document.get("addr_info", ()):
-                for host in {address.get("local"), address.get("address")} - {None}:  # the latter is a peer's
+                for host in {address.get("local"), address.get("address")} - {None}:  # "address" is that of the peer
                     self._note_ends(f"{host}/{address['prefixlen']}")
 
     def _note_ends(self, text: str) -> None:
@@ -71,7 +71,7 @@ class Addresses:
             self._ends.update((family, end >> (bits - place), place) for place in range(network.prefixlen, bits))
 
     def prefix(self, prefix: Prefix) -> Prefix:
-        """The new prefix; its length stays."""
+        """The new prefix, of the same length."""
         family, address, length = prefix
         found = 0
         for place in range(length):
@@ -90,13 +90,13 @@ class Addresses:
         bits = BITS[family]
         if slash and not (length.isascii() and length.isdecimal() and int(length) <= bits):
             return None
-        # A network keeps its zeros; of an address inside one, all bits are renamed.
+        # If the text is a network, its host bits stay 0. If it is an address with a length, all bits are renamed.
         is_network = slash and not int(parsed) & ((1 << bits - int(length)) - 1)
         new = self.prefix(Prefix(family, int(parsed), int(length) if is_network else bits))
         return f"{ip_address(new.address.to_bytes(bits // 8, 'big'))}{slash}{length}"
 
     def _flip(self, family: Family, head: int, length: int) -> bool:
-        """Whether the bit that follows these first bits changes."""
+        """True if the bit after these first bits is inverted. `head` are the first bits, and `length` their number."""
         key = family, head, length
         if key not in self._flips:
             node = Prefix(family, head << (BITS[family] - length), length)

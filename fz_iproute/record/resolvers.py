@@ -1,16 +1,16 @@
-"""Reads which name servers systemd-resolved asks by which interface."""
+"""Reads which name servers systemd-resolved uses for each interface."""
 
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
-_ALL = "~."  # how resolved writes that a link answers for all names
-_RESOLVED = "run/systemd/resolve/netif"  # what somebody told resolved, NetworkManager or a VPN's client for example
-_NETWORKD = "run/systemd/netif/links"  # what networkd knows from leases and its own files
+_ALL = "~."  # systemd-resolved's sign for a link whose servers answer for all names
+_RESOLVED = "run/systemd/resolve/netif"  # settings by other programs, for example NetworkManager or a VPN client
+_NETWORKD = "run/systemd/netif/links"  # settings by systemd-networkd, from leases and its own files
 
 
 def resolvers(root: Path, read: Callable[[Path], str | None]) -> Iterator[str]:
-    """For each link with servers a line: its ifindex, `~.` if it answers for all names, and the servers."""
+    """A line for each link with servers: its ifindex, then `~.` if they answer for all names, then the servers."""
     paths = [path for folder in (_RESOLVED, _NETWORKD) for path in (root / folder).glob("[0-9]*")]
     for index in sorted({int(path.name) for path in paths if path.name.isdecimal()}):
         told = _settings(read(root / _RESOLVED / str(index)))
@@ -27,7 +27,7 @@ def _settings(text: str | None) -> dict[str, list[str]]:
 
 
 def _addresses(servers: list[str]) -> Iterator[str]:
-    """Without port, zone and name: `[2001:db8::1]:53%eth0#name`."""
+    """The plain addresses, without port, zone and name. The longest form is `[2001:db8::1]:53%eth0#name`."""
     for server in servers:
         host = server.partition("#")[0].partition("%")[0]
         host = host[1:].partition("]")[0] if host.startswith("[") else host

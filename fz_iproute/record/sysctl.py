@@ -34,7 +34,7 @@ def sysctls(ip: Ip, netns: str | None, devices: Iterable[str]) -> dict[str, str]
 
 
 def _names_of_all() -> list[str]:
-    # The order matters: writing one of these also sets later ones, and those of all devices.
+    # The order matters: writing one of the first also sets later ones, and the same sysctl of every device.
     return [*_GLOBAL, *_names_of(("all", "default"))]
 
 
@@ -43,9 +43,9 @@ def _names_of(devices: Iterable[str]) -> list[str]:
 
 
 def prepare_lab(recorded: Mapping[str, str]) -> list[str]:
-    """Set the sysctls of all links, before links exist. A line for each that could not be set."""
+    """Set the sysctls for all links, before links exist. Returns a line for each that could not be set."""
     for devices in ("all", "default"):
-        # The kernel must add no address by itself, and no address may wait for duplicate detection.
+        # The kernel must not add addresses itself. No address may wait for duplicate address detection.
         for name, value in {"accept_dad": "0", "addr_gen_mode": "1", "accept_ra": "0"}.items():
             with suppress(OSError):
                 (_ROOT / f"ipv6/conf/{devices}/{name}").write_text(value)
@@ -53,7 +53,7 @@ def prepare_lab(recorded: Mapping[str, str]) -> list[str]:
 
 
 def set_of_devices(recorded: Mapping[str, str], devices: Iterable[str]) -> list[str]:
-    """Set the sysctls of these links. A line for each that could not be set."""
+    """Set the sysctls of these links. Returns a line for each that could not be set."""
     return _written(recorded, _names_of(devices))
 
 
@@ -73,12 +73,12 @@ _VALUE = re.compile(r"-?\d{1,10}", re.ASCII)
 
 
 def _elsewhere(ip: Ip, netns: str, names: Iterable[str]) -> dict[str, str]:
-    """Only a process inside a network namespace can read its sysctls."""
-    # A name that is not UTF-8 cannot be an argument.
+    """The sysctls of another network namespace. Only a process inside it can read them, so `grep` runs there."""
+    # A device name that is not UTF-8 cannot be part of an argument.
     paths = [f"{_ROOT}/{name}" for name in names if name == name.encode(errors="replace").decode()]
     answer = ip.start("netns", "exec", netns, "grep", "-sH", "", *paths).answer()
     found = {}
-    # Not splitlines: the name of a device may hold a sign that Python takes for the end of a line.
+    # splitlines() would be wrong: the name of a device may have a character that Python takes for a line end.
     for line in answer.stdout.decode("utf-8", "surrogateescape").split("\n"):
         path, _, value = line.rpartition(":")
         found[path.removeprefix(f"{_ROOT}/")] = value

@@ -1,4 +1,4 @@
-"""`snapshot`: records everything that the planner reads, and what `doctor` and `explain` need besides."""
+"""`snapshot`: records everything that the planner, `doctor` and `explain` read."""
 
 import platform
 from dataclasses import replace
@@ -21,7 +21,7 @@ from fz_iproute.record.sysctl import sysctls
 
 
 def take(ip: Ip, config: Config, path: Path | None, netns: str | None) -> Recording:
-    """Record the machine. ReadFailed if any part is in doubt.
+    """Record the machine. ReadFailed if any output of `ip` is unusable.
 
     `path` is the configuration file, if one was named.
     """
@@ -30,20 +30,20 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None) -> Record
     def record(family: Family | None, *questions: str) -> list[list[Any]]:
         asked = ip.ask(family, *questions)
         answers = [
-            (question, text, parsed(family, question, text))  # what cannot be read again is not worth recording
+            (question, text, parsed(family, question, text))  # fails if the recording could not be read later
             for question, text in zip(questions, ip.answers(asked), strict=True)
         ]
         for question, text, _ in answers:
             outputs[question_key(family, question, "-json")] = text.decode("utf-8", "surrogateescape")
         return [listing for *_, listing in answers]
 
-    # In one process, what follows `link show` prints as if it had been asked for links, too.
+    # `link show` must come last: in one batch, `ip` treats questions after it as if they were about links, too.
     _, _, links = record(None, "address show", "nexthop show", "link show")
     for family in FAMILIES:
         (rules,) = record(family, RULES_IN_DETAIL)
         reached = {rule.table for rule in parse_rules.rules(rules, family) if rule.table}
         for table in sorted(reached | {MAIN, LOCAL} | config.tables.ids):
-            record(family, of_table(table))  # one by one: a coprocess gives up where main is huge
+            record(family, of_table(table))  # one by one, because a coprocess gives up if one answer is huge
         if '"metrics"' in outputs[question_key(family, of_table(MAIN), "-json")]:
             # The JSON does not show which metrics are locked.
             for question in lan_questions(config, family):
@@ -61,7 +61,7 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None) -> Record
 
 
 def take_without_ip(config: Config, path: Path | None, netns: str | None) -> Recording:
-    """What can be recorded without `ip`."""
+    """Record what needs no `ip`. The other parts are empty."""
     return Recording(
         taken=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         versions={"fz-iproute": __version__, "kernel": platform.release()},

@@ -1,8 +1,9 @@
-"""The words that a redacted record keeps: those of iproute2, of the kernel and of fz-iproute."""
+"""The words that a redacted recording keeps: words of iproute2, of the kernel and of fz-iproute."""
 
 from fz_iproute.mirror.words import PROTOCOLS, TABLE_NUMBERS
 
-# JSON keys with numbers or words of the kernel and of iproute2. An unlisted key may hold text that a person chose.
+# JSON keys whose values are numbers, or words of the kernel and of iproute2. Values of other keys may be chosen by a
+# person.
 KEYS = frozenset(
     """
     type protocol scope pref flags family operstate link_type linkmode group action table fwmark fwmask tos ipproto

@@ -1,1 +1,1 @@
-"""What a machine needs to run fz-iproute: units, completions, figures for a monitoring system."""
+"""Integrates fz-iproute into a machine: systemd units, cron, shell completions, man pages, and metrics."""

@@ -1,4 +1,4 @@
-"""PURE. Writes completions for shells from a parser of argparse."""
+"""Writes completions for shells from a parser of argparse."""
 
 from argparse import Action, ArgumentParser
 from collections.abc import Callable, Mapping
@@ -25,20 +25,20 @@ _METAVARS = {"FILE": "file", "JOURNAL": "file", "DIR": "folder", "VERB": "verb"}
 
 
 class Option(NamedTuple):
-    """An option by all its names. `value` is the kind of its value, or its choices; "" if it has none."""
+    """An option of the command line."""
 
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # all of them, as `-c` and `--config`
     text: str
-    value: str
+    value: str  # the kind of its value, or its choices; "" if it takes none
 
 
 class Verb(NamedTuple):
-    """A verb, its options, and the kind or the choices of its argument. The name "" stands for the program itself."""
+    """A verb, or the program itself."""
 
-    name: str
+    name: str  # "" for the program
     text: str
     options: list[Option]
-    argument: str
+    argument: str  # the kind of its argument, or its choices
 
 
 def verbs(parser: ArgumentParser) -> list[Verb]:
@@ -85,7 +85,7 @@ def bash(found: list[Verb]) -> str:
         return f'{names}mapfile -t COMPREPLY < <(compgen {how} -- "$current")'
 
     def describe(what: str, texts: Mapping[str, str]) -> str:
-        return offer(" ".join(texts))  # bash shows no texts
+        return offer(" ".join(texts))  # bash cannot show the texts
 
     return _BASH.format(body=_body(found, offer, describe))
 
@@ -104,7 +104,10 @@ def zsh(found: list[Verb]) -> str:
 
 
 def _body(found: list[Verb], offer: Callable[[str], str], describe: Callable[[str, Mapping[str, str]], str]) -> str:
-    """What bash and zsh have in common. `offer` and `describe` spell how a shell completes a value, and a name."""
+    """The part that bash and zsh have in common.
+
+    `offer` returns the shell's command to complete a value, and `describe` the one to complete a name with its text.
+    """
     program, *others = found
     cases = []
     for verb in found:
@@ -146,12 +149,12 @@ SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
 def _own(verb: Verb, found: list[Verb]) -> list[Option]:
-    """The options of the verb that not all verbs have."""
+    """The options of the verb, without those that all verbs have."""
     common = {option.names for option in found[0].options}
     return [option for option in verb.options if not verb.name or option.names not in common]
 
 
-# Finds the verb, then completes what is left of `words[last]` in a case of the form `verb:option before it:word`.
+# Finds the verb, then completes the word at the cursor, `words[last]`. The cases are `VERB:WORD BEFORE:WORD`.
 _BODY = """\
     local verb= i
     for ((i = first; i < last; i++)); do

@@ -1,4 +1,4 @@
-"""PURE. The state of the mirror and of the daemon in Prometheus' text format, for a monitoring system."""
+"""The state of the mirror and of the daemon in Prometheus' text format, for a monitoring system."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.status import Status
 from fz_iproute.mirror.prefix import FAMILIES
 
 _PREFIX = "fz_iproute"
-# What `watch` counts, in words.
+# The counters of `watch`, explained.
 _COUNTED = {
     "events": "Lines that ip monitor printed.",
     "wakes": "Passes that an event asked for.",
@@ -25,16 +25,16 @@ _STATES = {"in step": "in_step", "missing": "missing", "changed": "changed", "st
 
 
 class Figure(NamedTuple):
-    """A metric: its name without the prefix, and a value for each set of labels."""
+    """A metric of Prometheus."""
 
-    name: str
+    name: str  # without the prefix
     kind: str  # gauge or counter
     text: str
-    values: Mapping[tuple[tuple[str, str], ...], float]
+    values: Mapping[tuple[tuple[str, str], ...], float]  # by the labels, which are pairs of name and value
 
 
 def figures(version: str, status: Status, is_watching: bool, report: Mapping[str, Any] | None) -> list[Figure]:
-    """The figures of a machine. `report` is what the running `watch` says of itself, if there is one."""
+    """The figures of a machine. `report` is the report of the running `watch`, None if there is none."""
     counts = Counter((line.family, line.state) for line in status.lan)
     found = [
         _one("build", "The version of fz-iproute.", 1, version=version),
@@ -66,16 +66,17 @@ def figures(version: str, status: Status, is_watching: bool, report: Mapping[str
             *(
                 Figure(f"watch_{name}", "counter", _COUNTED[name], {(): value})
                 for name, value in report["counters"].items()
-                if name in _COUNTED  # the daemon may be of another version
+                if name in _COUNTED  # a daemon of another version may have other counters
             ),
         ]
     return found
 
 
 def as_text(found: Iterable[Figure]) -> str:
-    """The text format of Prometheus, 0.0.4: the textfile collector of node_exporter knows no OpenMetrics.
+    """The figures in the text format 0.0.4 of Prometheus.
 
-    In that one, the type of a counter would stand at its name without `_total`, so no document is right in both.
+    It is not OpenMetrics, which node_exporter's textfile collector cannot read. No text is valid in both formats: in
+    OpenMetrics, the type of a counter is given for its name without `_total`.
     """
     return "".join(f"{line}\n" for figure in found for line in _lines(figure))
 
@@ -94,6 +95,6 @@ def _lines(figure: Figure) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """An interface name may hold any character, and bytes that are no UTF-8."""
+    """The value of a label, as the format spells it. It may be an interface name with any bytes."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,44 +1,44 @@
-"""PURE. Shows a page of the manual as plain text, where there is no `man`. It knows the mdoc macros of our pages."""
+"""Shows a page of the manual as plain text, where there is no `man`. It knows the mdoc macros of our pages."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from textwrap import wrap
 
-# Two words with this between them are one.
+# Between two words, this means that there is no space.
 _JOINT = "\0"
 _CLOSING = frozenset(".,:;)]?!")
 _DELIMITERS = _CLOSING | {"(", "[", "|"}
 _ENCLOSING = {"Op": ("[", "]"), "Pq": ("(", ")"), "Ql": ("`", "`"), "Dq": ('"', '"')}
-# Macros whose words stay as they are.
+# Macros whose words are printed unchanged.
 _PLAIN = frozenset(("Ar", "Cm", "Em", "Ev", "Ic", "No", "Pa", "Sx", "Sy"))
 _QUOTED = frozenset(("Cm", "Ic"))
 _INLINE = _PLAIN | _ENCLOSING.keys() | {"Fl", "Nm", "Xr"}
 _wrap = partial(wrap, break_long_words=False, break_on_hyphens=False)
-_TEXT = 5  # columns to the left of a paragraph
-_TAG = 6  # a shorter tag of a list stands on the line of its text
+_TEXT = 5  # the indentation of a paragraph, in columns
+_TAG = 6  # columns for the tag of a list item; the text is beside a shorter tag, and below a longer one
 
 
 def page(source: str, width: int) -> str:
-    """The page in lines of at most `width` columns, but for tables and what is printed literally."""
+    """The page as text. Lines have at most `width` columns, except in tables and literal displays."""
     return "\n".join(_Page(source, width).lines())
 
 
 class _Page:
-    """One page while it is read from the top down. `words` are those of the paragraph that is not yet shown."""
+    """Formats one page, line by line. Words are collected until their paragraph is complete."""
 
     def __init__(self, source: str, width: int) -> None:
         self._source = source
         self._width = width
         self._name = ""
         self._words: list[str] = []
-        self._tag = ""  # stands before the next paragraph
+        self._tag = ""  # the tag of the list item, for its first paragraph
         self._list = ""  # the kind of the open list, "" if none is
-        self._widths: list[int] = []  # of the columns of a table
+        self._widths: list[int] = []  # the widths of the columns of a table
         self._is_literal = False
 
     def lines(self) -> Iterator[str]:
-        """All lines. None is empty at the top, below a heading, or below another empty one."""
+        """All lines, without empty lines at the top, below a heading, or below another empty line."""
         before = ""
         for line in chain(*map(self._line, self._source.splitlines()), self._paragraph()):
             if line or before.startswith(" " * _TEXT):
@@ -85,7 +85,7 @@ class _Page:
                 self._tag = "-" if self._list == "-bullet" else text
 
     def _paragraph(self) -> Iterator[str]:
-        """Show the words that have come together, behind their tag if there is one, or below it."""
+        """The lines of the collected paragraph, with its tag."""
         tag, text = self._tag, _joined(self._words)
         self._tag, self._words = "", []
         indent = " " * (_TEXT + _TAG if self._list else _TEXT)
@@ -96,9 +96,9 @@ class _Page:
         yield from _wrap(text, self._width, initial_indent=first, subsequent_indent=indent)
 
     def _inline(self, words: Sequence[str], quoted: Collection[str] = ()) -> Iterator[str]:
-        """The words of a line with macros. What comes before the first macro stays as it is.
+        """The words of a line with macros. Words before the first macro are unchanged.
 
-        In a sentence, words of some macros are `quoted`, because plain text has no bold type.
+        Words of the macros `quoted` get quotes, because plain text has no bold type.
         """
         macro = ""
         for place, word in enumerate(words):
@@ -123,7 +123,7 @@ class _Page:
                 yield _spelled(macro, _plain(word), quoted)
 
     def _enclosed(self, macro: str, words: Sequence[str], quoted: Collection[str]) -> Iterator[str]:
-        """The words in brackets or quotes; delimiters at the end stand behind these."""
+        """The words in brackets or quotes. Closing delimiters at the end of the line follow after these."""
         end = len(words)
         while end and words[end - 1] in _CLOSING:
             end -= 1
@@ -137,13 +137,13 @@ MACROS = _INLINE | _BLOCKS | {"Dd", "Dt", "Os", "Nd", "Po", "Pc", "Ta"}
 
 
 def _split(text: str) -> list[str]:
-    """The words of a line with macros; one in double quotes may hold spaces."""
+    """The words of a line with macros. A word in double quotes may have spaces."""
     parts = text.split('"')
     return [word for place, part in enumerate(parts) for word in ([part] if place % 2 else part.split())]
 
 
 def _spelled(macro: str, text: str, quoted: Collection[str]) -> str:
-    """A word after this macro, as the --help of the program has it."""
+    """A word after this macro, in the style of --help."""
     if macro in quoted:
         return f"`{text}`"
     return f"-{text}" if macro == "Fl" else text.upper() if macro == "Ar" else text

@@ -1,4 +1,4 @@
-"""Writes and removes the files of an installation, and asks systemd to follow. Says each step."""
+"""Writes and removes the files of an installation, and runs `systemctl`. It reports each step."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from fz_iproute.service.units import File, is_sealed
 
 
 def place_for(arguments: Namespace, say: Callable[[str], object]) -> "Placing":
-    """Where the verb works. UsageError in a lab, unless it leaves the machine alone."""
+    """The Placing for this verb. UsageError in a lab if the verb would change files or services of the machine."""
     place = Placing(arguments.root, arguments.dry_run, say)
     if place.is_running_machine and is_lab() and not arguments.dry_run:
         raise UsageError(
@@ -27,7 +27,7 @@ def place_for(arguments: Namespace, say: Callable[[str], object]) -> "Placing":
 
 
 class Placing:
-    """Works below `root`, which is / unless a package is built. With `dry_run`, it says the steps and does nothing."""
+    """Works below `root`, which is / unless a package is built. With `dry_run`, it only reports the steps."""
 
     def __init__(self, root: Path, dry_run: bool, say: Callable[[str], object]) -> None:
         self._root = root
@@ -36,11 +36,11 @@ class Placing:
         self.is_running_machine = root == Path("/")
 
     def is_packaged(self, prefix: str) -> bool:
-        """True if what all ways share belongs to the distribution's package."""
+        """True if the shared files belong to a package of the distribution, which must be left alone."""
         return self.is_running_machine and prefix == "/usr"
 
     def write(self, file: File) -> None:
-        """Write the file, unless somebody has edited it."""
+        """Write the file, unless there is one that somebody has edited."""
         path = self._root / file.path.lstrip("/")
         there = _content(path)
         if there == file.text:
@@ -54,7 +54,7 @@ class Placing:
                 replace(path, file.text, file.mode)
 
     def remove(self, patterns: Iterable[str]) -> bool:
-        """Remove the files that match the patterns and are as they were written. False if none matches."""
+        """Remove the files that match the patterns, except edited ones. False if none matches."""
         found = [path for pattern in patterns for path in sorted(self._root.glob(pattern.lstrip("/")))]
         for path in found:
             if not is_sealed(_content(path) or ""):
@@ -70,7 +70,7 @@ class Placing:
         return bool(found)
 
     def _remove_empty(self, path: Path) -> None:
-        """Remove the folders above that `install` has made, and in which nothing is left."""
+        """Remove the folders above the file that are empty now. On a running machine, only those made by `install`."""
         for folder in path.parents:
             if folder == self._root:
                 break
@@ -87,12 +87,13 @@ class Placing:
             folder.mkdir(mode=0o755)
         except OSError as error:
             raise file_failure(folder, error) from None
-        if self.is_running_machine:  # a package would carry the attribute elsewhere; there, all empty folders go
+        # No attribute in a package, which would copy it to other machines.
+        if self.is_running_machine:
             with suppress(OSError):
                 os.setxattr(folder, _MADE, b"")
 
     def find(self, pattern: str) -> list[str]:
-        """The names of the files that match."""
+        """The names of the files that match the pattern."""
         return sorted(path.name for path in self._root.glob(pattern.lstrip("/")))
 
     @cached_property
@@ -101,7 +102,7 @@ class Placing:
         return Path("/run/systemd/system").is_dir() and shutil.which("systemctl") is not None
 
     def systemctl(self, *words: str) -> None:
-        """Ask systemd of the running machine. ApplyFailed with its words if it refuses."""
+        """Run `systemctl`, unless a package is built. ApplyFailed with its message if it fails."""
         line = " ".join(("systemctl", *words))
         if not self.is_running_machine:
             return
@@ -115,7 +116,7 @@ class Placing:
                 raise ApplyFailed(f"{line}: {done.stderr.strip() or f'exit code {done.returncode}'}")
 
     def clean_logs(self) -> None:
-        """Let systemd remove its folders for logs if they are empty. Each has the name of its unit."""
+        """Let systemd remove the log folders of the units if they are empty. Each has the name of its unit."""
         for name in self.find("var/log/fz-iproute*"):
             if any((self._root / "var/log" / name).iterdir()):
                 self._say(f"/var/log/{name}: left alone, because there are journals in it")
@@ -124,7 +125,7 @@ class Placing:
 
 
 def _content(path: Path) -> str | None:
-    """What is in the file; None if there is none. A link or a folder counts as edited."""
+    """The content of the file; None if there is no file. "" for a symbolic link or a folder, which counts as edited."""
     try:
         if path.is_symlink():
             return ""
@@ -137,5 +138,5 @@ def _content(path: Path) -> str | None:
         raise file_failure(path, error) from None
 
 
-# An extended attribute of the folders that `install` has made. Where a filesystem has none, they stay.
+# An extended attribute that marks folders made by `install`. If the filesystem has no attributes, the folders remain.
 _MADE = "user.made-by-fz-iproute"

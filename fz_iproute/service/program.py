@@ -1,4 +1,4 @@
-"""How to start the program that runs now, and whether a sandboxed unit could."""
+"""Finds out how to start the running program again, and whether a sandboxed systemd unit can start it."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from fz_iproute.service.units import Choice, check, hidden_by_sandbox
 
 
 def running_program() -> tuple[str, ...]:
-    """The words that start the program that runs now."""
+    """The words of a command that start the running program again."""
     program = Path(sys.argv[0])
     program = program.parent.resolve() / program.name  # /bin may be a link to /usr/bin
     if program.name == "__main__.py":
@@ -23,12 +23,12 @@ def running_program() -> tuple[str, ...]:
 
 
 def default_prefix(program: tuple[str, ...]) -> str:
-    """Where the shared files belong: beside a program that the distribution has packaged, else in /usr/local."""
+    """The prefix for shared files: /usr if the program belongs to a package of the distribution, else /usr/local."""
     return "/usr" if program[0].startswith(("/usr/bin/fz-", "/usr/sbin/fz-")) else "/usr/local"
 
 
 def choose(arguments: Namespace, way: str, log: Log) -> Choice:
-    """The choice that the options of a verb stand for. UsageError if it cannot work; a dry run only warns of that."""
+    """The choice made by the options of a verb. UsageError if it cannot work; a dry run only warns."""
     program = (str(arguments.program.absolute()),) if arguments.program else running_program()
     choice = Choice(
         program,
@@ -49,7 +49,7 @@ def choose(arguments: Namespace, way: str, log: Log) -> Choice:
 
 @contextmanager
 def only_warned(arguments: Namespace, log: Log) -> Iterator[None]:
-    """In a dry run, a UsageError ends the block, and is only a warning."""
+    """In a dry run, a UsageError in the block becomes a warning, and the rest of the block is skipped."""
     try:
         yield
     except UsageError as error:
@@ -59,7 +59,10 @@ def only_warned(arguments: Namespace, log: Log) -> Iterator[None]:
 
 
 def _check_reach(choice: Choice) -> None:
-    """UsageError if a unit cannot read what it needs: it runs as an ordinary user and sees no home folders."""
+    """UsageError if the unit could not read its program or configuration.
+
+    It runs as an ordinary user, and its sandbox hides the home folders.
+    """
     running = running_program() == choice.program
     needed = [Path(choice.program[0])]
     if running:
@@ -80,9 +83,9 @@ def _check_reach(choice: Choice) -> None:
 
 
 def _closed(path: Path) -> str:
-    """The first folder on the way that only some users may enter; "" if there is none.
+    """The first folder in the path that not everybody may enter; "" if there is none.
 
-    A single-file program counts as the folder of its modules.
+    If a single-file program is part of the path, everybody must be able to read it.
     """
     for folder in reversed(path.parents):
         try:

@@ -1,4 +1,4 @@
-"""PURE. The files that run fz-iproute in the chosen way: where they belong and what is in them."""
+"""The files of an installation: their paths and contents, for each way to run fz-iproute."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.words import KERNEL_TABLES
 
-# The units of the ways that systemd knows; the last one is to be enabled.
+# The units for each way to run fz-iproute by systemd. The last unit is the one to enable.
 UNITS = {"systemd": ("fz-iproute.service",), "timer": ("fz-iproute-sync.service", "fz-iproute-sync.timer")}
 # The files of the other ways, with their permissions.
 SCRIPTS = {
@@ -25,8 +25,8 @@ COMPLETIONS = {
     "fish": "share/fish/vendor_completions.d/fz-iproute.fish",
 }
 
-# What may have been written below / or the root of a package. On a machine with a package, SHIPPED belongs to that.
-# Files with {} are there for each instance.
+# Patterns for the files that `install` may have written. {} stands for an instance. If fz-iproute comes from a package
+# of the distribution, the files SHIPPED belong to that package.
 UNITS_OF_MACHINE = "etc/systemd/system/fz-iproute*"
 PER_INSTANCE = (
     "etc/cron.d/fz-iproute{}",
@@ -40,12 +40,12 @@ SHIPPED = (
     *(f"{{prefix}}/{path}" for path in COMPLETIONS.values()),
 )
 
-# What the sandbox of the units hides (ProtectHome, PrivateTmp).
+# The folders that the sandbox of the units hides (ProtectHome, PrivateTmp).
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
 
 class File(NamedTuple):
-    """A file to be written."""
+    """A file to write."""
 
     path: str
     text: str
@@ -53,36 +53,33 @@ class File(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """How fz-iproute is to run. `program` are the words that start it. Paths are absolute, and "" stands for none.
+    """How the user wants to run fz-iproute. Paths are absolute. "" means that there is none."""
 
-    `instance` names one of several tunnels, whose configuration is in /etc/fz-iproute/INSTANCE.toml.
-    """
-
-    program: tuple[str, ...]
-    way: str = "systemd"
-    instance: str = ""
+    program: tuple[str, ...]  # the words that start fz-iproute
+    way: str = "systemd"  # a key of UNITS or SCRIPTS
+    instance: str = ""  # for one of several tunnels; its configuration is /etc/fz-iproute/INSTANCE.toml
     config: str = ""
     netns: str = ""
     prefix: str = "/usr/local"
 
     @property
     def is_sandboxed(self) -> bool:
-        """True if systemd starts it, as an ordinary user who sees little of the machine."""
+        """True if systemd starts it: in a sandbox, as an ordinary user."""
         return self.way in UNITS
 
     @property
     def enabled(self) -> str:
-        """The unit that systemd is to enable."""
+        """The unit to enable."""
         return with_instance(UNITS[self.way][-1], self.instance)
 
     @property
     def config_file(self) -> str:
-        """The configuration that the command line names."""
+        """The configuration file for -c; "" for the default one."""
         return f"/etc/fz-iproute/{self.instance}.toml" if self.instance else self.config
 
 
 def check(choice: Choice) -> None:
-    """UsageError if a file of this name, or a line with these words, would be read wrongly."""
+    """UsageError if systemd or cron would misread a file with this name or with these words."""
     check_instance(choice.instance)
     if choice.instance and (choice.config or choice.netns):
         raise UsageError(f"instances share one unit, and this one reads {choice.config_file}; drop -c and --netns")
@@ -92,13 +89,13 @@ def check(choice: Choice) -> None:
 
 
 def check_instance(name: str) -> None:
-    """UsageError if a unit, or a file in /etc/cron.d, cannot have this name."""
+    """UsageError if this cannot be part of the name of a unit, or of a file in /etc/cron.d."""
     if not re.fullmatch(r"[A-Za-z0-9_-]*", name):
         raise UsageError(f"--instance {name}: use letters, digits, - and _ only")
 
 
 def hidden_by_sandbox(path: str) -> str:
-    """The folder that the sandbox of the units hides together with this path; "" if it hides none."""
+    """The hidden folder that the path is in, in the sandbox of the units; "" if the sandbox does not hide the path."""
     return next((folder for folder in _HIDDEN if path.startswith(f"{folder}/")), "")
 
 
@@ -109,9 +106,9 @@ def with_instance(name: str, instance: str) -> str:
 
 
 def unit_files(choice: Choice, templates: Mapping[str, str]) -> list[File]:
-    """The files of the chosen way. `templates` has the texts of the package's folder `units`, by name."""
+    """The files for the chosen way. `templates` are the texts of the package's folder `units`, by name."""
     if choice.is_sandboxed:
-        # A package would overwrite what is chosen for this machine.
+        # A unit with choices for this machine belongs into /etc, where no package overwrites it.
         of_machine = choice.prefix == "/usr/local" or choice.config or choice.netns
         folder = "/etc/systemd/system" if of_machine else f"{choice.prefix}/lib/systemd/system"
         at = "@" if choice.instance else ""  # all instances share one file
@@ -125,14 +122,14 @@ def unit_files(choice: Choice, templates: Mapping[str, str]) -> list[File]:
 
 
 def hiding(files: Iterable[File]) -> list[str]:
-    """Where an earlier choice for this machine would hide the units of a package."""
+    """The files in /etc that would override these units of a package. An earlier `install` may have made them."""
     return [file.path.replace("/usr/lib/", "/etc/") for file in files if file.path.startswith("/usr/lib/")]
 
 
 def shared_files(
     choice: Choice, templates: Mapping[str, str], pages: Mapping[str, str], completions: Mapping[str, str]
 ) -> list[File]:
-    """The files that all ways share: `pages` of the manual by name, and completions by shell."""
+    """The files that do not depend on the chosen way. `pages` of the manual by name, `completions` by shell."""
     share = f"{choice.prefix}/share"
     return [
         File("/etc/logrotate.d/fz-iproute", sealed(templates["logrotate"])),
@@ -142,14 +139,14 @@ def shared_files(
 
 
 def table_names(instance: str = "") -> str:
-    """The file with the names of the tables."""
+    """The path of the file with the names of the tables."""
     return f"/etc/iproute2/rt_tables.d/fz-iproute{instance and f'-{instance}'}.conf"
 
 
 def rt_tables(config: Config, instance: str = "") -> File:
-    """Names for the tables, after the tunnel: `firezone` for `tun-firezone`."""
+    """The file with names for the VPN's tables, made from that of the tunnel: `firezone` for `tun-firezone`."""
     name = re.sub(r"[^\w-]", "_", config.tunnel.interface.removeprefix("tun-"), flags=re.ASCII)
-    # `ip` would take a number for the id of a table, and the kernel's tables have these names.
+    # A number would look like the id of a table. The other names are those of the kernel's tables, and words of `ip`.
     if not name[:1].isalpha() or name in (*KERNEL_TABLES.values(), "all", "cache"):
         name = f"vpn-{name}" if name else "vpn"
     tables = config.tables
@@ -157,7 +154,7 @@ def rt_tables(config: Config, instance: str = "") -> File:
     names.setdefault(tables.user, f"{name}-user")
     names |= {tables.lan: f"{name}-lan", tables.internet: f"{name}-internet"}
     lines = [
-        # iproute2 reads them as signed numbers.
+        # iproute2 reads ids in this file as signed numbers of 32 bits.
         f"{table}\t{name}\n" if table < 2**31 else f"# {table} cannot have a name: iproute2 names none from 2^31 on\n"
         for table, name in names.items()
     ]
@@ -165,12 +162,12 @@ def rt_tables(config: Config, instance: str = "") -> File:
 
 
 def sealed(text: str, comment: str = "#") -> str:
-    """The text with a last line that proves that nobody has edited it."""
+    """The text with a checksum in its last line, which shows later whether somebody has edited it."""
     return f"{text}{comment} Written by fz-iproute, which will leave the file alone if you edit it. {_digest(text)}\n"
 
 
 def is_sealed(text: str) -> bool:
-    """True if the text is as fz-iproute, of any version, has written it."""
+    """True if fz-iproute, of any version, has written the text, and nobody has edited it."""
     content, _, last = text.removesuffix("\n").rpartition("\n")
     return last.endswith(f" {_digest(content + chr(10))}")
 
@@ -200,7 +197,7 @@ def _unit(choice: Choice, name: str, templates: Mapping[str, str]) -> str:
 
 
 def _systemd_word(word: str) -> str:
-    """The word as a unit spells it in a command line."""
+    """The word as systemd expects it in a command line of a unit."""
     for sign, spelling in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
         word = word.replace(sign, spelling)
     return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else f'"{word}"'
