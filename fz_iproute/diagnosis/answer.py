@@ -25,7 +25,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Where one packet goes."""
+    """Where one packet goes, and what the kernel says about it."""
 
     packet: Packet
     decision: Decision
@@ -145,7 +145,7 @@ def _mark_text(mark: int, config: Config) -> str:
 
 
 def as_document(answers: Sequence[Answer], question: Question) -> dict[str, Any]:
-    """For programs."""
+    """For programs: the answers as a JSON document."""
     return {
         "address": question.address,
         "answers": [

@@ -298,8 +298,9 @@ def differences(before: Config, after: Config) -> list[tuple[str, str, Any]]:
 def toml_of(config: Config) -> str:
     """A configuration file: it names the tunnel, and contains each key whose value is not the default."""
     keys: dict[tuple[str, str], Any] = {("tunnel", "interface"): config.tunnel.interface}
+    # Name Firezone's mark, although it is the default. With another VPN, the default means that it has no mark.
     if config.tunnel.interface == Config().tunnel.interface:
-        keys["tunnel", "fwmark"] = config.tunnel.fwmark  # spelled out for Firezone; for others only if they have one
+        keys["tunnel", "fwmark"] = config.tunnel.fwmark
     keys |= {(section, key): value for section, key, value in differences(Config(), config)}
     sections: dict[str, list[str]] = defaultdict(list)
     for (section, key), value in keys.items():
@@ -354,7 +355,7 @@ def absent(config: Config, links: Collection[str], vpns: Sequence[Vpn]) -> str:
 
 
 def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:
-    """For programs."""
+    """For programs: the VPNs as a JSON document."""
     return {
         "vpns": [
             {

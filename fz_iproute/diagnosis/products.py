@@ -161,5 +161,5 @@ def product_of(form: Form) -> Product:
     return best if best.likeness(form) else UNKNOWN
 
 
-# The names of the clients that normally use this table.
+# By the number of a table, the name of the client that normally uses it.
 BY_TABLE = {table: product.name for product in PRODUCTS for table in product.tables}

@@ -268,7 +268,7 @@ def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
 
 
 def as_document(found: Status) -> dict[str, Any]:
-    """For programs."""
+    """For programs: the status as a JSON document."""
     return {
         "tunnel": {
             "interface": found.tunnel,

@@ -70,7 +70,7 @@ def summary(found: Status) -> Summary:
 
 
 def as_document(said: Summary) -> dict[str, Any]:
-    """For programs."""
+    """For programs: the most important values of the summary, as a JSON document."""
     return {"good": said.is_good, "lans": said.lans, "reachable": said.reachable}
 
 
@@ -96,7 +96,8 @@ def _vpn(found: Status) -> Iterator[str]:
     yield f"{name} is {found.tunnel_state}" + (f", but {led}" if led else "")
     if active:
         off = [FAMILY_NAMES[family] for family in FAMILIES if found.internet[family] == "off"]
-        yield f"{_both(active)} enter{'s' * (len(active) == 1)} it" + (f", {_both(off)} does not" if off else "")
+        verb = "enters" if len(active) == 1 else "enter"
+        yield f"{_both(active)} {verb} it" + (f", {_both(off)} does not" if off else "")
     elif is_up and not blocked:
         yield "packets to the internet do not enter it"
     if blocked:

@@ -119,8 +119,8 @@ class Lab:
                         Lost(f"link {device.name}", f"/dev/net/tun: {error.strerror}; a cable replaces it")
                     )
                     self._devices[place] = stand_in(device)
-        # Some modules make a device in every new namespace, which may have the index of a recorded link. That link is
-        # then made without its index.
+        # Some kernel modules make a device in every new namespace, and it may have the index of a recorded link. Then
+        # that link is made with another index.
         for numbered in (True, False):
             links = site.links()
             missing = [device for device in self._devices if device.name not in links]

@@ -131,7 +131,7 @@ def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
 
 
 def one_by_one(ip: Ip, commands: Iterable[Command]) -> list[Refusal]:
-    """Run each command in its own process. Its words may have characters that no batch allows. Returns the refusals."""
+    """Run each command in its own process, so that its words may have any characters. Returns the refusals."""
     return _carried_out(ip, [[command] for command in commands])
 
 

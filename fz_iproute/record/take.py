@@ -43,7 +43,8 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None) -> Record
         (rules,) = record(family, RULES_IN_DETAIL)
         reached = {rule.table for rule in parse_rules.rules(rules, family) if rule.table}
         for table in sorted(reached | {MAIN, LOCAL} | config.tables.ids):
-            record(family, of_table(table))  # one by one, because a coprocess gives up if one answer is huge
+            # One by one: a coprocess gives up if an answer is huge, as that for main may be.
+            record(family, of_table(table))
         if '"metrics"' in outputs[question_key(family, of_table(MAIN), "-json")]:
             # The JSON does not show which metrics are locked.
             for question in lan_questions(config, family):

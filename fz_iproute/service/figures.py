@@ -1,4 +1,4 @@
-"""The state of the mirror and of the daemon in Prometheus' text format, for a monitoring system."""
+"""Turns the state of the copies and of the daemon into metrics for Prometheus."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -91,7 +91,8 @@ def _lines(figure: Figure) -> Iterator[str]:
     yield f"# TYPE {name} {figure.kind}"
     for labels, value in figure.values.items():
         inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
-        yield f"{name}{inside and f'{{{inside}}}'} {value:.15g}"
+        braces = f"{{{inside}}}" if inside else ""
+        yield f"{name}{braces} {value:.15g}"
 
 
 def _escaped(text: str) -> str:

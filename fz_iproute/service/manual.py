@@ -114,8 +114,12 @@ class _Page:
                 macro = word
                 if word == "Nm" and (not rest or rest[0] in _DELIMITERS):
                     yield self._name
+            elif word in _CLOSING:
+                yield from (_JOINT, word)
+            elif word in ("(", "["):
+                yield from (word, _JOINT)
             elif word in _DELIMITERS:
-                yield from (_JOINT, word) if word in _CLOSING else (word, _JOINT) if word in "([" else (word,)
+                yield word
             elif macro == "Xr" and word.isdigit():
                 yield from (_JOINT, f"({word})")
             else:

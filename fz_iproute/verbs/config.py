@@ -38,9 +38,8 @@ def run(arguments: Namespace, log: Log) -> int:
     config = file.load()
     for warning in doubts(config):
         log.warning(f"{file.place}: {warning}")
-    write(
-        f"{file.place}: good"
-        if file.place.exists()
-        else f"{file.place}: there is no such file, so the defaults are in force"
-    )
+    if file.place.exists():
+        write(f"{file.place}: good")
+    else:
+        write(f"{file.place}: there is no such file, so the defaults are in force")
     return 0

@@ -86,12 +86,9 @@ def _folded(found: Sequence[Finding], *, everything: bool) -> Iterator[tuple[Fin
 
 def _remedy(text: str, indent: int, shown: Screen) -> list[str]:
     line = f"{'':{indent}}do   {text}"
-    # A command is not folded, so that it can be copied.
-    return (
-        [line]
-        if text.split(maxsplit=1)[0] in ("sudo", "ip", "fz-iproute", "sysctl")
-        else shown.folded(line, indent + 5)
-    )
+    if text.split(maxsplit=1)[0] in ("sudo", "ip", "fz-iproute", "sysctl"):
+        return [line]  # a command is not folded, so that it can be copied
+    return shown.folded(line, indent + 5)
 
 
 def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:

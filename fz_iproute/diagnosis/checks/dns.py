@@ -103,7 +103,7 @@ def _lan(machine: Machine, decision: Decision) -> bool:
 
 
 def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
-    """Servers that are asked outside the tunnel: they are in a mirrored LAN, or are asked by another interface."""
+    """Servers outside the tunnel: in a mirrored LAN, or asked by systemd-resolved by the interface of another link."""
     tunnelled = any(each.for_all and machine.is_tunnelled(_way(machine, each)) for each in servers)
     for server in servers:
         family: Family = server.host.family

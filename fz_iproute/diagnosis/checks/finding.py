@@ -46,5 +46,5 @@ def count(number: int, one: str, many: str) -> str:
 
 
 def as_document(findings: Sequence[Finding]) -> dict[str, Any]:
-    """For programs."""
+    """For programs: the findings as a JSON document."""
     return {"checks": [finding._asdict() for finding in findings]}

@@ -1,4 +1,4 @@
-"""Checks for packets that bypass the tunnel, and for answers that the kernel drops because of rp_filter."""
+"""Checks for packets that bypass the tunnel, and for packets to this machine that rp_filter drops."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
