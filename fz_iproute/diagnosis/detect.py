@@ -160,13 +160,13 @@ class _Judge:
             return "refuse", product.refusal
         if product.switch and (cut or product.firewalls):
             return "client", f"{product.why}: `{product.switch}`"
-        back = [lan for lan in cut if served and lan not in self._left]
-        left = [lan for lan in cut if lan not in back]
-        stays_cut = f", but not {_some(left)}: {obstacle}" if left else ""
-        if back:
-            return "mirror", f"copies bring back the LAN ({_some(back)}){stays_cut}"
+        regained = [lan for lan in cut if served and lan not in self._still_cut]
+        others = [lan for lan in cut if lan not in regained]
+        but = f", but not {_some(others)}: {obstacle}" if others else ""
+        if regained:
+            return "mirror", f"copies bring back the LAN ({_some(regained)}){but}"
         if served:  # the LANs are reachable now only because of the copies
-            keep = f"copies in table {self._goal.layout.mirror} keep the LAN{stays_cut}"
+            keep = f"copies in table {self._goal.layout.mirror} keep the LAN{but}"
             return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
         if cut:
             return "refuse", f"{_some(cut)}: {obstacle}"
@@ -186,13 +186,13 @@ class _Judge:
         network = self._without_copies()
         fates = self._fates if network is self.network else dict(_fates_of(network, self._lans))
         cut = self._cut(fates)
-        routes = [fate.way.route for lan, fate in self._fates.items() if lan in self._left]
+        routes = [fate.way.route for lan, fate in self._fates.items() if lan in self._still_cut]
         explicit = next((route.dst for route in routes if route and route.dst != "default"), "")
         obstacle = f"the VPN routes {explicit} itself" if explicit else "copies would not change that"
-        return (None if all(lan in self._left for lan in cut) else candidate), obstacle
+        return (None if all(lan in self._still_cut for lan in cut) else candidate), obstacle
 
     @cached_property
-    def _left(self) -> frozenset[Prefix]:
+    def _still_cut(self) -> frozenset[Prefix]:
         """The LANs that this VPN still takes after a `sync`."""
         then = in_step(self.network, self._goal, prune=self._candidate.lan.prune)
         return frozenset(self._cut(dict(_fates_of(then, self._lans))))

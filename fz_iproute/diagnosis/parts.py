@@ -5,6 +5,7 @@ To know where packets to a prefix go, it is then enough to look up one address o
 
 from bisect import bisect, bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.fib import MANY, Table, end_of, place
@@ -40,28 +41,38 @@ Kinds = tuple[Hashable, ...] | None
 class _Open:
     """A prefix while the prefixes inside it are being visited."""
 
-    __slots__ = ("end", "free", "key", "kinds", "left", "number", "owner")
+    __slots__ = ("end", "free", "key", "kinds", "number", "owner", "uncovered")
 
     def __init__(self, number: int, bits: int) -> None:
         address = number >> 8
         self.number = number
-        self.left = 1 << bits - (number & 0xFF)  # how many addresses no inner prefix covers
-        self.end = address + self.left
+        self.uncovered = 1 << bits - (number & 0xFF)  # how many addresses no inner prefix covers
+        self.end = address + self.uncovered
         # An address that no inner prefix covers. Not the first one, which may be the address of the network itself.
-        self.free = address + (self.left > 2)
+        self.free = address + (self.uncovered > 2)
         self.owner = number  # the narrowest part around this prefix that stands for no others, or this prefix itself
         self.kinds: Kinds = None
         self.key: Hashable = number
 
     def take_in(self, inner: "_Open", kinds: Kinds, region: int) -> None:
         """Note a prefix that is directly inside this one."""
-        self.left -= inner.left
+        self.uncovered -= inner.uncovered
         if inner.number >> 8 <= self.free < inner.end:
             self.free = inner.end
         if kinds is not None:
             inner.owner = self.owner
             inner.kinds = tuple(own or above for own, above in zip(kinds, self.kinds or kinds, strict=True))
             inner.key = self.owner, region, inner.kinds
+
+
+@dataclass(slots=True)
+class _Sum:
+    """A part while its prefixes are being counted."""
+
+    number: int = 0  # the place of its first prefix
+    address: int = 0  # one of the addresses of this prefix
+    size: int = 0  # how many addresses it has
+    count: int = 0  # how many prefixes it stands for
 
 
 class Bounds:
@@ -107,8 +118,7 @@ def _split(whole: Prefix, places: Iterable[int], kinds: Callable[[int], Kinds]) 
     """
     bits, edges = BITS[whole.family], _EDGES[whole.family]
     outermost = _Open(place(whole), bits)
-    # For each part: its place, its address, its size, and how many prefixes it stands for.
-    found: dict[Hashable, list[int]] = {outermost.key: [0, 0, 0, 0]}
+    found: dict[Hashable, _Sum] = {outermost.key: _Sum()}
     around = [outermost]
     for number in places:
         if number == around[-1].number:
@@ -117,25 +127,27 @@ def _split(whole: Prefix, places: Iterable[int], kinds: Callable[[int], Kinds]) 
         while around[-1].end <= number >> 8:
             _close(around.pop(), found)
         around[-1].take_in(here, kinds(number), bisect(edges, number))
-        found.setdefault(here.key, [0, 0, 0, 0])
+        if here.key not in found:
+            found[here.key] = _Sum()
         around.append(here)
     while around:
         _close(around.pop(), found)
     return [
-        Part(Prefix(whole.family, number >> 8, number & 0xFF), address, size, count > 1)
-        for number, address, size, count in found.values()
-        if size
+        Part(Prefix(whole.family, part.number >> 8, part.number & 0xFF), part.address, part.size, part.count > 1)
+        for part in found.values()
+        if part.size
     ]
 
 
-def _close(here: _Open, found: dict[Hashable, list[int]]) -> None:
+def _close(here: _Open, found: dict[Hashable, _Sum]) -> None:
     """All prefixes inside this one have been visited: add its remaining addresses to its part."""
-    if here.left:
+    if here.uncovered:
         part = found[here.key]
-        if not part[2]:
-            part[:2] = here.number, here.free if here.free < here.end else here.number >> 8
-        part[2] += here.left
-        part[3] += 1
+        if not part.size:
+            part.number = here.number
+            part.address = here.free if here.free < here.end else here.number >> 8
+        part.size += here.uncovered
+        part.count += 1
 
 
 _EDGES: dict[Family, list[int]] = {

@@ -43,19 +43,19 @@ def _listed(ip: Ip, *words: str) -> list[_Document]:
     return found
 
 
-class _Asked(NamedTuple):
+class _Conditions(NamedTuple):
     """The conditions of a rule."""
 
     words: tuple[str, ...] = ()  # as they are recorded in the line
     fits: bool = True  # False if no unmarked packet of a new TCP connection meets them
 
-    def and_also(self, other: "_Asked") -> "_Asked":
-        return _Asked(self.words + other.words, self.fits and other.fits)
+    def and_(self, other: "_Conditions") -> "_Conditions":
+        return _Conditions(self.words + other.words, self.fits and other.fits)
 
 
 _WHOLE = {"ipv4": "0.0.0.0/0", "ip": "0.0.0.0/0", "ipv6": "::/0", "ip6": "::/0"}
-_UNKNOWN = _Asked(("maybe",))
-_NEVER = _Asked(fits=False)
+_UNKNOWN = _Conditions(("maybe",))
+_NEVER = _Conditions(fits=False)
 
 
 class _Table:
@@ -77,26 +77,26 @@ class _Table:
         for chain in self._chains:
             if chain.get("hook") == "output" and chain.get("type") == "filter":
                 yield f"chain {chain['family']} {chain['table']} {chain['name']} {chain.get('policy', 'accept')}"
-                yield from self._verdicts(chain["name"], _Asked(), 0)
+                yield from self._verdicts(chain["name"], _Conditions(), 0)
 
-    def _verdicts(self, chain: str, before: _Asked, depth: int) -> Iterator[str]:
+    def _verdicts(self, chain: str, before: _Conditions, depth: int) -> Iterator[str]:
         """The lines of a chain to which a rule with the conditions `before` has jumped."""
         for rule in self._rules.get(chain, ()) if depth < _DEEPEST else ():
-            asked = before
+            conditions = before
             for expression in rule.get("expr", ()):
                 ((kind, value),) = expression.items()
                 if kind == "match":
-                    asked = asked.and_also(self._match(value))
-                elif not asked.fits:
+                    conditions = conditions.and_(self._match(value))
+                elif not conditions.fits:
                     break
                 elif kind in ("jump", "goto"):
-                    yield from self._verdicts(value["target"], asked, depth + 1)
+                    yield from self._verdicts(value["target"], conditions, depth + 1)
                 elif kind in ("accept", "drop", "reject"):
-                    yield " ".join(["accept" if kind == "accept" else "drop", *asked.words])
+                    yield " ".join(["accept" if kind == "accept" else "drop", *conditions.words])
                 elif kind in ("vmap", "return", "queue"):
                     yield from (f"{verdict} maybe" for verdict in ("accept", "drop"))
 
-    def _match(self, match: _Document) -> _Asked:
+    def _match(self, match: _Document) -> _Conditions:
         left, operator, right = match["left"], match["op"], match["right"]
         if isinstance(left, dict) and "&" in left:
             left = left["&"][0]  # ignore the mask: for the mark 0, it makes no difference
@@ -105,22 +105,22 @@ class _Table:
         values = list(self._members(right))
         if kind == "payload" and what.get("field") == "daddr":
             prefixes = [prefix for value in values for prefix in _prefixes(value)]
-            return _Asked(tuple(word for each in prefixes for word in ("noto" if negated else "to", each)))
+            return _Conditions(tuple(word for each in prefixes for word in ("noto" if negated else "to", each)))
         if kind == "payload" and what.get("field") in ("protocol", "nexthdr"):
-            return _Asked() if ("tcp" in values or 6 in values) != negated else _NEVER
+            return _Conditions() if ("tcp" in values or 6 in values) != negated else _NEVER
         if kind == "payload":
             return _NEVER if what.get("protocol") in ("udp", "icmp", "icmpv6") else _UNKNOWN
         key = what.get("key") if isinstance(what, dict) else None
         if key in ("oifname", "oif"):
-            return _Asked(tuple(word for value in values for word in ("nodev" if negated else "dev", str(value))))
+            return _Conditions(tuple(word for value in values for word in ("nodev" if negated else "dev", str(value))))
         if key == "mark":
-            return _Asked() if (0 in values) != negated else _NEVER
+            return _Conditions() if (0 in values) != negated else _NEVER
         if (kind, key) == ("ct", "state"):
-            return _Asked() if ("new" in values) != negated else _NEVER
+            return _Conditions() if ("new" in values) != negated else _NEVER
         if key in ("nfproto", "protocol") and not negated:
-            return _Asked(tuple(word for value in values for word in ("to", _WHOLE.get(value, ""))))
+            return _Conditions(tuple(word for value in values for word in ("to", _WHOLE.get(value, ""))))
         if key == "l4proto":
-            return _Asked() if ("tcp" in values or 6 in values) != negated else _NEVER
+            return _Conditions() if ("tcp" in values or 6 in values) != negated else _NEVER
         return _UNKNOWN
 
     def _members(self, right: Any) -> Iterator[Any]:

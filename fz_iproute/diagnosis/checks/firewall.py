@@ -15,7 +15,7 @@ class _Rule(NamedTuple):
     """A firewall rule, as record/firewall.py writes it down."""
 
     verdict: str  # accept or drop
-    asked: tuple[tuple[str, str], ...]  # its conditions: to, noto, dev or nodev, and the value
+    conditions: tuple[tuple[str, str], ...]  # to, noto, dev or nodev, each with its value
     maybe: bool  # it has more conditions, which were not recorded
 
 
@@ -44,8 +44,8 @@ def _chains(text: str) -> list[_Chain]:
             family, table, name, policy = words[1:5]
             found.append(_Chain(family, table, name, policy, []))
         else:
-            asked = [word for word in words[1:] if word != "maybe"]
-            pairs = tuple(zip(asked[::2], asked[1::2], strict=True))
+            conditions = [word for word in words[1:] if word != "maybe"]
+            pairs = tuple(zip(conditions[::2], conditions[1::2], strict=True))
             found[-1].rules.append(_Rule(words[0], pairs, "maybe" in words))
     return found
 
@@ -93,14 +93,16 @@ def _verdict(chain: _Chain, lan: Prefix, device: str) -> str:
 
 def _fits(rule: _Rule, lan: Prefix, device: str) -> bool | None:
     """Whether the rule matches packets to the LAN. None if it matches only a part of them."""
-    prefixes = {name: [Prefix.parse(value) for key, value in rule.asked if key == name] for name in ("to", "noto")}
-    names = {name: [value for key, value in rule.asked if key == name] for name in ("dev", "nodev")}
-    if names["dev"] and not any(fnmatchcase(device, name) for name in names["dev"]):
+    devices = [value for key, value in rule.conditions if key == "dev"]
+    other_devices = [value for key, value in rule.conditions if key == "nodev"]
+    inside = [Prefix.parse(value) for key, value in rule.conditions if key == "to"]
+    outside = [Prefix.parse(value) for key, value in rule.conditions if key == "noto"]
+    if devices and not any(fnmatchcase(device, name) for name in devices):
         return False
-    if any(fnmatchcase(device, name) for name in names["nodev"]):
+    if any(fnmatchcase(device, name) for name in other_devices):
         return False
-    if any(other.family != lan.family or other.covers(lan) for other in prefixes["noto"]):
+    if any(prefix.family != lan.family or prefix.covers(lan) for prefix in outside):
         return False
-    if prefixes["to"] and not any(other.covers(lan) for other in prefixes["to"]):
-        return None if any(lan.covers(other) for other in prefixes["to"]) else False
-    return None if any(lan.covers(other) for other in prefixes["noto"]) else True
+    if inside and not any(prefix.covers(lan) for prefix in inside):
+        return None if any(lan.covers(prefix) for prefix in inside) else False
+    return None if any(lan.covers(prefix) for prefix in outside) else True
