@@ -13,7 +13,7 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError):  # the stream may be closed
             stream.flush()
-    # Python would free every object first, which takes a sixth of a short run.
+    # Unlike sys.exit(), this does not free every object first, which would take a sixth of a short run.
     os._exit(code)
 
 

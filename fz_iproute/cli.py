@@ -16,8 +16,8 @@ from fz_iproute.log import Log
 from fz_iproute.mirror.words import printable
 from fz_iproute.verbs.options import add_common
 
-# A verb itself returns 0 or 1. 1 means: commands are due (plan --exit-code), a check has failed (doctor), or there is
-# no full tunnel (detect).
+# The exit code for each failure. A verb that does not fail returns 0 or 1. For example, 1 means that commands are due
+# (plan --exit-code), that a check has failed (doctor), or that no VPN takes all traffic (detect).
 EXIT_CODES: dict[type[FzError], int] = {
     UsageError: 2,
     ReadFailed: 3,
@@ -26,9 +26,9 @@ EXIT_CODES: dict[type[FzError], int] = {
     Locked: 5,
     IpUnusable: 6,
 }
-INTERRUPTED = 130  # as a shell reports SIGINT: 128 + its number
+INTERRUPTED = 130  # as shells report the end by SIGINT: 128 + its number
 
-# Each is a module of that name in fz_iproute/verbs, with add(parser) and run(arguments, log).
+# Each verb has a module of the same name in fz_iproute/verbs, with add(parser) and run(arguments, log).
 VERBS = {
     "sync": "bring the copies in step with table main once, then exit",
     "down": "remove everything that fz-iproute added",
@@ -54,12 +54,12 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb named in `argv` and return the exit code. No FzError leaves this function."""
-    # One pass allocates much and leaves no reference cycles: looking for some would take a tenth of a large pass.
-    # Verbs that run for long switch the collector on again.
+    # Switch off the garbage collector: it would take a tenth of the time of a large pass, and find nothing, because a
+    # pass makes no reference cycles. Verbs that run for long switch it on again.
     gc.disable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # An interface name may hold any byte. A shell must get exactly these bytes, whatever the locale.
+            # Print UTF-8, whatever the locale: a shell must get the exact name of an interface.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     arguments = parser().parse_args(argv)
     log = Log(arguments.level, _log_style(arguments))
@@ -72,8 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_CODES[type(error)]
     except (OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "thread" not in str(error):
-            raise  # a fault of the program; otherwise the machine has no thread left
-        # Files and programs are dealt with where they are used. What is left: no memory, descriptors or processes.
+            raise  # a bug; a RuntimeError about a thread means that the machine allows no more threads
+        # Errors about files and programs were handled before. So the machine has no more memory, file descriptors or
+        # processes.
         log.error(f"the machine refuses: {error}")
         return EXIT_CODES[ReadFailed]
     except KeyboardInterrupt:
@@ -92,11 +93,11 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def parser() -> ArgumentParser:
-    """The whole command line."""
+    """The parser of the whole command line."""
     whole = _Parser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN.",
-        formatter_class=RawDescriptionHelpFormatter,  # the other one breaks a command at its hyphen
+        formatter_class=RawDescriptionHelpFormatter,  # the default one would break a line at the hyphen of a command
         epilog="`fz-iproute help VERB` shows the options of a verb.\n"
         "`fz-iproute help fz-iproute` shows the manual, with all exit codes.\n"
         "Data goes to stdout, messages to stderr.",
@@ -106,17 +107,18 @@ def parser() -> ArgumentParser:
     add_common(whole)
     whole._positionals.title = "verbs"
     verbs: Any = whole.add_subparsers(metavar="VERB", dest="verb", required=True, parser_class=_VerbParser)
-    whole.usage = "%(prog)s [OPTION ...] VERB ..."  # not earlier: the verbs' usage would begin with it
+    # Set the usage after add_subparsers, which would begin the usage of each verb with it.
+    whole.usage = "%(prog)s [OPTION ...] VERB ..."
     for name, text in VERBS.items():
         verbs.add_parser(name, help=text, description=text).set_defaults(module=name)
     return whole
 
 
 class _Parser(ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser that prints an error as one line."""
 
     def error(self, message: str, near: str = "") -> NoReturn:
-        """Exit with 2. A verb that is none is answered with the nearest one."""
+        """Print the error and exit with 2. For an unknown verb, suggest the most similar one."""
         start, _, rest = message.partition("invalid choice: '")
         if start == "argument VERB: ":
             name = rest.partition("'")[0]
@@ -125,7 +127,7 @@ class _Parser(ArgumentParser):
         self.exit(EXIT_CODES[UsageError], f"error: {printable(message)}; {advice}\n")
 
 
-# What other programs call these verbs.
+# Words that other programs use for such verbs, and what to suggest for them.
 _MEANT = {
     "start": "watch or install",
     "run": "watch or sync",
@@ -144,20 +146,21 @@ def _nearest(name: str, names: Iterable[str]) -> str:
     return "".join(get_close_matches(name, names, n=1))
 
 
-# How the usage shows an argument of each `nargs` of argparse.
+# How the usage shows an argument, by the `nargs` of argparse.
 _SHAPES = {"?": "[{}]", "+": "{} ...", "...": "[{} ...]"}
 
 
 class _VerbParser(_Parser):
-    """The parser of one verb. It imports the verb only when that verb is run: imports are most of a cold start."""
+    """The parser of one verb. It imports the module of the verb only when needed, because imports take long."""
 
     def fill(self) -> None:
-        """Add the options of the verb, and then those of all verbs, once."""
+        """Add the options of this verb, then those of all verbs. A second call does nothing."""
         if name := self._defaults.pop("module", None):
             verb = _module(name)
             self._positionals.title = "arguments"
             verb.add(self)
-            # The same options may stand before the verb. Only what is given here counts more than that.
+            # The common options are also allowed before the verb. Without defaults here, one that was given there is
+            # overridden only if it is given here, too.
             self.argument_default = SUPPRESS
             add_common(self.add_argument_group("options of every verb"))
             arguments = (action for action in self._actions if not action.option_strings)

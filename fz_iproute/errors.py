@@ -2,7 +2,7 @@
 
 
 class FzError(Exception):
-    """Base of all; `str()` is the message for the user, one line a problem."""
+    """The base class of all failures. `str()` is the message for the user, with a line for each problem."""
 
 
 class UsageError(FzError):
@@ -10,11 +10,11 @@ class UsageError(FzError):
 
 
 class ReadFailed(FzError):
-    """`ip` gave no answer that can be trusted. Nothing follows from that, least of all that a table is empty."""
+    """`ip` gave no usable answer. Then nothing is known; above all, the table must not be taken for empty."""
 
 
 class ApplyFailed(FzError):
-    """What could be applied was applied; the message lists the rest."""
+    """Some commands failed, and the message lists them. The others were carried out."""
 
 
 class NotPermitted(FzError):
@@ -30,5 +30,9 @@ class IpUnusable(FzError):
 
 
 def words_for(error: Exception) -> str:
-    """The message for a failure. An OSError that nobody has turned into an FzError is about memory or descriptors."""
+    """The message for a failure.
+
+    An OSError about a file or a program was turned into an FzError before. Any other one means that the machine has no
+    more memory or file descriptors.
+    """
     return f"the machine refuses: {error}" if isinstance(error, OSError) else str(error)

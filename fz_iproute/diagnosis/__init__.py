@@ -1,1 +1,1 @@
-"""What the program says about a machine. Pure."""
+"""Examines a machine: which VPN takes its traffic, where packets go, and what is wrong. It runs no command."""

@@ -1,4 +1,4 @@
-"""`wait`: return when the VPN's tables are in step. If no rule leads to them, when no other VPN cuts the LAN."""
+"""`wait`: return when the VPN's tables are in step, or, if no rule leads to them, when no other VPN cuts the LAN."""
 
 import time
 from argparse import ArgumentParser, Namespace
