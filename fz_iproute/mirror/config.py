@@ -32,7 +32,8 @@ def _one_of(*values: str) -> Check:
 def _of_type(kind: type, otherwise: str) -> Check:
     def check(value: Any) -> Any:
         if not isinstance(value, kind):
-            raise ValueError(f"{_shown(value)} is {otherwise}")  # `otherwise` completes the sentence
+            hint = "; leave out the quotes" if kind is bool and value in ("true", "false") else ""
+            raise ValueError(f"{_shown(value)} is {otherwise}{hint}")  # `otherwise` completes the sentence
         return value
 
     return check
@@ -60,7 +61,7 @@ def _seconds(low: float, high: float) -> Check:
 def _list(item: Check) -> Check:
     def check(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            raise ValueError(f"{_shown(value)} is not a list")
+            raise ValueError(f"{_shown(value)} is not a list; put it into brackets")
         good, problems = [], []
         for member in value:
             try:

@@ -119,6 +119,9 @@ def test_without_rights_only_what_changes_something_fails(machine: Machine) -> N
         assert 0 == done.returncode, done.stderr
         assert "192.168.188.0/24" in done.stdout
     machine.fz("sync")
+    done = with_rights("-net_admin,-sys_admin", machine, "watch")
+    assert 4 == done.returncode and "use sudo" in done.stderr, "it would fail at the first change only"
+    machine.fz("sync")
     assert 0 == with_rights("-net_admin,-sys_admin", machine, "sync").returncode
 
 
