@@ -144,7 +144,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
             # lan.deny would also refuse other LANs inside the prefix.
             if not any(prefix != lan and prefix.covers(lan) for lan in machine.lans(family)):
                 words = f"{machine.lan_setting('deny', prefix)}; or, {words}"
-            yield Found("warning", f"{route}: pushed by DHCP, and mirrored", why, advice(words))
+            yield Found("warning", f"{route}: pushed by DHCP, and mirrored by this configuration", why, advice(words))
     yield from _public(machine, family, list(dict.fromkeys(public)))
     if wide:
         why = "a hostile DHCP server can hand out such prefixes to pull traffic out of the tunnel"
@@ -163,7 +163,9 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
     strict = machine.setting("lan", 'trust = "private"')
     words = f"{machine.lan_setting('allow', *prefixes)}; or, if this network is not yours, {strict}"
     is_usual = family == "inet6" and all(prefix.length >= 64 for prefix in prefixes)
-    yield Found("info" if is_usual else "warning", f"{names}: public, and mirrored", why, advice(words))
+    yield Found(
+        "info" if is_usual else "warning", f"{names}: public, and mirrored by this configuration", why, advice(words)
+    )
 
 
 def shadowed(machine: Machine) -> Iterator[Found]:

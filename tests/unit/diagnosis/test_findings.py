@@ -156,15 +156,15 @@ shadows failure: packets to 192.168.1.0/24, 172.17.0.0/16 go into the tunnel by 
         """
 mirror failure: 4 commands are due, the first: ip route add table VPN 10.99.0.0/16 dev eth0 proto dhcp scope link
 (missing) → fz-iproute sync
-prefixes warning: 10.99.0.0/16 dev eth0 proto dhcp scope link: pushed by DHCP, and mirrored → [lan]: deny =
-["10.99.0.0/16"]; or, if you want it, [lan]: allow = ["10.99.0.0/16"]
+prefixes warning: 10.99.0.0/16 dev eth0 proto dhcp scope link: pushed by DHCP, and mirrored by this configuration →
+[lan]: deny = ["10.99.0.0/16"]; or, if you want it, [lan]: allow = ["10.99.0.0/16"]
 prefixes warning: 8.0.0.0/7 dev eth0 proto boot scope link: wider than lan.min_prefixlen.inet = 8, so not mirrored →
 leave it as it is: its packets stay in the tunnel; only if this network is yours, [lan]: min_prefixlen = { inet = 7
 }
-prefixes warning: 198.51.100.0/24: public, and mirrored → [lan]: allow = ["198.51.100.0/24"]; or, if this network is
-not yours, [lan]: trust = "private"
-prefixes info: 2001:db8:7::/64: public, and mirrored → [lan]: allow = ["2001:db8:7::/64"]; or, if this network is
-not yours, [lan]: trust = "private"
+prefixes warning: 198.51.100.0/24: public, and mirrored by this configuration → [lan]: allow = ["198.51.100.0/24"];
+or, if this network is not yours, [lan]: trust = "private"
+prefixes info: 2001:db8:7::/64: public, and mirrored by this configuration → [lan]: allow = ["2001:db8:7::/64"]; or,
+if this network is not yours, [lan]: trust = "private"
 """,
     ),
     "a wide public prefix of IPv6": Case(
@@ -172,8 +172,8 @@ not yours, [lan]: trust = "private"
         """
 mirror failure: 1 command is due: ip -6 route add table VPN 2001:db8:8::/60 dev eth0 proto boot metric 1024
 (missing) → fz-iproute sync
-prefixes warning: 2001:db8:8::/60: public, and mirrored → [lan]: allow = ["2001:db8:8::/60"]; or, if this network is
-not yours, [lan]: trust = "private"
+prefixes warning: 2001:db8:8::/60: public, and mirrored by this configuration → [lan]: allow = ["2001:db8:8::/60"];
+or, if this network is not yours, [lan]: trust = "private"
 """,
     ),
     "another interface": Case(
