@@ -56,7 +56,7 @@ def news_of(line: str) -> News:
 _PLAIN = re.compile(
     r"\[ROUTE\](?P<dst>\d[\d.]+(?:/\d+)?|[\da-f]*:[\da-f:.]+(?:/\d+)?) dev (?P<dev>\S+)"
     r"(?: proto (?P<proto>\d+))?(?P<scope> scope 253)?"
-    r"(?: src (?P<src>\S+))?(?: metric (?P<metric>\d+))?(?: pref (?P<pref>[a-z]+))? ?",
+    r"(?: src (?P<src>\S+))?(?: metric (?P<metric>\d{1,10}))?(?: pref (?P<pref>[a-z]+))? ?",
     re.ASCII,
 )
 

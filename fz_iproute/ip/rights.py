@@ -8,10 +8,10 @@ _NET_ADMIN = 12  # the number of the capability
 def capabilities(root: Path = Path("/")) -> str:
     """The effective capabilities of this process as a hexadecimal number; "" if they cannot be found out."""
     try:
-        lines = (root / "proc/self/status").read_text().splitlines()
+        lines = (root / "proc/self/status").read_text("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    return next((line.split()[1] for line in lines if line.startswith("CapEff:")), "")
+    return next((line.removeprefix("CapEff:").strip() for line in lines if line.startswith("CapEff:")), "")
 
 
 def has_net_admin() -> bool:

@@ -30,6 +30,8 @@ def firewall(ip: Ip) -> str | None:
             if any(fnmatchcase(table["name"], known) for known in KNOWN):
                 parts = _listed(ip, "table", table["family"], table["name"])
                 lines += _Table(parts).lines()
+        if not all(line.isprintable() for line in lines):
+            raise ValueError("a line break in a name would make two lines of one")
         return "".join(f"{line}\n" for line in lines)
     except (IpUnusable, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None

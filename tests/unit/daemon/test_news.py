@@ -61,6 +61,7 @@ def test_a_plain_route_that_main_has_got_is_understood(line: str) -> None:
         "10.0.0.0/24 dev eth0 proto 77 scope 253",
         "10.0.0.0/24 dev 'eth0 scope 253",
         "10.0.0.0/24 dev eth0 proto 3",
+        f"10.0.0.0/24 dev eth0 scope 253 metric {'9' * 5000}",
         "10.0.0.0/24 via 10.9.0.1 dev eth0 scope 253",
         "10.0.0.0/24 nhid 7 dev eth0 scope 253",
         "10.0.0.0/24 scope 253 src 10.0.0.1",

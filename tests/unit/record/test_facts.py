@@ -1,11 +1,18 @@
 """Facts hold what can be read of settings files, this process and the journal."""
 
+import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from fz_iproute.ip.process import Answer
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.record import recording
 from fz_iproute.record.facts import facts
+from fz_iproute.record.firewall import firewall
 from fz_iproute.record.recording import Recording
 
 
@@ -45,6 +52,31 @@ def test_the_mode_and_owner_of_the_configuration_file_are_recorded(tmp_path: Pat
     path.chmod(0o640)
     found = facts(Config(), path, None, tmp_path)
     assert (str(path), "0640", str(os.getuid())) == tuple(found[f"config.{key}"] for key in ("path", "mode", "uid"))
+
+
+@pytest.mark.parametrize("status", [b"CapEff:\n", b"Name:\t\x82\n", b"\xff", b""])
+def test_an_odd_status_of_a_process_tells_no_capabilities(status: bytes, tmp_path: Path) -> None:
+    path = write(tmp_path / "proc/self/status", "")
+    path.write_bytes(status)
+    assert "capabilities" not in facts(Config(), None, None, tmp_path)
+
+
+@pytest.mark.parametrize(("family", "said"), [("inet", "chain inet mullvad output drop\n"), ("\ninet", None)])
+def test_what_nft_prints_becomes_a_line_a_chain_or_nothing(family: str, said: str | None) -> None:
+    chain = {"family": family, "table": "mullvad", "name": "output", "hook": "output", "type": "filter"}
+    printed = {
+        "tables": [{"table": {"family": "inet", "name": "mullvad"}}],
+        "mullvad": [{"chain": {**chain, "policy": "drop"}}],
+    }
+
+    class FakeIp:
+        """Answers for nft."""
+
+        def start_other(self, *words: str) -> Any:
+            stdout = json.dumps({"nftables": printed[words[-1]]}).encode()
+            return SimpleNamespace(answer=lambda: Answer(words, 0, stdout, ""))
+
+    assert said == firewall(FakeIp())  # type: ignore[arg-type]
 
 
 def test_the_capabilities_of_this_process_are_recorded() -> None:
