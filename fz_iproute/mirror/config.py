@@ -58,18 +58,24 @@ def _seconds(low: float, high: float) -> Check:
     return _between(low, high, int | float, "number of seconds", " s")
 
 
+_MOST_PROBLEMS = 5  # of one list, because a message is a line
+
+
 def _list(item: Check) -> Check:
     def check(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise ValueError(f"{_shown(value)} is not a list; put it into brackets")
-        good, problems = [], []
+        good: list[Any] = []
+        problems: dict[str, None] = {}  # each once, because members may repeat
         for member in value:
             try:
                 good.append(item(member))
             except ValueError as error:
-                problems.append(str(error))
+                problems[str(error)] = None
         if problems:
-            raise ValueError("; ".join(problems))
+            shown = list(problems)[:_MOST_PROBLEMS]
+            more = [f"and {len(problems) - len(shown)} more like these"] if len(problems) > len(shown) else []
+            raise ValueError("; ".join([*shown, *more]))
         return tuple(good)
 
     return check

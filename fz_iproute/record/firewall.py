@@ -17,6 +17,7 @@ from fz_iproute.ip.ip import Ip
 
 KNOWN = ("mullvad", "cloudflare-warp", "nordvpn*", "wg-quick-*")
 _DEEPEST = 8  # how many jumps inside each other are followed; nft allows 16
+_MOST_RULES = 10_000  # chains that jump to each other would multiply
 
 _Document = Mapping[str, Any]
 
@@ -67,6 +68,7 @@ class _Table:
         self._chains: list[_Document] = []
         self._rules: dict[str, list[_Document]] = {}
         self._sets: dict[str, list[Any]] = {}
+        self._followed = 0  # how many rules
         for part in parts:
             if chain := part.get("chain"):
                 self._chains.append(chain)
@@ -84,6 +86,9 @@ class _Table:
     def _verdicts(self, chain: str, before: _Conditions, depth: int) -> Iterator[str]:
         """The lines of a chain to which a rule with the conditions `before` has jumped."""
         for rule in self._rules.get(chain, ()) if depth < _DEEPEST else ():
+            self._followed += 1
+            if self._followed > _MOST_RULES:
+                raise ValueError("too many jumps")
             conditions = before
             for expression in rule.get("expr", ()):
                 ((kind, value),) = expression.items()

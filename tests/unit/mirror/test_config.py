@@ -71,6 +71,8 @@ def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
         ("[lan]\ndeny = ['10.0.0.0/33', 'printer']", "10.0.0.0/33"),
         ("[lan]\ndeny = ['10.0.0.0/33', 'printer']", "'printer' is not an IPv4 or IPv6 prefix"),
         ("[lan]\ninterfaces = ['']", "empty pattern"),
+        (f"[rules]\ntiered = {[0] * 500}", "0 is not between 1 and 32765"),
+        (f"[rules]\ntiered = {list(range(-500, 0))}", "-496 is not between 1 and 32765; and 495 more like these"),
         ("[lan]\ntrust = 'none'", "any, private"),
         ("[tables]\nlayout = 'flat'", "auto, single, tiered"),
         ("[tables]\nuser = 253", "default"),

@@ -61,12 +61,22 @@ def test_an_odd_status_of_a_process_tells_no_capabilities(status: bytes, tmp_pat
     assert "capabilities" not in facts(Config(), None, None, tmp_path)
 
 
-@pytest.mark.parametrize(("family", "said"), [("inet", "chain inet mullvad output drop\n"), ("\ninet", None)])
-def test_what_nft_prints_becomes_a_line_a_chain_or_nothing(family: str, said: str | None) -> None:
+JUMP = {"rule": {"chain": "output", "expr": [{"jump": {"target": "output"}}]}}
+
+
+@pytest.mark.parametrize(
+    ("family", "rules", "said"),
+    [
+        ("inet", [], "chain inet mullvad output drop\n"),
+        pytest.param("\ninet", [], None, id="a line break in a name"),
+        pytest.param("inet", 10 * [JUMP], None, id="jumps in a circle"),
+    ],
+)
+def test_what_nft_prints_becomes_a_line_a_chain_or_nothing(family: str, rules: list[Any], said: str | None) -> None:
     chain = {"family": family, "table": "mullvad", "name": "output", "hook": "output", "type": "filter"}
     printed = {
         "tables": [{"table": {"family": "inet", "name": "mullvad"}}],
-        "mullvad": [{"chain": {**chain, "policy": "drop"}}],
+        "mullvad": [{"chain": {**chain, "policy": "drop"}}, *rules],
     }
 
     class FakeIp:
