@@ -19,6 +19,9 @@ RESTART_PAUSES = (0.1, 0.5, 2.0, 5.0)
 _LASTED = 60.0
 # How long a monitor may take to report a change, in seconds. Normally it needs milliseconds.
 PATIENCE = 1.0
+# While many events come that do not matter, they are read together after this pause, in seconds. To wake up for each of
+# them would cost several times as much.
+STORM_PAUSE = 0.005
 
 
 class Listener:
@@ -39,6 +42,8 @@ class Listener:
         self._restarts = 0
         self._restart_due: float | None = None
         self._quiet = True  # the monitor has printed nothing since the last resync
+        self._ignored = float("-inf")  # when events were last read of which none mattered
+        self.pause = 0.0  # how long not to listen, in seconds
         self._deaf_due: float | None = None  # when to replace the monitor, unless it prints something before
 
     @property
@@ -69,6 +74,9 @@ class Listener:
             self._quiet = False
             self._deaf_due = None
         waking = [line for line in lines if matters(line, self.interest)]
+        self.pause = STORM_PAUSE if lines and not waking and now - self._ignored < 2 * STORM_PAUSE else 0.0
+        if not waking:
+            self._ignored = now
         if waking and self._schedule.wake(waking[0], reduce(merged, map(news_of, waking)), now):
             self._counters["wakes"] += 1
         if "receive error" in complaint:

@@ -137,7 +137,10 @@ class Loop:
         now = _now()
         self._watchdog.feed(now)
         dues = (self._schedule.next, self._listener.due, self._watchdog.due)
-        self._listener.selector.select(max(0.0, min(due for due in dues if due is not None) - now))
+        wait = max(0.0, min(due for due in dues if due is not None) - now)
+        if pause := min(self._listener.pause, wait):
+            time.sleep(pause)
+        self._listener.selector.select(wait - pause)
         # First of all: Ctrl-C and systemd also send the signal to `ip monitor`, whose end would look like a failure.
         if not self._obey(signals):
             return False

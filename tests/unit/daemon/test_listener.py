@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fz_iproute.daemon.events import Interest
-from fz_iproute.daemon.listener import PATIENCE, RESTART_PAUSES, Listener
+from fz_iproute.daemon.listener import PATIENCE, RESTART_PAUSES, STORM_PAUSE, Listener
 from fz_iproute.daemon.schedule import Due, Schedule
 from fz_iproute.errors import IpUnusable
 from fz_iproute.mirror.config import Watch
@@ -130,3 +130,13 @@ def test_the_first_line_that_matters_wakes(world: World) -> None:
     world.monitors[0].said += ["[ROUTE]10.9.0.0/16 dev eth0 table 77", LINE, "[LINK]2: eth0"]
     assert 3 == len(world.listener.listen(20.0))
     assert Due(LINE) == world.schedule.due(20.0)
+
+
+def test_only_a_storm_of_events_that_do_not_matter_is_read_with_pauses(world: World) -> None:
+    ignored = "[ROUTE]10.9.0.0/16 dev eth0 table 77"
+    pauses = []
+    for now, line in ((20.0, ignored), (20.001, ignored), (20.007, ignored), (20.013, LINE), (21.0, ignored)):
+        world.monitors[0].said.append(line)
+        world.listener.listen(now)
+        pauses.append(world.listener.pause)
+    assert [0.0, STORM_PAUSE, STORM_PAUSE, 0.0, 0.0] == pauses
