@@ -61,6 +61,7 @@ class Listener:
             self._postpone(words_for(error), now)
             return
         self._counters["monitors"] += 1
+        self._schedule.monitor_started(now)
         for fd in self._monitor.fds:
             self.selector.register(fd, selectors.EVENT_READ)
 

@@ -13,6 +13,8 @@ _FULL_PAUSE = 5.0
 # for 0, which means from one second before the end to one second after it. After this delay, it surely prints that the
 # route has expired.
 _EXPIRY_DELAY = 2.5
+# So many seconds after its start, `ip monitor` listens, also on a busy machine.
+_SECOND_LOOK = 2.0
 # How long to wait for the route of a new address, in seconds. It comes within a tenth of this.
 _MORE_FOLLOWS = 0.001
 
@@ -36,6 +38,7 @@ class Schedule:
         self._event = ""
         self._news = NO_NEWS
         self._expiry_due: float | None = None
+        self._second_look_due: float | None = None
         self.adopt(settings)
 
     def adopt(self, settings: Watch) -> None:
@@ -46,7 +49,7 @@ class Schedule:
     @property
     def next(self) -> float:
         """When the next pass is due."""
-        dues = (self._full_due, self._pace.due, self.again, self._expiry_due)
+        dues = (self._full_due, self._pace.due, self.again, self._expiry_due, self._second_look_due)
         return min(due for due in dues if due is not None)
 
     def due(self, now: float) -> Due | None:
@@ -57,6 +60,7 @@ class Schedule:
             (self._pace.due, self._event, self._news),
             (self.again, "a retry", ANYTHING),
             (self._expiry_due, "a route has expired", ANYTHING),
+            (self._second_look_due, "ip monitor has just been started", ANYTHING),
         )
         serves = [(reason, news) for due, reason, news in reasons if due is not None and now >= due]
         return Due(serves[0][0], reduce(merged, (news for _, news in serves))) if serves else None
@@ -69,6 +73,10 @@ class Schedule:
             self._event = event
         self._pace.wake(now, _MORE_FOLLOWS if self._news.more_follows else 0.0)
         return is_first
+
+    def monitor_started(self, now: float) -> None:
+        """Ask for a second look, at what has changed between the first reading and the moment when it listens."""
+        self._second_look_due = now + _SECOND_LOOK
 
     def want_full(self, reason: str, now: float) -> None:
         """Ask for a full pass."""
@@ -96,5 +104,7 @@ class Schedule:
         """
         self._pace.ran(now, echo=echo)
         self._news = NO_NEWS
+        if self._second_look_due is not None and now >= self._second_look_due:
+            self._second_look_due = None
         if unfinished:
             self.wake("the last pass left something to do", ANYTHING, now)

@@ -3,10 +3,12 @@
 import os
 import random
 import resource
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 
@@ -217,6 +219,18 @@ def test_after_an_overflow_of_the_receive_buffer_the_mirror_is_in_step(machine: 
     daemon.wait_in_step()
     assert daemon.counters()["lost"] >= 1
     assert monitor == daemon.monitor()
+
+
+def test_what_changes_before_a_slow_monitor_listens_is_found(machine: Machine, tmp_path: Path, watch: Watch) -> None:
+    """Long before the next resync."""
+    (tmp_path / "ip").write_text(f"""#!/bin/sh
+case " $* " in *" monitor "*) sleep 0.5 ;; esac
+exec {shutil.which("ip")} "$@"
+""")
+    (tmp_path / "ip").chmod(0o755)
+    watch(path=tmp_path)
+    machine.ip("route", "add", NEWCOMER, "dev", LAN)
+    wait_until(lambda: machine.route(NEWCOMER), "the copy is there")
 
 
 # The coprocesses

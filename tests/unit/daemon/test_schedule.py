@@ -51,6 +51,15 @@ def test_an_address_waits_a_moment_for_its_route(schedule: Schedule) -> None:
     assert Due("address", route) == schedule.due(110.0)
 
 
+def test_after_the_start_of_a_monitor_there_is_one_second_look(schedule: Schedule) -> None:
+    schedule.monitor_started(110.0)
+    schedule.ran(110.5, echo=False, unfinished=False)
+    again = schedule.next
+    assert 110.5 < again < 115 and Due("ip monitor has just been started") == schedule.due(again)
+    schedule.ran(again, echo=False, unfinished=False)
+    assert 160.0 == schedule.next
+
+
 def test_what_was_held_back_is_tried_at_the_earliest_time(schedule: Schedule) -> None:
     schedule.retry(130.0)
     schedule.retry(120.0)
