@@ -75,8 +75,9 @@ class Listener:
             self._quiet = False
             self._deaf_due = None
         waking = [line for line in lines if matters(line, self.interest)]
-        self.pause = STORM_PAUSE if lines and not waking and now - self._ignored < 2 * STORM_PAUSE else 0.0
-        if not waking:
+        is_ignored = bool(lines) and not waking
+        self.pause = STORM_PAUSE if is_ignored and now - self._ignored < 2 * STORM_PAUSE else 0.0
+        if is_ignored:
             self._ignored = now
         if waking and self._schedule.wake(waking[0], reduce(merged, map(news_of, waking)), now):
             self._counters["wakes"] += 1

@@ -62,10 +62,11 @@ class Plans:
         if self.is_absent and not self._was_absent:
             self._absent()
         self._was_absent = self.is_absent
-        for verdict in goal.warnings:
+        warnings = goal.warnings
+        for verdict in warnings:
             if verdict not in self._warned:
                 self._warn(verdict, goal)
-        self._warned = goal.warnings
+        self._warned = warnings
         commands = self._difference(goal)
         self._is_in_step = not commands
         return commands

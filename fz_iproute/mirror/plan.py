@@ -31,9 +31,7 @@ class Phase(IntEnum):
     ADD = 0
     ADD_GATEWAYED = 1  # the kernel refuses a route through a router that no other route reaches yet
     ADD_RULE = 2
-    ADD_DEFAULT = (
-        3  # a default route takes all packets that nothing else takes, so routes and rules for the LAN go first
-    )
+    ADD_DEFAULT = 3  # it takes all packets that nothing else takes, so routes and rules for the LAN go first
     DELETE = 4
     ADD_BACK = 5  # additions that the kernel refuses before a certain deletion
     CLEAN_UP = 6  # deletions of temporary routes
