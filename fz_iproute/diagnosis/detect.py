@@ -43,6 +43,7 @@ class Vpn(NamedTuple):
     families: tuple[Family, ...]  # the families whose traffic it takes
     headline: str  # `all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`
     is_cut: bool  # packets to at least one LAN of main do not get there
+    holes: tuple[Prefix, ...]  # it takes these small parts of LANs that it leaves alone otherwise
     by: str  # the route and the rule that decide whether the LAN is cut
     advice: Advice
     why: str  # the reason for the advice
@@ -95,6 +96,7 @@ class _Judge:
             families=tuple(self.forms),
             headline=headline or f"{printable(interface)} would carry all traffic, but another rule comes first",
             is_cut=bool(lost),
+            holes=self._holes,
             by=next(map(_decided_by, chain(lost.values(), kept)), "main has no LAN by another device"),
             advice=advice,
             why="another VPN takes the LAN" if lost and not cut else why,
@@ -147,11 +149,16 @@ class _Judge:
 
     def _cut(self, fates: Mapping[Prefix, "_Fate"]) -> dict[Prefix, Decision]:
         """The LANs that this VPN takes, with the decision about a packet to each of them."""
-        return {lan: fate.way for lan, fate in fates.items() if self._takes(fate)}
+        return {lan: fate.way for lan, fate in fates.items() if fate.is_lost and self._takes(fate.way)}
 
-    def _takes(self, fate: "_Fate") -> bool:
-        is_ours = self.form.rule.table == fate.way.table or self.form.interface in fate.way.devices
-        return fate.is_lost and is_ours
+    @cached_property
+    def _holes(self) -> tuple[Prefix, ...]:
+        """The parts of LANs that this VPN takes, although most of each LAN is reachable."""
+        kept = (fate for fate in self._fates.values() if not fate.is_lost)
+        return tuple(way.part.prefix for fate in kept for way in fate.lost if self._takes(way.decision))
+
+    def _takes(self, decision: Decision) -> bool:
+        return self.form.rule.table == decision.table or self.form.interface in decision.devices
 
     def _advice(
         self, product: Product, cut: Collection[Prefix], served: Config | None, obstacle: str
@@ -165,12 +172,13 @@ class _Judge:
         but = f", but not {_some(others)}: {obstacle}" if others else ""
         if regained:
             return "mirror", f"copies bring back the LAN ({_some(regained)}){but}"
+        except_for = f" except for {_some(self._holes)}" if self._holes else ""
         if served:  # the LANs are reachable now only because of the copies
-            keep = f"copies in table {self._goal.layout.mirror} keep the LAN{but}"
+            keep = f"copies in table {self._goal.layout.mirror} keep the LAN{except_for}{but}"
             return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
         if cut:
             return "refuse", f"{_some(cut)}: {obstacle}"
-        return "nothing", "no LAN is cut"
+        return "nothing", f"no LAN is cut{except_for}"
 
     def _served(self) -> tuple[Config | None, str]:
         """The configuration for this VPN if copies help, else None; and why some LANs stay cut nevertheless.
@@ -209,10 +217,11 @@ class _Judge:
 
 
 class _Fate(NamedTuple):
-    """Where packets to most hosts of a LAN go."""
+    """Where packets to the hosts of a LAN go."""
 
-    way: Decision  # about one of these packets
-    is_lost: bool  # they do not reach the LAN
+    way: Decision  # about a packet to most of them
+    is_lost: bool  # packets to most of them do not reach the LAN
+    lost: Sequence[Way]  # the parts of the LAN that packets do not reach
 
 
 def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterator[tuple[Prefix, _Fate]]:
@@ -228,7 +237,7 @@ def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterat
             groups[devices.isdisjoint(way.decision.devices)].append(way)
         if ways:
             is_lost = 2 * _size(groups[True]) > _size(ways)
-            yield lan, _Fate(max(groups[is_lost], key=lambda way: way.part.size).decision, is_lost)
+            yield lan, _Fate(max(groups[is_lost], key=lambda way: way.part.size).decision, is_lost, groups[True])
 
 
 def _size(ways: Iterable[Way]) -> int:

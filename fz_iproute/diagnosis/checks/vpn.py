@@ -72,7 +72,7 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
         return Found("failure", seen, _ELSEWHERE, tuple(remedies))
     seen = f"there is no {name}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
     if vpn.advice == "nothing" and not vpn.is_cut:
-        return Found("ok", f"{seen}; {vpn.why}")
+        return Found("info" if vpn.holes else "ok", f"{seen}; {vpn.why}")
     why = f"the LAN is {vpn.lan} ({vpn.by})"
     if vpn.advice != "mirror" or vpn.config is None:
         return Found("warning", seen, why, advice(vpn.why))

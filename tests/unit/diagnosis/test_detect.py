@@ -42,10 +42,13 @@ def test_detect_does_not_promise_a_lan_that_a_firewall_cuts() -> None:
     assert "advice   client: routes are not enough, because its firewall (nft table mullvad) cuts the LAN" in text
 
 
-OUTLINE, TAILSCALE, TIERS = (list(LAYOUTS[name].lines) for name in ("Outline", "Tailscale", "Firezone from 1.5.5"))
+OUTLINE, TAILSCALE, NETBIRD, TIERS = (
+    list(LAYOUTS[name].lines) for name in ("Outline", "Tailscale", "NetBird", "Firezone from 1.5.5")
+)
 OTHER_TIERS = [line.replace("0xfd002021", "0x77").replace("firezone", "7").replace("5390983", "8") for line in TIERS]
 HALVES = [f"route add {half} dev tun0" for half in ("0.0.0.0/1", "128.0.0.0/1", "192.168.1.0/25", "192.168.1.128/25")]
 TO_LAN, TO_CONTAINERS = (f"route add {lan} dev outline-tun1 table 7113" for lan in ("192.168.1.0/24", "172.17.0.0/16"))
+COPIES = [f"route add {lan} table 7113" for lan in ("192.168.1.0/24 dev eth0", "172.17.0.0/16 dev docker0")]
 BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e lookup 7113)"
 
 
@@ -77,6 +80,17 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
             [*OUTLINE, "rule add unreachable pref 5"],  # nothing of it is asked
             "rule 5 (from all unreachable)",
             "another VPN takes the LAN",
+        ),
+        (
+            [*NETBIRD, "route add throw 192.168.1.64/26"],  # the rest of main's LAN stays reachable
+            "192.168.1.0/24 of table main, by rule 105 (from all suppress_prefixlength 0 lookup main)",
+            "no LAN is cut except for 192.168.1.64/26",
+        ),
+        (
+            [*OUTLINE, *COPIES, "route add 192.168.1.64/26 dev outline-tun1 table 7113"],
+            "192.168.1.0/24 of table 7113, by rule 28958 (not from all fwmark 0x711e lookup 7113)",
+            "copies in table 7113 keep the LAN except for 192.168.1.64/26; if fz-iproute makes them, "
+            "leave it installed",
         ),
     ],
 )
