@@ -180,10 +180,12 @@ class Passes(Plans):
     def _carry_out(self, due: list[Command], planner: Planner) -> Pass:
         """Apply the commands that are due, read again, and repeat until `planner` finds none.
 
-        A refused command counts as a failure only if it is still due afterwards. It is not due any more if, for
-        example, `ip` said "File exists" because another program has just added the same route.
+        A command counts as a failure only if it is still due afterwards. A refused one is not due any more if, for
+        example, `ip` said "File exists" because another program has just added the same route. What has become due
+        only since the last round is no failure, but a change of main since then.
         """
         run: list[Command] = []
+        ready: list[Command] = []
         refusals: list[Refusal] = []
         for _ in range(_MOST_ROUNDS):
             ready = [command for command in due if not command.waits]
@@ -193,8 +195,11 @@ class Passes(Plans):
             refusals = self.apply(ready)
             run += ready
             due = planner(self.look())
-        words = {refusal.command: refusal.words for refusal in refusals}
-        left = [Refusal(command, words.get(command, _HELD if command.waits else _UNDONE)) for command in due]
+        words = {**dict.fromkeys(ready, _UNDONE), **{refusal.command: refusal.words for refusal in refusals}}
+        if late := sum(not command.waits and command not in words for command in due):
+            self._log.info(f"# main has changed meanwhile: {late} more commands are due")
+            due = [command for command in due if command in words]  # the others are late, or may wait for a late one
+        left = [Refusal(command, words.get(command, _HELD)) for command in due]
         return Pass(run, [refusal for refusal in left if not self._is_expected(refusal)])
 
     def _is_expected(self, refusal: Refusal) -> bool:

@@ -1,10 +1,13 @@
 """When `ip` refuses a command, nothing that keeps packets in the tunnel is removed before its replacement is there."""
 
 import re
+from itertools import count
 
 import pytest
 
 from fz_iproute.ip.passes import Pass
+from fz_iproute.mirror.desired import Desired
+from fz_iproute.mirror.model import EVERYTHING, Part
 from tests.manage.conftest import Watch
 from tests.manage.laptop import LAN, MARK, MIRROR, TIER_INTERNET, TUNNEL, Laptop, manage
 from tests.netns.namespace import wait_until
@@ -100,3 +103,23 @@ def test_a_family_that_never_comes_does_not_hold_up_the_other(laptop: Laptop, wa
     daemon.configure(manage(internet=False, fwmark=77, tables={"single": 1001}))
     daemon.send(1)
     wait_until(lambda: [1001] == [rule.table for rule in laptop.added_rules("inet")], "the old rule has gone")
+
+
+def test_what_main_gets_between_two_readings_is_no_failure(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    laptop.sync(SINGLE)
+    passes = laptop.passes(SINGLE)
+    look = passes.look
+    protocols = count(20)
+
+    def look_at_another_main(changed: frozenset[Part] = EVERYTHING) -> Desired:
+        laptop.ip("route", "replace", "10.5.0.0/24", "dev", LAN, "proto", str(next(protocols)))
+        return look(changed)
+
+    monkeypatch.setattr(passes, "look", look_at_another_main)
+    due = passes.plan_sync()
+    assert ["10.5.0.0/24"] == [command.words[4] for command in due]
+    assert [] == lines(passes.sync())
+    assert next(protocols) > 23  # each round found another route
+    monkeypatch.undo()
+    laptop.sync(SINGLE)
+    assert [] == laptop.planned(SINGLE)

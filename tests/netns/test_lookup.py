@@ -18,6 +18,7 @@ from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.model import Link, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from tests.netns.namespace import MAIN, MARK, MIRROR, Namespace, run, wait_until
+from tests.user_ids import need_user_ids
 from tests.ways import ANSWERS, LINES
 
 LOCAL, DEFAULT = 255, 253
@@ -471,6 +472,7 @@ def test_an_expired_route_is_not_used(land: Namespace) -> None:
 
 def test_the_kernel_gives_the_answers_that_are_written_down(namespace: Namespace) -> None:
     """tests/unit/diagnosis/test_lookup.py compares them with the program's."""
+    need_user_ids()  # one of the rules is for other users
     for key in ("ipv4.ip_forward", "ipv6.conf.all.forwarding", "ipv6.conf.default.forwarding"):
         namespace.sysctl(f"net.{key}", 1)
     for name in ("all", "default"):
