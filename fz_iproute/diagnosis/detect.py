@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.full_tunnel import USUAL, all_traffic, forms
-from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.lookup import Decision, within_link
 from fz_iproute.diagnosis.products import Form, Product, product_of
 from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.diagnosis.reached import OF_NO_HOST
@@ -22,14 +22,11 @@ from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, layout_in_use, own_tables
 from fz_iproute.mirror.model import Mark, Route, Snapshot
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import KERNEL_TABLES, printable, table_name
 
 Advice = Literal["nothing", "mirror", "client", "refuse"]
 Tables = Mapping[int, Mapping[Family, tuple[Route, ...]]]
-
-# No rule or route is needed to choose the interface of these destinations: the program itself names it.
-_LINK_LOCAL = PrefixSet([Prefix.parse("fe80::/10"), Prefix.parse("ff00::/8")])
 
 
 class Vpn(NamedTuple):
@@ -138,7 +135,7 @@ class _Judge:
             for verdict in judged.verdicts:
                 prefix, attributes = Prefix.of_route(verdict.route.dst, family), verdict.route.attributes
                 is_lan = attributes.on_link and (not verdict.refusal or verdict.explicit)
-                if is_lan and not _LINK_LOCAL.covers(prefix):
+                if is_lan and not within_link(family, prefix.address):
                     found[prefix] |= set(attributes.devices)
         return found
 

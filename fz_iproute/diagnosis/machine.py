@@ -166,14 +166,17 @@ class Machine:
         )
 
     def lans(self, family: Family) -> list[Prefix]:
-        """The prefixes that main reaches on-link and the policy accepts, even if the VPN routes them explicitly."""
-        return list(
-            dict.fromkeys(
-                Prefix.of_route(verdict.route.dst, family)
-                for verdict in self.goal.judged[family].verdicts
-                if verdict.route.attributes.on_link and (not verdict.refusal or verdict.explicit)
-            )
+        """The prefixes that main reaches on-link and the policy accepts, even if the VPN routes them explicitly.
+
+        Link-local prefixes are left out: no rule or route is needed to choose the interface, because the program itself
+        names it.
+        """
+        lans = (
+            Prefix.of_route(verdict.route.dst, family)
+            for verdict in self.goal.judged[family].verdicts
+            if verdict.route.attributes.on_link and (not verdict.refusal or verdict.explicit)
         )
+        return list(dict.fromkeys(lan for lan in lans if not within_link(family, lan.address)))
 
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by the tunnel or by another device that may be one."""

@@ -3,12 +3,11 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Family, Prefix
 
-_LINK_LOCAL = Prefix.parse("fe80::/10")
 # The outcomes for addresses of a LAN that no other host has: this machine's own, broadcast, and so on.
 OF_NO_HOST = ("local", "broadcast", "anycast", "multicast")
 _LOST = {"none": "have no route", "foreign": "have no valid source address"}
@@ -30,7 +29,7 @@ class Lan(NamedTuple):
 def lost(network: Network, lan: Lan, route: Route) -> str:
     """Where most packets to the LAN of this route go instead: `enter tun-firezone`. "" if they reach it."""
     family, prefix = lan.family, lan.prefix
-    if _LINK_LOCAL.covers(prefix):
+    if within_link(family, prefix.address):
         # A program that sends to a link-local address names the interface.
         packet = Packet(family, prefix.address + 1, oif=next(iter(route.attributes.devices), ""))
         return _fate(network, lan, packet, network.way(packet))

@@ -57,12 +57,13 @@ def v6_default(**keys: Any) -> Route:
 
 
 V6_DEFAULT = v6_default(dev="tun-firezone", protocol="static")
+MAIN = (*LANS, gatewayed("default", "192.168.1.1"), v6_default(gateway="fe80::1"))
 
 
 def machine(
     config: Config | None = None,
     *,
-    main: Sequence[Route] = (*LANS, gatewayed("default", "192.168.1.1"), v6_default(gateway="fe80::1")),
+    main: Sequence[Route] = MAIN,
     mirror: Sequence[Route] = (*VPN, V6_DEFAULT, *LANS),
     tables: Mapping[int, list[Route]] | None = None,
     facts: Mapping[str, str | None] | None = None,
@@ -160,6 +161,8 @@ def test_a_cause_leads_to_one_finding(name: str, level: str, changed: dict[str, 
         {"facts": {"/usr/share/iproute2/rt_tables": "254 main\n0xfe main\n77 mine # x\n"}},
         {"facts": {"netns": "x", "networkd": "in use"}},
         {"rules": rules(lookup(254, 10, mark=Mark(0x80000, 0xFF0000)))},  # Tailscale's
+        # A program names the interface for a link-local address, so the VPN's route takes nothing from the LAN.
+        {"main": [*MAIN, route("fe80::/64")], "mirror": [*VPN, V6_DEFAULT, tunnel("fe80::/64", metric=1024), *LANS]},
     ],
 )
 def test_a_usual_machine_has_no_troubles(changed: dict[str, Any]) -> None:
