@@ -131,9 +131,9 @@ class _Judge:
     def _lans(self) -> dict[Prefix, frozenset[str]]:
         """The LANs of main, and the devices by which main reaches each. Networks of the tunnel itself are no LANs."""
         found: dict[Prefix, frozenset[str]] = defaultdict(frozenset)
-        for family, judged in self._goal.judged.items():
+        for judged in self._goal.judged.values():
             for verdict in judged.verdicts:
-                prefix, attributes = Prefix.of_route(verdict.route.dst, family), verdict.route.attributes
+                prefix, attributes = verdict.route.prefix, verdict.route.attributes
                 is_lan = attributes.on_link and (not verdict.refusal or verdict.explicit)
                 if is_lan and not within_link(family, prefix.address):
                     found[prefix] |= set(attributes.devices)

@@ -30,7 +30,7 @@ class Table(tuple[Route, ...]):
     def _lengths(self) -> dict[int, dict[int, tuple[Route, ...]]]:
         found: dict[int, dict[int, tuple[Route, ...]]] = {}
         for route in self:
-            prefix = Prefix.of_route(route.dst, route.attributes.family)
+            prefix = route.prefix
             here = found.setdefault(prefix.length, {})
             here[prefix.address] = (*here.get(prefix.address, ()), route)
         return dict(sorted(found.items(), reverse=True))

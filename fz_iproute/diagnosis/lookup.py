@@ -176,7 +176,7 @@ def _try_rule(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -
     # The kernel suppresses no route of a type such as unreachable.
     if step.result == "decides" and step.route and step.route.attributes.type not in _ERRORS:
         options = dict(rule.options)
-        if Prefix.of_route(step.route.dst, packet.family).length <= int(options.get("suppress_prefixlen", -1)):
+        if step.route.prefix.length <= int(options.get("suppress_prefixlen", -1)):
             return step._replace(result="suppressed")
         if "suppress_ifgroup" in options:
             return _suppress_by_group(step, step.route, options["suppress_ifgroup"], links)

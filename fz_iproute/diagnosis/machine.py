@@ -80,7 +80,7 @@ class Machine:
     def addresses(self, family: Family) -> frozenset[int]:
         """The machine's own addresses."""
         return frozenset(
-            Prefix.of_route(route.dst, family).address
+            route.prefix.address
             for route in self.tables.get(LOCAL, {}).get(family, ())
             if route.attributes.type == "local" and "/" not in route.dst
         )
@@ -123,9 +123,7 @@ class Machine:
         A prefix inside another one is left out.
         """
         found = sorted(
-            (Prefix.of_route(route.dst, family), table)
-            for table in self.goal.layout.tables
-            for route in self.tunnel_routes(table, family)
+            (route.prefix, table) for table in self.goal.layout.tables for route in self.tunnel_routes(table, family)
         )
         outer: list[tuple[int, Prefix]] = []
         for prefix, table in sorted(found, key=lambda each: (each[0].length, each[0].address)):
@@ -172,7 +170,7 @@ class Machine:
         names it.
         """
         lans = (
-            Prefix.of_route(verdict.route.dst, family)
+            verdict.route.prefix
             for verdict in self.goal.judged[family].verdicts
             if verdict.route.attributes.on_link and (not verdict.refusal or verdict.explicit)
         )

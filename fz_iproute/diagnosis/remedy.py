@@ -16,7 +16,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import check_roles
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import FAMILIES, Family, PrefixSet
 from fz_iproute.mirror.words import MAIN
 
 
@@ -169,7 +169,7 @@ def _main(machine: Machine, network: Network, family: Family) -> Iterator[Route]
         is_asked_for = (
             family == "inet6" or route.attributes.scope == "link" or (lan.multicast and route.dst == "default")
         )
-        if is_asked_for or (allowed and allowed.covers(Prefix.of_route(route.dst, family))):
+        if is_asked_for or (allowed and allowed.covers(route.prefix)):
             yield known.get((route.dst, route.attributes.words), route)
 
 

@@ -159,7 +159,7 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
     if is_placeholder(route):
         refusal = lan.refusal if lan else "no longer needed"
         return f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
-    prefix = Prefix.of_route(route.dst, case.packet.family)
+    prefix = route.prefix
     if route.dst != "default" and prefix not in case.goal.split[case.packet.family]:
         return f"the VPN routes {route.dst} explicitly" + (
             f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
@@ -275,7 +275,7 @@ def _lan(case: Case) -> Verdict | None:
     """The verdict on the LAN route to the destination with the longest prefix. Routes into the tunnel are no LANs."""
     family, host = case.packet.family, Prefix.of_host(case.packet.family, case.packet.dst)
     verdicts = [
-        (Prefix.of_route(each.route.dst, family), each)
+        (each.route.prefix, each)
         for each in case.goal.judged[family].verdicts
         if case.goal.tunnels.isdisjoint(each.route.attributes.devices)
     ]

@@ -52,27 +52,24 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
         for route in families.get(family, ())
         if route.attributes.type == "unicast" and not goal.tunnels.isdisjoint(route.attributes.devices)
     )
-    claims = PrefixSet(explicit(into_tunnel, family) - goal.split[family])
+    claims = PrefixSet(explicit(into_tunnel) - goal.split[family])
     lans = dict.fromkeys(
-        Prefix.of_route(verdict.route.dst, family)
-        for verdict in goal.judged[family].verdicts
-        if not verdict.refusal or verdict.explicit
+        verdict.route.prefix for verdict in goal.judged[family].verdicts if not verdict.refusal or verdict.explicit
     )
     for lan in lans:
         if claims.overlapping(lan) and not within_link(family, lan.address):
             ways = [way.decision for way in network.ways(lan)]
             # These outcomes are for addresses that no other host of the LAN has.
-            takers = [_taker(way, goal, family) for way in ways if way.outcome not in ("local", "broadcast", "anycast")]
+            takers = [_taker(way, goal) for way in ways if way.outcome not in ("local", "broadcast", "anycast")]
             yield from (Shadow(lan, taker, all(takers)) for taker in dict.fromkeys(takers) if taker)
 
 
-def _taker(decision: Decision, goal: Desired, family: Family) -> Prefix | None:
+def _taker(decision: Decision, goal: Desired) -> Prefix | None:
     """The prefix of the explicit route by which the packet enters the tunnel; None if it does not, or by another."""
     route = decision.route
     if route is None or route.dst == "default" or goal.tunnels.isdisjoint(decision.devices) or is_held(decision):
         return None
-    prefix = Prefix.of_route(route.dst, family)
-    return None if prefix in goal.split[family] else prefix
+    return None if route.prefix in goal.split[route.attributes.family] else route.prefix
 
 
 def is_held(decision: Decision) -> bool:

@@ -18,9 +18,9 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.plan import plan
-from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family, Prefix
+from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import MAIN, table_name
+from fz_iproute.mirror.words import MAIN, REFUSALS, table_name
 
 
 class Line(NamedTuple):
@@ -142,7 +142,7 @@ def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Car
     for part, decision in network.internet(family):
         if not goal.tunnels.isdisjoint(decision.devices):
             sizes["active"] += part.size
-        elif decision.outcome in ("unreachable", "blackhole", "prohibit"):
+        elif decision.outcome in REFUSALS.values():
             sizes["blocked"] += part.size
         else:
             sizes["off"] += part.size
@@ -162,7 +162,7 @@ def _firewalls(vpns: Sequence[Form]) -> list[str]:
 def _uncopied(config: Config, snapshot: Snapshot, goal: Desired, network: Network, family: Family) -> Iterator[Line]:
     judged = {verdict.route for verdict in goal.judged[family].verdicts}
     for route in network.tables[MAIN][family]:
-        prefix = Prefix.of_route(route.dst, family)
+        prefix = route.prefix
         if route in judged or not PRIVATE.covers(prefix):
             continue
         if reason := why_not_copied(config, snapshot, goal, route):

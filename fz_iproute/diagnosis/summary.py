@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import Line, Status
-from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES
 
 
 class Item(NamedTuple):
@@ -162,7 +162,7 @@ def _item(kind: str, line: Line, why: str) -> Item:
 
 def _takers(line: Line, found: Status) -> str:
     """The VPN's prefixes that take all of this LAN."""
-    lan = Prefix.of_route(line.route.dst, line.family)
+    lan = line.route.prefix
     return " and ".join(str(shadow.tunnel) for shadow in found.shadows if shadow.whole and shadow.lan == lan)
 
 

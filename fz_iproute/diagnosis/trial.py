@@ -31,7 +31,7 @@ def _reaches_main(machine: Machine, family: Family) -> bool:
 
 def _losses(before: Machine, after: Machine) -> Iterator[str]:
     for family in before.families:
-        lans = PrefixSet(Prefix.of_route(route.dst, family) for route in after.goal.judged[family].wanted)
+        lans = PrefixSet(route.prefix for route in after.goal.judged[family].wanted)
         for part in _bounds(before.network, after.network, family, lans).parts(Prefix(family, 0, 0)):
             host = Prefix.of_host(family, part.address)
             if within_link(family, part.address):

@@ -6,11 +6,11 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, explicit
 from fz_iproute.mirror.model import Route, Snapshot
 from fz_iproute.mirror.policy import Policy
-from fz_iproute.mirror.prefix import Prefix, PrefixSet
+from fz_iproute.mirror.prefix import PrefixSet
+from fz_iproute.mirror.words import METRICS, REFUSALS
 
-_LOCKABLE = frozenset(["mtu", "advmss", "hoplimit", "window", "cwnd", "rtt", "rttvar", "ssthresh", "congctl"])
-_LOCKABLE |= {"reordering", "initcwnd", "initrwnd", "quickack"}
-_REFUSING = ("unreachable", "blackhole", "prohibit")
+# `ip` always locks rto_min, and never fastopen_no_cookie.
+_LOCKABLE = frozenset(METRICS) - {"rto_min", "fastopen_no_cookie"}
 
 
 def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
@@ -21,7 +21,7 @@ def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Rou
     attributes = route.attributes
     if route.dst == "default":
         return ""
-    if attributes.type in _REFUSING:
+    if attributes.type in REFUSALS.values():
         return "main rejects it"
     if attributes.type != "unicast" or (attributes.on_link and not attributes.expired):
         return ""
@@ -36,9 +36,9 @@ def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Rou
 def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
     """What the policy would say about the route if its prefix were in `lan.allow`."""
     family = route.attributes.family
-    lan = replace(config.lan, allow=(*config.lan.allow, Prefix.of_route(route.dst, family)))
+    lan = replace(config.lan, allow=(*config.lan.allow, route.prefix))
     here = goal.contents[family].get(goal.layout.mirror)
-    claims = explicit(here.others, family) if here and goal.layout.name == "single" else frozenset()
+    claims = explicit(here.others) if here and goal.layout.name == "single" else frozenset()
     policy = Policy(lan, snapshot.links, goal.tunnels, idle=config.is_auto)
     for verdict in policy.verdicts([route], PrefixSet(claims)):
         if verdict.refusal:
@@ -54,7 +54,7 @@ def what_main_does(config: Config, snapshot: Snapshot, goal: Desired, route: Rou
     reason = why_not_copied(config, snapshot, goal, route)
     if not reason:
         return ""
-    if route.attributes.type in _REFUSING:
+    if route.attributes.type in REFUSALS.values():
         return f"rejects it ({route.attributes.type} {route.dst})"
     obstacle, _, change = reason.partition(": ")
     if not change:

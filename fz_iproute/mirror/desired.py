@@ -71,7 +71,7 @@ def _defaults(config: Config, snapshot: Snapshot, table: int) -> Iterator[Route]
         own = [route for route in unicast if route not in copied and route.dst not in TO_ALL]
         parts = _split(config, own, family)
         for route in own:
-            if route.dst == "default" or Prefix.of_route(route.dst, family) in parts:
+            if route.dst == "default" or route.prefix in parts:
                 yield route
 
 
@@ -79,7 +79,7 @@ def _split(config: Config, routes: Iterable[Route], family: Family) -> frozenset
     """The destinations that together are a split default route; none with `split_default = "explicit"`."""
     if config.tunnel.split_default != "auto":
         return frozenset()
-    return split_default([Prefix.of_route(route.dst, family) for route in wide(routes, family)], family)
+    return split_default([route.prefix for route in wide(routes, family)], family)
 
 
 def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
@@ -263,7 +263,7 @@ def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneF
     # copied. In the tiered layout that needs no check, because the VPN's table is looked up before the copies'.
     is_shared = layout.name == "single" and layout.mirror in found
     of_vpn = (*found[layout.mirror][1], *into_tunnel) if is_shared else ()
-    vpns = explicit(of_vpn, family) - _split(config, of_vpn, family)
+    vpns = explicit(of_vpn) - _split(config, of_vpn, family)
     judged = _judged(policy, main, (links, tunnels, vpns), last.judged if last else None)
     verdicts = judged.verdicts
     copies = (*judged.wanted, *policy.multicast(main, judged.wanted, vpns))
@@ -375,6 +375,6 @@ def _source_is_gone(attributes: Attributes, main: Iterable[Route]) -> bool:
     return has_some and bool(source) and source not in {other.value("src") for other in connected}
 
 
-def explicit(routes: Iterable[Route], family: Family) -> frozenset[Prefix]:
+def explicit(routes: Iterable[Route]) -> frozenset[Prefix]:
     """The destinations of these routes, except the default route."""
-    return frozenset(Prefix.of_route(route.dst, family) for route in routes if route.dst != "default")
+    return frozenset(route.prefix for route in routes if route.dst != "default")

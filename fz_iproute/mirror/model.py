@@ -111,6 +111,11 @@ class Route(NamedTuple):
         return cls(dst.removesuffix("/32" if is_v4 else "/128"), attributes)
 
     @property
+    def prefix(self) -> Prefix:
+        """The destination as a prefix."""
+        return Prefix.of_route(self.dst, self.attributes.family)
+
+    @property
     def as_copied(self) -> "Route":
         """How the reader sees another program's copy of this route: without a lock.
 

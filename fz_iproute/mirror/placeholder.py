@@ -51,7 +51,7 @@ def placeholders(verdicts: Iterable[Verdict], table: Table, tunnels: Mapping[str
         route = verdict.route
         is_there = route.attributes.on_link and (route.as_copied in copied or _place(route) in held)
         if is_there and not _would_conflict(route, table):
-            into = _target_without_copy(Prefix.of_route(route.dst, "inet"), table, tunnels)
+            into = _target_without_copy(route.prefix, table, tunnels)
             if into is not None:
                 found.setdefault(Route(route.dst, _attributes(route.attributes, into)), verdict)
     return found
@@ -73,12 +73,10 @@ _NEXT_TABLE = Link("", 0, up=True, loopback=False, word="")
 
 def _target_without_copy(prefix: Prefix, table: Table, tunnels: Mapping[str, Link]) -> Link | None:
     """Where packets to the prefix would go without a copy: a tunnel, or _NEXT_TABLE. None if anywhere else."""
-    around = [
-        route for route in table.others if table.is_shared and Prefix.of_route(route.dst, prefix.family).covers(prefix)
-    ]
+    around = [route for route in table.others if table.is_shared and route.prefix.covers(prefix)]
     if not around:
         return _NEXT_TABLE
-    best = min(around, key=lambda route: (-Prefix.of_route(route.dst, prefix.family).length, route.attributes.metric))
+    best = min(around, key=lambda route: (-route.prefix.length, route.attributes.metric))
     attributes = best.attributes
     if attributes.type == "throw":
         return _NEXT_TABLE

@@ -18,7 +18,7 @@ from fz_iproute.errors import UsageError
 from fz_iproute.mirror.desired import Contents, Desired
 from fz_iproute.mirror.model import Attributes, Command, Route, Rule, by_destination, has_numbers, in_rows
 from fz_iproute.mirror.placeholder import is_placeholder
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.tunnel import is_backstop, is_tunnel_route
 
 _HIGHEST_METRIC = 2**32 - 1
@@ -223,7 +223,7 @@ def _order(change: Change, rank: tuple[int, int], tunnels: frozenset[str]) -> _O
             # The widest route is deleted first. Otherwise, it would take the packets of narrower routes that are gone
             # already. A backstop is deleted before the other routes to its destination. Otherwise, it would block
             # packets that the next table should take.
-            return (*rank, Prefix.of_route(route.dst, attributes.family).length, attributes.type == "unicast")
+            return (*rank, route.prefix.length, attributes.type == "unicast")
     return ()
 
 

@@ -120,7 +120,7 @@ class Policy:
         attributes = route.attributes
         if not attributes.on_link or self.may_be_by_tunnel(attributes) or self._refusal_by_attributes(attributes):
             return False
-        return self._verdict(route, Prefix.of_route(route.dst, attributes.family), explicit) == Verdict(route, "", "")
+        return self._verdict(route, route.prefix, explicit) == Verdict(route, "", "")
 
     def _refusal_by_attributes(self, attributes: Attributes) -> str:
         if self._idle:
@@ -204,7 +204,7 @@ class Policy:
             for route in row:
                 is_ours = also(route) or (
                     possible
-                    and (attributes.on_link or self._allow.covers(Prefix.of_route(route.dst, attributes.family)))
+                    and (attributes.on_link or self._allow.covers(route.prefix))
                     and (certain or is_copy(route))
                 )
                 (ours if is_ours else others).append(route)
@@ -243,7 +243,7 @@ def _without_too_much_internet(verdicts: Sequence[Verdict]) -> Iterator[Verdict]
     refused: set[Route] = set()
     for family in FAMILIES:
         routes = [route for route in public if route.attributes.family == family]
-        if _cover_too_much([_prefix(route) for route in routes], family):
+        if _cover_too_much([route.prefix for route in routes], family):
             refused.update(routes)
     for verdict in verdicts:
         yield Verdict(verdict.route, PART_OF_A_DEFAULT, "") if verdict.route in refused else verdict
@@ -257,10 +257,6 @@ def _cover_too_much(prefixes: Sequence[Prefix], family: Family) -> bool:
 # As much as a /5, or eight networks of the largest size that a company owns (/8).
 _TOO_MUCH = 1 / 32
 PART_OF_A_DEFAULT = "with other public prefixes it covers much of the internet, and lan.allow does not have it"
-
-
-def _prefix(route: Route) -> Prefix:
-    return Prefix.of_route(route.dst, route.attributes.family)
 
 
 # `ip -6 route replace` can change one route into a duplicate of another. The kernel lists it, but never uses it, and

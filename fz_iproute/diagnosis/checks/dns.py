@@ -110,7 +110,7 @@ def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
         if family not in machine.families or not machine.has_internet(family):
             continue
         decision = _way(machine, server)
-        lans = PrefixSet(Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted)
+        lans = PrefixSet(route.prefix for route in machine.goal.judged[family].wanted)
         lan = lans.covering(server.host)
         is_out = decision.outcome == "unicast" and not machine.may_be_tunnelled(decision)
         # If the tunnel's link is for all names, systemd-resolved asks other links only about their own domains.

@@ -82,9 +82,9 @@ def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:
 
 def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
     """The prefixes inside a mirrored LAN that main reaches through a router."""
-    mirrored = {Prefix.of_route(route.dst, family) for route in machine.goal.judged[family].wanted}
+    mirrored = {route.prefix for route in machine.goal.judged[family].wanted}
     for route in _routes_inside(machine, family, mirrored):
-        prefix = Prefix.of_route(route.dst, family)
+        prefix = route.prefix
         if route.attributes.gatewayed and prefix not in mirrored:
             yield prefix
 
@@ -104,7 +104,7 @@ def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
         copies = {route.dst for found in here[family].values() for route in found.ours}
         for verdict in machine.goal.judged[family].verdicts:
             if verdict.explicit and verdict.route.dst in copies:
-                yield Prefix.of_route(verdict.route.dst, family)
+                yield verdict.route.prefix
 
 
 def prefixes(machine: Machine) -> Iterator[Found]:
@@ -119,13 +119,13 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
     connected = defaultdict(list)
     for route in judged.main:
         if protocol_of(route) == "kernel" and route.attributes.on_link:
-            connected[route.attributes.devices].append(Prefix.of_route(route.dst, family))
+            connected[route.attributes.devices].append(route.prefix)
     public: list[Prefix] = []
     wide: list[Prefix] = []
     for route, refusal, *_ in judged.verdicts:
         if not machine.full_tunnels.isdisjoint(route.attributes.devices):
             continue  # the route leads into a VPN, so it is no LAN
-        prefix = Prefix.of_route(route.dst, family)
+        prefix = route.prefix
         if refusal.startswith("wider than"):
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
             narrow = machine.setting("lan", f"min_prefixlen = {{ {family} = {prefix.length} }}")
@@ -196,7 +196,7 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
     """LANs whose packets enter the tunnel by its default route, because no earlier rule leads to the copies."""
     table = machine.goal.layout.mirror
     is_led = any((rule.family, rule.table) == (family, table) for rule in machine.seen.rules)
-    copies = {Prefix.of_route(route.dst, family) for route in machine.routes(table, family)}
+    copies = {route.prefix for route in machine.routes(table, family)}
     lost = [
         (lan, way.decision)
         for lan in machine.lans(family)
@@ -242,7 +242,7 @@ def _is_explicit(machine: Machine, way: Way) -> bool:
     route, family = way.decision.route, way.part.prefix.family
     if route is None or route.dst == "default" or not machine.is_tunnelled(way.decision) or is_held(way.decision):
         return False
-    return Prefix.of_route(route.dst, family) not in machine.goal.split[family]
+    return route.prefix not in machine.goal.split[family]
 
 
 def overrides(machine: Machine) -> Iterator[Found]:
@@ -262,7 +262,7 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
     verdicts = machine.goal.judged[family].verdicts
     routed = []
     for route in _routes_inside(machine, family, PRIVATE):
-        prefix = Prefix.of_route(route.dst, family)
+        prefix = route.prefix
         is_wide = prefix.length < machine.config.lan.min_prefixlen[family]
         if route.attributes.gatewayed and not is_wide and _is_lost(machine, route):
             routed.append(prefix)
@@ -282,17 +282,17 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
 
 def _is_lost(machine: Machine, route: Route) -> bool:
     """True if the route does not lead into the tunnel, but all packets to its destination go there."""
-    ways = machine.ways(Prefix.of_route(route.dst, route.attributes.family))
+    ways = machine.ways(route.prefix)
     outside = machine.goal.tunnels.isdisjoint(route.attributes.devices)
     return outside and all(machine.is_tunnelled(way.decision) for way in ways)
 
 
 def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
     copies = machine.goal.judged[family].wanted
-    mirrored = PrefixSet(Prefix.of_route(route.dst, family) for route in copies)
+    mirrored = PrefixSet(route.prefix for route in copies)
     own = {(route.dst, route.attributes.devices) for route in copies}
     for route in _routes_inside(machine, family, mirrored):
-        prefix = Prefix.of_route(route.dst, family)
+        prefix = route.prefix
         lan = mirrored.covering(prefix)
         if (
             not lan

@@ -118,7 +118,7 @@ def _cut_off_lans(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]
         for device in route.attributes.devices if route.attributes.on_link else ():
             if device not in others and _is_strict(machine, device):
                 # The largest part stands for the hosts of the LAN; smaller parts may be this machine's own address.
-                largest = max(machine.ways(Prefix.of_route(route.dst, "inet")), key=lambda way: way.part.size)
+                largest = max(machine.ways(route.prefix), key=lambda way: way.part.size)
                 if _is_answered_by_tunnel(machine, largest.part.address, route):
                     lost[device].append(route.dst)
     for device, destinations in lost.items():

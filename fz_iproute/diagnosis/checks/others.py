@@ -92,7 +92,7 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
         if rule is None or not any(map(machine.network.may_be_tunnel, devices - machine.goal.tunnels)):
             continue
         name = f"{BY_TABLE[table]} ({shown(rule)}, {family})"
-        own = [Prefix.of_route(route.dst, family) for each in tables for route in machine.tunnel_routes(each, family)]
+        own = [route.prefix for each in tables for route in machine.tunnel_routes(each, family)]
         own += machine.lans(family)
         taken = [prefix for prefix in own if _is_taken(machine, table, prefix)]
         ways = list(_ways_of(machine, family, table))
@@ -127,7 +127,7 @@ def _ways_of(machine: Machine, family: Family, table: int) -> Iterator[Way]:
     """Where packets go to which the table has routes."""
     for route in machine.tables.get(table, {}).get(family, ()):
         if route.attributes.type == "unicast":
-            yield from machine.ways(Prefix.of_route(route.dst, family))
+            yield from machine.ways(route.prefix)
 
 
 # It is a fight if a command ran so often within a short time. Older entries of the journal do not count.

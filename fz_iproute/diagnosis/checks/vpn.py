@@ -239,7 +239,7 @@ def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tup
     found: dict[tuple[Rule, int], _Taken] = defaultdict(_Taken)
     leading = {table: [rule for rule in machine.seen.rules if rule.table == table] for table in first}
     routes = (route for table in first for route in machine.tunnel_routes(table, family))
-    prefixes = {Prefix.of_route(route.dst, family) for route in routes}
+    prefixes = {route.prefix for route in routes}
     narrower = PrefixSet(prefix for prefix in prefixes - machine.goal.split[family] if prefix.length)
     for source in machine.sources(family):
         for table, prefix in machine.tunnel_prefixes(family):
