@@ -224,11 +224,7 @@ class _Fate(NamedTuple):
 def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterator[tuple[Prefix, _Fate]]:
     """The fate of each LAN that has room for hosts. `lans` has the devices by which main reaches each LAN."""
     for lan, devices in lans.items():
-        ways = [
-            way
-            for way in network.ways_like(USUAL[lan.family], network.parts_of(lan))
-            if way.decision.outcome not in OF_NO_HOST
-        ]
+        ways = [way for way in network.ways(lan, USUAL[lan.family]) if way.decision.outcome not in OF_NO_HOST]
         groups: dict[bool, list[Way]] = {True: [], False: []}
         for way in ways:
             groups[devices.isdisjoint(way.decision.devices)].append(way)

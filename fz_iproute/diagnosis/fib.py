@@ -1,7 +1,7 @@
 """Routing tables, indexed by prefix: a search needs one look-up for each prefix length, even among a million routes."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -86,23 +86,5 @@ class Table(tuple[Route, ...]):
         return list({id(route.attributes): route.attributes for route in self}.values())
 
 
-class Fib:
-    """All tables that rules look up, including `local`."""
-
-    def __init__(self, tables: Mapping[int, Mapping[Family, Iterable[Route]]]) -> None:
-        self._tables = {
-            (table, family): routes if isinstance(routes, Table) else Table(routes)
-            for table, families in tables.items()
-            for family, routes in families.items()
-        }
-
-    def table(self, table: int, family: Family) -> Table:
-        """The routes of a table."""
-        return self._tables.get((table, family), _EMPTY)
-
-    def of(self, family: Family) -> list[Table]:
-        """Every table of the family."""
-        return [routes for (_, other), routes in self._tables.items() if other == family]
-
-
-_EMPTY = Table()
+# All tables that rules look up, including `local`, by number and family.
+Fib = Mapping[tuple[int, Family], Table]

@@ -31,7 +31,7 @@ def most(ways: Iterable[Way]) -> Decision | None:
 
 def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
     """The decision about most packets that this machine sends to the internet. None if no majority shares one."""
-    return most(network.ways_like(USUAL[family]._replace(mark=mark), network.internet_parts(family)))
+    return most(network.internet(USUAL[family]._replace(mark=mark)))
 
 
 def all_traffic(network: Network, interface: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from fz_iproute.diagnosis.fib import Fib
+from fz_iproute.diagnosis.fib import Fib, Table
 from fz_iproute.mirror.model import Link, Route, Rule
 from fz_iproute.mirror.parse import group_number
 from fz_iproute.mirror.prefix import Family, Prefix
@@ -279,7 +279,8 @@ def _equal(wanted: str, value: int | None) -> bool | None:
 def _look_up(rule: Rule, why: str, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Step:
     """Search the rule's table for the longest prefix that covers the destination and has a usable route."""
     choose = _choose_inet if packet.family == "inet" else _choose_inet6
-    for routes in fib.table(_table(rule), packet.family).covering(Prefix.of_host(packet.family, packet.dst)):
+    table = fib.get((_table(rule), packet.family), Table())
+    for routes in table.covering(Prefix.of_host(packet.family, packet.dst)):
         route, devices = choose(routes, packet, links)
         if route and route.attributes.type == "throw":
             return Step(rule, "throw", why, route, doubt=_doubt(route, routes))

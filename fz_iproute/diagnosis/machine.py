@@ -68,20 +68,13 @@ class Machine:
 
     def internet(self, family: Family, mark: int = 0) -> list[Way]:
         """Where packets to each part of the internet go, the largest part first."""
-        if (family, mark) not in self._internet:
-            found = self.network.internet(family, mark=mark)
-            self._internet[family, mark] = sorted(found, key=lambda way: -way.part.size)
-        return self._internet[family, mark]
-
-    @cached_property
-    def _internet(self) -> dict[tuple[Family, int], list[Way]]:
-        return {}
+        return self.network.internet(Packet(family, 0, mark=mark))
 
     def addresses(self, family: Family) -> frozenset[int]:
         """The machine's own addresses."""
         return frozenset(
             route.prefix.address
-            for route in self.tables.get(LOCAL, {}).get(family, ())
+            for route in self.network.table(LOCAL, family)
             if route.attributes.type == "local" and "/" not in route.dst
         )
 
@@ -100,16 +93,9 @@ class Machine:
         """The routes of a table of the VPN."""
         return self.seen.tables.get(table, {}).get(family, ())
 
-    def ways(self, prefix: Prefix, *, mark: int = 0, src: int = 0) -> list[Way]:
+    def ways(self, prefix: Prefix, *, src: int = 0) -> list[Way]:
         """Where packets that this machine sends to each part of the prefix go."""
-        key = prefix, mark, src
-        if key not in self._ways:
-            self._ways[key] = self.network.ways(prefix, mark=mark, src=src)
-        return self._ways[key]
-
-    @cached_property
-    def _ways(self) -> dict[tuple[Prefix, int, int], list[Way]]:
-        return {}
+        return self.network.ways(prefix, Packet(prefix.family, 0, src=src))
 
     def sources(self, family: Family) -> list[int]:
         """The sources worth trying: 0 (not chosen yet), and each own address that a rule selects by."""
@@ -215,7 +201,7 @@ class Machine:
             return False
         return (rule.mark is not None and rule.mark != self.config.tunnel.fwmark) or any(
             self.network.may_be_tunnel(device)
-            for route in self.tables.get(rule.table, {}).get(rule.family, ())
+            for route in self.network.table(rule.table, rule.family)
             for device in route.attributes.devices
         )
 

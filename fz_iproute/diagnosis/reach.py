@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.fib import Fib, Table
+from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.lookup import Decision, Packet, decide
 from fz_iproute.diagnosis.parts import Bounds, Part
 from fz_iproute.mirror.model import Link, Route, Rule
@@ -28,16 +28,20 @@ class Network:
     tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]  # local, main and all other tables that rules look up
 
     @cached_property
-    def _fib(self) -> Fib:
-        return Fib(self.tables)
+    def _fib(self) -> dict[tuple[int, Family], Table]:
+        return {
+            (table, family): routes if isinstance(routes, Table) else Table(routes)
+            for table, families in self.tables.items()
+            for family, routes in families.items()
+        }
 
     def table(self, table: int, family: Family) -> Table:
         """The routes of a table."""
-        return self._fib.table(table, family)
+        return self._fib.get((table, family), Table())
 
     def all_tables(self, family: Family) -> list[Table]:
         """All tables of the family."""
-        return self._fib.of(family)
+        return [routes for (_, other), routes in self._fib.items() if other == family]
 
     def selected(self, family: Family) -> list[Prefix]:
         """The destinations that rules select by."""
@@ -67,28 +71,26 @@ class Network:
     def _known(self) -> dict[Packet, Decision]:
         return {}  # kept, because many checks ask about the same packets
 
-    def ways(self, prefix: Prefix, *, mark: int = 0, src: int = 0) -> list[Way]:
-        """Where packets that this machine sends to each part of the prefix go."""
-        return self.ways_like(Packet(prefix.family, 0, src=src, mark=mark), self.parts_of(prefix))
+    def ways(self, prefix: Prefix, like: Packet | None = None) -> list[Way]:
+        """Where packets to each part of the prefix go. Apart from their destination, they are `like` this packet."""
+        packet = like or Packet(prefix.family, 0)
+        if (packet, prefix) not in self._ways:
+            self._ways[packet, prefix] = self._ways_to(self._bounds[prefix.family].parts(prefix), packet)
+        return self._ways[packet, prefix]
 
-    def internet(self, family: Family, *, mark: int = 0, src: int = 0) -> list[Way]:
-        """Where packets to each part of the internet go. Private and reserved addresses are left out."""
-        return self.ways_like(Packet(family, 0, src=src, mark=mark), self.internet_parts(family))
+    def internet(self, like: Packet) -> list[Way]:
+        """Where packets to each part of the internet go, the largest part first.
 
-    def ways_like(self, packet: Packet, these: Iterable[Part]) -> list[Way]:
-        """Where packets go that are like this one, but have a destination in one of these parts."""
-        return [Way(part, self.way(packet._replace(dst=part.address))) for part in these]
+        Private and reserved addresses are left out.
+        """
+        if (like, None) not in self._ways:
+            ways = self._ways_to(self._bounds[like.family].internet(like.family), like)
+            self._ways[like, None] = sorted(ways, key=lambda way: -way.part.size)
+        return self._ways[like, None]
 
-    def parts_of(self, prefix: Prefix) -> list[Part]:
-        """The parts of the prefix that rules and routes may treat differently."""
-        return self._bounds[prefix.family].parts(prefix)
-
-    def internet_parts(self, family: Family) -> list[Part]:
-        """The parts of the internet that rules and routes may treat differently."""
-        if family not in self._internet:
-            self._internet[family] = self._bounds[family].internet(family)
-        return self._internet[family]
+    def _ways_to(self, parts: Iterable[Part], packet: Packet) -> list[Way]:
+        return [Way(part, self.way(packet._replace(dst=part.address))) for part in parts]
 
     @cached_property
-    def _internet(self) -> dict[Family, list[Part]]:
-        return {}
+    def _ways(self) -> dict[tuple[Packet, Prefix | None], list[Way]]:
+        return {}  # by the packet and the prefix; None is the internet

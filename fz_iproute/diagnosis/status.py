@@ -139,7 +139,7 @@ def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Car
     """The state of most packets to the internet: active, blocked or off; and their carrier, if there is one."""
     sizes: Counter[str] = Counter()
     carriers: Counter[Carrier] = Counter()
-    for part, decision in network.internet(family):
+    for part, decision in network.internet(Packet(family, 0)):
         if not goal.tunnels.isdisjoint(decision.devices):
             sizes["active"] += part.size
         elif decision.outcome in REFUSALS.values():

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fz_iproute.diagnosis import lookup
-from fz_iproute.diagnosis.fib import Fib
 from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.model import Link, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family
@@ -288,10 +287,10 @@ def compare(land: Namespace, family: Family) -> int:
         answers = ask(land, family, lines)
         if world == read(land, family):
             break
-    fib = Fib({table: {family: found} for table, found in world.routes})
+    network = Network(world.links, tuple(world.rules), {table: {family: tuple(found)} for table, found in world.routes})
     compared = 0
     for number, (words, packet) in enumerate(asked):
-        decision = lookup.decide(packet, world.rules, fib, world.links)
+        decision = network.way(packet)
         way, match = answers[2 * number : 2 * number + 2]
         if decision.doubts or (family == "inet6" and is_hidden(match, world)):
             continue

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from fz_iproute.diagnosis.fib import Fib
-from fz_iproute.diagnosis.lookup import Decision, Packet, decide, within_link
+from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import Family, Prefix
 from tests.layouts import machine
@@ -27,7 +27,8 @@ def packet(dst: str, **fields: Any) -> Packet:
 
 def way(asked: Packet, rules: list[Rule], tables: dict[int, list[Route]], **down: bool) -> Decision:
     links = LINKS | {name: LINKS[name]._replace(up=False) for name in down}
-    return decide(asked, rules, Fib({table: {asked.family: found} for table, found in tables.items()}), links)
+    found = {table: {asked.family: tuple(routes)} for table, routes in tables.items()}
+    return Network(links, tuple(rules), found).way(asked)
 
 
 def results(decision: Decision) -> list[str]:
@@ -100,7 +101,8 @@ def test_what_cannot_be_judged_is_a_doubt(rule: Rule, doubt: str) -> None:
 def test_what_only_the_files_and_details_of_the_machine_tell_is_a_doubt(rule: Rule) -> None:
     """The table of a VRF, and the number of a group that `ip link` names."""
     links = LINKS | {"eth0": LINKS["eth0"]._replace(group=None, in_vrf=True)}
-    decision = decide(packet("192.0.2.1", oif="eth0"), [rule, MAIN], Fib({254: {"inet": SPLIT[254]}}), links)
+    network = Network(links, (rule, MAIN), {254: {"inet": tuple(SPLIT[254])}})
+    decision = network.way(packet("192.0.2.1", oif="eth0"))
     (said,) = decision.doubts
     assert "whether the packet is of a VRF" in said or "the group of eth0 is not known" in said
 
@@ -227,7 +229,7 @@ def test_of_several_nexthops_ipv4_looks_at_the_group_of_the_first(family: Family
     both = both._replace(attributes=both.attributes._replace(family=family))
     rule = lookup(254, family=family, options=(("suppress_ifgroup", "5"),))
     destination = packet("192.0.2.1" if family == "inet" else "2001:db8::1")
-    decision = decide(destination, [rule], Fib({254: {family: [both]}}), links)
+    decision = Network(links, (rule,), {254: {family: (both,)}}).way(destination)
     assert (result, doubts) == (decision.steps[0].result, len(decision.doubts))
 
 
@@ -265,7 +267,7 @@ WAYS_OF, TABLES_OF = machine([*OWN, *LINES])
 @pytest.mark.parametrize(("question", "answer"), ANSWERS.items())
 def test_the_answer_is_that_of_the_kernel(question: str, answer: str) -> None:
     """tests/netns/test_lookup.py asks the kernel."""
-    decision = decide(asked(question), WAYS_OF.rules, Fib(TABLES_OF), WAYS_OF.links)
+    decision = Network(WAYS_OF.links, WAYS_OF.rules, TABLES_OF).way(asked(question))
     kind = "" if decision.outcome == "unicast" else f"{decision.outcome} "
     said = decision.error or f"{kind}{' '.join(decision.devices)}"
     # `ip` shows lo for packets to this machine.
