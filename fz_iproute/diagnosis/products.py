@@ -4,7 +4,7 @@ A client is recognised by the form of its rules and routes. Marks, tables and de
 of the same form, because most clients choose another table if theirs is in use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
@@ -65,9 +65,9 @@ class Product(NamedTuple):
     """A VPN client."""
 
     name: str
-    form: frozenset[Trait]  # the traits that its rules and routes always have
-    marks: frozenset[int] = frozenset()
-    tables: frozenset[int] = frozenset()
+    form: tuple[Trait, ...]  # the traits that its rules and routes always have
+    mark: int | None = None
+    tables: Collection[int] = ()
     devices: tuple[str, ...] = ()  # the names of its interfaces, as globs
     telling: bool = False  # the form alone is enough to recognise it
     switch: str = ""  # the client's own command that makes the LAN reachable
@@ -77,34 +77,25 @@ class Product(NamedTuple):
 
     def likeness(self, form: Form) -> int:
         """A score: how well the form matches this client. 0 if it does not match."""
-        if not self.form <= form.traits:
+        if not form.traits.issuperset(self.form):
             return 0
-        numbers = (form.mark is not None and form.mark.value in self.marks) + (form.rule.table in self.tables)
+        numbers = (form.mark is not None and form.mark.value == self.mark) + (form.rule.table in self.tables)
         names = any(fnmatchcase(form.interface, glob) for glob in self.devices)
         return 4 * numbers + 2 * names + self.telling
 
 
-def _form(*traits: Trait) -> frozenset[Trait]:
-    return frozenset(traits)
+_WG_QUICK: tuple[Trait, ...] = ("marked out", "main first", "mark is table")
 
-
-def _numbers(*numbers: int) -> frozenset[int]:
-    return frozenset(numbers)
-
-
-_FIREZONE = Config().tables
-_WG_QUICK = _form("marked out", "main first", "mark is table")
-
-FIREZONE = Product("Firezone", _form("marked out"), _numbers(FIREZONE_MARK.value), _FIREZONE.ids, ("tun-firezone",))
-UNKNOWN = Product("unknown", _form())
+FIREZONE = Product("Firezone", ("marked out",), FIREZONE_MARK.value, Config().tables.ids, ("tun-firezone",))
+UNKNOWN = Product("unknown", ())
 PRODUCTS = (
     FIREZONE,
-    Product("NetBird", _form("main first", "marked out"), _numbers(0x1BD00), _numbers(7120), ("wt0", "wt[0-9]*")),
+    Product("NetBird", ("main first", "marked out"), 0x1BD00, (7120,), ("wt0", "wt[0-9]*")),
     Product(
         "Tailscale",
-        _form("marked to main", "for all"),
-        _numbers(0x80000),
-        _numbers(52),
+        ("marked to main", "for all"),
+        0x80000,
+        (52,),
         ("tailscale*",),
         telling=True,
         switch="tailscale set --exit-node-allow-lan-access",
@@ -112,9 +103,9 @@ PRODUCTS = (
     ),
     Product(
         "Mullvad",
-        _form("main first", "marked out"),
-        _numbers(0x6D6F6C65),
-        _numbers(1836018789),
+        ("main first", "marked out"),
+        0x6D6F6C65,
+        (1836018789,),
         ("wg*-mullvad",),
         switch="mullvad lan set allow",
         why="routes are not enough, because its firewall (nft table mullvad) cuts the LAN unless this is set",
@@ -122,33 +113,33 @@ PRODUCTS = (
     ),
     Product(
         "NordVPN",
-        _form("marked out"),
-        _numbers(0xE1F1),
-        _numbers(205),
+        ("marked out",),
+        0xE1F1,
+        (205,),
         ("nordlynx", "nordtun"),
         switch="nordvpn set lan-discovery enabled",
         why="its firewall cuts the LAN too, unless this is set",
     ),
-    Product("Cloudflare WARP", _form("marked out"), _numbers(0x100CF), _numbers(65743), ("CloudflareWARP",)),
+    Product("Cloudflare WARP", ("marked out",), 0x100CF, (65743,), ("CloudflareWARP",)),
     Product(
         "sing-box or mihomo",
-        _form("by port", "main first"),
-        tables=_numbers(2022),
+        ("by port", "main first"),
+        tables=(2022,),
         telling=True,
         refusal="a copy would let DNS packets to the LAN get around its DNS hijack",
     ),
-    Product("Netmaker", _form("main first", "for all"), tables=_numbers(111), devices=("netmaker*", "nm-*")),
-    Product("Outline", _form("marked out"), _numbers(0x711E), _numbers(7113), ("outline-tun*",)),
-    Product("ProtonVPN", _form("main first", "marked out"), devices=("proton*", "pvpn*")),
-    Product("wg-quick", _WG_QUICK | {"boot"}, telling=True),
-    Product("NetworkManager", _WG_QUICK | {"static"}, telling=True),
-    Product("ZeroTier", _form("in main", "in parts"), devices=("zt*",)),
-    Product("Nebula", _form("in main"), devices=("nebula*",)),
-    Product("OpenVPN", _form("in main", "in parts"), devices=("tun[0-9]*", "tap[0-9]*")),
+    Product("Netmaker", ("main first", "for all"), tables=(111,), devices=("netmaker*", "nm-*")),
+    Product("Outline", ("marked out",), 0x711E, (7113,), ("outline-tun*",)),
+    Product("ProtonVPN", ("main first", "marked out"), devices=("proton*", "pvpn*")),
+    Product("wg-quick", (*_WG_QUICK, "boot"), telling=True),
+    Product("NetworkManager", (*_WG_QUICK, "static"), telling=True),
+    Product("ZeroTier", ("in main", "in parts"), devices=("zt*",)),
+    Product("Nebula", ("in main",), devices=("nebula*",)),
+    Product("OpenVPN", ("in main", "in parts"), devices=("tun[0-9]*", "tap[0-9]*")),
     Product(
         "strongSwan",
-        _form("no device"),
-        tables=_numbers(220),
+        ("no device",),
+        tables=(220,),
         telling=True,
         refusal="it has no tunnel device: the kernel's IPsec policies decide (`ip xfrm policy`)",
     ),
