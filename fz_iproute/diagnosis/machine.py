@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.fib import Table
@@ -248,22 +247,7 @@ class Machine:
         command = shlex.join(["fz-iproute", *options, verb])
         return self.as_root(command) if verb in WRITING else command
 
-    def setting(self, section: str, line: str) -> str:
-        """Advice to set a key. It names the section, because a TOML file must not have the same section twice."""
-        return f"in {self.config_path}, section [{section}]: {line}"
-
-    def lan_setting(self, key: Literal["allow", "deny"], *prefixes: Prefix) -> str:
-        """Advice to add prefixes to a list of section [lan]."""
-        members = [*getattr(self.config.lan, key), *prefixes]
-        quoted = ", ".join(f'"{member}"' for member in members)
-        return self.setting("lan", f"{key} = [{quoted}]")
-
 
 def shown(rule: Rule) -> str:
     """The rule with its priority."""
     return f"{rule.priority}: {rule}"
-
-
-def protocol_of(route: Route) -> str:
-    """The program that made the route: kernel, dhcp, …"""
-    return route.attributes.value("proto")

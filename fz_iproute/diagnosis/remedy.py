@@ -1,9 +1,9 @@
 """A remedy for a problem, as data. It can be printed as commands, and tried on a model of the machine."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.detect import Vpn, candidates
 from fz_iproute.diagnosis.machine import Machine
@@ -16,7 +16,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import check_roles
-from fz_iproute.mirror.prefix import FAMILIES, Family, PrefixSet
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN
 
 
@@ -66,7 +66,7 @@ class Remedy(NamedTuple):
         """The printed form: first the keys to set in the configuration file, then one line for a shell."""
         settings = [step for step in self.steps if isinstance(step, Setting)]
         commands = [_command(step, machine) for step in self.steps if not isinstance(step, Setting)]
-        parts = [_setting(settings, machine)] if settings else []
+        parts = [in_file(machine, *settings)] if settings else []
         parts += [" && ".join(commands)] if commands else []
         parts += [self.words] if self.words else []
         undo = " && ".join(_command(step, machine) for step in self.undo)
@@ -76,6 +76,11 @@ class Remedy(NamedTuple):
         """True if it changes the configuration file, or runs fz-iproute, which reads the file."""
         text = self.text(machine)
         return machine.config_path in text or "fz-iproute " in text
+
+
+def added(machine: Machine, key: Literal["allow", "deny"], *prefixes: Prefix) -> Setting:
+    """The setting that adds prefixes to a list of section [lan]."""
+    return Setting("lan", key, (*getattr(machine.config.lan, key), *prefixes))
 
 
 def advice(words: str) -> tuple[Remedy, ...]:
@@ -198,7 +203,8 @@ def _command(step: Step, machine: Machine) -> str:
             raise AssertionError(step)
 
 
-def _setting(settings: Sequence[Setting], machine: Machine) -> str:
+def in_file(machine: Machine, *settings: Setting) -> str:
+    """How to set these keys: `in /etc/fz-iproute/config.toml, section [lan]: prune = true`."""
     sections: dict[str, list[str]] = {}
     for section, key, value in settings:
         sections.setdefault(section, []).append(f"{key} = {configuration.toml(value)}")

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, count, or_ok, some
 from fz_iproute.diagnosis.detect import differences
-from fz_iproute.diagnosis.machine import Machine, protocol_of
+from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.reached import Lan, lost
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice, written
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, written
 from fz_iproute.diagnosis.shadow import is_held
 from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import plan
@@ -42,7 +42,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
     remedies = [Remedy((Sync(),))]
     if routed:
-        remedies.append(Remedy((Setting("lan", "allow", (*machine.config.lan.allow, *routed)), Sync())))
+        remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
     why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
     level: Level = "warning" if _is_early(machine, due) else "failure"
     yield Found(level, seen, why, (*remedies, *advice(words if lost else harmful)))
@@ -118,7 +118,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
     trusted = PrefixSet([*machine.config.lan.allow, *machine.routers(family)])
     connected = defaultdict(list)
     for route in judged.main:
-        if protocol_of(route) == "kernel" and route.attributes.on_link:
+        if route.attributes.is_of("kernel") and route.attributes.on_link:
             connected[route.attributes.devices].append(route.prefix)
     public: list[Prefix] = []
     wide: list[Prefix] = []
@@ -128,7 +128,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
         prefix = route.prefix
         if refusal.startswith("wider than"):
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
-            narrow = machine.setting("lan", f"min_prefixlen = {{ {family} = {prefix.length} }}")
+            narrow = in_file(machine, Setting("lan", "min_prefixlen", {family: prefix.length}))
             words = f"leave it as it is: its packets stay in the tunnel; only if this network is yours, {narrow}"
             yield Found("warning", f"{route}: {refusal}, so not mirrored", why, advice(words))
         elif refusal == PART_OF_A_DEFAULT:
@@ -138,17 +138,17 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
         elif not PRIVATE.covers(prefix):
             public.append(prefix)
         # A DHCP route inside the LAN is not suspicious: networkd itself adds one to reach a router.
-        elif protocol_of(route) == "dhcp" and not PrefixSet(connected[route.attributes.devices]).covers(prefix):
+        elif route.attributes.is_of("dhcp") and not PrefixSet(connected[route.attributes.devices]).covers(prefix):
             why = "DHCP (option 121) has pushed it as local: packets leave the tunnel for whoever answers there"
-            words = f"if you want it, {machine.lan_setting('allow', prefix)}"
+            words = f"if you want it, {in_file(machine, added(machine, 'allow', prefix))}"
             # lan.deny would also refuse other LANs inside the prefix.
             if not any(prefix != lan and prefix.covers(lan) for lan in machine.lans(family)):
-                words = f"{machine.lan_setting('deny', prefix)}; or, {words}"
+                words = f"{in_file(machine, added(machine, 'deny', prefix))}; or, {words}"
             yield Found("warning", f"{route}: pushed by DHCP, and mirrored by this configuration", why, advice(words))
     yield from _public(machine, family, list(dict.fromkeys(public)))
     if wide:
         why = "a hostile DHCP server can hand out such prefixes to pull traffic out of the tunnel"
-        allow = machine.lan_setting("allow", *wide)
+        allow = in_file(machine, added(machine, "allow", *wide))
         words = f"leave it as it is: their packets stay in the tunnel; only if this network is yours, {allow}"
         seen = f"{some(map(str, wide))}: public, on-link, and together much of the internet, so not mirrored"
         yield Found("warning", seen, why, advice(words))
@@ -160,8 +160,8 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
         return
     names = some(map(str, prefixes))
     why = "a hostile access point can hand out public addresses of somebody else as local"
-    strict = machine.setting("lan", 'trust = "private"')
-    words = f"{machine.lan_setting('allow', *prefixes)}; or, if this network is not yours, {strict}"
+    strict = in_file(machine, Setting("lan", "trust", "private"))
+    words = f"{in_file(machine, added(machine, 'allow', *prefixes))}; or, if this network is not yours, {strict}"
     is_usual = family == "inet6" and all(prefix.length >= 64 for prefix in prefixes)
     yield Found(
         "info" if is_usual else "warning", f"{names}: public, and mirrored by this configuration", why, advice(words)
@@ -229,8 +229,8 @@ def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
         names = some((way.decision.route.dst for way in taken if way.decision.route), is_sample=is_sample)
         if len(taken) == len(ways):
             why = f"packets to {lan} go into the tunnel: this LAN cannot be reached"
-            deny = Remedy((Setting("lan", "deny", (*machine.config.lan.deny, lan)),))
-            words = f"renumber the LAN, or, if you don't need it, {deny.text(machine)}"
+            deny = in_file(machine, added(machine, "deny", lan))
+            words = f"renumber the LAN, or, if you don't need it, {deny}"
             yield Found("warning", f"{names} of the VPN takes all of the LAN {lan}", why, advice(words))
         else:
             why = "hosts of the LAN with these addresses cannot be reached; those of the VPN can"
@@ -268,7 +268,7 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
             routed.append(prefix)
     if routed:
         why = "main reaches them through a router, and only routes on the link are mirrored by default"
-        steps = (Setting("lan", "allow", (*machine.config.lan.allow, *dict.fromkeys(routed))), Sync())
+        steps = (added(machine, "allow", *dict.fromkeys(routed)), Sync())
         seen = f"packets to {some(map(str, routed))}, which main has routes for, go into the tunnel"
         yield Found("info", seen, why, (Remedy(steps),))
     for route in (verdict.route for verdict in verdicts if verdict.warning and verdict.route.attributes.inexpressible):
@@ -306,13 +306,12 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
             continue
         if route.attributes.type != "unicast":
             why = f"main refuses it ({route.attributes.type}), but the copy of {lan} reaches it"
-            words = (
-                f"{machine.lan_setting('deny', lan)} keeps all of {lan} in the tunnel; or refuse {prefix} in a firewall"
-            )
+            deny = in_file(machine, added(machine, "deny", lan))
+            words = f"{deny} keeps all of {lan} in the tunnel; or refuse {prefix} in a firewall"
             yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, advice(words))
         elif route.attributes.gatewayed:
             why = f"main reaches it through a router, but the copy of {lan} looks for it on the link"
-            steps = (Setting("lan", "allow", (*machine.config.lan.allow, prefix)), Sync())
+            steps = (added(machine, "allow", prefix), Sync())
             words = f"decide how {prefix} should be reached: main has {route}"
             remedies = (Remedy(steps), *advice(words))
             yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, remedies)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
-from fz_iproute.diagnosis.machine import Machine, protocol_of, shown
+from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.products import BY_TABLE
 from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import advice
@@ -20,7 +20,7 @@ def networkd(machine: Machine) -> Iterator[Found]:
         return
     tables = machine.goal.layout.tables
     wanted = [route for judged in machine.goal.judged.values() for route in judged.wanted]
-    copies = [route for route in wanted if protocol_of(route) != "kernel"]
+    copies = [route for route in wanted if not route.attributes.is_of("kernel")]
     rules = [rule for rule in machine.seen.rules if rule.table in tables and rule.protocol != "kernel"]
     at_risk = []
     if copies and _networkd_manages(machine.facts, _FOREIGN_ROUTES):

@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.parts import Part
-from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, written
+from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_file, written
 from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Rule
@@ -47,9 +47,9 @@ def _no_tunnel(machine: Machine) -> Found:
         remedies = [Remedy((setting, *then)) for then in ((), (Sync(),)) for setting in settings.values()]
         # With the right interface, `doctor` may find more problems. Then the trial rejects the remedies, and this
         # advice remains.
-        words = "; ".join(f"if {device} is the VPN's, {Remedy((it,)).text(machine)}" for device, it in settings.items())
+        words = "; ".join(f"if {device} is the VPN's, {in_file(machine, it)}" for device, it in settings.items())
         return Found("failure", f"{seen}, but {led}", _ELSEWHERE, (*remedies, *advice(words)))
-    setting = machine.setting("tunnel", 'interface = "NAME"')
+    setting = in_file(machine, Setting("tunnel", "interface", "NAME"))
     why = "the VPN is not running, or its interface has another name"
     return Found(
         "failure", seen, why, advice(f"start the VPN's client, or, if its interface has another name, {setting}")
