@@ -135,7 +135,7 @@ class _Judge:
             for verdict in judged.verdicts:
                 prefix, attributes = verdict.route.prefix, verdict.route.attributes
                 is_lan = attributes.on_link and (not verdict.refusal or verdict.explicit)
-                if is_lan and not within_link(family, prefix.address):
+                if is_lan and not within_link(prefix.family, prefix.address):
                     found[prefix] |= set(attributes.devices)
         return found
 
