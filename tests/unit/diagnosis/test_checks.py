@@ -159,6 +159,7 @@ def test_a_cause_leads_to_one_finding(name: str, level: str, changed: dict[str, 
         {"facts": {"config.mode": "0755", "capabilities": "0000000000001000"}},
         {"facts": {"/etc/resolv.conf": "nameserver 127.0.0.53\nnameserver nonsense\n"}},
         {"facts": {"/etc/resolv.conf": "nameserver 127.0.0.53\n"}},  # systemd-resolved has not written its own yet
+        {"facts": {"/run/systemd/resolve/resolv.conf": "nameserver 192.168.1.1\n"}},  # nobody asks systemd-resolved
         {"facts": {"/usr/share/iproute2/rt_tables": "254 main\n0xfe main\n77 mine # x\n"}},
         {"facts": {"netns": "x", "networkd": "in use"}},
         {"rules": rules(lookup(254, 10, mark=Mark(0x80000, 0xFF0000)))},  # Tailscale's
