@@ -5,7 +5,7 @@ makes the copies that bring the LAN back.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import chain
@@ -14,8 +14,7 @@ from typing import Any, Literal, NamedTuple
 from fz_iproute.diagnosis.full_tunnel import USUAL, all_traffic, forms
 from fz_iproute.diagnosis.lookup import Decision, within_link
 from fz_iproute.diagnosis.products import Form, Product, product_of
-from fz_iproute.diagnosis.reach import Network, Way
-from fz_iproute.diagnosis.reached import OF_NO_HOST
+from fz_iproute.diagnosis.reach import Network, Way, size
 from fz_iproute.diagnosis.shadow import in_step
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
@@ -134,8 +133,8 @@ class _Judge:
         for judged in self._goal.judged.values():
             for verdict in judged.verdicts:
                 prefix, attributes = verdict.route.prefix, verdict.route.attributes
-                is_lan = attributes.on_link and (not verdict.refusal or verdict.explicit)
-                if is_lan and not within_link(prefix.family, prefix.address):
+                # To choose the interface of a link-local destination, no rule or route is needed: the program names it.
+                if attributes.on_link and verdict.is_accepted and not within_link(prefix.family, prefix.address):
                     found[prefix] |= set(attributes.devices)
         return found
 
@@ -224,17 +223,13 @@ class _Fate(NamedTuple):
 def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterator[tuple[Prefix, _Fate]]:
     """The fate of each LAN that has room for hosts. `lans` has the devices by which main reaches each LAN."""
     for lan, devices in lans.items():
-        ways = [way for way in network.ways(lan, USUAL[lan.family]) if way.decision.outcome not in OF_NO_HOST]
+        ways = network.ways_to_hosts(lan, USUAL[lan.family])
         groups: dict[bool, list[Way]] = {True: [], False: []}
         for way in ways:
             groups[devices.isdisjoint(way.decision.devices)].append(way)
         if ways:
-            is_lost = 2 * _size(groups[True]) > _size(ways)
+            is_lost = 2 * size(groups[True]) > size(ways)
             yield lan, _Fate(max(groups[is_lost], key=lambda way: way.part.size).decision, is_lost, groups[True])
-
-
-def _size(ways: Iterable[Way]) -> int:
-    return sum(way.part.size for way in ways)
 
 
 def _decided_by(decision: Decision) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.products import Form
-from fz_iproute.diagnosis.reach import Network, Way
+from fz_iproute.diagnosis.reach import Network, Way, size
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
 from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, printable
@@ -22,7 +22,7 @@ def most(ways: Iterable[Way]) -> Decision | None:
     groups: dict[object, list[Way]] = defaultdict(list)
     for way in ways:
         groups[way.decision.outcome, way.decision.devices].append(way)
-    sizes = {key: sum(way.part.size for way in group) for key, group in groups.items()}
+    sizes = {key: size(group) for key, group in groups.items()}
     largest = max(sizes, key=lambda key: sizes[key], default=None)
     if 2 * sizes.get(largest, 0) <= sum(sizes.values()):
         return None
@@ -36,17 +36,13 @@ def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | N
 
 def all_traffic(network: Network, interface: str) -> str:
     """`all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`; "" if the interface takes no family's traffic."""
-    ways = {family: to_internet(network, family) for family in FAMILIES if _has(network, family)}
+    ways = {family: to_internet(network, family) for family in network.families}
     inside = [family for family, way in ways.items() if way and interface in way.devices]
     if not inside:
         return ""
     others = [f"{FAMILY_NAMES[family]} {_becomes(way)}" for family, way in ways.items() if way and family not in inside]
     families = " and ".join(FAMILY_NAMES[family] for family in inside)
     return f"all traffic goes into {printable(interface)} ({'; '.join([families, *others])})"
-
-
-def _has(network: Network, family: Family) -> bool:
-    return any(rule.family == family for rule in network.rules)
 
 
 def _becomes(way: Decision) -> str:
@@ -58,7 +54,7 @@ def _becomes(way: Decision) -> str:
 def forms(network: Network, family: Family) -> Iterator[Form]:
     """The VPNs that take all traffic of the family, or would do so if no rule came first. In the order of the rules."""
     decision = to_internet(network, family)
-    if decision is None or (decision.outcome == "unicast" and not network.may_be_tunnelled(decision)):
+    if decision is None or network.gets_out(decision):
         found = _policies(network, family, decision) if decision else None
         yield from [found] if found else []
         return
@@ -110,7 +106,7 @@ def _may_be_by_tunnel(network: Network, route: Route) -> bool:
 def _leaves(network: Network, family: Family, mark: Mark) -> bool:
     """True if packets with this mark reach the internet outside any tunnel."""
     decision = to_internet(network, family, mark.value)
-    return decision is not None and decision.outcome == "unicast" and not network.may_be_tunnelled(decision)
+    return decision is not None and network.gets_out(decision)
 
 
 def _mark_past(network: Network, rule: Rule, before: Sequence[Rule]) -> Mark | None:

@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.products import FIREZONE
-from fz_iproute.diagnosis.reach import Network, Way
+from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way, size
 from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
@@ -51,10 +51,10 @@ class Machine:
         """What the VPN's tables should hold."""
         return desired(self.config, self.seen)
 
-    @cached_property
+    @property
     def families(self) -> tuple[Family, ...]:
-        """The families that the kernel supports. Without IPv6, it has no IPv6 rules."""
-        return tuple(family for family in FAMILIES if any(rule.family == family for rule in self.seen.rules))
+        """The families that the kernel supports."""
+        return self.network.families
 
     @cached_property
     def network(self) -> Network:
@@ -79,14 +79,12 @@ class Machine:
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""
-        return not decision.stays and not self.goal.tunnels.isdisjoint(decision.devices)
+        return not decision.stays and self.goal.is_by_tunnel(decision.devices)
 
     def has_internet(self, family: Family) -> bool:
         """True if most of the internet goes into the VPN."""
         ways = self.internet(family)
-        return 2 * sum(way.part.size for way in ways if self.is_tunnelled(way.decision)) > sum(
-            way.part.size for way in ways
-        )
+        return 2 * size(way for way in ways if self.is_tunnelled(way.decision)) > size(ways)
 
     def routes(self, table: int, family: Family) -> Sequence[Route]:
         """The routes of a table of the VPN."""
@@ -118,23 +116,18 @@ class Machine:
 
     def tunnel_routes(self, table: int, family: Family) -> list[Route]:
         """The routes of one of the VPN's tables that lead into the tunnel."""
-        tunnels = self.goal.tunnels
-        return [route for route in self.routes(table, family) if not tunnels.isdisjoint(route.attributes.devices)]
+        return [route for route in self.routes(table, family) if self.goal.is_by_tunnel(route.attributes.devices)]
 
     def lan_device(self, way: Way) -> str:
         """The device by which main reaches this part of the address space on-link; "" if there is none."""
         host = Prefix.of_host(way.part.prefix.family, way.part.address)
-        for routes in self.main(host.family).covering(host):
-            found = [
-                (-route.attributes.metric, route.attributes.devices[0])
-                for route in routes
-                if route.attributes.on_link
-                and route.dst != "default"
-                and self.goal.tunnels.isdisjoint(route.attributes.devices)
-            ]
-            if found:
-                return max(found)[1]
-        return ""
+        on_link = (
+            route.attributes
+            for routes in self.main(host.family).covering(host)
+            for route in routes
+            if route.attributes.on_link and route.dst != "default"
+        )
+        return next((each.devices[0] for each in on_link if not self.goal.is_by_tunnel(each.devices)), "")
 
     def main(self, family: Family) -> Table:
         """The routes of main."""
@@ -157,7 +150,7 @@ class Machine:
         lans = (
             verdict.route.prefix
             for verdict in self.goal.judged[family].verdicts
-            if verdict.route.attributes.on_link and (not verdict.refusal or verdict.explicit)
+            if verdict.route.attributes.on_link and verdict.is_accepted
         )
         return list(dict.fromkeys(lan for lan in lans if not within_link(family, lan.address)))
 
@@ -165,10 +158,14 @@ class Machine:
         """True if the packet leaves by the tunnel or by another device that may be one."""
         return self.is_tunnelled(decision) or self.network.may_be_tunnelled(decision)
 
+    def gets_out(self, decision: Decision) -> bool:
+        """True if the packet leaves by a device that is neither the tunnel nor another device that may be one."""
+        return not self.is_tunnelled(decision) and self.network.gets_out(decision)
+
     def is_around_tunnel(self, way: Way) -> bool:
         """True if the packet leaves the machine, but neither into the tunnel nor to a LAN on its own link."""
         decision = way.decision
-        if self.is_tunnelled(decision) or decision.outcome in ("local", "broadcast", "multicast", "anycast"):
+        if self.is_tunnelled(decision) or decision.outcome in OF_NO_HOST:
             return False
         if within_link(way.part.prefix.family, way.part.address):
             return False

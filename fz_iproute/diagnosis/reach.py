@@ -11,12 +11,20 @@ from fz_iproute.diagnosis.parts import Bounds, Part
 from fz_iproute.mirror.model import Link, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 
+# The outcomes for addresses that no other host has: this machine's own, broadcast, and so on.
+OF_NO_HOST = ("local", "broadcast", "anycast", "multicast")
+
 
 class Way(NamedTuple):
     """Where packets to one part go."""
 
     part: Part
     decision: Decision
+
+
+def size(ways: Iterable[Way]) -> int:
+    """How many addresses the parts have together."""
+    return sum(way.part.size for way in ways)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,11 @@ class Network:
             for table, families in self.tables.items()
             for family, routes in families.items()
         }
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """The families that the kernel supports. Without IPv6, it has no IPv6 rules."""
+        return tuple(family for family in FAMILIES if any(rule.family == family for rule in self.rules))
 
     def table(self, table: int, family: Family) -> Table:
         """The routes of a table."""
@@ -61,6 +74,10 @@ class Network:
         """True if the packet leaves by a device that may be a tunnel."""
         return not decision.stays and any(map(self.may_be_tunnel, decision.devices))
 
+    def gets_out(self, decision: Decision) -> bool:
+        """True if the packet leaves by a device that is no tunnel."""
+        return decision.outcome == "unicast" and not self.may_be_tunnelled(decision)
+
     def way(self, packet: Packet) -> Decision:
         """Where one packet goes."""
         if packet not in self._known:
@@ -77,6 +94,10 @@ class Network:
         if (packet, prefix) not in self._ways:
             self._ways[packet, prefix] = self._ways_to(self._bounds[prefix.family].parts(prefix), packet)
         return self._ways[packet, prefix]
+
+    def ways_to_hosts(self, prefix: Prefix, like: Packet | None = None) -> list[Way]:
+        """The same for the parts that other hosts may have, which are most of a LAN."""
+        return [way for way in self.ways(prefix, like) if way.decision.outcome not in OF_NO_HOST]
 
     def internet(self, like: Packet) -> list[Way]:
         """Where packets to each part of the internet go, the largest part first.

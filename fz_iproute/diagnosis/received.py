@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.mirror.words import sysctl_name
 
 # The errors of `ip route get` if a received packet must not have these addresses, or if rp_filter drops it.
 MARTIAN = ("Invalid argument", "Invalid cross-device link")
@@ -31,7 +32,7 @@ def drops(packet: Packet, decision: Decision, network: Network, sysctls: Mapping
         name = f"ipv4/conf/{packet.iif}/forwarding"
         if sysctls.get(name) == "0":
             yield Drop(
-                f"this machine does not forward what {packet.iif} receives ({_spelled(name)} = 0)", (_UNREACHABLE,)
+                f"this machine does not forward what {packet.iif} receives ({sysctl_name(name)} = 0)", (_UNREACHABLE,)
             )
     if why := _bad_source(packet, network, sysctls):
         yield Drop(why, MARTIAN)
@@ -58,8 +59,3 @@ def _bad_source(packet: Packet, network: Network, sysctls: Mapping[str, str]) ->
         by = " or ".join(answer.devices)
         return f"{packet.iif} has a strict rp_filter, and the answer to its source would leave by {by}"
     return ""
-
-
-def _spelled(name: str) -> str:
-    # If the name of a device has a dot, `sysctl` wants slashes between the parts.
-    return f"net/{name}" if "." in name else f"net.{name.replace('/', '.')}"

@@ -17,7 +17,7 @@ from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import check_roles
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN
+from fz_iproute.mirror.words import MAIN, sysctl_name
 
 
 class Setting(NamedTuple):
@@ -194,9 +194,8 @@ def _command(step: Step, machine: Machine) -> str:
         case Sync():
             return machine.fz_iproute("sync")
         case Sysctl(name, value):
-            # If the name of a device has a dot, `sysctl` wants slashes between the parts.
-            spelled = f"net/{name}" if "." in name else f"net.{name.replace('/', '.')}"
-            return machine.as_root(machine.inside(f"sysctl -w {shlex.quote(f'{spelled}={value}')}"))
+            setting = shlex.quote(f"{sysctl_name(name)}={value}")
+            return machine.as_root(machine.inside(f"sysctl -w {setting}"))
         case LinkUp(device):
             return machine.as_root(machine.ip("inet", f"link set {shlex.quote(device)} up"))
         case _:

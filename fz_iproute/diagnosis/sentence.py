@@ -37,10 +37,7 @@ class Case(NamedTuple):
         route = self.decision.route
         if self.packet.src or self.packet.iif or self.decision.outcome != "unicast" or not route:
             return None
-        source = route.attributes.value("src")
-        if not source:
-            return None
-        return self.packet._replace(src=Prefix.of_route(source, self.packet.family).address)
+        return self.packet._replace(src=route.attributes.source) if route.attributes.source else None
 
     @property
     def error(self) -> str:
@@ -101,7 +98,7 @@ def _way(case: Case) -> str:
         return f"leaves by {by}{_TO_ALL[decision.outcome]}, because {why}"
     if decision.route is None:
         return f"leaves by {by}, because the sender is bound to it: no route is used"
-    if not case.goal.tunnels.isdisjoint(decision.devices):
+    if case.goal.is_by_tunnel(decision.devices):
         return f"goes into the tunnel, because {_why_into_the_tunnel(case, decision.route)}"
     if _may_enter_a_tunnel(case, decision.route):
         return f"goes into {by}, which may be a tunnel, because {_why_out(case, decision.route)}"
@@ -183,7 +180,7 @@ def _by_multicast(case: Case) -> str:
     is_on = case.config.lan.multicast
     goal = case.goal if is_on else desired(replace(case.config, lan={"multicast": True}), case.snapshot)
     then = in_step(case.network, goal, prune=case.config.lan.prune).way(case.packet)
-    if not case.goal.tunnels.isdisjoint(then.devices):
+    if case.goal.is_by_tunnel(then.devices):
         return ""
     if is_on:
         return f" and the route that lan.multicast adds is missing; run `{case.sync}`"
@@ -200,7 +197,7 @@ def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
         rule = case.decision.steps[-1].rule
         return f"rule {rule.priority} decides, before any rule that leads to {copies}"
     then = in_step(case.network, case.goal, prune=case.config.lan.prune).way(case.packet)
-    if case.goal.tunnels.isdisjoint(then.devices):
+    if not case.goal.is_by_tunnel(then.devices):
         return ""
     stronger = next((step.route for step in asked if step.result == "throw"), None)
     by = f"table {mirror} has {stronger}: " if stronger else ""
@@ -277,7 +274,7 @@ def _lan(case: Case) -> Verdict | None:
     verdicts = [
         (each.route.prefix, each)
         for each in case.goal.judged[family].verdicts
-        if case.goal.tunnels.isdisjoint(each.route.attributes.devices)
+        if not case.goal.is_by_tunnel(each.route.attributes.devices)
     ]
     covering = [(prefix.length, verdict) for prefix, verdict in verdicts if prefix.covers(host)]
     return max(covering, key=lambda both: both[0])[1] if covering else None

@@ -50,24 +50,20 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
         route
         for families in network.tables.values()
         for route in families.get(family, ())
-        if route.attributes.type == "unicast" and not goal.tunnels.isdisjoint(route.attributes.devices)
+        if route.attributes.type == "unicast" and goal.is_by_tunnel(route.attributes.devices)
     )
     claims = PrefixSet(explicit(into_tunnel) - goal.split[family])
-    lans = dict.fromkeys(
-        verdict.route.prefix for verdict in goal.judged[family].verdicts if not verdict.refusal or verdict.explicit
-    )
+    lans = dict.fromkeys(verdict.route.prefix for verdict in goal.judged[family].verdicts if verdict.is_accepted)
     for lan in lans:
         if claims.overlapping(lan) and not within_link(family, lan.address):
-            ways = [way.decision for way in network.ways(lan)]
-            # These outcomes are for addresses that no other host of the LAN has.
-            takers = [_taker(way, goal) for way in ways if way.outcome not in ("local", "broadcast", "anycast")]
-            yield from (Shadow(lan, taker, all(takers)) for taker in dict.fromkeys(takers) if taker)
+            takers = [taker(way.decision, goal) for way in network.ways_to_hosts(lan)]
+            yield from (Shadow(lan, each, all(takers)) for each in dict.fromkeys(takers) if each)
 
 
-def _taker(decision: Decision, goal: Desired) -> Prefix | None:
+def taker(decision: Decision, goal: Desired) -> Prefix | None:
     """The prefix of the explicit route by which the packet enters the tunnel; None if it does not, or by another."""
     route = decision.route
-    if route is None or route.dst == "default" or goal.tunnels.isdisjoint(decision.devices) or is_held(decision):
+    if route is None or route.dst == "default" or not goal.is_by_tunnel(decision.devices) or is_held(decision):
         return None
     return None if route.prefix in goal.split[route.attributes.family] else route.prefix
 

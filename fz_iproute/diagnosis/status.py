@@ -10,13 +10,13 @@ from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.products import Form, product_of
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.reached import Lan, lost
+from fz_iproute.diagnosis.reached import lost
 from fz_iproute.diagnosis.shadow import Shadow, in_step, other_tunnels, shadows
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
-from fz_iproute.mirror.model import Route, Rule, Snapshot
+from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family
 from fz_iproute.mirror.tunnel import Layout
@@ -140,7 +140,7 @@ def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Car
     sizes: Counter[str] = Counter()
     carriers: Counter[Carrier] = Counter()
     for part, decision in network.internet(Packet(family, 0)):
-        if not goal.tunnels.isdisjoint(decision.devices):
+        if goal.is_by_tunnel(decision.devices):
             sizes["active"] += part.size
         elif decision.outcome in REFUSALS.values():
             sizes["blocked"] += part.size
@@ -219,21 +219,18 @@ def _reached(family: Family, goal: Desired, network: Network, then: Network, own
     A network on one of the devices `own`, which belong to VPNs, is no LAN.
     """
     after = {table: frozenset(then.tables[table][family]) for table in goal.contents[family]}
-    paths: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-    for route in goal.judged[family].wanted:
-        paths[route.dst].add(route.attributes.path)
-    verdicts = goal.judged[family].verdicts
-    unchosen = {route for route, refusal, warning, claim in verdicts if claim or warning or not refusal}
+    copies = by_destination(goal.judged[family].wanted)
+    unchosen = {verdict.route for verdict in goal.judged[family].verdicts if verdict.is_accepted or verdict.warning}
     for line in _lan_lines(family, goal):
         if line.state == "stale":
             stays = line.route in after[line.table]
             reason = f"{line.reason}, but lan.prune is false" if stays else line.reason
             yield line._replace(reason=reason, stays=stays)
             continue
-        lan = Lan(family, line.route.dst, {line.route.attributes.path, *paths[line.route.dst]})
+        same = copies.get(line.route.dst, ())
         is_missed = line.route in unchosen and own.isdisjoint(line.route.attributes.devices)
         yield line._replace(
-            lost=lost(network, lan, line.route), is_lost_then=is_missed and bool(lost(then, lan, line.route))
+            lost=lost(network, line.route, same), is_lost_then=is_missed and bool(lost(then, line.route, same))
         )
 
 

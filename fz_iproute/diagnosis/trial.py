@@ -37,18 +37,18 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
             if within_link(family, part.address):
                 continue
             for mark in (0, before.config.tunnel.fwmark.value):
-                for source in _sources(before, family):
+                for source in before.sources(family):
                     packet = Packet(family, part.address, src=source, mark=mark)
                     was, becomes = before.network.way(packet), after.network.way(packet)
                     if was == becomes:
                         continue
                     where = f"packets to {part.prefix}"
                     if mark:
-                        if _leaves(before, was) and not _leaves(after, becomes):
+                        if before.gets_out(was) and not after.gets_out(becomes):
                             yield f"the VPN's own {where} would not get out"
-                    elif was.outcome in REFUSALS.values() and _leaves(after, becomes) and not lans.covers(host):
+                    elif was.outcome in REFUSALS.values() and after.gets_out(becomes) and not lans.covers(host):
                         yield f"{where} are refused now, and would leave by {' '.join(becomes.devices)}"
-                    elif before.may_be_tunnelled(was) and _leaves(after, becomes) and not lans.covers(host):
+                    elif before.may_be_tunnelled(was) and after.gets_out(becomes) and not lans.covers(host):
                         yield f"{where} would leave the tunnel"
                     elif _is_lan(before, was, host) and becomes.devices != was.devices:
                         yield f"{part.prefix} of the LAN would be out of reach"
@@ -58,19 +58,6 @@ def _bounds(before: Network, after: Network, family: Family, lans: PrefixSet) ->
     """The prefixes that rules or routes name, in either of the two networks."""
     tables = (*before.all_tables(family), *after.all_tables(family))
     return Bounds(tables, (*before.selected(family), *after.selected(family), *lans))
-
-
-def _sources(machine: Machine, family: Family) -> Iterator[int]:
-    """The sources worth trying: 0 (not chosen yet), and each own address that a rule selects by."""
-    yield 0
-    for rule in machine.seen.rules:
-        if rule.family == family and rule.src:
-            own = machine.addresses(family)
-            yield from (address for address in own if rule.src.covers(Prefix.of_host(family, address)))
-
-
-def _leaves(machine: Machine, decision: Decision) -> bool:
-    return decision.outcome == "unicast" and not machine.may_be_tunnelled(decision)
 
 
 def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:

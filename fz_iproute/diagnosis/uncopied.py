@@ -27,7 +27,7 @@ def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Rou
         return ""
     if attributes.expired:
         return "it has expired"
-    if not goal.tunnels.isdisjoint(attributes.devices):
+    if goal.is_by_tunnel(attributes.devices):
         return "it leads into the tunnel"
     obstacle = "through a router" if attributes.gatewayed else f"on-link, but with scope {attributes.scope}"
     return f"{obstacle}: {_if_allowed(config, snapshot, goal, route)}"

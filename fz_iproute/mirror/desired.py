@@ -1,6 +1,6 @@
 """Computes which routes and rules should be in the VPN's tables, and pairs them with those that are there."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -180,6 +180,10 @@ class Desired:
     split: Mapping[Family, frozenset[Prefix]]  # the parts of the VPN's default route, if it is split
     placeholders: Mapping[Route, Verdict]  # which placeholders should be there, each with the refusal that causes it
     by_family: Mapping[Family, _OneFamily]  # for the next call of `desired`
+
+    def is_by_tunnel(self, devices: Collection[str]) -> bool:
+        """True if one of these devices carries the VPN."""
+        return not self.tunnels.isdisjoint(devices)
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

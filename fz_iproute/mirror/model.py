@@ -66,6 +66,12 @@ class Attributes(NamedTuple):
                 return value
         return ""
 
+    @property
+    def source(self) -> int:
+        """The source address that the route gives to packets, as a number; 0 if it names none."""
+        source = self.value("src")
+        return Prefix.of_route(source, self.family).address if source else 0
+
     def is_of(self, protocol: str) -> bool:
         """True if the route has this protocol, by `ip`'s name for it: kernel, static, …"""
         return self.value("proto") == protocol

@@ -24,6 +24,11 @@ class Verdict(NamedTuple):
     warning: str  # what the owner of the machine should know about it; mostly ""
     explicit: Prefix | None = None  # if the VPN's explicit route to this prefix is the reason for the refusal
 
+    @property
+    def is_accepted(self) -> bool:
+        """True if the settings accept the route, even if an explicit route of the VPN wins."""
+        return not self.refusal or self.explicit is not None
+
 
 # In IPv6, a table has only one route for each destination, metric and path.
 _Identity = tuple[str, int, tuple[str, ...]]

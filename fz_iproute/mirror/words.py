@@ -55,6 +55,11 @@ def of_table(table: int) -> str:
     return f"route show table {table_name(table)}"
 
 
+def sysctl_name(name: str) -> str:
+    """How `sysctl` spells `ipv4/conf/eth0/rp_filter`. If the name of a device has a dot, it wants slashes."""
+    return f"net/{name}" if "." in name else f"net.{name.replace('/', '.')}"
+
+
 def printable(text: str) -> str:
     """The text with control characters escaped. An interface name may hold them, and a terminal would obey them."""
     if text.isprintable():

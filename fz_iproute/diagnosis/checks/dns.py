@@ -22,7 +22,7 @@ class _Server(NamedTuple):
     for_all: bool = False  # systemd-resolved asks the servers of this link about all names
 
     def __str__(self) -> str:
-        return str(ip_address(self.host.address if self.host.family == "inet" else self.host.address.to_bytes(16)))
+        return str(self.host).partition("/")[0]
 
 
 def dns(machine: Machine) -> Iterator[Found]:
@@ -87,7 +87,7 @@ def _way(machine: Machine, server: _Server) -> Decision:
 
 
 def _where(machine: Machine, decision: Decision) -> str:
-    if decision.outcome in ("local", "anycast"):
+    if decision.stays:
         return "on this machine"
     if decision.outcome != "unicast":
         return "out of reach"
@@ -112,7 +112,7 @@ def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
         decision = _way(machine, server)
         lans = PrefixSet(route.prefix for route in machine.goal.judged[family].wanted)
         lan = lans.covering(server.host)
-        is_out = decision.outcome == "unicast" and not machine.may_be_tunnelled(decision)
+        is_out = machine.gets_out(decision)
         # If the tunnel's link is for all names, systemd-resolved asks other links only about their own domains.
         if not is_out or not (lan or server.device) or (server.device and not server.for_all and tunnelled):
             continue

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator
 from fz_iproute.diagnosis.checks.finding import Found, Level, count, or_ok, some
 from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.reach import Way
-from fz_iproute.diagnosis.reached import Lan, lost
+from fz_iproute.diagnosis.reached import lost
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, written
-from fz_iproute.diagnosis.shadow import is_held
-from fz_iproute.mirror.model import Command, Route
+from fz_iproute.diagnosis.shadow import is_held, taker
+from fz_iproute.mirror.model import Command, Route, by_destination
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
@@ -56,14 +55,10 @@ def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
     if any(command.words[:2] not in (("route", "add"), ("route", "append")) for command in due):
         return False
     for family, tables in machine.goal.contents.items():
-        paths: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-        for copy in machine.goal.judged[family].wanted:
-            paths[copy.dst].append(copy.attributes.path)
+        copies = by_destination(machine.goal.judged[family].wanted)
         new = {route for found in tables.values() for route in found.wanted}
         new -= {route for found in tables.values() for route in found.ours}
-        if any(route.dst not in paths for route in new):
-            return False
-        if any(lost(machine.network, Lan(family, route.dst, paths[route.dst]), route) for route in new):
+        if any(route.dst not in copies or lost(machine.network, route, copies[route.dst]) for route in new):
             return False
     return True
 
@@ -75,9 +70,8 @@ def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:
     """
     for family, tables in machine.goal.contents.items():
         for copy in (copy for found in tables.values() for copy in found.ours):
-            source = copy.attributes.value("src")
-            if source and Prefix.of_route(source, family).address not in machine.addresses(family):
-                yield copy, source
+            if copy.attributes.source not in (0, *machine.addresses(family)):
+                yield copy, copy.attributes.value("src")
 
 
 def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
@@ -202,7 +196,7 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
         for lan in machine.lans(family)
         if lan in copies or not is_led
         for way in machine.ways(lan)
-        if machine.is_tunnelled(way.decision) and not _is_explicit(machine, way) and not is_held(way.decision)
+        if machine.is_tunnelled(way.decision) and not taker(way.decision, machine.goal) and not is_held(way.decision)
     ]
     if lost:
         decision = lost[0][1]
@@ -220,9 +214,8 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
 
 def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
     for lan in machine.lans(family):
-        # These outcomes are for addresses that no other host of the LAN has.
-        ways = [way for way in machine.ways(lan) if way.decision.outcome not in ("local", "broadcast", "anycast")]
-        taken = [way for way in ways if _is_explicit(machine, way)]
+        ways = machine.network.ways_to_hosts(lan)
+        taken = [way for way in ways if taker(way.decision, machine.goal)]
         if not taken:
             continue
         is_sample = any(way.part.is_sample for way in taken)
@@ -235,14 +228,6 @@ def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
         else:
             why = "hosts of the LAN with these addresses cannot be reached; those of the VPN can"
             yield Found("info", f"{names} of the VPN is inside the LAN {lan}", why)
-
-
-def _is_explicit(machine: Machine, way: Way) -> bool:
-    """True if packets enter the tunnel by an explicit route: neither a default route nor a part of a split one."""
-    route, family = way.decision.route, way.part.prefix.family
-    if route is None or route.dst == "default" or not machine.is_tunnelled(way.decision) or is_held(way.decision):
-        return False
-    return route.prefix not in machine.goal.split[family]
 
 
 def overrides(machine: Machine) -> Iterator[Found]:
@@ -283,7 +268,7 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
 def _is_lost(machine: Machine, route: Route) -> bool:
     """True if the route does not lead into the tunnel, but all packets to its destination go there."""
     ways = machine.ways(route.prefix)
-    outside = machine.goal.tunnels.isdisjoint(route.attributes.devices)
+    outside = not machine.goal.is_by_tunnel(route.attributes.devices)
     return outside and all(machine.is_tunnelled(way.decision) for way in ways)
 
 

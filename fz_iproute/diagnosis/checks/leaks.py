@@ -7,6 +7,7 @@ from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
+from fz_iproute.diagnosis.reach import size
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
@@ -20,8 +21,8 @@ def ipv6_leak(machine: Machine) -> Iterator[Found]:
         yield Found("ok", f"IPv4 to the internet does not enter {machine.config.tunnel.interface}")
         return
     ways = machine.internet("inet6") if "inet6" in machine.families else []
-    around = [way for way in ways if way.decision.outcome == "unicast" and not machine.may_be_tunnelled(way.decision)]
-    if not around or 2 * sum(way.part.size for way in around) < sum(way.part.size for way in ways):
+    around = [way for way in ways if machine.gets_out(way.decision)]
+    if not around or 2 * size(around) < size(ways):
         wanted = machine.goal.judged["inet6"].wanted
         some_of_it = [way for way in around if machine.is_around_tunnel(way) and way.decision.route not in wanted]
         is_sample = any(way.part.is_sample for way in some_of_it)
@@ -95,8 +96,7 @@ def _is_answered_by_tunnel(machine: Machine, host: int, route: Route | None) -> 
     if router and ":" not in router:
         on_link = machine.main("inet").covering(Prefix.of_route(router, "inet"))
         shapes += [other.attributes for routes in on_link for other in routes]
-    own = next((address for shape in shapes if (address := shape.value("src"))), "")
-    source = Prefix.of_route(own, "inet").address if own else 0
+    source = next((shape.source for shape in shapes if shape.source), 0)
     return machine.is_tunnelled(machine.way("inet", host, src=source))
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.products import BY_TABLE
-from fz_iproute.diagnosis.reach import Way
+from fz_iproute.diagnosis.reach import Way, size
 from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.mirror.prefix import Family, Prefix
 
@@ -117,8 +117,8 @@ def _is_taken(machine: Machine, table: int, prefix: Prefix) -> bool:
     For the default route, it must be most of the packets; for any other prefix, a part is enough.
     """
     ways = machine.ways(prefix)
-    taken = sum(way.part.size for way in ways if _by(table)(way) and machine.is_around_tunnel(way))
-    return 2 * taken > sum(way.part.size for way in ways) if not prefix.length else taken > 0
+    taken = size(way for way in ways if _by(table)(way) and machine.is_around_tunnel(way))
+    return taken > 0 if prefix.length else 2 * taken > size(ways)
 
 
 def _ways_of(machine: Machine, family: Family, table: int) -> Iterator[Way]:
