@@ -8,21 +8,20 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.full_tunnel import USUAL, all_traffic, forms
 from fz_iproute.diagnosis.lookup import Decision, within_link
 from fz_iproute.diagnosis.products import Form, Product, product_of
 from fz_iproute.diagnosis.reach import Network, Way, size
-from fz_iproute.diagnosis.shadow import in_step
+from fz_iproute.diagnosis.shadow import as_read, in_step
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired, layout_in_use, own_tables
+from fz_iproute.mirror.desired import Desired, desired, layout_in_use
 from fz_iproute.mirror.model import Mark, Route, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from fz_iproute.mirror.words import KERNEL_TABLES, printable, table_name
+from fz_iproute.mirror.words import KERNEL_TABLES, printable, some, table_name
 
 Advice = Literal["nothing", "mirror", "client", "refuse"]
 Tables = Mapping[int, Mapping[Family, tuple[Route, ...]]]
@@ -74,26 +73,26 @@ class _Judge:
     forms: Mapping[Family, Form]
 
     def vpn(self) -> Vpn:
-        interface = self.form.interface
-        headline = all_traffic(self.network, interface)
-        cut = self._cut(self._fates)
+        form = self.form
+        headline = all_traffic(self.network, form.interface)
+        cut = self._cut(self.network)
         # If this VPN takes no traffic now, another VPN comes first. Then a LAN that the other VPN takes is lost, too.
-        lost = cut if headline else {lan: fate.way for lan, fate in self._fates.items() if fate.is_lost}
-        kept = (fate.way for fate in self._fates.values() if not fate.is_lost)
-        product = product_of(self.form)
+        lost = [fate.way for fate in self._fates if fate.is_lost and (fate.lan in cut or not headline)]
+        kept = [fate.way for fate in self._fates if not fate.is_lost]
+        product = product_of(form)
         served, obstacle = self._served()
         advice, why = self._advice(product, cut, served, obstacle)
         return Vpn(
             product=product,
-            interface=interface,
-            mark=self.form.mark,
-            table=self.form.rule.table,
-            priority=self.form.rule.priority,
+            interface=form.interface,
+            mark=form.mark,
+            table=form.rule.table,
+            priority=form.rule.priority,
             families=tuple(self.forms),
-            headline=headline or f"{printable(interface)} would carry all traffic, but another rule comes first",
+            headline=headline or f"{printable(form.interface)} would carry all traffic, but another rule comes first",
             is_cut=bool(lost),
             holes=self._holes,
-            by=next(map(_decided_by, chain(lost.values(), kept)), "main has no LAN by another device"),
+            by=next(map(_decided_by, (*lost, *kept)), "main has no LAN by another device"),
             advice=advice,
             why="another VPN takes the LAN" if lost and not cut else why,
             config=None if product.refusal or product.switch else served,
@@ -107,24 +106,17 @@ class _Judge:
     @cached_property
     def _candidate(self) -> Config:
         """The configuration for this VPN: the present one if it already names this VPN, else one made from it."""
-        form, tunnel = self.form, self.config.tunnel
-        is_named = tunnel.interface == form.interface and form.mark in (None, tunnel.fwmark)
-        if is_named and form.rule.table in layout_in_use(self.config, self._seen(self.config)).tables:
-            return self.config
-        return _naming(self.config, form, _tiers(self.network, form))
-
-    def _seen(self, config: Config) -> Snapshot:
-        """The snapshot that the planner would read with this configuration, which decides the tables in it."""
-        found = {
-            table: {family: tuple(self.network.tables.get(table, {}).get(family, ())) for family in FAMILIES}
-            for table in own_tables(config, self.network.rules)
-        }
-        return replace(self.snapshot, tables=found)
+        config, form = self.config, self.form
+        layout = layout_in_use(config, as_read(config, self.snapshot, self.network))
+        is_named = config.tunnel.interface == form.interface and form.mark in (None, config.tunnel.fwmark)
+        if is_named and form.rule.table in layout.tables:
+            return config
+        return _naming(config, form, _tiers(self.network, form))
 
     @cached_property
     def _goal(self) -> Desired:
         """What the VPN's tables should hold."""
-        return desired(self._candidate, self._seen(self._candidate))
+        return desired(self._candidate, as_read(self._candidate, self.snapshot, self.network))
 
     @cached_property
     def _lans(self) -> dict[Prefix, frozenset[str]]:
@@ -139,19 +131,19 @@ class _Judge:
         return found
 
     @cached_property
-    def _fates(self) -> dict[Prefix, "_Fate"]:
+    def _fates(self) -> list["_Fate"]:
         """Where packets to each LAN go now."""
-        return dict(_fates_of(self.network, self._lans))
+        return list(_fates_of(self.network, self._lans))
 
-    def _cut(self, fates: Mapping[Prefix, "_Fate"]) -> dict[Prefix, Decision]:
-        """The LANs that this VPN takes, with the decision about a packet to each of them."""
-        return {lan: fate.way for lan, fate in fates.items() if fate.is_lost and self._takes(fate.way)}
+    def _cut(self, network: Network) -> list[Prefix]:
+        """The LANs that this VPN takes in this network."""
+        return [fate.lan for fate in _fates_of(network, self._lans) if fate.is_lost and self._takes(fate.way)]
 
     @cached_property
     def _holes(self) -> tuple[Prefix, ...]:
         """The parts of LANs that this VPN takes, although most of each LAN is reachable."""
-        kept = (fate for fate in self._fates.values() if not fate.is_lost)
-        return tuple(way.part.prefix for fate in kept for way in fate.lost if self._takes(way.decision))
+        lost = (way for fate in self._fates if not fate.is_lost for way in fate.lost)
+        return tuple(way.part.prefix for way in lost if self._takes(way.decision))
 
     def _takes(self, decision: Decision) -> bool:
         return self.form.rule.table == decision.table or self.form.interface in decision.devices
@@ -165,15 +157,15 @@ class _Judge:
             return "client", f"{product.why}: `{product.switch}`"
         regained = [lan for lan in cut if served and lan not in self._still_cut]
         others = [lan for lan in cut if lan not in regained]
-        but = f", but not {_some(others)}: {obstacle}" if others else ""
+        but = f", but not {some(map(str, others))}: {obstacle}" if others else ""
         if regained:
-            return "mirror", f"copies bring back the LAN ({_some(regained)}){but}"
-        except_for = f" except for {_some(self._holes)}" if self._holes else ""
+            return "mirror", f"copies bring back the LAN ({some(map(str, regained))}){but}"
+        except_for = f" except for {some(map(str, self._holes))}" if self._holes else ""
         if served:  # the LANs are reachable now only because of the copies
             keep = f"copies in table {self._goal.layout.mirror} keep the LAN{except_for}{but}"
             return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
         if cut:
-            return "refuse", f"{_some(cut)}: {obstacle}"
+            return "refuse", f"{some(map(str, cut))}: {obstacle}"
         return "nothing", f"no LAN is cut{except_for}"
 
     def _served(self) -> tuple[Config | None, str]:
@@ -187,19 +179,16 @@ class _Judge:
             candidate = configuration.parse(configuration.dump(self._candidate), "the configuration would be refused")
         except UsageError as error:
             return None, str(error).partition("\n")[0]
-        network = self._without_copies()
-        fates = self._fates if network is self.network else dict(_fates_of(network, self._lans))
-        cut = self._cut(fates)
-        routes = [fate.way.route for lan, fate in self._fates.items() if lan in self._still_cut]
+        routes = [fate.way.route for fate in self._fates if fate.lan in self._still_cut]
         explicit = next((route.dst for route in routes if route and route.dst != "default"), "")
         obstacle = f"the VPN routes {explicit} itself" if explicit else "copies would not change that"
-        return (None if all(lan in self._still_cut for lan in cut) else candidate), obstacle
+        has_use = not self._still_cut.issuperset(self._cut(self._without_copies()))
+        return (candidate if has_use else None), obstacle
 
     @cached_property
     def _still_cut(self) -> frozenset[Prefix]:
         """The LANs that this VPN still takes after a `sync`."""
-        then = in_step(self.network, self._goal, prune=self._candidate.lan.prune)
-        return frozenset(self._cut(dict(_fates_of(then, self._lans))))
+        return frozenset(self._cut(in_step(self.network, self._goal, prune=self._candidate.lan.prune)))
 
     def _without_copies(self) -> Network:
         """The network without its present copies, including copies that other programs have made."""
@@ -207,20 +196,21 @@ class _Judge:
         for family, contents in self._goal.contents.items():
             for table, (_, ours, _) in contents.items():
                 copies = {route for route in ours if self.form.interface not in route.attributes.devices}
-                if copies:
-                    tables[table][family] = tuple(route for route in tables[table][family] if route not in copies)
-        return self.network if tables == self.network.tables else replace(self.network, tables=tables)
+                routes = self.network.table(table, family)
+                tables.setdefault(table, {})[family] = tuple(route for route in routes if route not in copies)
+        return replace(self.network, tables=tables)
 
 
 class _Fate(NamedTuple):
     """Where packets to the hosts of a LAN go."""
 
+    lan: Prefix
     way: Decision  # about a packet to most of them
     is_lost: bool  # packets to most of them do not reach the LAN
     lost: Sequence[Way]  # the parts of the LAN that packets do not reach
 
 
-def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterator[tuple[Prefix, _Fate]]:
+def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterator[_Fate]:
     """The fate of each LAN that has room for hosts. `lans` has the devices by which main reaches each LAN."""
     for lan, devices in lans.items():
         ways = network.ways_to_hosts(lan, USUAL[lan.family])
@@ -229,7 +219,8 @@ def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterat
             groups[devices.isdisjoint(way.decision.devices)].append(way)
         if ways:
             is_lost = 2 * size(groups[True]) > size(ways)
-            yield lan, _Fate(max(groups[is_lost], key=lambda way: way.part.size).decision, is_lost, groups[True])
+            most = max(groups[is_lost], key=lambda way: way.part.size)
+            yield _Fate(lan, most.decision, is_lost, groups[True])
 
 
 def _decided_by(decision: Decision) -> str:
@@ -237,11 +228,6 @@ def _decided_by(decision: Decision) -> str:
     rule = decision.steps[-1].rule if decision.steps else None
     by = f"rule {rule.priority} ({rule})" if rule else "the kernel itself"
     return f"{decision.route.dst} of table {table_name(decision.table)}, by {by}" if decision.route else by
-
-
-def _some(prefixes: Collection[Prefix]) -> str:
-    shown = list(map(str, prefixes))
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
 
 
 # The configuration

@@ -1,7 +1,7 @@
 """Finds the rules and routes that lead all traffic into a tunnel, without knowing the names or numbers of the VPN."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fz_iproute.diagnosis.lookup import Decision, Packet
@@ -17,21 +17,14 @@ USUAL: dict[Family, Packet] = {family: Packet(family, 0, ipproto=6, sport=50000,
 _MODEMS = ("ppp", "ww", "rmnet")
 
 
-def most(ways: Iterable[Way]) -> Decision | None:
-    """The decision that more than half of the addresses share (same outcome, same devices). None if there is none."""
+def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
+    """The decision about most packets that this machine sends to the internet. None if no majority shares one."""
+    ways = network.internet(USUAL[family]._replace(mark=mark))
     groups: dict[object, list[Way]] = defaultdict(list)
     for way in ways:
         groups[way.decision.outcome, way.decision.devices].append(way)
-    sizes = {key: size(group) for key, group in groups.items()}
-    largest = max(sizes, key=lambda key: sizes[key], default=None)
-    if 2 * sizes.get(largest, 0) <= sum(sizes.values()):
-        return None
-    return max(groups[largest], key=lambda way: way.part.size).decision
-
-
-def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
-    """The decision about most packets that this machine sends to the internet. None if no majority shares one."""
-    return most(network.internet(USUAL[family]._replace(mark=mark)))
+    largest = max(groups.values(), key=size, default=[])
+    return largest[0].decision if 2 * size(largest) > size(ways) else None
 
 
 def all_traffic(network: Network, interface: str) -> str:

@@ -8,12 +8,11 @@ from typing import Any, Literal, NamedTuple
 from fz_iproute.diagnosis.detect import Vpn, candidates
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.shadow import in_step
+from fz_iproute.diagnosis.shadow import as_read, in_step
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import check_roles
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
@@ -155,13 +154,9 @@ def may_not_read_config(machine: Machine) -> bool:
 
 def _with(machine: Machine, network: Network) -> Machine:
     """The machine with another network, and with the snapshot that the planner would read from it."""
-    tables = {
-        table: {family: tuple(network.tables.get(table, {}).get(family, ())) for family in FAMILIES}
-        for table in own_tables(machine.config, network.rules)
-    }
     main = {family: tuple(_main(machine, network, family)) for family in FAMILIES}
-    snapshot = replace(machine.seen, links=network.links, rules=network.rules, main=main, tables=tables)
-    return replace(machine, snapshot=snapshot, tables=network.tables)
+    snapshot = replace(machine.seen, links=network.links, rules=network.rules, main=main)
+    return replace(machine, snapshot=as_read(machine.config, snapshot, network), tables=network.tables)
 
 
 def _main(machine: Machine, network: Network, family: Family) -> Iterator[Route]:

@@ -7,10 +7,12 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.lookup import Decision, within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import rank
-from fz_iproute.mirror.desired import Desired, explicit
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.desired import Desired, explicit, own_tables
+from fz_iproute.mirror.model import Snapshot
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.plan import unpruned
-from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 
 
 class Shadow(NamedTuple):
@@ -31,6 +33,15 @@ def in_step(network: Network, goal: Desired, *, prune: bool = True) -> Network:
     rules = [rule for rule in network.rules if rule not in goal.rules.ours]
     rules = sorted((*rules, *goal.rules.wanted), key=lambda rule: rule.priority)
     return replace(network, rules=tuple(rules), tables=tables)
+
+
+def as_read(config: Config, snapshot: Snapshot, network: Network) -> Snapshot:
+    """The snapshot with the tables of the network that the planner would read with this configuration."""
+    tables = {
+        table: {family: network.table(table, family) for family in FAMILIES}
+        for table in own_tables(config, network.rules)
+    }
+    return replace(snapshot, tables=tables)
 
 
 def other_tunnels(network: Network, goal: Desired) -> dict[str, int]:

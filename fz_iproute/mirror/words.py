@@ -1,6 +1,7 @@
-"""The vocabulary of iproute2: names, numbers and options that more than one module needs."""
+"""The vocabulary of iproute2, and how messages spell and count: what more than one module needs."""
 
 import re
+from collections.abc import Iterable
 
 from fz_iproute.mirror.prefix import Family
 
@@ -65,3 +66,16 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def some(names: Iterable[str], *, is_sample: bool = False) -> str:
+    """The first three names, and how many more there are. If it is a sample, that number is not known."""
+    different = list(dict.fromkeys(names))
+    if is_sample:
+        return f"{', '.join(different[:3])} and others"
+    return ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
+
+
+def count(number: int, one: str, many: str) -> str:
+    """`1 copy`, `2 copies`."""
+    return f"{number} {one if number == 1 else many}"

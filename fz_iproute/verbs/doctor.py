@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fz_iproute.diagnosis.checks import examine
-from fz_iproute.diagnosis.checks.finding import Finding, as_document, count
+from fz_iproute.diagnosis.checks.finding import Finding, as_document
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
@@ -20,7 +20,7 @@ from fz_iproute.mirror import parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family
-from fz_iproute.mirror.words import LOCAL, of_table, printable
+from fz_iproute.mirror.words import LOCAL, count, of_table, printable
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
 from fz_iproute.record.recording import Recording, question_key, recorded_tables
 from fz_iproute.record.take import take, take_without_ip

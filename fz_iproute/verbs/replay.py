@@ -19,6 +19,7 @@ from fz_iproute.log import Log
 from fz_iproute.mirror import journal
 from fz_iproute.mirror.journal import JournalCommand, JournalPass
 from fz_iproute.mirror.model import WORKED, Outcome
+from fz_iproute.mirror.words import count
 from fz_iproute.verbs.options import add_dry_run, add_json
 from fz_iproute.verbs.output import write, write_json, write_lines
 from fz_iproute.verbs.source import trace
@@ -161,9 +162,8 @@ def _outcome(command: Replayed) -> Outcome:
 
 
 def _summary(replayed: Sequence[Replayed]) -> str:
-    count, differing = len(replayed), sum(command.differs for command in replayed)
-    failing = sum(command.fails for command in replayed)
-    parts = [f"{count} command{'' if count == 1 else 's'}: {count - differing} as recorded"]
+    differing, failing = sum(command.differs for command in replayed), sum(command.fails for command in replayed)
+    parts = [f"{count(len(replayed), 'command', 'commands')}: {len(replayed) - differing} as recorded"]
     if failing:
         parts.append(f"{failing} worked then and did not work now")
     if differing > failing:

@@ -32,19 +32,6 @@ def or_ok(problems: Iterable[Found], seen: str) -> Iterator[Found]:
     yield from dict.fromkeys(problems) or [Found("ok", seen)]
 
 
-def some(names: Iterable[str], *, is_sample: bool = False) -> str:
-    """The first three names, and how many more there are. If it is a sample, that number is not known."""
-    different = list(dict.fromkeys(names))
-    if is_sample:
-        return f"{', '.join(different[:3])} and others"
-    return ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
-
-
-def count(number: int, one: str, many: str) -> str:
-    """`1 copy`, `2 copies`."""
-    return f"{number} {one if number == 1 else many}"
-
-
 def as_document(findings: Sequence[Finding]) -> dict[str, Any]:
     """For programs: the findings as a JSON document."""
     return {"checks": [finding._asdict() for finding in findings]}

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
+from fz_iproute.diagnosis.checks.finding import Found, or_ok
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.words import some
 
 
 class _Rule(NamedTuple):

@@ -4,7 +4,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from fz_iproute.diagnosis.checks.finding import Found, Level, count, or_ok, some
+from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reached import lost
@@ -14,7 +14,7 @@ from fz_iproute.mirror.model import Command, Route, by_destination
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import REFUSALS
+from fz_iproute.mirror.words import REFUSALS, count, some
 
 
 def mirror(machine: Machine) -> Iterator[Found]:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
-from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
+from fz_iproute.diagnosis.checks.finding import Found, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
@@ -13,6 +13,7 @@ from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
+from fz_iproute.mirror.words import some
 
 
 def ipv6_leak(machine: Machine) -> Iterator[Found]:

@@ -5,12 +5,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
-from fz_iproute.diagnosis.checks.finding import Found, count, or_ok, some
+from fz_iproute.diagnosis.checks.finding import Found, or_ok
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.products import BY_TABLE
 from fz_iproute.diagnosis.reach import Way, size
 from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.words import count, some
 
 
 def networkd(machine: Machine) -> Iterator[Found]:

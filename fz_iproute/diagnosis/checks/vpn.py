@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from fz_iproute.diagnosis.checks.finding import Found, or_ok, some
+from fz_iproute.diagnosis.checks.finding import Found, or_ok
 from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
@@ -13,7 +13,7 @@ from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import BITS, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, table_name
+from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, some, table_name
 
 
 def tunnel(machine: Machine) -> Iterator[Found]:

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import pytest
 
 from fz_iproute.diagnosis.checks import examine
-from fz_iproute.diagnosis.checks.finding import Finding, some
+from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
+from fz_iproute.mirror.words import some
 from fz_iproute.record.recording import Recording
 from tests.layouts import LAYOUTS, both, read
 from tests.unit.diagnosis.test_checks import FACTS
