@@ -125,7 +125,6 @@ class _Judge:
         for judged in self._goal.judged.values():
             for verdict in judged.verdicts:
                 prefix, attributes = verdict.route.prefix, verdict.route.attributes
-                # To choose the interface of a link-local destination, no rule or route is needed: the program names it.
                 if attributes.on_link and verdict.is_accepted and not within_link(prefix.family, prefix.address):
                     found[prefix] |= set(attributes.devices)
         return found

@@ -92,7 +92,10 @@ _ERRORS = {
 
 
 def within_link(family: Family, address: int) -> bool:
-    """True for IPv6 multicast, link-local and loopback addresses, whose scope is no wider than one link."""
+    """True for IPv6 multicast, link-local and loopback addresses, whose scope is no wider than one link.
+
+    A program that uses such an address names the interface, so no rule or route is needed to choose one.
+    """
     return family == "inet6" and (address >> 120 == 0xFF or address >> 118 == 0xFE80 >> 6 or address == 1)
 
 

@@ -144,8 +144,7 @@ class Machine:
     def lans(self, family: Family) -> list[Prefix]:
         """The prefixes that main reaches on-link and the policy accepts, even if the VPN routes them explicitly.
 
-        Link-local prefixes are left out: no rule or route is needed to choose the interface, because the program itself
-        names it.
+        Those within a link are left out.
         """
         lans = (
             verdict.route.prefix

@@ -141,6 +141,7 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("prefixes", "ok", {"main": [*LANS, route("203.0.113.1", **FROM_DHCP), gatewayed("default", "203.0.113.1")]}),
         ("dhcp", "warning", {"facts": {"dhcp.servers": "192.168.1.1 100.64.0.9"}}),
         ("dns", "info", {"facts": {"/etc/resolv.conf": None}}),
+        ("dns", "warning", {"facts": {"netns": "x", "/etc/netns/x/resolv.conf": "nameserver 192.168.1.1\n"}}),
         ("dns", "warning", {"facts": {"/etc/resolv.conf": "search x\nnameserver fd00:1::1%eth0\n"}}),
         ("ip", "ok", {"version": ""}),
     ],
@@ -307,6 +308,8 @@ def test_remedies_name_the_namespace_and_the_file() -> None:
     assert "ip -n 'a b' -6 rule show" == subject.ip("inet6", "rule show")
     assert "fz-iproute -c '/x y.toml' --netns 'a b' sync" == found["mirror"]
     assert "ip netns exec 'a b' sysctl -w net/ipv4/conf/eth0.7/rp_filter=2" == found["rp_filter"]
+    (of_another_vpn,) = only("tunnel", machine(**{**ONLY_WG7, "facts": {**ONLY_WG7["facts"], "netns": "a b"}}))
+    assert "fz-iproute --netns 'a b' detect --write /etc/fz-iproute/config.toml" in of_another_vpn.remedy
 
 
 def test_an_ordinary_user_is_told_only_what_could_not_be_looked_at() -> None:
