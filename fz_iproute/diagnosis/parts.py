@@ -5,7 +5,6 @@ To know where packets to a prefix go, it is then enough to look up one address o
 
 from bisect import bisect, bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.fib import MANY, Table, end_of, place
@@ -65,16 +64,6 @@ class _Open:
             inner.key = self.owner, region, inner.kinds
 
 
-@dataclass(slots=True)
-class _Sum:
-    """A part while its prefixes are being counted."""
-
-    number: int = 0  # the place of its first prefix
-    address: int = 0  # one of the addresses of this prefix
-    size: int = 0  # how many addresses it has
-    count: int = 0  # how many prefixes it stands for
-
-
 class Bounds:
     """All prefixes that routes or rules name. Addresses that are in the same of these prefixes are treated alike."""
 
@@ -86,21 +75,16 @@ class Bounds:
         self._places = sorted([*self._named, *(number for table in self._many for number in table.places)])
 
     def parts(self, whole: Prefix, holes: Sequence[Prefix] = ()) -> list[Part]:
-        """The parts of a prefix, without the `holes` in it, which are sorted."""
-        gaps = set(map(place, holes))
-        chosen: list[int] = []
-        start = bisect(self._places, place(whole))
-        for hole in holes:
-            chosen += self._places[start : bisect_left(self._places, place(hole))]
-            chosen.append(place(hole))
-            start = bisect_left(self._places, end_of(hole))
-        chosen += self._places[start : bisect_left(self._places, end_of(whole))]
-        own = self._named | gaps if gaps else self._named
+        """The parts of a prefix, without the `holes` in it."""
+        gaps = frozenset(map(place, holes))
+        start, end = bisect(self._places, place(whole)), bisect_left(self._places, end_of(whole))
+        chosen = sorted([*self._places[start:end], *gaps])
+        own = self._named | gaps
         # `doctor` tries many remedies. Most of them leave the prefixes as they are, so the result can be used again.
         known = self._many[0].splits if len(self._many) == 1 and len(chosen) > MANY else {}
         if (whole, own) not in known:
             known[whole, own] = _split(whole, chosen, lambda number: None if number in own else self._kinds(number))
-        return [part for part in known[whole, own] if place(part.prefix) not in gaps]
+        return [part for part in known[whole, own] if not any(hole.covers(part.prefix) for hole in holes)]
 
     def internet(self, family: Family) -> list[Part]:
         """The parts of the internet."""
@@ -117,37 +101,29 @@ def _split(whole: Prefix, places: Iterable[int], kinds: Callable[[int], Kinds]) 
     one part together.
     """
     bits, edges = BITS[whole.family], _EDGES[whole.family]
-    outermost = _Open(place(whole), bits)
-    found: dict[Hashable, _Sum] = {outermost.key: _Sum()}
-    around = [outermost]
+    around = [_Open(place(whole), bits)]
+    found: dict[Hashable, Part] = {}
+
+    def close(here: _Open) -> None:
+        """All prefixes inside this one have been visited: add its remaining addresses to its part."""
+        if here.uncovered and (part := found.get(here.key)):
+            found[here.key] = part._replace(size=part.size + here.uncovered, is_sample=True)
+        elif here.uncovered:
+            first = here.number >> 8
+            address = here.free if here.free < here.end else first
+            found[here.key] = Part(Prefix(whole.family, first, here.number & 0xFF), address, here.uncovered, False)
+
     for number in places:
         if number == around[-1].number:
             continue
         here = _Open(number, bits)
         while around[-1].end <= number >> 8:
-            _close(around.pop(), found)
+            close(around.pop())
         around[-1].take_in(here, kinds(number), bisect(edges, number))
-        if here.key not in found:
-            found[here.key] = _Sum()
         around.append(here)
     while around:
-        _close(around.pop(), found)
-    return [
-        Part(Prefix(whole.family, part.number >> 8, part.number & 0xFF), part.address, part.size, part.count > 1)
-        for part in found.values()
-        if part.size
-    ]
-
-
-def _close(here: _Open, found: dict[Hashable, _Sum]) -> None:
-    """All prefixes inside this one have been visited: add its remaining addresses to its part."""
-    if here.uncovered:
-        part = found[here.key]
-        if not part.size:
-            part.number = here.number
-            part.address = here.free if here.free < here.end else here.number >> 8
-        part.size += here.uncovered
-        part.count += 1
+        close(around.pop())
+    return sorted(found.values())
 
 
 _EDGES: dict[Family, list[int]] = {
