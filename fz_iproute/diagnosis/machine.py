@@ -14,7 +14,7 @@ from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way, size
 from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import LOCAL, MAIN
 from fz_iproute.record.recording import Recording
 
@@ -105,14 +105,11 @@ class Machine:
 
         A prefix inside another one is left out.
         """
-        found = sorted(
-            (route.prefix, table) for table in self.goal.layout.tables for route in self.tunnel_routes(table, family)
-        )
-        outer: list[tuple[int, Prefix]] = []
-        for prefix, table in sorted(found, key=lambda each: (each[0].length, each[0].address)):
-            if not any(other.covers(prefix) for _, other in outer):
-                outer.append((table, prefix))
-        return outer
+        tables = sorted(self.goal.layout.tables, reverse=True)
+        found = {route.prefix: table for table in tables for route in self.tunnel_routes(table, family)}
+        chosen = PrefixSet(found)
+        outer = [prefix for prefix in found if chosen.covering(prefix) == prefix]
+        return [(found[prefix], prefix) for prefix in sorted(outer, key=lambda prefix: (prefix.length, prefix.address))]
 
     def tunnel_routes(self, table: int, family: Family) -> list[Route]:
         """The routes of one of the VPN's tables that lead into the tunnel."""

@@ -11,6 +11,7 @@ from fz_iproute.diagnosis.parts import Part
 from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_file, written
 from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
+from fz_iproute.mirror.desired import explicit
 from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import BITS, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, some, table_name
@@ -51,9 +52,8 @@ def _no_tunnel(machine: Machine) -> Found:
         return Found("failure", f"{seen}, but {led}", _ELSEWHERE, (*remedies, *advice(words)))
     setting = in_file(machine, Setting("tunnel", "interface", "NAME"))
     why = "the VPN is not running, or its interface has another name"
-    return Found(
-        "failure", seen, why, advice(f"start the VPN's client, or, if its interface has another name, {setting}")
-    )
+    words = f"start the VPN's client, or, if its interface has another name, {setting}"
+    return Found("failure", seen, why, advice(words))
 
 
 _ELSEWHERE = "the VPN's table leads into another interface than the configured one"
@@ -113,9 +113,8 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
     for table in tables:
         if table not in first and machine.tunnel_routes(table, family):
             why = "no packet uses the routes in there"
-            yield Found(
-                "failure", f"no rule looks up table {table} ({family})", why, _additions(machine, family, table)
-            )
+            remedies = _additions(machine, family, table)
+            yield Found("failure", f"no rule looks up table {table} ({family})", why, remedies)
     yield from _repeated(machine, family, rules)
     yield from _wrong_order(machine, family, [first[table] for table in tables if table in first])
     yield from _late_local(machine, rules)
@@ -188,71 +187,57 @@ def _late_local(machine: Machine, rules: list[Rule]) -> Iterator[Found]:
         yield Found("warning", seen, why, (Remedy(steps),))
 
 
-class _Taken:
-    """The destinations that the VPN has routes for, but that an earlier rule takes."""
-
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self.of_default = 0  # how many addresses it takes from the VPN's default route
-        self.is_whole = False  # it takes all addresses of one of the VPN's prefixes that are in no narrower part
-        self.is_explicit = False  # it takes addresses for which the VPN has an explicit route
-
-    def add(self, prefix: Prefix, parts: Sequence[Part], narrower: PrefixSet) -> None:
-        """Note that the rule takes these parts of a prefix of the VPN. `narrower` are the VPN's explicit routes."""
-        self.parts += parts
-        self.of_default += 0 if prefix in narrower else sum(part.size for part in parts)
-        self.is_whole |= any(part.prefix == prefix for part in parts)
-        self.is_explicit |= any(narrower.overlapping(part.prefix) for part in parts)
-
-    @property
-    def names(self) -> str:
-        """The prefixes in words. Those inside another one are left out."""
-        chosen = PrefixSet(part.prefix for part in self.parts)
-        outer = [part for part in self.parts if chosen.covering(part.prefix) == part.prefix]
-        names = (str(part.prefix) if part.prefix.length else "default" for part in outer)
-        return some(names, is_sample=any(part.is_sample for part in outer))
+# Parts of prefixes that the VPN routes, each with its prefix.
+_Parts = list[tuple[Prefix, Part]]
 
 
 def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> Iterator[Found]:
     """The findings for rules that take packets before the VPN's rules do, for each source that rules name."""
     taken = _taken(machine, family, first)
-    for (rule, source), what in taken.items():
+    routes = [route for table in first for route in machine.tunnel_routes(table, family)]
+    narrower = explicit(routes) - machine.goal.split[family]
+    claims = PrefixSet(narrower)
+    for (rule, source), found in taken.items():
         if source and (rule, 0) in taken:
             continue  # there is already a finding: the rule takes these packets from any source
         if machine.has_no_mark and rule.dst and rule.dst.length == BITS[family]:
             continue  # it is needed: by this rule for one host, a VPN without a mark reaches its server
-        whose = f" from {Prefix.of_host(family, source)}" if source else ""
-        seen = f"{shown(rule)} ({family}) takes packets{whose} to {what.names}, which table "
-        seen += f"{rule_table(machine, first)} has routes for"
-        is_all = 2 * what.of_default > 1 << BITS[family]
+        parts = [part for _, part in found]
+        of_default = sum(part.size for prefix, part in found if prefix not in narrower)
+        is_all = 2 * of_default > 1 << BITS[family]
+        is_whole = any(part.prefix == prefix for prefix, part in found)
+        is_explicit = any(claims.overlapping(part.prefix) for part in parts)
         is_selective = rule.dst or rule.mark or rule.src
-        if not is_all and not what.is_whole and not what.is_explicit and machine.is_of_another_vpn(rule):
+        whose = f" from {Prefix.of_host(family, source)}" if source else ""
+        seen = f"{shown(rule)} ({family}) takes packets{whose} to {_names(parts)}, which table "
+        seen += f"{rule_table(machine, first)} has routes for"
+        if not (is_all or is_whole or is_explicit) and machine.is_of_another_vpn(rule):
             yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
             continue
         why = "the kernel asks this rule before the VPN's, so the packets never get there"
-        takes_all = not source and (is_all or (what.is_whole and not is_selective))
+        takes_all = not source and (is_all or (is_whole and not is_selective))
         yield Found("failure" if takes_all else "warning", seen, why, ways_past(machine, rule, first))
 
 
-def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tuple[Rule, int], _Taken]:
+def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tuple[Rule, int], _Parts]:
     """What each rule takes, by the rule and the source of the packets."""
-    found: dict[tuple[Rule, int], _Taken] = defaultdict(_Taken)
+    found: dict[tuple[Rule, int], _Parts] = defaultdict(list)
     leading = {table: [rule for rule in machine.seen.rules if rule.table == table] for table in first}
-    routes = (route for table in first for route in machine.tunnel_routes(table, family))
-    prefixes = {route.prefix for route in routes}
-    narrower = PrefixSet(prefix for prefix in prefixes - machine.goal.split[family] if prefix.length)
     for source in machine.sources(family):
         for table, prefix in machine.tunnel_prefixes(family):
-            if table not in first:
-                continue
-            parts: dict[Rule, list[Part]] = defaultdict(list)
-            for way in machine.ways(prefix, src=source):
+            for way in machine.ways(prefix, src=source) if table in first else ():
                 rule = rule_in_front(machine, way.decision, leading[table])
                 if rule and machine.is_around_tunnel(way):
-                    parts[rule].append(way.part)
-            for rule, these in parts.items():
-                found[rule, source].add(prefix, these, narrower)
+                    found[rule, source].append((prefix, way.part))
     return found
+
+
+def _names(parts: Sequence[Part]) -> str:
+    """The prefixes of the parts in words. Those inside another one are left out."""
+    chosen = PrefixSet(part.prefix for part in parts)
+    outer = [part for part in parts if chosen.covering(part.prefix) == part.prefix]
+    names = (str(part.prefix) if part.prefix.length else "default" for part in outer)
+    return some(names, is_sample=any(part.is_sample for part in outer))
 
 
 def rule_table(machine: Machine, first: dict[int, Rule]) -> int:
