@@ -156,8 +156,7 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
     if is_placeholder(route):
         refusal = lan.refusal if lan else "no longer needed"
         return f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
-    prefix = route.prefix
-    if route.dst != "default" and prefix not in case.goal.split[case.packet.family]:
+    if route.dst != "default" and route.prefix not in case.goal.split[case.packet.family]:
         return f"the VPN routes {route.dst} explicitly" + (
             f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
         )
@@ -270,14 +269,12 @@ def _why_before(case: Case, route: Route) -> str:
 
 def _lan(case: Case) -> Verdict | None:
     """The verdict on the LAN route to the destination with the longest prefix. Routes into the tunnel are no LANs."""
-    family, host = case.packet.family, Prefix.of_host(case.packet.family, case.packet.dst)
-    verdicts = [
-        (each.route.prefix, each)
-        for each in case.goal.judged[family].verdicts
-        if not case.goal.is_by_tunnel(each.route.attributes.devices)
+    lans = [
+        verdict
+        for verdict in case.goal.judged[case.packet.family].verdicts
+        if not case.goal.is_by_tunnel(verdict.route.attributes.devices) and verdict.route.prefix.covers(_host(case))
     ]
-    covering = [(prefix.length, verdict) for prefix, verdict in verdicts if prefix.covers(host)]
-    return max(covering, key=lambda both: both[0])[1] if covering else None
+    return max(lans, key=lambda verdict: verdict.route.prefix.length, default=None)
 
 
 def _no_route(packet: Packet) -> str:

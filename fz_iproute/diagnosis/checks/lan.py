@@ -157,9 +157,8 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
     strict = in_file(machine, Setting("lan", "trust", "private"))
     words = f"{in_file(machine, added(machine, 'allow', *prefixes))}; or, if this network is not yours, {strict}"
     is_usual = family == "inet6" and all(prefix.length >= 64 for prefix in prefixes)
-    yield Found(
-        "info" if is_usual else "warning", f"{names}: public, and mirrored by this configuration", why, advice(words)
-    )
+    level: Level = "info" if is_usual else "warning"
+    yield Found(level, f"{names}: public, and mirrored by this configuration", why, advice(words))
 
 
 def shadowed(machine: Machine) -> Iterator[Found]:
@@ -260,9 +259,8 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
         if _is_lost(machine, route):
             why = f"its route cannot be copied exactly: {route.attributes.inexpressible}"
             words = f"replace the route of {route.dst} in main by a simpler one"
-            yield Found(
-                "warning", f"packets to {route.dst}, which main has a route for, go into the tunnel", why, advice(words)
-            )
+            seen = f"packets to {route.dst}, which main has a route for, go into the tunnel"
+            yield Found("warning", seen, why, advice(words))
 
 
 def _is_lost(machine: Machine, route: Route) -> bool:
@@ -279,15 +277,10 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
     for route in _routes_inside(machine, family, mirrored):
         prefix = route.prefix
         lan = mirrored.covering(prefix)
-        if (
-            not lan
-            or lan == prefix
-            or (route.dst, route.attributes.devices) in own
-            or prefix in machine.routers(family)
-        ):
+        is_copied = lan == prefix or (route.dst, route.attributes.devices) in own
+        if not lan or is_copied or prefix in machine.routers(family):
             continue
-        ways = [way for way in machine.ways(prefix) if way.decision.route in copies]
-        if not ways:
+        if not any(way.decision.route in copies for way in machine.ways(prefix)):
             continue
         if route.attributes.type != "unicast":
             why = f"main refuses it ({route.attributes.type}), but the copy of {lan} reaches it"

@@ -34,15 +34,11 @@ def networkd(machine: Machine) -> Iterator[Found]:
     why = "whenever it configures a link, it deletes what others have made: the LAN or the VPN is cut off"
     lines = "\\n".join(["[Network]", f"{_FOREIGN_ROUTES}=no", f"{_FOREIGN_RULES}=no"])
     folder = "/etc/systemd/networkd.conf.d"
-    remedy = (
+    script = (
         f"mkdir -p {folder} && printf '{lines}\\n' > {folder}/zz-fz-iproute.conf && systemctl restart systemd-networkd"
     )
-    yield Found(
-        "warning",
-        f"systemd-networkd may delete {' and '.join(at_risk)}",
-        why,
-        advice(machine.as_root(remedy, is_script=True)),
-    )
+    remedies = advice(machine.as_root(script, is_script=True))
+    yield Found("warning", f"systemd-networkd may delete {' and '.join(at_risk)}", why, remedies)
 
 
 _FOREIGN_ROUTES, _FOREIGN_RULES = "ManageForeignRoutes", "ManageForeignRoutingPolicyRules"

@@ -38,9 +38,8 @@ def permission(machine: Machine) -> Iterator[Found]:
         yield Found("ok", "CAP_NET_ADMIN is effective")
     elif machine.facts.get("uid") == "0":
         why = "sync, watch and down cannot change anything here"
-        yield Found(
-            "warning", "root does not have CAP_NET_ADMIN", why, advice("give it CAP_NET_ADMIN, or leave the container")
-        )
+        words = "give it CAP_NET_ADMIN, or leave the container"
+        yield Found("warning", "root does not have CAP_NET_ADMIN", why, advice(words))
     else:
         hidden = [name for name, is_hidden in _hidden(machine) if is_hidden]
         why = f"{' and '.join(hidden)} could not be looked at" if hidden else ""
@@ -80,23 +79,17 @@ def _config_problems(machine: Machine, path: str) -> Iterator[Found]:
     mode = int(facts.get("config.mode", "0"), 8)
     if mode & 0o002:
         why = "every user can decide where packets go, so root refuses to run with it"
-        yield Found(
-            "failure", f"everybody may write to {path}", why, advice(machine.as_root(f"chmod o-w {shlex.quote(path)}"))
-        )
+        remedies = advice(machine.as_root(f"chmod o-w {shlex.quote(path)}"))
+        yield Found("failure", f"everybody may write to {path}", why, remedies)
     if mode & 0o020:
         why = "each member of the group can decide where packets go"
-        yield Found(
-            "warning", f"its group may write to {path}", why, advice(machine.as_root(f"chmod g-w {shlex.quote(path)}"))
-        )
+        remedies = advice(machine.as_root(f"chmod g-w {shlex.quote(path)}"))
+        yield Found("warning", f"its group may write to {path}", why, remedies)
     owner = facts.get("config.uid", "0")
     if owner not in ("0", facts.get("uid")):
         why = "this user can decide where packets go"
-        yield Found(
-            "warning",
-            f"{path} belongs to user {owner}",
-            why,
-            advice(machine.as_root(f"chown root {shlex.quote(path)}")),
-        )
+        remedies = advice(machine.as_root(f"chown root {shlex.quote(path)}"))
+        yield Found("warning", f"{path} belongs to user {owner}", why, remedies)
 
 
 class _TableLine(NamedTuple):
