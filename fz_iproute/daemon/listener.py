@@ -9,7 +9,7 @@ from fz_iproute.daemon.events import Interest, matters
 from fz_iproute.daemon.news import merged, news_of
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.errors import IpUnusable, words_for
-from fz_iproute.ip.monitor import Monitor
+from fz_iproute.ip.monitor import LISTENS_AFTER, Monitor
 from fz_iproute.log import Log
 
 # Pauses before a monitor that has ended is restarted, in seconds. If it had run for longer than `_LASTED`, the first
@@ -61,7 +61,7 @@ class Listener:
             self._postpone(words_for(error), now)
             return
         self._counters["monitors"] += 1
-        self._schedule.monitor_started(now)
+        self._schedule.monitor_listens(now + LISTENS_AFTER)
         for fd in self._monitor.fds:
             self.selector.register(fd, selectors.EVENT_READ)
 

@@ -13,8 +13,6 @@ _FULL_PAUSE = 5.0
 # for 0, which means from one second before the end to one second after it. After this delay, it surely prints that the
 # route has expired.
 _EXPIRY_DELAY = 2.5
-# So many seconds after its start, `ip monitor` listens, also on a busy machine.
-_SECOND_LOOK = 2.0
 # How long to wait for the route of a new address, in seconds. It comes within a tenth of this.
 _MORE_FOLLOWS = 0.001
 
@@ -74,9 +72,9 @@ class Schedule:
         self._pace.wake(now, _MORE_FOLLOWS if self._news.more_follows else 0.0)
         return is_first
 
-    def monitor_started(self, now: float) -> None:
-        """Ask for a second look, at what has changed between the first reading and the moment when it listens."""
-        self._second_look_due = now + _SECOND_LOOK
+    def monitor_listens(self, when: float) -> None:
+        """Ask for a second look when the new monitor surely listens: it has missed what changed before."""
+        self._second_look_due = when
 
     def want_full(self, reason: str, now: float) -> None:
         """Ask for a full pass."""

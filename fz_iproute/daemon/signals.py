@@ -54,9 +54,9 @@ def signal_pipe(grace: float) -> Iterator[Pipe]:
 
 
 @contextmanager
-def resizes() -> Iterator[int]:
-    """A descriptor that becomes readable when the size of the terminal changes."""
-    with _pipe({signal.SIGWINCH: _ignore}) as pipe:
+def redraws() -> Iterator[int]:
+    """A descriptor that becomes readable when the terminal's size changes, or when a stopped program goes on."""
+    with _pipe(dict.fromkeys((signal.SIGWINCH, signal.SIGCONT), _ignore)) as pipe:
         yield pipe.reading
 
 

@@ -1,12 +1,13 @@
 """Runs `ip monitor`, and reads the events that it prints, one line each."""
 
 import ctypes
+import math
 import os
 import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 
 from fz_iproute.errors import IpUnusable
@@ -15,6 +16,8 @@ from fz_iproute.ip.process import pipe
 
 _PR_SET_PDEATHSIG = 1
 _MOST_BYTES = 1 << 16
+# So many seconds after its start, `ip monitor` listens, also on a busy machine. It does not tell when it begins.
+LISTENS_AFTER = 2.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -82,28 +85,35 @@ class Monitor:
             return self._process.wait()
 
 
-def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Iterator[None]:
+def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Iterator[bool]:
     """Yield at the start, and then after each burst of events. A long burst yields once a second.
 
-    Two other things count as events: input from the non-blocking descriptor `bell`, and a new result of `beside`, which
-    is called once a second. The iterator ends when the reader of the descriptor `output` has gone. IpUnusable if
+    Three other things count as events: input from the non-blocking descriptor `bell`, for which it yields True; a new
+    result of `beside`, which is called once a second; and the moment when `ip monitor` surely listens, because it has
+    missed what changed before. The iterator ends when the reader of the descriptor `output` has gone. IpUnusable if
     `ip monitor` ends.
     """
     monitor = Monitor(ip)
+    second_look = time.monotonic() + LISTENS_AFTER
     poll = select.poll()
     for fd in (*monitor.fds, bell):
         poll.register(fd, select.POLLIN)
     poll.register(output, 0)  # with 0, poll() reports only that the other end is closed
+    rang = False
     words = ""
     try:
         while not monitor.ended:
             seen = beside()
-            yield
-            while not (ready := poll.poll(_LOOK)) and beside() == seen:
+            yield rang
+            while not (ready := poll.poll(_LOOK)) and beside() == seen and time.monotonic() < second_look:
                 pass
-            if output in (fd for fd, _ in ready):
+            if time.monotonic() >= second_look:
+                second_look = math.inf
+            fds = [fd for fd, _ in ready]
+            if output in fds:
                 return
-            with suppress(BlockingIOError):
+            rang = bell in fds
+            if rang:
                 os.read(bell, 1 << 16)
             end = time.monotonic() + _LONGEST_BURST
             is_burst = True

@@ -6,7 +6,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from fz_iproute.daemon.signals import resizes
+from fz_iproute.daemon.signals import redraws
 from fz_iproute.diagnosis.status import Status, as_document, status
 from fz_iproute.diagnosis.summary import Summary, summary
 from fz_iproute.diagnosis.summary import as_document as summary_document
@@ -53,9 +53,9 @@ def run(arguments: Namespace, log: Log) -> int:
             gc.enable()
             written = load(arguments.config)
             following = Following(lambda: written, source, Log("ERROR"))
-            with resizes() as resized:
-                for _ in changes(source, resized, _STDOUT, view.watching):
-                    if not view.show_again(following.load()):
+            with redraws() as bell:
+                for rang in changes(source, bell, _STDOUT, view.watching):
+                    if not view.show_again(following.load(), always=rang):
                         break
                     source.end_coprocesses()  # a running `ip` keeps the old name of a renamed interface
         else:
@@ -70,6 +70,7 @@ class _View:
         self.is_good = True
         self._arguments = arguments
         self._source = source
+        self._shown = ""
         self._follow(config)
 
     def _follow(self, config: Config) -> None:
@@ -84,14 +85,22 @@ class _View:
         else:
             write(self._picture(found, said))
 
-    def show_again(self, config: Config) -> bool:
-        """Print the status in place of the last one, or as JSON on one line. False if nobody reads it any more."""
+    def show_again(self, config: Config, *, always: bool) -> bool:
+        """Print the status in place of the last one, or as JSON on one line. False if nobody reads it any more.
+
+        `always`: also if it says the same as the last one.
+        """
         if config != self._config:
             self._follow(config)
         found, said = self._status()
         if self._arguments.json:
-            return write(json.dumps({"schema": 1, **self._document(found, said)}))
-        return write(f"{_CLEAR}{self._picture(found, said)}")
+            text = json.dumps({"schema": 1, **self._document(found, said)})
+        else:
+            text = f"{_CLEAR}{self._picture(found, said)}"
+        if text == self._shown and not always:
+            return True
+        self._shown = text
+        return write(text)
 
     def _status(self) -> tuple[Status, Summary]:
         snapshot = self._reader.read()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from fz_iproute.ip.monitor import LISTENS_AFTER
 from tests.netns.namespace import DEADLINE, LAN, MIRROR, PROGRAM, Machine, wait_until
 from tests.netns.wiretap import fake_ip
 
@@ -225,6 +226,34 @@ def test_watch_draws_a_snapshot_once(machine: Machine, tmp_path: Path) -> None:
 def with_monitor(folder: Path, script: str) -> str:
     """A folder for PATH, with an `ip` that runs the script instead of `ip monitor`."""
     return fake_ip(folder, f'case "$*" in *monitor*) {script} ;; esac\nexec "$ip" "$@"')
+
+
+def test_a_change_before_the_monitor_listens_is_shown_without_another_event(machine: Machine, tmp_path: Path) -> None:
+    path = f"{with_monitor(tmp_path, 'sleep 1')}:{os.environ['PATH']}"
+    with terminal(machine, "status", "--routes", "--watch", columns=200, PATH=path) as made:
+        wait_until(lambda: "= in step" in made.read(), "the first picture")
+        machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link"])
+        wait_until(lambda: "10.50.0.0/16" in made.read().rpartition(CLEAR)[2], "the picture after the change", 6)
+
+
+@pytest.mark.parametrize("option", ["--routes", "--json", "--color=auto"])
+def test_watch_draws_again_only_what_has_changed_or_what_the_terminal_has_lost(machine: Machine, option: str) -> None:
+    start = '"schema"' if option == "--json" else CLEAR
+    drawn = 1
+
+    def is_drawn() -> bool:
+        return made.read().count(start) == drawn and made.shown.endswith("\n")
+
+    with terminal(machine, "status", option, "--watch", columns=200) as made:
+        wait_until(is_drawn, "the first picture")
+        time.sleep(LISTENS_AFTER + 1.5)  # the second look comes in this time
+        machine.batch([f"route add 10.50.0.0/16 dev {LAN} scope link table 999"])
+        time.sleep(0.5)
+        assert is_drawn(), "it shows no table but main and the VPN's"
+        for draw_again in (lambda: made.resize(201), lambda: made.process.send_signal(signal.SIGCONT)):
+            drawn += 1
+            draw_again()
+            wait_until(is_drawn, "the same picture again")
 
 
 def test_the_end_of_the_monitor_ends_watch_with_an_error(machine: Machine, tmp_path: Path) -> None:

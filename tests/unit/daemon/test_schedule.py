@@ -52,11 +52,10 @@ def test_an_address_waits_a_moment_for_its_route(schedule: Schedule) -> None:
 
 
 def test_after_the_start_of_a_monitor_there_is_one_second_look(schedule: Schedule) -> None:
-    schedule.monitor_started(110.0)
+    schedule.monitor_listens(112.0)
     schedule.ran(110.5, echo=False, unfinished=False)
-    again = schedule.next
-    assert 110.5 < again < 115 and Due("ip monitor has just been started") == schedule.due(again)
-    schedule.ran(again, echo=False, unfinished=False)
+    assert (112.0, Due("ip monitor has just been started")) == (schedule.next, schedule.due(112.0))
+    schedule.ran(112.0, echo=False, unfinished=False)
     assert 160.0 == schedule.next
 
 
