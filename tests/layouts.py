@@ -24,7 +24,7 @@ LAPTOP = [
     "route add 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5",
     "route add 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1",
     "-6 route add default via fd00:1::1 dev eth0 proto ra",
-    "-6 route add fd00:1::/64 dev eth0 proto kernel",
+    "-6 route add fd00:1::/64 dev eth0 proto kernel metric 256",
 ]
 COPIES = [line for line in LAPTOP if "proto kernel" in line]
 

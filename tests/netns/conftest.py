@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.netns import terrain
+from tests.netns.laptop import Laptop
 from tests.netns.namespace import Machine, Namespace, removing, run
 from tests.netns.wiretap import Wiretap
 
@@ -69,6 +70,13 @@ def machine(runtime: Path) -> Iterator[Machine]:
     """A laptop with a LAN, an uplink and a full tunnel."""
     made = Machine(runtime)
     with removing(made):
+        yield made
+
+
+@pytest.fixture
+def laptop(runtime: Path) -> Iterator[Laptop]:
+    """The laptop of tests/layouts.py."""
+    with removing(Laptop(runtime)) as made:
         yield made
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.layouts import LAYOUTS, NO_VPN, devices
-from tests.netns.namespace import Namespace, removing, run
+from tests.layouts import LAYOUTS, NO_VPN
+from tests.netns.laptop import Laptop
+from tests.netns.namespace import run
 
 HOSTS = {"inet": "192.168.1.77", "inet6": "fd00:1::77"}
 FAR = {"inet": "198.51.100.7", "inet6": "2001:db8:7::7"}
@@ -18,37 +19,9 @@ OPTION = {"inet": "", "inet6": "-6 "}
 KERNELS = {0, 32766, 32767}
 
 
-class Laptop(Namespace):
-    """A LAN, containers and an uplink, as in tests/layouts.py."""
-
-    def furnish(self) -> None:
-        self.veth("eth0", "192.168.1.5/24", "fd00:1::5/64")
-        self.veth("docker0", "172.17.0.1/16")
-        self.batch(["route add default via 192.168.1.1 dev eth0", "-6 route add default via fd00:1::1 dev eth0"])
-
-    def detect(self, code: int = 0) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.fz("detect", "--json", code=code))["vpns"]
-        return found
-
-
-@pytest.fixture
-def laptop(runtime: Path) -> Iterator[Laptop]:
-    with removing(Laptop(runtime)) as made:
-        made.furnish()
-        yield made
-
-
-def equip(laptop: Laptop, lines: list[str]) -> None:
-    """Add the devices that the lines use, then the lines."""
-    for device in devices(lines):
-        if device.startswith("ipv6leak"):
-            laptop.ip("link", "add", device, "type", "dummy")
-            laptop.ip("link", "set", device, "up")
-        else:
-            laptop.tunnel(device, "10.64.0.2/30", "10.0.85.5/24")
-    if any("src 10.64.0.9" in line for line in lines):
-        laptop.address("eth0", "10.64.0.9/32")
-    laptop.batch(lines)
+def detect(laptop: Laptop, code: int = 0) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(laptop.fz("detect", "--json", code=code))["vpns"]
+    return found
 
 
 # A sample: tests/unit has all of them, as data.
@@ -57,8 +30,8 @@ def equip(laptop: Laptop, lines: list[str]) -> None:
 )
 def test_a_layout_is_recognised_on_the_real_kernel(name: str, laptop: Laptop) -> None:
     layout = LAYOUTS[name]
-    equip(laptop, list(layout.lines))
-    (said,) = laptop.detect()
+    laptop.equip(layout.lines)
+    (said,) = detect(laptop)
     assert (layout.product, layout.interface) == (said["product"], said["interface"])
     assert (layout.table, layout.mark) == (said["table"], said["fwmark"])
     assert (layout.lan, layout.advice) == (said["lan"], said["advice"])
@@ -66,8 +39,8 @@ def test_a_layout_is_recognised_on_the_real_kernel(name: str, laptop: Laptop) ->
 
 @pytest.mark.parametrize("name", ["no VPN", "mwan3", "a modem"])
 def test_a_machine_without_a_full_tunnel_has_none(name: str, laptop: Laptop) -> None:
-    equip(laptop, list(NO_VPN[name]))
-    assert [] == laptop.detect(code=1)
+    laptop.equip(NO_VPN[name])
+    assert [] == detect(laptop, code=1)
 
 
 def test_without_a_vpn_the_next_step_is_said(laptop: Laptop, tmp_path: Path) -> None:
@@ -80,19 +53,19 @@ def test_without_a_vpn_the_next_step_is_said(laptop: Laptop, tmp_path: Path) -> 
 
 def test_only_the_lans_that_copies_bring_back_are_promised(laptop: Laptop) -> None:
     """The VPN routes one of them explicitly."""
-    equip(laptop, list(LAYOUTS["Firezone up to 1.5.3"].lines))
-    (said,) = laptop.detect()
+    laptop.equip(LAYOUTS["Firezone up to 1.5.3"].lines)
+    (said,) = detect(laptop)
     table = ["table", str(said["table"])]
     laptop.ip("route", "flush", "dev", "docker0", *table, check=False)
     laptop.ip("route", "replace", "172.17.0.0/16", "dev", said["interface"], "proto", "static", *table)
     config = said["config"]
-    (said,) = laptop.detect()
+    (said,) = detect(laptop)
     assert ("cut", "mirror") == (said["lan"], said["advice"])
     promised, _, left = said["why"].partition(", but not ")
     assert left == "172.17.0.0/16: the VPN routes 172.17.0.0/16 itself"
     assert "172.17" not in promised
     laptop.fz("sync", config=config)
-    (said,) = laptop.detect()
+    (said,) = detect(laptop)
     assert ("cut", "nothing") == (said["lan"], said["advice"])
     assert said["why"].startswith(f"copies in table {said['table']} keep the LAN, but not {left}; if fz-iproute")
 
@@ -162,7 +135,6 @@ def lines(vpn: Vpn) -> Iterator[str]:
 def land(long_lived: Callable[..., Any]) -> Laptop:
     """A laptop with three tunnels, for one VPN after the other. It has no containers: one LAN, one answer."""
     made: Laptop = long_lived(Laptop)
-    made.furnish()
     made.ip("link", "del", "docker0")
     for device in ("wg0", "tun7", "ppp3"):
         made.tunnel(device)
@@ -191,9 +163,9 @@ def test_the_advice_is_right_and_mends_the_lan(
     become(land, vpn)
     cut = [family for family in HOSTS if land.way(HOSTS[family]) != "eth0"]
     if not [family for family in vpn.families if land.way(FAR[family]) == vpn.device]:
-        assert [] == land.detect(code=1)
+        assert [] == detect(land, code=1)
         return
-    (said,) = land.detect()
+    (said,) = detect(land)
     assert (vpn.device, vpn.table, vpn.mark) == (said["interface"], said["table"], said["fwmark"])
     assert list(vpn.families) == said["families"]
     if vpn.keeps == "half of it":
@@ -210,7 +182,7 @@ def test_the_advice_is_right_and_mends_the_lan(
         assert {family: land.way(HOSTS[family]) for family in HOSTS} == dict.fromkeys(HOSTS, "eth0")
         assert far == {family: land.way(FAR[family]) for family in FAR}
         assert "eth0" == land.way(FAR[vpn.families[0]], mark=int(vpn.mark.split("/")[0], 0))
-        (then,) = land.detect()
+        (then,) = detect(land)
         assert ("kept", "nothing") == (then["lan"], then["advice"])
         assert then["why"].startswith(f"copies in table {vpn.table} keep the LAN"), then
     else:
@@ -221,7 +193,7 @@ def test_the_advice_is_right_and_mends_the_lan(
 
 
 def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) -> None:
-    equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
+    laptop.equip(LAYOUTS["WireGuard with a table of its own"].lines)
     path = tmp_path / "config.toml"
     unwritten = laptop.fz_done("detect", "--write", str(path), "--interface", "wg9")
     assert (1, f"warning: {path} is not written, because there is no such VPN\n") == (
@@ -241,8 +213,8 @@ def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) 
 
 
 def test_of_two_candidates_the_interface_chooses(laptop: Laptop, tmp_path: Path) -> None:
-    equip(laptop, ["rule add not fwmark 0x33 lookup 300 pref 500", "route add default dev wg7 table 300"])
-    equip(laptop, ["-6 rule add not fwmark 0x44 lookup 400 pref 500", "-6 route add default dev wg8 table 400"])
+    laptop.equip(["rule add not fwmark 0x33 lookup 300 pref 500", "route add default dev wg7 table 300"])
+    laptop.equip(["-6 rule add not fwmark 0x44 lookup 400 pref 500", "-6 route add default dev wg8 table 400"])
     path = tmp_path / "config.toml"
     done = laptop.fz_done("detect", "--write", str(path))
     assert 2 == done.returncode
@@ -255,7 +227,7 @@ def test_of_two_candidates_the_interface_chooses(laptop: Laptop, tmp_path: Path)
 
 def test_a_snapshot_is_judged_like_the_machine(laptop: Laptop, tmp_path: Path) -> None:
     for name in ("OpenVPN def1", "Outline"):
-        equip(laptop, list(LAYOUTS[name].lines))
+        laptop.equip(LAYOUTS[name].lines)
     path = tmp_path / "snapshot.json"
     laptop.fz("snapshot", "-o", str(path))
     said = laptop.fz("detect", "--json")
@@ -277,7 +249,7 @@ def test_a_tunnel_that_is_not_there_is_told_once(laptop: Laptop) -> None:
         (line,) = [line for line in laptop.fz_done(*verb).stderr.splitlines() if OFF in line]
         assert line.endswith("the VPN is off, or has other names; copies have no effect now")
     assert laptop.fz("status", "--routes").startswith(OFF)
-    equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
+    laptop.equip(LAYOUTS["WireGuard with a table of its own"].lines)
     for verb in (["sync"], ["plan"]):
         done = laptop.fz_done(*verb)
         said = f"# {OTHER}; the LAN is cut, and copies have no effect: see `fz-iproute detect`\n"
@@ -289,7 +261,7 @@ def test_auto_serves_the_one_vpn_that_needs_copies(laptop: Laptop) -> None:
     auto = '[tunnel]\ninterface = "auto"\n'
     laptop.fz("sync", config=auto)
     assert [] == laptop.routes("inet")
-    equip(laptop, list(LAYOUTS["WireGuard with a table of its own"].lines))
+    laptop.equip(LAYOUTS["WireGuard with a table of its own"].lines)
     laptop.fz("sync", config=auto)
     assert "eth0" == laptop.way(HOSTS["inet"]) == laptop.way(HOSTS["inet6"])
     assert "wg7" == laptop.status(auto)["tunnel"]["interface"]

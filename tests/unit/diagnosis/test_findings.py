@@ -19,7 +19,7 @@ from tests.unit.diagnosis.test_checks import FACTS
 from tests.unit.diagnosis.test_sentence import FIREZONE, HALVES, MIRROR, MIRRORED, OWN, STALE, TIERED, WIREGUARD
 
 SERVED = [*MIRRORED, "route add local 172.17.0.1 dev docker0 scope host table 255"]
-TIERS = [*TIERED, "-6 route add fd00:1::/64 dev eth0 proto kernel table 539098369", SERVED[-1]]
+TIERS = [*TIERED, "-6 route add fd00:1::/64 dev eth0 proto kernel metric 256 table 539098369", SERVED[-1]]
 TAILSCALE, NETBIRD = LAYOUTS["Tailscale"].lines, LAYOUTS["NetBird"].lines
 IN_USE = {"networkd": "in use"}
 STRICT = {"ipv4/conf/eth0/rp_filter": "1"}

@@ -20,6 +20,7 @@ MIRROR, LAN, INTERNET = 539098368, 539098369, 539098370
 FIREZONE, TIERED = (list(LAYOUTS[f"Firezone {name}"].lines) for name in ("up to 1.5.3", "from 1.5.5"))
 OWN = [
     "-6 route add local ::1 dev lo table 255",
+    "route add local 127.0.0.0/8 dev lo scope host table 255",
     "route add local 192.168.1.5 dev eth0 scope host table 255",
     "route add broadcast 192.168.1.255 dev eth0 scope link table 255",
     "-6 route add local fd00:1::5 dev eth0 table 255",
@@ -71,6 +72,8 @@ BACKSTOP = f"route add unreachable default proto static metric 4294967295 table 
 
 ACTIVE = "goes into the tunnel, because all traffic goes into tun-firezone"
 MISSING = f"{ACTIVE} and the copy of {{}} is missing; run `fz-iproute sync`"
+NOTHING = "because the VPN's tables have no route to the address"
+OURS = "stays on this machine, because the address is its own"
 COPIED = "leaves by eth0 to the LAN, because {} is mirrored into the VPN's table"
 LEFT = "leaves by eth0 to the LAN, because table 539098368 has a stale copy of 192.168.1.0/24"
 GONE = "; but no program can connect (Network is unreachable), because the route's source address 192.168.1.99 is gone"
@@ -90,8 +93,11 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             "because the VPN's tables have no route to the address by eth0",
             "8.8.8.8 oif=docker0": "leaves by docker0, because the sender is bound to it: no route is used",
             "8.8.8.8 src=10.3.3.3": "cannot be sent: its source is not an address of this machine",
-            "192.168.1.5": "stays on this machine, because the address is its own",
-            "fd00:1::": "stays on this machine, because the address is its own (anycast)",
+            "8.8.8.8 src=192.168.1.5": ACTIVE,
+            "8.8.8.8 iif=eth0 src=192.168.1.9": ACTIVE,
+            "2600::1 mark=7": ACTIVE,
+            **dict.fromkeys(("192.168.1.5", "fd00:1::5", "127.8.9.10", "::1", "0.0.0.0"), OURS),
+            "fd00:1::": f"{OURS} (anycast)",
             "192.168.1.255": "leaves by eth0 to everybody on the LAN, because it is the broadcast address there",
             "ff02::fb": "leaves by eth0 to all listeners there, because IPv6 multicast is sent by one interface, "
             "with lan.multicast too",
@@ -104,7 +110,11 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (MIRRORED, {"192.168.1.7": COPIED.format("192.168.1.0/24"), "fd00:1::7": COPIED.format("fd00:1::/64")}),
     (
         SPLIT,
-        {"192.168.1.7": "leaves by eth0 to the LAN, because the VPN's tables have no route to the address"},
+        {
+            "192.168.1.7": f"leaves by eth0 to the LAN, {NOTHING}",
+            "8.8.8.8": f"leaves by eth0 through the router 192.168.1.1, {NOTHING}",
+            "2600::1": f"leaves by eth0 through the router fd00:1::1, {NOTHING}",
+        },
     ),
     ([*SPLIT, *HALVES], {"8.8.8.8": ACTIVE, "192.168.1.7": MISSING.format("192.168.1.0/24")}),
     (
@@ -153,10 +163,17 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         },
     ),
     (
-        [*MIRRORED, "route add 192.168.1.48/28 via 192.168.1.1 dev eth0"],
+        [
+            *MIRRORED,
+            "route add 192.168.1.48/28 via 192.168.1.1 dev eth0",
+            "route add unreachable 192.168.1.66",
+            "-6 route add prohibit fd00:1::66",
+        ],
         {
             "192.168.1.49": f"{COPIED.format('192.168.1.0/24')}, "
-            "although main has 192.168.1.48/28 via 192.168.1.1: lan.allow would mirror it"
+            "although main has 192.168.1.48/28 via 192.168.1.1: lan.allow would mirror it",
+            "192.168.1.66": f"{COPIED.format('192.168.1.0/24')}, although main rejects it (unreachable 192.168.1.66)",
+            "fd00:1::66": f"{COPIED.format('fd00:1::/64')}, although main rejects it (prohibit fd00:1::66)",
         },
     ),
     (
@@ -222,6 +239,10 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         },
     ),
     (
+        [*FIREZONE, f"route add 10.9.0.0/24 dev eth0 table {MIRROR}"],
+        {"10.9.0.7": LEFT.replace("192.168.1", "10.9.0") + "; run `fz-iproute sync`"},
+    ),
+    (
         [*FIREZONE, STALE, f"route add 192.168.0.0/16 dev tun-firezone table {MIRROR}"],
         {
             "192.168.1.7": f"{LEFT}{GONE}; the VPN routes 192.168.0.0/16 explicitly, "
@@ -255,7 +276,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         },
     ),
     (
-        ["route add 0.0.0.0/1 via 10.8.0.1 dev tun0"],  # as OpenVPN does
+        ["route add 0.0.0.0/1 via 10.64.0.1 dev tun0"],  # as OpenVPN does
         {"1.1.1.1": "goes into tun0, which may be a tunnel, because main has 0.0.0.0/1"},
     ),
     (

@@ -59,7 +59,7 @@ main    fd00:8::/48 via fd00:1::1 dev eth0 proto boot metric 1024  # through a r
            172.17.128.0/17 dev tun-firezone proto boot scope link
          = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
-         = fd00:1::/64 dev eth0 proto kernel metric 1024
+         = fd00:1::/64 dev eth0 proto kernel metric 256
 shadow  192.168.1.64/26 of the VPN is inside the LAN 192.168.1.0/24
 shadow  172.17.0.0/17 and 172.17.128.0/17 of the VPN take all of the LAN 172.17.0.0/16
 """,
@@ -75,7 +75,7 @@ shadow  172.17.0.0/17 and 172.17.128.0/17 of the VPN take all of the LAN 172.17.
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
          - 10.9.0.0/24 dev eth0 proto kernel scope link  # main has no such route
          - 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.99 metric 7  # main has no such route
-         = fd00:1::/64 dev eth0 proto kernel metric 1024
+         = fd00:1::/64 dev eth0 proto kernel metric 256
 """,
     ),
     "copies elsewhere and a placeholder": Case(
@@ -101,7 +101,7 @@ observe, layout tiered: the VPN's own routes in table 539098368, copies in 53909
          - 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5  # the copies are in table 539098369 now
   100    not from all fwmark 0xfd002021 lookup 539098368
   200    not from all fwmark 0xfd002021 lookup 539098369
-         = fd00:1::/64 dev eth0 proto kernel metric 1024
+         = fd00:1::/64 dev eth0 proto kernel metric 256
   300    not from all fwmark 0xfd002021 lookup 539098370
 """,
         config=configured(Config(), lan={"trust": "private"}),
@@ -159,7 +159,7 @@ observe, layout tiered: the VPN's own routes in table 539098368, copies in 53909
   300    not from all fwmark 0xfd002021 lookup 539098370
   100    not from all fwmark 0xfd002021 lookup 539098368
   200    not from all fwmark 0xfd002021 lookup 539098369
-         = fd00:1::/64 dev eth0 proto kernel metric 1024
+         = fd00:1::/64 dev eth0 proto kernel metric 256
   300    not from all fwmark 0xfd002021 lookup 539098370
 main    100.64.7.0/24 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: lan.allow would mirror…
 """,
@@ -190,7 +190,7 @@ tun-firezone is missing; packets to the internet do not enter it; all traffic go
   5230   from all fwmark 0x80000/0xff0000 lookup default
   5250   from all fwmark 0x80000/0xff0000 unreachable
   5270   from all lookup 52
-         = fd00:1::/64 dev eth0 proto kernel metric 1024
+         = fd00:1::/64 dev eth0 proto kernel metric 256
 """,
     ),
 }
