@@ -83,17 +83,14 @@ def _is_uplink(network: Network, device: str) -> bool:
     main = [route for family in FAMILIES for route in network.tables.get(MAIN, {}).get(family, ())]
     if not any(route.dst == "default" and device in route.attributes.devices for route in main):
         return False
-    others = [route for route in main if route.attributes.gatewayed and not _may_be_by_tunnel(network, route)]
+    routed = (route for route in main if route.attributes.gatewayed)
+    others = [route for route in routed if not any(map(network.may_be_tunnel, route.attributes.devices))]
     if any("/" not in route.dst and route.dst != "default" for route in others):
         return False  # a host route to the VPN's server
     if any(route.dst == "default" for route in others):
         return device.startswith(_MODEMS)
     marks = {(rule.family, rule.mark) for rule in network.rules if rule.mark and not rule.inverted}
     return not any(_leaves(network, family, mark) for family, mark in marks)
-
-
-def _may_be_by_tunnel(network: Network, route: Route) -> bool:
-    return any(map(network.may_be_tunnel, route.attributes.devices))
 
 
 def _leaves(network: Network, family: Family, mark: Mark) -> bool:

@@ -7,7 +7,6 @@ added, IPv4 searches `local` and `main` as one table; here they are always two.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from fz_iproute.diagnosis.fib import Fib, Table
@@ -131,9 +130,9 @@ def _without_rules(packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Decis
     """The decision, if IPv4 makes it before it looks at any rule."""
     if packet.family == "inet6":
         return None
+    kind = _to_all(packet)
     if packet.iif:
         # A broadcast packet stays on this machine, and so does multicast if a program here has joined the group.
-        kind = _to_all(packet)
         return Decision((), kind, devices=("lo",)) if kind else None
     if packet.src:
         # The source must be an address of this machine. The kernel looks it up like a destination.
@@ -144,7 +143,6 @@ def _without_rules(packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Decis
         return Decision((), "none")
     if not packet.dst:
         return Decision((), "local", devices=("lo",))
-    kind = _to_all(packet)
     if kind and packet.oif and (kind == "broadcast" or packet.dst >> 8 == 0xE00000):  # 224.0.0.0/24
         return Decision((), kind, devices=(packet.oif,))
     if kind and packet.src and not packet.oif:
@@ -335,9 +333,7 @@ def _classes(routes: Sequence[Route]) -> tuple[Sequence[Route], Sequence[Route]]
 
 def _preference(route: Route) -> int:
     """The router preference of the route (RFC 4191) as a number."""
-    known = {"low": 1, "medium": _MEDIUM, "high": 3}
-    ranks = (known[rank] for word, rank in pairwise(route.attributes.words) if word == "pref" and rank in known)
-    return next(ranks, _MEDIUM)
+    return {"low": 1, "high": 3}.get(route.attributes.value("pref"), _MEDIUM)
 
 
 _MEDIUM = 2

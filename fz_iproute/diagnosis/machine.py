@@ -1,7 +1,7 @@
 """A recorded machine as the checks of `doctor` see it: where its packets go, and how a remedy is spelled there."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,10 +86,6 @@ class Machine:
         ways = self.internet(family)
         return 2 * size(way for way in ways if self.is_tunnelled(way.decision)) > size(ways)
 
-    def routes(self, table: int, family: Family) -> Sequence[Route]:
-        """The routes of a table of the VPN."""
-        return self.seen.tables.get(table, {}).get(family, ())
-
     def ways(self, prefix: Prefix, *, src: int = 0) -> list[Way]:
         """Where packets that this machine sends to each part of the prefix go."""
         return self.network.ways(prefix, Packet(prefix.family, 0, src=src))
@@ -113,7 +109,9 @@ class Machine:
 
     def tunnel_routes(self, table: int, family: Family) -> list[Route]:
         """The routes of one of the VPN's tables that lead into the tunnel."""
-        return [route for route in self.routes(table, family) if self.goal.is_by_tunnel(route.attributes.devices)]
+        return [
+            route for route in self.network.table(table, family) if self.goal.is_by_tunnel(route.attributes.devices)
+        ]
 
     def lan_device(self, way: Way) -> str:
         """The device by which main reaches this part of the address space on-link; "" if there is none."""

@@ -40,8 +40,7 @@ def after(network: Network, steps: Iterable[RouteStep | RuleStep]) -> Network:
 
 def _rule(network: Network, step: RuleStep) -> Network:
     rules = list(network.rules)
-    is_given_only = step.verb == "del"
-    twin = next((rule for rule in rules if _hits(rule, step.rule, is_given_only=is_given_only)), None)
+    twin = next((rule for rule in rules if _hits(rule, step.rule, is_given_only=step.verb == "del")), None)
     if step.verb == "del":
         if twin is None:
             raise Refused("No such file or directory")
@@ -61,16 +60,13 @@ def _hits(rule: Rule, asked: Rule, *, is_given_only: bool) -> bool:
     is given in `asked`, as it does to find the rule to delete.
     """
 
-    def said(each: Rule) -> list[object]:
-        return [each.family, each.priority, each.action, each.table]
-
     def selected(each: Rule) -> list[object]:
         return [each.mark, each.iif, each.oif, each.protocol, *(dict(each.options).get(key) for key in keys)]
 
     keys = {key for key, _ in (*rule.options, *asked.options)}
     pairs = zip(selected(rule), selected(asked), strict=True)
     return (
-        said(rule) == said(asked)
+        rule[:4] == asked[:4]  # family, priority, action, table
         and all(has == wanted or (is_given_only and not wanted) for has, wanted in pairs)
         and asked.src in (None, rule.src)
         and asked.dst in (None, rule.dst)

@@ -69,18 +69,17 @@ def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:
     The kernel still uses such a route, but no program can connect by it.
     """
     for family, tables in machine.goal.contents.items():
+        own = machine.addresses(family)
         for copy in (copy for found in tables.values() for copy in found.ours):
-            if copy.attributes.source not in (0, *machine.addresses(family)):
+            if copy.attributes.source and copy.attributes.source not in own:
                 yield copy, copy.attributes.value("src")
 
 
 def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
     """The prefixes inside a mirrored LAN that main reaches through a router."""
     mirrored = {route.prefix for route in machine.goal.judged[family].wanted}
-    for route in _routes_inside(machine, family, mirrored):
-        prefix = route.prefix
-        if route.attributes.gatewayed and prefix not in mirrored:
-            yield prefix
+    inside = _routes_inside(machine, family, mirrored)
+    return (route.prefix for route in inside if route.attributes.gatewayed and route.prefix not in mirrored)
 
 
 def _routes_inside(machine: Machine, family: Family, prefixes: Iterable[Prefix]) -> Iterator[Route]:
@@ -163,14 +162,9 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
 
 def shadowed(machine: Machine) -> Iterator[Found]:
     """Check that no LAN is out of reach because of a route of the VPN."""
-    found = [each for family in machine.families for each in _unreached(machine, family)]
+    looks = (_overlaps, _refused, _unasked)
+    found = [each for family in machine.families for look in looks for each in look(machine, family)]
     yield from or_ok(found, "no LAN is out of reach because of a route of the VPN")
-
-
-def _unreached(machine: Machine, family: Family) -> Iterator[Found]:
-    yield from _overlaps(machine, family)
-    yield from _refused(machine, family)
-    yield from _unasked(machine, family)
 
 
 def _refused(machine: Machine, family: Family) -> Iterator[Found]:
@@ -189,7 +183,7 @@ def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
     """LANs whose packets enter the tunnel by its default route, because no earlier rule leads to the copies."""
     table = machine.goal.layout.mirror
     is_led = any((rule.family, rule.table) == (family, table) for rule in machine.seen.rules)
-    copies = {route.prefix for route in machine.routes(table, family)}
+    copies = {route.prefix for route in machine.network.table(table, family)}
     lost = [
         (lan, way.decision)
         for lan in machine.lans(family)
@@ -235,9 +229,8 @@ def overrides(machine: Machine) -> Iterator[Found]:
     Main may refuse a part of the LAN, reach it through a router, or by another device. Then a copy must not override
     that.
     """
-    found = [
-        each for family in machine.families for each in (*_overridden(machine, family), *_left_out(machine, family))
-    ]
+    looks = (_overridden, _left_out)
+    found = [each for family in machine.families for look in looks for each in look(machine, family)]
     yield from or_ok(found, "main and the copies agree about every part of the LAN")
 
 

@@ -41,8 +41,8 @@ def ipv6_leak(machine: Machine) -> Iterator[Found]:
 
 def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
     table = machine.goal.layout.internet
-    leading = [rule for rule in machine.seen.rules if (rule.family, rule.table) == ("inet6", table)]
-    leading = [rule for rule in leading if rule.inverted or not rule.mark]  # only rules that match unmarked packets
+    unmarked = (rule for rule in machine.seen.rules if rule.inverted or not rule.mark)
+    leading = [rule for rule in unmarked if (rule.family, rule.table) == ("inet6", table)]
     first = next(iter(leading), None)
     if first and (rule := rule_in_front(machine, decision, leading)):
         return ways_past(machine, rule, {table: first})
@@ -50,7 +50,7 @@ def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
         block = (Setting("tunnel", "internet_leak", "block"),)
         return (Remedy((*(block if machine.config.tunnel.internet_leak == "allow" else ()), Sync())),)
     steps: list[Step] = []
-    if not any(route.dst == "default" for route in machine.routes(table, "inet6")):
+    if not any(route.dst == "default" for route in machine.network.table(table, "inet6")):
         steps.append(RouteStep("add", table, Route.make("inet6", "default", None, metric=BACKSTOP_METRIC)))
     if not first:
         steps.append(RuleStep("add", machine.own_rule("inet6", table, machine.usual_priority(table))))

@@ -90,7 +90,8 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
         own = [route.prefix for each in tables for route in machine.tunnel_routes(each, family)]
         own += machine.lans(family)
         taken = [prefix for prefix in own if _is_taken(machine, table, prefix)]
-        ways = list(_ways_of(machine, family, table))
+        routes = [route for route in machine.network.table(table, family) if route.attributes.type == "unicast"]
+        ways = [way for route in routes for way in machine.ways(route.prefix)]
         words = f"decide which VPN these packets belong to; the other one is {BY_TABLE[table]}, by rule {rule.priority}"
         if taken:
             why = "its tunnel takes packets that belong to this VPN or to the LAN"
@@ -116,13 +117,6 @@ def _is_taken(machine: Machine, table: int, prefix: Prefix) -> bool:
     ways = machine.ways(prefix)
     taken = size(way for way in ways if _by(table)(way) and machine.is_around_tunnel(way))
     return taken > 0 if prefix.length else 2 * taken > size(ways)
-
-
-def _ways_of(machine: Machine, family: Family, table: int) -> Iterator[Way]:
-    """Where packets go to which the table has routes."""
-    for route in machine.network.table(table, family):
-        if route.attributes.type == "unicast":
-            yield from machine.ways(route.prefix)
 
 
 # It is a fight if a command ran so often within a short time. Older entries of the journal do not count.

@@ -92,12 +92,9 @@ def rules(machine: Machine) -> Iterator[Found]:
         yield Found("info", f"no rule leads to the VPN's table, and there is no {machine.config.tunnel.interface}")
         return
     found = [each for family in machine.families for each in _rule_problems(machine, family)]
-    found += [_no_main(family) for family in machine.families if not _has_main(machine, family)]
+    with_main = {rule.family for rule in machine.seen.rules if rule.table == MAIN}
+    found += [_no_main(family) for family in machine.families if family not in with_main]
     yield from or_ok(found, ", ".join(f"{rule.family} {shown(rule)}" for rule in leading))
-
-
-def _has_main(machine: Machine, family: Family) -> bool:
-    return any((rule.family, rule.table) == (family, MAIN) for rule in machine.seen.rules)
 
 
 def _no_main(family: Family) -> Found:
