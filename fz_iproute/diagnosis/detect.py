@@ -324,8 +324,11 @@ def candidates(vpns: Sequence[Vpn]) -> list[Vpn]:
 def absent(config: Config, links: Collection[str], vpns: Sequence[Vpn]) -> str:
     """Why no rule leads to the VPN's table: its interface is missing, or another VPN takes all traffic.
 
-    "" if the interface exists and no other VPN takes all traffic: then this VPN may work without such a rule.
+    "" if the interface exists and no other VPN takes all traffic: then this VPN may work without such a rule. If the
+    configuration says `auto`, what that stands for.
     """
+    if config.is_auto:
+        return followed(config, vpns).said
     name = printable(config.tunnel.interface)
     tables = " or ".join(map(str, sorted(config.tables.mirrors)))
     if config.tunnel.interface in links:

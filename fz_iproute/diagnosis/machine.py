@@ -15,13 +15,10 @@ from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import LOCAL, MAIN
+from fz_iproute.mirror.words import LOCAL, MAIN, WRITING, own_command
 from fz_iproute.record.recording import Recording
 
 DEFAULT_CONFIG = "/etc/fz-iproute/config.toml"
-
-# The verbs that change something and therefore need root.
-WRITING = ("sync", "down", "watch", "install", "uninstall")
 
 
 @dataclass(frozen=True)
@@ -233,9 +230,8 @@ class Machine:
 
     def fz_iproute(self, verb: str) -> str:
         """A run of fz-iproute with the same configuration."""
-        path = self.config_path
-        options = [*(["-c", path] if path != self.usual_path else []), *(["--netns", self.netns] if self.netns else [])]
-        command = shlex.join(["fz-iproute", *options, verb])
+        config = self.config_path if self.config_path != self.usual_path else ""
+        command = own_command(verb, config=config, netns=self.netns)
         return self.as_root(command) if verb in WRITING else command
 
 

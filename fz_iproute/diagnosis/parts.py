@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.fib import MANY, Table, end_of, place
 from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family, Prefix
+from fz_iproute.mirror.split_default import INTERNET
 
-# The internet: the global unicast addresses, as IANA has assigned them.
-_INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}
+# Private and reserved addresses among those of the internet.
 _NOT_INTERNET = [
     Prefix.parse(text)
     for text in (
@@ -88,7 +88,7 @@ class Bounds:
 
     def internet(self, family: Family) -> list[Part]:
         """The parts of the internet."""
-        return self.parts(_INTERNET[family], [hole for hole in _NOT_INTERNET if hole.family == family])
+        return self.parts(INTERNET[family], [hole for hole in _NOT_INTERNET if hole.family == family])
 
     def _kinds(self, number: int) -> Kinds:
         return tuple(table.kind(number) for table in self._many)
@@ -129,7 +129,7 @@ def _split(whole: Prefix, places: Iterable[int], kinds: Callable[[int], Kinds]) 
 _EDGES: dict[Family, list[int]] = {
     family: sorted(
         edge
-        for prefix in {*_NOT_INTERNET, *_SPECIAL, *PRIVATE, *_INTERNET.values()}
+        for prefix in {*_NOT_INTERNET, *_SPECIAL, *PRIVATE, *INTERNET.values()}
         if prefix.family == family
         for edge in (place(prefix), end_of(prefix))
     )

@@ -40,22 +40,22 @@ def drops(packet: Packet, decision: Decision, network: Network, sysctls: Mapping
 
 def _bad_source(packet: Packet, network: Network, sysctls: Mapping[str, str]) -> str:
     """Why the kernel does not accept the source address of the packet; "" if it does."""
-
-    def setting(name: str) -> int:
-        values = [sysctls.get(f"ipv4/conf/{place}/{name}", "0") for place in ("all", packet.iif)]
-        return max(int(value) for value in values if value.isdecimal())
-
     # The kernel looks up the answer to the source, as if this machine (`lo`) sent it by no particular device.
-    mark = packet.mark if setting("src_valid_mark") else 0
+    mark = packet.mark if in_force(sysctls, packet.iif, "src_valid_mark") else 0
     answer = network.way(packet._replace(dst=packet.src, src=packet.dst, iif="lo", mark=mark))
     if answer.outcome == "local":
         return "its source is an address of this machine"
     if answer.outcome not in ("unicast", "none") and not answer.error:
         return f"its source is a {answer.outcome} address"
-    strictness = setting("rp_filter")
+    strictness = in_force(sysctls, packet.iif, "rp_filter")
     if strictness and answer.error:
         return f"{packet.iif} has rp_filter = {strictness}, and there is no way back to its source"
     if strictness == 1 and packet.iif not in answer.devices:
         by = " or ".join(answer.devices)
         return f"{packet.iif} has a strict rp_filter, and the answer to its source would leave by {by}"
     return ""
+
+
+def in_force(sysctls: Mapping[str, str], device: str, name: str) -> int:
+    """The value of an IPv4 sysctl for a device. The kernel uses the larger one of the values for all and for it."""
+    return max(int(sysctls.get(f"ipv4/conf/{place}/{name}", "0")) for place in ("all", device))

@@ -16,7 +16,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import check_roles
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN, sysctl_name
+from fz_iproute.mirror.words import MAIN, own_command, sysctl_name
 
 
 class Setting(NamedTuple):
@@ -183,9 +183,8 @@ def _command(step: Step, machine: Machine) -> str:
             words = ("route", verb, "table", str(table), *route.words)
             return machine.as_root(machine.ip(route.attributes.family, shlex.join(words)))
         case WriteConfig(_, interface):
-            options = [*(["--netns", machine.netns] if machine.netns else []), "detect", "--write", machine.config_path]
-            options += ["--interface", interface] if interface else []
-            return machine.as_root(shlex.join(["fz-iproute", *options]))
+            options = ["--write", machine.config_path, *(["--interface", interface] if interface else [])]
+            return machine.as_root(own_command("detect", *options, netns=machine.netns))
         case Sync():
             return machine.fz_iproute("sync")
         case Sysctl(name, value):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.detect import Tables, absent, detect, followed
+from fz_iproute.diagnosis.detect import Tables, absent, detect
 from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.products import Form, product_of
@@ -130,9 +130,8 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
 
 
 def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
-    if config.is_auto:
-        return followed(config, detect(config, snapshot, tables)).said
-    return absent(config, snapshot.links, detect(config, snapshot, tables)) if is_absent(config, snapshot) else ""
+    is_gone = config.is_auto or is_absent(config, snapshot)
+    return absent(config, snapshot.links, detect(config, snapshot, tables)) if is_gone else ""
 
 
 def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None]:

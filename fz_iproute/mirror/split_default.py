@@ -9,7 +9,8 @@ from fz_iproute.mirror.prefix import PRIVATE, Family, Prefix
 # about 200 prefixes, to leave out the private ones. The wide ones among them still cover most of the internet.
 _NARROWEST: dict[Family, int] = {"inet": 8, "inet6": 16}
 _ENDS = {family: tuple(f"/{length}" for length in range(1, narrowest + 1)) for family, narrowest in _NARROWEST.items()}
-_INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}
+# The global unicast addresses, as IANA has assigned them.
+INTERNET: dict[Family, Prefix] = {"inet": Prefix("inet", 0, 0), "inet6": Prefix.parse("2000::/3")}
 
 
 def wide(routes: Iterable[Route], family: Family) -> list[Route]:
@@ -41,7 +42,7 @@ def share(prefixes: Iterable[Prefix], family: Family) -> float:
 
 def _share(prefix: Prefix, family: Family) -> float:
     """The part of the internet that one prefix covers, from 0 to 1."""
-    internet = _INTERNET[family]
+    internet = INTERNET[family]
     if prefix.covers(internet):
         return 1.0
     return 0.5 ** (prefix.length - internet.length) if internet.covers(prefix) else 0.0

@@ -1,7 +1,6 @@
 """`detect`: say which VPN takes all traffic, whether it cuts the LAN, and how to configure fz-iproute for it."""
 
 import os
-import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from fz_iproute.ip.ip import Source
 from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.words import printable
+from fz_iproute.mirror.words import own_command, printable
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import Screen, screen
@@ -96,9 +95,8 @@ def _use(arguments: Namespace) -> str:
     """What to do with the written file, as the end of a message. "" if it was made from a snapshot of a machine."""
     if arguments.snapshot:
         return ""
-    options = [] if arguments.write == usual_path() else ["-c", str(arguments.write)]
-    options += ["--netns", arguments.netns] if arguments.netns else []
-    start = shlex.join([*(["sudo"] if os.geteuid() else []), "fz-iproute", *options])
+    config = "" if arguments.write == usual_path() else str(arguments.write)
+    start = ("sudo " if os.geteuid() else "") + own_command(config=config, netns=arguments.netns)
     lasting = "watch` as long as this lab is there" if is_lab() else "install --now` for good"
     return f"; next: `{start} sync` once, or `{start} {lasting}"
 

@@ -1,7 +1,6 @@
 """Opens the machine that a verb looks at: the running one, or a snapshot. Also spells commands to advise."""
 
 import os
-import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from fz_iproute.ip.passes import Passes
 from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config, parse
+from fz_iproute.mirror.words import WRITING, own_command
 
 
 @contextmanager
@@ -117,15 +117,12 @@ def advised(arguments: Namespace, source: Source, *verb: str) -> str:
     facts = getattr(source, "facts", {})
     usual = DEFAULT_PATH if facts else usual_path()
     path = str(arguments.config or facts.get("config.path") or ConfigFile(None).place)
-    netns = arguments.netns or facts.get("netns")
-    options = [*(["-c", path] if path != str(usual) else []), *(["--netns", netns] if netns else [])]
-    return shlex.join(["fz-iproute", *options, *verb])
+    config = path if path != str(usual) else ""
+    return own_command(*verb, config=config, netns=arguments.netns or facts.get("netns"))
 
 
 def as_typed(arguments: Namespace, source: Source, verb: str) -> str:
     """Like `advised`, with sudo if this user needs it. `verb` may be followed by options."""
-    from fz_iproute.diagnosis.machine import WRITING  # noqa: PLC0415  # `sync` advises nothing, and so needs none of it
-
     needs_sudo = verb in WRITING and os.geteuid() and not arguments.snapshot
     return f"{'sudo ' if needs_sudo else ''}{advised(arguments, source, *verb.split())}"
 

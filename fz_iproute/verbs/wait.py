@@ -59,12 +59,11 @@ def _why_not(arguments: Namespace, log: Log) -> str:
 
 def _another_vpn(ip: Ip, config: Config) -> str:
     """Which VPN cuts the LAN, if no rule leads to the tables of the configured one; "" if none does."""
-    from fz_iproute.diagnosis.detect import absent, detect, followed  # noqa: PLC0415  # usually the VPN is there
+    from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # usually the VPN is there
 
     reader = Reader(ip, config)
     snapshot = reader.read()
     vpns = detect(config, snapshot, reader.decisive_routes(snapshot))
     if not any(vpn.is_cut for vpn in vpns):
         return ""
-    said = followed(config, vpns).said if config.is_auto else absent(config, snapshot.links, vpns)
-    return f"{said}; the LAN is cut: `fz-iproute detect`"
+    return f"{absent(config, snapshot.links, vpns)}; the LAN is cut: `fz-iproute detect`"

@@ -8,6 +8,7 @@ from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.reach import size
+from fz_iproute.diagnosis.received import in_force
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
@@ -104,7 +105,7 @@ def _is_answered_by_tunnel(machine: Machine, host: int, route: Route | None) -> 
 def _cut_off_client(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]:
     for device in sorted(uplinks):
         seen = f"{device}, by which the VPN's client sends, has strict rp_filter"
-        if max(_sysctls(machine, device, "src_valid_mark")):
+        if in_force(machine.recording.sysctls, device, "src_valid_mark"):
             why = "src_valid_mark = 1 helps only if a firewall restores the mark of packets that arrive"
             yield Found("warning", seen, why, _loosened(device))
         else:
@@ -129,13 +130,7 @@ def _cut_off_lans(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]
 
 
 def _is_strict(machine: Machine, device: str) -> bool:
-    return max(_sysctls(machine, device, "rp_filter")) == 1
-
-
-def _sysctls(machine: Machine, device: str, name: str) -> list[int]:
-    """The values of `all` and of the device. The kernel uses the larger one."""
-    values = machine.recording.sysctls
-    return [int(values.get(f"ipv4/conf/{place}/{name}", "0")) for place in ("all", device)]
+    return in_force(machine.recording.sysctls, device, "rp_filter") == 1
 
 
 def _loosened(device: str) -> tuple[Remedy, ...]:

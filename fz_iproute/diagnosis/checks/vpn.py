@@ -206,8 +206,8 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
         is_explicit = any(claims.overlapping(part.prefix) for part in parts)
         is_selective = rule.dst or rule.mark or rule.src
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
-        seen = f"{shown(rule)} ({family}) takes packets{whose} to {_names(parts)}, which table "
-        seen += f"{rule_table(machine, first)} has routes for"
+        table = next(table for table in reversed(machine.goal.layout.tables) if table in first)
+        seen = f"{shown(rule)} ({family}) takes packets{whose} to {_names(parts)}, which table {table} has routes for"
         if not (is_all or is_whole or is_explicit) and machine.is_of_another_vpn(rule):
             yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
             continue
@@ -235,11 +235,6 @@ def _names(parts: Sequence[Part]) -> str:
     outer = [part for part in parts if chosen.covering(part.prefix) == part.prefix]
     names = (str(part.prefix) if part.prefix.length else "default" for part in outer)
     return some(names, is_sample=any(part.is_sample for part in outer))
-
-
-def rule_table(machine: Machine, first: dict[int, Rule]) -> int:
-    """The last of the VPN's tables, in the order of the layout, that a rule leads to."""
-    return next(table for table in reversed(machine.goal.layout.tables) if table in first)
 
 
 def rule_in_front(machine: Machine, decision: Decision, rules: Collection[Rule]) -> Rule | None:
