@@ -85,6 +85,11 @@ class Table(tuple[Route, ...]):
         """The different attributes of the routes: thousands of routes share a few."""
         return list({id(route.attributes): route.attributes for route in self}.values())
 
+    @cached_property
+    def devices(self) -> frozenset[str]:
+        """The devices that routes of the table lead to."""
+        return frozenset(device for shape in self.shapes for device in shape.devices)
+
 
 # All tables that rules look up, including `local`, by number and family.
 Fib = Mapping[tuple[int, Family], Table]

@@ -63,7 +63,7 @@ def forms(network: Network, family: Family) -> Iterator[Form]:
 
 def _into_tunnel(network: Network, rule: Rule) -> Route | None:
     """The route into a tunnel that most packets to the internet would take if this were the only rule."""
-    devices = {device for shape in network.table(rule.table, rule.family).shapes for device in shape.devices}
+    devices = network.table(rule.table, rule.family).devices
     if rule.action != "lookup" or not any(map(network.may_be_tunnel, devices)):
         return None
     decision = to_internet(_alone(network, rule), rule.family)

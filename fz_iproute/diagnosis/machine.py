@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.fib import Table
@@ -106,20 +107,19 @@ class Machine:
 
     def tunnel_routes(self, table: int, family: Family) -> list[Route]:
         """The routes of one of the VPN's tables that lead into the tunnel."""
-        return [
-            route for route in self.network.table(table, family) if self.goal.is_by_tunnel(route.attributes.devices)
-        ]
+        routes = self.network.table(table, family)
+        return [route for route in routes if self.goal.is_by_tunnel(route.attributes.devices)]
 
     def lan_device(self, way: Way) -> str:
         """The device by which main reaches this part of the address space on-link; "" if there is none."""
         host = Prefix.of_host(way.part.prefix.family, way.part.address)
-        on_link = (
-            route.attributes
-            for routes in self.main(host.family).covering(host)
-            for route in routes
-            if route.attributes.on_link and route.dst != "default"
-        )
-        return next((each.devices[0] for each in on_link if not self.goal.is_by_tunnel(each.devices)), "")
+        devices = (route.attributes.devices for route in self.on_link(host))
+        return next((each[0] for each in devices if not self.goal.is_by_tunnel(each)), "")
+
+    def on_link(self, host: Prefix) -> list[Route]:
+        """The on-link routes of main to this host, the longest prefix first, without a default route."""
+        routes = chain.from_iterable(self.main(host.family).covering(host))
+        return [route for route in routes if route.attributes.on_link and route.dst != "default"]
 
     def main(self, family: Family) -> Table:
         """The routes of main."""
@@ -129,21 +129,17 @@ class Machine:
         """The gateways of main, each as the prefix of a single host."""
         gateways = {shape.value("via") for shape in self.main(family).shapes}
         # A router of IPv4 may have an IPv6 address (`via inet6`).
-        return frozenset(
-            Prefix.of_route(host, family) for host in gateways - {""} if (":" in host) == (family == "inet6")
-        )
+        hosts = [host for host in gateways - {""} if (":" in host) == (family == "inet6")]
+        return frozenset(Prefix.of_route(host, family) for host in hosts)
 
     def lans(self, family: Family) -> list[Prefix]:
         """The prefixes that main reaches on-link and the policy accepts, even if the VPN routes them explicitly.
 
         Those within a link are left out.
         """
-        lans = (
-            verdict.route.prefix
-            for verdict in self.goal.judged[family].verdicts
-            if verdict.route.attributes.on_link and verdict.is_accepted
-        )
-        return list(dict.fromkeys(lan for lan in lans if not within_link(family, lan.address)))
+        accepted = [verdict.route for verdict in self.goal.judged[family].verdicts if verdict.is_accepted]
+        lans = dict.fromkeys(route.prefix for route in accepted if route.attributes.on_link)
+        return [lan for lan in lans if not within_link(family, lan.address)]
 
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by the tunnel or by another device that may be one."""
@@ -186,11 +182,9 @@ class Machine:
         """True if the rule has the form that VPN clients use, or leads into a device that may be a tunnel."""
         if rule.table in (0, MAIN, *self.goal.layout.tables):
             return False
-        return (rule.mark is not None and rule.mark != self.config.tunnel.fwmark) or any(
-            self.network.may_be_tunnel(device)
-            for route in self.network.table(rule.table, rule.family)
-            for device in route.attributes.devices
-        )
+        devices = self.network.table(rule.table, rule.family).devices
+        is_marked = rule.mark is not None and rule.mark != self.config.tunnel.fwmark
+        return is_marked or any(map(self.network.may_be_tunnel, devices))
 
     def usual_priority(self, table: int) -> int:
         """The priority that the configuration gives to the rule for one of the VPN's tables."""

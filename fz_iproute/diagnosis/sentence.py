@@ -54,11 +54,9 @@ def sentence(case: Case) -> str:
     if route and _is_stale(case, route):
         lan = _lan(case)
         if lan and lan.explicit:
-            said += (
-                f"; the VPN routes {lan.explicit} explicitly, so `{case.sync}` gives this LAN's addresses to the VPN"
-            )
-        else:
-            said += f"; run `{case.sync}`"
+            loss = f"`{case.sync}` gives this LAN's addresses to the VPN"
+            return f"{said}; the VPN routes {lan.explicit} explicitly, so {loss}"
+        return f"{said}; run `{case.sync}`"
     return said
 
 
@@ -89,12 +87,9 @@ def _way(case: Case) -> str:
         return f"stays on this machine, because it is a {decision.outcome} packet"
     by = " or ".join(decision.devices)
     if decision.outcome in _TO_ALL and decision.table == LOCAL:
-        is_broadcast = decision.outcome == "broadcast"
-        why = (
-            "it is the broadcast address there"
-            if is_broadcast
-            else "IPv6 multicast is sent by one interface, with lan.multicast too"
-        )
+        why = "IPv6 multicast is sent by one interface, with lan.multicast too"
+        if decision.outcome == "broadcast":
+            why = "it is the broadcast address there"
         return f"leaves by {by}{_TO_ALL[decision.outcome]}, because {why}"
     if decision.route is None:
         return f"leaves by {by}, because the sender is bound to it: no route is used"
@@ -157,9 +152,8 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
         refusal = lan.refusal if lan else "no longer needed"
         return f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
     if route.dst != "default" and route.prefix not in case.goal.split[case.packet.family]:
-        return f"the VPN routes {route.dst} explicitly" + (
-            f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
-        )
+        over = f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
+        return f"the VPN routes {route.dst} explicitly{over}"
     reason = _all_traffic(case)
     if by_main:
         return f"{reason} and {by_main}"
@@ -169,9 +163,8 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
         return reason
     if lan.refusal:
         return f"{reason} and {lan.route.dst} is not mirrored: {lan.refusal}"
-    return (
-        f"{reason} and {_why_no_copy_helps(case, lan) or f'the copy of {lan.route.dst} is missing; run `{case.sync}`'}"
-    )
+    missing = f"the copy of {lan.route.dst} is missing; run `{case.sync}`"
+    return f"{reason} and {_why_no_copy_helps(case, lan) or missing}"
 
 
 def _by_multicast(case: Case) -> str:
@@ -215,11 +208,8 @@ def _by_main(case: Case) -> str:
     rule = Rule(packet.family, 0, "lookup", MAIN)
     found = dataclasses.replace(case.network, rules=(rule,)).way(packet).route
     judged = {verdict.route for verdict in case.goal.judged[packet.family].verdicts}
-    expired = [
-        route
-        for route in case.network.tables.get(MAIN, {}).get(packet.family, ())
-        if route.attributes.expired and (not found or found.dst == "default")
-    ]
+    main = case.network.table(MAIN, packet.family) if not found or found.dst == "default" else ()
+    expired = [route for route in main if route.attributes.expired]
     for route in (*expired, *([found] if found else [])):
         if route not in judged and (does := what_main_does(case.config, case.snapshot, case.goal, route)):
             return f"main {does}"
@@ -252,11 +242,8 @@ def _why_out(case: Case, route: Route) -> str:
 
 def _why_before(case: Case, route: Route) -> str:
     """Why the kernel decides before it reaches a rule of the VPN."""
-    of_vpn = [
-        rule.priority
-        for rule in case.snapshot.rules
-        if rule.family == case.packet.family and rule.table in case.goal.layout.tables
-    ]
+    rules = [rule for rule in case.snapshot.rules if rule.family == case.packet.family]
+    of_vpn = [rule.priority for rule in rules if rule.table in case.goal.layout.tables]
     rule = case.decision.steps[-1].rule
     if of_vpn:
         return f"rule {rule.priority} decides, before the VPN's {min(of_vpn)}"
@@ -269,11 +256,9 @@ def _why_before(case: Case, route: Route) -> str:
 
 def _lan(case: Case) -> Verdict | None:
     """The verdict on the LAN route to the destination with the longest prefix. Routes into the tunnel are no LANs."""
-    lans = [
-        verdict
-        for verdict in case.goal.judged[case.packet.family].verdicts
-        if not case.goal.is_by_tunnel(verdict.route.attributes.devices) and verdict.route.prefix.covers(_host(case))
-    ]
+    verdicts = case.goal.judged[case.packet.family].verdicts
+    covering = [verdict for verdict in verdicts if verdict.route.prefix.covers(_host(case))]
+    lans = [verdict for verdict in covering if not case.goal.is_by_tunnel(verdict.route.attributes.devices)]
     return max(lans, key=lambda verdict: verdict.route.prefix.length, default=None)
 
 

@@ -23,10 +23,8 @@ def harm(before: Machine, after: Machine) -> str:
 
 def _reaches_main(machine: Machine, family: Family) -> bool:
     """True if a rule looks up main for all packets."""
-    return any(
-        (rule.family, rule.table) == (family, MAIN) and not rule.inverted and not (rule.src or rule.dst or rule.options)
-        for rule in machine.seen.rules
-    )
+    rules = [rule for rule in machine.seen.rules if (rule.family, rule.table) == (family, MAIN)]
+    return any(not (rule.inverted or rule.src or rule.dst or rule.options) for rule in rules)
 
 
 def _losses(before: Machine, after: Machine) -> Iterator[str]:
@@ -62,8 +60,5 @@ def _bounds(before: Network, after: Network, family: Family, lans: PrefixSet) ->
 
 def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:
     """True if the packet goes to a LAN: by the device of an on-link route of main, and not into the tunnel."""
-    return not machine.is_tunnelled(decision) and any(
-        route.attributes.devices == decision.devices and route.attributes.on_link and route.dst != "default"
-        for routes in machine.main(host.family).covering(host)
-        for route in routes
-    )
+    devices = [route.attributes.devices for route in machine.on_link(host)]
+    return decision.devices in devices and not machine.is_tunnelled(decision)

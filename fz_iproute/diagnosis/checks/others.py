@@ -82,7 +82,7 @@ def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
     named = set() if machine.config.tunnel.interface in machine.seen.links else {vpn.table for vpn in machine.vpns}
     for table in sorted(BY_TABLE.keys() - named - set(tables)):
         rule = next((rule for rule in machine.seen.rules if (rule.family, rule.table) == (family, table)), None)
-        devices = {device for route in machine.network.table(table, family) for device in route.attributes.devices}
+        devices = machine.network.table(table, family).devices
         # A table that leads into the configured tunnel belongs to this VPN, even if the configuration does not name it.
         if rule is None or not any(map(machine.network.may_be_tunnel, devices - machine.goal.tunnels)):
             continue
