@@ -245,7 +245,10 @@ def disagreement(family: Family, decision: Decision, way: Any, match: Any) -> st
         possible = {decision.error} | ({"Invalid argument"} if decision.outcome == "foreign" else set())
         return "" if way in possible else "another error"
     (leads,) = way
-    if decision.outcome != leads.get("type", "unicast"):
+    kinds = {decision.outcome, leads.get("type", "unicast")}
+    # With a next hop, IPv4 remembers the type of the first packet. Routes of other prefixes may share the next hop.
+    is_remembered = family == "inet" and decision.route and kinds == {"unicast", "multicast"}
+    if len(kinds) > 1 and not is_remembered:
         return "another type"
     # `ip` shows lo for packets to this machine.
     if leads["dev"] not in decision.devices and not (leads["dev"] == "lo" and decision.outcome in HERE):
