@@ -211,7 +211,7 @@ def _by_main(case: Case) -> str:
     main = case.network.table(MAIN, packet.family) if not found or found.dst == "default" else ()
     expired = [route for route in main if route.attributes.expired]
     for route in (*expired, *([found] if found else [])):
-        if route not in judged and (does := what_main_does(case.config, case.snapshot, case.goal, route)):
+        if route not in judged and (does := what_main_does(case.goal, route)):
             return f"main {does}"
     return ""
 

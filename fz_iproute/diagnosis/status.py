@@ -123,7 +123,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
         lan=[*_placeholder_lines(goal), *lan],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
-        uncopied=[line for family in FAMILIES for line in _uncopied(config, snapshot, goal, network, family)],
+        uncopied=[line for family in FAMILIES for line in _uncopied(goal, network, family)],
         own=own,
         commands=len(plan(goal, prune=config.lan.prune)),
     )
@@ -158,13 +158,13 @@ def _firewalls(vpns: Sequence[Form]) -> list[str]:
     return [product.name for product in products if product.firewalls]
 
 
-def _uncopied(config: Config, snapshot: Snapshot, goal: Desired, network: Network, family: Family) -> Iterator[Line]:
+def _uncopied(goal: Desired, network: Network, family: Family) -> Iterator[Line]:
     judged = {verdict.route for verdict in goal.judged[family].verdicts}
     for route in network.tables[MAIN][family]:
         prefix = route.prefix
         if route in judged or not PRIVATE.covers(prefix):
             continue
-        if reason := why_not_copied(config, snapshot, goal, route):
+        if reason := why_not_copied(goal, route):
             host = prefix.address + (prefix.length < BITS[family])
             if network.way(Packet(family, host)).route != route:
                 yield Line(family, "skipped", MAIN, route, reason)

@@ -1,19 +1,14 @@
 """Says why a route of main is not copied, and which setting would change that."""
 
-from dataclasses import replace
-
-from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, explicit
-from fz_iproute.mirror.model import Route, Snapshot
-from fz_iproute.mirror.policy import Policy
-from fz_iproute.mirror.prefix import PrefixSet
+from fz_iproute.mirror.desired import Desired
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.words import METRICS, REFUSALS
 
 # `ip` always locks rto_min, and never fastopen_no_cookie.
 _LOCKABLE = frozenset(METRICS) - {"rto_min", "fastopen_no_cookie"}
 
 
-def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
+def why_not_copied(goal: Desired, route: Route) -> str:
     """Why a route of main, which the policy has not judged, is not copied.
 
     "" if it is a default route, or if there is no reason that a user could change or should know.
@@ -30,17 +25,13 @@ def why_not_copied(config: Config, snapshot: Snapshot, goal: Desired, route: Rou
     if goal.is_by_tunnel(attributes.devices):
         return "it leads into the tunnel"
     obstacle = "through a router" if attributes.gatewayed else f"on-link, but with scope {attributes.scope}"
-    return f"{obstacle}: {_if_allowed(config, snapshot, goal, route)}"
+    return f"{obstacle}: {_if_allowed(goal, route)}"
 
 
-def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
+def _if_allowed(goal: Desired, route: Route) -> str:
     """What the policy would say about the route if its prefix were in `lan.allow`."""
-    family = route.attributes.family
-    lan = replace(config.lan, allow=(*config.lan.allow, route.prefix))
-    here = goal.contents[family].get(goal.layout.mirror)
-    claims = explicit(here.others) if here and goal.layout.name == "single" else frozenset()
-    policy = Policy(lan, snapshot.links, goal.tunnels, idle=config.is_auto)
-    for verdict in policy.verdicts([route], PrefixSet(claims)):
+    here = goal.by_family[route.attributes.family]
+    for verdict in here.policy.allowing(route.prefix).verdicts([route], here.claimed):
         if verdict.refusal:
             return verdict.refusal
     if _LOCKABLE.isdisjoint(route.attributes.words):
@@ -49,9 +40,9 @@ def _if_allowed(config: Config, snapshot: Snapshot, goal: Desired, route: Route)
     return "lan.allow would mirror it, unless one of its metrics is locked"
 
 
-def what_main_does(config: Config, snapshot: Snapshot, goal: Desired, route: Route) -> str:
+def what_main_does(goal: Desired, route: Route) -> str:
     """The same reason as a sentence about main: `has 10.0.0.0/16 via 10.0.0.1: lan.allow would mirror it`."""
-    reason = why_not_copied(config, snapshot, goal, route)
+    reason = why_not_copied(goal, route)
     if not reason:
         return ""
     if route.attributes.type in REFUSALS.values():

@@ -179,7 +179,7 @@ class Desired:
     states: Mapping[Family, FamilyState]  # whether the tunnel takes packets of the family
     split: Mapping[Family, frozenset[Prefix]]  # the parts of the VPN's default route, if it is split
     placeholders: Mapping[Route, Verdict]  # which placeholders should be there, each with the refusal that causes it
-    by_family: Mapping[Family, _OneFamily]  # for the next call of `desired`
+    by_family: Mapping[Family, _OneFamily]  # with the policy; the next call of `desired` needs it, too
 
     def is_by_tunnel(self, devices: Collection[str]) -> bool:
         """True if one of these devices carries the VPN."""

@@ -4,6 +4,7 @@ Also recognises which routes of the VPN's tables are our copies.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -49,6 +50,11 @@ class Policy:
         self._tunnels = tunnels
         self._allow = PrefixSet(lan.allow)
         self._deny = PrefixSet(lan.deny)
+
+    def allowing(self, prefix: Prefix) -> "Policy":
+        """The same policy, but with the prefix in `lan.allow`."""
+        lan = replace(self._lan, allow=(*self._lan.allow, prefix))
+        return Policy(lan, self._links, self._tunnels, idle=self._idle)
 
     def verdicts(self, main: Iterable[Route], explicit: PrefixSet) -> list[Verdict]:
         """One verdict for each LAN route of main: on-link, or through a router and covered by `lan.allow`.

@@ -118,6 +118,10 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     ),
     ([*SPLIT, *HALVES], {"8.8.8.8": ACTIVE, "192.168.1.7": MISSING.format("192.168.1.0/24")}),
     (
+        [*SPLIT, *HALVES, IN_MAIN[0]],
+        {"10.0.3.3": f"{ACTIVE} and main has 10.0.0.0/16 via 192.168.1.1: lan.allow would mirror it"},
+    ),
+    (
         [*FIREZONE, *OTHERS],
         {
             "203.0.113.7": "leaves by eth0 through the router 192.168.1.1, "
