@@ -237,9 +237,8 @@ def _tiers(network: Network, form: Form) -> tuple[int, int] | None:
 
     None unless exactly two other tables have an earlier rule that is the same except for its priority and table.
     """
-    like = [
-        rule for rule in form.before if rule._replace(priority=0, table=0) == form.rule._replace(priority=0, table=0)
-    ]
+    same = form.rule._replace(priority=0, table=0)
+    like = [rule for rule in form.before if rule._replace(priority=0, table=0) == same]
     tables = list(dict.fromkeys(rule.table for rule in like if rule.table not in KERNEL_TABLES))
     if len(tables) != 2 or form.rule.table in tables or form.mark is None:
         return None

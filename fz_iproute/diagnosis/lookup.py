@@ -348,9 +348,8 @@ def _doubt(route: Route, routes: Sequence[Route]) -> str:
             return "of several equal default routes the kernel takes one whose router answers; assumed the first"
     if route.attributes.family == "inet6":
         rivals = next(rivals for rivals in _classes(routes) if route in rivals)
-        if any(
-            len(other.attributes.devices) > 1 and (len(rivals) > 1 or _preference(other) != _MEDIUM) for other in rivals
-        ):
+        several = [other for other in rivals if len(other.attributes.devices) > 1]
+        if any(len(rivals) > 1 or _preference(other) != _MEDIUM for other in several):
             return "of a route with several nexthops `ip` shows only the preference of the first; assumed for all"
     return route.attributes.inexpressible
 

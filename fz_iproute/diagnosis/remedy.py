@@ -166,10 +166,8 @@ def _main(machine: Machine, network: Network, family: Family) -> Iterator[Route]
     # A route that the snapshot has was read in more detail there, so that one is used.
     known = {(route.dst, route.attributes.words): route for route in machine.seen.main.get(family, ())}
     for route in network.table(MAIN, family):
-        is_asked_for = (
-            family == "inet6" or route.attributes.scope == "link" or (lan.multicast and route.dst == "default")
-        )
-        if is_asked_for or (allowed and allowed.covers(route.prefix)):
+        is_on_link = family == "inet6" or route.attributes.scope == "link"
+        if is_on_link or (lan.multicast and route.dst == "default") or (allowed and allowed.covers(route.prefix)):
             yield known.get((route.dst, route.attributes.words), route)
 
 

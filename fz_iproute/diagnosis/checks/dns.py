@@ -94,12 +94,9 @@ def _where(machine: Machine, decision: Decision) -> str:
     by = " or ".join(decision.devices)
     if machine.is_tunnelled(decision):
         return f"into {by}"
-    return f"to the LAN by {by}" if _lan(machine, decision) else f"out of {by}"
-
-
-def _lan(machine: Machine, decision: Decision) -> bool:
     route = decision.route
-    return route is not None and route.dst != "default" and route.attributes.on_link
+    is_in_lan = route and route.dst != "default" and route.attributes.on_link
+    return f"to the LAN by {by}" if is_in_lan else f"out of {by}"
 
 
 def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
-from fz_iproute.diagnosis.checks.finding import Found, or_ok
+from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
@@ -105,12 +105,12 @@ def _is_answered_by_tunnel(machine: Machine, host: int, route: Route | None) -> 
 def _cut_off_client(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]:
     for device in sorted(uplinks):
         seen = f"{device}, by which the VPN's client sends, has strict rp_filter"
+        level: Level = "failure"
+        why = "it drops the answers of the VPN's servers: unmarked packets to them would go into the tunnel"
         if in_force(machine.recording.sysctls, device, "src_valid_mark"):
+            level = "warning"
             why = "src_valid_mark = 1 helps only if a firewall restores the mark of packets that arrive"
-            yield Found("warning", seen, why, _loosened(device))
-        else:
-            why = "it drops the answers of the VPN's servers: unmarked packets to them would go into the tunnel"
-            yield Found("failure", seen, why, _loosened(device))
+        yield Found(level, seen, why, _loosened(device))
 
 
 def _cut_off_lans(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]:
