@@ -120,6 +120,5 @@ def _policies(network: Network, family: Family, decision: Decision) -> Form | No
     connected = {other.attributes.value("src") for other in main if other.attributes.on_link}
     if by_main is None or by_main.devices != decision.devices or source in connected:
         return None
-    before = tuple(each for each in network.rules if each.family == family)
-    before = before[: before.index(rule)]
+    before = tuple(step.rule for step in decision.steps[:-1])
     return Form(decision.devices[0], _mark_past(network, rule, before), rule, route, before, has_device=False)

@@ -6,7 +6,7 @@ Each check is a function of a recorded machine, and none depends on another one.
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.checks import dhcp, dns, firewall, lan, leaks, others, tool, vpn
+from fz_iproute.diagnosis.checks import dns, firewall, lan, leaks, others, tool, vpn
 from fz_iproute.diagnosis.checks.finding import Finding, Found
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.remedy import Remedy, Sync, config_refusal, sync_refusal, tried
@@ -37,7 +37,7 @@ CHECKS = (
     Check("ipv6-leak", leaks.ipv6_leak),
     Check("rp_filter", leaks.rp_filter),
     Check("dns", dns.dns),
-    Check("dhcp", dhcp.dhcp),
+    Check("dhcp", lan.dhcp),
     Check("multicast", lan.multicast),
     Check("firewall", firewall.firewall),
     Check("networkd", others.networkd),

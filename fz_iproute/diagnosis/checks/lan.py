@@ -1,4 +1,4 @@
-"""Checks of the LAN: its copies, suspicious prefixes, overlaps with the VPN, and discovery."""
+"""Checks of the LAN: its copies, suspicious prefixes, overlaps with the VPN, discovery, and DHCP."""
 
 import shlex
 from collections import defaultdict
@@ -305,3 +305,20 @@ def multicast(machine: Machine) -> Iterator[Found]:
     else:
         by = f", and leaves by {decision.devices[0]} only" if decision.devices else ""
         yield Found("ok", f"discovery (224.0.0.251) stays out of {machine.config.tunnel.interface}{by}")
+
+
+def dhcp(machine: Machine) -> Iterator[Found]:
+    """Check that no DHCP server of this machine is inside an explicit route of the VPN."""
+    yield from or_ok(_taken_servers(machine), "no known DHCP server is inside a route of the VPN")
+
+
+def _taken_servers(machine: Machine) -> Iterator[Found]:
+    for server in machine.facts.get("dhcp.servers", "").split():
+        decision = machine.way("inet", Prefix.of_route(server, "inet").address)
+        route = decision.route
+        if machine.is_tunnelled(decision) and route and route.dst != "default":
+            why = (
+                "the lease cannot be renewed there: the question goes into the tunnel, until the client asks everybody"
+            )
+            words = f"let the VPN route less than {route.dst}, or let another DHCP server give the lease"
+            yield Found("warning", f"{route.dst} of the VPN takes the DHCP server {server}", why, advice(words))
