@@ -315,10 +315,10 @@ def dhcp(machine: Machine) -> Iterator[Found]:
 def _taken_servers(machine: Machine) -> Iterator[Found]:
     for server in machine.facts.get("dhcp.servers", "").split():
         decision = machine.way("inet", Prefix.of_route(server, "inet").address)
-        route = decision.route
-        if machine.is_tunnelled(decision) and route and route.dst != "default":
+        if decision.route and taker(decision, machine.goal):
             why = (
                 "the lease cannot be renewed there: the question goes into the tunnel, until the client asks everybody"
             )
-            words = f"let the VPN route less than {route.dst}, or let another DHCP server give the lease"
-            yield Found("warning", f"{route.dst} of the VPN takes the DHCP server {server}", why, advice(words))
+            dst = decision.route.dst
+            words = f"let the VPN route less than {dst}, or let another DHCP server give the lease"
+            yield Found("warning", f"{dst} of the VPN takes the DHCP server {server}", why, advice(words))
