@@ -359,7 +359,7 @@ def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:
     }
 
 
-def as_text(vpns: Sequence[Vpn], next_step: Callable[[Vpn], str] = lambda vpn: "") -> str:
+def as_text(vpns: Sequence[Vpn], next_step: Callable[[Vpn], str]) -> str:
     """For people: a paragraph for each VPN. If copies would help, it has the next command and the configuration."""
     return "\n\n".join(_paragraph(vpn, next_step) for vpn in vpns)
 

@@ -59,9 +59,9 @@ class Machine:
         """The rules and routes that decide where packets go."""
         return Network(self.seen.links, self.seen.rules, self.tables)
 
-    def way(self, family: Family, address: int, mark: int = 0, src: int = 0) -> Decision:
+    def way(self, family: Family, address: int, src: int = 0) -> Decision:
         """Where one packet goes that this machine sends."""
-        return self.network.way(Packet(family, address, src=src, mark=mark))
+        return self.network.way(Packet(family, address, src=src))
 
     def internet(self, family: Family, mark: int = 0) -> list[Way]:
         """Where packets to each part of the internet go, the largest part first."""

@@ -9,7 +9,7 @@ from fz_iproute.mirror.model import Route
 _LOST = {"none": "have no route", "foreign": "have no valid source address"}
 
 
-def lost(network: Network, route: Route, copies: Iterable[Route] = ()) -> str:
+def lost(network: Network, route: Route, copies: Iterable[Route]) -> str:
     """Where most packets to the LAN of this route of main go instead: `enter tun-firezone`. "" if they reach it.
 
     They also reach it by one of the `copies`, which are all routes to the LAN that are to be copied: it may be on

@@ -23,7 +23,7 @@ class Shadow(NamedTuple):
     whole: bool  # the VPN takes all addresses of the LAN, by this prefix and perhaps others
 
 
-def in_step(network: Network, goal: Desired, *, prune: bool = True) -> Network:
+def in_step(network: Network, goal: Desired, *, prune: bool) -> Network:
     """The network after a `sync`. Without `prune`, stale copies remain."""
     tables = {table: dict(families) for table, families in network.tables.items()}
     for family, contents in goal.contents.items():

@@ -125,7 +125,7 @@ def _mark(text: str) -> int:
     return value
 
 
-def explain(question: Question, config: Config, source: Source, sync: str = "fz-iproute sync") -> list[Answer]:
+def explain(question: Question, config: Config, source: Source, sync: str) -> list[Answer]:
     """Answer the question, once for each mark. `sync` is the command to advise.
 
     UsageError if the question makes no sense.

@@ -67,7 +67,7 @@ def everything(recorded: Recording, asked: Sequence[str]) -> Told:
     ways = {}
     for address in asked:
         question = Question(address)
-        answers = app_explain.explain(question, config, source)
+        answers = app_explain.explain(question, config, source, "fz-iproute sync")
         ways[address] = app_explain.as_text(answers, question, config), app_explain.as_document(answers, question)
     return Told(plan, draw(found), app_status.as_document(found), ways)
 

@@ -104,7 +104,7 @@ def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
     tunnelled = any(each.for_all and machine.is_tunnelled(_way(machine, each)) for each in servers)
     for server in servers:
         family: Family = server.host.family
-        if family not in machine.families or not machine.has_internet(family):
+        if not machine.has_internet(family):
             continue
         decision = _way(machine, server)
         lans = PrefixSet(route.prefix for route in machine.goal.judged[family].wanted)

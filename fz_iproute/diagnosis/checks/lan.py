@@ -294,7 +294,7 @@ _MDNS = Prefix.parse("224.0.0.251/32").address
 def multicast(machine: Machine) -> Iterator[Found]:
     """Check that multicast for the discovery of devices reaches the LAN."""
     decision = machine.way("inet", _MDNS)
-    if "inet" in machine.families and machine.is_tunnelled(decision):
+    if machine.is_tunnelled(decision):
         why = "mDNS and SSDP do not find printers, speakers and the like, though their addresses can be reached"
         steps: tuple[Step, ...] = (Sync(),)
         if not machine.config.lan.multicast:

@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.reach import size
 from fz_iproute.diagnosis.received import in_force
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, Sysctl, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Prefix
@@ -19,18 +19,18 @@ from fz_iproute.mirror.words import some
 
 def ipv6_leak(machine: Machine) -> Iterator[Found]:
     """Check that IPv6 does not bypass the tunnel if the tunnel takes all IPv4."""
-    if "inet" not in machine.families or not machine.has_internet("inet"):
+    if not machine.has_internet("inet"):
         yield Found("ok", f"IPv4 to the internet does not enter {machine.config.tunnel.interface}")
         return
-    ways = machine.internet("inet6") if "inet6" in machine.families else []
+    ways = machine.internet("inet6")
     around = [way for way in ways if machine.gets_out(way.decision)]
     if not around or 2 * size(around) < size(ways):
         wanted = machine.goal.judged["inet6"].wanted
-        some_of_it = [way for way in around if machine.is_around_tunnel(way) and way.decision.route not in wanted]
-        is_sample = any(way.part.is_sample for way in some_of_it)
-        names = some((str(way.part.prefix) for way in some_of_it), is_sample=is_sample)
+        leaks = [way for way in around if machine.is_around_tunnel(way) and way.decision.route not in wanted]
+        is_sample = any(way.part.is_sample for way in leaks)
+        names = some((str(way.part.prefix) for way in leaks), is_sample=is_sample)
         found = [Found("info", f"IPv6 to {names} gets around the tunnel", "a rule or a route there comes first")]
-        yield from or_ok(found if some_of_it else (), "no IPv6 gets around the tunnel")
+        yield from or_ok(found if leaks else (), "no IPv6 gets around the tunnel")
         return
     decision = around[0].decision
     devices = " ".join(decision.devices)
@@ -50,12 +50,12 @@ def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
     if machine.config.manages:
         block = (Setting("tunnel", "internet_leak", "block"),)
         return (Remedy((*(block if machine.config.tunnel.internet_leak == "allow" else ()), Sync())),)
-    steps: list[Step] = []
+    steps: list[RouteStep | RuleStep] = []
     if not any(route.dst == "default" for route in machine.network.table(table, "inet6")):
         steps.append(RouteStep("add", table, Route.make("inet6", "default", None, metric=BACKSTOP_METRIC)))
     if not first:
         steps.append(RuleStep("add", machine.own_rule("inet6", table, machine.usual_priority(table))))
-    undo = [step._replace(verb="del") for step in reversed(steps) if isinstance(step, RouteStep | RuleStep)]
+    undo = [step._replace(verb="del") for step in reversed(steps)]
     words = advice(f"find out why no rule leads IPv6 into the tunnel: `{machine.ip('inet6', 'rule show')}`")
     return (*([Remedy(tuple(steps), undo=tuple(undo))] if steps else ()), *words)
 
@@ -68,7 +68,7 @@ def rp_filter(machine: Machine) -> Iterator[Found]:
     if not any(name.endswith("/rp_filter") for name in machine.recording.sysctls):
         yield Found("info", "could not look: the sysctls cannot be read")
         return
-    uplinks = _cut_off_uplinks(machine) if "inet" in machine.families else set()
+    uplinks = _cut_off_uplinks(machine)
     found = [*_cut_off_client(machine, uplinks), *_cut_off_lans(machine, uplinks)]
     yield from or_ok(found, "no strict rp_filter cuts off the VPN's client or a LAN")
 
@@ -116,7 +116,7 @@ def _cut_off_client(machine: Machine, uplinks: Collection[str]) -> Iterator[Foun
 def _cut_off_lans(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]:
     lost: dict[str, list[str]] = defaultdict(list)
     others = machine.goal.tunnels.union(uplinks)
-    for route in machine.main("inet") if "inet" in machine.families else ():
+    for route in machine.main("inet"):
         for device in route.attributes.devices if route.attributes.on_link else ():
             if device not in others and _is_strict(machine, device):
                 # The largest part stands for the hosts of the LAN; smaller parts may be this machine's own address.

@@ -20,7 +20,7 @@ def test_a_layout_is_recognised_by_its_form(layout: Layout) -> None:
     (said,) = as_document(vpns)["vpns"]
     keys = ("product", "interface", "families", "fwmark", "table", "lan", "advice")
     expected = (*layout[1:3], layout.families.split(), *layout[4:])
-    assert dict(zip(keys, expected, strict=True)) == {key: said[key] for key in keys}, as_text(vpns)
+    assert dict(zip(keys, expected, strict=True)) == {key: said[key] for key in keys}, as_text(vpns, lambda vpn: "")
     if layout.advice == "mirror":
         assert vpns[0].config == configuration.parse(said["config"], "config")
 
@@ -37,7 +37,7 @@ def test_a_client_is_known_by_one_of_its_numbers_alone(name: str, of: str) -> No
 
 
 def test_detect_does_not_promise_a_lan_that_a_firewall_cuts() -> None:
-    text = as_text(found(LAYOUTS["Mullvad"].lines))
+    text = as_text(found(LAYOUTS["Mullvad"].lines), lambda vpn: "")
     assert "LAN      kept by the routes: 192.168.1.0/24 of table main" in text
     assert "advice   client: routes are not enough, because its firewall (nft table mullvad) cuts the LAN" in text
 

@@ -42,7 +42,7 @@ def everything(recorded: Recording) -> list[str]:
     said += [draw(found), draw(found, width=40), json.dumps(app_status.as_document(found))]
     for address in ASKED:
         question = Question(address)
-        answers = app_explain.explain(question, config, RecordedIp(recorded))
+        answers = app_explain.explain(question, config, RecordedIp(recorded), "fz-iproute sync")
         said += [app_explain.as_text(answers, question, config), json.dumps(app_explain.as_document(answers, question))]
     return said
 
