@@ -6,7 +6,7 @@ makes the copies that bring the LAN back.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -265,15 +265,8 @@ def _naming(config: Config, form: Form, tiers: tuple[int, int] | None) -> Config
 
 def differences(before: Config, after: Config) -> list[tuple[str, str, Any]]:
     """The section, the name and the new value of each key that has another value in `after`."""
-    found: list[tuple[str, str, Any]] = []
-    for section in fields(after):
-        was, becomes = getattr(before, section.name), getattr(after, section.name)
-        found += [
-            (section.name, key.name, value)
-            for key in fields(becomes)
-            if (value := getattr(becomes, key.name)) != getattr(was, key.name)
-        ]
-    return found
+    was = configuration.keys_of(before)
+    return [(*place, value) for place, value in configuration.keys_of(after).items() if value != was[place]]
 
 
 def toml_of(config: Config) -> str:
@@ -283,10 +276,7 @@ def toml_of(config: Config) -> str:
     if config.tunnel.interface == Config().tunnel.interface:
         keys["tunnel", "fwmark"] = config.tunnel.fwmark
     keys |= {(section, key): value for section, key, value in differences(Config(), config)}
-    sections: dict[str, list[str]] = defaultdict(list)
-    for (section, key), value in keys.items():
-        sections[section].append(f"{key} = {configuration.toml(value)}")
-    return "\n".join(line for section, lines in sections.items() for line in (f"[{section}]", *lines, ""))
+    return configuration.document_of(keys)
 
 
 class Followed(NamedTuple):

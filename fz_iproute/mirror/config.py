@@ -1,6 +1,7 @@
 """The configuration: its keys, their defaults, and a parser that reports every problem at once."""
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from reprlib import Repr
@@ -382,13 +383,21 @@ def _key_shown(name: str) -> str:
 
 def dump(config: Config) -> str:
     """The whole configuration as TOML. `parse` turns it into an equal configuration."""
-    lines = []
-    for section in fields(config):
-        values = getattr(config, section.name)
-        lines.append(f"[{section.name}]")
-        lines += [f"{key.name} = {toml(getattr(values, key.name))}" for key in fields(values)]
-        lines.append("")
-    return "\n".join(lines)
+    return document_of(keys_of(config))
+
+
+def keys_of(config: Config) -> dict[tuple[str, str], Any]:
+    """The value of each key, by section and key."""
+    parts = {section.name: getattr(config, section.name) for section in fields(config)}
+    return {(name, key.name): getattr(part, key.name) for name, part in parts.items() for key in fields(part)}
+
+
+def document_of(keys: Mapping[tuple[str, str], Any]) -> str:
+    """A TOML document with these values, which are given by section and key."""
+    sections: dict[str, list[str]] = defaultdict(list)
+    for (section, key), value in keys.items():
+        sections[section].append(f"{key} = {toml(value)}")
+    return "\n".join(line for section, lines in sections.items() for line in (f"[{section}]", *lines, ""))
 
 
 def toml(value: Any) -> str:
