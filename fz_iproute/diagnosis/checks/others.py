@@ -3,6 +3,7 @@
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok
@@ -142,10 +143,8 @@ def _fights(machine: Machine, path: str) -> Iterator[Found]:
     stamp = None
     for line in machine.facts["journal"].splitlines():
         if line.startswith("#"):
-            try:
+            with suppress(ValueError, IndexError):  # other comments say that the command before was refused
                 stamp = datetime.fromisoformat(line.split()[1])
-            except (ValueError, IndexError):
-                stamp = None
         elif stamp and stamp.tzinfo and now - stamp < _RECENT:
             times[line].append(stamp)
     for command, stamps in times.items():

@@ -458,8 +458,10 @@ def test_a_fight_is_one_command_repeated_often_within_the_hour() -> None:
         ([10, 20, 30, 40, 50], "ok"),
         ([0, 1, 2, 3, 4], "ok"),  # more than an hour ago
     ):
-        lines = [f"# 2026-01-02T02:{minute:02}:00.000Z 1.0 ms\nip route add x\n" for minute in minutes]
-        assert [level] == levels("fight", machine(JOURNAL, facts={"journal": "half a line\n" + "".join(lines)}))
+        for other in ("", "ip route add y{0}\n#   refused: File exists\n"):
+            pattern = f"# 2026-01-02T02:{{0:02}}:00.000Z 1.0 ms\n{other}ip route add x\n"
+            lines = "".join(map(pattern.format, minutes))
+            assert [level] == levels("fight", machine(JOURNAL, facts={"journal": f"half a line\n{lines}"}))
 
 
 REFUSED = route("0.0.0.0/0", None, type="unreachable", scope=None)._replace(dst="default")
