@@ -272,10 +272,8 @@ def mark(machine: Machine) -> Iterator[Found]:
         yield Found("ok", f"no rule keeps marked packets out of {machine.config.tunnel.interface}")
         return
     found = {each.seen: each for family in machine.families for each in _mark_problems(machine, family)}
-    yield from or_ok(
-        found.values() or _offline(machine),
-        f"packets that the VPN's client marks {machine.config.tunnel.fwmark} stay out of the tunnel",
-    )
+    seen = f"packets that the VPN's client marks {machine.config.tunnel.fwmark} stay out of the tunnel"
+    yield from or_ok(found.values() or _offline(machine), seen)
 
 
 def _offline(machine: Machine) -> Iterator[Found]:
@@ -296,26 +294,25 @@ def _offline(machine: Machine) -> Iterator[Found]:
 def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
     mark = machine.config.tunnel.fwmark
     ways = machine.internet(family, mark.value)
-    inside = [way for way in ways if machine.is_tunnelled(way.decision)]
-    if inside:
-        decision = inside[0].decision
-        rule = decision.steps[-1].rule
+    inside = (way for way in ways if machine.is_tunnelled(way.decision))
+    decision = next(inside, ways[0]).decision
+    rule = decision.steps[-1].rule
+    if machine.is_tunnelled(decision):
         why = "the VPN's own packets go into the VPN, unless the client keeps them out in another way"
         seen = f"{shown(rule)} sends packets marked {mark} into the tunnel"
-        yield Found("failure", seen, why, _unmarked(machine, decision, family))
-    elif machine.has_internet(family) and ways and ways[0].decision.outcome in ("local", *REFUSALS.values()):
-        decision = ways[0].decision
+        yield Found("failure", seen, why, _unmarked(machine, decision))
+    elif machine.has_internet(family) and decision.outcome in ("local", *REFUSALS.values()):
         where = "to this machine itself" if decision.outcome == "local" else f"nowhere ({decision.outcome})"
-        seen = f"{shown(decision.steps[-1].rule)} ({family}) sends packets marked {mark} {where}"
-        words = f"decide whether rule {decision.steps[-1].rule.priority} should hold for the VPN's client too"
+        seen = f"{shown(rule)} ({family}) sends packets marked {mark} {where}"
+        words = f"decide whether rule {rule.priority} should hold for the VPN's client too"
         yield Found("failure", seen, "the VPN's client cannot reach its servers", advice(words))
-    elif ways and (rule := ways[0].decision.steps[-1].rule).mark and not rule.inverted and rule.mark != mark:
+    elif rule.mark and not rule.inverted and rule.mark != mark:
         seen = f"{shown(rule)} ({family}) takes packets marked {mark} too: the marks of two VPNs overlap"
         why = "packets of this VPN's client go where the other one wants its own to go"
         yield Found("warning", seen, why, advice("give one of the two VPNs another mark (here: tunnel.fwmark)"))
 
 
-def _unmarked(machine: Machine, decision: Decision, family: Family) -> tuple[Remedy, ...]:
+def _unmarked(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
     """Remedies that may keep marked packets out of the tunnel."""
     rule = decision.steps[-1].rule
     found = []
@@ -323,8 +320,5 @@ def _unmarked(machine: Machine, decision: Decision, family: Family) -> tuple[Rem
         found.append(Remedy((Setting("tunnel", "fwmark", rule.mark),)))
     if rule.table not in machine.goal.layout.tables and decision.route:
         found.append(Remedy((RouteStep("del", rule.table, decision.route),)))
-    found.append(Remedy((RuleStep("del", rule),)))
-    return (
-        *found,
-        *advice("find out how this VPN keeps its own packets out of its tunnel; if by a mark, set tunnel.fwmark"),
-    )
+    words = "find out how this VPN keeps its own packets out of its tunnel; if by a mark, set tunnel.fwmark"
+    return (*found, Remedy((RuleStep("del", rule),)), *advice(words))
