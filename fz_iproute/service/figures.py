@@ -78,7 +78,7 @@ def as_text(found: Iterable[Figure]) -> str:
     It is not OpenMetrics, which node_exporter's textfile collector cannot read. No text is valid in both formats: in
     OpenMetrics, the type of a counter is given for its name without `_total`.
     """
-    return "".join(f"{line}\n" for figure in found for line in _lines(figure))
+    return "\n".join(line for figure in found for line in _lines(figure))
 
 
 def _one(name: str, text: str, value: float, **labels: str) -> Figure:

@@ -7,11 +7,10 @@ from fz_iproute import __version__
 from fz_iproute.diagnosis.status import status
 from fz_iproute.files.lock import watching
 from fz_iproute.files.report import reported
-from fz_iproute.files.whole_file import replace
 from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.service.figures import as_text, figures
-from fz_iproute.verbs.output import write
+from fz_iproute.verbs.output import write_to
 from fz_iproute.verbs.source import running_machine
 
 EXAMPLES = (
@@ -23,7 +22,7 @@ EXAMPLES = (
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help="replace this file at once, instead of stdout"
+        "-o", "--output", metavar="FILE", type=Path, help="replace this file at once, or write to this pipe"
     )
 
 
@@ -34,8 +33,5 @@ def run(arguments: Namespace, log: Log) -> int:
     tables = config.tables.mirrors
     report = reported(arguments.netns, tables)
     text = as_text(figures(__version__, found, bool(watching(arguments.netns, tables)), report))
-    if arguments.output:
-        replace(arguments.output, text)
-    else:
-        write(text.removesuffix("\n"))
+    write_to(arguments.output, text)
     return 0

@@ -1,12 +1,14 @@
-"""Prints the output of a verb on stdout."""
+"""Prints the output of a verb on stdout, or writes it to a file."""
 
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TextIO
 
 from fz_iproute.errors import UsageError
+from fz_iproute.files.whole_file import save
 
 
 def write(text: str) -> bool:
@@ -23,6 +25,22 @@ def write_lines(lines: Iterable[str]) -> None:
     """Print lines for a shell. Bytes that are not UTF-8, as a file name may have, are printed unchanged."""
     data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
     _sent(lambda stdout: stdout.buffer.write(data))
+
+
+def write_to(path: Path | None, text: str, mode: int = 0o644) -> None:
+    """Write the text and a newline to the file; to stdout if `path` is None, or a name for stdout, as /dev/stdout."""
+    if path is None or _is_stdout(path):
+        write(text)
+    else:
+        save(path, f"{text}\n", mode)
+
+
+def _is_stdout(path: Path) -> bool:
+    # A file behind stdout must not be opened a second time: what stdout has already written to it would be lost.
+    try:
+        return path.is_symlink() and os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
 
 
 def _sent(send: Callable[[TextIO], object]) -> bool:

@@ -4,12 +4,11 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fz_iproute.files.whole_file import draft, file_failure
 from fz_iproute.log import Log
 from fz_iproute.record.recording import dump
 from fz_iproute.record.redact import Redactor
 from fz_iproute.record.take import take
-from fz_iproute.verbs.output import write
+from fz_iproute.verbs.output import write_to
 from fz_iproute.verbs.source import running_machine
 
 EXAMPLES = (
@@ -32,23 +31,5 @@ def run(arguments: Namespace, log: Log) -> int:
         recorded = take(ip, config, arguments.config, arguments.netns)
     if arguments.redact:
         recorded = Redactor(recorded, os.urandom(16)).redacted()
-    text = dump(recorded)
-    if arguments.output is None:
-        write(text)
-    else:
-        _save(arguments.output, f"{text}\n")
+    write_to(arguments.output, dump(recorded), 0o600)  # it describes the network
     return 0
-
-
-def _save(path: Path, text: str) -> None:
-    """Write the whole text or nothing. Only the owner may read the file, because it describes the network."""
-    try:
-        # A pipe, or a link such as /dev/stdout, is written to. A rename would replace it.
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-                file.write(text)
-            return
-        with draft(path, text, 0o600) as new:
-            new.replace(path)
-    except OSError as error:
-        raise file_failure(path, error) from None

@@ -403,10 +403,20 @@ def test_only_the_owner_may_read_a_snapshot_and_a_symbolic_link_stays(machine: M
     assert path == link.readlink()
 
 
-def test_a_snapshot_can_be_written_to_a_pipe(machine: Machine) -> None:
-    assert 1 == json.loads(machine.fz("snapshot", "-o", "/proc/self/fd/1"))["schema"]
-    piped = run("sh", "-c", '"$@" | cat', "sh", *machine.fz_argv("snapshot", "-o", "/dev/stdout"))
-    assert 1 == json.loads(piped.stdout)["schema"]
+@pytest.mark.parametrize("verb", ["snapshot", "metrics"])
+@pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1"])
+def test_a_name_of_stdout_means_stdout(verb: str, name: str, machine: Machine, tmp_path: Path) -> None:
+    """Also if stdout is a file that has a text already, as with `>>`."""
+    words = machine.fz_argv(verb, "-o", name)
+    lines = len(machine.fz(verb).splitlines())
+    piped = run("sh", "-c", '"$@" | cat', "sh", *words, **machine.fz_options())
+    assert lines == len(piped.stdout.splitlines())
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    run("sh", "-c", 'exec >>"$0"; "$@"; echo after', str(log), *words, **machine.fz_options())
+    first, *others, last = log.read_text().splitlines()
+    assert ("before", lines, "after") == (first, len(others), last)
+    assert Path("/dev/stdout").is_symlink()
 
 
 FULL = """\
