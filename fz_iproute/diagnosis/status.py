@@ -76,7 +76,7 @@ class Status(NamedTuple):
     lan: list[Line]  # LAN routes and copies
     shadows: list[Shadow]
     uncopied: list[Line]  # routes of main to private networks that nothing copies, so that packets take another route
-    own: frozenset[str]  # the devices of all VPNs: networks on these are no LANs
+    no_lans: frozenset[str]  # networks on these devices are no LANs: those of VPNs, and the ports of bridges
     commands: int  # how many `sync` would run
 
     @property
@@ -102,8 +102,9 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     internet = {family: _internet(network, goal, family) for family in FAMILIES}
     then = in_step(network, goal, prune=config.lan.prune)
     vpns = [form for family in FAMILIES for form in forms(network, family)]
-    own = goal.tunnels.union(form.interface for form in vpns if form.has_device)
-    lan = [line for family in FAMILIES for line in _reached(family, goal, network, then, own)]
+    ports = (link.name for link in snapshot.links.values() if link.is_port)
+    no_lans = goal.tunnels.union((form.interface for form in vpns if form.has_device), ports)
+    lan = [line for family in FAMILIES for line in _reached(family, goal, network, then, no_lans)]
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state=tunnel.link_state(config, snapshot),
@@ -124,7 +125,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
         lan=[*_placeholder_lines(goal), *lan],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(goal, network, family)],
-        own=own,
+        no_lans=no_lans,
         commands=len(plan(goal, prune=config.lan.prune)),
     )
 
@@ -212,10 +213,10 @@ def _placeholder_lines(goal: Desired) -> Iterator[Line]:
         yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
-def _reached(family: Family, goal: Desired, network: Network, then: Network, own: frozenset[str]) -> Iterator[Line]:
+def _reached(family: Family, goal: Desired, network: Network, then: Network, no_lans: frozenset[str]) -> Iterator[Line]:
     """The lines of the LANs, completed with where packets to each LAN go now, and `then`: after a `sync`.
 
-    A network on one of the devices `own`, which belong to VPNs, is no LAN.
+    A network on one of the devices `no_lans` is no LAN.
     """
     after = {table: frozenset(then.tables[table][family]) for table in goal.contents[family]}
     copies = by_destination(goal.judged[family].wanted)
@@ -227,7 +228,7 @@ def _reached(family: Family, goal: Desired, network: Network, then: Network, own
             yield line._replace(reason=reason, stays=stays)
             continue
         same = copies.get(line.route.dst, ())
-        is_missed = line.route in unchosen and own.isdisjoint(line.route.attributes.devices)
+        is_missed = line.route in unchosen and no_lans.isdisjoint(line.route.attributes.devices)
         yield line._replace(
             lost=lost(network, line.route, same), is_lost_then=is_missed and bool(lost(then, line.route, same))
         )

@@ -46,9 +46,9 @@ class Summary(NamedTuple):
 
 def summary(found: Status) -> Summary:
     """Summarize the status. Items that are wrong come first, then those that are due."""
-    # Neither a placeholder nor the network of a VPN is a LAN.
+    # Neither a placeholder nor the network of a VPN, or of a port of a bridge, is a LAN.
     unicast = [line for line in found.lan if line.route.attributes.type == "unicast" and line.state != "stale"]
-    present = [line for line in unicast if found.own.isdisjoint(line.route.attributes.devices)]
+    present = [line for line in unicast if found.no_lans.isdisjoint(line.route.attributes.devices)]
     # If packets reach a LAN that is not copied, it needs no copy.
     lans = [line for line in present if line.state != "skipped" or line.lost]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
@@ -150,7 +150,7 @@ def _lan_item(line: Line, found: Status) -> Item | None:
             return _item("due", line, line.reason)
         case "stale":
             return _item("left out" if line.stays else "due", line, f"stale: {line.reason}")
-        case "skipped" if line.lost and found.own.isdisjoint(line.route.attributes.devices):
+        case "skipped" if line.lost and found.no_lans.isdisjoint(line.route.attributes.devices):
             return _item("left out", line, line.reason)
     return None
 

@@ -29,6 +29,7 @@ class Link(NamedTuple):
     may_be_tunnel: bool = False  # not an Ethernet (WireGuard, tun, ppp, ipip, a modem), or named like a tun or tap
     group: int | None = None  # None: the group has a name, which only the machine's own file `group` translates
     in_vrf: bool = False  # it is a VRF, or belongs to one
+    is_port: bool = False  # it belongs to a bridge, a bond or the like, which takes all packets that arrive here
 
 
 class Attributes(NamedTuple):

@@ -131,7 +131,8 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             multicast="MULTICAST" in document["flags"],
             may_be_tunnel=_may_be_tunnel(name, document),
             group=group_number(document.get("group", "")),
-            in_vrf=_is_vrf(document) or _is_vrf(found.get(document.get("master", ""), {})),
+            in_vrf=_is_vrf(document) or _is_vrf(_master(document, found)),
+            is_port="master" in document and not _is_vrf(_master(document, found)),
         )
         for name, document in found.items()
     }
@@ -141,6 +142,10 @@ def _may_be_tunnel(name: str, link: Document) -> bool:
     # A tap is an Ethernet device; only its name may tell that it is one.
     is_lan = link.get("link_type", "ether") in ("ether", "infiniband", "loopback")
     return "POINTOPOINT" in link["flags"] or not is_lan or name.startswith(("tun", "tap"))
+
+
+def _master(link: Document, others: Mapping[str, Document]) -> Document:
+    return others.get(link.get("master", ""), {})
 
 
 def _is_vrf(link: Document) -> bool:

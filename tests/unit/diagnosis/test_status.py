@@ -116,6 +116,19 @@ def test_the_network_of_the_vpn_itself_is_no_lan(name: str, is_configured: bool)
     assert counts[0] == counts[1] and counts[0][0] > 0
 
 
+@pytest.mark.parametrize("is_copied", [True, False])
+@pytest.mark.parametrize("network", ["fe80::/64", "10.4.0.0/16"])
+def test_the_network_of_a_port_of_a_bridge_is_no_lan(network: str, is_copied: bool) -> None:
+    copies = [COPY, route(network, "eth1")]
+    rules = tuple(lookup(SINGLE, family=family) for family in FAMILIES)
+    seen = snapshot(copies, [*VPN, *(copies if is_copied else [])], rules=rules)
+    links = seen.links | {"eth1": seen.links["eth1"]._replace(is_port=True)}
+    for present, lans in ((seen, 2), (dataclasses.replace(seen, links=links), 1)):
+        said = summary(status(Config(), present, {254: seen.main, **seen.tables}))
+        assert (lans, lans * is_copied) == (said.lans, said.reachable)
+        assert said.is_due is not is_copied, "the copies do not change"
+
+
 @pytest.mark.parametrize(("is_active", "listed"), [(False, []), (True, ["10.9.0.7"])])
 def test_a_host_behind_a_router_is_listed_if_its_packets_go_elsewhere(is_active: bool, listed: list[str]) -> None:
     rules = (*(lookup(SINGLE, 100) for _ in range(is_active)), lookup(254, 32766))

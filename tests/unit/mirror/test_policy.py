@@ -130,6 +130,23 @@ def test_a_link_that_is_no_ethernet_may_be_a_tunnel(name: str, link_type: str, f
     assert expected == parse.links([document])[name].may_be_tunnel
 
 
+@pytest.mark.parametrize(
+    ("master", "flags", "expected"),
+    [
+        ("br0", "BROADCAST MULTICAST", True),
+        ("bond0", "BROADCAST MULTICAST MASTER", True),
+        ("vrf0", "NOARP MASTER", False),
+        ("gone", None, True),
+        (None, None, False),
+    ],
+)
+def test_a_link_with_a_master_is_a_port_unless_that_is_a_vrf(master: str, flags: str, expected: bool) -> None:
+    document = {"ifname": "vnet0", "ifindex": 7, "flags": ["UP"]} | ({"master": master} if master else {})
+    masters = [{"ifname": master, "ifindex": 8, "flags": flags.split()}] if flags else []
+    found = parse.links([document, *masters])
+    assert [expected, *(False for _ in masters)] == [link.is_port for link in found.values()]
+
+
 WITH_TUNNELS = LINKS | {
     name: LINKS["eth0"]._replace(name=name, ifindex=ifindex, word=name, may_be_tunnel=True)
     for ifindex, name in enumerate(["tun-corp", "wg0", "ppp0", "wwan0"], start=10)
