@@ -36,8 +36,10 @@ def run(arguments: Namespace, log: Log) -> int:
         if time.monotonic() >= end:
             log.error(f"not in step after {arguments.timeout:g} s: {words}")
             return 1
+        if telling is log:
+            log.info(f"# not in step, waiting at most {arguments.timeout:g} s: {words}")
+            telling = Log("ERROR")  # the next look would log the same again
         time.sleep(_PAUSE)
-        telling = Log("ERROR")  # the next look would log the same again
     return 0
 
 
