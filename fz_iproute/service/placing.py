@@ -35,6 +35,9 @@ class Placing:
         self._say = say
         self.is_running_machine = root == Path("/")
 
+    def _say_step(self, step: str) -> None:
+        self._say(f"would {step}" if self._dry_run else step)
+
     def is_packaged(self, prefix: str) -> bool:
         """True if the shared files belong to a package of the distribution, which must be left alone."""
         return self.is_running_machine and prefix == "/usr"
@@ -48,7 +51,7 @@ class Placing:
         elif there is not None and not is_sealed(there):
             self._say(f"{path}: left alone, because somebody has edited it; delete it to get a new one")
         else:
-            self._say(f"{'write' if there is None else 'replace'} {path}")
+            self._say_step(f"{'write' if there is None else 'replace'} {path}")
             if not self._dry_run:
                 self._make_folder(path.parent)
                 replace(path, file.text, file.mode)
@@ -60,7 +63,7 @@ class Placing:
             if not is_sealed(_content(path) or ""):
                 self._say(f"{path}: left alone, because somebody has edited it")
                 continue
-            self._say(f"remove {path}")
+            self._say_step(f"remove {path}")
             if not self._dry_run:
                 try:
                     path.unlink()
@@ -109,7 +112,7 @@ class Placing:
         if not self.has_systemd:
             self._say(f"skip `{line}`: systemd does not run here")
             return
-        self._say(line)
+        self._say_step(f"run `{line}`" if self._dry_run else line)
         if not self._dry_run:
             done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
             if done.returncode:

@@ -58,11 +58,12 @@ def run(arguments: Namespace, log: Log) -> int:
         if arguments.now:
             place.systemctl("restart", choice.enabled)
     if place.is_running_machine:
+        then = "after that" if arguments.dry_run else "next"
         if choice.is_sandboxed and not place.has_systemd:
             cron = _command(choice, "install", "--cron", *(["--instance", choice.instance] if choice.instance else []))
-            write(f"next: `{cron}`, because nothing starts it without systemd; cron then runs `sync` every minute")
+            write(f"{then}: `{cron}`, because nothing starts it without systemd; cron then runs `sync` every minute")
         else:
-            write(f"next: {_next(choice, is_started=arguments.now or not choice.is_sandboxed)}")
+            write(f"{then}: {_next(choice, is_started=arguments.now or not choice.is_sandboxed)}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """`install` and `uninstall` below a folder, and `unit`, which prints the same."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -104,10 +105,40 @@ def test_a_saved_script_for_network_manager_goes_with_the_rest(install: Run, run
     assert {} == tree(tmp_path)
 
 
-def test_a_dry_run_prints_the_same_and_writes_nothing(install: Run, tmp_path: Path) -> None:
-    dry = install("-n").stdout
-    assert {} == tree(tmp_path)
-    assert dry == install().stdout
+def test_a_dry_run_prints_what_would_be_done_and_does_nothing(install: Run, run: Run, tmp_path: Path) -> None:
+    def dry(*words: str) -> list[str]:
+        before = tree(tmp_path)
+        lines = run(*words, "-n", "--root", str(tmp_path)).stdout.splitlines()
+        assert before == tree(tmp_path)
+        return lines
+
+    def done(lines: list[str]) -> list[str]:
+        """The lines without `would`, which stands where something would be done."""
+        steps = re.compile("would (?=write|replace|remove)")
+        assert any(map(steps.match, lines)) and not any(map(re.compile("write|replace|remove").match, lines)), lines
+        return [steps.sub("", line) for line in lines]
+
+    would = dry("install", "--program", PROGRAM)
+    assert install().stdout.splitlines() == done(would)
+    (tmp_path / "etc/systemd/system/fz-iproute.service").write_text(sealed("an older version\n"))
+    with (tmp_path / "etc/logrotate.d/fz-iproute").open("a") as edited:
+        edited.write("# mine\n")
+    would = dry("install", "--program", PROGRAM)
+    assert install().stdout.splitlines() == done(would)
+    would = dry("uninstall")
+    assert run("uninstall", "--root", str(tmp_path)).stdout.splitlines() == done(would)
+
+
+def test_a_dry_run_names_what_systemctl_would_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Placing, "has_systemd", True)
+    arguments = parser().parse_args(["install", "--now", "--dry-run", "--program", "/bin/true"])
+    assert 0 == install_verb.run(arguments, Log("ERROR"))
+    *_, reload, enable, restart, last = capsys.readouterr().out.splitlines()
+    commands = ("daemon-reload", "enable fz-iproute.service", "restart fz-iproute.service")
+    assert [f"would run `systemctl {words}`" for words in commands] == [reload, enable, restart]
+    assert "after that: `fz-iproute status` tells whether it works" == last
 
 
 @pytest.mark.parametrize(
@@ -129,7 +160,7 @@ def test_install_names_a_next_step_that_works_here(
     monkeypatch.setattr(Placing, "has_systemd", has_systemd)
     arguments = parser().parse_args(["install", *shlex.split(words), "--dry-run", "--program", "/bin/true"])
     assert 0 == install_verb.run(arguments, Log("ERROR"))
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"next: {said}")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"after that: {said}")
 
 
 def test_an_edited_file_is_left_alone_and_an_old_one_is_replaced(install: Run, run: Run, tmp_path: Path) -> None:
