@@ -3,7 +3,7 @@
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 
-from fz_iproute.files.config_file import ConfigFile, load
+from fz_iproute.files.config_file import ConfigFile
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import doubts, dump
 from fz_iproute.verbs.options import add_common
@@ -20,7 +20,7 @@ def add(parser: ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="show|check", required=True)
     text = "print the configuration in force, with defaults, as TOML"
     show = verbs.add_parser("show", help=text, description=text, argument_default=SUPPRESS)
-    show.set_defaults(checks=False)
+    show.set_defaults(checks=False, file=None)
     add_common(show)
     text = "list all problems of a file"
     check = verbs.add_parser("check", help=text, description=text, argument_default=SUPPRESS)
@@ -31,15 +31,14 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, log: Log) -> int:
     """Show the configuration, or check the file. UsageError lists every problem of the file."""
-    if not arguments.checks:
-        write(dump(load(arguments.config)).rstrip())
-        return 0
     file = ConfigFile(arguments.file or arguments.config)
     config = file.load()
+    no_file = "" if file.place.exists() else f"{file.place}: there is no such file, so the defaults are in force"
+    if not arguments.checks:
+        write(dump(config).rstrip())
+        log.info(f"# {no_file or f'read from {file.place}'}")
+        return 0
     for warning in doubts(config):
         log.warning(f"{file.place}: {warning}")
-    if file.place.exists():
-        write(f"{file.place}: good")
-    else:
-        write(f"{file.place}: there is no such file, so the defaults are in force")
+    write(no_file or f"{file.place}: good")
     return 0

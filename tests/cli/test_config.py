@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fz_iproute.files.config_file import DEFAULT_PATH
 from tests.cli.test_replay import ADD, HEADING, journal
 from tests.cli.world import Done, World
 from tests.user_ids import DROP_RIGHTS, need_user_ids
@@ -69,7 +70,7 @@ def check(world: World, text: str | bytes) -> list[str]:
 
 def test_without_a_file_the_defaults_are_in_force(world: World) -> None:
     done = world.run("config", "show")
-    assert (0, "") == (done.code, done.err)
+    assert (0, [f"# {DEFAULT_PATH}: there is no such file, so the defaults are in force"]) == (done.code, done.lines)
     assert tomllib.loads(DEFAULTS) == tomllib.loads(done.out)
 
 
@@ -87,7 +88,10 @@ def test_the_shown_configuration_is_a_valid_file_with_the_same_content(world: Wo
         lan = { deny = ["192.0.2.1"], interfaces = ["wl[!x]*", "\\u00fc\\u0007"], min_prefixlen = { inet6 = 64 } }
         """
     )
-    shown = world.run("config", "show", "-c", path).out
+    done = world.run("config", "show", "-c", path)
+    assert (0, [f"# read from {path}"]) == (done.code, done.lines)
+    assert "" == world.run("config", "show", "-q", "-c", path).err
+    shown = done.out
     document = tomllib.loads(shown)
     assert 'wg"\\0' == document["tunnel"]["interface"]
     assert ["192.0.2.1/32"] == document["lan"]["deny"]

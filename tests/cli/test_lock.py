@@ -52,7 +52,7 @@ def test_a_lock_that_is_released_in_time_is_taken(world: World, lock: Path) -> N
 def test_a_verb_that_changes_nothing_needs_no_lock(world: World, lock: Path, argv: tuple[str, ...]) -> None:
     with held(lock):
         done = world.run(*argv, "--wait", "0")
-    assert (0, []) == (done.code, done.lines), done
+    assert (0, []) == (done.code, done.errors), done
     assert [lock] == list(world.locks.iterdir())
 
 
