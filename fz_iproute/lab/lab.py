@@ -70,10 +70,8 @@ class Lab:
             self._log.warning("\n".join(f"not rebuilt: {line}" for line in lost))
         self._set_environment()
         if not command:
-            self._log.info(
-                "# this shell is in a lab: the network is its own, but files and services are those of this machine; "
-                "try `fz-iproute status`"
-            )
+            self._log.info("# you are in a lab: its network is private; files and services are those of this machine")
+            self._log.info("# try `fz-iproute status`; `exit` ends the lab")
             command = [os.environ.get("SHELL") or "/bin/sh"]
         try:
             return namespace.run(list(command))
