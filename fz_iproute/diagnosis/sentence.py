@@ -209,7 +209,7 @@ def _by_main(case: Case) -> str:
     found = dataclasses.replace(case.network, rules=(rule,)).way(packet).route
     judged = {verdict.route for verdict in case.goal.judged[packet.family].verdicts}
     main = case.network.table(MAIN, packet.family) if not found or found.dst == "default" else ()
-    expired = [route for route in main if route.attributes.expired]
+    expired = [route for route in main if route.attributes.expired and route.prefix.covers(_host(case))]
     for route in (*expired, *([found] if found else [])):
         if route not in judged and (does := what_main_does(case.goal, route)):
             return f"main {does}"
