@@ -260,6 +260,8 @@ def machine(lines: Sequence[str]) -> tuple[Snapshot, dict[int, dict[Family, tupl
         ]
         mine = [line.removeprefix("-6 ") for line in (*LAPTOP, *lines) if line.startswith("-6 ") == (option == "-6")]
         found_rules = [rule(line, family) for line in (*kernels, *mine) if line.startswith("rule add")]
+        for gone in (rule(line, family) for line in mine if line.startswith("rule del")):
+            found_rules.remove(gone)
         rules += sorted(found_rules, key=lambda each: each.priority)
         found: dict[int, list[Any]] = {}
         for line in mine:
@@ -270,10 +272,18 @@ def machine(lines: Sequence[str]) -> tuple[Snapshot, dict[int, dict[Family, tupl
             elif verb:
                 found.setdefault(table, []).append(_route(words, family))
         for table, routes in found.items():
-            listed = sorted(parse.routes(parse.listed(routes), family, links), key=rank)
+            listed = sorted(parse.routes(parse.listed(routes), family, links), key=_place)
             tables.setdefault(table, dict.fromkeys(FAMILIES, ()))[family] = tuple(listed)
     main = tables[254]
     return Snapshot(links=links, rules=tuple(rules), main=main), tables
+
+
+def _place(route: Route) -> tuple[object, ...]:
+    """By which the kernel orders the routes of a table: a part of a prefix comes before it, in IPv6 with all others."""
+    family = route.attributes.family
+    network = ip_network(route.dst if route.dst != "default" else {"inet": "0.0.0.0/0", "inet6": "::/0"}[family])
+    address = network.network_address if family == "inet" else network.broadcast_address
+    return address, -network.prefixlen, rank(route)
 
 
 def read(lines: Sequence[str], config: Config) -> tuple[Snapshot, dict[int, dict[Family, tuple[Route, ...]]]]:
@@ -347,7 +357,8 @@ def _route(words: Sequence[str], family: Family) -> dict[str, Any]:
     if family == "inet" and "via" not in words and "proto" not in options and kind == "unicast":
         document.setdefault("scope", "link")  # as `ip` does
     metric = int(options.get("metric", 1024 if family == "inet6" else 0))
-    return {**document, "metric": metric} if metric else document
+    document |= {"metric": metric} if metric else {}
+    return document if family == "inet" else {**document, "pref": options.get("pref", "medium")}
 
 
 _KINDS = ("throw", "unreachable", "blackhole", "prohibit", "local", "broadcast", "anycast", "multicast")

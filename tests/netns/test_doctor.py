@@ -1,4 +1,7 @@
-"""Each check of `doctor` finds a real cause, and its remedy, carried out as printed, makes the check pass."""
+"""Each check of `doctor` finds a real cause, and its remedy, carried out as printed, makes the check pass.
+
+tests/netns/test_doctor_cases.py does the same for rules and routes.
+"""
 
 import json
 import os
@@ -21,16 +24,15 @@ from tests.netns.namespace import (
     MARK,
     MIRROR,
     PROJECT,
-    TIER_LAN,
     TUNNEL,
     Machine,
     run,
     wait_until,
 )
+from tests.netns.remedies import SETTING, with_settings
 from tests.user_ids import need_user_ids
 
 Finding = dict[str, str]
-_SETTING = re.compile(r"in (/\S+), section \[(\w+)\]: (.+?)(?:; or.*|, then (.+))?$")
 
 
 class Patient:
@@ -102,14 +104,17 @@ class Patient:
 
     def carry_out(self, remedy: str) -> None:
         """Change the setting that the remedy names, or run it as a shell line."""
-        if setting := _SETTING.search(remedy):
-            path, section, line, then = setting.groups()
+        if match := SETTING.fullmatch(remedy):
+            path, settings, then = match.groups()
             assert str(self.config) == path
-            set_line(self.config, section, line)
-            if then:
-                self.sh(then)
+            self.configure(settings)
+            self.sh(then)
         else:
             self.sh(remedy)
+
+    def configure(self, settings: str) -> None:
+        """Change settings, as remedies spell them."""
+        self.config.write_text(with_settings(self.config.read_text(), settings))
 
     def is_cured_of(self, name: str, *levels: str) -> list[str]:
         """Assert that the check finds these levels, and none after its remedies; return what it saw."""
@@ -120,17 +125,6 @@ class Patient:
             self.carry_out(finding["remedy"])
         assert [] == self.troubles(name)
         return [finding["seen"] for finding in found]
-
-
-def set_line(path: Path, section: str, line: str) -> None:
-    """Set a key of the configuration."""
-    key = line.partition(" ")[0]
-    kept = [old for old in path.read_text().splitlines() if old.partition(" ")[0] != key]
-    header = f"[{section}]"
-    if header not in kept:
-        kept.append(header)
-    kept.insert(kept.index(header) + 1, line)
-    path.write_text("\n".join(kept) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -191,12 +185,6 @@ def test_unusual_but_harmless_rules_and_routes_get_no_warning(patient: Patient) 
     assert "rule" not in found[0]["seen"]
 
 
-def test_a_rule_for_a_source_that_gets_around_the_tunnel_is_a_warning(patient: Patient) -> None:
-    patient.machine.batch(["rule add from 10.77.0.2 lookup main priority 11"])
-    (seen,) = patient.is_cured_of("rules", "warning")
-    assert "from 10.77.0.2/32 to default" in seen
-
-
 def test_the_text_has_a_line_for_each_check_with_the_remedy_below(patient: Patient) -> None:
     lines = patient.sh(f"fz-iproute -c {patient.config} doctor -v 2>/dev/null").stdout.splitlines()
     assert f"ok    tunnel      {TUNNEL} is up" in lines
@@ -206,16 +194,6 @@ def test_the_text_has_a_line_for_each_check_with_the_remedy_below(patient: Patie
 
 
 # The VPN
-
-
-def test_a_tunnel_that_is_down_is_a_failure(patient: Patient) -> None:
-    patient.machine.ip("link", "set", TUNNEL, "down")
-    patient.is_cured_of("tunnel", "failure")
-
-
-def test_a_tunnel_of_another_name_is_a_failure(patient: Patient) -> None:
-    patient.config.write_text('[tunnel]\ninterface = "wg9"\n')
-    patient.is_cured_of("tunnel", "failure")
 
 
 WG7 = ["rule add not fwmark 0x33 lookup 300 pref 500", "route add default dev wg7 table 300"]
@@ -271,40 +249,8 @@ def test_an_unknown_vpn_is_configured_in_one_step_unless_there_is_a_file(
     assert LAN == machine.way("192.168.188.1")
 
 
-def test_a_missing_tunnel_is_a_failure(patient: Patient) -> None:
-    patient.machine.vpn.close()
-    wait_until(lambda: TUNNEL not in patient.machine.ip("link"), "the tunnel is gone")
-    patient.trouble("tunnel", "failure")
-
-
 TO_MIRROR = f"rule add not fwmark {MARK:#x} lookup {MIRROR}"
 MAIN_FIRST = "rule add lookup main priority 10"
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        pytest.param(["rule del priority 32765"], id="no rule"),
-        pytest.param([MAIN_FIRST], id="main first"),
-        pytest.param(
-            ["route add default via 10.77.0.1 table 777", "rule add lookup 777 priority 20"], id="other first"
-        ),
-        pytest.param(["rule add priority 15 goto 32766"], id="goto past it"),
-        pytest.param([f"{TO_MIRROR} priority 40000", "rule del priority 32765"], id="behind main"),
-        pytest.param(["rule add lookup 777 priority 10", MAIN_FIRST], id="two of one priority"),
-        pytest.param(
-            [f"rule add not fwmark {MARK:#x} lookup {TIER_LAN} priority 50", "rule del priority 200"], id="tiers"
-        ),
-    ],
-)
-def test_rules_that_do_not_lead_into_the_tunnel_are_a_failure(lines: list[str], patient: Patient) -> None:
-    if str(TIER_LAN) in lines[0]:
-        tiered(patient.machine)
-    patient.machine.batch(lines)
-    patient.is_cured_of("rules", "failure")
-    assert TUNNEL == patient.machine.way("198.51.100.1")
-    assert TUNNEL == patient.machine.way("2001:db8:ffff::1")
-    assert LAN == patient.machine.way("192.168.188.1")
 
 
 @pytest.mark.parametrize(
@@ -348,116 +294,7 @@ def priorities(machine: Machine) -> list[int]:
     return [rule["priority"] for rule in machine.ip_json("rule") if rule.get("table") == str(MIRROR)]
 
 
-def test_a_rule_that_takes_some_packets_elsewhere_is_a_warning(patient: Patient) -> None:
-    patient.machine.batch(
-        ["route add 100.100.0.0/16 via 10.77.0.1", "rule add to 100.100.111.0/24 lookup main priority 10"]
-    )
-    (seen,) = patient.is_cured_of("rules", "warning")
-    assert "100.100.111.0/24" in seen
-
-
-def test_marked_packets_that_go_into_the_tunnel_are_a_failure(patient: Patient) -> None:
-    patient.machine.batch([f"rule add lookup {MIRROR} priority 32764"])
-    assert TUNNEL == patient.machine.way("198.51.100.1", mark=MARK)
-    patient.is_cured_of("mark", "failure")
-    assert "uplink0" == patient.machine.way("198.51.100.1", mark=MARK)
-
-
-def test_a_default_route_of_main_into_the_tunnel_is_a_failure(patient: Patient) -> None:
-    patient.machine.batch([f"route replace default dev {TUNNEL}"])
-    patient.is_cured_of("mark", "failure")
-    assert "32766" in patient.machine.ip("rule")
-
-
-def test_a_mark_that_differs_from_that_of_the_rule_is_a_failure(patient: Patient) -> None:
-    patient.config.write_text("[tunnel]\nfwmark = 0x1\n")
-    patient.is_cured_of("mark", "failure")
-
-
-# The LAN
-
-
-def test_another_table_than_the_vpns_is_a_failure_with_its_number_as_the_remedy(patient: Patient) -> None:
-    patient.machine.fz("down")
-    patient.config.write_text('[tables]\nlayout = "single"\nsingle = 77\n')
-    assert [] == patient.troubles("other-vpn")
-    patient.is_cured_of("shadows", "failure", "failure")
-    assert f"single = {MIRROR}" in patient.config.read_text()
-    assert LAN == patient.machine.way("192.168.188.1")
-
-
-def test_a_lan_out_of_step_is_a_failure(patient: Patient) -> None:
-    patient.machine.address(LAN, "10.5.5.1/24")
-    patient.is_cured_of("mirror", "failure")
-    assert patient.machine.in_step()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        f"addr add 198.51.100.7/24 dev {LAN}",
-        f"route add 10.99.0.0/16 dev {LAN} scope link proto dhcp",
-    ],
-)
-def test_a_suspicious_prefix_is_a_warning(line: str, patient: Patient) -> None:
-    patient.machine.batch([line])
-    patient.is_cured_of("prefixes", "warning")
-
-
-def test_a_huge_prefix_is_best_left_alone(patient: Patient) -> None:
-    """It is not mirrored; to deny it would deny every LAN inside of it."""
-    patient.machine.batch([f"route add 128.0.0.0/1 dev {LAN} scope link"])
-    assert patient.trouble("prefixes", "warning")["remedy"].startswith("leave it as it is")
-
-
-def test_a_lan_inside_a_prefix_of_the_vpn_is_a_warning(patient: Patient) -> None:
-    tiered(patient.machine)
-    patient.machine.address(LAN, "100.64.3.1/24")
-    patient.machine.fz("sync")
-    assert [] == patient.troubles("rules")  # another table of the VPN may come first
-    (seen,) = patient.is_cured_of("shadows", "warning")
-    assert "100.64.0.0/11" in seen
-    assert "100.64.3.0/24" in seen
-
-
-def test_a_prefix_of_the_vpn_inside_a_lan_is_mentioned(patient: Patient) -> None:
-    patient.machine.tunnel_route("192.168.188.64/26", MIRROR)
-    (found,) = patient.troubles("shadows")
-    assert ("info", "192.168.188.64/26 of the VPN is inside the LAN 192.168.188.0/24") == (
-        found["level"],
-        found["seen"],
-    )
-
-
 # Around the tunnel
-
-
-V6_DEFAULT_GONE = f"-6 route del default dev {TUNNEL} table {MIRROR}"
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        pytest.param([V6_DEFAULT_GONE], id="no default"),
-        pytest.param([f"-6 route flush table {MIRROR}", "-6 rule del priority 32765"], id="not carried"),
-        pytest.param(["-6 rule del priority 300"], id="no rule for the last tier"),
-        pytest.param([f"-6 {MAIN_FIRST}"], id="main first"),
-    ],
-)
-def test_ipv6_that_gets_around_the_tunnel_is_a_failure(lines: list[str], patient: Patient) -> None:
-    if "300" in lines[0]:
-        tiered(patient.machine)
-    patient.machine.batch(lines)
-    patient.machine.fz("sync")
-    assert "uplink0" == patient.machine.way("2001:db8:ffff::1")
-    patient.is_cured_of("ipv6-leak", "failure")
-    assert "uplink0" not in patient.machine.way("2001:db8:ffff::1")
-    assert LAN == patient.machine.way("fd00:188::1")
-
-
-def test_without_the_internet_resource_ipv6_does_not_leak(patient: Patient) -> None:
-    patient.machine.batch([f"route del default table {MIRROR}", V6_DEFAULT_GONE])
-    assert [] == patient.troubles("ipv6-leak")
 
 
 def answers_the_client(machine: Machine, address: str) -> bool:
@@ -490,7 +327,7 @@ def test_strict_rp_filter_that_cuts_the_vpn_client_off_is_a_failure(patient: Pat
 def test_strict_rp_filter_on_a_lan_that_is_not_mirrored_is_a_warning(patient: Patient) -> None:
     patient.machine.sysctl(f"net.ipv4.conf.{LAN}.rp_filter", 1)
     assert [] == patient.troubles("rp_filter")
-    set_line(patient.config, "lan", 'deny = ["192.168.188.0/24"]')
+    patient.configure('[lan]: deny = ["192.168.188.0/24"]')
     patient.sh(f"fz-iproute -c {patient.config} sync")
     (seen,) = patient.is_cured_of("rp_filter", "warning")
     assert LAN in seen
@@ -559,18 +396,6 @@ def test_a_networkd_that_deletes_foreign_routes_and_rules_is_a_warning(patient: 
     assert "32765" in seen
 
 
-def test_other_vpns_that_take_the_same_prefix_are_a_warning(patient: Patient) -> None:
-    patient.machine.tunnel("wg0", "100.64.0.7/32")
-    for table in (52, 7120, 51820, 1836018789):
-        lines = [f"route add 100.64.0.0/10 dev wg0 table {table}", f"rule add lookup {table} priority 5270"]
-        patient.machine.batch(lines)
-    found = patient.troubles("other-vpn")
-    # The first of them takes all; none of them is to be shut down, or to lose its rule.
-    assert "warning" == found[0]["level"]
-    assert "100.64.0.0/11" in found[0]["seen"]
-    assert all("ip rule del" not in each["remedy"] and " down" not in each["remedy"] for each in patient.doctor())
-
-
 def test_an_address_of_the_tunnel_is_no_packet_into_it(patient: Patient) -> None:
     """The local route of the address names the tunnel; main takes what the other VPN has routes for."""
     patient.machine.tunnel("wg0")
@@ -589,7 +414,7 @@ def test_misleading_names_of_tables_are_found(patient: Patient) -> None:
 
 def test_a_fight_in_the_journal_is_a_warning(patient: Patient, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    set_line(patient.config, "watch", f'journal = "{journal}"')
+    patient.configure(f'[watch]: journal = "{journal}"')
     now = datetime.now(UTC)
 
     def record(pause: float) -> None:
@@ -655,7 +480,7 @@ def test_without_a_usable_ip_the_checks_that_need_none_still_look(script: str, p
 def test_a_snapshot_gives_the_same_answers_on_any_machine(patient: Patient, tmp_path: Path) -> None:
     machine = patient.machine
     twice = f"{TO_MIRROR} priority 32765 protocol static"
-    machine.batch([twice, MAIN_FIRST, V6_DEFAULT_GONE])
+    machine.batch([twice, MAIN_FIRST, f"-6 route del default dev {TUNNEL} table {MIRROR}"])
     machine.address(LAN, "198.51.100.7/24")
     machine.sysctl("net.ipv4.conf.uplink0.rp_filter", 1)
     (patient.etc / "resolv.conf").write_text("nameserver 192.168.188.1\n")

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import shlex
 import signal
 import tomllib
 from collections import Counter, defaultdict
@@ -27,7 +26,7 @@ from fz_iproute.record.facts import facts
 from fz_iproute.record.recording import Recording
 from fz_iproute.verbs import doctor
 from tests.netns import told
-from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, Namespace, run
+from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, Namespace
 from tests.netns.random_machine import (
     BRIDGE,
     CABLE,
@@ -40,6 +39,7 @@ from tests.netns.random_machine import (
     Plan,
     plan,
 )
+from tests.netns.remedies import UNDO, carried_out
 from tests.netns.test_lookup import ask
 from tests.netns.told import Told
 
@@ -215,10 +215,6 @@ RECEIVED = [
     (device, source) for device in (WIFI, CABLE) for source in (*LANDS["inet"].hosts[:6], *LANDS["inet"].internet)
 ]
 SERVERS = "nameserver 192.168.1.1\nnameserver 8.8.8.8\nnameserver fd00:1::1\nnameserver 2600::1\n"
-UNDO = "  # undo: "
-COMMAND = re.compile(r"(?:ip|sysctl|fz-iproute) [^;]*$")
-SETTING = re.compile(r"in (/\S+), section (\[.+?)(?:, then (.+))?$")
-
 
 ASKED = [dst for land in LANDS.values() for dst in (*land.hosts[:7], land.internet[0])]
 OWN = {device: [land.own[device].split("/")[0] for land in LANDS.values()] for device in DEVICES}
@@ -262,41 +258,6 @@ def harm(before: Kernel, after: Kernel) -> Iterator[str]:
             was and becomes != "lo" and is_in_lan(before.lans, probe, was) and not is_in_lan(after.lans, probe, becomes)
         ):
             yield f"lost in the LAN: {probe} {was} -> {becomes}"
-
-
-def carried_out(land: Land, remedy: str) -> str | None:
-    """Do what is printed, if it is a command or a setting, and say what was refused; None if it is only words."""
-    command, _, _ = remedy.partition(UNDO)
-    if match := SETTING.fullmatch(command):
-        path, settings, command = match.groups()
-        if "; or" in settings or str(land.config) != path:
-            return None
-        land.config.write_text(with_settings(land.config.read_text(), settings))
-    elif not COMMAND.fullmatch(command):
-        return None
-    for part in (command or "").split(" && "):
-        words = shlex.split(part)
-        if words[:1] == ["fz-iproute"]:
-            land.fz(*words[1:])
-        elif words:
-            done = run("sh", "-c", part, check=False)
-            if done.returncode:
-                return f"refused: {part}: {done.stderr.strip()}"
-    return ""
-
-
-def with_settings(text: str, settings: str) -> str:
-    """The configuration with these settings: `[lan]: deny = ["10.0.0.0/8"]; section [tables]: lan = 7, single = 8`."""
-    document = tomllib.loads(text)
-    for section in settings.split("; section "):
-        lines = re.sub(r"(?:^\[\w+\]:|,) (?=\w+ = )", "\n", section).split("\n")
-        name = section[1 : section.index("]")]
-        document.setdefault(name, {}).update(tomllib.loads("\n".join(lines)))
-    found = []
-    for name, keys in document.items():
-        found.append(f"[{name}]")
-        found += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-    return "\n".join(found) + "\n"
 
 
 def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
@@ -481,7 +442,7 @@ def one(land: Land, seed: int) -> list[str]:
             is_fresh = True
         _, _, undo = remedy.partition(UNDO)
         untouched = land.namespace.raw_everything(but=0) if undo else None
-        refused = carried_out(land, remedy)
+        refused = carried_out(remedy, land.config, land.fz)
         if refused is None:
             continue
         is_fresh = False
@@ -494,7 +455,7 @@ def one(land: Land, seed: int) -> list[str]:
             faults.append("no effect")
         if undo:
             tried["undo"] += 1
-            faults += filter(None, [carried_out(land, undo)])
+            faults += filter(None, [carried_out(undo, land.config, land.fz)])
             if land.namespace.raw_everything(but=0) != untouched:
                 faults.append("undone, it leaves the machine changed")
         wrong += [f"{finding['name']}: {finding['seen']}\n  {remedy}: {fault}" for fault in faults]

@@ -38,7 +38,7 @@ def test_a_client_is_known_by_one_of_its_numbers_alone(name: str, of: str) -> No
 
 def test_detect_does_not_promise_a_lan_that_a_firewall_cuts() -> None:
     text = as_text(found(LAYOUTS["Mullvad"].lines), lambda vpn: "")
-    assert "LAN      kept by the routes: 192.168.1.0/24 of table main" in text
+    assert "LAN      kept by the routes: 172.17.0.0/16 of table main" in text
     assert "advice   client: routes are not enough, because its firewall (nft table mullvad) cuts the LAN" in text
 
 
@@ -55,21 +55,21 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
 @pytest.mark.parametrize(
     ("lines", "by", "why"),
     [
-        (OUTLINE, BY_TABLE, "copies bring back the LAN (192.168.1.0/24, 172.17.0.0/16)"),
+        (OUTLINE, BY_TABLE, "copies bring back the LAN (172.17.0.0/16, 192.168.1.0/24)"),
         (
             [*OUTLINE, *NO_VPN["thirty bridges"]],
             BY_TABLE,
-            "copies bring back the LAN (192.168.1.0/24, 172.17.0.0/16, 10.0.0.0/16 and 29 more)",
+            "copies bring back the LAN (10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16 and 29 more)",
         ),
         (
             [*OUTLINE, TO_LAN],
-            BY_TABLE.replace("default", "192.168.1.0/24"),
+            BY_TABLE,
             "copies bring back the LAN (172.17.0.0/16), but not 192.168.1.0/24: the VPN routes 192.168.1.0/24 itself",
         ),
         (
             [*OUTLINE, TO_LAN, TO_CONTAINERS],
-            BY_TABLE.replace("default", "192.168.1.0/24"),
-            "192.168.1.0/24, 172.17.0.0/16: the VPN routes 192.168.1.0/24 itself",
+            BY_TABLE.replace("default", "172.17.0.0/16"),
+            "172.17.0.0/16, 192.168.1.0/24: the VPN routes 172.17.0.0/16 itself",
         ),
         (
             HALVES,
@@ -83,12 +83,12 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
         ),
         (
             [*NETBIRD, "route add throw 192.168.1.64/26"],  # the rest of main's LAN stays reachable
-            "192.168.1.0/24 of table main, by rule 105 (from all suppress_prefixlength 0 lookup main)",
+            "172.17.0.0/16 of table main, by rule 105 (from all suppress_prefixlength 0 lookup main)",
             "no LAN is cut except for 192.168.1.64/26",
         ),
         (
             [*OUTLINE, *COPIES, "route add 192.168.1.64/26 dev outline-tun1 table 7113"],
-            "192.168.1.0/24 of table 7113, by rule 28958 (not from all fwmark 0x711e lookup 7113)",
+            "172.17.0.0/16 of table 7113, by rule 28958 (not from all fwmark 0x711e lookup 7113)",
             "copies in table 7113 keep the LAN except for 192.168.1.64/26; if fz-iproute makes them, "
             "leave it installed",
         ),

@@ -1,6 +1,6 @@
 """What `doctor` finds on small machines, in its own words. tests/netns proves that its remedies help."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import NamedTuple
 
@@ -18,10 +18,13 @@ from tests.layouts import LAYOUTS, both, read
 from tests.unit.diagnosis.test_checks import FACTS
 from tests.unit.diagnosis.test_sentence import FIREZONE, HALVES, MIRROR, MIRRORED, OWN, STALE, TIERED, WIREGUARD
 
-SERVED = [*MIRRORED, "route add local 172.17.0.1 dev docker0 scope host table 255"]
-TIERS = [*TIERED, "-6 route add fd00:1::/64 dev eth0 proto kernel metric 256 table 539098369", SERVED[-1]]
+SERVED = MIRRORED
+TIERS = [*TIERED, "-6 route add fd00:1::/64 dev eth0 proto kernel metric 256 table 539098369"]
 TAILSCALE, NETBIRD = LAYOUTS["Tailscale"].lines, LAYOUTS["NetBird"].lines
+OUTLINE = LAYOUTS["Outline"].lines
+SPARED = "rule add lookup main suppress_prefixlength 0 pref 105"
 IN_USE = {"networkd": "in use"}
+TO_LAN6 = "-6 route add fd00:1::/64 dev eth0 proto kernel metric 256 table 539098368"
 STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
 MANAGED = replace(Config(), tunnel={"mode": "manage", "internet": True})
 
@@ -34,6 +37,16 @@ def vpn(*prefixes: str, verb: str = "", dev: str = " dev tun-firezone", table: i
 def without(words: str, lines: Sequence[str]) -> list[str]:
     """The lines that do not have these words."""
     return [line for line in lines if words not in line]
+
+
+def of(interface: str, **tables: object) -> Config:
+    """The configuration for another VPN."""
+    return replace(Config(), tunnel={"interface": interface}, tables={"layout": "single", **tables})
+
+
+OF_TAILSCALE = replace(
+    of("tailscale0", single=52), tunnel={"interface": "tailscale0", "fwmark": Mark(0x80000, 0xFF0000)}
+)
 
 
 class Case(NamedTuple):
@@ -53,8 +66,8 @@ CASES = {
     "copies are missing": Case(
         FIREZONE,
         """
-mirror failure: 3 commands are due, the first: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope
-link src 192.168.1.5 (missing) → fz-iproute sync
+mirror failure: 3 commands are due, the first: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope
+link src 172.17.0.1 (missing) → fz-iproute sync
 """,
     ),
     "a copy is stale": Case(
@@ -141,7 +154,7 @@ find out who has put it there: `ip route show table VPN`
     "copies in a table that is not asked": Case(
         [*TIERS, *HALVES],
         """
-shadows failure: packets to 192.168.1.0/24, 172.17.0.0/16 go into the tunnel by rule 100, table VPN (inet) →
+shadows failure: packets to 172.17.0.0/16, 192.168.1.0/24 go into the tunnel by rule 100, table VPN (inet) →
 [tables]: layout = "single", then fz-iproute sync
 """,
     ),
@@ -157,11 +170,11 @@ shadows failure: packets to 192.168.1.0/24, 172.17.0.0/16 go into the tunnel by 
         """
 mirror failure: 4 commands are due, the first: ip route add table VPN 10.99.0.0/16 dev eth0 proto dhcp scope link
 (missing) → fz-iproute sync
-prefixes warning: 10.99.0.0/16 dev eth0 proto dhcp scope link: pushed by DHCP, and mirrored by this configuration →
-[lan]: deny = ["10.99.0.0/16"]; or, if you want it, [lan]: allow = ["10.99.0.0/16"]
 prefixes warning: 8.0.0.0/7 dev eth0 proto boot scope link: wider than lan.min_prefixlen.inet = 8, so not mirrored →
 leave it as it is: its packets stay in the tunnel; only if this network is yours, [lan]: min_prefixlen = { inet = 7
 }
+prefixes warning: 10.99.0.0/16 dev eth0 proto dhcp scope link: pushed by DHCP, and mirrored by this configuration →
+[lan]: deny = ["10.99.0.0/16"]; or, if you want it, [lan]: allow = ["10.99.0.0/16"]
 prefixes warning: 198.51.100.0/24: public, and mirrored by this configuration → [lan]: allow = ["198.51.100.0/24"];
 or, if this network is not yours, [lan]: trust = "private"
 prefixes info: 2001:db8:7::/64: public, and mirrored by this configuration → [lan]: allow = ["2001:db8:7::/64"]; or,
@@ -171,8 +184,8 @@ if this network is not yours, [lan]: trust = "private"
     "a wide public prefix of IPv6": Case(
         [*SERVED, "-6 route add 2001:db8:8::/60 dev eth0"],
         """
-mirror failure: 1 command is due: ip -6 route add table VPN 2001:db8:8::/60 dev eth0 proto boot metric 1024
-(missing) → fz-iproute sync
+mirror failure: 1 command is due: ip -6 route add table VPN 2001:db8:8::/60 dev eth0 proto boot metric 1024 pref
+medium (missing) → fz-iproute sync
 prefixes warning: 2001:db8:8::/60: public, and mirrored by this configuration → [lan]: allow = ["2001:db8:8::/60"];
 or, if this network is not yours, [lan]: trust = "private"
 """,
@@ -312,7 +325,7 @@ VPN unreachable default dev lo proto static metric 4294967295 pref medium
         without("-6 rule", SERVED),
         """
 rules failure: no rule looks up table VPN (inet6) → fz-iproute sync
-mirror failure: 7 commands are due, the first: ip rule add priority 32765 not fwmark MARK lookup VPN protocol kernel
+mirror failure: 6 commands are due, the first: ip rule add priority 32765 not fwmark MARK lookup VPN protocol kernel
 (missing) → fz-iproute sync
 ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute
 sync
@@ -353,9 +366,9 @@ rules failure: 5270: from all lookup 52 (inet) takes packets to default, which t
 which VPN should carry these packets: rule 5270 belongs to another one
 rules failure: 5270: from all lookup 52 (inet6) takes packets to default, which table VPN has routes for → decide
 which VPN should carry these packets: rule 5270 belongs to another one
-other-vpn warning: Tailscale (5270: from all lookup 52, inet) is asked before this VPN, and has 100.64.0.0/11,
-default, 192.168.1.0/24 and 1 more → decide which VPN these packets belong to; the other one is Tailscale, by rule
-5270
+other-vpn warning: Tailscale (5270: from all lookup 52, inet) is asked before this VPN, and has default,
+100.64.0.0/11, 172.17.0.0/16 and 1 more → decide which VPN these packets belong to; the other one is Tailscale, by
+rule 5270
 other-vpn warning: Tailscale (5270: from all lookup 52, inet6) is asked before this VPN, and has
 fd00:2021:1111::/107, default, fd00:1::/64 → decide which VPN these packets belong to; the other one is Tailscale,
 by rule 5270
@@ -514,8 +527,8 @@ dev tun-firezone proto boot scope link
         """
 rules failure: 5: from all lookup main (inet) takes packets to default, which table VPN has routes for → fz-iproute
 sync && ip rule del priority 5 from all lookup main
-mirror failure: 3 commands are due, the first: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope
-link src 192.168.1.5 (missing) → fz-iproute sync
+mirror failure: 3 commands are due, the first: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope
+link src 172.17.0.1 (missing) → fz-iproute sync
 """,
     ),
     "the VPN behind main": Case(
@@ -545,8 +558,8 @@ VPN protocol boot
     "no rule for the copies": Case(
         without("lookup 539098369", TIERS),
         """
-mirror failure: 3 commands are due, the first: ip route add table VPN 192.168.1.0/24 dev eth0 proto kernel scope
-link src 192.168.1.5 (missing) → fz-iproute sync
+mirror failure: 3 commands are due, the first: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope
+link src 172.17.0.1 (missing) → fz-iproute sync
 """,
     ),
     "another table in front": Case(
@@ -574,6 +587,124 @@ fight info: could not look: /var/log/j cannot be read
 """,
         config=replace(Config(), watch={"journal": "/var/log/j"}),
     ),
+    "Outline alone": Case(
+        OUTLINE,
+        """
+tunnel warning: there is no tun-firezone, but all traffic goes into outline-tun1 (IPv4; IPv6 leaves by eth0) by rule
+28958, table 7113 → make a configuration for outline-tun1 as `fz-iproute detect` shows, then see `fz-iproute doctor`
+rules info: no rule leads to the VPN's table, and there is no tun-firezone
+mirror info: no rule leads to table VPN, so copies have no effect
+""",
+    ),
+    "Tailscale as configured, beside throw routes": Case(
+        LAYOUTS["Tailscale with its switch"].lines, "", config=OF_TAILSCALE
+    ),
+    "Tailscale as configured, beside a rule that spares the LAN": Case(
+        [*TAILSCALE, "route add 192.168.0.0/16 dev tailscale0 table 52", *both(SPARED)],
+        """
+mirror warning: 2 commands are due, the first: ip route add table 52 172.17.0.0/16 dev docker0 proto kernel scope
+link src 172.17.0.1 (missing) → fz-iproute sync
+""",
+        config=OF_TAILSCALE,
+    ),
+    "two halves in main, as configured": Case(
+        LAYOUTS["OpenVPN def1"].lines,
+        """
+mirror info: no rule leads to table VPN, so copies have no effect
+""",
+        config=of("tun0"),
+    ),
+    "rules that look at the interface": Case(
+        [
+            *both("route add default dev tun0 table 2022", "rule add not iif lo lookup 2022 pref 9003"),
+            "rule add from 0.0.0.0 iif lo lookup 2022 pref 9003",
+        ],
+        """
+mirror failure: 3 commands are due, the first: ip route add table 2022 172.17.0.0/16 dev docker0 proto kernel scope
+link src 172.17.0.1 (missing) → fz-iproute sync
+ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → find out why
+no rule leads IPv6 into the tunnel: `ip -6 rule show`
+""",
+        config=of("tun0", single=2022),
+    ),
+    "main is asked early, and only once": Case(
+        [
+            *SERVED,
+            "route add default via 192.168.1.1 dev eth0 table 201",
+            "rule add lookup main pref 32000",
+            "rule add lookup 201 pref 32766",
+            "rule del pref 32766 lookup main",
+        ],
+        """
+rules failure: 32000: from all lookup main (inet) takes packets to default, which table VPN has routes for → ip rule
+add priority 31999 not from all fwmark MARK lookup VPN && ip rule del priority 32765 not from all fwmark MARK lookup
+VPN
+""",
+    ),
+    "twins beside a rule that spares the LAN": Case(
+        [
+            *SERVED,
+            *(
+                f"route add 192.168.1.0/24 dev docker0 proto kernel scope link metric 9{table}"
+                for table in ("", " table 539098368")
+            ),
+            *both(SPARED),
+        ],
+        "",
+    ),
+    "two rules of one priority": Case(
+        [*SERVED, "rule add lookup 777 pref 5", "rule add lookup main pref 5"],
+        """
+rules failure: 5: from all lookup main (inet) takes packets to default, which table VPN has routes for → ip rule del
+priority 5 from all lookup main
+""",
+    ),
+    "a rule for all packets in front": Case(
+        [*SERVED, "rule add lookup 539098368 pref 32764"],
+        """
+mark failure: 32764: from all lookup VPN sends packets marked MARK into the tunnel → ip rule del priority 32764 from
+all lookup VPN
+""",
+    ),
+    "another table is configured": Case(
+        FIREZONE,
+        """
+mirror info: no rule leads to table 77, so copies have no effect
+shadows failure: packets to 172.17.0.0/16, 192.168.1.0/24 go into the tunnel by rule 32765, table VPN (inet) →
+[tables]: single = VPN, then fz-iproute sync
+shadows failure: packets to fd00:1::/64 go into the tunnel by rule 32765, table VPN (inet6) → [tables]: single =
+VPN, then fz-iproute sync
+""",
+        config=replace(Config(), tables={"layout": "single", "single": 77}),
+    ),
+    "a LAN inside of a prefix of the VPN": Case(
+        [*TIERS, *(f"route add 100.64.3.0/24 dev eth0{table}" for table in ("", " table 539098369"))],
+        """
+shadows warning: 100.64.0.0/11 of the VPN takes all of the LAN 100.64.3.0/24 → renumber the LAN, or, if you don't
+need it, [lan]: deny = ["100.64.3.0/24"]
+""",
+    ),
+    "no rule of IPv6 for the last tier": Case(
+        without("-6 rule add not fwmark 0xfd002021 lookup 539098370", TIERS),
+        """
+rules failure: no rule looks up table 539098370 (inet6) → ip -6 rule add priority 300 not from all fwmark MARK
+lookup 539098370 protocol boot
+ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 rule
+add priority 300 not from all fwmark MARK lookup 539098370 protocol boot  # undo: ip -6 rule del priority 300 not
+from all fwmark MARK lookup 539098370 protocol boot
+""",
+    ),
+    "IPv6 is not carried": Case(
+        [*(line for line in SERVED if not line.startswith("-6")), TO_LAN6],
+        """
+ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 route
+add table VPN unreachable default dev lo proto static metric 4294967295 pref medium && ip -6 rule add priority 32765
+not from all fwmark MARK lookup VPN protocol boot  # undo: ip -6 rule del priority 32765 not from all fwmark MARK
+lookup VPN protocol boot && ip -6 route del table VPN unreachable default dev lo proto static metric 4294967295 pref
+medium
+""",
+    ),
+    "the Internet Resource is off": Case(without("default", SERVED), ""),
 }
 
 
@@ -584,11 +715,11 @@ def findings(case: Case) -> list[Finding]:
     return examine(Machine(recording, case.config, seen if case.is_read else None, tables))
 
 
-def found(case: Case) -> str:
-    """The findings that are not ok, without those that every machine with this VPN has."""
+def told(findings: Iterable[Finding]) -> str:
+    """Those that are not ok, without those that every machine with this VPN has."""
     lines = [
         f"{each.name} {each.level}: {each.seen}" + (f" → {each.remedy}" if each.remedy else "")
-        for each in findings(case)
+        for each in findings
         if each.level != "ok"
         and each.seen != "discovery (224.0.0.251) goes into the tunnel"
         and not each.seen.startswith(("could not look: ip", "could not look: no journal"))
@@ -605,7 +736,7 @@ SHORT |= {"0xfd002021": "MARK", "539098368": "VPN", "539098369": "COPIES"}
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_is_found(case: Case) -> None:
-    assert case.said.strip("\n") == found(case)
+    assert case.said.strip("\n") == told(findings(case))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ OWN = [
     "route add local 127.0.0.0/8 dev lo scope host table 255",
     "route add local 192.168.1.5 dev eth0 scope host table 255",
     "route add broadcast 192.168.1.255 dev eth0 scope link table 255",
+    "route add local 172.17.0.1 dev docker0 scope host table 255",
     "-6 route add local fd00:1::5 dev eth0 table 255",
     "-6 route add anycast fd00:1:: dev eth0 table 255",
     "-6 route add multicast ff00::/8 dev eth0 table 255",

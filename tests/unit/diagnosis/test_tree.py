@@ -34,32 +34,32 @@ CASES = {
         [*FIREZONE, *IN_MAIN, "route add 100.64.7.0/24 via 192.168.1.1 dev eth0", "route add throw 10.6.0.0/24"],
         """
          · 10.66.0.0/24 dev tun-firezone proto kernel scope link  # tun-firezone is the tunnel
-         + 100.96.7.0/24 dev eth0 proto boot scope link
-         + 100.64.0.0/10 dev eth0 proto boot scope link
-         + 10.128.0.0/9 dev docker0 proto boot scope link
          + 10.128.0.0/16 dev eth0 proto boot scope link
+         + 10.128.0.0/9 dev docker0 proto boot scope link
+         + 100.64.0.0/10 dev eth0 proto boot scope link
+         + 100.96.7.0/24 dev eth0 proto boot scope link
 shadow  100.64.0.0/11 of the VPN is inside the LAN 100.64.0.0/10
 main    10.0.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: lan.allow would mirror it
 main    10.1.0.0/16 proto boot scope global nexthop via 192.168.1.1 dev eth0 nexthop via 172.17.0.2 dev docker0  #…
 main    10.2.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global mtu 1400  # through a router: lan.allow would…
-main    unreachable 10.9.0.0/24 proto boot scope global  # main rejects it
-main    10.8.0.0/24 dev eth0 proto boot scope global  # on-link, but with scope global: lan.allow would mirror it
 main    10.7.0.0/24 via 10.66.0.1 dev tun-firezone proto boot scope global  # it leads into the tunnel
+main    10.8.0.0/24 dev eth0 proto boot scope global  # on-link, but with scope global: lan.allow would mirror it
+main    unreachable 10.9.0.0/24 proto boot scope global  # main rejects it
 main    100.64.7.0/24 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: the VPN routes 100.64.…
-main    fd00:9::/64 dev eth0 proto boot metric 1024  # it has expired
-main    fd00:8::/64 dev eth0 proto boot metric 1024  # it has expired
-main    fd00:8::/48 via fd00:1::1 dev eth0 proto boot metric 1024  # through a router: lan.allow would mirror it
+main    fd00:8::/64 dev eth0 proto boot metric 1024 pref medium  # it has expired
+main    fd00:8::/48 via fd00:1::1 dev eth0 proto boot metric 1024 pref medium  # through a router: lan.allow would…
+main    fd00:9::/64 dev eth0 proto boot metric 1024 pref medium  # it has expired
 """,
     ),
     "parts of LANs that the VPN routes": Case(
         [*SERVED, *vpn("192.168.1.64/26", "172.17.0.0/17", "172.17.128.0/17")],
         """
-           192.168.1.64/26 dev tun-firezone proto boot scope link
            172.17.0.0/17 dev tun-firezone proto boot scope link
            172.17.128.0/17 dev tun-firezone proto boot scope link
-         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+           192.168.1.64/26 dev tun-firezone proto boot scope link
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
-         = fd00:1::/64 dev eth0 proto kernel metric 256
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+         = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
 shadow  192.168.1.64/26 of the VPN is inside the LAN 192.168.1.0/24
 shadow  172.17.0.0/17 and 172.17.128.0/17 of the VPN take all of the LAN 172.17.0.0/16
 """,
@@ -71,11 +71,11 @@ shadow  172.17.0.0/17 and 172.17.128.0/17 of the VPN take all of the LAN 172.17.
             "route add 10.9.0.0/24 dev eth0 proto kernel scope link table 539098368",
         ],
         """
-         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          - 10.9.0.0/24 dev eth0 proto kernel scope link  # main has no such route
          - 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.99 metric 7  # main has no such route
-         = fd00:1::/64 dev eth0 proto kernel metric 256
+         = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
 """,
     ),
     "copies elsewhere and a placeholder": Case(
@@ -93,15 +93,15 @@ observe, layout tiered: the VPN's own routes in table 539098368, copies in 53909
   200    not from all fwmark 0xfd002021 lookup 539098369
          = throw 203.0.113.0/24 proto 245 scope global
            # a public prefix: lan.trust = "private", and lan.allow does not have it; in place of a copy by the VPN…
-         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          · 203.0.113.0/24 dev eth0 proto boot scope link
            # a public prefix: lan.trust = "private", and lan.allow does not have it
   300    not from all fwmark 0xfd002021 lookup 539098370
          - 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5  # the copies are in table 539098369 now
   100    not from all fwmark 0xfd002021 lookup 539098368
   200    not from all fwmark 0xfd002021 lookup 539098369
-         = fd00:1::/64 dev eth0 proto kernel metric 256
+         = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
   300    not from all fwmark 0xfd002021 lookup 539098370
 """,
         config=configured(Config(), lan={"trust": "private"}),
@@ -154,12 +154,12 @@ observe, layout tiered: the VPN's own routes in table 539098368, copies in 53909
   100    not from all fwmark 0xfd002021 lookup 539098368
   200    not from all fwmark 0xfd002021 lookup 539098369
            100.64.0.0/11 dev tun-firezone proto boot scope link
-         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
   300    not from all fwmark 0xfd002021 lookup 539098370
   100    not from all fwmark 0xfd002021 lookup 539098368
   200    not from all fwmark 0xfd002021 lookup 539098369
-         = fd00:1::/64 dev eth0 proto kernel metric 256
+         = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
   300    not from all fwmark 0xfd002021 lookup 539098370
 main    100.64.7.0/24 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: lan.allow would mirror…
 """,
@@ -184,13 +184,13 @@ tun-firezone is missing; packets to the internet do not enter it; all traffic go
   5230   from all fwmark 0x80000/0xff0000 lookup default
   5250   from all fwmark 0x80000/0xff0000 unreachable
   5270   from all lookup 52
-         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
+         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
   5210   from all fwmark 0x80000/0xff0000 lookup main
   5230   from all fwmark 0x80000/0xff0000 lookup default
   5250   from all fwmark 0x80000/0xff0000 unreachable
   5270   from all lookup 52
-         = fd00:1::/64 dev eth0 proto kernel metric 256
+         = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
 """,
     ),
 }
