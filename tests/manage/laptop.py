@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from fz_iproute.ip.ip import Ip
@@ -12,14 +11,13 @@ from fz_iproute.log import Log
 from fz_iproute.mirror.config import parse
 from tests.netns import rtnetlink
 from tests.netns.namespace import (
-    LAN,
     MARK,
     MIRROR,
     TIER_INTERNET,
     TIER_LAN,
     TUNNEL,
-    Namespace,
-    Tunnel,
+    TUNNEL_UP,
+    Machine,
     family_of,
     run,
 )
@@ -32,20 +30,6 @@ TIERS = (MIRROR, TIER_LAN, TIER_INTERNET)
 PRIORITIES = (100, 200, 300)
 LOCAL = 255
 
-_FURNITURE = [
-    f"link add name {LAN} type veth peer name lan-peer",
-    f"link add name {UPLINK} type veth peer name up-peer",
-    *(f"link set dev {device} up" for device in (LAN, "lan-peer", UPLINK, "up-peer", TUNNEL)),
-    f"addr add 192.168.188.112/24 dev {LAN} metric 600",
-    f"-6 addr add fd00:188::112/64 dev {LAN} nodad",
-    f"addr add 10.77.0.2/24 dev {UPLINK}",
-    f"-6 addr add fd00:77::2/64 dev {UPLINK} nodad",
-    f"addr add 100.64.0.5/32 dev {TUNNEL}",
-    f"-6 addr add fd00:2021:1111::5/128 dev {TUNNEL} nodad",
-    "route add default via 10.77.0.1",
-    "-6 route add default via fd00:77::1",
-]
-
 
 class State(NamedTuple):
     """All rules and all routes, without those of the table `local`."""
@@ -54,19 +38,14 @@ class State(NamedTuple):
     tables: dict[tuple[str, int], list[RawRoute]]
 
 
-class Laptop(Namespace):
-    """A LAN with metric 600, default routes by the uplink, and a tunnel with an address of each family."""
+class Laptop(Machine):
+    """The usual machine, whose tunnel has an address of each family and nothing else."""
 
-    def __init__(self, runtime: Path) -> None:
-        super().__init__(runtime)
-        try:
-            self.vpn = Tunnel(self.name, TUNNEL)
-            self._tunnels.append(self.vpn)
-            self.batch(_FURNITURE)  # one batch, because most tests make a new laptop
-            self.wait_for_carrier(5)
-        except BaseException:
-            self.remove()
-            raise
+    vpn_lines = TUNNEL_UP
+
+    def _furnish(self) -> None:
+        super()._furnish()
+        self.wait_for_carrier(3)
 
     # Looking
 

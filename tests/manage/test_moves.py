@@ -12,8 +12,8 @@ from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import parse
 from fz_iproute.mirror.model import Command
-from tests.manage.laptop import LAN, ROUTES, ROUTES6, TUNNEL, UPLINK, Laptop, State, manage
-from tests.netns.namespace import removing
+from tests.manage.laptop import ROUTES, ROUTES6, TUNNEL, UPLINK, Laptop, State, manage
+from tests.netns.namespace import LAN, removing
 from tests.netns.rtnetlink import FAMILIES
 
 OTHER_TUNNEL = "tun-other"
@@ -129,7 +129,7 @@ def mover(runtime: Path) -> Iterator[Mover]:
         laptop = stack.enter_context(removing(Laptop(runtime)))
         laptop.tunnel(OTHER_TUNNEL, "100.64.0.6/32", "fd00:2021:1111::6/128")
         laptop.bridge(DOCKER, "100.64.3.1/24", "fd00:2021:1111:3::1/64")
-        laptop.wait_for_carrier(6)
+        laptop.wait_for_carrier(4)
         mover = Mover(laptop)
         stack.callback(mover.end)
         yield mover

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.manage.conftest import Watch
-from tests.manage.laptop import LAN, MARK, MIRROR, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
-from tests.netns.namespace import wait_until
+from tests.manage.laptop import MARK, MIRROR, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
+from tests.netns.namespace import LAN, wait_until
 
 GROUPS = ["224.0.0.251", "239.255.255.250", "255.255.255.255"]
 ON: dict[str, object] = {"multicast": True}

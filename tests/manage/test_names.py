@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.manage.laptop import LAN, Laptop, manage
+from tests.manage.laptop import Laptop, manage
+from tests.netns.namespace import LAN
 
 SINGLE, TIERED = manage(), manage(layout="tiered")
 

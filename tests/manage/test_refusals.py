@@ -9,8 +9,8 @@ from fz_iproute.ip.passes import Pass
 from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import EVERYTHING, Part
 from tests.manage.conftest import Watch
-from tests.manage.laptop import LAN, MARK, MIRROR, TIER_INTERNET, TUNNEL, Laptop, manage
-from tests.netns.namespace import wait_until
+from tests.manage.laptop import MARK, MIRROR, TIER_INTERNET, TUNNEL, Laptop, manage
+from tests.netns.namespace import LAN, wait_until
 
 SINGLE = manage()
 ELSEWHERE = manage(rules={"single": 32000})

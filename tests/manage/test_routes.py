@@ -2,19 +2,8 @@
 
 import pytest
 
-from tests.manage.laptop import (
-    LAN,
-    MIRROR,
-    ROUTES,
-    TIER_INTERNET,
-    TIER_LAN,
-    TIERS,
-    TUNNEL,
-    Laptop,
-    manage,
-    pasted,
-)
-from tests.netns.namespace import Namespace
+from tests.manage.laptop import MIRROR, ROUTES, TIER_INTERNET, TIER_LAN, TIERS, TUNNEL, Laptop, manage, pasted
+from tests.netns.namespace import LAN, Namespace
 
 SINGLE, TIERED = manage(), manage(layout="tiered")
 OFF = manage(internet=False)

@@ -31,7 +31,7 @@ def second(layout: str) -> str:
 @pytest.fixture
 def both(laptop: Laptop) -> Laptop:
     laptop.tunnel(OTHER, "10.99.0.5/32", "fd00:99::5/128")
-    laptop.wait_for_carrier(6)
+    laptop.wait_for_carrier(4)
     return laptop
 
 

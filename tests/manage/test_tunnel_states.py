@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.manage.laptop import LAN, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
+from tests.manage.laptop import MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, UPLINK, Laptop, manage
+from tests.netns.namespace import LAN
 
 INTERNET = ["8.8.8.8", "2001:db8::1"]
 INTERNET_TABLE = {"single": MIRROR, "tiered": TIER_INTERNET}

@@ -166,7 +166,7 @@ CHANGES = {
 @pytest.mark.parametrize("text", CHANGES.values(), ids=CHANGES.keys())
 def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(text: str, laptop: Laptop, watch: Watch) -> None:
     laptop.tunnel("tun-other", "100.64.0.6/32", "fd00:2021:1111::6/128")
-    laptop.wait_for_carrier(6)
+    laptop.wait_for_carrier(4)
     laptop.sync(text)
     expected = laptop.state()
     laptop.down(text)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from tests.netns import rtnetlink
 from tests.netns.rtnetlink import RawRoute
@@ -412,10 +412,13 @@ _CABLES = [
     "route add default via 10.77.0.1",
     "-6 route add default via fd00:77::1",
 ]
-_VPN = [
+TUNNEL_UP = [
     f"link set dev {TUNNEL} up",
     f"addr add 100.64.0.5/32 dev {TUNNEL}",
     f"-6 addr add fd00:2021:1111::5/128 dev {TUNNEL} nodad",
+]
+_VPN = [
+    *TUNNEL_UP,
     *(_into_tunnel(prefix, MIRROR) for prefix in [*TUNNEL_ROUTES, "default", "::/0"]),
     *(f"{option}rule add not from all fwmark {MARK:#x} lookup {MIRROR} pref 32765" for option in ("", "-6 ")),
 ]
@@ -423,6 +426,8 @@ _VPN = [
 
 class Machine(Terrain):
     """A laptop with a LAN, an uplink, and Firezone's tunnel, rule and table, with the Internet Resource active."""
+
+    vpn_lines: ClassVar = _VPN
 
     def _furnish(self) -> None:
         self.neighbour = self._place()
@@ -436,7 +441,7 @@ class Machine(Terrain):
         self.neighbour.batch(_NEIGHBOUR)
         self.batch(_CABLES)
         self.wait_for_carrier(len(cables))
-        self.batch(_VPN)  # its link-local route comes last
+        self.batch(self.vpn_lines)  # its link-local route comes last
 
     def tunnel_route(self, prefix: str, table: int) -> None:
         self.batch([_into_tunnel(prefix, table)])
