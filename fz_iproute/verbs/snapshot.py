@@ -2,8 +2,10 @@
 
 import os
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 
+from fz_iproute.files.config_file import DEFAULT_PATH, is_lab
 from fz_iproute.log import Log
 from fz_iproute.record.recording import dump
 from fz_iproute.record.redact import Redactor
@@ -29,6 +31,9 @@ def run(arguments: Namespace, log: Log) -> int:
     """Take the snapshot, and print it or save it."""
     with running_machine(arguments, log) as (ip, config):
         recorded = take(ip, config, arguments.config, arguments.netns)
+    if is_lab() and not arguments.config:
+        # The lab's own file disappears with the lab, so advice for the recorded machine must not name it.
+        recorded = replace(recorded, facts={**recorded.facts, "config.path": str(DEFAULT_PATH)})
     if arguments.redact:
         recorded = Redactor(recorded, os.urandom(16)).redacted()
     write_to(arguments.output, dump(recorded), 0o600)  # it describes the network

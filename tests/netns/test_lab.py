@@ -353,6 +353,16 @@ def test_in_a_lab_remedies_name_no_file_unless_another_one_is_in_force(tmp_path:
         assert shlex.join(["fz-iproute", *options, "sync"]) == found["mirror"], done
 
 
+@pytest.mark.parametrize("option", ["", "--redact"])
+def test_a_snapshot_of_a_lab_does_not_name_the_file_that_disappears_with_it(option: str, tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    done = lab(*PROGRAM, "snapshot", *option.split(), "-o", str(path))
+    assert 0 == done.returncode, done.stderr
+    for verb in ("status", "detect", "doctor"):
+        said = run(*PROGRAM, verb, "--snapshot", str(path), check=False).stdout
+        assert "fz-iproute sync" in said and "/run" not in said, said
+
+
 def test_an_ordinary_user_has_a_lab_too() -> None:
     need_user_ids()
     ordinary = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
