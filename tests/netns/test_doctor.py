@@ -156,7 +156,7 @@ def test_a_healthy_machine_gets_no_warning(layout: str, patient: Patient) -> Non
     if layout == "tiered":
         tiered(patient.machine)
     levels = {finding["name"]: finding["level"] for finding in patient.doctor()}
-    assert {"multicast": "info", "fight": "info"} == {name: level for name, level in levels.items() if level != "ok"}
+    assert {"multicast": "info", "repeats": "info"} == {name: level for name, level in levels.items() if level != "ok"}
     assert 20 == len(levels)
 
 
@@ -423,9 +423,9 @@ def test_a_fight_in_the_journal_is_a_warning(patient: Patient, tmp_path: Path) -
         journal.write_text("".join(lines))
 
     record(300)
-    assert [] == patient.troubles("fight")
+    assert [] == patient.troubles("repeats")
     record(10)
-    (seen,) = patient.is_cured_of("fight", "warning")
+    (seen,) = patient.is_cured_of("repeats", "warning")
     assert "6 times" in seen
 
 
@@ -471,7 +471,7 @@ def test_without_a_usable_ip_the_checks_that_need_none_still_look(script: str, p
     found = {finding["name"]: finding for finding in patient.doctor()}
     assert "failure" == found["ip"]["level"]
     silent = {name for name, each in found.items() if each["seen"] == "could not look: ip does not answer"}
-    assert {"ip", "permission", "config", "rt_tables", "fight"} == found.keys() - silent
+    assert {"ip", "permission", "config", "rt_tables", "repeats"} == found.keys() - silent
     assert ["ok"] * 3 == [found[name]["level"] for name in ("config", "permission", "rt_tables")]
     (patient.programs / "ip").unlink()
     assert [] == patient.troubles("ip")

@@ -284,9 +284,9 @@ ok    2 checks (-v lists them)
 
 def test_doctor_says_once_what_several_checks_say() -> None:
     silent = [Finding(name, "info", "could not look: ip does not answer") for name in ("tunnel", "rules", "multicast")]
-    found = [Finding("ip", "failure", "ip is not installed"), *silent, Finding("fight", "info", "no journal is kept")]
+    found = [Finding("ip", "failure", "ip is not installed"), *silent, Finding("repeats", "info", "no journal is kept")]
     infos = [line for line in doctor.drawn(found, Screen(80), everything=False) if line.startswith("info")]
-    assert ["info  3 checks   could not look: ip does not answer", "info  fight      no journal is kept"] == infos
+    assert ["info  3 checks   could not look: ip does not answer", "info  repeats    no journal is kept"] == infos
     assert 1 + 3 + 1 == len(list(doctor.drawn(found, Screen(80), everything=True)))
 
 

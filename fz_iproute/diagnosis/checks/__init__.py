@@ -43,7 +43,7 @@ CHECKS = (
     Check("networkd", others.networkd),
     Check("other-vpn", others.other_vpn),
     Check("rt_tables", tool.rt_tables, needs_ip=False),
-    Check("fight", others.fight, needs_ip=False),
+    Check("repeats", others.repeats, needs_ip=False),
 )
 
 

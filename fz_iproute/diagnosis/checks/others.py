@@ -120,13 +120,13 @@ def _is_taken(machine: Machine, table: int, prefix: Prefix) -> bool:
     return taken > 0 if prefix.length else 2 * taken > size(ways)
 
 
-# It is a fight if a command ran so often within a short time. Older entries of the journal do not count.
+# A command that ran so often within a short time is reported. Older entries of the journal do not count.
 _OFTEN = 5
 _SHORT = timedelta(minutes=10)
 _RECENT = timedelta(hours=1)
 
 
-def fight(machine: Machine) -> Iterator[Found]:
+def repeats(machine: Machine) -> Iterator[Found]:
     """Check that `watch` does not repeat a command again and again, because another program undoes it."""
     path = machine.config.watch.journal
     if not path:
@@ -134,10 +134,10 @@ def fight(machine: Machine) -> Iterator[Found]:
     elif "journal" not in machine.facts:
         yield Found("info", f"could not look: {path} cannot be read")
     else:
-        yield from or_ok(_fights(machine, path), f"{path}: no command was repeated often")
+        yield from or_ok(_repeats(machine, path), f"{path}: no command was repeated often")
 
 
-def _fights(machine: Machine, path: str) -> Iterator[Found]:
+def _repeats(machine: Machine, path: str) -> Iterator[Found]:
     now = datetime.fromisoformat(machine.recording.taken)
     times: dict[str, list[datetime]] = defaultdict(list)
     stamp = None

@@ -89,7 +89,7 @@ def machine(
 
 def troubles(found: list[Finding]) -> dict[str, str]:
     """The levels other than ok, by check, without those that the defaults cause."""
-    usual = {("multicast", "info"), ("fight", "info")}
+    usual = {("multicast", "info"), ("repeats", "info")}
     return {each.name: each.level for each in found if each.level != "ok" and (each.name, each.level) not in usual}
 
 
@@ -448,7 +448,7 @@ def test_an_edited_record_does_not_end_in_a_traceback() -> None:
     facts = {"capabilities": "many", "config.mode": "rw", "journal": "# 2026-01-02 x\nip a\n"}
     subject = machine(JOURNAL, facts=facts, sysctls={"ipv4/conf/eth0/rp_filter": "strict"})
     found = {each.name: each.level for each in examine(subject)}
-    assert ["info"] * 3 + ["ok"] == [found[name] for name in ("permission", "config", "rp_filter", "fight")]
+    assert ["info"] * 3 + ["ok"] == [found[name] for name in ("permission", "config", "rp_filter", "repeats")]
 
 
 def test_a_fight_is_one_command_repeated_often_within_the_hour() -> None:
@@ -461,7 +461,7 @@ def test_a_fight_is_one_command_repeated_often_within_the_hour() -> None:
         for other in ("", "ip route add y{0}\n#   refused: File exists\n"):
             pattern = f"# 2026-01-02T02:{{0:02}}:00.000Z 1.0 ms\n{other}ip route add x\n"
             lines = "".join(map(pattern.format, minutes))
-            assert [level] == levels("fight", machine(JOURNAL, facts={"journal": f"half a line\n{lines}"}))
+            assert [level] == levels("repeats", machine(JOURNAL, facts={"journal": f"half a line\n{lines}"}))
 
 
 REFUSED = route("0.0.0.0/0", None, type="unreachable", scope=None)._replace(dst="default")

@@ -583,7 +583,7 @@ mirror info: no rule leads to table VPN, so copies have no effect
     "a journal that cannot be read": Case(
         SERVED,
         """
-fight info: could not look: /var/log/j cannot be read
+repeats info: could not look: /var/log/j cannot be read
 """,
         config=replace(Config(), watch={"journal": "/var/log/j"}),
     ),
@@ -754,7 +754,7 @@ def test_discovery(lines: list[str], config: Config, said: str) -> None:
 
 def test_without_ip_the_checks_that_need_none_still_look() -> None:
     looked = [each.name for each in findings(Case(SERVED, is_read=False)) if "ip does not answer" not in each.seen]
-    assert ["ip", "permission", "config", "rt_tables", "fight"] == looked
+    assert ["ip", "permission", "config", "rt_tables", "repeats"] == looked
 
 
 def test_each_name_server_is_named_with_its_way() -> None:

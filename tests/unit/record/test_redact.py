@@ -205,7 +205,7 @@ def test_doctor_says_the_same_of_a_redacted_snapshot(tmp_path: Path) -> None:
     assert [(each.name, each.level) for each in found[0]] == [(each.name, each.level) for each in found[1]]
     assert {"failure", "warning"} <= {finding.level for finding in found[0]}
     told = {finding.name: f"{finding.seen} {finding.remedy}" for finding in found[0]}
-    assert "6 times within the hour" in told["fight"]
+    assert "6 times within the hour" in told["repeats"]
 
 
 def test_a_secret_in_any_text_that_ip_prints_is_replaced() -> None:
