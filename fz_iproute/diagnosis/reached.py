@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
-from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.reach import OF_NO_HOST, Network
 from fz_iproute.mirror.model import Route
 
 _LOST = {"none": "have no route", "foreign": "have no valid source address"}
@@ -19,8 +19,9 @@ def lost(network: Network, route: Route, copies: Iterable[Route]) -> str:
     paths = {each.attributes.path for each in (route, *copies)}
     if within_link(family, prefix.address):
         # A program that sends to a link-local address names the interface.
-        packet = Packet(family, prefix.address + 1, oif=next(iter(route.attributes.devices), ""))
-        return _fate(network, paths, packet, network.way(packet))
+        packet = Packet(family, prefix.host, oif=next(iter(route.attributes.devices), ""))
+        decision = network.way(packet)
+        return "" if decision.outcome in OF_NO_HOST else _fate(network, paths, packet, decision)
     ways = network.ways_to_hosts(prefix)
     if not ways:
         return ""

@@ -18,7 +18,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.plan import plan
-from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import MAIN, REFUSALS, table_name
 
@@ -165,10 +165,9 @@ def _uncopied(goal: Desired, network: Network, family: Family) -> Iterator[Line]
         prefix = route.prefix
         if route in judged or not PRIVATE.covers(prefix):
             continue
-        if reason := why_not_copied(goal, route):
-            host = prefix.address + (prefix.length < BITS[family])
-            if network.way(Packet(family, host)).route != route:
-                yield Line(family, "skipped", MAIN, route, reason)
+        is_used = network.way(Packet(family, prefix.host)).route == route
+        if not is_used and (reason := why_not_copied(goal, route)):
+            yield Line(family, "skipped", MAIN, route, reason)
 
 
 def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:

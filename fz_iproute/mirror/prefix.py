@@ -62,6 +62,11 @@ class Prefix(NamedTuple):
         around = min(common, *(int(length) if length else bits for length in lengths))
         return cls(family, low >> bits - around << bits - around, around)
 
+    @property
+    def host(self) -> int:
+        """One of the addresses: the second one, since the first may be that of the network itself, or the only one."""
+        return self.address + (self.length < BITS[self.family])
+
     def covers(self, other: "Prefix") -> bool:
         """True if `other` is equal to or inside this prefix."""
         return (

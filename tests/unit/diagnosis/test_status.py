@@ -12,7 +12,7 @@ from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, Prefix
-from tests.layouts import LAYOUTS, machine
+from tests.layouts import LAYOUTS, machine, read
 from tests.unit.routes import gatewayed, lookup, route, snapshot, tunnel
 
 TABLES = Config().tables.ids
@@ -135,6 +135,16 @@ def test_a_host_behind_a_router_is_listed_if_its_packets_go_elsewhere(is_active:
     main = [COPY, gatewayed("10.9.0.7", "10.1.0.1"), gatewayed("default", "10.1.0.1")]
     seen = snapshot(main, VPN, rules=rules)
     assert listed == [line.route.dst for line in status(Config(), seen, {254: seen.main, **seen.tables}).uncopied]
+
+
+@pytest.mark.parametrize("dst", ["fe80::/64", "fe80::7", "ff02::fb", "ff00::/8"])
+def test_a_lan_is_not_lost_because_the_address_asked_about_is_of_no_other_host(dst: str) -> None:
+    """It is the own address of the machine, as fe80::1 on many bridges, or multicast."""
+    own = ["local fe80::1 dev eth0", "multicast ff00::/8 dev eth0"]
+    lines = [f"-6 route add {dst} dev eth0 proto kernel", *(f"-6 route add {each} table 255" for each in own)]
+    seen, tables = read([*LAYOUTS["Firezone up to 1.5.3"].lines, *lines], Config())
+    found = [line for line in status(Config(), seen, tables).lan if line.route.dst == dst]
+    assert [("", False)] == [(line.lost, line.is_lost_then) for line in found]
 
 
 def test_a_route_of_the_vpn_that_should_be_there_is_listed_as_missing() -> None:
