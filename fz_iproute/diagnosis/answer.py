@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     decision: Decision
     sentence: str
     error: str  # the error that a program on this machine gets, "" if it may send
-    objection: str | None  # the kernel's answer if it contradicts; "" if it does not; None if it was not asked
+    objection: str  # the kernel's answer if it contradicts, else ""
     said: str | None  # the kernel's answer in words; None if it was not asked
 
 
@@ -90,7 +90,7 @@ def answered(case: Case, sysctls: Mapping[str, str], said: Document | str | None
     if dropped:
         text = f"is dropped: {'; '.join(drop.why for drop in dropped)}; by rules and routes, it {text}"
     if said is None:
-        return Answer(packet, decision, text, case.error, None, None)
+        return Answer(packet, decision, text, case.error, "", None)
     in_words = said if isinstance(said, str) else f"{said.get('type', 'unicast')} dev {said.get('dev', '')}"
     agrees = decision.doubts or any(drop.errors for drop in dropped) or _agrees(decision, said)
     return Answer(packet, decision, text, case.error, "" if agrees else in_words, in_words)

@@ -47,18 +47,18 @@ def _becomes(way: Decision) -> str:
 def forms(network: Network, family: Family) -> Iterator[Form]:
     """The VPNs that take all traffic of the family, or would do so if no rule came first. In the order of the rules."""
     decision = to_internet(network, family)
-    if decision is None or network.gets_out(decision):
-        found = _policies(network, family, decision) if decision else None
-        yield from [found] if found else []
+    if decision is None:
         return
-    before: list[Rule] = []
-    for rule in network.rules:
-        if rule.family == family:
-            route = _into_tunnel(network, rule)
-            device = next(filter(network.may_be_tunnel, route.attributes.devices), "") if route else ""
-            if route and not _is_uplink(network, device):
-                yield Form(device, _mark_past(network, rule, before), rule, route, tuple(before))
-            before.append(rule)
+    if network.gets_out(decision):
+        yield from _policies(network, family, decision)
+        return
+    rules = [rule for rule in network.rules if rule.family == family]
+    for place, rule in enumerate(rules):
+        route = _into_tunnel(network, rule)
+        device = next(filter(network.may_be_tunnel, route.attributes.devices), "") if route else ""
+        if route and not _is_uplink(network, device):
+            before = rules[:place]
+            yield Form(device, _mark_past(network, rule, before), rule, route, tuple(before))
 
 
 def _into_tunnel(network: Network, rule: Rule) -> Route | None:
@@ -107,18 +107,16 @@ def _mark_past(network: Network, rule: Rule, before: Sequence[Rule]) -> Mark | N
     return next((mark for mark in marks if _leaves(network, rule.family, mark)), None)
 
 
-def _policies(network: Network, family: Family, decision: Decision) -> Form | None:
+def _policies(network: Network, family: Family, decision: Decision) -> Iterator[Form]:
     """A VPN without a tunnel device, whose packets are selected by IPsec policies.
 
     It shows by a default route that leaves by the same device as main's, but with another source address.
     """
     rule, route = decision.steps[-1].rule, decision.route
-    if route is None or decision.table in KERNEL_TABLES or not (source := route.attributes.value("src")):
-        return None
-    main = network.tables.get(MAIN, {}).get(family, ())
+    if route is None or decision.table in KERNEL_TABLES or not route.attributes.source:
+        return
     by_main = to_internet(_alone(network, Rule(family, 0, "lookup", MAIN)), family)
-    connected = {other.attributes.value("src") for other in main if other.attributes.on_link}
-    if by_main is None or by_main.devices != decision.devices or source in connected:
-        return None
-    before = tuple(step.rule for step in decision.steps[:-1])
-    return Form(decision.devices[0], _mark_past(network, rule, before), rule, route, before, has_device=False)
+    connected = {other.attributes.source for other in network.table(MAIN, family) if other.attributes.on_link}
+    if by_main and by_main.devices == decision.devices and route.attributes.source not in connected:
+        before = tuple(step.rule for step in decision.steps[:-1])
+        yield Form(decision.devices[0], _mark_past(network, rule, before), rule, route, before, has_device=False)

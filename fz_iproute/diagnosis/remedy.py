@@ -112,7 +112,9 @@ def _after(machine: Machine, step: Step) -> Machine:
         case WriteConfig(config):
             machine = replace(machine, config=config)
         case Sync():
-            network = _synced(machine)
+            if refusal := sync_refusal(machine):
+                raise Refused(refusal)
+            network = in_step(network, machine.goal, prune=machine.config.lan.prune)
         case Sysctl(name, value):
             sysctls = {**machine.recording.sysctls, name: value}
             return replace(machine, recording=replace(machine.recording, sysctls=sysctls))
@@ -121,13 +123,6 @@ def _after(machine: Machine, step: Step) -> Machine:
         case _:
             network = after(network, [step])
     return _with(machine, network)
-
-
-def _synced(machine: Machine) -> Network:
-    """The network after `sync`. Refused if `sync` would not run."""
-    if refusal := sync_refusal(machine):
-        raise Refused(refusal)
-    return in_step(machine.network, machine.goal, prune=machine.config.lan.prune)
 
 
 def sync_refusal(machine: Machine) -> str:

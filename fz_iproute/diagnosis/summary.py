@@ -95,7 +95,7 @@ def _vpn(found: Status) -> Iterator[str]:
     led = " and ".join(f"table {table} leads into {device}" for device, table in found.others.items())
     yield f"{name} is {found.tunnel_state}" + (f", but {led}" if led else "")
     if active:
-        off = [FAMILY_NAMES[family] for family in FAMILIES if found.internet[family] == "off"]
+        off = _families(found, "off")
         verb = "enters" if len(active) == 1 else "enter"
         yield f"{_both(active)} {verb} it" + (f", {_both(off)} does not" if off else "")
     elif is_up and not blocked:

@@ -30,7 +30,7 @@ def answer(lines: Sequence[str], question: str, said: Any = None, sysctls: Mappi
 @pytest.mark.parametrize(
     ("lines", "question", "said", "objection"),
     [
-        (FIREZONE, "8.8.8.8", None, None),
+        (FIREZONE, "8.8.8.8", None, ""),
         (FIREZONE, "8.8.8.8", INTO, ""),
         (FIREZONE, "8.8.8.8", {"dev": "eth0"}, "unicast dev eth0"),
         (FIREZONE, "8.8.8.8", {"type": "local", "dev": "lo"}, "local dev lo"),
@@ -49,7 +49,7 @@ def answer(lines: Sequence[str], question: str, said: Any = None, sysctls: Mappi
         ([*FIREZONE, TCP], "8.8.8.8", {"dev": "eth0"}, ""),  # in doubt
     ],
 )
-def test_the_kernel_agrees_or_objects(lines: list[str], question: str, said: Any, objection: str | None) -> None:
+def test_the_kernel_agrees_or_objects(lines: list[str], question: str, said: Any, objection: str) -> None:
     assert objection == answer(lines, question, said).objection
 
 
