@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok
 from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.products import PRODUCTS
 from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import some
@@ -60,7 +61,8 @@ def _drops(machine: Machine, chains: Sequence[_Chain]) -> Iterator[Found]:
                     dropped[_verdict(chain, lan, device)].append(str(lan))
         seen = f"nft table {chain.family} {chain.table}, chain {chain.name},"
         why = "the routes are right, but the firewall of that VPN's client stops the packets on their way out"
-        remedies = advice(next((words for known, words in _SWITCHES.items() if known in chain.table), _ASK))
+        switches = (product.switch for product in PRODUCTS if product.name.lower() in chain.table)
+        remedies = advice(next(filter(None, switches), _ASK))
         if lost := dropped["drop"]:
             yield Found("warning", f"{seen} drops packets to {some(lost)}", why, remedies)
         if lost := dropped["maybe"]:
@@ -69,7 +71,6 @@ def _drops(machine: Machine, chains: Sequence[_Chain]) -> Iterator[Found]:
 
 _NFT: dict[Family, str] = {"inet": "ip", "inet6": "ip6"}
 _ASK = "the client of that VPN may have a switch for LAN access"
-_SWITCHES = {"mullvad": "mullvad lan set allow", "nordvpn": "nordvpn set lan-discovery enabled"}
 
 
 def _devices(machine: Machine, lan: Prefix) -> list[str]:
