@@ -2,7 +2,6 @@
 
 import gc
 import os
-import shlex
 import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -95,7 +94,7 @@ def _terminate(number: int, frame: object) -> None:
 
 def parser() -> ArgumentParser:
     """The parser of the whole command line."""
-    whole = _WholeParser(
+    whole = _Parser(
         prog="fz-iproute",
         description="Keeps the local network reachable under a full-tunnel VPN.",
         formatter_class=RawDescriptionHelpFormatter,  # the default one would break a line at the hyphen of a command
@@ -108,7 +107,6 @@ def parser() -> ArgumentParser:
     add_common(whole)
     whole._positionals.title = "verbs"
     verbs: Any = whole.add_subparsers(metavar="VERB", dest="verb", required=True, parser_class=_VerbParser)
-    whole.verbs = verbs
     # Set the usage after add_subparsers, which would begin the usage of each verb with it.
     whole.usage = "%(prog)s [OPTION ...] VERB ..."
     for name, text in VERBS.items():
@@ -124,36 +122,11 @@ class _Parser(ArgumentParser):
         start, _, rest = message.partition("invalid choice: '")
         if start == "argument VERB: ":
             name = rest.partition("'")[0]
-            message, near = f"there is no verb {name}", near or _MEANT.get(name) or _nearest(name, VERBS)
+            message, near = f"there is no verb {name}", _MEANT.get(name) or _nearest(name, VERBS)
+        if not isinstance(self, _VerbParser):
+            message = message.replace("unrecognized arguments:", "unknown before a verb:")
         advice = f"did you mean {near}?" if near else f"see `{self.prog} --help`"
-        self.exit(EXIT_CODES[UsageError], f"error: {printable(f'{message}; {advice}')}\n")
-
-
-class _WholeParser(_Parser):
-    """The parser of the whole command line. If an option of a verb stands before the verb, it says where it belongs."""
-
-    verbs: Any  # argparse's action that has the parsers of the verbs
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self._words = sys.argv[1:] if args is None else list(args)
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str, near: str = "") -> NoReturn:
-        """Print the error and exit with 2."""
-        super().error(message, near or self._in_order())
-
-    def _in_order(self) -> str:
-        """The command line with the options of the verb after the verb; "" if none stands before it."""
-        words = self._words
-        place = next((place for place, word in enumerate(words) if word in VERBS), 0)
-        if not place:
-            return ""
-        verb: _VerbParser = self.verbs.choices[words[place]]
-        verb.fill()
-        theirs = verb._option_string_actions.keys() - self._option_string_actions.keys()
-        first = next((start for start in range(place) if words[start].partition("=")[0] in theirs), place)
-        moved = [self.prog, *words[:first], words[place], *words[first:place], *words[place + 1 :]]
-        return f"`{shlex.join(moved)}`" if first < place else ""
+        self.exit(EXIT_CODES[UsageError], f"error: {printable(message)}; {advice}\n")
 
 
 # Words that other programs use for such verbs, and what to suggest for them.
