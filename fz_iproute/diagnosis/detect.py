@@ -50,17 +50,31 @@ class Vpn(NamedTuple):
         return "cut" if self.is_cut else "kept by the routes" if self.product.firewalls else "kept"
 
 
-def detect(config: Config, snapshot: Snapshot, tables: Tables) -> list[Vpn]:
+def detect(config: Config, snapshot: Snapshot, tables: Tables, interface: str | None = None) -> list[Vpn]:
     """Find every VPN that takes all traffic.
 
     `tables` are main, local and all tables that rules look up. Section [lan] of `config` decides what counts as a LAN.
+    If a user has named an interface, as `interface` or in `config`, it may be a tunnel, even if it does not look like
+    one. A tap does not.
     """
     network = Network(snapshot.links, snapshot.rules, tables)
+    found = _forms(network)
+    named = [link for name, link in snapshot.links.items() if name in (interface, config.tunnel.interface)]
+    for link in (link._replace(may_be_tunnel=True) for link in named if not link.may_be_tunnel):
+        other = Network({**network.links, link.name: link}, snapshot.rules, tables)
+        found_there = _forms(other)
+        if any(name == link.name for name, _ in found_there):
+            network, found = other, found_there
+    return [_Judge(config, snapshot, network, each).vpn() for each in found.values()]
+
+
+def _forms(network: Network) -> dict[tuple[str, int], dict[Family, Form]]:
+    """The form of each VPN that takes all traffic, by its interface and table, and by family."""
     found: dict[tuple[str, int], dict[Family, Form]] = defaultdict(dict)
     for family in FAMILIES:
         for form in forms(network, family):
             found[form.interface, form.rule.table].setdefault(family, form)
-    return [_Judge(config, snapshot, network, each).vpn() for each in found.values()]
+    return found
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,14 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--write", metavar="FILE", type=Path, help="write the configuration for the VPN that needs copies to a new file"
     )
-    parser.add_argument("--interface", metavar="NAME", help="only the VPN with this interface")
+    parser.add_argument("--interface", metavar="NAME", help="only this VPN; its interface may be a tap")
     add_snapshot(parser)
 
 
 def run(arguments: Namespace, log: Log) -> int:
     """Print the VPNs. Returns 1 if there is none. UsageError if --write cannot decide for which one to write."""
     with chosen_source(arguments, log) as (source, config):
-        found = detect(config, *seen(source, config))
+        found = detect(config, *seen(source, config), arguments.interface)
     vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
     if arguments.write and vpns:
         _write(arguments.write, toml_of(_chosen(vpns)))
@@ -64,7 +64,8 @@ def _none(arguments: Namespace, found: Sequence[Vpn]) -> str:
         others = " and ".join(printable(vpn.interface) for vpn in found)
         return f"no VPN takes all traffic into {printable(arguments.interface)}, but into {others}"
     again = "take another snapshot" if arguments.snapshot else "run this again"
-    return f"no VPN takes all traffic here; if yours is off, connect it first, then {again}"
+    tap = "" if arguments.interface else "; if it uses a tap, name that with --interface"
+    return f"no VPN takes all traffic here; if yours is off, connect it first, then {again}{tap}"
 
 
 def _write(path: Path, text: str) -> None:
@@ -87,7 +88,8 @@ def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequ
     path = arguments.config or usual_path()
     if path.exists():
         return f"put these keys into {path}"
-    options = ["--write", str(path), *([] if candidates(found) == [vpn] else ["--interface", vpn.interface])]
+    is_clear = candidates(found) == [vpn] and not arguments.interface  # without its name, a tap may not be found
+    options = ["--write", str(path), *([] if is_clear else ["--interface", vpn.interface])]
     return f"{'sudo ' if os.geteuid() else ''}{advised(arguments, source, 'detect', *options)}"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.layouts import LAYOUTS, NO_VPN
 from tests.netns.laptop import Laptop
-from tests.netns.namespace import run
+from tests.netns.namespace import PROGRAM, run
 
 HOSTS = {"inet": "192.168.1.77", "inet6": "fd00:1::77"}
 FAR = {"inet": "198.51.100.7", "inet6": "2001:db8:7::7"}
@@ -45,10 +45,32 @@ def test_a_machine_without_a_full_tunnel_has_none(name: str, laptop: Laptop) -> 
 
 def test_without_a_vpn_the_next_step_is_said(laptop: Laptop, tmp_path: Path) -> None:
     said = "no VPN takes all traffic here; if yours is off, connect it first, then"
-    assert f"{said} run this again\n" == laptop.fz("detect", code=1)
+    tap = "; if it uses a tap, name that with --interface\n"
+    assert f"{said} run this again{tap}" == laptop.fz("detect", code=1)
     path = tmp_path / "snapshot.json"
     laptop.fz("snapshot", "-o", str(path))
-    assert f"{said} take another snapshot\n" == laptop.fz("detect", "--snapshot", str(path), code=1)
+    assert f"{said} take another snapshot{tap}" == laptop.fz("detect", "--snapshot", str(path), code=1)
+
+
+def test_a_tap_with_any_name_is_served_if_the_user_names_it(laptop: Laptop, tmp_path: Path) -> None:
+    """The kernel shows it as an Ethernet."""
+    laptop.ip("tuntap", "add", "dev", "office0", "mode", "tap")
+    laptop.ip("link", "set", "dev", "office0", "up")
+    laptop.address("office0", "10.64.0.2/24")
+    laptop.batch(
+        ["rule add not fwmark 0x33 lookup 300 pref 500", "route add default via 10.64.0.1 dev office0 table 300"]
+    )
+    laptop.fz("detect", code=1)
+    path = tmp_path / "vpn.toml"
+    options = laptop.fz_options()
+    options["env"]["FZ_IPROUTE_CONFIG"] = str(path)
+    argv = [*PROGRAM, "--netns", laptop.name, "detect", "--interface", "office0"]
+    assert f" --write {path} --interface office0\n" in run(*argv, **options).stdout, "the next step names it, too"
+    said = laptop.fz("detect", "--interface", "office0", "--write", str(path))
+    assert "LAN      cut: " in said and "advice   mirror: " in said, said
+    laptop.fz("sync", config=path.read_text())
+    (vpn,) = json.loads(laptop.fz("detect", "--json", config=path.read_text()))["vpns"]
+    assert ("office0", "kept") == (vpn["interface"], vpn["lan"]), "the configuration names it"
 
 
 def test_only_the_lans_that_copies_bring_back_are_promised(laptop: Laptop) -> None:

@@ -1,5 +1,6 @@
 """What `detect` says of the layouts of VPN clients, with their usual numbers and with others."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -23,6 +24,24 @@ def test_a_layout_is_recognised_by_its_form(layout: Layout) -> None:
     assert dict(zip(keys, expected, strict=True)) == {key: said[key] for key in keys}, as_text(vpns, lambda vpn: "")
     if layout.advice == "mirror":
         assert vpns[0].config == configuration.parse(said["config"], "config")
+
+
+@pytest.mark.parametrize("layout", [pytest.param(layout, id=name) for name, layout in named(LAYOUTS)])
+def test_a_tunnel_that_looks_like_an_ethernet_is_found_if_the_user_names_it(layout: Layout) -> None:
+    seen, tables = machine(layout.lines)
+    unlike = {name: link._replace(may_be_tunnel=False) for name, link in seen.links.items()}
+    blind = dataclasses.replace(seen, links=unlike)
+    without, configured = (replace(Config(), tunnel={"interface": each}) for each in ("other0", layout.interface))
+    is_blind = layout.interface not in {vpn.interface for vpn in detect(without, blind, tables)}
+    assert is_blind is (layout.product != "strongSwan"), "strongSwan uses no device of its own"
+    assert detect(without, seen, tables) == detect(without, blind, tables, layout.interface)
+    assert detect(configured, seen, tables) == detect(configured, blind, tables)
+
+
+@pytest.mark.parametrize("lines", NO_VPN.values(), ids=NO_VPN)
+def test_an_uplink_is_no_vpn_even_if_a_user_names_it(lines: list[str]) -> None:
+    configured = replace(Config(), tunnel={"interface": "eth0"})
+    assert [] == detect(configured, *machine(lines)) == detect(Config(), *machine(lines), "eth0")
 
 
 @pytest.mark.parametrize("of", ["mark", "table"])
