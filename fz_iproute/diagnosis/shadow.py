@@ -9,18 +9,20 @@ from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import rank
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, explicit, own_tables
-from fz_iproute.mirror.model import Snapshot
+from fz_iproute.mirror.model import Route, Snapshot
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.plan import unpruned
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.words import REFUSALS
 
 
 class Shadow(NamedTuple):
-    """A prefix that the VPN routes explicitly and that takes addresses of a LAN."""
+    """A prefix that one of the VPN's tables routes explicitly and that takes addresses of a LAN."""
 
     lan: Prefix
     tunnel: Prefix  # the prefix of the VPN
     whole: bool  # the VPN takes all addresses of the LAN, by this prefix and perhaps others
+    refused: bool = False  # its packets are refused (unreachable, blackhole, prohibit) and do not enter the tunnel
 
 
 def in_step(network: Network, goal: Desired, *, prune: bool) -> Network:
@@ -63,12 +65,23 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
         for route in families.get(family, ())
         if route.attributes.type == "unicast" and goal.is_by_tunnel(route.attributes.devices)
     )
-    claims = PrefixSet(explicit(into_tunnel) - goal.split[family])
+    refusing = [route for table in goal.layout.tables for route in network.table(table, family) if _is_refusal(route)]
+    claims = PrefixSet(explicit((*into_tunnel, *refusing)) - goal.split[family])
     lans = dict.fromkeys(verdict.route.prefix for verdict in goal.judged[family].verdicts if verdict.is_accepted)
     for lan in lans:
         if claims.overlapping(lan) and not within_link(family, lan.address):
-            takers = [taker(way.decision, goal) for way in network.ways_to_hosts(lan)]
+            decisions = [way.decision for way in network.ways_to_hosts(lan)]
+            takers = [taker(decision, goal) for decision in decisions]
             yield from (Shadow(lan, each, all(takers)) for each in dict.fromkeys(takers) if each)
+            routes = (each.route for each in decisions if each.table in goal.layout.tables)
+            parts = dict.fromkeys(route.prefix for route in routes if route and _is_refusal(route))
+            yield from (
+                Shadow(lan, part, whole=False, refused=True) for part in parts if part != lan and lan.covers(part)
+            )
+
+
+def _is_refusal(route: Route) -> bool:
+    return route.dst != "default" and route.attributes.type in REFUSALS.values()
 
 
 def taker(decision: Decision, goal: Desired) -> Prefix | None:

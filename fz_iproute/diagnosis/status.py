@@ -301,7 +301,8 @@ def as_document(found: Status) -> dict[str, Any]:
         ],
         "firewalls": found.firewalls,
         "shadows": [
-            {"lan": str(shadow.lan), "tunnel": str(shadow.tunnel), "whole": shadow.whole} for shadow in found.shadows
+            {"lan": str(lan), "tunnel": str(tunnel), "whole": whole, "refused": refused}
+            for lan, tunnel, whole, refused in found.shadows
         ],
         "uncopied": _documents(found.uncopied),
     }

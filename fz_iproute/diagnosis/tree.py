@@ -50,9 +50,11 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
 
 def _shadows(found: Status) -> Iterator[str]:
     together: dict[Prefix, list[Prefix]] = defaultdict(list)
-    for lan, tunnel, whole in found.shadows:
+    for lan, tunnel, whole, refused in found.shadows:
         if whole:
             together[lan].append(tunnel)
+        elif refused:
+            yield f"shadow  the VPN's table refuses packets to {tunnel}, a part of the LAN {lan}"
         else:
             yield f"shadow  {tunnel} of the VPN is inside the LAN {lan}"
     for lan, tunnels in together.items():

@@ -44,9 +44,9 @@ def load(text: str) -> Recording:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise Unusable(f"not JSON: {error}") from None
+        raise Unusable(f"not a snapshot: not JSON: {error}") from None
     except RecursionError:
-        raise Unusable("not JSON: nested too deeply") from None
+        raise Unusable("not a snapshot: not JSON: nested too deeply") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise Unusable(f'not a snapshot: it has no "schema": {SCHEMA}')
     document.setdefault("facts", {})  # older snapshots have none

@@ -88,7 +88,7 @@ def addresses(word: str) -> list[str]:
     except (OSError, UnicodeError) as error:
         reason = str(error.strerror) if isinstance(error, OSError) else "not a host name"
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-            reason += "; ask for its address, and see what `fz-iproute doctor` says about dns"
+            reason += "; give an address instead, and see what `fz-iproute doctor` says about dns"
         raise UsageError(f"{word}: {reason}") from None
     return list(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found))
 

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
@@ -96,11 +97,12 @@ class _View:
         if self._arguments.json:
             text = json.dumps({"schema": 1, **self._document(found, said)})
         else:
-            text = f"{_CLEAR}{self._picture(found, said)}"
+            text = self._picture(found, said)
         if text == self._shown and not always:
             return True
+        start = _CLEAR if sys.stdout.isatty() else "\n" if self._shown else ""
         self._shown = text
-        return write(text)
+        return write(text if self._arguments.json else start + text)
 
     def _status(self) -> tuple[Status, Summary]:
         snapshot = self._reader.read()

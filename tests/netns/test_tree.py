@@ -261,6 +261,8 @@ def test_the_end_of_the_monitor_ends_watch_with_an_error(machine: Machine, tmp_p
     done = machine.fz_done("status", "--routes", "--watch", path=with_monitor(tmp_path, "echo oops >&2; exit 1"))
     assert 6 == done.returncode
     assert "error: ip monitor has ended: oops\n" == done.stderr
+    assert "lookup" in done.stdout
+    assert CLEAR not in done.stdout  # a pipe is no screen
 
 
 def test_an_error_of_the_monitor_counts_as_one_event(machine: Machine, tmp_path: Path) -> None:

@@ -173,10 +173,11 @@ def _refused(machine: Machine, family: Family) -> Iterator[Found]:
     for lan in machine.lans(family):
         for route, table in dict.fromkeys((way.decision.route, way.decision.table) for way in machine.ways(lan)):
             if route and table in tables and route.attributes.type in REFUSALS.values():
-                why = "hosts of the LAN cannot be reached; packets of the VPN's client still can"
+                part = "" if route.prefix.covers(lan) else "that part of "
                 words = f"find out who has put it there: `{machine.ip(family, f'route show table {table}')}`"
-                seen = f"{route} in table {table} refuses packets to {lan}"
-                yield Found("info" if machine.config.manages else "warning", seen, why, advice(words))
+                seen = f"{route} in table {table} refuses packets to {part}{lan}"
+                level: Level = "info" if machine.config.manages else "warning"
+                yield Found(level, seen, "hosts there cannot be reached", advice(words))
 
 
 def _unasked(machine: Machine, family: Family) -> Iterator[Found]:

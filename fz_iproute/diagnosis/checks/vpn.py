@@ -8,12 +8,13 @@ from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.parts import Part
+from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_file, written
 from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.desired import explicit
 from fz_iproute.mirror.model import Rule
-from fz_iproute.mirror.prefix import BITS, Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import BITS, FAMILY_NAMES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, some, table_name
 
 
@@ -109,25 +110,43 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
     first = {rule.table: rule for rule in reversed(rules) if rule.table in tables}
     for table in tables:
         if table not in first and machine.tunnel_routes(table, family):
-            why = "no packet uses the routes in there"
-            remedies = _additions(machine, family, table)
-            yield Found("failure", f"no rule looks up table {table} ({family})", why, remedies)
+            seen = f"no rule looks up table {table} ({family})"
+            why = f"no packet uses the routes in there{_around(machine, family, table)}"
+            yield Found("failure", seen, why, _additions(machine, family, table))
     yield from _repeated(machine, family, rules)
     yield from _wrong_order(machine, family, [first[table] for table in tables if table in first])
     yield from _late_local(machine, rules)
     yield from _taken_before(machine, family, first)
 
 
+def _around(machine: Machine, family: Family, table: int) -> str:
+    """Where packets to the internet leave outside the tunnel, although this table would lead them into it."""
+    wide = {"default", *map(str, machine.goal.split[family])}
+    largest = next(iter(machine.internet(family)), None)
+    if largest is None or not any(route.dst in wide for route in machine.tunnel_routes(table, family)):
+        return ""
+    decision = largest.decision
+    if decision.outcome != "unicast" or machine.may_be_tunnelled(decision):
+        return ""
+    return f": {FAMILY_NAMES[family]} to the internet leaves by {' '.join(decision.devices)}, outside the tunnel"
+
+
 def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...]:
-    """Add the missing rule to one of the VPN's tables: with its usual priority, or else before all other rules."""
+    """Add the missing rule to one of the VPN's tables: with its usual priority, or else before all other rules.
+
+    If it is missing for both families, one rule alone would send only one family into the tunnel.
+    """
     if machine.config.manages:
         return (Remedy((Sync(),)),)
     priorities = [machine.usual_priority(table)]
     in_front = [rule.priority for rule in machine.seen.rules if rule.family == family and rule.priority]
     priorities += [min(in_front) - 1] if in_front else []
     rules = [RuleStep("add", machine.own_rule(family, table, priority)) for priority in priorities if priority > 0]
+    led = {rule.family for rule in machine.seen.rules if rule.table == table}
+    both = [RuleStep("add", machine.own_rule(each, table, priorities[0])) for each in machine.families]
+    additions = [*((rule,) for rule in rules), *([] if led else [tuple(both)])]
     # Perhaps the LAN is reachable only because main is looked up. Then the copies must exist before the new rule does.
-    return tuple(Remedy((*first, rule)) for first in ((), (Sync(),)) for rule in rules)
+    return tuple(Remedy((*first, *addition)) for first in ((), (Sync(),)) for addition in additions)
 
 
 def _repeated(machine: Machine, family: Family, rules: Iterable[Rule]) -> Iterator[Found]:
@@ -184,8 +203,8 @@ def _late_local(machine: Machine, rules: list[Rule]) -> Iterator[Found]:
         yield Found("warning", seen, why, (Remedy(steps),))
 
 
-# Parts of prefixes that the VPN routes, each with its prefix.
-_Parts = list[tuple[Prefix, Part]]
+# Where packets to parts of prefixes that the VPN routes go. Each has the prefix.
+_Ways = list[tuple[Prefix, Way]]
 
 
 def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> Iterator[Found]:
@@ -199,10 +218,10 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
             continue  # there is already a finding: the rule takes these packets from any source
         if machine.has_no_mark and rule.dst and rule.dst.length == BITS[family]:
             continue  # it is needed: by this rule for one host, a VPN without a mark reaches its server
-        parts = [part for _, part in found]
-        of_default = sum(part.size for prefix, part in found if prefix not in narrower)
-        is_all = 2 * of_default > 1 << BITS[family]
-        is_whole = any(part.prefix == prefix for prefix, part in found)
+        parts = [way.part for _, way in found]
+        of_default = sum(way.part.size for prefix, way in found if prefix not in narrower)
+        is_all = 2 * of_default >= 1 << BITS[family]
+        is_whole = any(way.part.prefix == prefix for prefix, way in found)
         is_explicit = any(claims.overlapping(part.prefix) for part in parts)
         is_selective = rule.dst or rule.mark or rule.src
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
@@ -211,21 +230,23 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
         if not (is_all or is_whole or is_explicit) and machine.is_of_another_vpn(rule):
             yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
             continue
-        why = "the kernel asks this rule before the VPN's, so the packets never get there"
+        devices = dict.fromkeys(device for _, way in found for device in way.decision.devices)
+        becomes = f"leave by {some(devices)}, outside the tunnel" if devices else "never get there"
+        why = f"the kernel asks this rule before the VPN's, so the packets {becomes}"
         takes_all = not source and (is_all or (is_whole and not is_selective))
         yield Found("failure" if takes_all else "warning", seen, why, ways_past(machine, rule, first))
 
 
-def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tuple[Rule, int], _Parts]:
+def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tuple[Rule, int], _Ways]:
     """What each rule takes, by the rule and the source of the packets."""
-    found: dict[tuple[Rule, int], _Parts] = defaultdict(list)
+    found: dict[tuple[Rule, int], _Ways] = defaultdict(list)
     leading = {table: [rule for rule in machine.seen.rules if rule.table == table] for table in first}
     for source in machine.sources(family):
         for table, prefix in machine.tunnel_prefixes(family):
             for way in machine.ways(prefix, src=source) if table in first else ():
                 rule = rule_in_front(machine, way.decision, leading[table])
                 if rule and machine.is_around_tunnel(way):
-                    found[rule, source].append((prefix, way.part))
+                    found[rule, source].append((prefix, way))
     return found
 
 

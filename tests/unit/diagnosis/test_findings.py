@@ -147,8 +147,8 @@ mirror failure: 1 command is due: ip route replace table VPN 192.168.1.0/24 dev 
     "the VPN's table refuses a part of a LAN": Case(
         [*SERVED, *vpn("192.168.1.64/26", "10.9.0.0/16", verb="prohibit ", dev="")],
         """
-shadows warning: prohibit 192.168.1.64/26 proto boot scope global in table VPN refuses packets to 192.168.1.0/24 →
-find out who has put it there: `ip route show table VPN`
+shadows warning: prohibit 192.168.1.64/26 proto boot scope global in table VPN refuses packets to that part of
+192.168.1.0/24 → find out who has put it there: `ip route show table VPN`
 """,
     ),
     "copies in a table that is not asked": Case(
@@ -548,9 +548,8 @@ MARK lookup VPN
     "no rules": Case(
         without("rule", SERVED),
         """
-rules failure: no rule looks up table VPN (inet) → decide yourself: `ip rule add priority 32765 not from all fwmark
-MARK lookup VPN protocol boot` is no remedy, because it would bring about ipv6-leak: IPv4 goes into the tunnel, but
-32766: from all lookup main sends IPv6 out of eth0
+rules failure: no rule looks up table VPN (inet) → ip rule add priority 32765 not from all fwmark MARK lookup VPN
+protocol boot && ip -6 rule add priority 32765 not from all fwmark MARK lookup VPN protocol boot
 rules failure: no rule looks up table VPN (inet6) → ip -6 rule add priority 32765 not from all fwmark MARK lookup
 VPN protocol boot
 """,
@@ -750,6 +749,34 @@ def test_what_is_found(case: Case) -> None:
 def test_discovery(lines: list[str], config: Config, said: str) -> None:
     (each,) = [each for each in findings(Case(lines, config=config)) if each.name == "multicast"]
     assert f"discovery (224.0.0.251) {said}" == f"{each.seen}: {each.remedy}".replace(next(iter(SHORT)), "")
+
+
+HALF_IN_MAIN = ["rule add lookup main suppress_prefixlength 0 pref 50", "route add 0.0.0.0/1 via 192.168.1.1 dev eth0"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (
+            without("rule", SERVED),
+            [
+                f"no packet uses the routes in there: IPv{n} to the internet leaves by eth0, outside the tunnel"
+                for n in "46"
+            ],
+        ),
+        (without("rule", without("default", SERVED)), ["no packet uses the routes in there"] * 2),
+        (
+            [*SERVED, *HALF_IN_MAIN],
+            ["the kernel asks this rule before the VPN's, so the packets leave by eth0, outside the tunnel"],
+        ),
+        (
+            [*SERVED, "rule add to 8.0.0.0/8 prohibit pref 50"],
+            ["the kernel asks this rule before the VPN's, so the packets never get there"],
+        ),
+    ],
+)
+def test_what_leaves_outside_the_tunnel_is_said(lines: list[str], why: list[str]) -> None:
+    assert why == [each.why for each in findings(Case(lines)) if each.name == "rules"]
 
 
 def test_without_ip_the_checks_that_need_none_still_look() -> None:

@@ -17,6 +17,7 @@ from tests.unit.diagnosis.test_findings import SERVED, TIERS, vpn
 from tests.unit.diagnosis.test_sentence import BACKSTOP, FIREZONE, HELD, IN_MAIN, OWN, STALE
 
 CLOSED = {"mode": "manage", "on_down": "closed", "routes": tuple(map(Prefix.parse, ("100.64.0.0/11", "fd00:77::/48")))}
+REFUSED_PART = [*vpn("192.168.1.8/29", verb="unreachable ", dev=""), *vpn("10.9.0.0/16", verb="unreachable ", dev="")]
 ON_IPV4: Mapping[Family, frozenset[str]] = {"inet": frozenset(["tun-firezone"])}
 
 
@@ -52,15 +53,18 @@ main    fd00:9::/64 dev eth0 proto boot metric 1024 pref medium  # it has expire
 """,
     ),
     "parts of LANs that the VPN routes": Case(
-        [*SERVED, *vpn("192.168.1.64/26", "172.17.0.0/17", "172.17.128.0/17")],
+        [*SERVED, *vpn("192.168.1.64/26", "172.17.0.0/17", "172.17.128.0/17"), *REFUSED_PART],
         """
+           unreachable 10.9.0.0/16 proto boot scope global
            172.17.0.0/17 dev tun-firezone proto boot scope link
            172.17.128.0/17 dev tun-firezone proto boot scope link
+           unreachable 192.168.1.8/29 proto boot scope global
            192.168.1.64/26 dev tun-firezone proto boot scope link
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
          = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
 shadow  192.168.1.64/26 of the VPN is inside the LAN 192.168.1.0/24
+shadow  the VPN's table refuses packets to 192.168.1.8/29, a part of the LAN 192.168.1.0/24
 shadow  172.17.0.0/17 and 172.17.128.0/17 of the VPN take all of the LAN 172.17.0.0/16
 """,
     ),
