@@ -1,7 +1,6 @@
 """What a routing table of the kernel does with `add`, `append`, `replace` and `del`.
 
-The fakes of the tests share this module, and tests/netns/test_kernel_table.py compares it with a real kernel. The fake
-`ip` starts hundreds of times, so nothing is imported here.
+The fakes of the tests share this module, and tests/netns/test_kernel_table.py compares it with a real kernel.
 
 A route is a dictionary with the keys of `ip -json`; other keys are compared as they are. The routes of one destination
 stand in a list, in the kernel's order.

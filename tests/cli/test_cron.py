@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cli.world import MAIN, TABLE, Done, World, gatewayed, lan, link, rules, tunnel
+from tests.cli.world import TABLE, Done, World, gatewayed, lan
 
 AUTO = '[tunnel]\ninterface = "auto"\n'
 OTHER = 77
 
 
 def vpn_is_off(world: World) -> None:
-    world.state["links"].pop()
-    world.state["rules"] = {family: rules()[:1] + rules()[2:] for family in ("inet", "inet6")}
+    world.batch("rule del pref 32765")
+    world.vpn.close()
     for family in ("inet", "inet6"):
         world.mirror(family)
 
@@ -24,24 +24,17 @@ def another_vpn_is_on(world: World) -> None:
 
 
 def a_second_vpn_is_on(world: World) -> None:
-    world.state["links"].append(link(9, "wg7", "POINTOPOINT", "UP"))
-    for family in ("inet", "inet6"):
-        world.state["rules"][family].insert(
-            1, {"priority": 500, "not": None, "src": "all", "fwmark": "0x4d", "table": str(OTHER)}
-        )
-        world.state["routes"][family][str(OTHER)] = [{**tunnel("default"), "dev": "wg7"}]
-    world.save()
+    world.land.tunnel("wg7")
+    world.batch(f"rule add not fwmark 0x4d lookup {OTHER} pref 500", f"route add default dev wg7 table {OTHER}")
 
 
 def each_vpn_takes_a_family(world: World) -> None:
     a_second_vpn_is_on(world)
-    world.state["rules"]["inet"].pop(1)
-    world.state["rules"]["inet6"].pop(2)
-    world.save()
+    world.land.batch(["rule del pref 500", "-6 rule del pref 32765"])
 
 
 def tunnel_is_down(world: World) -> None:
-    world.state["links"][-1] = link(5, "tun-firezone")
+    world.land.ip("link", "set", "dev", "tun-firezone", "down")
     for family in ("inet", "inet6"):
         world.mirror(family)
 
@@ -49,14 +42,10 @@ def tunnel_is_down(world: World) -> None:
 def odd_lans(world: World) -> None:
     """Public ones, huge ones, one that the VPN routes, one that cannot be copied exactly, and one with other parts."""
     for dst in ("8.8.4.0/24", "0.0.0.0/1", "100.64.3.0/24", *(f"{number}.0.0.0/8" for number in range(20, 30))):
-        world.state["routes"]["inet"][str(MAIN)].append(lan(dst, "wlan0"))
-    world.state["routes"]["inet"][str(MAIN)] += [
-        lan("10.9.0.0/16", encap="mpls"),
-        gatewayed("10.20.7.0/24", "10.20.0.1"),
-        {"type": "blackhole", "dst": "10.20.8.0/24", "flags": []},
-    ]
-    world.state["routes"]["inet6"][str(MAIN)].append(lan("2001:db8:188::/64", protocol="ra"))
-    world.save()
+        world.add("inet", lan(dst, "wlan0"))
+    parts = [gatewayed("10.20.7.0/24", "10.20.0.1", dev="wlan0"), "blackhole 10.20.8.0/24"]
+    world.add("inet", lan("10.9.0.0/16", words="mtu lock 1400"), *parts)
+    world.add("inet6", lan("2001:db8:188::/64", proto="ra"))
 
 
 def a_public_lan(world: World) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_lock import held
-from tests.cli.world import TABLE, World, finish
+from tests.cli.world import TABLE, Program, World, finish
 
 HEADING = "# 2026-01-31T12:00:00.000Z 1.5 ms, 1 command, woken by: start"
 ADD = f"ip route add table {TABLE} 10.9.0.0/24 dev eth0 proto static scope link"
 DELETE = ADD.replace(" add ", " del ")
 
 
-def journal(world: World, *lines: str) -> str:
-    path = world.folder / "journal"
+def journal(program: Program, *lines: str) -> str:
+    path = program.folder / "journal"
     path.write_text("".join(f"{line}\n" for line in lines))
     return str(path)
 

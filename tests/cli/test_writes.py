@@ -9,7 +9,6 @@ from tests.cli.world import MAIN, TABLE, World, gatewayed, lan
 
 WRITE = r"-[46]\b.* route (add|append|replace|del) "
 WRITE4 = WRITE.replace("[46]", "4")
-WRITE6 = WRITE.replace("[46]", "6")
 
 
 def differences(world: World) -> set[str]:

@@ -1,16 +1,19 @@
-"""A machine for one test: a fake `ip` at the front of PATH, with its state in a file."""
+"""A machine for one test: a namespace, and at the front of PATH an `ip` for it that fails on demand."""
 
-import marshal
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.netns.namespace import Namespace
 from tests.starter import starter
 
-MAIN, TABLE, LAN_TABLE, INTERNET_TABLE = 254, 539098368, 539098369, 539098370
+OPTION = {"inet": "", "inet6": "-6 "}
+MAIN, TABLE = 254, 539098368
 PROGRAM = [sys.executable, "-m", "fz_iproute"]
 REPOSITORY = Path(__file__).parents[2]
 
@@ -21,9 +24,10 @@ Document = dict[str, Any]
 
 _STUB = f"""#!{sys.executable} -IS
 import sys
-sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
-from fake_ip import main
-sys.exit(main({{folder!r}}, sys.argv[1:]))
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from faulty_ip import FaultyIp
+command = [{{real!r}}] if "-n" in sys.argv else [{{real!r}}, "-n", {{namespace!r}}]
+sys.exit(FaultyIp({{folder!r}}, command, sys.argv[1:]).run())
 """
 
 
@@ -45,11 +49,49 @@ class Done(NamedTuple):
         return [line.removeprefix("error: ") for line in self.lines if line.startswith("error: ")]
 
 
-class World:
-    """A laptop with a LAN, Firezone's tunnel and an active Internet Resource.
+def lan(dst: str, dev: str = "eth0", words: str = "", **options: object) -> str:
+    """A connected route as the kernel adds it for an address, in words."""
+    usual: dict[str, object] = {"proto": "kernel", **({"metric": 256} if ":" in dst else {"scope": "link"})}
+    return " ".join([dst, "dev", dev, words, *(f"{key} {value}" for key, value in {**usual, **options}.items())])
 
-    The mirror table contains the tunnel's routes, a correct copy and a stale one.
-    """
+
+def gatewayed(dst: str, gateway: str, **options: object) -> str:
+    """A route through a router."""
+    return lan(dst, **{"scope": "global", "via": gateway, **options})
+
+
+def tunnel(dst: str, dev: str = "tun-firezone") -> str:
+    """A route into the VPN."""
+    return f"{dst} dev {dev} proto static"
+
+
+_HERE = lan("192.168.1.0/24", src="192.168.1.2", metric=100)
+_ROUTES = {
+    ("inet", MAIN): [
+        _HERE,
+        lan("10.20.0.0/16", "wlan0", src="10.20.0.5"),
+        "default via 192.168.1.1 dev eth0 proto dhcp metric 100",
+    ],
+    ("inet", TABLE): [tunnel("default"), tunnel("100.64.0.0/11"), _HERE, lan("192.168.77.0/24")],
+    ("inet6", MAIN): [lan("fd00:1::/64"), lan("fe80::/64"), lan("fe80::/64", "wlan0")],
+    ("inet6", TABLE): [tunnel("default"), lan("fe80::/64"), lan("fd00:77::/64")],
+}
+_DEVICES = ["eth0", "wlan0", "eth1"]
+_FURNITURE = [
+    *(f"link add name {device} type veth peer name far-{device}" for device in _DEVICES),
+    *(f"link set dev {end} up" for device in _DEVICES[:2] for end in (f"far-{device}", device)),
+    *("addr add 192.168.1.2/32 dev eth0", "addr add 10.20.0.5/32 dev wlan0"),
+    *(f"{option}rule add not fwmark 0xfd002021 lookup {TABLE} pref 32765" for option in ("", "-6 ")),
+    *(
+        f"{OPTION[family]}route append {route} table {table}"
+        for (family, table), routes in _ROUTES.items()
+        for route in routes
+    ),
+]
+
+
+class Program:
+    """The program with folders of its own. There is no `ip` until one is installed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,102 +99,18 @@ class World:
         self.locks.mkdir(mode=0o700)
         self.bin = folder / "bin"
         self.bin.mkdir()
-        self.install(_STUB.format(folder=str(folder)))
         self.environment = {
             **os.environ,
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "PYTHONPATH": str(REPOSITORY),
             "RUNTIME_DIRECTORY": str(self.locks),
         }
-        self.state: dict[str, Any] = {
-            "links": [
-                link(1, "lo", "LOOPBACK", "UP"),
-                link(2, "eth0", "UP"),
-                link(3, "wlan0", "UP"),
-                link(4, "eth1"),
-                link(5, "tun-firezone", "UP"),
-            ],
-            "rules": {family: rules() for family in ("inet", "inet6")},
-            "nexthops": [],
-            "netns": ["lab"],
-            "routes": {
-                "inet": {
-                    str(MAIN): [
-                        gatewayed("default", "192.168.1.1", protocol="dhcp", metric=100),
-                        lan("192.168.1.0/24", prefsrc="192.168.1.2", metric=100),
-                        lan("10.20.0.0/16", "wlan0", prefsrc="10.20.0.5"),
-                    ],
-                    str(TABLE): [
-                        tunnel("default"),
-                        tunnel("100.64.0.0/11"),
-                        lan("192.168.1.0/24", prefsrc="192.168.1.2", metric=100),
-                        lan("192.168.77.0/24"),
-                    ],
-                },
-                "inet6": {
-                    str(MAIN): [lan("fd00:1::/64"), lan("fe80::/64"), lan("fe80::/64", "wlan0")],
-                    str(TABLE): [tunnel("default"), lan("fe80::/64"), lan("fd00:77::/64")],
-                },
-            },
-            "batches": [],
-            "faults": [],
-        }
-        self.save()
 
     def install(self, text: str) -> None:
-        """Make `text` the `ip` of this machine."""
+        """Make `text` the `ip`."""
         program = self.bin / "ip"
         program.write_text(text)
         program.chmod(0o755)
-
-    def save(self) -> None:
-        """Write `state` to the file that the fake `ip` reads."""
-        (self.folder / "state").write_bytes(marshal.dumps(self.state))
-
-    def load(self) -> None:
-        self.state = marshal.loads((self.folder / "state").read_bytes())
-
-    def fails(self, match: str, **fault: Any) -> None:
-        """Add a fault to the fake `ip`; see fake_ip.py."""
-        if "signal" in fault:
-            fault["signal"] = int(fault["signal"])
-        self.state["faults"].append({"match": match, **fault})
-        self.save()
-
-    def heals(self) -> None:
-        """Remove all faults."""
-        self.load()
-        self.state["faults"] = []
-        self.save()
-
-    def main(self, family: str, *routes: Document) -> None:
-        """Replace the routes of table main."""
-        self.state["routes"][family][str(MAIN)] = list(routes)
-        self.save()
-
-    def mirror(self, family: str, *routes: Document) -> None:
-        """Replace the routes of the mirror table."""
-        self.state["routes"][family][str(TABLE)] = list(routes)
-        self.save()
-
-    def table(self, family: str, number: int = TABLE) -> list[Document]:
-        """The present routes of a table."""
-        self.load()
-        return self.state["routes"][family].get(str(number), [])
-
-    def tables(self) -> dict[str, dict[str, list[Document]]]:
-        """The present routes of all tables."""
-        self.load()
-        return self.state["routes"]
-
-    def copies(self, family: str) -> list[str]:
-        """The destinations of the routes in the mirror table, except those by the tunnel."""
-        return sorted(route["dst"] for route in self.table(family) if route.get("dev") != "tun-firezone")
-
-    def batches(self) -> list[int]:
-        """For each batch so far that wrote, the number of lines that write."""
-        self.load()
-        return self.state["batches"]
 
     def config(self, text: str) -> str:
         """Write a configuration file. Returns its path."""
@@ -172,12 +130,79 @@ class World:
         done = starter().run(argv, self.environment, DEADLINE)
         return Done(done.returncode, done.stdout, done.stderr)
 
+
+class World(Program):
+    """A laptop with a LAN, Firezone's tunnel and an active Internet Resource. Its `ip` fails on demand.
+
+    The mirror table contains the tunnel's routes, a correct copy and a stale one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.land = Namespace(self.locks)
+        self.install(_STUB.format(folder=str(folder), real=shutil.which("ip"), namespace=self.land.name))
+        self._faults: list[dict[str, Any]] = []
+        self.heals()
+        self.land.sysctl("net.ipv6.conf.default.addr_gen_mode", 1)
+        self.vpn = self.land.tunnel("tun-firezone")
+        self.land.batch(_FURNITURE)  # one batch, because each test makes a new machine
+
+    def batch(self, *lines: str) -> None:
+        """Run lines of `ip` for both families."""
+        self.land.batch(f"{option}{line}" for line in lines for option in ("", "-6 "))
+
+    def fails(self, match: str, **fault: Any) -> None:
+        """Add a fault to the `ip`; see faulty_ip.py."""
+        self._faults.append({"match": match, **fault})
+        (self.folder / "faults").write_text(json.dumps(self._faults))
+
+    def heals(self) -> None:
+        """Remove all faults."""
+        self._faults.clear()
+        (self.folder / "faults").write_text("[]")
+
+    def main(self, family: str, *routes: str) -> None:
+        """Replace the routes of table main."""
+        self._fill(family, MAIN, routes)
+
+    def mirror(self, family: str, *routes: str) -> None:
+        """Replace the routes of the mirror table."""
+        self._fill(family, TABLE, routes)
+
+    def _fill(self, family: str, table: int, routes: Sequence[str]) -> None:
+        self.land.batch([f"{OPTION[family]}route flush table {table}"], force=True)
+        self.add(family, *routes, table=table)
+
+    def add(self, family: str, *routes: str, table: int = MAIN) -> None:
+        """Add routes to a table, behind their twins."""
+        self.land.batch(f"{OPTION[family]}route append {route} table {table}" for route in routes)
+
+    def table(self, family: str, number: int = TABLE) -> list[Document]:
+        """The present routes of a table."""
+        words = ["-6" if family == "inet6" else "-4", "route", "show", "table", str(number)]
+        there = self.land.routes(family, number)
+        return self.land.ip_json(*words) if there else []
+
+    def tables(self) -> list[str]:
+        """The present routes of all tables but local, which the kernel fills."""
+        found = [self.land.ip(option, "route", "show", "table", "all") for option in ("-4", "-6")]
+        return [line for text in found for line in text.splitlines() if " table local " not in line]
+
+    def copies(self, family: str) -> list[str]:
+        """The destinations of the routes in the mirror table, except those by the tunnel."""
+        return sorted(route["dst"] for route in self.table(family) if route.get("dev") != "tun-firezone")
+
+    def batches(self) -> list[int]:
+        """For each batch so far that wrote, the number of lines that write."""
+        path = self.folder / "batches"
+        return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
     def shell(self, line: str) -> None:
         """Run a line of the log in a shell."""
         subprocess.run(["sh", "-c", line], env=self.environment, cwd=self.folder, check=True, timeout=DEADLINE)
 
     def hanging(self) -> list[int]:
-        """The process ids of all fake `ip` that were told to hang, also after their end."""
+        """The process ids of all `ip` that were told to hang, also after their end."""
         return [int(path.stem) for path in self.folder.glob("*.pid")]
 
     def in_step(self) -> bool:
@@ -203,35 +228,3 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-def link(index: int, name: str, *flags: str) -> Document:
-    return {"ifindex": index, "ifname": name, "flags": list(flags), "mtu": 1500, "operstate": "UNKNOWN"}
-
-
-def rules(*more: Document) -> list[Document]:
-    """The kernel's rules, Firezone's rule, and `more`."""
-    return [
-        {"priority": 0, "src": "all", "table": "255"},
-        *more,
-        {"priority": 32765, "not": None, "src": "all", "fwmark": "0xfd002021", "table": str(TABLE)},
-        {"priority": 32766, "src": "all", "table": "254"},
-        {"priority": 32767, "src": "all", "table": "253"},
-    ]
-
-
-def lan(dst: str, dev: str = "eth0", **keys: Any) -> Document:
-    """A connected route as the kernel adds it for an address. A key with the value None is left out."""
-    usual: Document = {"dst": dst, "dev": dev, "protocol": "kernel", "flags": []}
-    usual |= {"metric": 256, "pref": "medium"} if ":" in dst else {"scope": "link"}
-    return {key: value for key, value in {**usual, **keys}.items() if value is not None}
-
-
-def gatewayed(dst: str, gateway: str, dev: str = "eth0", **keys: Any) -> Document:
-    """A route through a router."""
-    return lan(dst, dev, **{"gateway": gateway, "scope": None, **keys})
-
-
-def tunnel(dst: str) -> Document:
-    """A route into the VPN."""
-    return lan(dst, "tun-firezone", scope=None, protocol="static")
