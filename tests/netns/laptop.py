@@ -33,8 +33,7 @@ class Laptop(Terrain):
         text = " ".join(lines)
         for device in devices(lines):
             if device.startswith(("br", "ipv6leak")):
-                self.ip("link", "add", device, "type", "dummy")
-                self.ip("link", "set", device, "up")
+                self.bridge(device)
             else:
                 self.tunnel(device, *(own for gateway, own in _BEFORE_GATEWAYS.items() if f" via {gateway} " in text))
         # A route can only be added with a source that is there; the laptop has lost that of a stale copy since.
