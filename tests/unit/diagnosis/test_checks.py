@@ -191,33 +191,6 @@ def test_thousands_of_routes_through_a_router_change_nothing_that_is_said(change
 
 
 @pytest.mark.parametrize(
-    ("mirror", "other", "level"),
-    [
-        (VPN, "100.101.1.1", "info"),  # a host of its own
-        (VPN, "100.66.1.1", "warning"),  # the VPN has a narrower route than its default for it
-        (VPN, "default", "failure"),
-        (VPN[1:], "100.66.1.1", "warning"),
-        (HALVES, "100.101.1.1", "info"),
-    ],
-)
-def test_another_vpn_in_front_takes_what_it_has_routes_for(mirror: list[Route], other: str, level: str) -> None:
-    links = LINKS | {"tailscale0": LINKS["eth0"]._replace(name="tailscale0", may_be_tunnel=True)}
-    main = [*LANS, gatewayed("default", "192.168.1.1")]
-    (found,) = only(
-        "rules",
-        machine(
-            main=main,
-            mirror=[*mirror, V6_DEFAULT],
-            rules=rules(lookup(52, 5270)),
-            tables={52: [route(other, "tailscale0")]},
-            links=links,
-        ),
-    )
-    assert level == found.level
-    assert f"takes packets to {other}{'' if other == 'default' else '/32'}, which" in found.seen
-
-
-@pytest.mark.parametrize(
     ("count", "named"),
     [
         (2, "11.0.0.0/16, 11.1.0.0/16, which"),
@@ -253,26 +226,12 @@ def test_copies_that_nobody_needs_yet_are_a_warning(level: str, changed: dict[st
     assert level == found.level, found
 
 
-def test_of_copies_to_which_no_rule_leads_nothing_is_said_but_that() -> None:
-    kernels = tuple(rule for rule in rules() if rule.table != SINGLE)
-    (found,) = only("mirror", machine(mirror=[], rules=kernels))
-    assert ("info", f"no rule leads to table {SINGLE}, so copies have no effect") == (found.level, found.seen)
-
-
 def test_a_leak_that_the_configuration_allows_is_no_failure() -> None:
     config = replace(Config(), tunnel={"mode": "manage", "internet": True, "internet_leak": "allow"})
     numbered: dict[Family, frozenset[str]] = {"inet": frozenset(["tun-firezone"])}
     (found,) = only("ipv6-leak", machine(config, mirror=[*VPN, *LANS], numbered=numbered))
     assert "info" == found.level
     assert 'section [tunnel]: internet_leak = "block", then fz-iproute sync' in found.remedy
-
-
-@pytest.mark.parametrize(
-    ("lan", "level"),
-    [(route("2001:db8:1::/64"), "info"), (route("2000::/3"), "warning"), (route("169.254.0.0/16"), "ok")],
-)
-def test_a_suspicious_prefix_is_a_warning(lan: Route, level: str) -> None:
-    assert [level] == levels("prefixes", machine(main=[*LANS, lan]))
 
 
 def test_the_uplink_of_a_vpn_without_a_device_has_lans_like_any_other() -> None:
@@ -295,11 +254,6 @@ def test_a_remedy_keeps_the_members_of_a_list() -> None:
     (found,) = only("prefixes", machine(config, main=[*LANS, route("10.99.0.0/16", protocol="dhcp")]))
     file, deny = "/etc/fz-iproute/config.toml", 'deny = ["10.1.0.0/16", "10.99.0.0/16"]'
     assert found.remedy.startswith(f"in {file}, section [lan]: {deny}; or")
-
-
-def test_a_lan_inside_of_a_suspicious_prefix_is_not_denied_with_it() -> None:
-    (found,) = only("prefixes", machine(main=[*LANS, route("192.168.0.0/16", protocol="dhcp")]))
-    assert "deny" not in found.remedy
 
 
 def test_remedies_name_the_namespace_and_the_file() -> None:
@@ -554,22 +508,3 @@ def test_a_server_in_the_lan_matters_only_where_the_tunnel_takes_the_rest() -> N
 def test_no_remedy_puts_a_rule_before_the_kernels_first() -> None:
     found = only("rules", machine(rules=rules(Rule("inet", 1, "prohibit", 0))))
     assert found and not [each.remedy for each in found if "priority 0" in each.remedy]
-
-
-BESIDE = LINKS | {"tailscale0": LINKS["eth0"]._replace(name="tailscale0", ifindex=9, may_be_tunnel=True)}
-
-
-@pytest.mark.parametrize(
-    ("priority", "dst", "level"),
-    [
-        (5210, "100.64.0.0/10", "warning"),  # it takes 100.64.0.0/11, which this VPN has too
-        (5210, "192.168.1.128/25", "warning"),  # a part of the LAN
-        (5210, "0.0.0.0/2", "info"),  # less than half of the internet
-        (5210, "10.7.0.0/16", "info"),
-        (40000, "10.7.0.0/16", "warning"),  # never asked
-    ],
-)
-def test_another_vpn_beside_this_one_is_judged_by_what_it_takes(priority: int, dst: str, level: str) -> None:
-    tables = {52: [route(dst, "tailscale0", protocol="static")]}
-    subject = machine(rules=rules(lookup(52, priority)), tables=tables, links=BESIDE)
-    assert [level] == levels("other-vpn", subject)
