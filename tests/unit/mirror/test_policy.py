@@ -251,7 +251,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(st.lists(PREFIXES, min_size=1, max_size=6), FEW, SETTINGS)
 def test_a_route_gets_the_same_verdict_among_others_and_alone(destinations, claimed, lan) -> None:
     policy = Policy(replace(Config(), lan=lan).lan, LINKS, ["tun-firezone"])
