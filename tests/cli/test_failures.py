@@ -215,8 +215,9 @@ def hang(what: str, world: World) -> None:
 def test_an_ip_that_hangs_is_given_up_after_ten_seconds_and_killed(tmp_path_factory: pytest.TempPathFactory) -> None:
     """One test for all kinds of `ip`: each waits for ten seconds, so they wait at the same time."""
     with ExitStack() as stack, ThreadPoolExecutor(len(HANGING)) as threads:
-        worlds = {what: World(tmp_path_factory.mktemp(what)) for what in HANGING}
-        for world in worlds.values():
-            stack.callback(world.land.remove)
+        worlds = {}
+        for what in HANGING:
+            worlds[what] = World(tmp_path_factory.mktemp(what))
+            stack.callback(worlds[what].land.remove)
         tried = {what: threads.submit(hang, what, world) for what, world in worlds.items()}
         assert {} == {what: error for what, each in tried.items() if (error := each.exception())}

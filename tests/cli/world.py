@@ -143,9 +143,13 @@ class World(Program):
         self.install(_STUB.format(folder=str(folder), real=shutil.which("ip"), namespace=self.land.name))
         self._faults: list[dict[str, Any]] = []
         self.heals()
-        self.land.sysctl("net.ipv6.conf.default.addr_gen_mode", 1)
-        self.vpn = self.land.tunnel("tun-firezone")
-        self.land.batch(_FURNITURE)  # one batch, because each test makes a new machine
+        try:
+            self.land.sysctl("net.ipv6.conf.default.addr_gen_mode", 1)
+            self.vpn = self.land.tunnel("tun-firezone")
+            self.land.batch(_FURNITURE)  # one batch, because each test makes a new machine
+        except BaseException:
+            self.land.remove()
+            raise
 
     def batch(self, *lines: str) -> None:
         """Run lines of `ip` for both families."""
