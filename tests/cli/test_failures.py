@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.world import TABLE, World, alive, gatewayed, lan
+from tests.cli.world import PROGRAM, TABLE, World, alive, gatewayed, lan
 from tests.netns.namespace import wait_until
 
 # The questions of a sync, as patterns of their lines.
@@ -199,7 +199,7 @@ def hang(what: str, world: World) -> None:
     options = everything(world)
     world.fails(HANGING[what], hang=True)
     before = world.tables()
-    done = world.run("sync", *options)
+    done = world.run("sync", *options, program=PROGRAM)  # the starter would run one after the other
     assert 3 == done.code, done
     assert done.errors
     assert all("no answer within 10 s" in error for error in done.errors)
