@@ -48,7 +48,7 @@ from tests.netns.told import Told
 _GIVEN = os.environ.get("FZ_MACHINES_SEED", "4129676551")
 FRESH = random.randrange(2**32) if _GIVEN == "random" else int(_GIVEN)
 PARTS = 4  # for as many processors
-MACHINES = int(os.environ.get("FZ_MACHINES") or 300)  # more by hand: CI has twelve minutes for everything
+MACHINES = int(os.environ.get("FZ_MACHINES") or 200)  # more by hand: CI has twelve minutes for everything
 
 Finding = dict[str, str]
 Probe = tuple[str, str, str, int]  # family, destination, source, mark
