@@ -150,7 +150,8 @@ class _Judge:
 
     def _cut(self, network: Network) -> list[Prefix]:
         """The LANs that this VPN takes in this network."""
-        return [fate.lan for fate in _fates_of(network, self._lans) if fate.is_lost and self._takes(fate.way)]
+        fates = self._fates if network is self.network else _fates_of(network, self._lans)
+        return [fate.lan for fate in fates if fate.is_lost and self._takes(fate.way)]
 
     @cached_property
     def _holes(self) -> tuple[Prefix, ...]:
@@ -209,9 +210,10 @@ class _Judge:
         for family, contents in self._goal.contents.items():
             for table, (_, ours, _) in contents.items():
                 copies = {route for route in ours if self.form.interface not in route.attributes.devices}
-                routes = self.network.table(table, family)
-                tables.setdefault(table, {})[family] = tuple(route for route in routes if route not in copies)
-        return replace(self.network, tables=tables)
+                if copies:
+                    tables[table][family] = tuple(route for route in tables[table][family] if route not in copies)
+        # The same network remembers its decisions.
+        return self.network if tables == self.network.tables else replace(self.network, tables=tables)
 
 
 class _Fate(NamedTuple):

@@ -125,10 +125,10 @@ def _around(machine: Machine, family: Family, table: int) -> str:
     largest = next(iter(machine.internet(family)), None)
     if largest is None or not any(route.dst in wide for route in machine.tunnel_routes(table, family)):
         return ""
-    decision = largest.decision
-    if decision.outcome != "unicast" or machine.may_be_tunnelled(decision):
+    if not machine.gets_out(largest.decision):
         return ""
-    return f": {FAMILY_NAMES[family]} to the internet leaves by {' '.join(decision.devices)}, outside the tunnel"
+    devices = " ".join(largest.decision.devices)
+    return f": {FAMILY_NAMES[family]} to the internet leaves by {devices}, outside the tunnel"
 
 
 def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...]:
