@@ -32,12 +32,13 @@ class Listener:
 
     def __init__(self, start: Callable[[], Monitor], schedule: Schedule, counters: Counter[str], log: Log) -> None:
         self.interest = Interest()
-        self.selector = selectors.DefaultSelector()  # has the monitor's descriptors; the caller may add others
+        self.selector = selectors.DefaultSelector()  # has the monitor's descriptor; the caller may add others
         self._start = start
         self._schedule = schedule
         self._counters = counters
         self._log = log
         self._monitor: Monitor | None = None
+        self._complaint = ""  # the monitor's last words that were no event
         self._started = 0.0
         self._restarts = 0
         self._restart_due: float | None = None
@@ -51,9 +52,15 @@ class Listener:
         """When to call `restart_if_due` next; None if there is no need."""
         return self._restart_due if self._monitor is None else self._deaf_due
 
+    @property
+    def has_ended(self) -> bool:
+        """True if the monitor has ended by itself. `restart_if_due` sees to that."""
+        return self._monitor is not None and self._monitor.ended
+
     def start(self, now: float) -> None:
         """Start the monitor. If that fails, `restart_if_due` tries again later."""
         self._restart_due = None
+        self._complaint = ""
         self._started = now
         try:
             self._monitor = self._start()
@@ -62,14 +69,13 @@ class Listener:
             return
         self._counters["monitors"] += 1
         self._schedule.monitor_listens(now + LISTENS_AFTER)
-        for fd in self._monitor.fds:
-            self.selector.register(fd, selectors.EVENT_READ)
+        self.selector.register(self._monitor.fd, selectors.EVENT_READ)
 
     def listen(self, now: float) -> list[str]:
-        """Read and return the events that the monitor has printed, without waiting for more."""
+        """Read the events that the monitor has printed, without waiting for more. Returns those that matter."""
         if self._monitor is None:
             return []
-        lines, complaint = self._monitor.lines(), self._monitor.complaint()
+        lines, complaint = self._monitor.read()
         self._counters["events"] += len(lines)
         if lines:
             self._quiet = False
@@ -81,13 +87,12 @@ class Listener:
             self._ignored = now
         if waking and self._schedule.wake(waking[0], reduce(merged, map(news_of, waking)), now):
             self._counters["wakes"] += 1
-        if "receive error" in complaint:
-            self._counters["lost"] += 1
-            self._schedule.want_full("events were lost", now)
-        if self._monitor.ended:
-            code = self.stop()
-            self._postpone(complaint or (f"killed by signal {-code}" if code < 0 else f"exit code {code}"), now)
-        return lines
+        if complaint:
+            self._complaint = complaint
+            if "receive error" in complaint:
+                self._counters["lost"] += 1
+                self._schedule.want_full("events were lost", now)
+        return waking
 
     def resynced(self, now: float, *, missed: bool) -> None:
         """Note that a resync has ended. `missed`: it found a change that no event had announced.
@@ -101,10 +106,16 @@ class Listener:
         self._quiet = True
 
     def restart_if_due(self, now: float) -> None:
-        """End a deaf monitor; start the next one after its pause. A full pass then finds what was missed."""
-        if self.due is None or now < self.due:
+        """Note that the monitor has ended; end a deaf one; start the next one after its pause.
+
+        A full pass then finds what was missed.
+        """
+        if self.has_ended:
+            code = self.stop()
+            self._postpone(self._complaint or (f"killed by signal {-code}" if code < 0 else f"exit code {code}"), now)
+        elif self.due is None or now < self.due:
             return
-        if self._monitor:
+        elif self._monitor:
             self.stop()
             self._postpone("it did not report a change", now)
         else:
@@ -116,8 +127,7 @@ class Listener:
         monitor, self._monitor, self._deaf_due = self._monitor, None, None
         if monitor is None:
             return 0
-        for fd in monitor.fds:
-            self.selector.unregister(fd)
+        self.selector.unregister(monitor.fd)
         return monitor.close()
 
     def _postpone(self, words: str, now: float) -> None:

@@ -140,12 +140,12 @@ class Loop:
         wait = max(0.0, min(due for due in dues if due is not None) - now)
         if pause := min(self._listener.pause, wait):
             time.sleep(pause)
-        self._listener.selector.select(wait - pause)
-        # First of all: Ctrl-C and systemd also send the signal to `ip monitor`, whose end would look like a failure.
-        if not self._obey(signals):
-            return False
+        ready = {key.fd for key, _ in self._listener.selector.select(wait - pause)}
         now = _now()
         self._listen(now)
+        # Ctrl-C and systemd also send the signal to `ip monitor`, whose end would look like a failure.
+        if (signals in ready or self._listener.has_ended) and not self._obey(signals):
+            return False
         self._listener.restart_if_due(now)
         if due := self._schedule.due(now):
             # Perhaps the file can take effect now, or another VPN takes all traffic.

@@ -13,6 +13,7 @@ from functools import partial
 from fz_iproute.errors import IpUnusable
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.process import pipe
+from fz_iproute.mirror.words import printable
 
 _PR_SET_PDEATHSIG = 1
 _MOST_BYTES = 1 << 16
@@ -33,41 +34,38 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 class Monitor:
-    """A running `ip monitor`. Each line is an event, and starts with its kind, such as [ROUTE]. Tables are numbers."""
+    """A running `ip monitor`. Each event is a line, and starts with its kind, such as [ROUTE]. Tables are numbers."""
 
     def __init__(self, ip: Ip) -> None:
         words = ("-N", "-oneline", "monitor", "label", "link", "address", "route", "rule", "nexthop")
         with ExitStack() as theirs, ExitStack() as ours:
-            self._stdout, stdout = pipe(ours, theirs)
-            self._stderr, stderr = pipe(ours, theirs)
+            self.fd, output = pipe(ours, theirs)  # it becomes readable when `ip monitor` prints something, or ends
             nothing = os.open(os.devnull, os.O_RDONLY)
             theirs.callback(os.close, nothing)
-            self._process = ip.spawn(words, (nothing, stdout, stderr), partial(die_with_parent, os.getpid()))
+            # One pipe for stdout and stderr: `ip` prints whole lines, and only events start with a bracket.
+            self._process = ip.spawn(words, (nothing, output, output), partial(die_with_parent, os.getpid()))
             self._descriptors = ours.pop_all()
-        for fd in self.fds:
-            os.set_blocking(fd, False)
+        os.set_blocking(self.fd, False)
         self._rest = b""
         self.ended = False
 
-    @property
-    def fds(self) -> tuple[int, int]:
-        """The descriptors that become readable when `ip monitor` prints something, or ends."""
-        return self._stdout, self._stderr
+    def read(self) -> tuple[list[str], str]:
+        """The events since the last call, without waiting. The second value is its other text.
 
-    def lines(self) -> list[str]:
-        """The events since the last call."""
-        *lines, self._rest = (self._rest + self._read(self._stdout)).split(b"\n")
-        return [line.decode("utf-8", "surrogateescape") for line in lines]
+        That may be "netlink receive error: No buffer space available" if events were lost.
+        """
+        text, newline, self._rest = (self._rest + self._new_text()).rpartition(b"\n")
+        lines = text.decode("utf-8", "surrogateescape").split("\n") if newline else []
+        events = [line for line in lines if line.startswith("[")]
+        if len(events) == len(lines):
+            return events, ""
+        return events, " / ".join(printable(line) for line in lines if not line.startswith("["))
 
-    def complaint(self) -> str:
-        """The text on stderr since the last call, such as "netlink receive error" if events were lost."""
-        return self._read(self._stderr).decode("utf-8", "backslashreplace").strip()
-
-    def _read(self, fd: int) -> bytes:
+    def _new_text(self) -> bytes:
         parts = []
         while True:
             try:
-                part = os.read(fd, _MOST_BYTES)
+                part = os.read(self.fd, _MOST_BYTES)
             except BlockingIOError:
                 break
             if not part:
@@ -96,7 +94,7 @@ def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Ite
     monitor = Monitor(ip)
     second_look = time.monotonic() + LISTENS_AFTER
     poll = select.poll()
-    for fd in (*monitor.fds, bell):
+    for fd in (monitor.fd, bell):
         poll.register(fd, select.POLLIN)
     poll.register(output, 0)  # with 0, poll() reports only that the other end is closed
     rang = False
@@ -118,10 +116,11 @@ def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Ite
             end = time.monotonic() + _LONGEST_BURST
             is_burst = True
             while is_burst:
-                is_burst = bool(monitor.lines()) and not monitor.ended and time.monotonic() < end
-                words = monitor.complaint() or words  # unread text on stderr would wake poll() again and again
+                events, complaint = monitor.read()
+                words = complaint or words
+                is_burst = bool(events) and not monitor.ended and time.monotonic() < end
                 if is_burst:
-                    select.select(monitor.fds, [], [], _QUIET)
+                    select.select([monitor.fd], [], [], _QUIET)
         raise IpUnusable(f"ip monitor has ended: {words or 'no reason given'}")
     finally:
         monitor.close()

@@ -19,22 +19,18 @@ class FakeMonitor:
     """Says what the test lets it say."""
 
     def __init__(self) -> None:
-        self.fds = os.pipe()
+        self.fd = os.eventfd(0)
         self.said: list[str] = []
         self.words = ""
         self.ended = False
 
-    def lines(self) -> list[str]:
-        said, self.said = self.said, []
-        return said
-
-    def complaint(self) -> str:
-        words, self.words = self.words, ""
-        return words
+    def read(self) -> tuple[list[str], str]:
+        read = self.said, self.words
+        self.said, self.words = [], ""
+        return read
 
     def close(self) -> int:
-        for fd in self.fds:
-            os.close(fd)
+        os.close(self.fd)
         return 1
 
 
@@ -98,7 +94,7 @@ def test_a_failing_monitor_is_started_ever_more_rarely_with_one_warning(
     now, pauses = start, []
     for _ in range(len(RESTART_PAUSES) + 1):
         world.monitors[-1].ended = True
-        world.listener.listen(now)
+        world.listener.restart_if_due(now)
         assert world.listener.due is not None
         pauses.append(world.listener.due - now)
         now = world.listener.due
@@ -111,7 +107,7 @@ def test_a_failing_monitor_is_started_ever_more_rarely_with_one_warning(
 def test_a_monitor_that_can_be_started_again_asks_for_a_full_pass(world: World) -> None:
     world.broken = True
     world.monitors[0].ended = True
-    world.listener.listen(1000.0)
+    world.listener.restart_if_due(1000.0)
     world.listener.restart_if_due(1010.0)
     world.broken = False
     world.listener.restart_if_due(2000.0)
@@ -127,8 +123,9 @@ def test_lost_events_ask_for_a_full_pass(world: World) -> None:
 
 
 def test_the_first_line_that_matters_wakes(world: World) -> None:
-    world.monitors[0].said += ["[ROUTE]10.9.0.0/16 dev eth0 table 77", LINE, "[LINK]2: eth0"]
-    assert 3 == len(world.listener.listen(20.0))
+    matter = [LINE, "[LINK]2: eth0"]
+    world.monitors[0].said += ["[ROUTE]10.9.0.0/16 dev eth0 table 77", *matter]
+    assert matter == world.listener.listen(20.0)
     assert Due(LINE) == world.schedule.due(20.0)
 
 
