@@ -32,7 +32,7 @@ from fz_iproute.lab.lab import Lab
 from fz_iproute.lab.routes import nexthops, routes
 from fz_iproute.lab.rules import rules
 from fz_iproute.log import Log
-from fz_iproute.mirror import config, journal, parse
+from fz_iproute.mirror import config_text, journal, parse
 from fz_iproute.mirror.rt_tables import parsed as rt_tables
 from fz_iproute.record.facts import facts
 from fz_iproute.record.firewall import firewall
@@ -96,7 +96,7 @@ def redact(path: Path) -> None:
 
 def configuration(path: Path) -> None:
     """The same way as `watch` does."""
-    config.dump(config.parse(path.read_text("utf-8", "surrogateescape"), str(path)))
+    config_text.dump(config_text.parse(path.read_text("utf-8", "surrogateescape"), str(path)))
 
 
 def a_journal(path: Path) -> None:
@@ -179,7 +179,7 @@ def files(path: Path) -> None:
         (root / place).write_bytes(path.read_bytes())
     (root / "etc/iproute2").mkdir(exist_ok=True)
     (root / "etc/iproute2/rt_tables").write_bytes(path.read_bytes())
-    facts(config.parse("", "defaults"), None, None, root)
+    facts(config_text.parse("", "defaults"), None, None, root)
 
 
 CHAIN = {"family": "inet", "table": "mullvad", "type": "filter", "policy": "drop"}

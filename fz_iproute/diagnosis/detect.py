@@ -17,6 +17,7 @@ from fz_iproute.diagnosis.reach import Network, Way, size
 from fz_iproute.diagnosis.shadow import as_read, in_step
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
+from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, layout_in_use
 from fz_iproute.mirror.model import Mark, Route, Snapshot
@@ -190,7 +191,7 @@ class _Judge:
         if self.form.rule.table in KERNEL_TABLES:
             return None, f"its routes are in table {table_name(self.form.rule.table)}, where copies change nothing"
         try:
-            candidate = configuration.parse(configuration.dump(self._candidate), "the configuration would be refused")
+            candidate = config_text.parse(config_text.dump(self._candidate), "the configuration would be refused")
         except UsageError as error:
             return None, str(error).partition("\n")[0]
         routes = [fate.way.route for fate in self._fates if fate.lan in self._still_cut]
@@ -292,7 +293,7 @@ def toml_of(config: Config) -> str:
     if config.tunnel.interface == Config().tunnel.interface:
         keys["tunnel", "fwmark"] = config.tunnel.fwmark
     keys |= {(section, key): value for section, key, value in differences(Config(), config)}
-    return configuration.document_of(keys)
+    return config_text.document_of(keys)
 
 
 class Followed(NamedTuple):

@@ -12,6 +12,7 @@ from fz_iproute.diagnosis.shadow import as_read, in_step
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
+from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import check_roles
@@ -193,6 +194,6 @@ def in_file(machine: Machine, *settings: Setting) -> str:
     """How to set these keys: `in /etc/fz-iproute/config.toml, section [lan]: prune = true`."""
     sections: dict[str, list[str]] = {}
     for section, key, value in settings:
-        sections.setdefault(section, []).append(f"{key} = {configuration.toml(value)}")
+        sections.setdefault(section, []).append(f"{key} = {config_text.toml(value)}")
     lines = (f"section [{section}]: {', '.join(keys)}" for section, keys in sections.items())
     return f"in {machine.config_path}, {'; '.join(lines)}"

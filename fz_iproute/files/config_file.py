@@ -6,7 +6,7 @@ from pathlib import Path
 from fz_iproute.errors import UsageError
 from fz_iproute.files.rt_tables import table_ids
 from fz_iproute.files.trusted_file import read_trusted
-from fz_iproute.mirror.config import Config, parse
+from fz_iproute.mirror.config import Config
 
 DEFAULT_PATH = Path("/etc/fz-iproute/config.toml")
 
@@ -69,4 +69,6 @@ def _read(place: Path, suspicious: bool) -> Config:
     if not text.strip():
         # When the disk is full, an editor may leave an empty file.
         raise UsageError(f"{place}: is empty; if that is intended, write a comment, or delete the file")
+    from fz_iproute.mirror.config_text import parse  # noqa: PLC0415  # most machines have no file, and this takes time
+
     return parse(text, str(place), table_ids)

@@ -19,7 +19,7 @@ from fz_iproute.lab.routes import nexthops, routes
 from fz_iproute.lab.rules import rules
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import config_text, parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Command, Link
 from fz_iproute.mirror.prefix import FAMILIES
@@ -50,7 +50,7 @@ class Lab:
         self._path = snapshot or Path(DEMO.name)
         with as_file(DEMO) as demo:
             recorded = load_recording(snapshot or demo)
-        config = config or core_config.parse(recorded.config, f"{self._path}: config")
+        config = config or config_text.parse(recorded.config, f"{self._path}: config")
         # A `watch` in the lab would write to the disk of this machine.
         self._config = core_config.replace(config, watch={"journal": ""})
         self._sysctls = recorded.sysctls
@@ -137,7 +137,7 @@ class Lab:
         """Set up files and variables, so that `fz-iproute` in the lab uses the recorded configuration."""
         _FOLDER.mkdir(mode=0o711)  # as outside of a lab: other users may look at the locks
         path = _FOLDER / "config.toml"
-        path.write_text(core_config.dump(self._config), "utf-8")
+        path.write_text(config_text.dump(self._config), "utf-8")
         path.chmod(0o644)
         for name in _NOT_HERE:
             os.environ.pop(name, None)

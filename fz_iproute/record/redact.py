@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror import rt_tables
+from fz_iproute.mirror import config_text, rt_tables
 from fz_iproute.mirror.parse import documents_of
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.record.recording import Recording
@@ -44,7 +44,7 @@ class Redactor:
 
     def __init__(self, recorded: Recording, secret: bytes) -> None:
         self._recorded = recorded
-        self._config = core_config.parse(recorded.config, "config")
+        self._config = config_text.parse(recorded.config, "config")
         self._outputs = {
             key: documents_of(text.encode("utf-8", "surrogateescape"))
             for key, text in recorded.outputs.items()
@@ -67,7 +67,7 @@ class Redactor:
         return replace(
             recorded,
             versions={name: _version(text) for name, text in recorded.versions.items()},
-            config=core_config.dump(self._redacted_config()),
+            config=config_text.dump(self._redacted_config()),
             sysctls={self._sysctl(name): text for name, text in recorded.sysctls.items() if _NUMBER.fullmatch(text)},
             outputs={
                 self._line(key): self._printed(key) if key in self._outputs else self._lines(text)

@@ -9,8 +9,7 @@ from typing import Any
 from fz_iproute import __version__
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.reader import lan_questions, parsed
-from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror import parse, parse_rules
+from fz_iproute.mirror import config_text, parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import LOCAL, MAIN, RULES_IN_DETAIL, of_table
@@ -66,7 +65,7 @@ def take_without_ip(config: Config, path: Path | None, netns: str | None) -> Rec
     return Recording(
         taken=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         versions={"fz-iproute": __version__, "kernel": platform.release()},
-        config=core_config.dump(config),
+        config=config_text.dump(config),
         sysctls={},
         outputs={},
         facts=facts(config, path, netns),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fz_iproute.files.config_file import ConfigFile
 from fz_iproute.log import Log
-from fz_iproute.mirror.config import doubts, dump
+from fz_iproute.mirror.config_text import doubts, dump
 from fz_iproute.verbs.options import add_common
 from fz_iproute.verbs.output import write
 

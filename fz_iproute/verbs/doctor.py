@@ -15,8 +15,7 @@ from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load, usual_path
 from fz_iproute.ip.reader import Reader, answer, shape_is_known
 from fz_iproute.log import Log
-from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import config_text, parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family
@@ -123,7 +122,7 @@ def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:
 def of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:
     """The findings for a recorded machine. `path` names another configuration than the recorded one."""
     recorded = load_recording(snapshot)
-    config = load(path) if path else core_config.parse(recorded.config, f"{snapshot}: config")
+    config = load(path) if path else config_text.parse(recorded.config, f"{snapshot}: config")
     with blamed_on(snapshot):
         return examine(_machine(recorded, concrete(config, RecordedIp(recorded), Log("ERROR"))))
 

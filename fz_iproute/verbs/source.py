@@ -12,7 +12,8 @@ from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.passes import Passes
 from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
-from fz_iproute.mirror.config import Config, parse
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.config_text import parse
 from fz_iproute.mirror.words import WRITING, own_command
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.passes import Pass, Passes
 from fz_iproute.log import Log
-from fz_iproute.mirror.config import parse
+from fz_iproute.mirror.config_text import parse
 from tests.netns import rtnetlink
 from tests.netns.namespace import (
     MARK,

@@ -10,7 +10,7 @@ import pytest
 from fz_iproute.ip.coprocess import CoprocessIp
 from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
-from fz_iproute.mirror.config import parse
+from fz_iproute.mirror.config_text import parse
 from fz_iproute.mirror.model import Command
 from tests.manage.laptop import ROUTES, ROUTES6, TUNNEL, UPLINK, Laptop, State, manage
 from tests.netns.namespace import LAN, removing

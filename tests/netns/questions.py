@@ -16,7 +16,7 @@ from fz_iproute.diagnosis.tree import draw
 from fz_iproute.ip.passes import Plans
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
-from fz_iproute.mirror.config import parse
+from fz_iproute.mirror.config_text import parse
 from fz_iproute.record.recorded_ip import RecordedIp
 from fz_iproute.record.recording import Recording
 from fz_iproute.verbs import explain as app_explain

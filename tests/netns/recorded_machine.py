@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fz_iproute.ip.ip import Ip
-from fz_iproute.mirror.config import parse
+from fz_iproute.mirror.config_text import parse
 from fz_iproute.record.recording import dump
 from fz_iproute.record.take import take
 from tests.netns.namespace import MARK, MIRROR, TUNNEL, Namespace, removing, run, wait_until

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.diagnosis.checks.finding import Finding
-from fz_iproute.mirror.config import dump
+from fz_iproute.mirror.config_text import dump
 from tests.manage.laptop import manage
 from tests.netns.laptop import Laptop
 from tests.netns.namespace import LAN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, removing, run

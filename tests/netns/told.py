@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import as_document, status
 from fz_iproute.ip.reader import Reader
-from fz_iproute.mirror.config import parse
+from fz_iproute.mirror.config_text import parse
 from fz_iproute.record.recorded_ip import RecordedIp
 from fz_iproute.record.recording import Recording
 from fz_iproute.verbs.explain import Question, explain

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,11 @@ def test_imports_point_downward_and_pure_modules_are_pure(module: Path) -> None:
     if is_pure(name):
         assert not {name.split(".")[0] for name in names - READS_TEXT} & IMPURE
         assert [] == [other for other in others if not is_pure(other)]
+
+
+def test_no_modules_import_each_other() -> None:
+    """Not even inside functions."""
+    TopologicalSorter({own_name(module): set(own_modules(imported(module))) for module in MODULES}).prepare()
 
 
 def test_sh_is_imported_in_one_module_only() -> None:

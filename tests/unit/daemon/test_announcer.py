@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 from fz_iproute import __version__
 from fz_iproute.daemon.announcer import Announcer
-from fz_iproute.mirror import config
+from fz_iproute.mirror import config_text
 from fz_iproute.mirror.tunnel import Layout
 
 LAYOUT = Layout("single", 539098368, 539098368, 539098368, (32765,))
@@ -19,7 +19,7 @@ def told(place: Path, *states: str, interface: str = "tun-firezone") -> list[str
     announcer.start()
     for state in states:
         name, _, word = state.rpartition(": ")
-        settings = config.parse(f'[tunnel]\ninterface = "{name or interface}"', "test")
+        settings = config_text.parse(f'[tunnel]\ninterface = "{name or interface}"', "test")
         announcer.tunnel(settings, LAYOUT, word)
     return [call.args[0] for call in log.info.mock_calls]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from fz_iproute.diagnosis.detect import Vpn, absent, as_document, as_text, detect, followed
-from fz_iproute.mirror import config as configuration
+from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config, replace
 from tests.layouts import LAYOUTS, NO_VPN, Layout, machine, named
 
@@ -23,7 +23,7 @@ def test_a_layout_is_recognised_by_its_form(layout: Layout) -> None:
     expected = (*layout[1:3], layout.families.split(), *layout[4:])
     assert dict(zip(keys, expected, strict=True)) == {key: said[key] for key in keys}, as_text(vpns, lambda vpn: "")
     if layout.advice == "mirror":
-        assert vpns[0].config == configuration.parse(said["config"], "config")
+        assert vpns[0].config == config_text.parse(said["config"], "config")
 
 
 @pytest.mark.parametrize("layout", [pytest.param(layout, id=name) for name, layout in named(LAYOUTS)])

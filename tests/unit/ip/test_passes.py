@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fz_iproute.daemon.news import NO_NEWS, merged, news_of
 from fz_iproute.ip.passes import Plans
 from fz_iproute.log import Log
-from fz_iproute.mirror import config
+from fz_iproute.mirror.config_text import parse
 from fz_iproute.mirror.model import Command
 from fz_iproute.record import recording
 from fz_iproute.record.recorded_ip import RecordedIp
@@ -23,7 +23,7 @@ ROUTE = connected("10.5.0.0/24", "wlp192s0", "10.5.0.2", metric=600)
 
 def plans(laptop: Laptop, text: str = "") -> Plans:
     """They have looked at the laptop once."""
-    made = Plans(RecordedIp(recording.load(json.dumps(laptop.document()))), config.parse(text, "config"), Log("ERROR"))
+    made = Plans(RecordedIp(recording.load(json.dumps(laptop.document()))), parse(text, "config"), Log("ERROR"))
     made.plan_sync()
     return made
 
@@ -50,7 +50,7 @@ def test_it_is_what_a_reading_finds_missing(line: str, family: str, route: dict[
     (laptop.main if family == "inet" else laptop.main6).append({"flags": [], **route})
     source = RecordedIp(recording.load(json.dumps(laptop.document())))
     assert [line.split("]")[1].split(maxsplit=1)[0]] == [command.words[4] for command in ahead]
-    assert Plans(source, config.parse("", "config"), Log("ERROR")).plan_sync() == ahead
+    assert Plans(source, parse("", "config"), Log("ERROR")).plan_sync() == ahead
 
 
 PREFIXES = ["10.5.0.0/24", "10.20.0.0/22", "100.70.0.0/16", "9.5.0.0/24", "172.0.0.0/7", "192.168.188.0/25", "10.5.0.7"]
@@ -73,7 +73,7 @@ def test_a_reading_would_find_the_same(routes: list[tuple[str, str, int]], text:
         laptop.main.append(connected(dst, dev, "10.5.0.2", metric=metric))
     ahead = made.plan_ahead(news.new_routes or ())
     source = RecordedIp(recording.load(json.dumps(laptop.document())))
-    assert set(ahead) <= set(Plans(source, config.parse(text, "config"), Log("ERROR")).plan_sync())
+    assert set(ahead) <= set(Plans(source, parse(text, "config"), Log("ERROR")).plan_sync())
 
 
 def test_several_routes_are_copied_together() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fz_iproute.errors import UsageError
-from fz_iproute.mirror.config import Config, doubts, dump, parse, replace
+from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.config_text import doubts, dump, parse
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
 from tests.unit.recorded_versions import RECORDED

@@ -17,7 +17,7 @@ from fz_iproute.errors import UsageError
 from fz_iproute.ip.passes import Plans
 from fz_iproute.ip.process import Spelling
 from fz_iproute.ip.reader import Reader
-from fz_iproute.mirror import config as core_config
+from fz_iproute.mirror import config_text
 from fz_iproute.mirror.words import printable
 from fz_iproute.record import recording as core_recording
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on
@@ -31,7 +31,7 @@ ASKED = ["192.168.188.7", "8.8.8.8", "100.64.0.9", "2001:db8:7::9", "ff02::1", "
 
 def everything(recorded: Recording) -> list[str]:
     """What `plan`, `status` and `explain` print of it."""
-    config = core_config.parse(recorded.config, "config")
+    config = config_text.parse(recorded.config, "config")
     said: list[str] = []
     log = SimpleNamespace(warning=said.append, info=lambda line: None)
     due = Plans(RecordedIp(recorded), config, log).plan_sync()

@@ -11,7 +11,8 @@ import pytest
 from fz_iproute import cli
 from fz_iproute.diagnosis.checks import CHECKS
 from fz_iproute.files.data import texts
-from fz_iproute.mirror.config import Config, toml
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.config_text import toml
 from fz_iproute.service.completion import verbs
 from fz_iproute.service.manual import MACROS, page
 
