@@ -2,21 +2,18 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import chain
-from reprlib import Repr
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from fz_iproute.errors import ReadFailed
-from fz_iproute.ip.ip import Asked, Source
+from fz_iproute.ip.answers import SCOPE_LINK, answers_of, nexthops_of, parsed, shape_is_known
+from fz_iproute.ip.ip import Source
 from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
-from fz_iproute.mirror.model import EVERYTHING, Link, Nexthop, Part, Route, Rule, Snapshot, by_destination
+from fz_iproute.mirror.model import EVERYTHING, Link, Part, Route, Rule, Snapshot
 from fz_iproute.mirror.parse import Document, Listed, Shapes
-from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
-from fz_iproute.mirror.words import FAMILY_OPTION, LOCAL, MAIN, METRICS, RULES_IN_DETAIL, of_table
+from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import MAIN, METRICS, RULES_IN_DETAIL, of_table
 
 # A locked metric, such as `mtu lock 1400`. Only the output without `-json` shows it. `ip` itself always locks rto_min.
 _LOCKED = re.compile(f" (?!rto_min )(?:{'|'.join(METRICS)}) lock ")
@@ -24,7 +21,6 @@ _LOCKED = re.compile(f" (?!rto_min )(?:{'|'.join(METRICS)}) lock ")
 _DESTINATION = re.compile(r"(?:[a-z]+ )?(\S+) ")  # after the type, which is printed unless it is unicast
 
 _MAIN = of_table(MAIN)
-_SCOPE_LINK = f"{_MAIN} scope link"
 _RULES, _LINKS, _ADDRESSES = "rule show", "link show", "address show"
 
 # The most entries of a cache (`parse.Shapes`). It keeps entries of routes that have gone.
@@ -80,14 +76,14 @@ class Reader:
                 questions = self._questions[family] + (tables if ip.needs_no_process(family) else [])
                 if unknown := self._unknown(family, questions):
                     asked.append(ip.ask(family, *unknown))
-            self._known |= self._answers(asked)
+            self._known |= answers_of(self._ip, asked)
             if self._rules is None:
                 with shape_is_known():
                     self._rules = self._all_rules()
                 self._tables = own_tables(self._config, self._rules)
                 tables = [of_table(table) for table in self._tables]
             missing = [(family, question) for family in FAMILIES for question in self._unknown(family, tables)]
-            self._known |= self._answers([ip.ask(family, question) for family, question in missing])
+            self._known |= answers_of(self._ip, [ip.ask(family, question) for family, question in missing])
             with shape_is_known():
                 return self._snapshot(self._rules)
         finally:
@@ -105,81 +101,6 @@ class Reader:
 
     def _unknown(self, family: Family, questions: Iterable[str]) -> list[str]:
         return [question for question in questions if (family, question) not in self._known]
-
-    def matching_routes(
-        self, hosts: Sequence[Prefix], snapshot: Snapshot
-    ) -> dict[int, dict[Family, tuple[Route, ...]]]:
-        """The routes that match one of some addresses, in main, local, and each table that a rule looks up.
-
-        All addresses are of the same family. The result is by table and family.
-        """
-        family = hosts[0].family
-        questions = {
-            table: [f"{of_table(table)} match {host}" for host in hosts] for table in _looked_up(snapshot.rules, family)
-        }
-        routes = self._routes({family: [*chain.from_iterable(questions.values())]}, snapshot.links)
-        return {
-            table: {family: tuple(dict.fromkeys(chain.from_iterable(routes[family, question] for question in part)))}
-            for table, part in questions.items()
-        }
-
-    def decisive_routes(self, snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:
-        """The routes that decide where packets to the internet and to LANs go, by table and family.
-
-        Tables of the snapshot are not read again. Other tables that rules look up are read completely, except main,
-        which may have a million routes. Of main, only the routes that are on-link, private, or match a host in
-        `SAMPLES` are read. If these do not tell where main sends the rest of the internet, all of main is read.
-
-        Each of the five questions about main costs a dump of it, because the kernel filters by table, protocol and
-        device, but not by destination. With a million routes, a dump takes half a second.
-        """
-        found: dict[int, dict[Family, tuple[Route, ...]]] = {
-            table: dict(families) for table, families in snapshot.tables.items()
-        }
-        links = snapshot.links
-        questions = {
-            family: [of_table(table) for table in _looked_up(snapshot.rules, family) if table not in (*found, MAIN)]
-            for family in FAMILIES
-        }
-        # Main of IPv6 is complete in the snapshot, because it cannot be filtered by scope.
-        samples = [f"{_MAIN} match {host}" for host in SAMPLES if host.family == "inet"]
-        questions["inet"] += [*samples, *(f"{_MAIN} root {prefix}" for prefix in _RFC1918)]
-        routes = self._routes(questions, links)
-        if _needs_all_of_main([routes["inet", question] for question in samples], "inet", snapshot):
-            routes |= self._routes({"inet": [_MAIN]}, links)
-        main: dict[Family, dict[str, list[Route]]] = {
-            "inet": by_destination(route for route in snapshot.main["inet"] if route.attributes.on_link),
-            "inet6": by_destination(_decisive(snapshot)),
-        }
-        for (family, question), listing in routes.items():
-            if question.startswith(_MAIN):
-                main[family] |= by_destination(listing)  # each answer has all routes to its destinations
-            else:
-                table = parse_rules.table_number(question.split()[3])
-                found.setdefault(table, {})[family] = listing
-        found[MAIN] = {family: tuple(chain.from_iterable(here.values())) for family, here in main.items()}
-        return found
-
-    def _routes(
-        self, questions: Mapping[Family, Sequence[str]], links: Mapping[str, Link]
-    ) -> dict[tuple[Family, str], tuple[Route, ...]]:
-        """The routes that answer these questions, by family and question."""
-        try:
-            asked = [self._ip.ask(family, question) for family, part in questions.items() for question in part]
-            listings = {key: parsed(*key, text) for key, text in self._answers(asked).items()}
-            with shape_is_known():
-                nexthops = self._nexthops(listings.values())
-                return {key: parse.routes(listing, key[0], links, nexthops) for key, listing in listings.items()}
-        finally:
-            self._ip.abandon()
-
-    def _answers(self, asked: Sequence[Asked]) -> _Found:
-        return {
-            (part.family, question): answer
-            for part in asked
-            if part.family
-            for question, answer in zip(part.questions, self._ip.answers(part), strict=True)
-        }
 
     def _once(self, key: object, origin: object, make: Callable[[], _Made]) -> _Made:
         """Call `make` only if `origin` differs from that of the last call for this key; else return the old result."""
@@ -207,7 +128,7 @@ class Reader:
     def _of(self, family: Family, links: Mapping[str, Link]) -> _OfFamily:
         main = self._lan(family)
         tables = {number: self._parsed(family, of_table(number)) for number in self._tables}
-        nexthops = self._nexthops([main, *tables.values()])
+        nexthops = nexthops_of(self._ip, [main, *tables.values()])
         shapes: Shapes = self._once(("shapes", family), (links, nexthops), dict)
         if len(shapes) > _MOST_SHAPES:
             shapes.clear()
@@ -228,11 +149,6 @@ class Reader:
         text = self._known[family, question]
         return self._once((family, question), text, lambda: parsed(family, question, text))
 
-    def _nexthops(self, listings: Iterable[list[Listed]]) -> Mapping[int, Nexthop]:
-        if not any(map(parse.needs_nexthops, listings)):
-            return {}
-        return parse.nexthops(answer(self._ip, None, "nexthop show"))
-
     def _all_rules(self) -> tuple[Rule, ...]:
         """The rules of both families.
 
@@ -245,7 +161,7 @@ class Reader:
             if rules and (self._config.manages or parse_rules.needs_numbers(rules))
         ]
         unknown = [family for family in doubtful if self._unknown(family, [RULES_IN_DETAIL])]
-        self._known |= self._answers([self._ip.ask(family, RULES_IN_DETAIL) for family in unknown])
+        self._known |= answers_of(self._ip, [self._ip.ask(family, RULES_IN_DETAIL) for family in unknown])
         shown |= {family: self._parsed(family, RULES_IN_DETAIL) for family in doubtful}
         return self._once(_RULES, shown, lambda: _rules(shown))
 
@@ -258,13 +174,6 @@ class Reader:
                 listing = _with_locks_marked(listing, self._ip.text(family, question))
             parts.append(listing)
         return parts[0] if len(parts) == 1 else _united(*parts)
-
-
-def seen(source: Source, config: Config) -> tuple[Snapshot, dict[int, dict[Family, tuple[Route, ...]]]]:
-    """A snapshot, and the routes that decide where packets go."""
-    reader = Reader(source, config)
-    snapshot = reader.read()
-    return snapshot, reader.decisive_routes(snapshot)
 
 
 def _rules(shown: Mapping[Family, list[Document]]) -> tuple[Rule, ...]:
@@ -306,93 +215,9 @@ def _united(scope_link: list[Listed], *allowed: list[Listed]) -> list[Listed]:
     return united
 
 
-# Public hosts that represent the internet. One in each half of it, because some VPNs split their default route.
-SAMPLES = [Prefix.parse(host) for host in ("9.9.9.9/32", "149.112.112.112/32", "2620:fe::fe/128", "2a00:1450::1/128")]
-_RFC1918 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
-
-
-def _decisive(snapshot: Snapshot) -> Iterable[Route]:
-    """The routes of IPv6 main that decide where packets to the internet and to LANs go."""
-    main = snapshot.main["inet6"]
-    prefixes = {route: Prefix.of_route(route.dst, "inet6") for route in main}
-    samples = [host for host in SAMPLES if host.family == "inet6"]
-    around = [[route for route in main if prefixes[route].covers(host)] for host in samples]
-    if _needs_all_of_main(around, "inet6", snapshot):
-        return main
-    return [
-        route
-        for route, prefix in prefixes.items()
-        if route.attributes.on_link or PRIVATE.covers(prefix) or any(prefix.covers(host) for host in samples)
-    ]
-
-
-def _needs_all_of_main(around: Sequence[Iterable[Route]], family: Family, snapshot: Snapshot) -> bool:
-    """True if the routes to the samples (`around`) do not tell where main sends most of the internet."""
-    if any(_is_into_tunnel(routes, snapshot.links) for routes in around):
-        return True
-    if not any(route.dst == "default" for routes in around for route in routes):
-        return True
-    rules = (rule for rule in snapshot.rules if (rule.family, rule.table) == (family, MAIN))
-    return any(name.startswith("suppress") for rule in rules for name, _ in rule.options)
-
-
-def _is_into_tunnel(routes: Iterable[Route], links: Mapping[str, Link]) -> bool:
-    """True if the narrowest of these routes to a host leads into a tunnel, and may be part of a split default route."""
-
-    def length(route: Route) -> int:
-        return Prefix.of_route(route.dst, route.attributes.family).length
-
-    route = max(routes, key=length, default=None)
-    return (
-        route is not None
-        and length(route) <= _WIDE
-        and any(device in links and links[device].may_be_tunnel for device in route.attributes.devices)
-    )
-
-
-# The greatest prefix length of the parts of a split default route.
-_WIDE = 16
-
-
-def _looked_up(rules: Iterable[Rule], family: Family) -> list[int]:
-    """The tables that decide the route of a packet. `local` also tells which source addresses are possible."""
-    return sorted({MAIN, LOCAL, *(rule.table for rule in rules if rule.family == family and rule.table)})
-
-
 def lan_questions(config: Config, family: Family) -> list[str]:
     """The questions whose answers have all routes of main that may be copied."""
     if family == "inet6":
         return [_MAIN]  # IPv6 routes have no scope, so `ip` cannot filter by it
-    questions = [_SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in config.lan.allow if prefix.family == family)]
+    questions = [SCOPE_LINK, *(f"{_MAIN} root {prefix}" for prefix in config.lan.allow if prefix.family == family)]
     return [*questions, f"{_MAIN} exact default"] if config.lan.multicast else questions
-
-
-def answer(source: Source, family: Family | None, question: str) -> list[Any]:
-    """The parsed answer to one question. ReadFailed if there is any doubt."""
-    (text,) = source.answers(source.ask(family, question))
-    return parsed(family, question, text)
-
-
-def parsed(family: Family | None, question: str, text: bytes) -> list[Any]:
-    """Parse what `ip -json` printed: routes to Listed, anything else to documents. ReadFailed if it is not JSON."""
-    try:
-        if not question.startswith("route show"):
-            return parse.documents_of(text)
-        return parse.listing_of(text, scope="link" if question == _SCOPE_LINK else "")
-    except (ValueError, RecursionError) as error:
-        option = f"{FAMILY_OPTION[family]} " if family else ""
-        raise ReadFailed(f"ip -json {option}{question}: {error}") from None
-
-
-@contextmanager
-def shape_is_known() -> Iterator[None]:
-    """Turn errors inside the `with` block into ReadFailed. They mean that the JSON of `ip` has an unexpected form."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ReadFailed(f"ip printed JSON in a form that fz-iproute does not know: {SHORT.repr(error)}") from None
-
-
-# Shortens values for messages: an error may quote all that `ip` has printed.
-SHORT = Repr()
-SHORT.maxother = 200

@@ -8,9 +8,9 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from fz_iproute.files.config_file import VARIABLE
+from fz_iproute.ip.answers import answer
 from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.reader import answer
 from fz_iproute.lab import namespace
 from fz_iproute.lab.addresses import addresses, missing_sources, routers
 from fz_iproute.lab.devices import FAR, cables_and_bridges, devices, far_states, link_states, stand_in

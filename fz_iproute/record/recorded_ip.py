@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.files.trusted_file import opened, said_of
+from fz_iproute.ip.answers import SHORT, answer, shape_is_known
 from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.process import Answer
-from fz_iproute.ip.reader import SHORT, answer, shape_is_known
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.record import recording
 from fz_iproute.record.recording import Recording, Unusable, question_key

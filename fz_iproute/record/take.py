@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fz_iproute import __version__
+from fz_iproute.ip.answers import parsed
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.reader import lan_questions, parsed
+from fz_iproute.ip.reader import lan_questions
 from fz_iproute.mirror import config_text, parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.prefix import FAMILIES, Family

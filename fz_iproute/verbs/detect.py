@@ -10,8 +10,8 @@ from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, candidates, d
 from fz_iproute.errors import UsageError
 from fz_iproute.files.config_file import is_lab, usual_path
 from fz_iproute.files.whole_file import create
+from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.ip import Source
-from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.words import own_command, printable

@@ -13,7 +13,8 @@ from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load, usual_path
-from fz_iproute.ip.reader import Reader, answer, shape_is_known
+from fz_iproute.ip.answers import answer, shape_is_known
+from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror import config_text, parse
 from fz_iproute.mirror.config import Config

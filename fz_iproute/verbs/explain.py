@@ -11,6 +11,7 @@ from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.sentence import Case
 from fz_iproute.errors import ReadFailed, UsageError
+from fz_iproute.ip.decisive import matching_routes
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
@@ -140,26 +141,25 @@ def explain(question: Question, config: Config, source: Source, sync: str) -> li
 def _answers(question: Question, config: Config, source: Source, sync: str) -> list[Answer]:
     # On a recorded machine, the uid of the sender is unknown: it is not this user.
     asked = packets(question, config, os.getuid() if isinstance(source, Ip) else None)
-    reader = Reader(source, config)
-    snapshot = reader.read()
+    snapshot = Reader(source, config).read()
     for name, device in (("--iif", question.iif), ("--oif", question.oif)):
         if device and device not in snapshot.links:
             raise UsageError(f"{name}: there is no interface {device!r}")
-    network = _network(reader, snapshot, asked[0])
+    network = _network(source, snapshot, asked[0])
     goal = desired(config, snapshot)
     cases = [Case(config, snapshot, goal, network, packet, network.way(packet), sync) for packet in asked]
     if sources := [case.connected for case in cases if case.connected]:
-        network = _network(reader, snapshot, *asked[:1], *sources)
+        network = _network(source, snapshot, *asked[:1], *sources)
         cases = [case._replace(network=network) for case in cases]
     sysctls = _sysctls(source, question.iif) if question.iif else {}
     return [answered(case, sysctls, _said_by_kernel(source, question, case.packet)) for case in cases]
 
 
-def _network(reader: Reader, snapshot: Snapshot, *packets: Packet) -> Network:
+def _network(source: Source, snapshot: Snapshot, *packets: Packet) -> Network:
     """The rules, and the routes to all addresses of the packets."""
     ends = dict.fromkeys(address for packet in packets for address in (packet.dst, packet.src) if address)
     hosts = [Prefix.of_host(packets[0].family, address) for address in ends or (0,)]
-    return Network(snapshot.links, snapshot.rules, reader.matching_routes(hosts, snapshot))
+    return Network(snapshot.links, snapshot.rules, matching_routes(source, hosts, snapshot))
 
 
 def _said_by_kernel(source: Source, question: Question, packet: Packet) -> Document | str | None:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from fz_iproute.diagnosis.detect import Followed, detect, followed
 from fz_iproute.errors import IpUnusable, ReadFailed
+from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.ip import Source
-from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 

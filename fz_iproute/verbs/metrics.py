@@ -7,7 +7,7 @@ from fz_iproute import __version__
 from fz_iproute.diagnosis.status import status
 from fz_iproute.files.lock import watching
 from fz_iproute.files.report import reported
-from fz_iproute.ip.reader import seen
+from fz_iproute.ip.decisive import seen
 from fz_iproute.log import Log
 from fz_iproute.service.figures import as_text, figures
 from fz_iproute.verbs.output import write_to

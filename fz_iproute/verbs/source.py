@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.files.config_file import DEFAULT_PATH, ConfigFile, load, usual_path
 from fz_iproute.ip.coprocess import CoprocessIp
+from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.passes import Passes
-from fz_iproute.ip.reader import seen
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.config_text import parse

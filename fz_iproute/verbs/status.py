@@ -15,6 +15,7 @@ from fz_iproute.diagnosis.tree import draw
 from fz_iproute.files.config_file import is_lab, load
 from fz_iproute.files.lock import watching
 from fz_iproute.ip.coprocess import CoprocessIp
+from fz_iproute.ip.decisive import decisive_routes
 from fz_iproute.ip.ip import Source
 from fz_iproute.ip.monitor import changes
 from fz_iproute.ip.reader import Reader
@@ -106,7 +107,7 @@ class _View:
 
     def _status(self) -> tuple[Status, Summary]:
         snapshot = self._reader.read()
-        found = status(self._config, snapshot, self._reader.decisive_routes(snapshot))
+        found = status(self._config, snapshot, decisive_routes(self._source, snapshot))
         said = summary(found)
         self.is_good = said.is_good
         return found, said

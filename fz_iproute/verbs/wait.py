@@ -4,9 +4,9 @@ import time
 from argparse import ArgumentParser, Namespace
 
 from fz_iproute.errors import ReadFailed
+from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.passes import Plans
-from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.verbs.options import seconds
@@ -63,9 +63,8 @@ def _another_vpn(ip: Ip, config: Config) -> str:
     """Which VPN cuts the LAN, if no rule leads to the tables of the configured one; "" if none does."""
     from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # usually the VPN is there
 
-    reader = Reader(ip, config)
-    snapshot = reader.read()
-    vpns = detect(config, snapshot, reader.decisive_routes(snapshot))
+    snapshot, routes = seen(ip, config)
+    vpns = detect(config, snapshot, routes)
     if not any(vpn.is_cut for vpn in vpns):
         return ""
     return f"{absent(config, snapshot.links, vpns)}; the LAN is cut: `fz-iproute detect`"

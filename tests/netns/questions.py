@@ -13,8 +13,8 @@ import loguru  # noqa: F401
 
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
+from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.passes import Plans
-from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config_text import parse
 from fz_iproute.record.recorded_ip import RecordedIp
@@ -61,9 +61,7 @@ def everything(recorded: Recording, asked: Sequence[str]) -> Told:
     """The answers of `plan`, `status` and `explain`."""
     config, source = parse(recorded.config, "snapshot"), RecordedIp(recorded)
     plan = [" ".join(command.words) for command in Plans(source, config, Log("ERROR")).plan_sync()]
-    reader = Reader(source, config)
-    snapshot = reader.read()
-    found = app_status.status(config, snapshot, reader.decisive_routes(snapshot))
+    found = app_status.status(config, *seen(source, config))
     ways = {}
     for address in asked:
         question = Question(address)

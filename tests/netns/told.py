@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import as_document, status
-from fz_iproute.ip.reader import Reader
+from fz_iproute.ip.decisive import seen
 from fz_iproute.mirror.config_text import parse
 from fz_iproute.record.recorded_ip import RecordedIp
 from fz_iproute.record.recording import Recording
@@ -22,9 +22,7 @@ class Told(NamedTuple):
     @classmethod
     def of(cls, recorded: Recording, addresses: Sequence[str]) -> "Told":
         config, source = parse(recorded.config, "snapshot"), RecordedIp(recorded)
-        reader = Reader(source, config)
-        snapshot = reader.read()
-        document = as_document(status(config, snapshot, reader.decisive_routes(snapshot)))
+        document = as_document(status(config, *seen(source, config)))
         answers = {address: explain(Question(address, mark=0), config, source, SYNC)[0] for address in addresses}
         return cls(document, {address: each.sentence for address, each in answers.items() if not each.decision.doubts})
 

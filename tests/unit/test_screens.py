@@ -12,7 +12,7 @@ from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import Item, Summary, summary
 from fz_iproute.errors import UsageError
-from fz_iproute.ip.reader import Reader
+from fz_iproute.ip.decisive import seen
 from fz_iproute.mirror.config import Config
 from fz_iproute.record import recording
 from fz_iproute.record.recorded_ip import RecordedIp
@@ -187,9 +187,8 @@ RUNS = Daemon("runs (process 812)", is_running=True)
 def said(name: str) -> Summary:
     laptop = Laptop()
     STATES[name](laptop)
-    reader = Reader(RecordedIp(recording.load(json.dumps(laptop.document()))), Config())
-    snapshot = reader.read()
-    return summary(status(Config(), snapshot, reader.decisive_routes(snapshot)))
+    source = RecordedIp(recording.load(json.dumps(laptop.document())))
+    return summary(status(Config(), *seen(source, Config())))
 
 
 def shown(name: str, width: int | None, *, colour: bool = False) -> str:

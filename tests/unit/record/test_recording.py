@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.errors import UsageError
+from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.passes import Plans
 from fz_iproute.ip.process import Spelling
-from fz_iproute.ip.reader import Reader
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.words import printable
 from fz_iproute.record import recording as core_recording
@@ -36,9 +36,7 @@ def everything(recorded: Recording) -> list[str]:
     log = SimpleNamespace(warning=said.append, info=lambda line: None)
     due = Plans(RecordedIp(recorded), config, log).plan_sync()
     said += [f"{Spelling().line(command)}  # {printable(command.reason)}" for command in due]
-    reader = Reader(RecordedIp(recorded), config)
-    seen = reader.read()
-    found = app_status.status(config, seen, reader.decisive_routes(seen))
+    found = app_status.status(config, *seen(RecordedIp(recorded), config))
     said += [draw(found), draw(found, width=40), json.dumps(app_status.as_document(found))]
     for address in ASKED:
         question = Question(address)
