@@ -50,6 +50,8 @@ def sentence(case: Case) -> str:
     said = _way(case)
     if case.connected:
         said += _if_connected(case, case.connected)
+    links = (case.snapshot.links.get(device) for device in case.decision.devices)
+    said += "".join(f"; but {link.name} {link.outage}" for link in links if link and link.outage)
     route = case.decision.route
     if route and _is_stale(case, route):
         lan = _lan(case)

@@ -76,6 +76,7 @@ class Status(NamedTuple):
     lan: list[Line]  # LAN routes and copies
     shadows: list[Shadow]
     uncopied: list[Line]  # routes of main to private networks that nothing copies, so that packets take another route
+    outages: dict[str, str]  # network cards that reach no LAN, and why: `has no carrier`
     no_lans: frozenset[str]  # networks on these devices are no LANs: those of VPNs, and the ports of bridges
     commands: int  # how many `sync` would run
 
@@ -125,6 +126,9 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
         lan=[*_placeholder_lines(goal), *lan],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(goal, network, family)],
+        outages={
+            name: link.outage for name, link in snapshot.links.items() if link.outage and name not in goal.tunnels
+        },
         no_lans=no_lans,
         commands=len(plan(goal, prune=config.lan.prune)),
     )
@@ -229,8 +233,15 @@ def _reached(family: Family, goal: Desired, network: Network, then: Network, no_
         same = copies.get(line.route.dst, ())
         is_missed = line.route in unchosen and no_lans.isdisjoint(line.route.attributes.devices)
         yield line._replace(
-            lost=lost(network, line.route, same), is_lost_then=is_missed and bool(lost(then, line.route, same))
+            lost=lost(network, line.route, same) or _unplugged(network, line.route),
+            is_lost_then=is_missed and bool(lost(then, line.route, same)),
         )
+
+
+def _unplugged(network: Network, route: Route) -> str:
+    devices = route.attributes.devices
+    outages = [f"{device} {link.outage}" for device in devices if (link := network.links.get(device)) and link.outage]
+    return f"go nowhere: {' and '.join(outages)}" if outages and len(outages) == len(devices) else ""
 
 
 def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
@@ -305,6 +316,7 @@ def as_document(found: Status) -> dict[str, Any]:
             for lan, tunnel, whole, refused in found.shadows
         ],
         "uncopied": _documents(found.uncopied),
+        "outages": found.outages,
     }
 
 

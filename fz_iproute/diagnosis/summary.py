@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES
+from fz_iproute.mirror.words import some
 
 
 class Item(NamedTuple):
@@ -52,7 +53,7 @@ def summary(found: Status) -> Summary:
     # If packets reach a LAN that is not copied, it needs no copy.
     lans = [line for line in present if line.state != "skipped" or line.lost]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
-    items = [*listed.values(), *_parts(found)]
+    items = [*listed.values(), *_parts(found), *_outages(found)]
     return Summary(
         vpn="; ".join(_vpn(found)),
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
@@ -65,7 +66,7 @@ def summary(found: Status) -> Summary:
         is_idle=not found.is_used and found.commands > 0 and not any(line.lost for line in lans),
         is_lost_then=any(line.is_lost_then for line in lans),
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
-        others=[line for line in lans if line not in listed],
+        others=[line for line in lans if line not in listed and not line.lost],
     )
 
 
@@ -172,3 +173,16 @@ def _parts(found: Status) -> Iterator[Item]:
         if not shadow.whole:
             verb = "refuses" if shadow.refused else "routes"
             yield Item("left out", "", str(shadow.tunnel), "", f"a part of {shadow.lan} that the VPN {verb}")
+
+
+def _outages(found: Status) -> Iterator[Item]:
+    """The network cards that reach no LAN. This is no fault of the configuration, but explains a lost LAN."""
+    for name, why in found.outages.items():
+        lans = dict.fromkeys(line.route.dst for line in found.lan if name in line.route.attributes.devices)
+        yield Item(
+            "left out",
+            "",
+            name,
+            "",
+            f"{why}: {some(lans)} cannot be reached" if lans else f"{why}: no LAN is reached by it",
+        )

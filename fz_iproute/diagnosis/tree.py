@@ -45,6 +45,8 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
         yield "", shadow
     for line in found.uncopied:
         yield "", f"main    {line.route}  # {line.reason}"
+    for name, why in found.outages.items():
+        yield "", f"link    {name} {why}"
     yield "", LEGEND
 
 

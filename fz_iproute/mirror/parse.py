@@ -133,6 +133,7 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             group=group_number(document.get("group", "")),
             in_vrf=_is_vrf(document) or _is_vrf(_master(document, found)),
             is_port="master" in document and not _is_vrf(_master(document, found)),
+            outage=_outage(name, document),
         )
         for name, document in found.items()
     }
@@ -142,6 +143,19 @@ def _may_be_tunnel(name: str, link: Document) -> bool:
     # A tap is an Ethernet device; only its name may tell that it is one.
     is_lan = link.get("link_type", "ether") in ("ether", "infiniband", "loopback")
     return "POINTOPOINT" in link["flags"] or not is_lan or name.startswith(("tun", "tap"))
+
+
+# The bridges and cables of containers and virtual machines. While none runs, a bridge has no carrier, and that is no
+# fault. Only their names tell them from network cards.
+_OF_GUESTS = ("docker", "podman", "br-", "virbr", "lxcbr", "lxdbr", "incusbr", "cni", "veth", "vnet")
+
+
+def _outage(name: str, link: Document) -> str:
+    # The key `link` is null for the fallback devices of tunnels, such as gretap0. Dummies and the like have NOARP.
+    is_card = not {"LOOPBACK", "NOARP"} & set(link["flags"]) and link.get("link", name) is not None
+    if not is_card or "master" in link or _may_be_tunnel(name, link) or name.startswith(_OF_GUESTS):
+        return ""
+    return "is down" if "UP" not in link["flags"] else "has no carrier" if "NO-CARRIER" in link["flags"] else ""
 
 
 def _master(link: Document, others: Mapping[str, Document]) -> Document:

@@ -86,6 +86,22 @@ def test_another_vpn_that_carries_all_traffic_is_named(table: int, namespace: Na
     assert {"inet": carrier} == namespace.status()["tunnel"]["carriers"]
 
 
+@pytest.mark.parametrize(
+    ("end", "item", "said"),
+    [
+        ("lan1", "· lan1  is down: no LAN is reached by it", "goes into the tunnel, because all traffic goes into it"),
+        ("far1", "· lan1  has no carrier: 10.1.0.0/24 cannot be reached", "; but lan1 has no carrier"),
+    ],
+)
+def test_an_interface_that_does_not_work_is_named(end: str, item: str, said: str, machine: Machine) -> None:
+    machine.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+    machine.veth("lan1", "10.1.0.1/24", peer="far1")
+    machine.fz("sync")
+    machine.ip("link", "set", end, "down")
+    wait_until(lambda: item in machine.fz("status"), "the kernel noticed")
+    assert said.replace("into it", f"into {TUNNEL}") in explained(machine, "10.1.0.7")["sentence"]
+
+
 # What the VPN takes of a LAN
 
 

@@ -129,6 +129,24 @@ def test_the_network_of_a_port_of_a_bridge_is_no_lan(network: str, is_copied: bo
         assert said.is_due is not is_copied, "the copies do not change"
 
 
+@pytest.mark.parametrize("outage", ["is down", "has no carrier"])
+@pytest.mark.parametrize(
+    ("routes", "reachable", "why"),
+    [
+        ([COPY], 1, "no LAN is reached by it"),
+        ([COPY, route("10.4.0.0/16", "eth1")], 1, "10.4.0.0/16 cannot be reached"),
+    ],
+)
+def test_a_network_card_that_does_not_work_is_named(routes: list[Route], reachable: int, why: str, outage: str) -> None:
+    seen = snapshot(routes, [*VPN, *routes], rules=(lookup(SINGLE),))
+    links = seen.links | {"eth1": seen.links["eth1"]._replace(outage=outage)}
+    seen = dataclasses.replace(seen, links=links)
+    said = summary(status(replace(Config(), tunnel={"fwmark": 7}), seen, {254: seen.main, **seen.tables}))
+    assert (len(routes), reachable) == (said.lans, said.reachable)
+    assert [("left out", "eth1", f"{outage}: {why}")] == [(item.kind, item.what, item.why) for item in said.lan_items]
+    assert [COPY] == [line.route for line in said.others]
+
+
 @pytest.mark.parametrize(("is_active", "listed"), [(False, []), (True, ["10.9.0.7"])])
 def test_a_host_behind_a_router_is_listed_if_its_packets_go_elsewhere(is_active: bool, listed: list[str]) -> None:
     rules = (*(lookup(SINGLE, 100) for _ in range(is_active)), lookup(254, 32766))

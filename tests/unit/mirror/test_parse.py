@@ -137,6 +137,32 @@ def test_only_names_that_a_batch_line_or_a_terminal_would_misread_go_by_number(n
     assert words == [link.word for link in links.values()]
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "outage"),
+    [
+        ("eth0", {"flags": ["UP"]}, ""),
+        ("eth0", {"flags": []}, "is down"),
+        ("eth0", {"flags": ["UP", "NO-CARRIER"]}, "has no carrier"),
+        ("eth0", {"flags": [], "link_type": "infiniband"}, "is down"),
+        ("eth0.5", {"flags": ["UP", "NO-CARRIER", "M-DOWN"], "link": "eth0"}, "has no carrier"),
+        ("br0", {"flags": ["UP", "NO-CARRIER"]}, "has no carrier"),
+        ("eth1", {"flags": [], "master": "br0"}, ""),
+        ("lo", {"flags": ["LOOPBACK"], "link_type": "loopback"}, ""),
+        ("dummy0", {"flags": ["NOARP"]}, ""),
+        ("gretap0", {"flags": [], "link": None}, ""),
+        ("wg0", {"flags": ["NOARP"], "link_type": "none"}, ""),
+        ("tap0", {"flags": []}, ""),
+        ("ppp0", {"flags": ["POINTOPOINT"], "link_type": "ppp"}, ""),
+        ("docker0", {"flags": ["UP", "NO-CARRIER"]}, ""),
+        ("br-0a1b2c3d4e5f", {"flags": ["UP", "NO-CARRIER"]}, ""),
+        ("virbr0", {"flags": ["UP", "NO-CARRIER"]}, ""),
+    ],
+)
+def test_only_a_network_card_that_does_not_work_has_an_outage(name, keys, outage) -> None:
+    (link,) = parse.links([{"ifindex": 7, "ifname": name, **keys}]).values()
+    assert outage == link.outage
+
+
 def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_number() -> None:
     links = parse.links([{"ifindex": 7, "ifname": "#x", "flags": []}, {"ifindex": 8, "ifname": "if7", "flags": []}, {}])
     (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", "dev": "#x"}]), "inet", links)
