@@ -37,7 +37,7 @@ class Vpn(NamedTuple):
     table: int  # has the default route into the tunnel
     priority: int  # of the rule that leads to this table
     families: tuple[Family, ...]  # the families whose traffic it takes
-    headline: str  # `all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`
+    headline: str  # see full_tunnel.all_traffic
     is_cut: bool  # packets to at least one LAN of main do not get there
     holes: tuple[Prefix, ...]  # it takes these small parts of LANs that it leaves alone otherwise
     by: str  # the route and the rule that decide whether the LAN is cut

@@ -28,17 +28,23 @@ def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | N
 
 
 def all_traffic(network: Network, interface: str) -> str:
-    """`all traffic goes into wg0 (IPv4; IPv6 leaves by eth0)`; "" if the interface takes no family's traffic."""
+    """`all traffic goes into wg0 (IPv4 and IPv6)`, or `IPv4 goes into wg0 (IPv6 leaves by eth0)`.
+
+    "" if the interface takes no family's traffic.
+    """
     ways = {family: to_internet(network, family) for family in network.families}
     inside = [family for family, way in ways.items() if way and interface in way.devices]
     if not inside:
         return ""
-    others = [f"{FAMILY_NAMES[family]} {_becomes(way)}" for family, way in ways.items() if way and family not in inside]
     families = " and ".join(FAMILY_NAMES[family] for family in inside)
-    return f"all traffic goes into {printable(interface)} ({'; '.join([families, *others])})"
+    if len(inside) == len(ways):
+        return f"all traffic goes into {printable(interface)} ({families})"
+    others = [f"{FAMILY_NAMES[family]} {becomes(way)}" for family, way in ways.items() if way and family not in inside]
+    return f"{families} goes into {printable(interface)}{f' ({others[0]})' if others else ''}"
 
 
-def _becomes(way: Decision) -> str:
+def becomes(way: Decision) -> str:
+    """What becomes of packets that do not enter the tunnel: `leaves by eth0`."""
     if way.outcome == "unicast":
         return f"leaves by {printable(' '.join(way.devices))}"
     return "has no route" if way.outcome == "none" else "is refused"

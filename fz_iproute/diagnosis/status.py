@@ -6,8 +6,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.detect import Tables, absent, detect
-from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
-from fz_iproute.diagnosis.lookup import Packet
+from fz_iproute.diagnosis.full_tunnel import all_traffic, becomes, forms
+from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.products import Form, product_of
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.reached import lost
@@ -67,7 +67,9 @@ class Status(NamedTuple):
     layout: Layout
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Carrier]
-    traffic: dict[tuple[str, ...], str]  # the carriers' devices: `all traffic goes into wg0 (IPv4; IPv6 leaves by …)`
+    traffic: dict[tuple[str, ...], str]  # by the carriers' devices; see full_tunnel.all_traffic
+    outside: dict[Family, str]  # what becomes of most packets that do not enter the tunnel: `leaves by eth0`
+    leaks: bool  # IPv4 enters the tunnel and IPv6 gets around it, although no setting allows that
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
     obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
@@ -100,7 +102,12 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     """Judge the snapshot. `tables` must have all routes that decide about packets to the internet and to LANs."""
     goal = desired(config, snapshot)
     network = Network(snapshot.links, snapshot.rules, tables)
-    internet = {family: _internet(network, goal, family) for family in FAMILIES}
+    internet = {family: _internet(network, goal, family) for family in network.families}
+    carriers = {family: carrier for family, (_, carrier, _) in internet.items() if carrier}
+    outside = {
+        family: way for family, (state, carrier, way) in internet.items() if way and state == "off" and not carrier
+    }
+    is_allowed = config.manages and config.tunnel.internet_leak == "allow"
     then = in_step(network, goal, prune=config.lan.prune)
     vpns = [form for family in FAMILIES for form in forms(network, family)]
     ports = (link.name for link in snapshot.links.values() if link.is_port)
@@ -113,12 +120,12 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
         absent=_absent(config, snapshot, tables),
         mode=config.tunnel.mode,
         layout=goal.layout,
-        internet={family: state for family, (state, _) in internet.items()},
-        carriers={family: carrier for family, (_, carrier) in internet.items() if carrier},
-        traffic={
-            carrier.devices: all_traffic(network, carrier.devices[0]) for _, carrier in internet.values() if carrier
-        },
-        firewalls=_firewalls(vpns) if any(carrier for _, carrier in internet.values()) else [],
+        internet=dict.fromkeys(FAMILIES, "off") | {family: state for family, (state, *_) in internet.items()},
+        carriers=carriers,
+        traffic={carrier.devices: all_traffic(network, carrier.devices[0]) for carrier in carriers.values()},
+        outside={family: becomes(way) for family, way in outside.items()},
+        leaks=not is_allowed and "inet6" in outside and network.gets_out(outside["inet6"]),
+        firewalls=_firewalls(vpns) if carriers else [],
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
         waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
@@ -139,8 +146,12 @@ def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
     return absent(config, snapshot.links, detect(config, snapshot, tables)) if is_gone else ""
 
 
-def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None]:
-    """The state of most packets to the internet: active, blocked or off; and their carrier, if there is one."""
+def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None, Decision | None]:
+    """The state of most packets to the internet: active, blocked or off; and their carrier, if there is one.
+
+    Also where those go that are neither in the tunnel nor refused.
+    """
+    outside = None
     sizes: Counter[str] = Counter()
     carriers: Counter[Carrier] = Counter()
     for part, decision in network.internet(Packet(family, 0)):
@@ -150,12 +161,13 @@ def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Car
             sizes["blocked"] += part.size
         else:
             sizes["off"] += part.size
+            outside = outside or decision
             if network.may_be_tunnelled(decision):
                 carriers[Carrier(decision.devices, decision.steps[-1].rule.priority, decision.table)] += part.size
     for carrier, size in carriers.most_common(1):
         if 2 * size > sizes.total():
-            return "off", carrier
-    return sizes.most_common(1)[0][0] if sizes else "off", None
+            return "off", carrier, outside
+    return sizes.most_common(1)[0][0] if sizes else "off", None, outside
 
 
 def _firewalls(vpns: Sequence[Form]) -> list[str]:

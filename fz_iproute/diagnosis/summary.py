@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import Line, Status
-from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES
+from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
 from fz_iproute.mirror.words import some
 
 
@@ -55,7 +55,7 @@ def summary(found: Status) -> Summary:
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
     items = [*listed.values(), *_parts(found), *_outages(found)]
     return Summary(
-        vpn="; ".join(_vpn(found)),
+        vpn="; ".join([*vpn(found), *([] if found.absent else [f"copies in table {found.layout.mirror}"])]),
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
         verb=_verb(found),
         lans=len(lans),
@@ -80,13 +80,14 @@ def as_document(said: Summary) -> dict[str, Any]:
 
 def _verb(found: Status) -> str:
     if found.tunnel_state == "up" and not found.carriers:
-        return ""
+        return "doctor" if found.leaks and found.internet["inet"] == "active" else ""
     if not (found.is_used or found.carriers):
         return ""  # the VPN is off
     return "detect" if found.absent or (found.tunnel_state == "missing" and not found.others) else "doctor"
 
 
-def _vpn(found: Status) -> Iterator[str]:
+def vpn(found: Status) -> Iterator[str]:
+    """The state of the VPN: whether it is up, and whether packets to the internet enter it."""
     if found.absent:
         yield found.absent
         return
@@ -95,26 +96,26 @@ def _vpn(found: Status) -> Iterator[str]:
     active, blocked = _families(found, "active"), _families(found, "blocked")
     led = " and ".join(f"table {table} leads into {device}" for device, table in found.others.items())
     yield f"{name} is {found.tunnel_state}" + (f", but {led}" if led else "")
+    said = []
     if active:
-        off = _families(found, "off")
-        verb = "enters" if len(active) == 1 else "enter"
-        yield f"{_both(active)} {verb} it" + (f", {_both(off)} does not" if off else "")
-    elif is_up and not blocked:
-        yield "packets to the internet do not enter it"
+        said.append(f"{_both(active)} {'enters' if len(active) == 1 else 'enter'} it")
     if blocked:
-        reasons = dict.fromkeys(filter(None, (found.obstacles.get(family) for family in FAMILIES)))
+        reasons = dict.fromkeys(filter(None, (found.obstacles.get(family) for family in blocked)))
         why = f" ({', '.join(reasons)})" if is_up and reasons else ""
-        yield f"{_both(blocked)} {'is' if len(blocked) == 1 else 'are'} blocked{why}"
+        said.append(f"{_both(blocked)} {'is' if len(blocked) == 1 else 'are'} blocked{why}")
+    if said:
+        yield ", ".join([*said, *(f"{FAMILY_NAMES[family]} {becomes}" for family, becomes in found.outside.items())])
+    elif is_up:
+        yield "packets to the internet do not enter it"
     yield from found.carried
-    yield f"copies in table {found.layout.mirror}"
 
 
-def _families(found: Status, state: str) -> list[str]:
-    return [FAMILY_NAMES[family] for family in FAMILIES if found.internet[family] == state]
+def _families(found: Status, state: str) -> list[Family]:
+    return [family for family in FAMILIES if found.internet[family] == state]
 
 
-def _both(families: Sequence[str]) -> str:
-    return " and ".join(families)
+def _both(families: Sequence[Family]) -> str:
+    return " and ".join(FAMILY_NAMES[family] for family in families)
 
 
 def _rule_items(found: Status) -> Iterator[Item]:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from fz_iproute.diagnosis.status import Line, Status
+from fz_iproute.diagnosis.summary import vpn
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import printable
@@ -30,7 +31,7 @@ def draw(found: Status, *, width: int | None = None, colour: bool = False) -> st
 
 
 def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
-    yield "", found.absent or f"{found.tunnel} is {found.tunnel_state}; {_internet(found)}"
+    yield "", "; ".join(vpn(found))
     yield "", _tables(found.layout, found.mode)
     yield "", ""
     for family in FAMILIES:
@@ -88,21 +89,6 @@ def _routes(lines: list[Line], width: int | None) -> Iterator[_Drawn]:
             yield "", f"           {reason.strip()}"
         else:
             yield mark, text + reason
-
-
-def _internet(found: Status) -> str:
-    parts = []
-    for state, verb in ("active", "goes into it"), ("blocked", "is refused"):
-        families = [family for family in FAMILIES if found.internet[family] == state]
-        reasons = dict.fromkeys(found.obstacles[family] for family in families if found.obstacles.get(family))
-        if families:
-            parts.append(f"{verb} ({', '.join(families)}" + (f": {', '.join(reasons)})" if reasons else ")"))
-    outside = [family for family in FAMILIES if found.internet[family] == "off"]
-    said = [f"all traffic {', '.join(parts)}"] if parts else []
-    if outside and (not parts or found.tunnel_state != "up"):
-        which = f" ({', '.join(outside)})" if parts else ""
-        said.append(f"packets to the internet do not enter it{which}")
-    return "; ".join([*said, *found.carried])
 
 
 def _tables(layout: Layout, mode: str) -> str:

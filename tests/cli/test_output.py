@@ -57,7 +57,7 @@ def test_a_plan_gives_its_reasons_as_comments_and_its_exit_code_on_request(world
 def test_status_shows_how_every_lan_route_stands_and_changes_nothing(world: World) -> None:
     before = world.tables()
     lines = world.run("status", "--routes").out.splitlines()
-    assert "tun-firezone is up; all traffic goes into it (inet, inet6)" == lines[0]
+    assert "tun-firezone is up; IPv4 and IPv6 enter it" == lines[0]
     for start in (
         "32765  not from all fwmark 0xfd002021 lookup 539098368",
         "= 192.168.1.0/24 dev eth0",

@@ -89,7 +89,7 @@ def test_the_routes_of_a_family_wait_until_the_tunnel_has_an_address_of_it(layou
     reason = f"{TUNNEL} has no IPv6 address"
     assert f"waits   inet6: fd00:2021:1111::/48, default  # {reason}" in status
     first_line = status.splitlines()[0]
-    assert f"{TUNNEL} is up; all traffic goes into it (inet), is refused (inet6: {reason})" == first_line
+    assert f"{TUNNEL} is up; IPv4 enters it, IPv6 is blocked ({reason})" == first_line
     laptop.address(TUNNEL, "fd00:2021:1111::5/128")
     laptop.sync(text)
     assert dict.fromkeys(INTERNET, TUNNEL) == laptop.leads(INTERNET)
@@ -112,7 +112,7 @@ def test_status_says_that_both_families_are_blocked_without_the_tunnel(loss, lap
     text = manage(on_down="closed")
     laptop.sync(text)
     line = laptop.fz("status", "--routes", config=text).splitlines()[0]
-    assert f"{reason}; all traffic is refused (inet, inet6: {reason})" == line
+    assert f"{reason}; IPv4 and IPv6 are blocked" == line
 
 
 def test_status_says_that_the_internet_does_not_enter_the_tunnel(laptop: Laptop) -> None:

@@ -66,7 +66,7 @@ def test_the_headline_tells_where_packets_to_the_internet_go(
     assert [state == "active"] * 2 == [way == TUNNEL for way in ways]
     told = machine.status()["tunnel"]["internet"]
     assert {"inet": state, "inet6": "active"} == told
-    assert ("all traffic goes into it (inet, inet6)" in headline(machine)) is (state == "active")
+    assert ("IPv4 and IPv6 enter it" in headline(machine)) is (state == "active")
     path = tmp_path / "snapshot"
     machine.fz("snapshot", "-o", str(path))
     assert told == json.loads(machine.fz("status", "--json", "--snapshot", str(path)))["tunnel"]["internet"]
@@ -80,7 +80,7 @@ def test_another_vpn_that_carries_all_traffic_is_named(table: int, namespace: Na
     namespace.batch(f"route add {half} via 10.0.85.1 dev outline-tun1 table {table}" for half in halves)
     namespace.batch([f"rule add not fwmark 0x711e lookup {table} pref 28958"])
     assert "outline-tun1" == namespace.way("8.8.8.8")
-    carries = "all traffic goes into outline-tun1 (IPv4; IPv6 has no route)"
+    carries = "IPv4 goes into outline-tun1 (IPv6 has no route)"
     assert headline(namespace) == f"no {TUNNEL} here, but {carries}"
     carrier = {"dev": ["outline-tun1"], "priority": 28958, "table": table}
     assert {"inet": carrier} == namespace.status()["tunnel"]["carriers"]

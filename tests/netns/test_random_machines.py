@@ -356,13 +356,13 @@ def _multicast(finding: Finding, truth: Truth) -> str:
 
 
 def _tunnel(finding: Finding, truth: Truth) -> str:
-    match = re.search(r"but all traffic goes into (\S+) \((\w+)", finding["seen"])
-    if match and match[1] not in truth.internet({"IPv4": "inet", "IPv6": "inet6"}[match[2]]):
+    match = re.search(r"but (all traffic|IPv4|IPv6) goes into (\S+)", finding["seen"])
+    if match and match[2] not in truth.internet("inet6" if match[1] == "IPv6" else "inet"):
         return "it does not"
     if match and finding["level"] == "ok":
         for family, lans in truth.lans.items():
             for lan in lans:
-                if match[1] in truth.to(str(lan.prefix)):
+                if match[2] in truth.to(str(lan.prefix)):
                     return f"{lan} ({family}) cannot be reached"
     return ""
 

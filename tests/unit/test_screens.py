@@ -65,6 +65,17 @@ def only_other_vpn(laptop: Laptop) -> None:
     laptop.add_other_vpn()
 
 
+def half(laptop: Laptop) -> None:
+    """The VPN has no route for IPv6, nor has main."""
+    laptop.vpn6 = []
+
+
+def leak(laptop: Laptop) -> None:
+    """The VPN has no route for IPv6, but main has one."""
+    half(laptop)
+    laptop.main6.append({**laptop.main6[0], "dst": "default", "gateway": "fe80::1"})
+
+
 STATES: dict[str, Callable[[Laptop], None]] = {
     "in step": lambda laptop: None,
     "missing": missing,
@@ -75,6 +86,8 @@ STATES: dict[str, Callable[[Laptop], None]] = {
     "another VPN": other_vpn,
     "only another VPN": only_other_vpn,
     "a firewall": mullvad,
+    "half": half,
+    "a leak": leak,
 }
 EXPECTED = {
     ("in step", 80): """
@@ -147,6 +160,21 @@ VPN    no tun-firezone here, but all traffic goes into wg0-mullvad (IPv4 and
        IPv6)
        → fz-iproute detect
 LAN    29 of 29 have a route, but Mullvad's firewall may stop the packets
+       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
+watch  runs (process 812)
+""",
+    ("half", 80): """
+VPN    tun-firezone is up; IPv4 enters it, IPv6 has no route; copies in table
+       539098368
+LAN    29 of 29 reachable
+       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
+watch  runs (process 812)
+""",
+    ("a leak", 80): """
+VPN    tun-firezone is up; IPv4 enters it, IPv6 leaves by wlp192s0; copies in
+       table 539098368
+       → fz-iproute doctor
+LAN    29 of 29 reachable
        = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,

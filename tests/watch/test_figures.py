@@ -123,7 +123,7 @@ def test_while_another_vpn_cuts_the_lan_wait_waits(is_cut: bool, code: int, mach
     machine.batch(["rule add not fwmark 0x33 lookup 300 pref 500", "route add default dev wg7 table 300"])
     machine.batch([] if is_cut else ["rule add lookup main suppress_prefixlength 0 pref 400"])
     done = machine.fz_done("wait", "--timeout", "0")
-    said = f"no {TUNNEL} here, but all traffic goes into wg7 (IPv4; IPv6 leaves by uplink0)"
+    said = f"no {TUNNEL} here, but IPv4 goes into wg7 (IPv6 leaves by uplink0)"
     told = f"error: not in step after 0 s: {said}; the LAN is cut: `fz-iproute detect`\n"
     assert (code, told if is_cut else "") == (done.returncode, done.stderr)
 

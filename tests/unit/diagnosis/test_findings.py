@@ -589,8 +589,8 @@ repeats info: could not look: /var/log/j cannot be read
     "Outline alone": Case(
         OUTLINE,
         """
-tunnel warning: there is no tun-firezone, but all traffic goes into outline-tun1 (IPv4; IPv6 leaves by eth0) by rule
-28958, table 7113 → make a configuration for outline-tun1 as `fz-iproute detect` shows, then see `fz-iproute doctor`
+tunnel warning: there is no tun-firezone, but IPv4 goes into outline-tun1 (IPv6 leaves by eth0) by rule 28958, table
+7113 → make a configuration for outline-tun1 as `fz-iproute detect` shows, then see `fz-iproute doctor`
 rules info: no rule leads to the VPN's table, and there is no tun-firezone
 mirror info: no rule leads to table VPN, so copies have no effect
 """,

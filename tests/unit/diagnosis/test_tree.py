@@ -118,7 +118,7 @@ observe, layout tiered: the VPN's own routes in table 539098368, copies in 53909
             *vpn("100.64.0.0/11", dev=" dev tun-firezone proto static scope global"),
         ],
         """
-tun-firezone is up; all traffic is refused (inet)
+tun-firezone is up; IPv4 is blocked, IPv6 leaves by eth0
 manage, layout single: copies go to table 539098368
 - 32764  not from all fwmark 0xfd002021 lookup 539098368
          = 100.64.0.0/11 dev tun-firezone proto static scope global
@@ -138,7 +138,7 @@ waits   inet6: fd00:77::/48, default  # tun-firezone has no IPv6 address
     "manage mode without a tunnel": Case(
         [*FIREZONE[:2], BACKSTOP],
         """
-tun-firezone is missing; all traffic is refused (inet: tun-firezone is missing); packets to the internet do not en…
+tun-firezone is missing; IPv4 is blocked, IPv6 leaves by eth0
 manage, layout single: copies go to table 539098368
 + 32765  not from all fwmark 0xfd002021 lookup 539098368
          - unreachable default proto static scope global metric 4294967295
@@ -171,7 +171,7 @@ main    100.64.7.0/24 via 192.168.1.1 dev eth0 proto boot scope global  # throug
     "another VPN": Case(
         LAYOUTS["NetBird without IPv6"].lines,
         """
-no tun-firezone here, but all traffic goes into wt0 (IPv4; IPv6 is refused)
+no tun-firezone here, but IPv4 goes into wt0 (IPv6 is refused)
   105    from all suppress_prefixlength 0 lookup main
   106    not from all fwmark 0x1bd00 lookup 7120
   no rule  leads to table 539098368
@@ -183,7 +183,7 @@ no tun-firezone here, but all traffic goes into wt0 (IPv4; IPv6 is refused)
     "another VPN in front": Case(
         [*(line for line in SERVED if "dev tun-firezone" not in line), *LAYOUTS["Tailscale"].lines],
         """
-tun-firezone is missing; packets to the internet do not enter it; all traffic goes into tailscale0 (IPv4 and IPv6)…
+tun-firezone is missing; all traffic goes into tailscale0 (IPv4 and IPv6) by rule 5270, table 52
   5210   from all fwmark 0x80000/0xff0000 lookup main
   5230   from all fwmark 0x80000/0xff0000 lookup default
   5250   from all fwmark 0x80000/0xff0000 unreachable
