@@ -12,9 +12,10 @@ from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.products import FIREZONE
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way, size
+from fz_iproute.diagnosis.status import Line, status
 from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
-from fz_iproute.mirror.model import Route, Rule, Snapshot
+from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import LOCAL, MAIN, WRITING, own_command
 from fz_iproute.record.recording import Recording
@@ -157,6 +158,19 @@ class Machine:
         if within_link(way.part.prefix.family, way.part.address):
             return False
         return not decision.devices or self.lan_device(way) not in decision.devices
+
+    def copies_to(self, route: Route) -> list[Route]:
+        """The routes that should be copied and have the same destination. Several links may be in one LAN."""
+        return self._copies[route.attributes.family].get(route.dst, [])
+
+    @cached_property
+    def _copies(self) -> dict[Family, dict[str, list[Route]]]:
+        return {family: by_destination(judged.wanted) for family, judged in self.goal.judged.items()}
+
+    @cached_property
+    def cut(self) -> list[Line]:
+        """The LANs that packets reach neither now nor after a `sync`, although no setting leaves them out."""
+        return [line for line in status(self.config, self.seen, self.tables).lan if line.is_stuck]
 
     @cached_property
     def vpns(self) -> list[Vpn]:

@@ -67,12 +67,12 @@ def test_doctor_names_the_table_that_drops_packets_to_the_lan(name: str, synced:
     synced.exec("nft", "flush ruleset")
     assert [True, True] == [synced.reaches(address) for address in ADDRESSES]
     synced.exec("nft", f"table {table} {{\n{content}\n}}".replace("; ", "\n").replace(" }", "\n}"))
-    checks = json.loads(synced.fz("doctor", "--json"))["checks"]
+    checks = json.loads(synced.fz_done("doctor", "--json").stdout)["checks"]
     (found,) = [each for each in checks if each["name"] == "firewall"]
     if said == "may drop":
         assert "info" == found["level"] and f"nft table {table}, chain output, may drop packets to " in found["seen"]
     else:
-        assert ["warning" if said else "ok"] == [found["level"]], found
+        assert ["failure" if said else "ok"] == [found["level"]], found
         assert [not said] * 2 == [synced.reaches(address) for address in ADDRESSES]
     if said == "drops":
         assert f"nft table {table}, chain " in found["seen"] and "192.168.188.0/24" in found["seen"]

@@ -340,12 +340,12 @@ def _leak(finding: Finding, truth: Truth) -> str:
 
 
 def _shadows(finding: Finding, truth: Truth) -> str:
-    if match := re.search(r" of the VPN takes all of the LAN (\S+)", finding["seen"]):
+    if match := re.search(r" of the VPN takes? all of the LAN (\S+)", finding["seen"]):
         ways = truth.to(match[1])
         return "" if len(ways) == len(truth.in_tunnel(ways)) else f"the kernel reaches some of it: {ways}"
-    if match := re.search(r" refuses packets to (?:that part of )?(\S+)$", finding["seen"]):
+    if match := re.search(r" refuses packets to (\S+), a part of", finding["seen"]):
         return "" if "" in truth.to(match[1]) else "the kernel refuses none"
-    if match := re.search(r"^(\S+).* of the VPN is inside the LAN (\S+)", finding["seen"]):
+    if match := re.search(r"^(\S+).* of the VPN (?:is|are) inside the LAN (\S+)", finding["seen"]):
         return "" if truth.in_tunnel(truth.to(match[2])) else "the kernel reaches all of it"
     return ""
 

@@ -64,7 +64,7 @@ def _drops(machine: Machine, chains: Sequence[_Chain]) -> Iterator[Found]:
         switches = (product.switch for product in PRODUCTS if product.name.lower() in chain.table)
         remedies = advice(next(filter(None, switches), _ASK))
         if lost := dropped["drop"]:
-            yield Found("warning", f"{seen} drops packets to {some(lost)}", why, remedies)
+            yield Found("failure", f"{seen} drops packets to {some(lost)}", why, remedies)
         if lost := dropped["maybe"]:
             yield Found("info", f"{seen} may drop packets to {some(lost)}: not all of its rules are understood here")
 

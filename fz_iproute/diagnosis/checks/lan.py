@@ -2,19 +2,22 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
-from fz_iproute.diagnosis.detect import differences
+from fz_iproute.diagnosis.checks.vpn import rule_in_front
+from fz_iproute.diagnosis.detect import decided_by, differences
+from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.reached import lost
+from fz_iproute.diagnosis.reached import fate, lost
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, written
-from fz_iproute.diagnosis.shadow import is_held, taker
-from fz_iproute.mirror.model import Command, Route, by_destination
+from fz_iproute.diagnosis.shadow import Shadow, is_held, shadows, taker
+from fz_iproute.diagnosis.simulated import RuleStep
+from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import REFUSALS, count, some
+from fz_iproute.mirror.words import REFUSALS, count, some, table_name
 
 
 def mirror(machine: Machine) -> Iterator[Found]:
@@ -54,11 +57,10 @@ def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
     """
     if any(command.words[:2] not in (("route", "add"), ("route", "append")) for command in due):
         return False
-    for family, tables in machine.goal.contents.items():
-        copies = by_destination(machine.goal.judged[family].wanted)
+    for tables in machine.goal.contents.values():
         new = {route for found in tables.values() for route in found.wanted}
         new -= {route for found in tables.values() for route in found.ours}
-        if any(route.dst not in copies or lost(machine.network, route, copies[route.dst]) for route in new):
+        if any(not (same := machine.copies_to(route)) or lost(machine.network, route, same) for route in new):
             return False
     return True
 
@@ -161,67 +163,102 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
 
 
 def shadowed(machine: Machine) -> Iterator[Found]:
-    """Check that no LAN is out of reach because of a route of the VPN."""
-    looks = (_overlaps, _refused, _unasked)
-    found = [each for family in machine.families for look in looks for each in look(machine, family)]
-    yield from or_ok(found, "no LAN is out of reach because of a route of the VPN")
+    """Check that packets reach each LAN, or do so after a `sync`."""
+    found = [each for family in machine.families for each in _out_of_reach(machine, family)]
+    yield from or_ok(found, "no LAN stays out of reach after a sync")
 
 
-def _refused(machine: Machine, family: Family) -> Iterator[Found]:
-    """LANs to which a route in the VPN's tables (unreachable, blackhole, prohibit) refuses packets."""
-    tables = machine.goal.layout.tables
-    for lan in machine.lans(family):
-        for route, table in dict.fromkeys((way.decision.route, way.decision.table) for way in machine.ways(lan)):
-            if route and table in tables and route.attributes.type in REFUSALS.values():
-                part = "" if route.prefix.covers(lan) else "that part of "
-                words = f"find out who has put it there: `{machine.ip(family, f'route show table {table}')}`"
-                seen = f"{route} in table {table} refuses packets to {part}{lan}"
-                level: Level = "info" if machine.config.manages else "warning"
-                yield Found(level, seen, "hosts there cannot be reached", advice(words))
+def _out_of_reach(machine: Machine, family: Family) -> Iterator[Found]:
+    by_lan: dict[Prefix, list[Shadow]] = defaultdict(list)
+    for shadow in shadows(machine.network, machine.goal, family):
+        by_lan[shadow.lan].append(shadow)
+    for lan, same in by_lan.items():
+        yield from _overlaps(machine, lan, same)
+    unasked = list(_unasked(machine, family))
+    if unasked:
+        yield _without_rule(machine, family, unasked)
+    said = {lan for lan, same in by_lan.items() if any(shadow.whole for shadow in same)} | {lan for lan, _ in unasked}
+    yield from _cut(machine, family, said)
 
 
-def _unasked(machine: Machine, family: Family) -> Iterator[Found]:
+def _overlaps(machine: Machine, lan: Prefix, same: Sequence[Shadow]) -> Iterator[Found]:
+    """The prefixes of the VPN that take addresses of this LAN."""
+    taken = [str(shadow.tunnel) for shadow in same if not shadow.refused]
+    names = some(taken, is_sample=any(way.part.is_sample for way in machine.network.ways_to_hosts(lan)))
+    if any(shadow.whole for shadow in same):
+        why = f"packets to {lan} go into the tunnel: this LAN cannot be reached"
+        deny = in_file(machine, added(machine, "deny", lan))
+        words = f"renumber the LAN, or, if you don't need it, {deny}"
+        verb = "takes" if len(taken) == 1 else "take"
+        yield Found("failure", f"{names} of the VPN {verb} all of the LAN {lan}", why, advice(words))
+    elif taken:
+        why = "hosts of the LAN with these addresses cannot be reached; those of the VPN can"
+        yield Found("info", f"{names} of the VPN {'is' if len(taken) == 1 else 'are'} inside the LAN {lan}", why)
+    refused = [str(shadow.tunnel) for shadow in same if shadow.refused]
+    if refused and not any(line.route.prefix == lan for line in machine.cut):
+        words = (
+            f"find out who has put that route there: `{machine.ip(lan.family, f'route show table all {refused[0]}')}`"
+        )
+        seen = f"the VPN's table refuses packets to {some(refused)}, a part of the LAN {lan}"
+        level: Level = "info" if machine.config.manages else "warning"
+        yield Found(level, seen, "hosts there cannot be reached", advice(words))
+
+
+def _unasked(machine: Machine, family: Family) -> Iterator[tuple[Prefix, Decision]]:
     """LANs whose packets enter the tunnel by its default route, because no earlier rule leads to the copies."""
     table = machine.goal.layout.mirror
     is_led = any((rule.family, rule.table) == (family, table) for rule in machine.seen.rules)
     copies = {route.prefix for route in machine.network.table(table, family)}
-    lost = [
-        (lan, way.decision)
-        for lan in machine.lans(family)
-        if lan in copies or not is_led
-        for way in machine.ways(lan)
-        if machine.is_tunnelled(way.decision) and not taker(way.decision, machine.goal) and not is_held(way.decision)
-    ]
-    if lost:
-        decision = lost[0][1]
-        rule = decision.steps[-1].rule
-        seen = f"packets to {some(str(lan) for lan, _ in lost)} go into the tunnel by rule {rule.priority}"
-        why = f"no rule before it leads to table {table}, which gets the copies: the LAN cannot be reached"
-        takers = [(vpn, vpn.config) for vpn in machine.vpns if vpn.config and vpn.table == decision.table]
-        settings: list[tuple[Step, ...]] = [(step, Sync()) for vpn, _ in takers for step in written(machine, vpn)]
-        settings += [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
-        settings += [(*(Setting(*key) for key in differences(machine.config, config)), Sync()) for _, config in takers]
-        settings = [(Sync(),)] if machine.config.manages else settings
-        words = advice(f"find out which table the VPN's rules lead to, {decision.table} or {table}")
-        yield Found("failure", f"{seen}, table {decision.table} ({family})", why, (*map(Remedy, settings), *words))
-
-
-def _overlaps(machine: Machine, family: Family) -> Iterator[Found]:
     for lan in machine.lans(family):
-        ways = machine.network.ways_to_hosts(lan)
-        taken = [way for way in ways if taker(way.decision, machine.goal)]
-        if not taken:
+        for way in machine.ways(lan) if lan in copies or not is_led else ():
+            is_explicit = taker(way.decision, machine.goal) or is_held(way.decision)
+            if machine.is_tunnelled(way.decision) and not is_explicit:
+                yield lan, way.decision
+
+
+def _without_rule(machine: Machine, family: Family, unasked: Sequence[tuple[Prefix, Decision]]) -> Found:
+    table = machine.goal.layout.mirror
+    decision = unasked[0][1]
+    rule = decision.steps[-1].rule
+    seen = f"packets to {some(str(lan) for lan, _ in unasked)} go into the tunnel by rule {rule.priority}"
+    why = f"no rule before it leads to table {table}, which gets the copies: the LAN cannot be reached"
+    takers = [(vpn, vpn.config) for vpn in machine.vpns if vpn.config and vpn.table == decision.table]
+    settings: list[tuple[Step, ...]] = [(step, Sync()) for vpn, _ in takers for step in written(machine, vpn)]
+    settings += [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
+    settings += [(*(Setting(*key) for key in differences(machine.config, config)), Sync()) for _, config in takers]
+    settings = [(Sync(),)] if machine.config.manages else settings
+    words = advice(f"find out which table the VPN's rules lead to, {decision.table} or {table}")
+    return Found("failure", f"{seen}, table {decision.table} ({family})", why, (*map(Remedy, settings), *words))
+
+
+def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator[Found]:
+    """LANs that are cut for any other reason, by what becomes of their packets. Other findings have `said` some."""
+    routed = PrefixSet(prefix for _, prefix in machine.tunnel_prefixes(family))
+    tables = machine.goal.layout.tables
+    leading = [rule for rule in machine.seen.rules if rule.family == family and rule.table in tables]
+    # If the configured tunnel is missing, the check `tunnel` already says what the VPNs do that are there instead.
+    is_there = machine.config.tunnel.interface in machine.seen.links
+    named = set() if is_there else {vpn.table for vpn in machine.vpns}
+    lost: dict[tuple[str, Decision, str], list[str]] = defaultdict(list)
+    for route, same in ((line.route, machine.copies_to(line.route)) for line in machine.cut if line.family == family):
+        found = fate(machine.network, route, same)
+        if not found or route.prefix in said or found[1].table in named:
             continue
-        is_sample = any(way.part.is_sample for way in taken)
-        names = some((way.decision.route.dst for way in taken if way.decision.route), is_sample=is_sample)
-        if len(taken) == len(ways):
-            why = f"packets to {lan} go into the tunnel: this LAN cannot be reached"
-            deny = in_file(machine, added(machine, "deny", lan))
-            words = f"renumber the LAN, or, if you don't need it, {deny}"
-            yield Found("warning", f"{names} of the VPN takes all of the LAN {lan}", why, advice(words))
+        if leading and routed.covers(route.prefix) and rule_in_front(machine, found[1], leading):
+            continue  # the check `rules` says it
+        lost[(*found, route.attributes.inexpressible)].append(route.dst)
+    for (words, decision, inexpressible), lans in lost.items():
+        remedies: tuple[Remedy, ...] = ()
+        if inexpressible:
+            why = f"its route cannot be copied exactly: {inexpressible}"
+            remedies = advice(f"replace the route of {some(lans)} in main by a simpler one")
         else:
-            why = "hosts of the LAN with these addresses cannot be reached; those of the VPN can"
-            yield Found("info", f"{names} of the VPN is inside the LAN {lan}", why)
+            why = "hosts there cannot be reached, and `sync` does not change that"
+            rule = decision.steps[-1].rule
+            remedies = (Remedy((RuleStep("del", rule),)),) if rule.action in REFUSALS.values() else ()
+            table = "rule show" if not decision.route else f"route show table {table_name(decision.table)}"
+            remedies += advice(f"find out who has made that: `{machine.ip(family, table)}`")
+        yield Found("failure", f"packets to {some(lans)} {words}: {decided_by(decision)}", why, remedies)
 
 
 def overrides(machine: Machine) -> Iterator[Found]:
@@ -237,7 +274,6 @@ def overrides(machine: Machine) -> Iterator[Found]:
 
 def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
     """Private networks that main has routes to, but whose packets enter the tunnel: the routes are not copied."""
-    verdicts = machine.goal.judged[family].verdicts
     routed = []
     for route in _routes_inside(machine, family, PRIVATE):
         prefix = route.prefix
@@ -249,12 +285,6 @@ def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
         steps = (added(machine, "allow", *dict.fromkeys(routed)), Sync())
         seen = f"packets to {some(map(str, routed))}, which main has routes for, go into the tunnel"
         yield Found("info", seen, why, (Remedy(steps),))
-    for route in (verdict.route for verdict in verdicts if verdict.warning and verdict.route.attributes.inexpressible):
-        if _is_lost(machine, route):
-            why = f"its route cannot be copied exactly: {route.attributes.inexpressible}"
-            words = f"replace the route of {route.dst} in main by a simpler one"
-            seen = f"packets to {route.dst}, which main has a route for, go into the tunnel"
-            yield Found("warning", seen, why, advice(words))
 
 
 def _is_lost(machine: Machine, route: Route) -> bool:

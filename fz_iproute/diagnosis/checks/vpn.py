@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from fz_iproute.diagnosis.checks.finding import Found, or_ok
+from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
@@ -75,15 +75,16 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
     if vpn.advice == "nothing" and not vpn.is_cut:
         return Found("info" if vpn.holes else "ok", f"{seen}; {vpn.why}")
     why = f"the LAN is {vpn.lan} ({vpn.by})"
+    level: Level = "failure" if vpn.is_cut else "warning"
     if vpn.advice != "mirror" or vpn.config is None:
-        return Found("warning", seen, why, advice(vpn.why))
+        return Found(level, seen, why, advice(vpn.why))
     steps: list[Step] = [*written(machine, vpn)]
     # With the new configuration, `doctor` may find more problems of that VPN. Then the trial rejects the remedy, and
     # this advice remains.
     how = f"with `{Remedy(tuple(steps)).text(machine)}`" if steps else f"as `{machine.fz_iproute('detect')}` shows"
     words = f"make a configuration for {vpn.interface} {how}, then see `{machine.fz_iproute('doctor')}`"
     steps = steps or [Setting(*key) for key in differences(machine.config, vpn.config)]
-    return Found("warning", seen, why, (Remedy((*steps, Sync())), *advice(words)))
+    return Found(level, seen, why, (Remedy((*steps, Sync())), *advice(words)))
 
 
 def rules(machine: Machine) -> Iterator[Found]:
@@ -213,6 +214,7 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
     routes = [route for table in first for route in machine.tunnel_routes(table, family)]
     narrower = explicit(routes) - machine.goal.split[family]
     claims = PrefixSet(narrower)
+    cut = PrefixSet(line.route.prefix for line in machine.cut if line.family == family)
     for (rule, source), found in taken.items():
         if source and (rule, 0) in taken:
             continue  # there is already a finding: the rule takes these packets from any source
@@ -223,18 +225,19 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
         is_all = 2 * of_default >= 1 << BITS[family]
         is_whole = any(way.part.prefix == prefix for prefix, way in found)
         is_explicit = any(claims.overlapping(part.prefix) for part in parts)
+        is_cut = any(cut.overlapping(part.prefix) for part in parts)
         is_selective = rule.dst or rule.mark or rule.src
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
         table = next(table for table in reversed(machine.goal.layout.tables) if table in first)
         seen = f"{shown(rule)} ({family}) takes packets{whose} to {_names(parts)}, which table {table} has routes for"
-        if not (is_all or is_whole or is_explicit) and machine.is_of_another_vpn(rule):
+        if not (is_all or is_whole or is_explicit or is_cut) and machine.is_of_another_vpn(rule):
             yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
             continue
         devices = dict.fromkeys(device for _, way in found for device in way.decision.devices)
         becomes = f"leave by {some(devices)}, outside the tunnel" if devices else "never get there"
         why = f"the kernel asks this rule before the VPN's, so the packets {becomes}"
         takes_all = not source and (is_all or (is_whole and not is_selective))
-        yield Found("failure" if takes_all else "warning", seen, why, ways_past(machine, rule, first))
+        yield Found("failure" if takes_all or is_cut else "warning", seen, why, ways_past(machine, rule, first))
 
 
 def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tuple[Rule, int], _Ways]:

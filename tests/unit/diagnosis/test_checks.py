@@ -136,7 +136,7 @@ JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
         ("mark", "ok", {"main": [*LANS, gatewayed("default", "192.168.1.1")]}),  # a network without IPv6
         ("rp_filter", "info", {"sysctls": {}}),
         ("rp_filter", "failure", {"sysctls": STRICT, "rules": rules(MARKED_TOO_BUT_ONE)}),
-        ("overrides", "warning", {"main": [*LANS, route("10.9.0.0/24", unknown=7)]}),
+        ("shadows", "failure", {"main": [*LANS, route("10.9.0.0/24", unknown=7)]}),
         ("ipv6-leak", "ok", {"main": [*LANS, route("2001:db8:1::/64"), gatewayed("default", "192.168.1.1")]}),
         # The router is outside of the network, as providers like it.
         ("prefixes", "ok", {"main": [*LANS, route("203.0.113.1", **FROM_DHCP), gatewayed("default", "203.0.113.1")]}),
@@ -450,26 +450,26 @@ def test_the_words_of_a_remedy_are_quoted_for_the_shell() -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ("chain ip mullvad output drop", ["warning"]),
-        ("chain ip6 mullvad output drop", ["warning"]),
+        ("chain ip mullvad output drop", ["failure"]),
+        ("chain ip6 mullvad output drop", ["failure"]),
         ("chain ip mullvad output drop\naccept", ["ok"]),
         ("chain ip mullvad output drop\naccept to 192.168.0.0/16", ["ok"]),
         ("chain ip mullvad output drop\naccept to 192.168.1.0/25", ["info"]),  # a part of the LAN
-        ("chain ip mullvad output drop\naccept to 10.0.0.0/8", ["warning"]),
+        ("chain ip mullvad output drop\naccept to 10.0.0.0/8", ["failure"]),
         ("chain ip mullvad output drop\naccept maybe", ["info"]),
         ("chain ip mullvad output accept\naccept maybe\ndrop", ["info"]),
         ("chain ip mullvad output accept\ndrop maybe\naccept", ["ok"]),
         ("chain ip mullvad output accept\naccept to 192.168.1.0/25\ndrop", ["info"]),
-        ("chain ip mullvad output accept\ndrop dev eth*", ["warning"]),
+        ("chain ip mullvad output accept\ndrop dev eth*", ["failure"]),
         ("chain ip mullvad output accept\ndrop dev eth9", ["ok"]),
-        ("chain ip mullvad output accept\ndrop dev eth9 dev eth0", ["warning"]),
+        ("chain ip mullvad output accept\ndrop dev eth9 dev eth0", ["failure"]),
         ("chain ip mullvad output accept\ndrop nodev eth0", ["ok"]),
-        ("chain ip mullvad output accept\ndrop nodev eth9", ["warning"]),
+        ("chain ip mullvad output accept\ndrop nodev eth9", ["failure"]),
         ("chain ip mullvad output accept\ndrop noto 192.168.0.0/16", ["ok"]),
-        ("chain ip mullvad output accept\ndrop noto 10.0.0.0/8", ["warning"]),
+        ("chain ip mullvad output accept\ndrop noto 10.0.0.0/8", ["failure"]),
         ("chain inet mullvad output accept\ndrop noto 192.168.1.0/24 noto fd00::/8", ["ok"]),
         ("chain ip mullvad a accept\nchain ip mullvad b drop\naccept dev eth0", ["ok"]),
-        ("chain ip mullvad a drop\nchain ip mullvad b drop", ["warning", "warning"]),
+        ("chain ip mullvad a drop\nchain ip mullvad b drop", ["failure", "failure"]),
     ],
 )
 def test_the_first_rule_of_a_firewall_that_is_about_the_whole_lan_counts(lines: str, expected: list[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fz_iproute.diagnosis.checks import examine
 from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.status import status
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
@@ -23,6 +24,7 @@ TIERS = [*TIERED, "-6 route add fd00:1::/64 dev eth0 proto kernel metric 256 tab
 TAILSCALE, NETBIRD = LAYOUTS["Tailscale"].lines, LAYOUTS["NetBird"].lines
 OUTLINE = LAYOUTS["Outline"].lines
 SPARED = "rule add lookup main suppress_prefixlength 0 pref 105"
+BY_DOCKER = "via 172.17.0.2 dev docker0"
 IN_USE = {"networkd": "in use"}
 TO_LAN6 = "-6 route add fd00:1::/64 dev eth0 proto kernel metric 256 table 539098368"
 STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
@@ -125,14 +127,15 @@ that LAN, or, if you need the VPN's hosts there more, run `fz-iproute sync`, whi
         [*SERVED, *vpn("192.168.1.64/26"), "route add 192.168.1.64/26 via 192.168.1.1 dev eth0"],
         """
 shadows info: 192.168.1.64/26 of the VPN is inside the LAN 192.168.1.0/24
-overrides info: packets to 192.168.1.64/26, which main has routes for, go into the tunnel → [lan]: allow =
-["192.168.1.64/26"], then fz-iproute sync
+overrides info: packets to 192.168.1.64/26, which main has routes for, go into the tunnel → decide yourself: `[lan]:
+allow = ["192.168.1.64/26"], then fz-iproute sync` is no remedy, because it would bring about shadows:
+192.168.1.64/26 of the VPN takes all of the LAN 192.168.1.64/26
 """,
     ),
     "the VPN takes a LAN in two halves": Case(
         [*SERVED, *vpn("192.168.1.0/25", "192.168.1.128/25")],
         """
-shadows warning: 192.168.1.0/25, 192.168.1.128/25 of the VPN takes all of the LAN 192.168.1.0/24 → renumber the LAN,
+shadows failure: 192.168.1.0/25, 192.168.1.128/25 of the VPN take all of the LAN 192.168.1.0/24 → renumber the LAN,
 or, if you don't need it, [lan]: deny = ["192.168.1.0/24"]
 """,
     ),
@@ -147,8 +150,8 @@ mirror failure: 1 command is due: ip route replace table VPN 192.168.1.0/24 dev 
     "the VPN's table refuses a part of a LAN": Case(
         [*SERVED, *vpn("192.168.1.64/26", "10.9.0.0/16", verb="prohibit ", dev="")],
         """
-shadows warning: prohibit 192.168.1.64/26 proto boot scope global in table VPN refuses packets to that part of
-192.168.1.0/24 → find out who has put it there: `ip route show table VPN`
+shadows warning: the VPN's table refuses packets to 192.168.1.64/26, a part of the LAN 192.168.1.0/24 → find out who
+has put that route there: `ip route show table all 192.168.1.64/26`
 """,
     ),
     "copies in a table that is not asked": Case(
@@ -352,7 +355,7 @@ ipv6-leak info: IPv6 to 2600::/12 gets around the tunnel
     "Tailscale alone": Case(
         TAILSCALE,
         """
-tunnel warning: there is no tun-firezone, but all traffic goes into tailscale0 (IPv4 and IPv6) by rule 5270, table
+tunnel failure: there is no tun-firezone, but all traffic goes into tailscale0 (IPv4 and IPv6) by rule 5270, table
 52 → it changes its table itself and would undo copies, but it keeps the LAN if this is set: `tailscale set
 --exit-node-allow-lan-access`
 rules info: no rule leads to the VPN's table, and there is no tun-firezone
@@ -487,7 +490,7 @@ own packets out of its tunnel; if by a mark, set tunnel.fwmark
         """
 mirror failure: 2 commands are due, the first: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope
 link src 172.17.0.1 (missing) → fz-iproute sync
-shadows warning: 192.168.0.0/16 of the VPN takes all of the LAN 192.168.1.0/24 → renumber the LAN, or, if you don't
+shadows failure: 192.168.0.0/16 of the VPN takes all of the LAN 192.168.1.0/24 → renumber the LAN, or, if you don't
 need it, [lan]: deny = ["192.168.1.0/24"]
 """,
     ),
@@ -572,7 +575,7 @@ del priority 5 from all lookup 77
     "WireGuard alone": Case(
         both(*WIREGUARD),
         """
-tunnel warning: there is no tun-firezone, but all traffic goes into wg0 (IPv4 and IPv6) by rule 32765, table 51820 →
+tunnel failure: there is no tun-firezone, but all traffic goes into wg0 (IPv4 and IPv6) by rule 32765, table 51820 →
 [tunnel]: interface = "wg0", fwmark = 0xca6c; section [tables]: layout = "single", single = 51820, then fz-iproute
 sync
 rules info: no rule leads to the VPN's table, and there is no tun-firezone
@@ -589,7 +592,7 @@ repeats info: could not look: /var/log/j cannot be read
     "Outline alone": Case(
         OUTLINE,
         """
-tunnel warning: there is no tun-firezone, but IPv4 goes into outline-tun1 (IPv6 leaves by eth0) by rule 28958, table
+tunnel failure: there is no tun-firezone, but IPv4 goes into outline-tun1 (IPv6 leaves by eth0) by rule 28958, table
 7113 → make a configuration for outline-tun1 as `fz-iproute detect` shows, then see `fz-iproute doctor`
 rules info: no rule leads to the VPN's table, and there is no tun-firezone
 mirror info: no rule leads to table VPN, so copies have no effect
@@ -679,7 +682,7 @@ VPN, then fz-iproute sync
     "a LAN inside of a prefix of the VPN": Case(
         [*TIERS, *(f"route add 100.64.3.0/24 dev eth0{table}" for table in ("", " table 539098369"))],
         """
-shadows warning: 100.64.0.0/11 of the VPN takes all of the LAN 100.64.3.0/24 → renumber the LAN, or, if you don't
+shadows failure: 100.64.0.0/11 of the VPN takes all of the LAN 100.64.3.0/24 → renumber the LAN, or, if you don't
 need it, [lan]: deny = ["100.64.3.0/24"]
 """,
     ),
@@ -736,6 +739,65 @@ SHORT |= {"0xfd002021": "MARK", "539098368": "VPN", "539098369": "COPIES"}
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_is_found(case: Case) -> None:
     assert case.said.strip("\n") == told(findings(case))
+
+
+OFF = without("lookup 539098368", SERVED)
+ELSEWHERE = [*SERVED, "rule add to 192.168.1.0/24 lookup 77 pref 5"]
+NOT_TO_IT = without("192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5 table", SERVED)
+PARTS = ("192.168.1.0/25", "192.168.1.128/25")
+
+
+@pytest.mark.parametrize(
+    ("lines", "name", "seen"),
+    [
+        ([*SERVED, "rule add to 192.168.0.0/16 prohibit pref 5"], "rules", "5: from all to 192.168.0.0/16 prohibit"),
+        ([*SERVED, "rule add to 192.168.1.0/24 blackhole pref 5"], "rules", "5: from all to 192.168.1.0/24 blackhole"),
+        ([*SERVED, "rule add from 192.168.1.5 unreachable pref 5"], "rules", "5: from 192.168.1.5/32 unreachable"),
+        ([*ELSEWHERE, "route add prohibit default table 77"], "rules", "5: from all to 192.168.1.0/24 lookup 77"),
+        ([*ELSEWHERE, f"route add default {BY_DOCKER} table 77"], "rules", "5: from all to 192.168.1.0/24 lookup 77"),
+        ([*ELSEWHERE, "route add default dev wg9 table 77"], "rules", "5: from all to 192.168.1.0/24 lookup 77"),
+        (
+            [*SERVED, "rule add lookup 52 pref 9", "route add 192.168.1.0/24 dev tailscale0 table 52"],
+            "rules",
+            "9: from all lookup 52",
+        ),
+        (
+            [*NOT_TO_IT, *vpn("192.168.1.0/24", verb="blackhole ", dev="")],
+            "shadows",
+            "packets to 192.168.1.0/24 are refused: 192.168.1.0/24 of table 539098368",
+        ),
+        (
+            [*SERVED, *vpn(*PARTS, verb="unreachable ", dev="")],
+            "shadows",
+            "packets to 192.168.1.0/24 are refused: 192.168.1.0/25 of table 539098368",
+        ),
+        ([*NOT_TO_IT, *vpn("192.168.0.0/16")], "shadows", "192.168.0.0/16 of the VPN takes all of the LAN"),
+        ([*SERVED, *vpn(*PARTS)], "shadows", "192.168.1.0/25, 192.168.1.128/25 of the VPN take all of the LAN"),
+        ([*TIERS, *HALVES], "shadows", "packets to 172.17.0.0/16, 192.168.1.0/24 go into the tunnel by rule 100"),
+        (
+            [*OFF, "rule add to 192.168.0.0/16 prohibit pref 5"],
+            "shadows",
+            "packets to 192.168.1.0/24 are refused: rule 5 (from all to 192.168.0.0/16 prohibit)",
+        ),
+        (
+            [*OFF, *(f"route add unreachable {part}" for part in PARTS)],
+            "shadows",
+            "packets to 192.168.1.0/24 are refused: 192.168.1.0/25 of table main",
+        ),
+        (both(*WIREGUARD), "tunnel", "there is no tun-firezone, but all traffic goes into wg0"),
+    ],
+)
+def test_a_lan_that_is_cut_is_a_failure(lines: list[str], name: str, seen: str) -> None:
+    """However it is cut: by a rule or a route, of this VPN or of another program."""
+    found = [each for each in findings(Case(lines)) if each.level == "failure" and "IPv6" not in each.why]
+    assert (name, True) in [(each.name, each.seen.startswith(seen)) for each in found]
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_doctor_fails_if_status_shows_a_lan_that_is_cut(case: Case) -> None:
+    if case.is_read:
+        cut = [line for line in status(case.config, *read([*OWN, *case.lines], case.config)).lan if line.is_stuck]
+        assert not cut or any(each.level == "failure" for each in findings(case))
 
 
 @pytest.mark.parametrize(
