@@ -48,7 +48,7 @@ def run(arguments: Namespace, log: Log) -> int:
         sync = as_typed(arguments, source, "sync")
         for word in arguments.addresses:
             try:
-                for address in addresses(word):
+                for address in addresses(word, log):
                     question = Question(address, arguments.src, arguments.mark, iif=arguments.iif, oif=arguments.oif)
                     told.append((word, question, explain(question, config, source, sync)))
             except UsageError as error:
@@ -71,10 +71,10 @@ def run(arguments: Namespace, log: Log) -> int:
     return 0
 
 
-def addresses(word: str) -> list[str]:
+def addresses(word: str, log: Log) -> list[str]:
     """The addresses of a host, as the system resolves its name. The word itself if it is, or looks like, an address.
 
-    UsageError if the name cannot be resolved, or if no packet is ever sent to such an address.
+    UsageError if the name is not resolved in time, or if no packet is ever sent to such an address.
     """
     if mapped := _mapped(word):
         raise UsageError(f"{word}: a program that connects to it sends IPv4 packets; ask for {mapped}")
@@ -83,15 +83,36 @@ def addresses(word: str) -> list[str]:
     if not last or last[0].isdigit() or not word.isprintable() or any(sign in word for sign in ":/% "):
         return [word]
     import socket  # noqa: PLC0415  # few ask for names
+    import threading  # noqa: PLC0415
 
-    try:
-        found = socket.getaddrinfo(word, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = str(error.strerror) if isinstance(error, OSError) else "not a host name"
-        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-            reason += "; give an address instead, and see what `fz-iproute doctor` says about dns"
-        raise UsageError(f"{word}: {reason}") from None
-    return list(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found))
+    found: list[str] = []
+    reasons: list[str] = []
+
+    def resolve() -> None:
+        try:
+            answers = socket.getaddrinfo(word, None, type=socket.SOCK_STREAM)
+            found.extend(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in answers))
+        except OSError as error:
+            is_temporary = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+            reasons.append(f"{error.strerror}{_NO_DNS if is_temporary else ''}")
+        except UnicodeError:
+            reasons.append("not a host name")
+
+    # Without an answer from any name server, the system gives up after ten seconds or more. A thread can be left alone.
+    resolver = threading.Thread(target=resolve, daemon=True)
+    resolver.start()
+    resolver.join(_SILENT)
+    if resolver.is_alive():
+        log.info(f"# waits for the name servers: {word}")
+        resolver.join(_PATIENCE - _SILENT)
+    if not found:
+        raise UsageError(f"{word}: {reasons[0] if reasons else f'no name server has answered{_NO_DNS}'}")
+    return found
+
+
+# Seconds until a user is told what is waited for, and until the name is given up.
+_SILENT, _PATIENCE = 1, 5
+_NO_DNS = "; give an address instead, and see what `fz-iproute doctor` says about dns"
 
 
 def _mapped(word: str) -> IPv4Address | None:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from argparse import Namespace
 from collections.abc import Callable
 
@@ -13,15 +14,19 @@ from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import Item, Summary, summary
 from fz_iproute.errors import UsageError
 from fz_iproute.ip.decisive import seen
+from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.record import recording
 from fz_iproute.record.recorded_ip import RecordedIp
-from fz_iproute.verbs import doctor
+from fz_iproute.verbs import doctor, explain
 from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
 from fz_iproute.verbs.source import as_typed
 from tests.unit.laptop import TABLE, Laptop, connected, into, rule
+
+QUIET = Log("ERROR")
+DEADLINE = 20.0  # seconds, for a thread that nobody waits for
 
 
 def missing(laptop: Laptop) -> None:
@@ -344,7 +349,7 @@ def test_a_command_is_advised_as_this_user_must_type_it(
 @pytest.mark.parametrize("word", ["10.0.0", "8.8.8.8", "", "a b", "::1", "fe80::1%eth0", "10.0.0.0/8", "host.7"])
 def test_what_is_meant_as_an_address_is_never_resolved(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", None)
-    assert [word] == addresses(word)
+    assert [word] == addresses(word, QUIET)
 
 
 def test_a_name_stands_for_all_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +359,7 @@ def test_a_name_stands_for_all_of_its_addresses(monkeypatch: pytest.MonkeyPatch)
         (10, 1, 6, "", ("fe80::7%eth0", 0, 0, 3)),
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **options: found)
-    assert ["192.0.2.7", "fe80::7"] == addresses("printer.lan")
+    assert ["192.0.2.7", "fe80::7"] == addresses("printer.lan", QUIET)
 
 
 @pytest.mark.parametrize(
@@ -376,8 +381,20 @@ def test_a_name_that_cannot_be_resolved_is_told_with_the_words_of_the_resolver(
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(UsageError) as error:
-        addresses("printer.lan")
+        addresses("printer.lan", QUIET)
     assert f"printer.lan: {words}{advice}" == str(error.value)
+
+
+def test_a_user_is_told_what_is_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    is_over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **options: is_over.wait(DEADLINE))
+    monkeypatch.setattr(explain, "_SILENT", 0.01)
+    monkeypatch.setattr(explain, "_PATIENCE", 0.02)
+    with pytest.raises(UsageError) as error:
+        addresses("printer.lan", Log())
+    is_over.set()
+    assert "# waits for the name servers: printer.lan\n" == capsys.readouterr().err
+    assert "printer.lan: no name server has answered; give an address instead" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -392,5 +409,5 @@ def test_a_name_that_cannot_be_resolved_is_told_with_the_words_of_the_resolver(
 )
 def test_what_is_nearly_an_address_is_answered_with_what_to_ask_for(asked: str, said: str) -> None:
     with pytest.raises(UsageError) as error:
-        packets(Question(*addresses(asked)), Config(), None)
+        packets(Question(*addresses(asked, QUIET)), Config(), None)
     assert str(error.value).endswith(said)
