@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from fz_iproute import __version__
-from fz_iproute.errors import ApplyFailed, FzError, IpUnusable, Locked, NotPermitted, ReadFailed, UsageError
+from fz_iproute.errors import ApplyFailed, FzError, IpUnusable, Locked, NotPermitted, ReadFailed, UsageError, words_for
 from fz_iproute.log import Log
 from fz_iproute.mirror.words import printable
 from fz_iproute.verbs.options import add_common
@@ -73,9 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "thread" not in str(error):
             raise  # a bug; a RuntimeError about a thread means that the machine allows no more threads
-        # Errors about files and programs were handled before. So the machine has no more memory, file descriptors or
-        # processes.
-        log.error(f"the machine refuses: {error}")
+        log.error(words_for(error))
         return EXIT_CODES[ReadFailed]
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -32,7 +32,10 @@ class IpUnusable(FzError):
 def words_for(error: Exception) -> str:
     """The message for a failure.
 
-    An OSError about a file or a program was turned into an FzError before. Any other one means that the machine has no
-    more memory or file descriptors.
+    An OSError about a file or a program was turned into an FzError before. Any other one, like a MemoryError or a
+    RuntimeError about threads, means that the machine has no more memory, file descriptors or processes.
     """
-    return f"the machine refuses: {error}" if isinstance(error, OSError) else str(error)
+    if isinstance(error, FzError):
+        return str(error)
+    words = error.strerror if isinstance(error, OSError) else str(error)
+    return f"the machine refuses: {words or 'it has no more memory'}"

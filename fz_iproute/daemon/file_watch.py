@@ -61,7 +61,7 @@ class FileWatch:
             return False  # the file was deleted a moment ago
         # watchfiles raises its own RuntimeError if the machine has no file descriptors or inotify instances left.
         except (OSError, RuntimeError) as error:
-            self._complain(str(error))
+            self._complain(error.strerror if isinstance(error, OSError) and error.strerror else str(error))
             return False
         self._failing = False
         return True

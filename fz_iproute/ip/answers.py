@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from reprlib import Repr
 from typing import Any
 
 from fz_iproute.errors import ReadFailed
@@ -31,7 +30,7 @@ def parsed(family: Family | None, question: str, text: bytes) -> list[Any]:
         return parse.listing_of(text, scope="link" if question == SCOPE_LINK else "")
     except (ValueError, RecursionError) as error:
         option = f"{FAMILY_OPTION[family]} " if family else ""
-        raise ReadFailed(f"ip -json {option}{question}: {error}") from None
+        raise ReadFailed(f"ip -json {option}{question}: {parse.json_fault(error)}") from None
 
 
 @contextmanager
@@ -40,12 +39,9 @@ def shape_is_known() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ReadFailed(f"ip printed JSON in a form that fz-iproute does not know: {SHORT.repr(error)}") from None
-
-
-# Shortens values for messages: an error may quote all that `ip` has printed.
-SHORT = Repr()
-SHORT.maxother = 200
+        raise ReadFailed(
+            f"ip printed JSON in a form that fz-iproute does not know: {parse.form_fault(error)}"
+        ) from None
 
 
 def answers_of(source: Source, asked: Sequence[Asked]) -> dict[tuple[Family, str], bytes]:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.ip.process import Answer, Starter
 from fz_iproute.ip.version import OLDEST, is_too_old
-from fz_iproute.mirror.parse import Document, documents_of
+from fz_iproute.mirror.parse import Document, documents_of, json_fault
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import FAMILY_OPTION
 
@@ -150,8 +150,8 @@ class Ip(Starter):
             raise ReadFailed(answer.failure(answer.words))
         try:
             (document,) = documents_of(answer.stdout)
-        except ValueError as error:
-            raise ReadFailed(answer.failure(str(error))) from None
+        except (ValueError, RecursionError) as error:
+            raise ReadFailed(answer.failure(json_fault(error))) from None
         return document
 
     @cached_property

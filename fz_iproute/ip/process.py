@@ -233,7 +233,7 @@ def _spawned(
     except (sh.ForkException, OSError) as error:
         if isinstance(error, sh.ForkException):
             _clean_up(error, "session_pipe_read", "session_pipe_write")
-        words = str(error).strip().splitlines()[-1]
+        words = (error.strerror if isinstance(error, OSError) else "") or str(error).strip().splitlines()[-1]
     except ValueError as error:  # the child ended before it had told sh its process group
         _clean_up(error, "session_pipe_read")
         words = "it was killed at its start"

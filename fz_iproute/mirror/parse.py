@@ -28,6 +28,33 @@ class Unparsable(ValueError):
     """The document is JSON, but not what `ip` prints."""
 
 
+def json_fault(error: Exception) -> str:
+    """What is wrong with a text that is not JSON, or not the JSON that was expected."""
+    if isinstance(error, json.JSONDecodeError):
+        if error.pos >= len(error.doc.rstrip()):
+            return "not JSON: it ends too early" if error.doc.strip() else "it is empty"
+        return f"not JSON: line {error.lineno}, column {error.colno}"
+    return form_fault(error)
+
+
+def form_fault(error: Exception) -> str:
+    """What is wrong with JSON in which something is missing, or has another type than `ip` gives it."""
+    match error:
+        case RecursionError():
+            return "it is nested too deeply"
+        case KeyError():
+            return f"there is no {printable(str(error)[:_MOST_QUOTED])}"
+        case ValueError() if not str(error).startswith(_OF_PYTHON):
+            return printable(str(error)[:_MOST_QUOTED])
+        case _:
+            return "a value in it has the wrong type"
+
+
+_MOST_QUOTED = 200  # characters: an error may quote all that `ip` has printed
+# How messages of Python start that tell a user nothing.
+_OF_PYTHON = ("invalid literal", "Exceeds the limit", "not enough values", "too many values", "could not convert")
+
+
 def documents_of(text: bytes) -> list[Document]:
     """Parse a JSON list of objects. ValueError if the text is anything else."""
     return _loaded(_decoded(text))

@@ -19,7 +19,7 @@ def fault(text: str, error: ValueError) -> str:
     """The message for an error that tomllib raised for this text: `line 4: this section is there already; …`."""
     words, _, place = str(error).rpartition(" (at ")
     if not words:
-        return f"not TOML: {error}"
+        return "not TOML: a number in it has too many digits"  # the only error without a place
     number = re.match(r"line (\d+)", place)
     line = int(number[1]) if number else len(text.splitlines())  # else "end of document"
     if words.startswith("Invalid value") and (switch := _switch("\n".join(text.splitlines()[:line]))):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.files.trusted_file import opened, said_of
-from fz_iproute.ip.answers import SHORT, answer, shape_is_known
+from fz_iproute.ip.answers import answer, shape_is_known
 from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.process import Answer
+from fz_iproute.mirror.parse import form_fault
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.record import recording
 from fz_iproute.record.recording import Recording, Unusable, question_key
@@ -48,7 +49,7 @@ def blamed_on(path: Path) -> Iterator[None]:
     except ReadFailed as error:
         raise UsageError(f"{path}: {error}") from None
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise UsageError(f"{path}: not what `ip` prints: {SHORT.repr(error)}") from error
+        raise UsageError(f"{path}: not what `ip` prints: {form_fault(error)}") from error
 
 
 class RecordedIp:

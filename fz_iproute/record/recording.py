@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
 
-from fz_iproute.mirror.parse import Listed
+from fz_iproute.mirror.parse import Listed, json_fault
 from fz_iproute.mirror.parse_rules import table_number
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, RULES_IN_DETAIL
@@ -43,10 +43,8 @@ def load(text: str) -> Recording:
     """The recording in a JSON document. Unusable if the text is anything else."""
     try:
         document = json.loads(text)
-    except ValueError as error:
-        raise Unusable(f"not a snapshot: not JSON: {error}") from None
-    except RecursionError:
-        raise Unusable("not a snapshot: not JSON: nested too deeply") from None
+    except (ValueError, RecursionError) as error:
+        raise Unusable(f"not a snapshot: {json_fault(error)}") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise Unusable(f'not a snapshot: it has no "schema": {SCHEMA}')
     document.setdefault("facts", {})  # older snapshots have none

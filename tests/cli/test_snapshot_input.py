@@ -65,6 +65,27 @@ def test_an_edited_snapshot_is_refused(tmp_path: Path, change: dict[str, Any], w
     assert_refused(written(tmp_path, {**GOOD, **change}), words, [["explain", "10.9.9.9"]])
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not a snapshot: it is empty"),
+        (b" \n", "not a snapshot: it is empty"),
+        (b'{"schema": 1,\n', "not a snapshot: not JSON: it ends too early"),
+        (b'{"schema": 1,\n x', "not a snapshot: not JSON: line 2, column 2"),
+        (b"[" * 100_000, "not a snapshot: it is nested too deeply"),
+        (b"9" * 5000, "not a snapshot: a value in it has the wrong type"),
+        ({**GOOD, "ip": {**GOOD["ip"], "-json link show": ""}}, "link show: it is empty"),
+        ({**GOOD, "ip": {**GOOD["ip"], "-json link show": "[{]"}}, "ip -json -4 link show: not JSON: line 1, column 3"),
+        ({**GOOD, "ip": {**GOOD["ip"], "-json link show": "{}"}}, "JSON, but not a list of objects"),
+        ({**GOOD, "ip": {**GOOD["ip"], "-json link show": '[{"a": 5}]'}}, "does not know: there is no 'ifname'"),
+        ({**GOOD, "ip": {**GOOD["ip"], "-json link show": '[{"ifname": []}]'}}, "a value in it has the wrong type"),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_a_broken_snapshot_is_refused_in_plain_words(tmp_path: Path, content: Any, words: str) -> None:
+    assert_refused(written(tmp_path, content), words, [["plan"]])
+
+
 def test_without_table_local_nothing_is_said_about_packets(tmp_path: Path) -> None:
     outputs = {key: text for key, text in GOOD["ip"].items() if not key.endswith(" local")}
     path = written(tmp_path, {**GOOD, "ip": outputs})

@@ -12,6 +12,7 @@ from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.remedy import Remedy, Sync, config_refusal, sync_refusal, tried
 from fz_iproute.diagnosis.simulated import Refused
 from fz_iproute.diagnosis.trial import harm
+from fz_iproute.mirror.parse import form_fault
 
 
 class Check(NamedTuple):
@@ -100,4 +101,4 @@ def _findings(check: Check, machine: Machine) -> list[Found]:
     try:
         return list(check.look(machine))
     except (ValueError, TypeError) as error:  # a snapshot may have been edited by hand
-        return [Found("info", f"could not look: {error}")]
+        return [Found("info", f"could not look: {form_fault(error)}")]
