@@ -387,7 +387,7 @@ def test_a_name_that_cannot_be_resolved_is_told_with_the_words_of_the_resolver(
 
 def test_a_user_is_told_what_is_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     is_over = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **options: is_over.wait(DEADLINE))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **options: is_over.wait(DEADLINE) and [])
     monkeypatch.setattr(explain, "_SILENT", 0.01)
     monkeypatch.setattr(explain, "_PATIENCE", 0.02)
     with pytest.raises(UsageError) as error:
