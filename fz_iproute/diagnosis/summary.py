@@ -1,5 +1,6 @@
 """Summarizes the status: whether the VPN is up, which LANs can be reached, and what to do."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -178,12 +179,13 @@ def _parts(found: Status) -> Iterator[Item]:
 
 def _outages(found: Status) -> Iterator[Item]:
     """The network cards that reach no LAN. This is no fault of the configuration, but explains a lost LAN."""
+    unused: dict[str, list[str]] = defaultdict(list)  # by reason; a machine may have many sockets without a cable
     for name, why in found.outages.items():
         lans = dict.fromkeys(line.route.dst for line in found.lan if name in line.route.attributes.devices)
-        yield Item(
-            "left out",
-            "",
-            name,
-            "",
-            f"{why}: {some(lans)} cannot be reached" if lans else f"{why}: no LAN is reached by it",
-        )
+        if lans:
+            yield Item("left out", "", name, "", f"{why}: {some(lans)} cannot be reached")
+        else:
+            unused[why].append(name)
+    for why, names in unused.items():
+        said = f"{why}: no LAN is reached by it" if len(names) == 1 else f"each {why}: no LAN is reached by them"
+        yield Item("left out", "", some(names), "", said)

@@ -147,6 +147,15 @@ def test_a_network_card_that_does_not_work_is_named(routes: list[Route], reachab
     assert [COPY] == [line.route for line in said.others]
 
 
+def test_sockets_without_a_cable_take_one_line_however_many_there_are() -> None:
+    seen = snapshot([COPY], [*VPN, COPY], rules=(lookup(SINGLE),))
+    cards = {f"lan{n}": seen.links["eth1"]._replace(name=f"lan{n}", outage="has no carrier") for n in range(5)}
+    seen = dataclasses.replace(seen, links=seen.links | cards)
+    said = summary(status(replace(Config(), tunnel={"fwmark": 7}), seen, {254: seen.main, **seen.tables}))
+    why = "each has no carrier: no LAN is reached by them"
+    assert [("lan0, lan1, lan2 and 2 more", why)] == [(item.what, item.why) for item in said.lan_items]
+
+
 @pytest.mark.parametrize(("is_active", "listed"), [(False, []), (True, ["10.9.0.7"])])
 def test_a_host_behind_a_router_is_listed_if_its_packets_go_elsewhere(is_active: bool, listed: list[str]) -> None:
     rules = (*(lookup(SINGLE, 100) for _ in range(is_active)), lookup(254, 32766))
