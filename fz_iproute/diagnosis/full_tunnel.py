@@ -9,12 +9,10 @@ from fz_iproute.diagnosis.products import Form
 from fz_iproute.diagnosis.reach import Network, Way, size
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
-from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, printable
+from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, MODEMS, printable
 
 # A typical packet: HTTPS over TCP. It has ports because the rules of some VPNs select by port.
 USUAL: dict[Family, Packet] = {family: Packet(family, 0, ipproto=6, sport=50000, dport=443) for family in FAMILIES}
-# The names of modems start like this. The output of `ip` does not tell a modem from a tunnel.
-_MODEMS = ("ppp", "ww", "rmnet")
 
 
 def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
@@ -94,7 +92,7 @@ def _is_uplink(network: Network, device: str) -> bool:
     if any("/" not in route.dst and route.dst != "default" for route in others):
         return False  # a host route to the VPN's server
     if any(route.dst == "default" for route in others):
-        return device.startswith(_MODEMS)
+        return device.startswith(MODEMS)
     marks = {(rule.family, rule.mark) for rule in network.rules if rule.mark and not rule.inverted}
     return not any(_leaves(network, family, mark) for family, mark in marks)
 

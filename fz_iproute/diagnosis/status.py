@@ -328,7 +328,7 @@ def as_document(found: Status) -> dict[str, Any]:
             for lan, tunnel, whole, refused in found.shadows
         ],
         "uncopied": _documents(found.uncopied),
-        "outages": found.outages,
+        "outages": [{"dev": [name], "why": why} for name, why in found.outages.items()],
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fz_iproute.mirror.model import LOCKED, Attributes, Link, Nexthop, Route
 from fz_iproute.mirror.prefix import Family, check_destinations
-from fz_iproute.mirror.words import METRICS, is_word, printable
+from fz_iproute.mirror.words import METRICS, OF_GUESTS, TUNS, is_word, printable
 
 Document = dict[str, Any]
 
@@ -167,20 +167,15 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
 
 
 def _may_be_tunnel(name: str, link: Document) -> bool:
-    # A tap is an Ethernet device; only its name may tell that it is one.
     is_lan = link.get("link_type", "ether") in ("ether", "infiniband", "loopback")
-    return "POINTOPOINT" in link["flags"] or not is_lan or name.startswith(("tun", "tap"))
-
-
-# The bridges and cables of containers and virtual machines. While none runs, a bridge has no carrier, and that is no
-# fault. Only their names tell them from network cards.
-_OF_GUESTS = ("docker", "podman", "br-", "virbr", "lxcbr", "lxdbr", "incusbr", "cni", "veth", "vnet")
+    return "POINTOPOINT" in link["flags"] or not is_lan or name.startswith(TUNS)
 
 
 def _outage(name: str, link: Document) -> str:
-    # The key `link` is null for the fallback devices of tunnels, such as gretap0. Dummies and the like have NOARP.
+    # While no guest runs, the bridge to it has no carrier, and that is no fault. The key `link` is null for the fallback
+    # devices of tunnels, such as gretap0. Dummies and the like have NOARP.
     is_card = not {"LOOPBACK", "NOARP"} & set(link["flags"]) and link.get("link", name) is not None
-    if not is_card or "master" in link or _may_be_tunnel(name, link) or name.startswith(_OF_GUESTS):
+    if not is_card or "master" in link or _may_be_tunnel(name, link) or name.startswith(OF_GUESTS):
         return ""
     return "is down" if "UP" not in link["flags"] else "has no carrier" if "NO-CARRIER" in link["flags"] else ""
 

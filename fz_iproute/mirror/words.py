@@ -36,6 +36,12 @@ METRICS = (
 # Rule actions that drop a packet, by the number that `ip -Numeric` prints for them.
 REFUSALS = {"6": "blackhole", "7": "unreachable", "8": "prohibit"}
 
+# How names of interfaces start that tell what the output of `ip link` does not: a tap is an Ethernet device, a modem
+# looks like a tunnel, and the bridges and cables of containers and virtual machines look like network cards.
+TUNS = ("tun", "tap")
+MODEMS = ("ppp", "ww", "rmnet")
+OF_GUESTS = ("docker", "podman", "br-", "virbr", "lxcbr", "lxdbr", "incusbr", "cni", "veth", "vnet")
+
 # One word of a batch line. `ip` splits lines at white space. `#` starts a comment, even inside quotes, and a quote at
 # the start of a word begins a quoted word. All other printable characters stand for themselves.
 WORD = r"""[^\s#'"][^\s#]*"""

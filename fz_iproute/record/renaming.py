@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 
 from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import BITS, Family, Prefix
+from fz_iproute.mirror.words import MODEMS, OF_GUESTS, TUNS
 
 # Addresses in these prefixes are not renamed, because they mean the same on every machine.
 _FROZEN = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/127", "ff00::/8"]
@@ -22,13 +23,14 @@ _HARDWARE = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,}", re.ASCII)
 
 
 class Names:
-    """New names: `net1` for an interface, `name1` for anything else."""
+    """New names: `net1` for an interface, or `tap1` if the start of its name tells something; `name1` for all else."""
 
     def __init__(self, kept: Iterable[str], interfaces: Iterable[str]) -> None:
         self.known = {name: name for name in kept}
         self._hardware: dict[str, str] = {}
         for number, name in enumerate(name for name in dict.fromkeys(interfaces) if name not in self.known):
-            self.known[name] = f"net{number + 1}"
+            start = next((start for start in (*TUNS, *MODEMS, *OF_GUESTS) if name.startswith(start)), "net")
+            self.known[name] = f"{start}{number + 1}"
 
     def new(self, name: str) -> str:
         """The new name. An empty name stays empty."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.record import recording as core_recording
 from fz_iproute.record.redact import Redactor
+from fz_iproute.record.renaming import Names
 from fz_iproute.verbs import doctor
 from tests.unit.recordings import machine, parent, places, printed, recording
 
@@ -113,8 +114,15 @@ def test_a_name_has_the_same_replacement_everywhere() -> None:
     line, _ = hidden.outputs["-oneline -4 route show table main"].splitlines()
     lan = r"192\.168\.\d+"
     assert re.fullmatch(rf"{lan}\.0/24 dev net3 proto kernel scope link src {lan}\.\d+ metric 600", line)
-    assert 'interface = "net1"\n' in hidden.config
+    assert 'interface = "tun1"\n' in hidden.config
     assert 'interfaces = ["net2", "net3"]\n' in hidden.config
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("office0", "net"), ("tap7", "tap"), ("docker0", "docker"), ("wwan0", "ww")]
+)
+def test_a_new_name_starts_as_the_old_one_if_that_tells_something(name: str, start: str) -> None:
+    assert re.fullmatch(rf"{start}\d", Names(["lo"], ["lo", name]).new(name))
 
 
 @pytest.mark.parametrize("name", ["$x", "a@b", "-x", "ü€", "dev", "fd", "via", "1.2.3.4", "fe80", ";x", "'q", 'a"b'])
