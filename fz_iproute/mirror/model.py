@@ -191,7 +191,8 @@ class Mark(NamedTuple):
     mask: int = FULL_MASK
 
     def __str__(self) -> str:
-        return f"{self.value:#x}" if self.mask == FULL_MASK else f"{self.value:#x}/{self.mask:#x}"
+        value = f"{self.value:#x}" if self.value else "0"  # as `ip` prints it
+        return value if self.mask == FULL_MASK else f"{value}/{self.mask:#x}"
 
 
 class Rule(NamedTuple):
@@ -216,32 +217,42 @@ class Rule(NamedTuple):
     @property
     def words(self) -> tuple[str, ...]:
         """The arguments of `ip rule add`, without the priority and the protocol."""
-        return tuple(word for word in self._printed() if word not in _RULE_STATE)
+        words = (word for word in self._printed() if word not in _RULE_STATE)
+        return tuple("l3mdev" if word == _L3MDEV else word for word in words)
 
     def __str__(self) -> str:
         return printable(" ".join(self._printed()))
 
     def _printed(self) -> list[str]:
-        """The words that `ip rule show` prints after the priority."""
+        """The words that `ip rule show` prints after the priority, in its order; without the protocol."""
+        options = dict(self.options)
+        if realms := [options.pop(key) for key in ("flow_from", "flow_to") if key in options]:
+            options["realms"] = "/".join(realms)
+        late = {key: options.pop(key) for key in _AFTER_TABLE if key in options}
         words = ["not"] if self.inverted else []
         words += ["from", _or_all(self.src)]
         if self.dst:
             words += ["to", _or_all(self.dst)]
+        if tos := options.pop("tos", ""):
+            words += ["tos", tos]
         if self.mark:
             words += ["fwmark", str(self.mark)]
         for name in ("iif", "oif"):
             if device := getattr(self, name):
                 words += [name, device]
-        words += _option_words(dict(self.options))
+            words += ["[detached]"] if options.pop(f"{name}_detached", None) is not None else []
+        if "l3mdev" in (self.action, *options):
+            words.append(_L3MDEV)
+            options.pop("l3mdev", None)
+        words += _option_words(options)
         if self.action == "lookup":
             words += ["lookup", table_name(self.table)]
-        elif self.action != "goto":
-            words += [self.action]
-        return words
+        words += _option_words(late)
+        return words if self.action in ("lookup", "goto", "l3mdev") else [*words, self.action]
 
 
 def _option_words(options: dict[str, str]) -> Iterator[str]:
-    """`Rule.options` as arguments of `ip rule add`: some of them have another name there than in the JSON."""
+    """Some of `Rule.options` as arguments of `ip rule add`: some have another name there than in the JSON."""
     for key, value in options.items():
         word, end_key, separator = _OPTION_WORDS.get(key, (key, "", ""))
         if not word:
@@ -256,22 +267,22 @@ def _option_words(options: dict[str, str]) -> Iterator[str]:
 
 # `ip` prints these states of a rule, but does not accept them as arguments.
 _RULE_STATE = ("[detached]", "[unresolved]")
+_L3MDEV = "lookup [l3mdev-table]"  # how `ip` prints `l3mdev`
+# The options that `ip` prints after the table.
+_AFTER_TABLE = ("suppress_prefixlen", "suppress_ifgroup", "realms", "goto", "unresolved")
 # For each JSON key: the word on the command line, the key that holds the end of the range, and the separator between
 # start and end. A key without a word is itself the end of a range.
 _OPTION_WORDS = {
     "uid_start": ("uidrange", "uid_end", "-"),
     "sport_start": ("sport", "sport_end", "-"),
     "dport_start": ("dport", "dport_end", "-"),
-    "flow_from": ("realms", "flow_to", "/"),
     "suppress_prefixlen": ("suppress_prefixlength", "", ""),
-    "iif_detached": ("[detached]", "", ""),
-    "oif_detached": ("[detached]", "", ""),
     "unresolved": ("[unresolved]", "", ""),
-} | dict.fromkeys(["uid_end", "sport_end", "dport_end", "flow_to"], ("", "", ""))
+} | dict.fromkeys(["uid_end", "sport_end", "dport_end"], ("", "", ""))
 
 
 def _or_all(prefix: Prefix | None) -> str:
-    return str(prefix) if prefix else "all"
+    return "all" if prefix is None else str(prefix).removesuffix("/32" if prefix.family == "inet" else "/128")
 
 
 class Nexthop(NamedTuple):

@@ -489,3 +489,34 @@ def test_the_kernel_gives_the_answers_that_are_written_down(namespace: Namespace
         ):
             said = answer if isinstance(answer, str) else f"{answer[0].get('type', '')} {answer[0]['dev']}".strip()
             assert ANSWERS[question] == said, question
+
+
+# How rules are printed
+
+PRINTED = [
+    "not from 10.0.0.0/8 to 192.168.1.7 fwmark 0x7/0xff iif lo oif nodev lookup 100",
+    "tos 0x10 fwmark 1 lookup main suppress_prefixlength 0",
+    "not lookup 8 suppress_prefixlength 3 suppress_ifgroup 2 realms 3/4",
+    "uidrange 5-9 sport 5-9 dport 443 lookup 77",
+    "realms 4 lookup 77",
+    "tun_id 5 lookup 7",
+    "fwmark 0/0xff lookup 6",
+    "from 10.0.0.7/8 lookup default",
+    "l3mdev",
+    "l3mdev unreachable",
+    "tos 0x10 fwmark 7 goto 32766",
+    "goto 99999",
+    "nop",
+    "to 192.0.2.0/24 dport 7 prohibit",
+    "from 192.0.2.7 blackhole",
+]
+
+
+def test_rules_are_printed_as_ip_prints_them_and_deleted_by_their_words(namespace: Namespace) -> None:
+    namespace.batch(f"rule add pref {number} {words}" for number, words in enumerate(PRINTED, start=1))
+    lines = namespace.ip("rule", "show").splitlines()
+    rules = parse_rules.rules(namespace.ip_json("-details", "-Numeric", "rule"), "inet")
+    assert [" ".join(line.split()) for line in lines] == [f"{rule.priority}: {rule}" for rule in rules]
+    ours = [rule for rule in rules if 0 < rule.priority <= len(PRINTED)]
+    namespace.batch(" ".join(("rule del pref", str(rule.priority), *rule.words)) for rule in ours)
+    assert len(rules) - len(ours) == len(namespace.ip("rule", "show").splitlines())

@@ -102,7 +102,7 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
         ),
         (
             [*NETBIRD, "route add throw 192.168.1.64/26"],  # the rest of main's LAN stays reachable
-            "172.17.0.0/16 of table main, by rule 105 (from all suppress_prefixlength 0 lookup main)",
+            "172.17.0.0/16 of table main, by rule 105 (from all lookup main suppress_prefixlength 0)",
             "no LAN is cut except for 192.168.1.64/26",
         ),
         (

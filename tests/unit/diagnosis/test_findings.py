@@ -247,8 +247,8 @@ routes for → ip rule del priority 5 from all to 100.64.0.0/12 lookup main
     "main in front for a source": Case(
         [*SERVED, "rule add from 192.168.1.5 lookup main pref 5"],
         """
-rules warning: 5: from 192.168.1.5/32 lookup main (inet) takes packets from 192.168.1.5/32 to default, which table
-VPN has routes for → ip rule del priority 5 from 192.168.1.5/32 lookup main
+rules warning: 5: from 192.168.1.5 lookup main (inet) takes packets from 192.168.1.5/32 to default, which table VPN
+has routes for → ip rule del priority 5 from 192.168.1.5 lookup main
 """,
     ),
     "main in front for the source of another": Case([*SERVED, "rule add from 10.9.9.9 lookup main pref 5"], ""),
@@ -752,7 +752,7 @@ PARTS = ("192.168.1.0/25", "192.168.1.128/25")
     [
         ([*SERVED, "rule add to 192.168.0.0/16 prohibit pref 5"], "rules", "5: from all to 192.168.0.0/16 prohibit"),
         ([*SERVED, "rule add to 192.168.1.0/24 blackhole pref 5"], "rules", "5: from all to 192.168.1.0/24 blackhole"),
-        ([*SERVED, "rule add from 192.168.1.5 unreachable pref 5"], "rules", "5: from 192.168.1.5/32 unreachable"),
+        ([*SERVED, "rule add from 192.168.1.5 unreachable pref 5"], "rules", "5: from 192.168.1.5 unreachable"),
         ([*ELSEWHERE, "route add prohibit default table 77"], "rules", "5: from all to 192.168.1.0/24 lookup 77"),
         ([*ELSEWHERE, f"route add default {BY_DOCKER} table 77"], "rules", "5: from all to 192.168.1.0/24 lookup 77"),
         ([*ELSEWHERE, "route add default dev wg9 table 77"], "rules", "5: from all to 192.168.1.0/24 lookup 77"),

@@ -72,12 +72,12 @@ COMMANDS = [
     ("route del 10.6.0.0/16 dev eth0 tos 0x10 table 7", ""),
 ]
 LEFT = """
-10: from 192.0.2.7/32 lookup 7
+10: from 192.0.2.7 lookup 7
 10: from all fwmark 0x7 lookup 7
-10: from all suppress_prefixlength 0 lookup 7
+10: from all lookup 7 suppress_prefixlength 0
 10: from all iif lo lookup 7
 10: from all fwmark 0x9 lookup 7
-20: from 192.0.2.7/32 to 192.0.2.7/32 lookup 7
+20: from 192.0.2.7 to 192.0.2.7 lookup 7
 20: from all lookup 8
 30: from all prohibit
 40: from all lookup 7

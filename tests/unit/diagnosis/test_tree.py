@@ -172,10 +172,10 @@ main    100.64.7.0/24 via 192.168.1.1 dev eth0 proto boot scope global  # throug
         LAYOUTS["NetBird without IPv6"].lines,
         """
 no tun-firezone here, but IPv4 goes into wt0 (IPv6 is refused)
-  105    from all suppress_prefixlength 0 lookup main
+  105    from all lookup main suppress_prefixlength 0
   106    not from all fwmark 0x1bd00 lookup 7120
   no rule  leads to table 539098368
-  105    from all suppress_prefixlength 0 lookup main
+  105    from all lookup main suppress_prefixlength 0
   106    not from all fwmark 0x1bd00 lookup 7120
   no rule  leads to table 539098368
 """,
