@@ -9,6 +9,7 @@ from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.parts import Bounds
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN, REFUSALS
 
@@ -23,8 +24,8 @@ def harm(before: Machine, after: Machine) -> str:
 
 def _reaches_main(machine: Machine, family: Family) -> bool:
     """True if a rule looks up main for all packets."""
-    rules = [rule for rule in machine.seen.rules if (rule.family, rule.table) == (family, MAIN)]
-    return any(not (rule.inverted or rule.src or rule.dst or rule.options) for rule in rules)
+    plain = Rule(family, 0, "lookup", MAIN)
+    return any(rule._replace(priority=0, protocol="") == plain for rule in machine.seen.rules)
 
 
 def _losses(before: Machine, after: Machine) -> Iterator[str]:

@@ -172,8 +172,8 @@ def _may_be_tunnel(name: str, link: Document) -> bool:
 
 
 def _outage(name: str, link: Document) -> str:
-    # While no guest runs, the bridge to it has no carrier, and that is no fault. The key `link` is null for the fallback
-    # devices of tunnels, such as gretap0. Dummies and the like have NOARP.
+    # While no guest runs, the bridge to it has no carrier, and that is no fault. The key `link` is null for the
+    # fallback devices of tunnels, such as gretap0. Dummies and the like have NOARP.
     is_card = not {"LOOPBACK", "NOARP"} & set(link["flags"]) and link.get("link", name) is not None
     if not is_card or "master" in link or _may_be_tunnel(name, link) or name.startswith(OF_GUESTS):
         return ""

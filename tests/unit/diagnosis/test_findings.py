@@ -643,6 +643,21 @@ add priority 31999 not from all fwmark MARK lookup VPN && ip rule del priority 3
 VPN
 """,
     ),
+    "main is asked early, and later only for the packets of another VPN": Case(
+        [
+            *SERVED,
+            "route add default via 192.168.1.1 dev eth0 table 201",
+            "rule add lookup main pref 32000",
+            "rule add fwmark 0x80000/0xff0000 lookup main pref 5210",
+            "rule add lookup 201 pref 32766",
+            "rule del pref 32766 lookup main",
+        ],
+        """
+rules failure: 32000: from all lookup main (inet) takes packets to default, which table VPN has routes for → ip rule
+add priority 31999 not from all fwmark MARK lookup VPN && ip rule del priority 32765 not from all fwmark MARK lookup
+VPN
+""",
+    ),
     "twins beside a rule that spares the LAN": Case(
         [
             *SERVED,
