@@ -89,7 +89,7 @@ def machine(
 
 def troubles(found: list[Finding]) -> dict[str, str]:
     """The levels other than ok, by check, without those that the defaults cause."""
-    usual = {("multicast", "info"), ("repeats", "info")}
+    usual = {("multicast", "info")}
     return {each.name: each.level for each in found if each.level != "ok" and (each.name, each.level) not in usual}
 
 
