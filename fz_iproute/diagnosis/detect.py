@@ -20,12 +20,11 @@ from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, layout_in_use
-from fz_iproute.mirror.model import Mark, Route, Snapshot
+from fz_iproute.mirror.model import Mark, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import KERNEL_TABLES, printable, some, table_name
 
 Advice = Literal["nothing", "mirror", "client", "refuse"]
-Tables = Mapping[int, Mapping[Family, tuple[Route, ...]]]
 
 
 class Vpn(NamedTuple):
@@ -51,18 +50,17 @@ class Vpn(NamedTuple):
         return "cut" if self.is_cut else "kept by the routes" if self.product.firewalls else "kept"
 
 
-def detect(config: Config, snapshot: Snapshot, tables: Tables, interface: str | None = None) -> list[Vpn]:
+def detect(config: Config, snapshot: Snapshot, network: Network, interface: str | None = None) -> list[Vpn]:
     """Find every VPN that takes all traffic.
 
-    `tables` are main, local and all tables that rules look up. Section [lan] of `config` decides what counts as a LAN.
+    `network` is that of the snapshot. Section [lan] of `config` decides what counts as a LAN.
     If a user has named an interface, as `interface` or in `config`, it may be a tunnel, even if it does not look like
     one. A tap does not.
     """
-    network = Network(snapshot.links, snapshot.rules, tables)
     found = _forms(network)
     named = [link for name, link in snapshot.links.items() if name in (interface, config.tunnel.interface)]
     for link in (link._replace(may_be_tunnel=True) for link in named if not link.may_be_tunnel):
-        other = Network({**network.links, link.name: link}, snapshot.rules, tables)
+        other = replace(network, links={**network.links, link.name: link})
         found_there = _forms(other)
         if any(name == link.name for name, _ in found_there):
             network, found = other, found_there

@@ -58,7 +58,7 @@ class Machine:
     @cached_property
     def network(self) -> Network:
         """The rules and routes that decide where packets go."""
-        return Network(self.seen.links, self.seen.rules, self.tables)
+        return Network.of(self.seen, self.tables)
 
     def way(self, family: Family, address: int, src: int = 0) -> Decision:
         """Where one packet goes that this machine sends."""
@@ -170,12 +170,12 @@ class Machine:
     @cached_property
     def cut(self) -> list[Line]:
         """The LANs that packets reach neither now nor after a `sync`, although no setting leaves them out."""
-        return [line for line in status(self.config, self.seen, self.tables).lan if line.is_stuck]
+        return [line for line in status(self.config, self.seen, self.network).lan if line.is_stuck]
 
     @cached_property
     def vpns(self) -> list[Vpn]:
         """Every VPN that takes all traffic, the configured one included."""
-        return detect(self.config, self.seen, self.tables)
+        return detect(self.config, self.seen, self.network)
 
     @cached_property
     def full_tunnels(self) -> frozenset[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.lookup import Decision, Packet, decide
 from fz_iproute.diagnosis.parts import Bounds, Part
-from fz_iproute.mirror.model import Link, Route, Rule
+from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 
 # The outcomes for addresses that no other host has: this machine's own, broadcast, and so on.
@@ -34,6 +34,11 @@ class Network:
     links: Mapping[str, Link]
     rules: tuple[Rule, ...]  # in the kernel's order
     tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]  # local, main and all other tables that rules look up
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, tables: Mapping[int, Mapping[Family, tuple[Route, ...]]]) -> "Network":
+        """The network of a machine with these tables."""
+        return cls(snapshot.links, snapshot.rules, tables)
 
     @cached_property
     def _fib(self) -> dict[tuple[int, Family], Table]:

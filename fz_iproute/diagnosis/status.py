@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.detect import Tables, absent, detect
+from fz_iproute.diagnosis.detect import absent, detect
 from fz_iproute.diagnosis.full_tunnel import all_traffic, becomes, forms
 from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.products import Form, product_of
@@ -98,10 +98,9 @@ class Status(NamedTuple):
         return said
 
 
-def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
-    """Judge the snapshot. `tables` must have all routes that decide about packets to the internet and to LANs."""
+def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
+    """Judge the snapshot. `network` must have all routes that decide about packets to the internet and to LANs."""
     goal = desired(config, snapshot)
-    network = Network(snapshot.links, snapshot.rules, tables)
     internet = {family: _internet(network, goal, family) for family in network.families}
     carriers = {family: carrier for family, (_, carrier, _) in internet.items() if carrier}
     outside = {
@@ -117,7 +116,7 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
         tunnel=config.tunnel.interface,
         tunnel_state=tunnel.link_state(config, snapshot),
         others=other_tunnels(network, goal) if config.tunnel.interface not in snapshot.links else {},
-        absent=_absent(config, snapshot, tables),
+        absent=_absent(config, snapshot, network),
         mode=config.tunnel.mode,
         layout=goal.layout,
         internet=dict.fromkeys(FAMILIES, "off") | {family: state for family, (state, *_) in internet.items()},
@@ -141,9 +140,9 @@ def status(config: Config, snapshot: Snapshot, tables: Tables) -> Status:
     )
 
 
-def _absent(config: Config, snapshot: Snapshot, tables: Tables) -> str:
+def _absent(config: Config, snapshot: Snapshot, network: Network) -> str:
     is_gone = config.is_auto or is_absent(config, snapshot)
-    return absent(config, snapshot.links, detect(config, snapshot, tables)) if is_gone else ""
+    return absent(config, snapshot.links, detect(config, snapshot, network)) if is_gone else ""
 
 
 def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None, Decision | None]:

@@ -5,9 +5,7 @@ from itertools import chain
 
 from fz_iproute.ip.answers import answers_of, nexthops_of, parsed, shape_is_known
 from fz_iproute.ip.ip import Source
-from fz_iproute.ip.reader import Reader
 from fz_iproute.mirror import parse, parse_rules
-from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN, of_table
@@ -17,12 +15,6 @@ _MAIN = of_table(MAIN)
 # Public hosts that represent the internet. One in each half of it, because some VPNs split their default route.
 SAMPLES = [Prefix.parse(host) for host in ("9.9.9.9/32", "149.112.112.112/32", "2620:fe::fe/128", "2a00:1450::1/128")]
 _RFC1918 = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
-
-
-def seen(source: Source, config: Config) -> tuple[Snapshot, dict[int, dict[Family, tuple[Route, ...]]]]:
-    """A snapshot, and the routes that decide where packets go."""
-    snapshot = Reader(source, config).read()
-    return snapshot, decisive_routes(source, snapshot)
 
 
 def decisive_routes(source: Source, snapshot: Snapshot) -> dict[int, dict[Family, tuple[Route, ...]]]:

@@ -10,7 +10,6 @@ from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, candidates, d
 from fz_iproute.errors import UsageError
 from fz_iproute.files.config_file import is_lab, usual_path
 from fz_iproute.files.whole_file import create
-from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.ip import Source
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
@@ -18,6 +17,7 @@ from fz_iproute.mirror.words import own_command, printable
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import Screen, screen
+from fz_iproute.verbs.seen import seen
 from fz_iproute.verbs.source import advised, as_typed, chosen_source
 
 _INDENT = 11  # columns for the name of a value

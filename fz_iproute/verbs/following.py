@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from fz_iproute.diagnosis.detect import Followed, detect, followed
 from fz_iproute.errors import IpUnusable, ReadFailed
-from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.ip import Source
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
+from fz_iproute.verbs.seen import seen
 
 
 def resolved(config: Config, source: Source, log: Log) -> Config:

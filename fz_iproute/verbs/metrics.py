@@ -7,10 +7,10 @@ from fz_iproute import __version__
 from fz_iproute.diagnosis.status import status
 from fz_iproute.files.lock import watching
 from fz_iproute.files.report import reported
-from fz_iproute.ip.decisive import seen
 from fz_iproute.log import Log
 from fz_iproute.service.figures import as_text, figures
 from fz_iproute.verbs.output import write_to
+from fz_iproute.verbs.seen import seen
 from fz_iproute.verbs.source import running_machine
 
 EXAMPLES = (

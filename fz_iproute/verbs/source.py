@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.files.config_file import DEFAULT_PATH, ConfigFile, load, usual_path
 from fz_iproute.ip.coprocess import CoprocessIp
-from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
@@ -92,12 +91,13 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
     If that VPN needs copies, a daemon logs a warning, once. Other verbs do not, because cron may run them every minute.
     """
     from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # a healthy machine needs none of it
+    from fz_iproute.verbs.seen import seen  # noqa: PLC0415
 
     try:
-        snapshot, tables = seen(source, config)
+        snapshot, network = seen(source, config)
     except (ReadFailed, IpUnusable):
         return
-    vpns = detect(config, snapshot, tables)
+    vpns = detect(config, snapshot, network)
     said = absent(config, snapshot.links, vpns)
     if vpns:
         lan = next((vpn.lan for vpn in vpns if vpn.is_cut), vpns[0].lan)

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 
 from fz_iproute.daemon.signals import redraws
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.status import Status, as_document, status
 from fz_iproute.diagnosis.summary import Summary, summary
 from fz_iproute.diagnosis.summary import as_document as summary_document
@@ -107,7 +108,7 @@ class _View:
 
     def _status(self) -> tuple[Status, Summary]:
         snapshot = self._reader.read()
-        found = status(self._config, snapshot, decisive_routes(self._source, snapshot))
+        found = status(self._config, snapshot, Network.of(snapshot, decisive_routes(self._source, snapshot)))
         said = summary(found)
         self.is_good = said.is_good
         return found, said

@@ -4,7 +4,6 @@ import time
 from argparse import ArgumentParser, Namespace
 
 from fz_iproute.errors import ReadFailed
-from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.passes import Plans
 from fz_iproute.log import Log
@@ -62,9 +61,10 @@ def _why_not(arguments: Namespace, log: Log) -> str:
 def _another_vpn(ip: Ip, config: Config) -> str:
     """Which VPN cuts the LAN, if no rule leads to the tables of the configured one; "" if none does."""
     from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # usually the VPN is there
+    from fz_iproute.verbs.seen import seen  # noqa: PLC0415
 
-    snapshot, routes = seen(ip, config)
-    vpns = detect(config, snapshot, routes)
+    snapshot, network = seen(ip, config)
+    vpns = detect(config, snapshot, network)
     if not any(vpn.is_cut for vpn in vpns):
         return ""
     return f"{absent(config, snapshot.links, vpns)}; the LAN is cut: `fz-iproute detect`"

@@ -13,7 +13,6 @@ import loguru  # noqa: F401
 
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
-from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.passes import Plans
 from fz_iproute.log import Log
 from fz_iproute.mirror.config_text import parse
@@ -21,6 +20,7 @@ from fz_iproute.record.recorded_ip import RecordedIp
 from fz_iproute.record.recording import Recording
 from fz_iproute.verbs import explain as app_explain
 from fz_iproute.verbs.explain import Question
+from fz_iproute.verbs.seen import seen
 from tests.netns.namespace import Namespace
 from tests.netns.rtnetlink import CLONE_NEWNET
 from tests.user_ids import need_user_ids

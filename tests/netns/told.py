@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import as_document, status
-from fz_iproute.ip.decisive import seen
 from fz_iproute.mirror.config_text import parse
 from fz_iproute.record.recorded_ip import RecordedIp
 from fz_iproute.record.recording import Recording
 from fz_iproute.verbs.explain import Question, explain
+from fz_iproute.verbs.seen import seen
 
 SYNC = "fz-iproute sync"
 

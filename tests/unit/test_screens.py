@@ -13,7 +13,6 @@ from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import Item, Summary, summary
 from fz_iproute.errors import UsageError
-from fz_iproute.ip.decisive import seen
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.record import recording
@@ -22,6 +21,7 @@ from fz_iproute.verbs import doctor, explain
 from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
+from fz_iproute.verbs.seen import seen
 from fz_iproute.verbs.source import as_typed
 from tests.unit.laptop import TABLE, Laptop, connected, into, rule
 

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 import pytest
 
 from fz_iproute.diagnosis.detect import Vpn, absent, as_document, as_text, detect, followed
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.model import Snapshot
 from tests.layouts import LAYOUTS, NO_VPN, Layout, machine, named
 
 
 def found(lines: Sequence[str]) -> list[Vpn]:
-    return detect(Config(), *machine(lines))
+    return detect(Config(), *on(lines))
+
+
+def on(lines: Sequence[str]) -> tuple[Snapshot, Network]:
+    seen, tables = machine(lines)
+    return seen, Network.of(seen, tables)
 
 
 @pytest.mark.parametrize("layout", [pytest.param(layout, id=name) for name, layout in named(LAYOUTS)])
@@ -32,16 +39,17 @@ def test_a_tunnel_that_looks_like_an_ethernet_is_found_if_the_user_names_it(layo
     unlike = {name: link._replace(may_be_tunnel=False) for name, link in seen.links.items()}
     blind = dataclasses.replace(seen, links=unlike)
     without, configured = (replace(Config(), tunnel={"interface": each}) for each in ("other0", layout.interface))
-    is_blind = layout.interface not in {vpn.interface for vpn in detect(without, blind, tables)}
+    sighted, unsighted = (seen, Network.of(seen, tables)), (blind, Network.of(blind, tables))
+    is_blind = layout.interface not in {vpn.interface for vpn in detect(without, *unsighted)}
     assert is_blind is (layout.product != "strongSwan"), "strongSwan uses no device of its own"
-    assert detect(without, seen, tables) == detect(without, blind, tables, layout.interface)
-    assert detect(configured, seen, tables) == detect(configured, blind, tables)
+    assert detect(without, *sighted) == detect(without, *unsighted, layout.interface)
+    assert detect(configured, *sighted) == detect(configured, *unsighted)
 
 
 @pytest.mark.parametrize("lines", NO_VPN.values(), ids=NO_VPN)
 def test_an_uplink_is_no_vpn_even_if_a_user_names_it(lines: list[str]) -> None:
     configured = replace(Config(), tunnel={"interface": "eth0"})
-    assert [] == detect(configured, *machine(lines)) == detect(Config(), *machine(lines), "eth0")
+    assert [] == detect(configured, *on(lines)) == detect(Config(), *on(lines), "eth0")
 
 
 @pytest.mark.parametrize("of", ["mark", "table"])
@@ -155,7 +163,7 @@ BESIDE = [line.replace("7113", "7114").replace("0x711e", "0x7").replace("outline
 )
 def test_auto_serves_the_one_vpn_that_needs_copies(lines: list[str], interface: str, said: str) -> None:
     config = replace(Config(), tunnel={"interface": "auto"})
-    served = followed(config, detect(config, *machine(lines)))
+    served = followed(config, detect(config, *on(lines)))
     assert (interface, f"auto: {said}") == (served.config.tunnel.interface, served.said)
     assert ("could all" in said) is served.is_doubtful
 

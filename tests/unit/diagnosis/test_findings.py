@@ -9,6 +9,7 @@ import pytest
 from fz_iproute.diagnosis.checks import examine
 from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.status import status
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Mark
@@ -811,7 +812,8 @@ def test_a_lan_that_is_cut_is_a_failure(lines: list[str], name: str, seen: str) 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_doctor_fails_if_status_shows_a_lan_that_is_cut(case: Case) -> None:
     if case.is_read:
-        cut = [line for line in status(case.config, *read([*OWN, *case.lines], case.config)).lan if line.is_stuck]
+        seen, tables = read([*OWN, *case.lines], case.config)
+        cut = [line for line in status(case.config, seen, Network.of(seen, tables)).lan if line.is_stuck]
         assert not cut or any(each.level == "failure" for each in findings(case))
 
 

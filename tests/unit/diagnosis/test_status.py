@@ -5,11 +5,12 @@ from collections import Counter
 
 import pytest
 
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import desired
-from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.model import Route, Snapshot
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, Prefix
 from tests.layouts import LAYOUTS, machine, read
@@ -20,6 +21,11 @@ SINGLE = Config().tables.single
 COPY, STALE, DENIED = route("10.1.0.0/16"), route("10.2.0.0/16"), route("10.3.0.0/16")
 HELD = route("10.3.0.0/16", "tun-firezone", protocol="245", scope="global")  # in place of a copy by the VPN's client
 VPN = [tunnel("default"), tunnel("100.64.0.0/11"), tunnel("fd00:2021::/48")]
+
+
+def whole(seen: Snapshot) -> Network:
+    """With the tables of the snapshot, and main."""
+    return Network.of(seen, {254: seen.main, **seen.tables})
 
 
 @pytest.mark.parametrize(
@@ -34,7 +40,7 @@ VPN = [tunnel("default"), tunnel("100.64.0.0/11"), tunnel("fd00:2021::/48")]
 def test_each_of_two_stale_copies_of_one_prefix_is_shown(main: list[Route], states: list[str]) -> None:
     copies = [route("10.1.0.0/16", "eth0"), route("10.1.0.0/16", "eth1", metric=5)]
     seen = snapshot(main, copies)
-    lines = status(Config(), seen, {254: seen.main, **seen.tables}).lan
+    lines = status(Config(), seen, whole(seen)).lan
     assert states == [line.state for line in lines]
     assert len({line.route for line in lines}) == 2
 
@@ -52,7 +58,7 @@ def test_every_route_of_the_table_is_listed_once(mode: str, refused: Route, plac
     config = replace(Config(), tunnel={"mode": mode}, lan={"deny": (Prefix.parse(DENIED.dst),)})
     mirror = [*VPN, COPY, STALE, refused]
     seen = snapshot([COPY, DENIED], mirror)
-    found = status(config, seen, {254: seen.main, **seen.tables})
+    found = status(config, seen, whole(seen))
     listed = [line for line in (*found.lan, *found.vpn) if line.state not in ("missing", "skipped")]
     assert Counter(mirror) == Counter(line.route for line in listed)
     assert [COPY] == [line.route for line in listed if line.state == "in step" and line.route not in (*VPN, refused)]
@@ -83,7 +89,7 @@ def test_something_is_due_exactly_where_sync_would_do_it_and_a_rule_leads_there(
     config = replace(Config(), lan={"deny": (Prefix.parse(DENIED.dst),), "prune": prune})
     rules = (*(lookup(SINGLE, 100) for _ in range(is_used)), lookup(254, 32766))
     seen = snapshot(main, [*VPN, *copies], rules=rules)
-    said = summary(status(config, seen, {254: seen.main, **seen.tables}))
+    said = summary(status(config, seen, whole(seen)))
     has_commands = bool(plan(desired(config, seen), prune=prune))
     assert (is_used and has_commands) == said.is_due
     assert said.is_due == (not said.is_good)
@@ -94,7 +100,7 @@ def test_something_is_due_exactly_where_sync_would_do_it_and_a_rule_leads_there(
 def test_a_lan_that_the_vpn_routes_is_lost_after_a_sync(copies: list[Route]) -> None:
     rules = (lookup(SINGLE, 100), lookup(254, 32766))
     seen = snapshot([COPY, DENIED], [*VPN, tunnel("10.1.0.0/16"), *copies], rules=rules)
-    said = summary(status(Config(), seen, {254: seen.main, **seen.tables}))
+    said = summary(status(Config(), seen, whole(seen)))
     assert said.is_due and said.is_lost_then
 
 
@@ -110,7 +116,7 @@ def test_the_network_of_the_vpn_itself_is_no_lan(name: str, is_configured: bool)
     for own in ([], [f"route add {OF_VPN} dev {interface} proto kernel scope link src 10.64.0.2"]):
         seen, tables = machine([*LAYOUTS[name].lines, *own])
         found = {table: {family: tables.get(table, {}).get(family, ()) for family in FAMILIES} for table in TABLES}
-        said = summary(status(config, dataclasses.replace(seen, tables=found), tables))
+        said = summary(status(config, dataclasses.replace(seen, tables=found), Network.of(seen, tables)))
         counts.append((said.lans, said.unmissed, said.reachable))
         assert OF_VPN not in {item.what for item in said.items} | {line.route.dst for line in said.others}
     assert counts[0] == counts[1] and counts[0][0] > 0
@@ -124,7 +130,7 @@ def test_the_network_of_a_port_of_a_bridge_is_no_lan(network: str, is_copied: bo
     seen = snapshot(copies, [*VPN, *(copies if is_copied else [])], rules=rules)
     links = seen.links | {"eth1": seen.links["eth1"]._replace(is_port=True)}
     for present, lans in ((seen, 2), (dataclasses.replace(seen, links=links), 1)):
-        said = summary(status(Config(), present, {254: seen.main, **seen.tables}))
+        said = summary(status(Config(), present, whole(present)))
         assert (lans, lans * is_copied) == (said.lans, said.reachable)
         assert said.is_due is not is_copied, "the copies do not change"
 
@@ -141,7 +147,7 @@ def test_a_network_card_that_does_not_work_is_named(routes: list[Route], reachab
     seen = snapshot(routes, [*VPN, *routes], rules=(lookup(SINGLE),))
     links = seen.links | {"eth1": seen.links["eth1"]._replace(outage=outage)}
     seen = dataclasses.replace(seen, links=links)
-    said = summary(status(replace(Config(), tunnel={"fwmark": 7}), seen, {254: seen.main, **seen.tables}))
+    said = summary(status(replace(Config(), tunnel={"fwmark": 7}), seen, whole(seen)))
     assert (len(routes), reachable) == (said.lans, said.reachable)
     assert [("left out", "eth1", f"{outage}: {why}")] == [(item.kind, item.what, item.why) for item in said.lan_items]
     assert [COPY] == [line.route for line in said.others]
@@ -161,7 +167,7 @@ def test_a_host_behind_a_router_is_listed_if_its_packets_go_elsewhere(is_active:
     rules = (*(lookup(SINGLE, 100) for _ in range(is_active)), lookup(254, 32766))
     main = [COPY, gatewayed("10.9.0.7", "10.1.0.1"), gatewayed("default", "10.1.0.1")]
     seen = snapshot(main, VPN, rules=rules)
-    assert listed == [line.route.dst for line in status(Config(), seen, {254: seen.main, **seen.tables}).uncopied]
+    assert listed == [line.route.dst for line in status(Config(), seen, whole(seen)).uncopied]
 
 
 @pytest.mark.parametrize("dst", ["fe80::/64", "fe80::7", "ff02::fb", "ff00::/8"])
@@ -170,15 +176,13 @@ def test_a_lan_is_not_lost_because_the_address_asked_about_is_of_no_other_host(d
     own = ["local fe80::1 dev eth0", "multicast ff00::/8 dev eth0"]
     lines = [f"-6 route add {dst} dev eth0 proto kernel", *(f"-6 route add {each} table 255" for each in own)]
     seen, tables = read([*LAYOUTS["Firezone up to 1.5.3"].lines, *lines], Config())
-    found = [line for line in status(Config(), seen, tables).lan if line.route.dst == dst]
+    found = [line for line in status(Config(), seen, Network.of(seen, tables)).lan if line.route.dst == dst]
     assert [("", False)] == [(line.lost, line.is_lost_then) for line in found]
 
 
 def test_a_route_of_the_vpn_that_should_be_there_is_listed_as_missing() -> None:
     routes = tuple(map(Prefix.parse, ("100.64.0.0/11", "10.9.0.0/16")))
     seen = snapshot([], [tunnel("100.64.0.0/11"), tunnel("10.8.0.0/16")], rules=(lookup(254, 32766),))
-    found = status(
-        replace(Config(), tunnel={"mode": "manage", "routes": routes}), seen, {254: seen.main, **seen.tables}
-    )
+    found = status(replace(Config(), tunnel={"mode": "manage", "routes": routes}), seen, whole(seen))
     expected = {"100.64.0.0/11": "in step", "10.9.0.0/16": "missing", "10.8.0.0/16": "stale"}
     assert expected == {line.route.dst: line.state for line in found.vpn}

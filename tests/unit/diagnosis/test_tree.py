@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.status import Status, status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.mirror.config import Config
@@ -202,7 +203,7 @@ tun-firezone is missing; all traffic goes into tailscale0 (IPv4 and IPv6) by rul
 
 def found(case: Case) -> Status:
     snapshot, tables = read([*OWN, *case.lines], case.config)
-    return status(case.config, replace(snapshot, numbered=case.numbered), tables)
+    return status(case.config, replace(snapshot, numbered=case.numbered), Network.of(snapshot, tables))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from fz_iproute.diagnosis import status as app_status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.errors import UsageError
-from fz_iproute.ip.decisive import seen
 from fz_iproute.ip.passes import Plans
 from fz_iproute.ip.process import Spelling
 from fz_iproute.mirror import config_text
@@ -24,6 +23,7 @@ from fz_iproute.record.recorded_ip import RecordedIp, blamed_on
 from fz_iproute.record.recording import Recording, Unusable
 from fz_iproute.verbs import explain as app_explain
 from fz_iproute.verbs.explain import Question
+from fz_iproute.verbs.seen import seen
 from tests.unit.recordings import machine, parent, places, printed, recording
 
 ASKED = ["192.168.188.7", "8.8.8.8", "100.64.0.9", "2001:db8:7::9", "ff02::1", "0.0.0.0"]
