@@ -17,7 +17,8 @@ from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import LOCAL, MAIN, WRITING, own_command
+from fz_iproute.mirror.words import LOCAL, MAIN
+from fz_iproute.own_commands import WRITING, own_command
 from fz_iproute.record.recording import Recording
 
 DEFAULT_CONFIG = "/etc/fz-iproute/config.toml"

@@ -17,7 +17,8 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import check_roles
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN, own_command, sysctl_name
+from fz_iproute.mirror.words import MAIN, sysctl_name
+from fz_iproute.own_commands import own_command
 
 
 class Setting(NamedTuple):

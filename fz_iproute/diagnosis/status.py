@@ -48,6 +48,17 @@ class RuleLine(NamedTuple):
     state: str
 
 
+class Waiting(NamedTuple):
+    """In manage mode: the routes that the tunnel cannot carry now, and why."""
+
+    family: Family
+    routes: list[str]
+    obstacle: str
+
+    def __str__(self) -> str:
+        return f"{self.family}: {', '.join(self.routes)}  # {self.obstacle}"
+
+
 class Carrier(NamedTuple):
     """Other devices than the configured tunnel that may be a tunnel, and carry most packets to the internet."""
 
@@ -73,7 +84,7 @@ class Status(NamedTuple):
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
     obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
-    waiting: list[str]  # in manage mode: the routes that the tunnel cannot carry now, and why
+    waiting: list[Waiting]
     vpn: list[Line]  # the routes in the VPN's tables that are no copies; in manage mode, also the missing ones
     lan: list[Line]  # LAN routes and copies
     shadows: list[Shadow]
@@ -126,7 +137,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         leaks=not is_allowed and "inet6" in outside and network.gets_out(outside["inet6"]),
         firewalls=_firewalls(vpns) if carriers else [],
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
-        waiting=[line for family in FAMILIES for line in _waiting(config, goal, family)],
+        waiting=[waiting for family in FAMILIES for waiting in _waiting(config, goal, family)],
         rules=_rule_lines(snapshot, goal),
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
         lan=[*_placeholder_lines(goal), *lan],
@@ -196,13 +207,12 @@ def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:
     return sorted(lines, key=lambda line: line.rule.priority)
 
 
-def _waiting(config: Config, goal: Desired, family: Family) -> Iterator[str]:
+def _waiting(config: Config, goal: Desired, family: Family) -> Iterator[Waiting]:
     obstacle = goal.states[family].obstacle
     if config.manages and obstacle:
         routes = [str(prefix) for prefix in config.tunnel.routes if prefix.family == family]
         if routes or config.tunnel.internet:
-            what = [*routes, "default"] if config.tunnel.internet else routes
-            yield f"{family}: {', '.join(what)}  # {obstacle}"
+            yield Waiting(family, [*routes, "default"] if config.tunnel.internet else routes, obstacle)
 
 
 def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
@@ -305,7 +315,7 @@ def as_document(found: Status) -> dict[str, Any]:
             "mirror": found.layout.mirror,
             "internet": found.layout.internet,
         },
-        "waiting": found.waiting,
+        "waiting": [*map(str, found.waiting)],
         "rules": [
             {
                 "family": rule.family,

@@ -129,10 +129,8 @@ def _vpn_items(found: Status) -> Iterator[Item]:
     for line in found.vpn:
         if line.state in ("missing", "stale"):
             yield _item("due", line, line.reason or line.state)
-    for waiting in found.waiting:
-        family, _, what = waiting.partition(": ")
-        routes, _, why = what.partition("  # ")
-        yield Item("left out", "", routes, "IPv4" if family == "inet" else "IPv6", f"waits: {why}")
+    for family, routes, obstacle in found.waiting:
+        yield Item("left out", "", ", ".join(routes), FAMILY_NAMES[family], f"waits: {obstacle}")
 
 
 # The LAN

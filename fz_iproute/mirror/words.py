@@ -1,7 +1,6 @@
 """The vocabulary of iproute2, and how messages spell and count: what more than one module needs."""
 
 import re
-import shlex
 from collections.abc import Iterable
 
 from fz_iproute.mirror.prefix import Family
@@ -61,17 +60,6 @@ def table_name(table: int) -> str:
 def of_table(table: int) -> str:
     """The arguments with which `ip` shows all routes of a table."""
     return f"route show table {table_name(table)}"
-
-
-# The verbs that change something and therefore need root.
-WRITING = ("sync", "down", "watch", "install", "uninstall")
-
-
-def own_command(*words: str, config: str = "", netns: str | None = None) -> str:
-    """A command of fz-iproute, with the options for this configuration file and network namespace."""
-    options = ["-c", config] if config else []
-    options += ["--netns", netns] if netns else []
-    return shlex.join(["fz-iproute", *options, *words])
 
 
 def sysctl_name(name: str) -> str:

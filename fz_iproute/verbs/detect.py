@@ -13,7 +13,8 @@ from fz_iproute.files.whole_file import create
 from fz_iproute.ip.ip import Source
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.words import own_command, printable
+from fz_iproute.mirror.words import printable
+from fz_iproute.own_commands import own_command
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import Screen, screen

@@ -13,7 +13,7 @@ from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.config_text import parse
-from fz_iproute.mirror.words import WRITING, own_command
+from fz_iproute.own_commands import WRITING, own_command
 
 
 @contextmanager

@@ -30,11 +30,21 @@ WINGS = [
     "files",
     "mirror",
     "log",
+    "own_commands",
     "errors",
 ]
 # A pure module only computes. It imports none of the IMPURE modules, and of this package only pure ones.
 PURE_WINGS = ["mirror", "diagnosis"]
-PURE = {"errors", "ip.version", "daemon.events", "daemon.fight", "daemon.news", "daemon.pace", "daemon.schedule"}
+PURE = {
+    "errors",
+    "own_commands",
+    "ip.version",
+    "daemon.events",
+    "daemon.fight",
+    "daemon.news",
+    "daemon.pace",
+    "daemon.schedule",
+}
 PURE |= {f"service.{name}" for name in ("units", "completion", "figures")}
 PURE |= {f"record.{name}" for name in ("recording", "redact", "renaming", "vocabulary")}
 PURE |= {f"lab.{name}" for name in ("addresses", "devices", "printed", "routes", "rules")}
