@@ -302,7 +302,7 @@ def read(lines: Sequence[str], config: Config) -> tuple[Snapshot, dict[int, dict
 
 
 def _is_tunnel(name: str) -> bool:
-    return name not in ("lo", LAN, CONTAINERS) and not name.startswith("ipv6leak")
+    return name not in ("lo", LAN, CONTAINERS) and not name.startswith(("ipv6leak", f"{LAN}."))
 
 
 def rule(line: str, family: Family) -> Rule:
@@ -362,7 +362,7 @@ def _route(words: Sequence[str], family: Family) -> dict[str, Any]:
 
 
 _KINDS = ("throw", "unreachable", "blackhole", "prohibit", "local", "broadcast", "anycast", "multicast")
-_KEYS = {"via": "gateway", "dev": "dev", "scope": "scope", "src": "prefsrc", "tos": "tos"}
+_KEYS = {"via": "gateway", "dev": "dev", "scope": "scope", "src": "prefsrc", "tos": "tos", "encap": "encap"}
 
 
 def moved(layout: Layout) -> Layout:

@@ -3,6 +3,7 @@
 `python -m` and the end of the interpreter are not run. tests/cli and tests/watch test both.
 """
 
+import difflib  # noqa: F401  # the program imports this one, loguru and tomllib only when needed
 import functools
 import gc
 import json
@@ -13,10 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib  # noqa: F401
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+
+import loguru  # noqa: F401
 
 import fz_iproute.cli
 

@@ -86,7 +86,9 @@ def test_no_state_is_told_twice(world: World, name: str) -> None:
 def test_a_public_prefix_is_told_once(world: World) -> None:
     a_public_lan(world)
     (line,) = sync(world).lines
-    assert line.startswith("warning: 8.8.4.0/24 dev wlan0")
+    assert line.startswith("warning: 8.8.4.0/24 dev wlan0 ")
+    assert 'lan.trust = "private"' in line and "lan.allow" in line
+    assert ["8.8.4.0/24"] == world.copies("inet")
 
 
 ERRORS: dict[str, tuple[int, Callable[[World], None], str]] = {

@@ -73,13 +73,12 @@ def everything(world: World) -> list[str]:
     return ["-c", world.config('[lan]\nallow = ["10.90.0.0/16"]\n')]
 
 
-# These are tried on every read. The others are tried on one read of each kind, because all reads share the judging.
-OFTEN = {"a dump that the kernel breaks off", "no netlink socket", "a kill", "half an answer", "no answer at all"}
+# These are tried on every read, the others on one: all reads share the judging.
+OFTEN = {"a dump that the kernel breaks off", "half an answer", "no answer at all"}
 
 
 @pytest.mark.parametrize(
-    ("read", "fault"),
-    [(read, fault) for fault in FAULTS for read in (READS if fault in OFTEN else ("rules4", "main4", "mirror6"))],
+    ("read", "fault"), [(read, fault) for fault in FAULTS for read in (READS if fault in OFTEN else ["mirror4"])]
 )
 def test_a_failed_read_is_reported_in_one_line_and_nothing_changes(world: World, read: str, fault: str) -> None:
     options = everything(world)
@@ -95,7 +94,7 @@ def test_a_failed_read_is_reported_in_one_line_and_nothing_changes(world: World,
     assert [] == world.batches()
 
 
-@pytest.mark.parametrize("read", ["links", "main4", "main6", "mirror4", "mirror6", "nexthops"])
+@pytest.mark.parametrize("read", ["links", "mirror6"])
 def test_an_interrupted_dump_is_asked_for_again(world: World, read: str) -> None:
     options = everything(world)
     expected = world.run("plan", *options)
@@ -104,11 +103,8 @@ def test_an_interrupted_dump_is_asked_for_again(world: World, read: str) -> None
 
 
 @pytest.mark.parametrize("verb", ["plan", "status", "down"])
-@pytest.mark.parametrize(
-    "fault", ["a dump that the kernel breaks off", "no netlink socket", "half an answer", "BusyBox"]
-)
-def test_every_verb_says_so_when_a_read_fails(world: World, verb: str, fault: str) -> None:
-    how, code, words = FAULTS[fault]
+def test_every_verb_says_so_when_a_read_fails(world: World, verb: str) -> None:
+    how, code, words = FAULTS["BusyBox"]
     world.fails(READS["mirror4"], **how)
     before = world.tables()
     done = world.run(verb)
@@ -136,17 +132,9 @@ def test_a_kernel_without_ipv6_still_has_its_ipv4_mirrored(world: World) -> None
     assert ["10.20.0.0/16", "192.168.1.0/24"] == world.copies("inet")
 
 
-@pytest.mark.parametrize(
-    ("version", "code"),
-    [
-        *((f"ip utility, iproute2-{old}", 6) for old in ("ss170905", "ss180129", "ss190708", "4.20.0", "5.2.0")),
-        ("ip utility, iproute2-ss200127", 3),
-        ("ip utility, iproute2-6.1.0, libbpf 1.1.2", 3),
-        ("who is asking?", 3),
-    ],
-)
+@pytest.mark.parametrize(("version", "code"), [("5.2.0", 6), ("ss200127", 3)])
 def test_text_instead_of_json_from_an_old_ip_means_that_it_is_too_old(world: World, version: str, code: int) -> None:
-    world.fails(r"^-V$", exit=0, stdout=f"{version}\n")
+    world.fails(r"^-V$", exit=0, stdout=f"ip utility, iproute2-{version}\n")
     world.fails(r"-json .*show", exit=0, stdout="default via 192.168.1.1 dev eth0\n")
     before = world.tables()
     done = world.run("sync")

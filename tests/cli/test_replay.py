@@ -3,11 +3,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.cli.test_lock import held
 from tests.cli.world import TABLE, Program, World, finish
 
 HEADING = "# 2026-01-31T12:00:00.000Z 1.5 ms, 1 command, woken by: start"
@@ -30,10 +28,11 @@ def test_a_killed_ip_is_a_failure_and_the_rest_is_run(world: World) -> None:
 
 
 def test_the_output_of_a_dry_run_is_a_journal(world: World) -> None:
+    before = world.tables()
     printed = world.run("sync", "-n").out
     path = journal(world, *printed.splitlines())
     assert (0, printed, "") == world.run("replay", "-n", path)
-    assert [] == world.batches()
+    assert before == world.tables()
     assert 0 == world.run("replay", path).code
     assert world.in_step()
 
@@ -46,7 +45,8 @@ def test_an_empty_journal_does_nothing(world: World) -> None:
 @pytest.mark.parametrize("argv", ["replay", "replay --until noon", "replay --until= ", "replay --netns= "])
 def test_wrong_usage_ends_with_2(world: World, argv: str) -> None:
     done = world.run(*argv.split(), *([journal(world, HEADING, ADD)] if " " in argv else []))
-    assert (2, "", []) == (done.code, done.out, world.batches())
+    assert (2, "") == (done.code, done.out)
+    assert "10.9.0.0/24" not in world.copies("inet")
 
 
 @pytest.mark.parametrize(
@@ -73,16 +73,8 @@ def test_without_permission_it_ends_with_4_at_the_first(world: World) -> None:
     assert (4, "", 1, [1]) == (done.code, done.out, len(done.errors), world.batches())
 
 
-def test_tables_that_another_process_has_locked_are_left_alone(world: World, lock: Path) -> None:
-    before = world.tables()
-    with held(lock):
-        done = world.run("replay", "--wait", "0.1", journal(world, HEADING, ADD))
-    assert (5, "", 1) == (done.code, done.out, len(done.lines)), done
-    assert before == world.tables()
-
-
 def test_it_goes_on_when_nobody_reads_its_output(world: World) -> None:
-    lines = [line for _ in range(20) for line in (ADD, "#   refused: before", DELETE, "#   refused: before")]
+    lines = [line for _ in range(3) for line in (ADD, "#   refused: before", DELETE, "#   refused: before")]
     reading, writing = os.pipe()
     os.close(reading)
     process = world.start("replay", journal(world, HEADING, *lines, ADD), stdout=writing, stderr=subprocess.PIPE)

@@ -22,6 +22,10 @@ DEADLINE = 120
 
 Document = dict[str, Any]
 
+_HEALTHY = """#!/bin/sh
+case " $* " in *" -n "*) exec {real} "$@" ;; esac
+exec {real} -n {namespace} "$@"
+"""
 _STUB = f"""#!{sys.executable} -IS
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -140,7 +144,7 @@ class World(Program):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.land = Namespace(self.locks)
-        self.install(_STUB.format(folder=str(folder), real=shutil.which("ip"), namespace=self.land.name))
+        self._names = {"folder": str(folder), "real": shutil.which("ip"), "namespace": self.land.name}
         self._faults: list[dict[str, Any]] = []
         self.heals()
         try:
@@ -159,11 +163,12 @@ class World(Program):
         """Add a fault to the `ip`; see faulty_ip.py."""
         self._faults.append({"match": match, **fault})
         (self.folder / "faults").write_text(json.dumps(self._faults))
+        self.install(_STUB.format(**self._names))
 
     def heals(self) -> None:
         """Remove all faults."""
         self._faults.clear()
-        (self.folder / "faults").write_text("[]")
+        self.install(_HEALTHY.format(**self._names))
 
     def main(self, family: str, *routes: str) -> None:
         """Replace the routes of table main."""
@@ -197,7 +202,7 @@ class World(Program):
         return sorted(route["dst"] for route in self.table(family) if route.get("dev") != "tun-firezone")
 
     def batches(self) -> list[int]:
-        """For each batch so far that wrote, the number of lines that write."""
+        """For each batch so far that wrote to a faulty `ip`, the number of lines that write."""
         path = self.folder / "batches"
         return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
 

@@ -11,7 +11,8 @@ from tests.manage.laptop import manage
 from tests.netns.laptop import Laptop
 from tests.netns.namespace import LAN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, removing, run
 from tests.netns.remedies import carried_out
-from tests.unit.diagnosis.test_findings import CASES, Case, told
+from tests.unit.diagnosis.machines import Case, told
+from tests.unit.diagnosis.test_findings import CASES
 
 # The other checks look at files.
 OF_THE_KERNEL = (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -52,9 +53,14 @@ IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "p
 READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # pure parts of an impure module
 
 
+@cache
+def nodes(module: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(module.read_text())))
+
+
 def imported(module: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(module.read_text())):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -130,15 +136,15 @@ except SystemExit:
 # Limits
 
 
-def code_lines(source: str) -> set[int]:
+def code_lines(module: Path) -> set[int]:
     """The numbers of the lines that hold code: no blank lines, comments or docstrings."""
     docstrings: set[int] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(module):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             docstrings.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
     silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    for token in tokenize.generate_tokens(io.StringIO(module.read_text()).readline):
         if token.type not in silent:
             lines.update(range(token.start[0], token.end[0] + 1))
     return lines - docstrings
@@ -152,32 +158,30 @@ def attributes(node: ast.ClassDef) -> set[str]:
 
 @pytest.mark.parametrize("module", MODULES, ids=own_name)
 def test_modules_functions_and_classes_stay_small(module: Path) -> None:
-    source = module.read_text()
-    count = len(code_lines(source))
+    count = len(code_lines(module))
     assert count <= (199 if own_name(module) == "cli" else 300), f"{count} lines of code"
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(module):
         if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 50, f"the length of {node.name}"
         if isinstance(node, ast.ClassDef):
             assert len(attributes(node)) <= 20, f"the attributes of {node.name}"
 
 
-def named(tree: ast.AST) -> Iterator[str]:
+def named(module: Path) -> Iterator[str]:
     """Each name of the package that a test imports, reads, or patches by a string."""
     modules: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(module):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fz_iproute"):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
             modules |= {alias.asname or alias.name for alias in node.names if alias.name.islower()}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from re.findall(r"fz_iproute(?:\.\w+)+", node.value)
-    for node in ast.walk(tree):
+    for node in nodes(module):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
             yield f"{node.value.id}.{node.attr}"
 
 
 @pytest.mark.parametrize("module", TESTS, ids=lambda module: module.relative_to(TESTS[0].parent).as_posix())
 def test_a_test_uses_nothing_private(module: Path) -> None:
-    names = list(named(ast.parse(module.read_text())))
-    private = [name for name in names if re.search(r"\._(?!_)", name)]
+    private = [name for name in named(module) if re.search(r"\._(?!_)", name)]
     assert not private

@@ -1,10 +1,8 @@
 """The screens of `status`, `doctor` and `explain`, as they are printed."""
 
-import json
 import socket
 import threading
 from argparse import Namespace
-from collections.abc import Callable
 
 import pytest
 
@@ -13,149 +11,100 @@ from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import Item, Summary, summary
 from fz_iproute.errors import UsageError
+from fz_iproute.lab.lab import DEMO
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
-from fz_iproute.record import recording
-from fz_iproute.record.recorded_ip import RecordedIp
+from fz_iproute.record.recorded_ip import RecordedIp, load_recording
 from fz_iproute.verbs import doctor, explain
 from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.explain import addresses
 from fz_iproute.verbs.screen import Screen
-from fz_iproute.verbs.seen import seen
 from fz_iproute.verbs.source import as_typed
-from tests.unit.laptop import TABLE, Laptop, connected, into, rule
+from tests.layouts import COPIES, LAYOUTS, both, copied
+from tests.unit.diagnosis.machines import FIREZONE, MIRROR, STALE, Case, without
 
 QUIET = Log("ERROR")
 DEADLINE = 20.0  # seconds, for a thread that nobody waits for
 
+# A laptop with a LAN, a dock, and many bridges of containers, beside those of tests/layouts.py.
+BRIDGES = [f"br-{number:012x}" for number in range(17)]
+LANS = [
+    *COPIES,
+    *(f"route add 172.{18 + number}.0.0/16 dev {name} proto kernel scope link" for number, name in enumerate(BRIDGES)),
+    *(f"-6 route add fe80::/64 dev {device} proto kernel metric 256" for device in ("eth0", "docker0", *BRIDGES[:7])),
+]
+MAIN = LANS[len(COPIES) :]
+IN_STEP = [*MAIN, *FIREZONE, *copied(MIRROR, LANS)]
+VPN_GONE = without("dev tun-firezone", IN_STEP)
+OTHER_VPN = both("rule add not fwmark 0xca6c lookup 51820 pref 32763", "route add default dev wg0 table 51820")
+CONTAINERS = "172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1 table"
 
-def missing(laptop: Laptop) -> None:
-    """A new LAN, an old source address, and a LAN inside of what the VPN routes."""
-    laptop.copies = laptop.copies[1:]
-    laptop.copies[0]["prefsrc"] = "192.168.188.77"
-    laptop.main.append(connected("100.64.3.0/24", "podman0", "100.64.3.1"))
-
-
-def other_vpn(laptop: Laptop) -> None:
-    """The user has connected WireGuard instead."""
-    laptop.remove_tunnel()
-    laptop.add_other_vpn()
-
-
-def off(laptop: Laptop) -> None:
-    """No VPN has been there since the laptop has started, and nothing is copied."""
-    laptop.remove_tunnel()
-    laptop.rules = [rule for rule in laptop.rules if rule["table"] != str(TABLE)]
-    laptop.copies, laptop.copies6 = [], []
-
-
-def split(laptop: Laptop) -> None:
-    """The VPN takes only its own networks, for now, and one LAN is not copied."""
-    laptop.vpn, laptop.vpn6 = laptop.vpn[1:], []
-    laptop.copies = laptop.copies[1:]
-
-
-def mullvad(laptop: Laptop) -> None:
-    """Its rules ask main for the LANs first, and its firewall stops the packets."""
-    off(laptop)
-    laptop.add_tunnel("wg0-mullvad")
-    main = {**rule(32763, 254), "suppress_prefixlen": 0}
-    laptop.rules[1:1] = [main, rule(32764, 1836018789, mark="0x6d6f6c65")]
-    laptop.others[1836018789] = [{**into("default"), "dev": "wg0-mullvad"}]
-
-
-def only_other_vpn(laptop: Laptop) -> None:
-    """WireGuard has its own table, to which nothing is copied."""
-    off(laptop)
-    laptop.add_other_vpn()
-
-
-def half(laptop: Laptop) -> None:
-    """The VPN has no route for IPv6, nor has main."""
-    laptop.vpn6 = []
-
-
-def leak(laptop: Laptop) -> None:
-    """The VPN has no route for IPv6, but main has one."""
-    half(laptop)
-    laptop.main6.append({**laptop.main6[0], "dst": "default", "gateway": "fe80::1"})
-
-
-STATES: dict[str, Callable[[Laptop], None]] = {
-    "in step": lambda laptop: None,
-    "missing": missing,
-    "tunnel down": Laptop.take_tunnel_down,
-    "VPN absent": Laptop.remove_tunnel,
-    "VPN off": off,
-    "not all traffic": split,
-    "another VPN": other_vpn,
-    "only another VPN": only_other_vpn,
-    "a firewall": mullvad,
-    "half": half,
-    "a leak": leak,
+STATES = {
+    "in step": IN_STEP,
+    # A new LAN, an old source address, and a LAN inside of what the VPN routes.
+    "missing": [
+        *without(CONTAINERS, without("src 192.168.1.5 table", IN_STEP)),
+        STALE,
+        "route add 100.64.3.0/24 dev docker0 proto kernel scope link",
+    ],
+    "tunnel down": [*VPN_GONE, "link set dev tun-firezone down"],
+    "VPN absent": VPN_GONE,
+    "VPN off": MAIN,
+    "not all traffic": without(CONTAINERS, without("default", IN_STEP)),
+    "another VPN": [*VPN_GONE, *OTHER_VPN],
+    "only another VPN": [*MAIN, *OTHER_VPN],
+    "a firewall": [*MAIN, *LAYOUTS["Mullvad"].lines],
 }
 EXPECTED = {
     ("in step", 80): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
 LAN    29 of 29 reachable
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
+       = 172.17.0.0/16, 172.18.0.0/16, 172.19.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("missing", 80): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
 LAN    27 of 30 reachable   → fz-iproute doctor
-       ! 100.64.3.0/24     podman0   the VPN routes 100.64.0.0/11
-       + 10.20.0.0/22      enp1s0    not copied yet
-       ~ 192.168.188.0/24  wlp192s0  the copy has src 192.168.188.77
-       = 10.88.0.0/16, 192.168.122.0/24, 172.17.0.0/16, 15 more, 9 link-local
+       ! 100.64.3.0/24   docker0  the VPN routes 100.64.0.0/11
+       + 172.17.0.0/16   docker0  not copied yet
+       ~ 192.168.1.0/24  eth0     the copy has src 192.168.1.99
+       = 172.18.0.0/16, 172.19.0.0/16, 172.20.0.0/16, 15 more, 9 link-local
 watch  runs (process 812)
 """,
     ("missing", 200): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
 LAN    27 of 30 reachable   → fz-iproute doctor
-       ! 100.64.3.0/24     podman0   the VPN routes 100.64.0.0/11
-       + 10.20.0.0/22      enp1s0    not copied yet
-       ~ 192.168.188.0/24  wlp192s0  the copy has src 192.168.188.77
-       = 10.88.0.0/16, 192.168.122.0/24, 172.17.0.0/16, 172.18.0.0/16, 14 more, 9 link-local
-watch  runs (process 812)
-""",
-    ("tunnel down", 80): """
-VPN    tun-firezone is down; copies in table 539098368   → fz-iproute doctor
-LAN    29 of 29 reachable
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
-watch  runs (process 812)
-""",
-    ("VPN absent", 80): """
-VPN    tun-firezone is missing; copies in table 539098368   → fz-iproute detect
-LAN    29 of 29 reachable
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
+       ! 100.64.3.0/24   docker0  the VPN routes 100.64.0.0/11
+       + 172.17.0.0/16   docker0  not copied yet
+       ~ 192.168.1.0/24  eth0     the copy has src 192.168.1.99
+       = 172.18.0.0/16, 172.19.0.0/16, 172.20.0.0/16, 172.21.0.0/16, 14 more, 9 link-local
 watch  runs (process 812)
 """,
     ("VPN off", 80): """
 VPN    no tun-firezone here, and no rule leads to table 539098368 or 539098369:
        the VPN is off, or has other names
 LAN    29 of 29 reachable without copies
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
+       = 172.17.0.0/16, 172.18.0.0/16, 172.19.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("not all traffic", 80): """
 VPN    tun-firezone is up; packets to the internet do not enter it; copies in
        table 539098368
 LAN    29 of 29 reachable; not in step   → fz-iproute doctor
-       + 10.20.0.0/22  enp1s0  not copied yet
-       = 192.168.188.0/24, 10.88.0.0/16, 192.168.122.0/24, 16 more, 9 link-local
+       + 172.17.0.0/16  docker0  not copied yet
+       = 172.18.0.0/16, 172.19.0.0/16, 172.20.0.0/16, 16 more, 9 link-local
 watch  runs (process 812)
 """,
     ("only another VPN", 80): """
 VPN    no tun-firezone here, but all traffic goes into wg0 (IPv4 and IPv6)
        → fz-iproute detect
 LAN    9 of 29 reachable   → fz-iproute doctor
-       ! 10.20.0.0/22       enp1s0           its packets enter wg0
-       ! 192.168.188.0/24   wlp192s0         its packets enter wg0
-       ! 10.88.0.0/16       podman0          its packets enter wg0
-       ! 192.168.122.0/24   virbr0           its packets enter wg0
-       ! 172.17.0.0/16      docker0          its packets enter wg0
-       ! 172.18.0.0/16      br-2f6c41a09b31  its packets enter wg0
+       ! 172.17.0.0/16   docker0          its packets enter wg0
+       ! 172.18.0.0/16   br-000000000000  its packets enter wg0
+       ! 172.19.0.0/16   br-000000000001  its packets enter wg0
+       ! 172.20.0.0/16   br-000000000002  its packets enter wg0
+       ! 172.21.0.0/16   br-000000000003  its packets enter wg0
+       ! 172.22.0.0/16   br-000000000004  its packets enter wg0
        … 14 more: fz-iproute status --routes
        = 9 link-local
 watch  runs (process 812)
@@ -165,36 +114,7 @@ VPN    no tun-firezone here, but all traffic goes into wg0-mullvad (IPv4 and
        IPv6)
        → fz-iproute detect
 LAN    29 of 29 have a route, but Mullvad's firewall may stop the packets
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
-watch  runs (process 812)
-""",
-    ("half", 80): """
-VPN    tun-firezone is up; IPv4 enters it, IPv6 has no route; copies in table
-       539098368
-LAN    29 of 29 reachable
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
-watch  runs (process 812)
-""",
-    ("a leak", 80): """
-VPN    tun-firezone is up; IPv4 enters it, IPv6 leaves by wlp192s0; copies in
-       table 539098368
-       → fz-iproute doctor
-LAN    29 of 29 reachable
-       = 10.20.0.0/22, 192.168.188.0/24, 10.88.0.0/16, 17 more, 9 link-local
-watch  runs (process 812)
-""",
-    ("another VPN", 80): """
-VPN    tun-firezone is missing; all traffic goes into wg0 (IPv4 and IPv6) by
-       rule 32763, table 51820; copies in table 539098368
-       → fz-iproute detect
-LAN    9 of 29 reachable   → fz-iproute doctor
-       ! 10.20.0.0/22       enp1s0           its packets enter wg0
-       ! 192.168.188.0/24   wlp192s0         its packets enter wg0
-       ! 10.88.0.0/16       podman0          its packets enter wg0
-       ! 192.168.122.0/24   virbr0           its packets enter wg0
-       ! 172.17.0.0/16      docker0          its packets enter wg0
-       … 15 more: fz-iproute status --routes
-       = 9 link-local
+       = 172.17.0.0/16, 172.18.0.0/16, 172.19.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("another VPN", 200): """
@@ -202,11 +122,11 @@ VPN    tun-firezone is missing; all traffic goes into wg0 (IPv4 and IPv6) by rul
        51820; copies in table 539098368
        → fz-iproute detect
 LAN    9 of 29 reachable   → fz-iproute doctor
-       ! 10.20.0.0/22       enp1s0           its packets enter wg0
-       ! 192.168.188.0/24   wlp192s0         its packets enter wg0
-       ! 10.88.0.0/16       podman0          its packets enter wg0
-       ! 192.168.122.0/24   virbr0           its packets enter wg0
-       ! 172.17.0.0/16      docker0          its packets enter wg0
+       ! 172.17.0.0/16   docker0          its packets enter wg0
+       ! 172.18.0.0/16   br-000000000000  its packets enter wg0
+       ! 172.19.0.0/16   br-000000000001  its packets enter wg0
+       ! 172.20.0.0/16   br-000000000002  its packets enter wg0
+       ! 172.21.0.0/16   br-000000000003  its packets enter wg0
        … 15 more: fz-iproute status --routes
        = 9 link-local
 watch  runs (process 812)
@@ -218,10 +138,7 @@ RUNS = Daemon("runs (process 812)", is_running=True)
 
 
 def said(name: str) -> Summary:
-    laptop = Laptop()
-    STATES[name](laptop)
-    source = RecordedIp(recording.load(json.dumps(laptop.document())))
-    return summary(status(Config(), *seen(source, Config())))
+    return summary(status(Config(), *Case(STATES[name]).read()))
 
 
 def shown(name: str, width: int | None, *, colour: bool = False) -> str:
@@ -342,8 +259,8 @@ def test_a_command_is_advised_as_this_user_must_type_it(
     user: int, snapshot: str | None, verb: str, typed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
-    laptop = RecordedIp(recording.load(json.dumps(Laptop().document())))
-    assert typed == as_typed(Namespace(config=None, netns="x", snapshot=snapshot), laptop, verb)
+    arguments = Namespace(config=None, netns="x", snapshot=snapshot)
+    assert typed == as_typed(arguments, RecordedIp(load_recording(DEMO)), verb)
 
 
 @pytest.mark.parametrize("word", ["10.0.0", "8.8.8.8", "", "a b", "::1", "fe80::1%eth0", "10.0.0.0/8", "host.7"])

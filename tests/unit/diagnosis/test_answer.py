@@ -8,7 +8,8 @@ import pytest
 from fz_iproute.diagnosis.answer import Answer, Question, answered, as_document, as_text, packets, route_get
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config
-from tests.unit.diagnosis.test_sentence import FIREZONE, MIRRORED, asked
+from tests.unit.diagnosis.machines import FIREZONE, SERVED
+from tests.unit.diagnosis.test_sentence import asked
 
 INTO = {"dev": "tun-firezone"}
 UNREACHABLE = "RTNETLINK answers: Network is unreachable"
@@ -73,7 +74,7 @@ def test_the_kernel_agrees_or_objects(lines: list[str], question: str, said: Any
     ],
 )  # fmt: skip
 def test_why_a_received_packet_is_dropped(question: str, sysctls: dict[str, str], said: Any, start: str) -> None:
-    found = answer(MIRRORED, question, said, sysctls)
+    found = answer(SERVED, question, said, sysctls)
     assert found.sentence.startswith(start)
     assert not found.objection
 
@@ -111,7 +112,7 @@ def test_results_stand_beside_their_rules_where_there_is_room() -> None:
 
 
 def test_a_program_is_told_the_same() -> None:
-    found = as_document([*ANSWERS, answer([], "8.8.8.8 src=9.9.9.9")], Question("8.8.8.8"))["answers"]
+    found = as_document([*ANSWERS, answer(["rule add pref 5 blackhole"], "8.8.8.8")], Question("8.8.8.8"))["answers"]
     assert [0, 0xFD002021, 7, 0] == [each["mark"] for each in found]
     assert [539098368, 255, 255, None] == [each["table"] for each in found]
     agrees = [each["kernel"] and each["kernel"]["agrees"] for each in found]

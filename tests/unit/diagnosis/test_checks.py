@@ -3,191 +3,115 @@
 import dataclasses
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from fz_iproute.diagnosis.checks import examine
 from fz_iproute.diagnosis.checks.finding import Finding
-from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.mirror.config import FIREZONE_MARK, Config, replace
-from fz_iproute.mirror.model import Mark, Route, Rule
-from fz_iproute.mirror.prefix import Family, Prefix
-from fz_iproute.record.recording import Recording
-from tests.unit.routes import LINKS, gatewayed, lookup, route, snapshot, tunnel
-
-SINGLE = Config().tables.single
-LANS = [route("192.168.1.0/24"), route("fd00:1::/64")]
-VPN = [tunnel("default"), tunnel("100.64.0.0/11"), tunnel("fd00:2021::/48")]
-FACTS = {
-    "uid": "0",
-    "capabilities": "000001ffffffffff",
-    "config.path": "/etc/fz-iproute/config.toml",
-    "config.mode": "0644",
-    "config.uid": "0",
-    "networkd": "not in use",
-    "/etc/resolv.conf": "nameserver 100.100.111.1\n",
-    "/etc/iproute2/rt_tables": "254 main\n",
-    "nft": "",
-}
-
-
-def rules(*more: Rule, mark: Mark = FIREZONE_MARK) -> tuple[Rule, ...]:
-    """The kernel's rules, the VPN's, and `more`."""
-    found = []
-    for family in ("inet", "inet6"):
-        ours = lookup(SINGLE, 32765, family, inverted=True, mark=mark)
-        kernel = [lookup(255, 0, family), lookup(254, 32766, family), lookup(253, 32767, family)]
-        mine = [rule for rule in more if rule.family == family]
-        found += sorted([*kernel, ours, *mine], key=lambda rule: rule.priority)
-    return tuple(found)
-
-
-def split(routes: Sequence[Route]) -> dict[Family, list[Route]]:
-    return {
-        "inet": [each for each in routes if each.attributes.family == "inet"],
-        "inet6": [each for each in routes if each.attributes.family == "inet6"],
-    }
-
-
-def v6_default(**keys: Any) -> Route:
-    """The default route of IPv6. `route` would take it for one of IPv4, because the word is the same."""
-    return route("::/0", **{"metric": 1024, **keys})._replace(dst="default")
-
-
-V6_DEFAULT = v6_default(dev="tun-firezone", protocol="static")
-MAIN = (*LANS, gatewayed("default", "192.168.1.1"), v6_default(gateway="fe80::1"))
-
-
-def machine(
-    config: Config | None = None,
-    *,
-    main: Sequence[Route] = MAIN,
-    mirror: Sequence[Route] = (*VPN, V6_DEFAULT, *LANS),
-    tables: Mapping[int, list[Route]] | None = None,
-    facts: Mapping[str, str | None] | None = None,
-    sysctls: Mapping[str, str] | None = None,
-    version: str = "ip utility, iproute2-6.1.0",
-    **fields: Any,
-) -> Machine:
-    """A healthy laptop with the Internet Resource active, except for what is given. A fact that is None is left out."""
-    recording = Recording(
-        taken="2026-01-02T03:04:05Z",
-        versions={"ip": version},
-        config="",
-        sysctls={"ipv4/conf/all/rp_filter": "0"} if sysctls is None else sysctls,
-        outputs={},
-        facts={name: value for name, value in {**FACTS, **(facts or {})}.items() if value is not None},
-    )
-    on_link = [each for each in main if each.attributes.on_link]
-    seen = snapshot(on_link, list(mirror), **{"rules": rules(), **fields})
-    local = [route("::1", "lo", type="local")]
-    looked_up = {255: local, 254: main, SINGLE: mirror, **(tables or {})}
-    return Machine(recording, config or Config(), seen, {table: split(routes) for table, routes in looked_up.items()})
-
-
-def troubles(found: list[Finding]) -> dict[str, str]:
-    """The levels other than ok, by check, without those that the defaults cause."""
-    usual = {("multicast", "info")}
-    return {each.name: each.level for each in found if each.level != "ok" and (each.name, each.level) not in usual}
-
-
-def only(name: str, subject: Machine) -> list[Finding]:
-    """The findings of one check that are not ok."""
-    return [each for each in examine(subject) if each.name == name and each.level != "ok"]
-
-
-def levels(name: str, subject: Machine) -> list[str]:
-    return [each.level for each in examine(subject) if each.name == name]
-
+from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.prefix import Prefix
+from tests.layouts import LAYOUTS
+from tests.unit.diagnosis.machines import FIREZONE, HALVES, SERVED, STALE, Case, told, vpn, without
 
 STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
 # All packets of the VPN's client go into the tunnel but those to one host.
-MARKED_TOO_BUT_ONE = lookup(SINGLE, 32764, dst=Prefix.parse("99.1.1.1/32"), inverted=True)
-WITHOUT_MAIN = tuple(rule for rule in rules() if (rule.family, rule.table) != ("inet", 254))
-LOCAL_LATE = (*(rule for rule in rules() if (rule.family, rule.table) != ("inet", 255)), lookup(255, 40000))
-FROM_DHCP = {"protocol": "dhcp"}
-HALVES = [tunnel("0.0.0.0/1"), tunnel("128.0.0.0/1")]
+MARKED_TOO_BUT_ONE = [*SERVED, "rule add not to 99.1.1.1 lookup 539098368 pref 32764"]
+WITHOUT_MAIN = [*SERVED, "rule del pref 32766 lookup main"]
+LOCAL_LATE = [*SERVED, "rule del pref 0 lookup local", "rule add lookup local pref 40000"]
+WITHOUT_IPV6 = [*SERVED, "-6 route del default"]
+# The router is outside of the network, as providers like it.
+ROUTER_OUTSIDE = ["route del default", "route add default via 203.0.113.1 dev eth0", "route add 203.0.113.1 dev eth0"]
+NO_DEFAULT6 = without("-6 route add default", SERVED)
 JOURNAL = replace(Config(), watch={"journal": "/var/log/j"})
+MANAGED = replace(Config(), tunnel={"mode": "manage", "internet": True})
+LEAKY = replace(Config(), tunnel={"internet_leak": "allow"})
+MULTICAST = replace(Config(), lan={"multicast": True})
+
+
+def of_facts(**facts: str | None) -> Case:
+    """A healthy machine but for these facts."""
+    return Case(SERVED, facts=facts)
+
+
+def only(name: str, lines: Sequence[str], **fields: Any) -> list[Finding]:
+    """The findings of one check that are not ok."""
+    return [each for each in Case(lines, **fields).findings(name) if each.level != "ok"]
+
+
+def levels(name: str, case: Case) -> list[str]:
+    return [each.level for each in case.findings(name)]
 
 
 @pytest.mark.parametrize(
-    ("name", "level", "changed"),
+    ("name", "level", "case"),
     [
-        ("permission", "info", {"facts": {"capabilities": None}}),
-        ("permission", "warning", {"facts": {"capabilities": "ffffffffffffefff"}}),  # all but CAP_NET_ADMIN
-        ("permission", "info", {"facts": {"capabilities": "ffffffffffffefff", "uid": "1000"}}),
-        ("config", "failure", {"facts": {"config.mode": "0606"}}),
-        ("config", "warning", {"facts": {"config.mode": "0660"}}),
-        ("config", "warning", {"facts": {"config.uid": "1000"}}),
-        ("rt_tables", "failure", {"facts": {"/etc/iproute2/rt_tables": "7 254\n"}}),
-        ("rt_tables", "warning", {"facts": {"/etc/iproute2/rt_tables": "7 8\n"}}),
-        (
-            "ipv6-leak",
-            "failure",
-            {"config": replace(Config(), tunnel={"internet_leak": "allow"}), "mirror": [*VPN, *LANS]},
-        ),
-        ("config", "warning", {"facts": {"config.error": "/c: Permission denied", "uid": "1000"}}),
-        ("rules", "failure", {"rules": rules(Rule("inet", 10, "prohibit", 0))}),
-        ("rules", "failure", {"rules": rules(Rule("inet6", 10, "goto", 0, options=(("goto", "32766"),)))}),
-        ("rules", "failure", {"rules": WITHOUT_MAIN}),
-        ("rules", "warning", {"rules": LOCAL_LATE}),
-        ("mark", "ok", {"main": [*LANS, gatewayed("default", "192.168.1.1")]}),  # a network without IPv6
-        ("rp_filter", "info", {"sysctls": {}}),
-        ("rp_filter", "failure", {"sysctls": STRICT, "rules": rules(MARKED_TOO_BUT_ONE)}),
-        ("shadows", "failure", {"main": [*LANS, route("10.9.0.0/24", unknown=7)]}),
-        ("ipv6-leak", "ok", {"main": [*LANS, route("2001:db8:1::/64"), gatewayed("default", "192.168.1.1")]}),
-        # The router is outside of the network, as providers like it.
-        ("prefixes", "ok", {"main": [*LANS, route("203.0.113.1", **FROM_DHCP), gatewayed("default", "203.0.113.1")]}),
-        ("dhcp", "warning", {"facts": {"dhcp.servers": "192.168.1.1 100.64.0.9"}}),
-        ("dhcp", "ok", {"facts": {"dhcp.servers": "192.168.1.1"}, "mirror": [*VPN, V6_DEFAULT]}),
-        ("dhcp", "ok", {"facts": {"dhcp.servers": "192.168.1.1"}, "mirror": [*HALVES, V6_DEFAULT]}),
-        ("dns", "info", {"facts": {"/etc/resolv.conf": None}}),
-        ("dns", "warning", {"facts": {"netns": "x", "/etc/netns/x/resolv.conf": "nameserver 192.168.1.1\n"}}),
-        ("dns", "warning", {"facts": {"/etc/resolv.conf": "search x\nnameserver fd00:1::1%eth0\n"}}),
-        ("ip", "ok", {"version": ""}),
+        ("permission", "info", of_facts(capabilities=None)),
+        ("permission", "warning", of_facts(capabilities="ffffffffffffefff")),  # all but CAP_NET_ADMIN
+        ("permission", "info", of_facts(capabilities="ffffffffffffefff", uid="1000")),
+        ("config", "failure", of_facts(**{"config.mode": "0606"})),
+        ("config", "warning", of_facts(**{"config.mode": "0660"})),
+        ("config", "warning", of_facts(**{"config.uid": "1000"})),
+        ("config", "warning", of_facts(**{"config.error": "/c: Permission denied", "uid": "1000"})),
+        ("rt_tables", "failure", of_facts(**{"/etc/iproute2/rt_tables": "7 254\n"})),
+        ("rt_tables", "warning", of_facts(**{"/etc/iproute2/rt_tables": "7 8\n"})),
+        ("ipv6-leak", "failure", Case(NO_DEFAULT6, config=LEAKY)),
+        ("ipv6-leak", "ok", Case([*WITHOUT_IPV6, "-6 route add 2001:db8:1::/64 dev eth0"])),
+        ("rules", "failure", Case([*SERVED, "rule add prohibit pref 10"])),
+        ("rules", "failure", Case(WITHOUT_MAIN)),
+        ("rules", "warning", Case(LOCAL_LATE)),
+        ("mark", "ok", Case(WITHOUT_IPV6)),
+        ("rp_filter", "info", Case(SERVED, sysctls={"ipv4/conf/all/rp_filter": None})),
+        ("rp_filter", "failure", Case(MARKED_TOO_BUT_ONE, sysctls=STRICT)),
+        ("shadows", "failure", Case([*SERVED, "route add 10.9.0.0/24 dev eth0 encap mpls"])),
+        ("prefixes", "ok", Case([*SERVED, *ROUTER_OUTSIDE])),
+        ("dhcp", "warning", of_facts(**{"dhcp.servers": "192.168.1.1 100.64.0.9"})),
+        ("dhcp", "ok", Case(FIREZONE, facts={"dhcp.servers": "192.168.1.1"})),
+        ("dhcp", "ok", Case([*without("default", SERVED), *HALVES], facts={"dhcp.servers": "192.168.1.1"})),
+        ("dns", "info", of_facts(**{"/etc/resolv.conf": None})),
+        ("dns", "warning", of_facts(**{"netns": "x", "/etc/netns/x/resolv.conf": "nameserver 192.168.1.1\n"})),
+        ("dns", "warning", of_facts(**{"/etc/resolv.conf": "search x\nnameserver fd00:1::1%eth0\n"})),
+        # A server in the LAN matters only where the tunnel takes the rest.
+        ("dns", "ok", Case(NO_DEFAULT6, facts={"/etc/resolv.conf": "nameserver fd00:1::1\n"})),
+        ("ip", "ok", Case(SERVED, ip="")),
     ],
 )
-def test_a_cause_leads_to_one_finding(name: str, level: str, changed: dict[str, Any]) -> None:
-    assert [level] == levels(name, machine(**changed))
+def test_a_cause_leads_to_one_finding(name: str, level: str, case: Case) -> None:
+    assert [level] == levels(name, case)
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "case",
     [
-        {},
-        {"sysctls": {"ipv4/conf/all/rp_filter": "1", "ipv4/conf/eth0/rp_filter": "2"}},
-        {"sysctls": {"ipv4/conf/wlan0/rp_filter": "1"}},
-        {"facts": {"config.uid": "1000", "uid": "1000"}},
-        {"facts": {"config.mode": "0755", "capabilities": "0000000000001000"}},
-        {"facts": {"/etc/resolv.conf": "nameserver 127.0.0.53\nnameserver nonsense\n"}},
-        {"facts": {"/etc/resolv.conf": "nameserver 127.0.0.53\n"}},  # systemd-resolved has not written its own yet
-        {"facts": {"/run/systemd/resolve/resolv.conf": "nameserver 192.168.1.1\n"}},  # nobody asks systemd-resolved
-        {"facts": {"/usr/share/iproute2/rt_tables": "254 main\n0xfe main\n77 mine # x\n"}},
-        {"facts": {"netns": "x", "networkd": "in use"}},
-        {"rules": rules(lookup(254, 10, mark=Mark(0x80000, 0xFF0000)))},  # Tailscale's
+        Case(SERVED, sysctls={"ipv4/conf/all/rp_filter": "1", "ipv4/conf/eth0/rp_filter": "2"}),
+        Case(SERVED, sysctls={"ipv4/conf/wlan0/rp_filter": "1"}),
+        of_facts(**{"config.uid": "1000", "uid": "1000"}),
+        of_facts(**{"config.mode": "0755", "capabilities": "0000000000001000"}),
+        of_facts(**{"/etc/resolv.conf": "nameserver 127.0.0.53\nnameserver nonsense\n"}),
+        of_facts(**{"/etc/resolv.conf": "nameserver 127.0.0.53\n"}),  # systemd-resolved has not written its own yet
+        of_facts(**{"/run/systemd/resolve/resolv.conf": "nameserver 192.168.1.1\n"}),  # nobody asks systemd-resolved
+        of_facts(**{"/usr/share/iproute2/rt_tables": "254 main\n0xfe main\n77 mine # x\n"}),
+        of_facts(netns="x", networkd="in use"),
         # A program names the interface for a link-local address, so the VPN's route takes nothing from the LAN.
-        {"main": [*MAIN, route("fe80::/64")], "mirror": [*VPN, V6_DEFAULT, tunnel("fe80::/64", metric=1024), *LANS]},
+        Case([*SERVED, *(f"-6 route add fe80::/64 dev {way}" for way in ("eth0", "tun-firezone table 539098368"))]),
     ],
 )
-def test_a_usual_machine_has_no_troubles(changed: dict[str, Any]) -> None:
-    assert {} == troubles(examine(machine(**changed)))
+def test_a_usual_machine_has_no_troubles(case: Case) -> None:
+    assert "" == told(case.findings())
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "lines",
     [
-        {"rules": rules(mark=Mark(7)), "mirror": VPN},
-        {"rules": rules(lookup(254, 5))},
-        {"rules": tuple(rule for rule in rules() if rule.table != SINGLE)},
+        [line.replace("0xfd002021", "7") for line in without("-6 route add default", SERVED)],
+        [*SERVED, "rule add lookup main pref 5"],
+        without("rule", SERVED),
     ],
 )
-def test_thousands_of_routes_through_a_router_change_nothing_that_is_said(changed: dict[str, Any]) -> None:
-    default = gatewayed("default", "192.168.1.1")
-    main = [*LANS, default, v6_default(gateway="fe80::1")]
-    many = [Route(f"{11 + number // 256}.{number % 256}.0.0/16", default.attributes) for number in range(1_500)]
-    assert examine(machine(main=main, **changed)) == examine(machine(main=[*main, *many], **changed))
+def test_thousands_of_routes_through_a_router_change_nothing_that_is_said(lines: list[str]) -> None:
+    many = [f"route add {11 + number // 256}.{number % 256}.0.0/16 via 192.168.1.1 dev eth0" for number in range(1_500)]
+    assert Case(lines).findings() == Case([*lines, *many]).findings()
 
 
 @pytest.mark.parametrize(
@@ -200,96 +124,82 @@ def test_thousands_of_routes_through_a_router_change_nothing_that_is_said(change
 )
 def test_the_number_of_those_that_are_not_named_is_right_or_not_said(count: int, named: str) -> None:
     """Of thousands of routes that differ in nothing but their destination, one stands for all."""
-    shape = gatewayed("10.0.0.0/8", "192.168.1.1").attributes
-    table = [Route(f"{11 + number // 256}.{number % 256}.0.0/16", shape) for number in range(count)]
-    (found,) = only("rules", machine(rules=rules(lookup(77, 5)), tables={77: table}))
+    many = [f"{11 + number // 256}.{number % 256}.0.0/16 via 192.168.1.1 dev eth0" for number in range(count)]
+    (found,) = only("rules", [*SERVED, "rule add lookup 77 pref 5", *(f"route add {each} table 77" for each in many)])
     assert named in found.seen
 
 
-GONE = route("192.168.1.0/24", prefsrc="192.168.1.99")
+OFF = without("default", SERVED)  # the Internet Resource
+NO_COPY = without("default", FIREZONE)
 
 
 @pytest.mark.parametrize(
-    ("level", "changed"),
+    ("level", "lines", "config"),
     [
-        ("failure", {"mirror": [*VPN, V6_DEFAULT]}),
-        ("warning", {"mirror": VPN[1:]}),  # the Internet Resource is off
-        ("failure", {"mirror": [*VPN[1:], route("192.168.7.0/24")]}),  # a stale copy
-        ("failure", {"mirror": [*VPN[1:], GONE]}),
-        ("failure", {"mirror": [*VPN[1:], tunnel("192.168.0.0/16"), *LANS]}),  # sync would delete the copy
-        ("failure", {"mirror": VPN[1:], "config": replace(Config(), tunnel={"mode": "manage", "internet": True})}),
-        ("failure", {"mirror": [*VPN, V6_DEFAULT, *LANS], "config": replace(Config(), lan={"multicast": True})}),
+        ("warning", NO_COPY, Config()),
+        ("failure", [*OFF, "route add 192.168.7.0/24 dev eth0 proto kernel scope link table 539098368"], Config()),
+        ("failure", [*without("192.168.1.0/24", OFF), STALE], Config()),
+        ("failure", [*OFF, *vpn("192.168.0.0/16")], Config()),  # sync would delete the copy
+        ("failure", NO_COPY, MANAGED),
+        ("failure", SERVED, MULTICAST),
     ],
 )
-def test_copies_that_nobody_needs_yet_are_a_warning(level: str, changed: dict[str, Any]) -> None:
-    (found,) = only("mirror", machine(**changed))
-    assert level == found.level, found
+def test_copies_that_nobody_needs_yet_are_a_warning(level: str, lines: list[str], config: Config) -> None:
+    assert [level] == levels("mirror", Case(lines, config=config))
 
 
 def test_a_leak_that_the_configuration_allows_is_no_failure() -> None:
     config = replace(Config(), tunnel={"mode": "manage", "internet": True, "internet_leak": "allow"})
-    numbered: dict[Family, frozenset[str]] = {"inet": frozenset(["tun-firezone"])}
-    (found,) = only("ipv6-leak", machine(config, mirror=[*VPN, *LANS], numbered=numbered))
+    (found,) = only("ipv6-leak", NO_DEFAULT6, config=config, numbered={"inet": frozenset(["tun-firezone"])})
     assert "info" == found.level
     assert 'section [tunnel]: internet_leak = "block", then fz-iproute sync' in found.remedy
 
 
 def test_the_uplink_of_a_vpn_without_a_device_has_lans_like_any_other() -> None:
     """IPsec: the kernel's policies take packets out of the uplink."""
-    ipsec = gatewayed("default", "192.168.1.1", prefsrc="10.64.0.9")
-    no_vpn = tuple(rule for rule in rules(lookup(220, 220)) if rule.table != SINGLE)
-    main = [*LANS, route("198.51.100.0/24"), gatewayed("default", "192.168.1.1")]
-    subject = machine(main=main, mirror=[], rules=no_vpn, tables={220: [ipsec]})
-    assert ["strongSwan"] == [vpn.product.name for vpn in subject.vpns]
-    assert ["warning"] == levels("prefixes", subject)
+    case = Case([*LAYOUTS["strongSwan"].lines, "route add 198.51.100.0/24 dev eth0"])
+    assert ["strongSwan"] == [vpn.product.name for vpn in case.machine.vpns]
+    assert ["warning"] == levels("prefixes", case)
 
 
-def test_several_public_prefixes_are_one_warning_and_one_line() -> None:
-    (found,) = only("prefixes", machine(main=[*LANS, route("198.51.100.0/24"), route("203.0.113.0/24")]))
-    assert 'section [lan]: allow = ["198.51.100.0/24", "203.0.113.0/24"]; or' in found.remedy
-
-
-def test_a_remedy_keeps_the_members_of_a_list() -> None:
-    config = replace(Config(), lan={"deny": (Prefix.parse("10.1.0.0/16"),)})
-    (found,) = only("prefixes", machine(config, main=[*LANS, route("10.99.0.0/16", protocol="dhcp")]))
-    file, deny = "/etc/fz-iproute/config.toml", 'deny = ["10.1.0.0/16", "10.99.0.0/16"]'
-    assert found.remedy.startswith(f"in {file}, section [lan]: {deny}; or")
+def test_a_remedy_keeps_the_members_of_a_list_and_several_public_prefixes_are_one_line() -> None:
+    lines = [*SERVED, "route add 198.51.100.0/24 dev eth0", "route add 203.0.113.0/24 dev eth0"]
+    (found,) = only("prefixes", lines, config=replace(Config(), lan={"allow": (Prefix.parse("10.1.0.0/16"),)}))
+    allow = 'allow = ["10.1.0.0/16", "198.51.100.0/24", "203.0.113.0/24"]; or'
+    assert found.remedy.startswith(f"in /etc/fz-iproute/config.toml, section [lan]: {allow}")
 
 
 def test_remedies_name_the_namespace_and_the_file() -> None:
+    lines = [*FIREZONE, "route del default", "route add default via 192.168.1.1 dev eth0.7"]
     facts = {"netns": "a b", "config.path": "/x y.toml"}
-    dotted = LINKS | {"eth0.7": LINKS["eth0"]._replace(name="eth0.7")}
-    main = [*LANS, gatewayed("default", "192.168.1.1", "eth0.7")]
-    subject = machine(facts=facts, mirror=[*VPN], main=main, links=dotted, sysctls={"ipv4/conf/eth0.7/rp_filter": "1"})
-    found = {each.name: each.remedy for each in examine(subject)}
-    assert "ip -n 'a b' -6 rule show" == subject.ip("inet6", "rule show")
+    case = Case(lines, facts=facts, sysctls={"ipv4/conf/eth0.7/rp_filter": "1"})
+    found = {each.name: each.remedy for each in case.findings()}
+    assert "ip -n 'a b' -6 rule show" == case.machine.ip("inet6", "rule show")
     assert "fz-iproute -c '/x y.toml' --netns 'a b' sync" == found["mirror"]
     assert "ip netns exec 'a b' sysctl -w net/ipv4/conf/eth0.7/rp_filter=2" == found["rp_filter"]
-    (of_another_vpn,) = only("tunnel", machine(**{**ONLY_WG7, "facts": {**ONLY_WG7["facts"], "netns": "a b"}}))
+    (of_another_vpn,) = only("tunnel", ONLY_WG7.lines, facts={**ONLY_WG7.facts, "netns": "a b"})
     assert "fz-iproute --netns 'a b' detect --write /etc/fz-iproute/config.toml" in of_another_vpn.remedy
+
+
+def needing_sudo(case: Case) -> list[Finding]:
+    """What an ordinary user of the machine is told."""
+    return examine(dataclasses.replace(case.machine, needs_sudo=True))
 
 
 def test_an_ordinary_user_is_told_only_what_could_not_be_looked_at() -> None:
     user = {"uid": "1000", "capabilities": "0"}
-    (found,) = only("permission", dataclasses.replace(machine(facts=user), needs_sudo=True))
+    (found,) = [each for each in needing_sudo(of_facts(**user)) if each.name == "permission"]
     assert ("info", "", "") == (found.level, found.why, found.remedy)
-    hidden = machine(JOURNAL, facts={**user, "nft": None})
-    (found,) = only("permission", dataclasses.replace(hidden, needs_sudo=True))
+    hidden = Case(SERVED, config=JOURNAL, facts={**user, "nft": None})
+    (found,) = [each for each in needing_sudo(hidden) if each.name == "permission"]
     assert ("info", "firewalls and the journal /var/log/j could not be looked at") == (found.level, found.why)
     assert "sudo fz-iproute doctor" == found.remedy
-    (elsewhere,) = only("permission", hidden)
+    (elsewhere,) = hidden.findings("permission")
     assert "" == elsewhere.remedy
 
 
 # Another VPN than the configured one, and no configuration file.
-ONLY_WG7: dict[str, Any] = {
-    "facts": {"config.mode": None, "config.uid": None},
-    "links": {name: link for name, link in LINKS.items() if name != "tun-firezone"}
-    | {"wg7": LINKS["eth0"]._replace(name="wg7", may_be_tunnel=True)},
-    "rules": rules(lookup(300, 500, inverted=True, mark=Mark(0x33))),
-    "mirror": [],
-    "tables": {300: [route("default", "wg7", protocol="static")]},
-}
+ONLY_WG7 = Case(LAYOUTS["WireGuard with a table of its own"].lines, facts={"config.mode": None, "config.uid": None})
 
 _WRITES = re.compile(
     r"(sudo )?\b(fz-iproute (?:[^\s`]+ )*?(?:sync|down|--write)\b|ip (?:\S+ )*?(?:add|del|replace|set)\b"
@@ -299,25 +209,23 @@ _WRITES = re.compile(
 
 def test_an_ordinary_user_writes_with_sudo_only() -> None:
     """The remedies of root, each with sudo in front of what writes."""
-    states: list[dict[str, Any]] = [
-        *ASKING_FOR_SYNC.values(),
-        {"facts": {"config.mode": "0666", "/etc/iproute2/rt_tables": "7 254\n8 254\n"}},
-        {"facts": {"config.uid": "77", "networkd": "in use"}},
-        {"sysctls": STRICT},
-        {"rules": rules(lookup(254, 5))},
-        {"rules": rules(Rule("inet", 10, "prohibit", 0))},
-        {"rules": WITHOUT_MAIN},
-        {"links": LINKS | {"tun-firezone": LINKS["tun-firezone"]._replace(up=False)}},
-        {"config": JOURNAL, "facts": {"journal": "# 2026-01-02T03:00:00Z 1 ms\nip route add x\n" * 5}},
+    states = [
+        *map(Case, ASKING_FOR_SYNC.values()),
+        of_facts(**{"config.mode": "0666", "/etc/iproute2/rt_tables": "7 254\n8 254\n"}),
+        of_facts(**{"config.uid": "77", "networkd": "in use"}),
+        Case(SERVED, sysctls=STRICT),
+        Case([*SERVED, "rule add lookup main pref 5"]),
+        Case([*SERVED, "rule add prohibit pref 10"]),
+        Case(WITHOUT_MAIN),
+        Case([*without("dev tun-firezone", SERVED), "link set dev tun-firezone down"]),
+        Case(SERVED, config=JOURNAL, facts={"journal": "# 2026-01-02T03:00:00Z 1 ms\nip route add x\n" * 5}),
         ONLY_WG7,
     ]
     writing = set()
-    for changed in states:
-        subject = machine(**changed)
-        of_root = [each.remedy for each in examine(subject)]
-        of_user = [each.remedy for each in examine(dataclasses.replace(subject, needs_sudo=True))]
+    for case in states:
+        of_root, of_user = ([each.remedy for each in found] for found in (case.findings(), needing_sudo(case)))
         assert not [remedy for remedy in of_root if "sudo" in remedy]
-        assert (changed is ONLY_WG7) == any("detect --write" in remedy for remedy in of_root)
+        assert (case is ONLY_WG7) == any("detect --write" in remedy for remedy in of_root)
         for root, user in zip(of_root, of_user, strict=True):
             if "sh -c" in user:  # one sudo for the whole script
                 assert f"sudo sh -c {shlex.quote(root)}" == user
@@ -330,15 +238,15 @@ def test_an_ordinary_user_writes_with_sudo_only() -> None:
 
 
 # States in which remedies run fz-iproute, or change a setting.
-ASKING_FOR_SYNC: dict[str, dict[str, Any]] = {
-    "copies are missing": {"mirror": [*VPN, V6_DEFAULT]},
-    "the VPN routes the LAN": {"mirror": [*VPN, V6_DEFAULT, tunnel("192.168.1.0/24")]},
-    "another mark": {"rules": rules(mark=Mark(7))},
-    "a public LAN": {"main": [*LANS, route("198.51.100.0/24"), route("2000::/3")]},
-    "pushed by DHCP": {"main": [*LANS, route("10.99.0.0/16", protocol="dhcp")]},
-    "routed": {"main": [*LANS, gatewayed("10.7.0.0/16", "192.168.1.1")]},
-    "no tunnel": {"links": {name: link for name, link in LINKS.items() if name != "tun-firezone"}},
-    "IPv6 leaks": {"mirror": [*VPN, *LANS]},
+ASKING_FOR_SYNC = {
+    "copies are missing": FIREZONE,
+    "the VPN routes the LAN": [*FIREZONE, *vpn("192.168.1.0/24")],
+    "another mark": [line.replace("0xfd002021", "7") for line in SERVED],
+    "a public LAN": [*SERVED, "route add 198.51.100.0/24 dev eth0", "-6 route add 2000::/3 dev eth0"],
+    "pushed by DHCP": [*SERVED, "route add 10.99.0.0/16 dev eth0 proto dhcp scope link"],
+    "routed": [*SERVED, "route add 10.7.0.0/16 via 192.168.1.1 dev eth0"],
+    "no tunnel": without("dev tun-firezone", SERVED),
+    "IPv6 leaks": NO_DEFAULT6,
 }
 
 
@@ -354,14 +262,12 @@ ASKING_FOR_SYNC: dict[str, dict[str, Any]] = {
         ),
     ],
 )
-@pytest.mark.parametrize("changed", ASKING_FOR_SYNC.values(), ids=ASKING_FOR_SYNC)
-def test_without_a_configuration_no_remedy_needs_it(
-    changed: dict[str, Any], error: str, said: str, remedy: str
-) -> None:
+@pytest.mark.parametrize("lines", ASKING_FOR_SYNC.values(), ids=ASKING_FOR_SYNC)
+def test_without_a_configuration_no_remedy_needs_it(lines: list[str], error: str, said: str, remedy: str) -> None:
     uid = "1000" if "Permission" in error else "0"
-    healthy = {each.seen: each.remedy for each in examine(machine(**changed))}
+    healthy = {each.seen: each.remedy for each in Case(lines).findings()}
     assert any("fz-iproute " in text or "section [" in text for text in healthy.values())
-    found = examine(machine(facts={"config.error": error, "uid": uid}, **changed))
+    found = Case(lines, facts={"config.error": error, "uid": uid}).findings()
     (first,) = [each.remedy for each in found if each.name == "config"]
     assert first.startswith(remedy)
     others = {each.seen: each.remedy for each in found if each.name not in ("config", "permission")}
@@ -395,13 +301,13 @@ def test_without_a_configuration_no_remedy_needs_it(
     ],
 )
 def test_networkd_is_configured_as_its_manual_says(facts: dict[str, str], level: str) -> None:
-    assert [level] == levels("networkd", machine(facts={"networkd": "in use", **facts}))
+    assert [level] == levels("networkd", of_facts(networkd="in use", **facts))
 
 
 def test_an_edited_record_does_not_end_in_a_traceback() -> None:
     facts = {"capabilities": "many", "config.mode": "rw", "journal": "# 2026-01-02 x\nip a\n"}
-    subject = machine(JOURNAL, facts=facts, sysctls={"ipv4/conf/eth0/rp_filter": "strict"})
-    found = {each.name: each.level for each in examine(subject)}
+    case = Case(SERVED, config=JOURNAL, facts=facts, sysctls={"ipv4/conf/eth0/rp_filter": "strict"})
+    found = {each.name: each.level for each in case.findings()}
     assert ["info"] * 3 + ["ok"] == [found[name] for name in ("permission", "config", "rp_filter", "repeats")]
 
 
@@ -415,36 +321,26 @@ def test_a_fight_is_one_command_repeated_often_within_the_hour() -> None:
         for other in ("", "ip route add y{0}\n#   refused: File exists\n"):
             pattern = f"# 2026-01-02T02:{{0:02}}:00.000Z 1.0 ms\n{other}ip route add x\n"
             lines = "".join(map(pattern.format, minutes))
-            assert [level] == levels("repeats", machine(JOURNAL, facts={"journal": f"half a line\n{lines}"}))
+            facts = {"journal": f"half a line\n{lines}"}
+            assert [level] == levels("repeats", Case(SERVED, config=JOURNAL, facts=facts))
 
 
-REFUSED = route("0.0.0.0/0", None, type="unreachable", scope=None)._replace(dst="default")
-
-
-@pytest.mark.parametrize(
-    "kill_switch",
-    [
-        Rule("inet", 100, "lookup", 51820, inverted=True, mark=Mark(0xCA6C)),
-        Rule("inet", 100, "lookup", 51820),
-        Rule("inet", 100, "prohibit", 0, dst=Prefix.parse("100.64.0.0/10")),
-        Rule("inet", 100, "blackhole", 0, dst=Prefix.parse("100.64.0.0/10")),
-    ],
-    ids=str,
-)
-def test_no_remedy_opens_what_a_kill_switch_refuses(kill_switch: Rule) -> None:
+@pytest.mark.parametrize("kill_switch", ["not fwmark 0xca6c lookup 51820", "lookup 51820", "to 100.64.0.0/10 prohibit"])
+def test_no_remedy_opens_what_a_kill_switch_refuses(kill_switch: str) -> None:
     """The VPN has no default route, so what the other one refuses would leave by main's."""
-    vpn = [each for each in VPN if each.dst != "default"]
-    subject = machine(rules=rules(kill_switch), mirror=[*vpn, *LANS], tables={51820: [REFUSED]})
-    found = examine(subject)
-    assert {"failure", "warning"} & {each.level for each in found if each.name == "rules"}
+    found = only("rules", [*OFF, f"rule add {kill_switch} pref 100", "route add unreachable default table 51820"])
+    assert {"failure", "warning"} & {each.level for each in found}
     assert not [each.remedy for each in found if each.remedy.startswith("ip rule del priority 100")]
 
 
 def test_the_words_of_a_remedy_are_quoted_for_the_shell() -> None:
-    odd = lookup(SINGLE, 10, oif="$(reboot)"), lookup(SINGLE, 11, oif="$(reboot)", protocol="x;y")
-    (found,) = [each for each in only("rules", machine(rules=rules(*odd))) if "say the same" in each.seen]
+    odd = [f"rule add oif $(reboot) lookup 539098368 pref {rest}" for rest in ("10", "11 protocol x;y")]
+    (found,) = [each for each in only("rules", [*SERVED, *odd]) if "say the same" in each.seen]
     assert "oif '$(reboot)'" in found.remedy
     assert "protocol 'x;y'" in found.remedy
+
+
+ONE_LAN = [*without("docker0", SERVED), "route del 172.17.0.0/16"]
 
 
 @pytest.mark.parametrize(
@@ -473,7 +369,7 @@ def test_the_words_of_a_remedy_are_quoted_for_the_shell() -> None:
     ],
 )
 def test_the_first_rule_of_a_firewall_that_is_about_the_whole_lan_counts(lines: str, expected: list[str]) -> None:
-    assert expected == levels("firewall", machine(facts={"nft": f"{lines}\n"}))
+    assert expected == levels("firewall", Case(ONE_LAN, facts={"nft": f"{lines}\n"}))
 
 
 IN_LAN, BEHIND = "192.168.1.1", "100.100.111.1"
@@ -484,11 +380,11 @@ IN_LAN, BEHIND = "192.168.1.1", "100.100.111.1"
     [
         (IN_LAN, "", ["resolvectl dns eth0 "]),  # an older record
         (IN_LAN, f"2 {IN_LAN}", ["resolvectl dns eth0 "]),
-        (IN_LAN, f"2 {IN_LAN}\n5 {BEHIND}", ["resolvectl dns eth0 "]),
-        (IN_LAN, f"2 {IN_LAN}\n5 {BEHIND} ~.", []),  # asked for its own domains only
-        (IN_LAN, f"2 {IN_LAN} ~.\n5 {BEHIND} ~.", ["resolvectl dns eth0 "]),
-        (IN_LAN, f"5 {BEHIND} ~.", ["resolvectl dns eth0 "]),  # of no link
-        (BEHIND, f"99 {IN_LAN}\n5 {BEHIND}", []),  # a link that has gone
+        (IN_LAN, f"2 {IN_LAN}\n4 {BEHIND}", ["resolvectl dns eth0 "]),
+        (IN_LAN, f"2 {IN_LAN}\n4 {BEHIND} ~.", []),  # asked for its own domains only
+        (IN_LAN, f"2 {IN_LAN} ~.\n4 {BEHIND} ~.", ["resolvectl dns eth0 "]),
+        (IN_LAN, f"4 {BEHIND} ~.", ["resolvectl dns eth0 "]),  # of no link
+        (BEHIND, f"99 {IN_LAN}\n4 {BEHIND}", []),  # a link that has gone
         ("8.8.8.8", "2 8.8.8.8", ["resolvectl dns eth0 "]),
         ("8.8.8.8", "", []),
     ],
@@ -496,15 +392,10 @@ IN_LAN, BEHIND = "192.168.1.1", "100.100.111.1"
 def test_servers_of_resolved_are_asked_by_their_link(file: str, links: str, mended_by: list[str]) -> None:
     facts = {"/etc/resolv.conf": "nameserver 127.0.0.53\nsearch lan\n", "resolved": links}
     facts["/run/systemd/resolve/resolv.conf"] = f"nameserver {file}\n"
-    remedies = [each.remedy for each in only("dns", machine(facts=facts))]
+    remedies = [each.remedy for each in only("dns", SERVED, facts=facts)]
     assert mended_by == [remedy[: len("resolvectl dns eth0 ")] for remedy in remedies]
 
 
-def test_a_server_in_the_lan_matters_only_where_the_tunnel_takes_the_rest() -> None:
-    mirror = [*VPN, *LANS]  # no default route of IPv6
-    assert ["ok"] == levels("dns", machine(mirror=mirror, facts={"/etc/resolv.conf": "nameserver fd00:1::1\n"}))
-
-
 def test_no_remedy_puts_a_rule_before_the_kernels_first() -> None:
-    found = only("rules", machine(rules=rules(Rule("inet", 1, "prohibit", 0))))
+    found = only("rules", [*SERVED, "rule add prohibit pref 1"])
     assert found and not [each.remedy for each in found if "priority 0" in each.remedy]

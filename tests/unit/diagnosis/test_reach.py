@@ -11,7 +11,7 @@ from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.parts import Bounds
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.model import Attributes, Route, Rule
-from fz_iproute.mirror.prefix import Prefix, PrefixSet
+from fz_iproute.mirror.prefix import Prefix
 from tests.unit.routes import LINKS, gatewayed, lookup, route, tunnel
 
 WHOLE = Prefix.parse("192.168.188.0/24")
@@ -37,13 +37,6 @@ def test_every_address_belongs_to_one_part(inside: list[Prefix]) -> None:
     assert {prefix: owners.count(prefix) for prefix in owners} == {part.prefix: part.size for part in found}
     for part in found:
         assert part.prefix == longest(order, part.address)
-
-
-def test_the_first_address_is_avoided() -> None:
-    """The first address of a network may be its own: another one speaks for the hosts."""
-    (part,) = Bounds((), ()).parts(Prefix.parse("10.0.0.0/24"))
-    assert Prefix.parse("10.0.0.1/32").address == part.address
-    assert not PrefixSet([Prefix.parse("10.0.0.0/32")]).covers(Prefix.of_host("inet", part.address))
 
 
 # Tables of many routes
@@ -95,13 +88,6 @@ def test_routes_that_differ_in_their_destination_alone_are_one_part(
     assert found == Counter(fate(network.way(Packet("inet", host))) for host in hosts)
 
 
-@given(ROUTES, INSIDE)
-def test_a_table_lists_what_is_inside_a_prefix(routes: list[Route], outer: Prefix) -> None:
-    found = [route for route in routes if outer.covers(Prefix.parse(route.dst))]
-    expected = sorted(found, key=lambda route: Prefix.parse(route.dst)[1:])
-    assert expected == list(fib.Table(routes).inside(outer))
-
-
 @pytest.mark.parametrize(("shape", "is_one_by_one"), [*zip(SHAPES, (False, False, True, False), strict=True)])
 def test_of_a_huge_table_what_enters_a_tunnel_is_examined_one_by_one(shape: Attributes, is_one_by_one: bool) -> None:
     routes = [Route(f"10.{number // 256}.{number % 256}.0/24", shape) for number in range(1_001)]
@@ -109,13 +95,6 @@ def test_of_a_huge_table_what_enters_a_tunnel_is_examined_one_by_one(shape: Attr
     assert (1_003 if is_one_by_one else 1) == len(table.named)
     first, second, *_, longer, _ = map(table.kind, table.places)
     assert first == second != longer
-
-
-def test_routes_of_the_other_family_split_nothing() -> None:
-    six = [route("fd00::/16"), route("fd00::/32", "eth1")]
-    networks = [Network(LINKS, (), {254: {"inet": main, "inet6": six}}) for main in ((), (route("0.0.0.0/1"),))]
-    whole = Prefix.parse("::/0")
-    assert len({tuple(network.ways(whole)) for network in networks}) == 1
 
 
 def test_a_huge_table_has_few_parts() -> None:

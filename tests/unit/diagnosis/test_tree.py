@@ -1,34 +1,22 @@
 """What `status --routes` draws of small machines, beside what it draws of one where only copies are missing."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import pytest
 
-from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.status import Status, status
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.config import replace as configured
 from fz_iproute.mirror.prefix import Family, Prefix
-from tests.layouts import LAYOUTS, read
-from tests.unit.diagnosis.test_findings import SERVED, TIERS, vpn
-from tests.unit.diagnosis.test_sentence import BACKSTOP, FIREZONE, HELD, IN_MAIN, OWN, STALE
+from tests.layouts import LAYOUTS
+from tests.unit.diagnosis.machines import BACKSTOP, FIREZONE, HELD, SERVED, STALE, TIERS, Case, vpn, without
+from tests.unit.diagnosis.test_sentence import IN_MAIN
 
 CLOSED = {"mode": "manage", "on_down": "closed", "routes": tuple(map(Prefix.parse, ("100.64.0.0/11", "fd00:77::/48")))}
 REFUSED_PART = [*vpn("192.168.1.8/29", verb="unreachable ", dev=""), *vpn("10.9.0.0/16", verb="unreachable ", dev="")]
 ON_IPV4: Mapping[Family, frozenset[str]] = {"inet": frozenset(["tun-firezone"])}
-
-
-class Case(NamedTuple):
-    """A machine, and the lines that are drawn for it alone."""
-
-    lines: Sequence[str]
-    drawn: str
-    config: Config = Config()
-    numbered: Mapping[Family, frozenset[str]] = {}
 
 
 CASES = {
@@ -67,20 +55,6 @@ main    fd00:9::/64 dev eth0 proto boot metric 1024 pref medium  # it has expire
 shadow  192.168.1.64/26 of the VPN is inside the LAN 192.168.1.0/24
 shadow  the VPN's table refuses packets to 192.168.1.8/29, a part of the LAN 192.168.1.0/24
 shadow  172.17.0.0/17 and 172.17.128.0/17 of the VPN take all of the LAN 172.17.0.0/16
-""",
-    ),
-    "stale copies": Case(
-        [
-            *SERVED,
-            STALE.replace("table", "metric 7 table"),
-            "route add 10.9.0.0/24 dev eth0 proto kernel scope link table 539098368",
-        ],
-        """
-         = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
-         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
-         - 10.9.0.0/24 dev eth0 proto kernel scope link  # main has no such route
-         - 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.99 metric 7  # main has no such route
-         = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
 """,
     ),
     "copies elsewhere and a placeholder": Case(
@@ -152,23 +126,6 @@ waits   inet6: fd00:77::/48  # tun-firezone is missing
 """,
         config=configured(Config(), tunnel=CLOSED),
     ),
-    "main beside a tiered layout": Case(
-        [*TIERS, "route add 100.64.7.0/24 via 192.168.1.1 dev eth0", *vpn("100.64.0.0/11", table=539098369)],
-        """
-observe, layout tiered: the VPN's own routes in table 539098368, copies in 539098369, its default route in 5390983…
-  100    not from all fwmark 0xfd002021 lookup 539098368
-  200    not from all fwmark 0xfd002021 lookup 539098369
-           100.64.0.0/11 dev tun-firezone proto boot scope link
-         = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
-         = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
-  300    not from all fwmark 0xfd002021 lookup 539098370
-  100    not from all fwmark 0xfd002021 lookup 539098368
-  200    not from all fwmark 0xfd002021 lookup 539098369
-         = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
-  300    not from all fwmark 0xfd002021 lookup 539098370
-main    100.64.7.0/24 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: lan.allow would mirror…
-""",
-    ),
     "another VPN": Case(
         LAYOUTS["NetBird without IPv6"].lines,
         """
@@ -182,7 +139,7 @@ no tun-firezone here, but IPv4 goes into wt0 (IPv6 is refused)
 """,
     ),
     "another VPN in front": Case(
-        [*(line for line in SERVED if "dev tun-firezone" not in line), *LAYOUTS["Tailscale"].lines],
+        [*without("dev tun-firezone", SERVED), *LAYOUTS["Tailscale"].lines],
         """
 tun-firezone is missing; all traffic goes into tailscale0 (IPv4 and IPv6) by rule 5270, table 52
   5210   from all fwmark 0x80000/0xff0000 lookup main
@@ -202,8 +159,7 @@ tun-firezone is missing; all traffic goes into tailscale0 (IPv4 and IPv6) by rul
 
 
 def found(case: Case) -> Status:
-    snapshot, tables = read([*OWN, *case.lines], case.config)
-    return status(case.config, replace(snapshot, numbered=case.numbered), Network.of(snapshot, tables))
+    return status(case.config, *case.read())
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -211,7 +167,7 @@ def test_what_is_drawn(case: Case) -> None:
     """On a screen of 115 columns."""
     plain = draw(found(Case(FIREZONE, "")), width=115).splitlines()
     drawn = [line for line in draw(found(case), width=115).splitlines() if line not in plain]
-    assert case.drawn.strip("\n").splitlines() == drawn
+    assert case.said.strip("\n").splitlines() == drawn
 
 
 GONE = "which this machine no longer has"
@@ -222,15 +178,13 @@ IN_FRONT = "rule add to 192.168.1.0/24 lookup 77 pref 5"
 @pytest.mark.parametrize(
     ("lines", "lost"),
     [
-        (SERVED, ""),
         (FIREZONE, "enter tun-firezone"),
         (
             [*SERVED, IN_FRONT, f"route add default {BY_ROUTER} table 77"],
             "leave by docker0 through the router 172.17.0.2",
         ),
-        ([*SERVED, IN_FRONT, "route add default dev docker0 table 77"], "leave by docker0"),
         ([*SERVED, IN_FRONT, "route add unreachable default table 77"], "are refused"),
-        ([line for line in SERVED if "192.168.1.0/24" not in line] + [STALE], f"get the source 192.168.1.99, {GONE}"),
+        ([*without("192.168.1.0/24", SERVED), STALE], f"get the source 192.168.1.99, {GONE}"),
         ([*SERVED, "rule add from 192.168.1.5 lookup 77 pref 5", "route add default dev wg9 table 77"], "enter wg9"),
     ],
 )

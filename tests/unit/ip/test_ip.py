@@ -43,4 +43,14 @@ def test_busyboxs_ip_is_named_and_iproute2_advised(usage: str) -> None:
 def test_a_line_with_an_endless_number_is_no_traceback() -> None:
     reply = Ip().reply(asked((), f"Command failed -:{'1' * 5000}\nCommand failed -:1\n"))
     assert [0] == list(reply.failures)
-    assert not is_too_old(f"ip utility, iproute2-{'6' * 5000}.1")
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        (["ss170905", "ss180129", "ss190708", "4.20.0", "5.2.0"], True),
+        (["ss200127", "5.3.0", "6.1.0, libbpf 1.1.2", f"{'6' * 5000}.1", "?"], False),
+    ],
+)
+def test_an_ip_older_than_5_3_is_too_old(versions: list[str], expected: bool) -> None:
+    assert {expected} == {is_too_old(f"ip utility, iproute2-{version}") for version in versions}

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,20 +12,45 @@ from hypothesis import strategies as st
 
 from fz_iproute.daemon.news import NO_NEWS, merged, news_of
 from fz_iproute.ip.passes import Plans
+from fz_iproute.lab.lab import DEMO
 from fz_iproute.log import Log
 from fz_iproute.mirror.config_text import parse
 from fz_iproute.mirror.model import Command
-from fz_iproute.record import recording
-from fz_iproute.record.recorded_ip import RecordedIp
-from tests.unit.laptop import Laptop, connected, into
+from fz_iproute.record.recorded_ip import RecordedIp, load_recording
+
+TABLE = "route show table 539098368"
+
+
+class Laptop:
+    """That of the demo, in step with the VPN, until a test changes something."""
+
+    def __init__(self) -> None:
+        self.recorded = load_recording(DEMO)
+        outputs = {key: json.loads(text) for key, text in self.recorded.outputs.items() if key.startswith("-json")}
+        self.outputs: dict[str, list[dict[str, Any]]] = outputs
+        self.main, self.main6 = (outputs[f"-json {option} route show table main"] for option in ("-4", "-6"))
+        self.mirror = outputs[f"-json -4 {TABLE}"]
+        for option, main in (("-4", self.main), ("-6", self.main6)):
+            outputs[f"-json {option} {TABLE}"] += [each for each in main if each.get("protocol") == "kernel"]
+
+    def source(self) -> RecordedIp:
+        """What answers for it."""
+        printed = {key: f"{json.dumps(found)}\n" for key, found in self.outputs.items()}
+        return RecordedIp(replace(self.recorded, outputs={**self.recorded.outputs, **printed}))
+
+
+def on_link(dst: str, dev: str, **keys: Any) -> dict[str, Any]:
+    """A route as the kernel adds it for an address."""
+    return {"dst": dst, "dev": dev, "protocol": "kernel", "scope": "link", "prefsrc": "10.5.0.2", "flags": [], **keys}
+
 
 ADDED = "[ROUTE]10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.2 metric 600 "
-ROUTE = connected("10.5.0.0/24", "wlp192s0", "10.5.0.2", metric=600)
+ROUTE = on_link("10.5.0.0/24", "wlp192s0", metric=600)
 
 
 def plans(laptop: Laptop, text: str = "") -> Plans:
     """They have looked at the laptop once."""
-    made = Plans(RecordedIp(recording.load(json.dumps(laptop.document()))), parse(text, "config"), Log("ERROR"))
+    made = Plans(laptop.source(), parse(text, "config"), Log("ERROR"))
     made.plan_sync()
     return made
 
@@ -33,9 +60,9 @@ def plans(laptop: Laptop, text: str = "") -> Plans:
     [
         (ADDED, "inet", ROUTE),
         (
-            "[ROUTE]10.5.0.7 dev docker0 proto 16 scope 253 src 10.5.0.2 ",
+            "[ROUTE]10.5.0.7 dev enp1s0 proto 16 scope 253 src 10.5.0.2 ",
             "inet",
-            connected("10.5.0.7", "docker0", "10.5.0.2", protocol="dhcp"),
+            on_link("10.5.0.7", "enp1s0", protocol="dhcp"),
         ),
         (
             "[ROUTE]fd00:5::/64 dev wlp192s0 proto 2 metric 256 pref medium",
@@ -48,13 +75,12 @@ def test_it_is_what_a_reading_finds_missing(line: str, family: str, route: dict[
     laptop = Laptop()
     ahead = plans(laptop).plan_ahead(news_of(line).new_routes or ())
     (laptop.main if family == "inet" else laptop.main6).append({"flags": [], **route})
-    source = RecordedIp(recording.load(json.dumps(laptop.document())))
     assert [line.split("]")[1].split(maxsplit=1)[0]] == [command.words[4] for command in ahead]
-    assert Plans(source, parse("", "config"), Log("ERROR")).plan_sync() == ahead
+    assert Plans(laptop.source(), parse("", "config"), Log("ERROR")).plan_sync() == ahead
 
 
-PREFIXES = ["10.5.0.0/24", "10.20.0.0/22", "100.70.0.0/16", "9.5.0.0/24", "172.0.0.0/7", "192.168.188.0/25", "10.5.0.7"]
-DEVICES = ["wlp192s0", "docker0", "tun-firezone", "lo", "ppp0"]
+PREFIXES = ["10.5.0.0/24", "10.77.0.0/24", "100.70.0.0/16", "9.5.0.0/24", "172.0.0.0/7", "192.168.188.0/25", "10.5.0.7"]
+DEVICES = ["wlp192s0", "enp1s0", "tun-firezone", "lo", "ppp0"]
 
 
 @given(
@@ -70,10 +96,9 @@ def test_a_reading_would_find_the_same(routes: list[tuple[str, str, int]], text:
     made = plans(laptop, text)
     for dst, dev, metric in routes:
         news = merged(news, news_of(f"[ROUTE]{dst} dev {dev} proto 2 scope 253 src 10.5.0.2 metric {metric}"))
-        laptop.main.append(connected(dst, dev, "10.5.0.2", metric=metric))
+        laptop.main.append(on_link(dst, dev, metric=metric))
     ahead = made.plan_ahead(news.new_routes or ())
-    source = RecordedIp(recording.load(json.dumps(laptop.document())))
-    assert set(ahead) <= set(Plans(source, parse(text, "config"), Log("ERROR")).plan_sync())
+    assert set(ahead) <= set(Plans(laptop.source(), parse(text, "config"), Log("ERROR")).plan_sync())
 
 
 def test_several_routes_are_copied_together() -> None:
@@ -83,24 +108,25 @@ def test_several_routes_are_copied_together() -> None:
 
 
 def _with_a_copy(laptop: Laptop) -> None:
-    laptop.copies.append(ROUTE)
+    laptop.mirror.append(ROUTE)
 
 
 def _by_another_device(laptop: Laptop) -> None:
     laptop.main.append({**ROUTE, "dev": "enp1s0"})
-    laptop.copies.append({**ROUTE, "dev": "enp1s0"})
+    laptop.mirror.append({**ROUTE, "dev": "enp1s0"})
 
 
 def _with_a_route_of_the_vpn(laptop: Laptop) -> None:
-    laptop.vpn.append(into("10.5.0.0/16"))
+    laptop.mirror.append({"dst": "10.5.0.0/16", "dev": "tun-firezone", "protocol": "static", "flags": []})
 
 
 def _out_of_step(laptop: Laptop) -> None:
-    laptop.copies.pop()
+    laptop.mirror.pop()
 
 
 def _with_a_tunnel(laptop: Laptop) -> None:
-    laptop.add_tunnel("wlp192s1")
+    link = {"ifindex": 77, "ifname": "wlp192s1", "flags": ["UP"], "link_type": "none"}
+    laptop.outputs["-json link show"].append(link)
 
 
 @pytest.mark.parametrize(
