@@ -1,6 +1,5 @@
 """`install`: write the files that run fz-iproute on this machine (a systemd unit, a cron job), and enable them."""
 
-import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from fz_iproute.files.config_file import load
 from fz_iproute.files.data import texts
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
+from fz_iproute.own_commands import own_command
 from fz_iproute.service.completion import SHELLS, verbs
 from fz_iproute.service.placing import place_for
 from fz_iproute.service.program import choose, only_warned
@@ -60,7 +60,8 @@ def run(arguments: Namespace, log: Log) -> int:
     if place.is_running_machine:
         then = "after that" if arguments.dry_run else "next"
         if choice.is_sandboxed and not place.has_systemd:
-            cron = _command(choice, "install", "--cron", *(["--instance", choice.instance] if choice.instance else []))
+            options = ["--instance", choice.instance] if choice.instance else []
+            cron = own_command("install", "--cron", *options, config=choice.config, netns=choice.netns)
             write(f"{then}: `{cron}`, because nothing starts it without systemd; cron then runs `sync` every minute")
         else:
             write(f"{then}: {_next(choice, is_started=arguments.now or not choice.is_sandboxed)}")
@@ -69,15 +70,7 @@ def run(arguments: Namespace, log: Log) -> int:
 
 def _next(choice: Choice, *, is_started: bool) -> str:
     start = "" if is_started else f"`systemctl start {choice.enabled}`, then "
-    options = ["-c", choice.config_file] if choice.instance else []
-    return f"{start}`{_command(choice, *options, 'status')}` tells whether it works"
-
-
-def _command(choice: Choice, *words: str) -> str:
-    """A command that runs fz-iproute with the chosen configuration and network namespace."""
-    options = ["-c", choice.config] if choice.config else []
-    options += ["--netns", choice.netns] if choice.netns else []
-    return shlex.join(["fz-iproute", *options, *words])
+    return f"{start}`{own_command('status', config=choice.config_file, netns=choice.netns)}` tells whether it works"
 
 
 def _config(choice: Choice) -> Config:
