@@ -239,10 +239,11 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
     # If the configured tunnel is missing, the check `tunnel` already says what the VPNs do that are there instead.
     is_there = machine.config.tunnel.interface in machine.seen.links
     named = set() if is_there else {vpn.table for vpn in machine.vpns}
+    stale = {copy.prefix for copy, _ in _stale(machine)}  # the check `mirror` says it
     lost: dict[tuple[str, Decision, str], list[str]] = defaultdict(list)
     for route, same in ((line.route, machine.copies_to(line.route)) for line in machine.cut if line.family == family):
         found = fate(machine.network, route, same)
-        if not found or route.prefix in said or found[1].table in named:
+        if not found or route.prefix in said or route.prefix in stale or found[1].table in named:
             continue
         if leading and routed.covers(route.prefix) and rule_in_front(machine, found[1], leading):
             continue  # the check `rules` says it
@@ -254,11 +255,12 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
             remedies = advice(f"replace the route of {some(lans)} in main by a simpler one")
         else:
             why = "hosts there cannot be reached, and `sync` does not change that"
-            rule = decision.steps[-1].rule
-            remedies = (Remedy((RuleStep("del", rule),)),) if rule.action in REFUSALS.values() else ()
-            table = "rule show" if not decision.route else f"route show table {table_name(decision.table)}"
+            rules = [step.rule for step in decision.steps[-1:] if step.rule.action in REFUSALS.values()]
+            remedies = tuple(Remedy((RuleStep("del", rule),)) for rule in rules)
+            table = f"route show table {table_name(decision.table)}" if decision.route else "rule show"
             remedies += advice(f"find out who has made that: `{machine.ip(family, table)}`")
-        yield Found("failure", f"packets to {some(lans)} {words}: {decided_by(decision)}", why, remedies)
+        by = f": {decided_by(decision)}" if decision.steps else ""  # a wrong source address is the kernel's decision
+        yield Found("failure", f"packets to {some(lans)} {words}{by}", why, remedies)
 
 
 def overrides(machine: Machine) -> Iterator[Found]:

@@ -583,6 +583,11 @@ PARTS = ("192.168.1.0/25", "192.168.1.128/25")
             "shadows",
             "packets to 192.168.1.0/24 are refused: 192.168.1.0/25 of table main",
         ),
+        (
+            [*ELSEWHERE, "route add 192.168.1.0/24 dev eth0 src 192.168.1.99 table 77"],
+            "shadows",
+            "packets to 192.168.1.0/24 get the source 192.168.1.99, which this machine no longer has",
+        ),
         (both(*WIREGUARD), "tunnel", "there is no tun-firezone, but all traffic goes into wg0"),
     ],
 )
