@@ -1,6 +1,7 @@
 """The status lists every route of the tables, each once."""
 
 import dataclasses
+from collections import Counter
 
 import pytest
 
@@ -25,6 +26,43 @@ VPN = [tunnel("default"), tunnel("100.64.0.0/11"), tunnel("fd00:2021::/48")]
 def whole(seen: Snapshot) -> Network:
     """With the tables of the snapshot, and main."""
     return Network.of(seen, {254: seen.main, **seen.tables})
+
+
+@pytest.mark.parametrize(
+    ("main", "states"),
+    [
+        ([], ["stale", "stale"]),
+        ([route("10.1.0.0/16", "wlan0")], ["changed", "stale"]),
+        ([route("10.1.0.0/16", "wlan0"), route("10.1.0.0/16", "wlan0", metric=7)], ["changed", "changed"]),
+    ],
+    ids=["none is left", "one is left", "both have changed"],
+)
+def test_each_of_two_stale_copies_of_one_prefix_is_shown(main: list[Route], states: list[str]) -> None:
+    copies = [route("10.1.0.0/16", "eth0"), route("10.1.0.0/16", "eth1", metric=5)]
+    seen = snapshot(main, copies)
+    lines = status(Config(), seen, whole(seen)).lan
+    assert states == [line.state for line in lines]
+    assert len({line.route for line in lines}) == 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "refused", "placeholder"),
+    [
+        ("observe", DENIED, ["missing"]),
+        ("observe", HELD, ["in step"]),
+        ("manage", DENIED, []),
+        ("manage", HELD, ["stale"]),
+    ],
+)
+def test_every_route_of_the_table_is_listed_once(mode: str, refused: Route, placeholder: list[str]) -> None:
+    config = replace(Config(), tunnel={"mode": mode}, lan={"deny": (Prefix.parse(DENIED.dst),)})
+    mirror = [*VPN, COPY, STALE, refused]
+    seen = snapshot([COPY, DENIED], mirror)
+    found = status(config, seen, whole(seen))
+    listed = [line for line in (*found.lan, *found.vpn) if line.state not in ("missing", "skipped")]
+    assert Counter(mirror) == Counter(line.route for line in listed)
+    assert [COPY] == [line.route for line in listed if line.state == "in step" and line.route not in (*VPN, refused)]
+    assert placeholder == [line.state for line in (*found.lan, *found.vpn) if line.route == HELD]
 
 
 TWINS = [route("10.4.0.0/16", "eth0"), route("10.4.0.0/16", "eth1")]
