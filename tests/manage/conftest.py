@@ -1,16 +1,14 @@
 """Laptops to manage, each unique and removed in the end, and daemons at work on them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.manage.laptop import Laptop
 from tests.netns.conftest import _namespaces_are_possible, namespace, runtime  # noqa: F401
 from tests.netns.namespace import removing
-from tests.watch.daemon import Daemon
+from tests.watch.daemon import Daemon, ending
 
 Watch = Callable[..., Daemon]
 
@@ -25,11 +23,5 @@ def laptop(runtime: Path) -> Iterator[Laptop]:  # noqa: F811
 @pytest.fixture
 def watch(laptop: Laptop) -> Iterator[Watch]:
     """Starts daemons on the laptop, and waits for their first pass; in the end they are ended."""
-    with ExitStack() as stack:
-
-        def start(config: str, **options: Any) -> Daemon:
-            made = Daemon(laptop, config, **options)
-            stack.callback(made.end)
-            return made.start()
-
-        yield start
+    with ending(laptop) as make:
+        yield lambda config, **options: make(config, **options).start()

@@ -13,21 +13,20 @@ import pytest
 
 from tests.manage.laptop import manage
 from tests.netns.namespace import MARK, TUNNEL, Namespace, removing, wait_until
-from tests.packets.terrain import Crossroads
+from tests.packets.terrain import NEIGHBOURS, Crossroads
 from tests.packets.traffic import Traffic
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.daemon import Daemon
 
 SEED = int(os.environ.get("FZ_SEED") or random.randrange(2**32))
-RECONFIGURATIONS = 25
+RECONFIGURATIONS = 15
 
-PAUSE = 0.002  # seconds between two packets to an address: some meet each state between two commands of a slow `ip`
+PAUSE = 0.003  # seconds between two packets to an address: some meet each state between two commands of a slow `ip`
 
-NEIGHBOUR = ("192.168.188.1", "fd00:188::1")
 INTERNET = ("198.51.100.7", "2001:db8:7::7")
 RESOURCES = ("192.168.188.77", "fd00:188::77")  # of the VPN; the neighbour has these addresses too
 
-# No table ever swaps its part with another: that is refused, see test_ways.
+# No table ever swaps its part with another: that is refused, see tests/manage/test_moves.py.
 USER_TABLES = (539098368, 5001, 5002)
 LAN_TABLES = (539098369, 5003)
 INTERNET_TABLES = (539098370, 5004, 5005)
@@ -328,14 +327,14 @@ def machine(runtime: Path) -> Iterator[Crossroads]:
 
 @pytest.mark.long
 def test_nothing_leaks_and_nothing_is_lost_while_everything_changes(machine: Crossroads, tmp_path: Path) -> None:
-    for address in (*NEIGHBOUR, *INTERNET):
+    for address in (*NEIGHBOURS, *INTERNET):
         machine.reaches(address)  # resolves the neighbour before the packets start
     machine.fz("sync", config=Settings().text)
     witness = machine.witness()
     assert ["tunnel"] * 2 == [witness.way(address) for address in INTERNET]
     witness.close()
     with ExitStack() as stack:
-        traffic = Traffic(machine, PAUSE, NEIGHBOUR, (*INTERNET, *RESOURCES))
+        traffic = Traffic(machine, PAUSE, NEIGHBOURS, (*INTERNET, *RESOURCES))
         stack.callback(traffic.close)
         traffic.prove_that_leaks_are_seen(MARK)
         story = Story(SEED, machine, traffic, tmp_path, stack)

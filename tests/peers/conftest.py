@@ -10,7 +10,7 @@ from tests.netns import conftest as netns
 from tests.netns.namespace import removing
 from tests.peers.terrain import Laptop
 from tests.peers.vpns import Vpn
-from tests.watch.daemon import Daemon
+from tests.watch.daemon import Daemon, ending
 
 _namespaces_are_possible = netns._namespaces_are_possible
 runtime = netns.runtime
@@ -41,11 +41,5 @@ def served(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def watch(laptop: Laptop) -> Iterator[Callable[[str], Daemon]]:
     """Starts a daemon on the laptop, with this configuration."""
-    with ExitStack() as stack:
-
-        def started(config: str) -> Daemon:
-            made = Daemon(laptop, config)
-            stack.callback(made.end)
-            return made.start()
-
-        yield started
+    with ending(laptop) as make:
+        yield lambda config: make(config).start()

@@ -6,13 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.netns import rtnetlink
-from tests.netns.namespace import LAN, Terrain, run
+from tests.netns.namespace import run
 from tests.netns.witness import received
+from tests.packets.terrain import HOSTS, Online
 
-UPLINK = "uplink0"
 SERVER = "198.51.100.1"
-NEIGHBOURS = ("192.168.188.1", "fd00:188::1")
-HOSTS = ("203.0.113.80", "2001:db8:113::80")
 _ETH_P_ALL = 0x0003
 
 
@@ -21,29 +19,16 @@ def with_own_run(folder: Path, *argv: str) -> list[str]:
     return ["sh", "-c", 'mount -n --bind "$0" /run && exec "$@"', str(folder), *argv]
 
 
-class Laptop(Terrain):
-    """The machine on which the VPN clients run. `neighbour`, `server` and `internet` are the other machines."""
+class Laptop(Online):
+    """The machine on which the VPN clients run. The router is their server."""
 
     def _furnish(self) -> None:
-        self.neighbour, self.server, self.internet = (self._place() for _ in range(3))
-        self.veth(LAN, "192.168.188.112/24 metric 600", "fd00:188::112/64", peer="lan0", to=self.neighbour)
-        self.veth(UPLINK, "10.77.0.2/24", "fd00:77::2/64", peer="up0", to=self.server)
-        self.server.veth("wan0", "203.0.113.1/24", "2001:db8:113::1/64", peer="eth0", to=self.internet)
-        far = [
-            (self.neighbour, "lan0", [f"{NEIGHBOURS[0]}/24", f"{NEIGHBOURS[1]}/64"]),
-            (self.server, "up0", ["10.77.0.1/24", "fd00:77::1/64"]),
-            (self.server, "lo", [f"{SERVER}/32"]),
-            (self.internet, "eth0", [f"{HOSTS[0]}/24", f"{HOSTS[1]}/64"]),
-        ]
-        for namespace, device, addresses in far:
-            for address in addresses:
-                namespace.address(device, address)
-        for family in ("ipv4", "ipv6"):
-            self.server.sysctl(f"net.{family}.conf.all.forwarding", 1)
+        super()._furnish()
+        self.server = self.router
+        self.server.address("lo", f"{SERVER}/32")
         # The server must refuse each ping that it cannot deliver, so that nobody waits for the answer.
         for key in ("ipv4.icmp_ratelimit", "ipv6.icmp.ratelimit"):
             self.server.sysctl(f"net.{key}", 0)
-        self.batch(["route add default via 10.77.0.1", "-6 route add default via fd00:77::1"])
         self.internet.batch(["route add default via 203.0.113.1", "-6 route add default via 2001:db8:113::1"])
 
     def answers(self, address: str, token: bytes = b"") -> bool:
@@ -87,7 +72,7 @@ class Laptop(Terrain):
 
     def remove(self) -> None:
         """Remove all namespaces, and end what a failed test has left running in them."""
-        for namespace in (self, *(getattr(self, name, None) for name in ("neighbour", "server", "internet"))):
+        for namespace in (self, *(getattr(self, name, None) for name in ("neighbour", "router", "internet"))):
             for pid in run("ip", "netns", "pids", namespace.name).stdout.split() if namespace else []:
                 run("kill", "-9", pid, check=False)
         super().remove()

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.netns.namespace import LAN, wait_until
-from tests.peers.terrain import HOSTS, NEIGHBOURS, SERVER, UPLINK, Laptop
+from tests.packets.terrain import HOSTS, NEIGHBOURS, UPLINK
+from tests.peers.terrain import SERVER, Laptop
 from tests.peers.vpns import OpenConnect, OpenVpn, Vpn, WireGuard
 from tests.watch.daemon import Daemon
 

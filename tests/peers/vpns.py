@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from tests.clients.programs import Program, need
 from tests.netns.namespace import run, wait_until
-from tests.peers.terrain import HOSTS, SERVER, Laptop, with_own_run
+from tests.packets.terrain import HOSTS
+from tests.peers.terrain import SERVER, Laptop, with_own_run
 from tests.user_ids import need_user_ids
 
 

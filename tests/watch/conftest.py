@@ -1,7 +1,6 @@
 """Fixtures that run daemons in namespaces, end them, and check that no child is left."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from tests.netns.conftest import _namespaces_are_possible, machine, namespace, runtime  # noqa: F401
 from tests.netns.namespace import Machine
 from tests.watch.broken_ip import BrokenIp
-from tests.watch.daemon import Daemon
+from tests.watch.daemon import Daemon, ending
 
 Watch = Callable[..., Daemon]
 
@@ -17,13 +16,7 @@ Watch = Callable[..., Daemon]
 @pytest.fixture
 def daemon(machine: Machine) -> Iterator[Watch]:  # noqa: F811
     """Makes daemons for the machine without starting them. Ends them after the test."""
-    with ExitStack() as stack:
-
-        def make(config: str = "", **options: object) -> Daemon:
-            made = Daemon(machine, config, **options)
-            stack.callback(made.end)
-            return made
-
+    with ending(machine) as make:
         yield make
 
 

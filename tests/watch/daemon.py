@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from fz_iproute.ip.coprocess import WORN_OUT
 from fz_iproute.ip.process import TIMEOUT
@@ -28,6 +29,19 @@ fz_iproute.ip.coprocess.WORN_OUT = {most_lines}
 from fz_iproute.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+
+
+@contextmanager
+def ending(namespace: Namespace) -> Iterator[Callable[..., "Daemon"]]:
+    """Makes daemons for the namespace without starting them, and ends them after the block."""
+    with ExitStack() as stack:
+
+        def make(config: str = "", **options: Any) -> Daemon:
+            made = Daemon(namespace, config, **options)
+            stack.callback(made.end)
+            return made
+
+        yield make
 
 
 class Daemon:
