@@ -121,8 +121,8 @@ def test_it_reloads_its_configuration(service: Booted) -> None:
         "echo '[lan]\nexclude_interfaces = [\"lan0\"]' > /etc/fz-iproute/config.toml; systemctl reload fz-iproute"
     )
     wait_until(lambda: [] == service.copies(), "the copy goes")
-    service.sh("echo '[lan]' > /etc/fz-iproute/config.toml; systemctl reload fz-iproute")
-    wait_until(lambda: ["192.168.188.0/24"] == service.copies(), "the copy comes back")
+    service.sh("echo '[lan]' > /etc/fz-iproute/config.toml")
+    wait_until(lambda: ["192.168.188.0/24"] == service.copies(), "it has noticed by itself")
 
 
 def test_after_sigkill_it_is_started_again(service: Booted) -> None:
@@ -130,6 +130,19 @@ def test_after_sigkill_it_is_started_again(service: Booted) -> None:
     service.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", SERVICE)
     wait_until(lambda: main_pid(service) not in (0, before) and service.is_active(SERVICE), "there is a new one")
     assert ["192.168.188.0/24"] == service.copies()
+    said = service.run("/opt/fz-iproute/bin/fz-iproute", "--wait", "0", "watch", check=False)
+    assert "one `watch` for a table is enough" in said, "root and the user of the service share the locks"
+
+
+def test_a_killed_monitor_is_replaced(service: Booted) -> None:
+    def monitors() -> list[str]:
+        return [
+            pid for pid in processes(service) if "monitor" in service.run("cat", f"/proc/{pid}/cmdline", check=False)
+        ]
+
+    (first,) = wait_until(monitors, "there is a monitor")
+    service.run("kill", "-9", first)
+    wait_until(lambda: monitors() not in ([], [first]), "there is another one")
 
 
 def test_the_watchdog_is_fed_and_ends_a_process_that_hangs(service: Booted) -> None:

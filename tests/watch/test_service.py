@@ -1,19 +1,16 @@
-"""Under systemd: what it reports, what its unit allows, and that it works with these rights alone."""
+"""Under systemd: what it reports, and what its unit allows."""
 
-import os
 import re
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from fz_iproute.files.data import texts
-from tests.netns.namespace import LAN, PROJECT, TUNNEL, Machine, run, wait_until
+from tests.netns.namespace import LAN, TUNNEL, Machine, run, wait_until
 from tests.starter import starter
-from tests.user_ids import need_user_ids
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
@@ -139,104 +136,3 @@ def test_systemd_finds_little_exposure(analyze: str, units: list[Path]) -> None:
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found, done.stdout
     assert float(found[1]) <= 1.2
-
-
-# With no more than the unit allows
-
-NOBODY = 65534
-_FENCED = """\
-set -e
-{openings}
-mount -t tmpfs -o mode=0755 tmpfs /run
-mkdir {runtime}
-chown {nobody}:{nobody} {runtime}
-mount -o remount,bind,ro /
-exec setpriv --reuid {nobody} --regid {nobody} --clear-groups --inh-caps -all,+net_admin \
-    --ambient-caps -all,+net_admin --bounding-set -all,+net_admin --no-new-privs "$@"
-"""
-
-
-def openings() -> list[str]:
-    """Commands that let everybody reach the interpreter and the project, in a mount namespace of its own."""
-    needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), PROJECT.resolve()}
-    commands = []
-    for path in sorted(needed):
-        closed = [parent for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001]
-        if closed:
-            # Replace the closed folder by an empty one that contains only this path.
-            commands += [
-                "mount -t tmpfs tmpfs /mnt",
-                "mkdir /mnt/kept",
-                f"mount --bind {path} /mnt/kept",
-                f"mount -t tmpfs -o mode=0755 tmpfs {closed[0]}",
-                f"mkdir -p {path}",
-                f"mount --bind /mnt/kept {path}",
-            ]
-    return commands
-
-
-@pytest.fixture
-def fenced(machine: Machine, daemon: Watch, tmp_path: Path) -> Daemon:
-    """A daemon that runs as nobody, with one capability and a read-only file system."""
-    need_user_ids()
-    if not shutil.which("setpriv"):
-        pytest.skip("NOT TRIED WITHOUT PRIVILEGES: it takes setpriv to give them up")
-    runtime = Path("/run/fz-iproute")
-    script = _FENCED.format(openings="\n".join(openings()), nobody=NOBODY, runtime=runtime)
-    try_it = run("unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", "import sh, loguru", check=False)
-    if try_it.returncode:
-        pytest.skip(f"NOT TRIED WITHOUT PRIVILEGES: nobody cannot start Python here: {try_it.stderr}")
-    made: Daemon = daemon(
-        inside=["ip", "netns", "exec", machine.name, "unshare", "-m", "sh", "-c", script, "sh"],
-        environment={"RUNTIME_DIRECTORY": str(runtime), "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    # pytest makes its folders for its own user only.
-    for folder in [made.config.parent, *made.config.parent.parents]:
-        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
-    made.config.chmod(0o644)
-    return made
-
-
-def test_without_privileges_it_follows_and_reloads(machine: Machine, fenced: Daemon) -> None:
-    fenced.start()
-    assert oracle.in_step(machine)
-    wait_until(lambda: f"STATUS={TUNNEL} is up; 6 copies" in fenced.told, "the service manager hears it")
-    machine.address(LAN, "192.168.188.113/24", "metric", "600")
-    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
-    fenced.wait_in_step()
-    assert machine.reaches("192.168.188.1")
-    fenced.configure('[lan]\nexclude_interfaces = ["uplink0"]\n')
-    fenced.wait_for("there is a new configuration")  # it has noticed the file by itself
-    fenced.wait_in_step(lambda: "10.77.0.0/24" not in oracle.destinations(machine))
-    assert [] == fenced.complaints
-    assert 0 == fenced.stop()
-
-
-def test_without_privileges_it_can_do_no_more_than_the_unit_says(fenced: Daemon) -> None:
-    fenced.start()
-    process = Path(f"/proc/{fenced.process.pid}")
-    mounts = (process / "mountinfo").read_text().splitlines()
-    (root,) = [line.split()[5] for line in mounts if line.split()[4] == "/"]
-    assert "ro" in root.split(",")
-    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
-    admin = f"{1 << 12:016x}"
-    uids = "\t".join([str(NOBODY)] * 4)
-    wanted = {"CapEff": admin, "CapBnd": admin, "CapAmb": admin, "NoNewPrivs": "1", "Uid": uids}
-    assert wanted == {name: status[name] for name in wanted}
-
-
-def test_without_privileges_it_shares_its_locks_with_root(fenced: Daemon) -> None:
-    fenced.start()
-    options = fenced.namespace.fz_options()
-    del options["env"]["RUNTIME_DIRECTORY"]
-    inside = ("nsenter", "--mount", "--net", "--target", str(fenced.process.pid))
-    done = run(*inside, *fenced.namespace.fz_argv("--wait", "0", "watch", netns=False), **options, check=False)
-    assert 5 == done.returncode, done
-
-
-def test_without_privileges_a_killed_monitor_is_replaced_and_no_child_survives_it(fenced: Daemon) -> None:
-    fenced.start()
-    os.kill(fenced.monitor(), signal.SIGKILL)
-    wait_until(lambda: fenced.counters()["monitors"] == 2, "there is a second monitor")
-    fenced.kill()
