@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.layouts import LAYOUTS, NO_VPN
+from tests.layouts import LAYOUTS
 from tests.netns.laptop import Laptop
 from tests.netns.namespace import PROGRAM, run
 
@@ -22,25 +22,6 @@ KERNELS = {0, 32766, 32767}
 def detect(laptop: Laptop, code: int = 0) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(laptop.fz("detect", "--json", code=code))["vpns"]
     return found
-
-
-# A sample: tests/unit has all of them, as data.
-@pytest.mark.parametrize(
-    "name", ["Firezone from 1.5.5", "Tailscale with its switch", "sing-box", "strongSwan", "OpenConnect"]
-)
-def test_a_layout_is_recognised_on_the_real_kernel(name: str, laptop: Laptop) -> None:
-    layout = LAYOUTS[name]
-    laptop.equip(layout.lines)
-    (said,) = detect(laptop)
-    assert (layout.product, layout.interface) == (said["product"], said["interface"])
-    assert (layout.table, layout.mark) == (said["table"], said["fwmark"])
-    assert (layout.lan, layout.advice) == (said["lan"], said["advice"])
-
-
-@pytest.mark.parametrize("name", ["no VPN", "mwan3", "a modem"])
-def test_a_machine_without_a_full_tunnel_has_none(name: str, laptop: Laptop) -> None:
-    laptop.equip(NO_VPN[name])
-    assert [] == detect(laptop, code=1)
 
 
 def test_without_a_vpn_the_next_step_is_said(laptop: Laptop, tmp_path: Path) -> None:
@@ -71,25 +52,6 @@ def test_a_tap_with_any_name_is_served_if_the_user_names_it(laptop: Laptop, tmp_
     laptop.fz("sync", config=path.read_text())
     (vpn,) = json.loads(laptop.fz("detect", "--json", config=path.read_text()))["vpns"]
     assert ("office0", "kept") == (vpn["interface"], vpn["lan"]), "the configuration names it"
-
-
-def test_only_the_lans_that_copies_bring_back_are_promised(laptop: Laptop) -> None:
-    """The VPN routes one of them explicitly."""
-    laptop.equip(LAYOUTS["Firezone up to 1.5.3"].lines)
-    (said,) = detect(laptop)
-    table = ["table", str(said["table"])]
-    laptop.ip("route", "flush", "dev", "docker0", *table, check=False)
-    laptop.ip("route", "replace", "172.17.0.0/16", "dev", said["interface"], "proto", "static", *table)
-    config = said["config"]
-    (said,) = detect(laptop)
-    assert ("cut", "mirror") == (said["lan"], said["advice"])
-    promised, _, left = said["why"].partition(", but not ")
-    assert left == "172.17.0.0/16: the VPN routes 172.17.0.0/16 itself"
-    assert "172.17" not in promised
-    laptop.fz("sync", config=config)
-    (said,) = detect(laptop)
-    assert ("cut", "nothing") == (said["lan"], said["advice"])
-    assert said["why"].startswith(f"copies in table {said['table']} keep the LAN, but not {left}; if fz-iproute")
 
 
 class Vpn(NamedTuple):
@@ -176,7 +138,7 @@ def become(land: Laptop, vpn: Vpn) -> None:
     land.batch(lines(vpn))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(vpn=vpns())
 def test_the_advice_is_right_and_mends_the_lan(
     vpn: Vpn, land: Laptop, tmp_path_factory: pytest.TempPathFactory

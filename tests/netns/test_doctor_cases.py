@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.mirror.config_text import dump
 from tests.manage.laptop import manage
 from tests.netns.laptop import Laptop
-from tests.netns.namespace import LAN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, removing, run
+from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, removing, run
 from tests.netns.remedies import carried_out
 from tests.unit.diagnosis.machines import Case, told
 from tests.unit.diagnosis.test_findings import CASES
@@ -25,7 +25,6 @@ BUILT = {
     if not (case.facts or case.sysctls or case.config.watch.journal) and case.is_read and case.ip == Case([]).ip
 }
 LAN_AND_FAR = ("192.168.1.7", "fd00:1::7", "9.9.9.9", "2600::1")
-FIREZONE = f'[tunnel]\ninterface = "{TUNNEL}"\n'
 
 
 def findings(laptop: Laptop, config: Path) -> list[Finding]:
@@ -70,34 +69,9 @@ def test_what_is_found_and_each_remedy_helps_and_does_no_harm(case: Case, runtim
             assert [] == left, "they were in the tunnel"
 
 
-def problems(machine: Machine, config: str) -> list[dict[str, str]]:
-    checks = json.loads(machine.fz_done("doctor", "--json", config=config).stdout)["checks"]
-    return [each for each in checks if each["level"] in ("warning", "failure")]
-
-
 def without_vpn(machine: Machine) -> None:
     for option in ("", "-6 "):
         machine.batch([f"{option}rule del pref 32765", f"{option}route flush table {MIRROR}"], force=True)
-
-
-def test_a_wrong_name_of_the_tunnel_is_told_first_with_the_right_one(machine: Machine) -> None:
-    """The VPN takes explicit routes only, and a stale copy looks like a route of the VPN's client."""
-    machine.batch([f"{option}route del default dev {TUNNEL} table {MIRROR}" for option in ("", "-6 ")])
-    machine.ip("route", "add", "10.50.0.0/16", "dev", LAN, "proto", "static", "scope", "link")
-    machine.fz("sync")
-    machine.ip("route", "del", "10.50.0.0/16")
-    wrong = '[tunnel]\ninterface = "wg-somewhere"\n'
-    first, *_ = machine.fz("status", config=wrong).splitlines()
-    said = f"but table {MIRROR} leads into {TUNNEL}"
-    assert first.startswith(f"VPN    wg-somewhere is missing, {said}; copies")
-    assert first.endswith(" doctor")
-    assert "which is not known to be a copy" in machine.fz("explain", "10.50.0.1", config=wrong)
-    found = problems(machine, wrong)[0]
-    assert ("tunnel", f"there is no wg-somewhere, {said}") == (found["name"], found["seen"])
-    assert f'[tunnel]: interface = "{TUNNEL}", then fz-iproute ' in found["remedy"]
-    machine.fz("sync", config=FIREZONE)
-    assert [] == machine.route("10.50.0.0/16")
-    assert [] == [each["name"] for each in problems(machine, FIREZONE) if each["name"] not in ("dns", "ipv6-leak")]
 
 
 def test_where_sync_refuses_to_run_its_own_words_are_the_remedy(machine: Machine) -> None:
@@ -117,16 +91,6 @@ def test_where_sync_refuses_to_run_its_own_words_are_the_remedy(machine: Machine
         assert {"rules", "mirror"} <= failed.keys()
         for remedy in failed.values():
             assert remedy.startswith("table ") and f"--netns {machine.name} down` with this" in remedy
-
-
-def test_a_discovery_that_is_set_to_leave_needs_a_sync_only(machine: Machine) -> None:
-    config = "[lan]\nmulticast = true\n"
-    found = json.loads(machine.fz("doctor", "--json", config=config, code=1))["checks"]
-    for name in ("mirror", "multicast"):
-        (remedy,) = [each["remedy"] for each in found if each["name"] == name]
-        assert remedy.startswith("fz-iproute -c ") and remedy.endswith(" sync")
-    machine.fz("sync", config=config)
-    assert LAN != TUNNEL == machine.way("8.8.8.8") and TUNNEL != machine.way("224.0.0.251")
 
 
 def test_ipv6_leaks_where_the_right_rule_stands_behind_main_and_a_useless_one_before(machine: Machine) -> None:

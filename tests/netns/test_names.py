@@ -1,9 +1,5 @@
 """Whatever bytes a device name holds, routes by that device are copied, or reported with its name."""
 
-import unicodedata
-
-import pytest
-
 from tests.netns.namespace import MAIN, MIRROR, Namespace, comparable, mirrored, run
 from tests.netns.wiretap import Wiretap
 
@@ -47,16 +43,6 @@ def test_routes_of_a_device_are_copied_whatever_its_name(namespace: Namespace, w
         namespace.ip(option, "route", "flush", "table", str(MIRROR))
     run("sh", stdin=lines)
     assert_copied(namespace)
-
-
-@pytest.mark.parametrize("name", ["\udcff\udcfe", "\x01", "\x1b[31m", "a\u2028b"], ids=ascii)
-def test_no_control_character_of_a_name_reaches_the_terminal(name: str, namespace: Namespace) -> None:
-    furnish(namespace, name)
-    for verb in ("status", "status --routes", "plan --json", "sync"):
-        done = namespace.fz_done(*verb.split())
-        assert 0 == done.returncode
-        printed = (done.stdout + done.stderr).replace("\n", "")
-        assert [] == [sign for sign in printed if unicodedata.category(sign) in ("Cc", "Cs", "Zl")]
 
 
 def test_a_device_that_no_line_can_name_is_skipped_and_reported(namespace: Namespace) -> None:

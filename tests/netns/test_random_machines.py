@@ -48,7 +48,13 @@ from tests.netns.told import Told
 _GIVEN = os.environ.get("FZ_MACHINES_SEED", "4129676551")
 FRESH = random.randrange(2**32) if _GIVEN == "random" else int(_GIVEN)
 PARTS = 4  # for as many processors
-MACHINES = int(os.environ.get("FZ_MACHINES") or 200)  # more by hand: CI has twelve minutes for everything
+# Of the first 200 machines these, with the first 30, make `doctor` say every kind of sentence that the 200 make it say.
+TELLING = [
+    *(31, 32, 34, 42, 48, 50, 52, 54, 56, 58, 59, 62, 73, 74, 79, 80, 93, 95, 100, 102, 107, 111, 112, 114, 117, 118),
+    *(120, 122, 123, 131, 134, 146, 148, 149, 159, 168, 169, 170, 173, 175, 179, 188, 190),
+]
+# More by hand, with FZ_MACHINES: CI has twelve minutes for everything.
+MACHINES = [*range(int(os.environ["FZ_MACHINES"]))] if "FZ_MACHINES" in os.environ else [*range(30), *TELLING]
 
 Finding = dict[str, str]
 Probe = tuple[str, str, str, int]  # family, destination, source, mark
@@ -217,6 +223,7 @@ RECEIVED = [
 SERVERS = "nameserver 192.168.1.1\nnameserver 8.8.8.8\nnameserver fd00:1::1\nnameserver 2600::1\n"
 
 ASKED = [dst for land in LANDS.values() for dst in (*land.hosts[:7], land.internet[0])]
+INTERNET = {family: land.internet for family, land in LANDS.items()}
 OWN = {device: [land.own[device].split("/")[0] for land in LANDS.values()] for device in DEVICES}
 
 
@@ -273,7 +280,7 @@ def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
             if wrong := judge(each, truth):
                 yield f"{name}: {each['level']} {each['seen']!r}: {wrong}"
 
-    yield from told.lies(all_told, truth.to, OWN, TUNNELS)
+    yield from told.lies(all_told, truth.to, OWN, TUNNELS, INTERNET)
 
     is_well = not troubles(found.findings) and said["shadows"][0]["level"] == "ok"
     if is_well and "deny" not in config:
@@ -477,7 +484,7 @@ def one(land: Land, seed: int) -> list[str]:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_nothing_that_doctor_says_is_false(part: int, land: Land) -> None:
     tried.clear()
-    seeds = range(FRESH + part, FRESH + MACHINES, PARTS)
-    wrong = [each for seed in seeds for each in one(land, seed)]
-    print(f"FZ_MACHINES_SEED={FRESH}: {len(seeds)} machines, remedies tried: {dict(tried)}")
+    numbers = MACHINES[part::PARTS]
+    wrong = [each for number in numbers for each in one(land, FRESH + number)]
+    print(f"FZ_MACHINES_SEED={FRESH}: {len(numbers)} machines, remedies tried: {dict(tried)}")
     assert not wrong, f"FZ_MACHINES_SEED={FRESH}: {len(wrong)}\n" + "\n\n".join(wrong[:20])

@@ -133,17 +133,6 @@ def test_detect_and_explain_fit_the_terminal_and_lose_no_word(eventful: Machine,
         assert [] == [line for line in text.splitlines() if len(line) > columns and ".toml" not in line]
 
 
-def test_each_mark_has_its_colour(eventful: Machine) -> None:
-    lines = shown(eventful, "status", "--routes", columns=200).splitlines()
-    seen = {}
-    for line in lines:
-        if match := re.fullmatch(r"\s*\x1b\[(\d+)m([=+~!-])\x1b\[0m [^\x1b]*", line):
-            seen[match[2]] = match[1]
-        else:
-            assert "\x1b" not in line
-    assert {"=": "32", "+": "33", "-": "33", "~": "33", "!": "31"} == seen
-
-
 def test_only_a_terminal_gets_colours_and_only_without_no_color(eventful: Machine) -> None:
     assert not COLOUR.search(shown(eventful, "status", "--routes", columns=200, NO_COLOR="1"))
     assert COLOUR.search(shown(eventful, "status", "--routes", columns=200, NO_COLOR=""))

@@ -35,8 +35,23 @@ class Told(NamedTuple):
 Ways = Callable[[str, str], list[str]]  # of unmarked packets to the hosts in a prefix, from a source or ""
 
 
-def lies(told: Told, ways: Ways, own: Mapping[str, Sequence[str]], tunnels: Collection[str]) -> Iterator[str]:
-    """What the kernel contradicts; `own` are the addresses of each device, `tunnels` all tunnels."""
+def lies(
+    told: Told,
+    ways: Ways,
+    own: Mapping[str, Sequence[str]],
+    tunnels: Collection[str],
+    internet: Mapping[str, Sequence[str]],
+) -> Iterator[str]:
+    """What the kernel contradicts; `own` are the addresses of each device, `internet` hosts in all parts of it."""
+    for family, hosts in internet.items():
+        here = {way for host in hosts for way in ways(host, "")}
+        state = told.status["tunnel"]["internet"][family]
+        carrier = told.status["tunnel"]["carriers"].get(family, {}).get("dev", [])
+        is_carried, is_refused = here <= set(carrier or tunnels), "" in here
+        is_wrong = is_carried != (state == "active" or bool(carrier)) or (state == "blocked" and not is_refused)
+        # If parts of the internet are reached in different ways, `status` speaks of most of it.
+        if len(here) == 1 and is_wrong:
+            yield f"status: {family} is {state}, by {carrier}: {here}"
     for lan in told.status["lan"]:
         if lan["verdict"] == "stale" or not lan["route"].startswith(lan["dst"]) or "proto 245" in lan["route"]:
             continue
