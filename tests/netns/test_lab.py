@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fz_iproute.mirror.parse import documents_of
-from tests.netns import terrain
 from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, PROGRAM, PROJECT, TUNNEL, Machine, Namespace, run, wait_until
 from tests.netns.test_names import NAMES
 from tests.netns.test_roundtrip import add_every_kind
@@ -166,22 +163,6 @@ def test_a_route_whose_gateway_is_not_reachable_any_more_is_listed(machine: Mach
     assert "Nexthop has invalid gateway" in line
 
 
-def test_a_redacted_snapshot_is_rebuilt_too(machine: Machine, tmp_path: Path) -> None:
-    machine.ip("link", "set", LAN, "mtu", "1400")
-    machine.ip("addr", "add", "10.5.0.5/24", "dev", LAN, "label", f"{LAN}:x")
-    machine.fz("sync")
-    machine.ip("addr", "del", "192.168.188.112/24", "dev", LAN)
-    file = tmp_path / "snapshot.json"
-    file.write_text(machine.fz("snapshot", "--redact"))
-    script = f"ip -o link | grep -c 'mtu 1400'; {' '.join(PROGRAM)} plan"
-    done = lab("--snapshot", str(file), "--", "sh", "-c", script)
-    assert (0, []) == (done.returncode, not_rebuilt(done))
-    mtu, *plan = done.stdout.splitlines()
-    assert "1" == mtu
-    assert len(machine.fz("plan").splitlines()) == len(plan) > 0
-    assert any("route del" in line and " src 192.168." in line for line in plan)
-
-
 def test_routes_of_every_kind_are_rebuilt(namespace: Namespace, tmp_path: Path) -> None:
     add_every_kind(namespace, MAIN, MIRROR)
     namespace.batch(
@@ -206,18 +187,6 @@ def test_routes_of_every_kind_are_rebuilt(namespace: Namespace, tmp_path: Path) 
         ]
     )
     assert_alike(namespace, tmp_path)
-
-
-@settings(terrain.REAL_KERNEL, max_examples=3)
-@given(data=st.data())
-def test_tables_of_any_content_are_rebuilt(data: st.DataObject, land: Namespace, tmp_path: Path) -> None:
-    for family in ("inet", "inet6"):
-        terrain.flush(land, family, MAIN, MIRROR)
-    for family in ("inet", "inet6"):
-        for table in (MAIN, MIRROR):
-            lines = data.draw(terrain.additions(family), label=f"{family} {table}")
-            land.batch([terrain.spelled(family, *line, table=table) for line in lines], force=True)
-    assert_alike(land, tmp_path)
 
 
 def test_links_of_any_name_are_rebuilt(namespace: Namespace, tmp_path: Path) -> None:
@@ -447,9 +416,9 @@ def test_a_file_that_is_no_snapshot_is_refused_in_one_line(links: str, tmp_path:
     assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done.stderr
 
 
-def test_a_hundred_thousand_routes_are_rebuilt(machine: Machine, tmp_path: Path) -> None:
+def test_twenty_thousand_routes_are_rebuilt(machine: Machine, tmp_path: Path) -> None:
     route = {"dev": LAN, "protocol": "static", "scope": "link", "flags": []}
-    many = [{"dst": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", **route} for n in range(100_000)]
+    many = [{"dst": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", **route} for n in range(20_000)]
     file = edited(machine, tmp_path, {f"-json -4 route show table {MIRROR}": many})
     done = lab("--snapshot", file, "--", "sh", "-c", f"ip route show table {MIRROR} | wc -l")
-    assert (0, "100000\n", []) == (done.returncode, done.stdout, not_rebuilt(done))
+    assert (0, "20000\n", []) == (done.returncode, done.stdout, not_rebuilt(done))

@@ -28,7 +28,7 @@ def establish(land: Namespace, family: str, main: list[terrain.Line], copies: li
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(terrain.REAL_KERNEL, max_examples=15)
+@settings(terrain.REAL_KERNEL, max_examples=10)
 @given(data=st.data())
 def test_pasted_lines_give_the_state_that_sync_gives(family: str, data: st.DataObject, land: Namespace) -> None:
     main = data.draw(terrain.additions(family), label="main")

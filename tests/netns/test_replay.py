@@ -11,7 +11,6 @@ import pytest
 from tests.netns.namespace import LAN, MIRROR, Machine, Namespace, run, wait_until
 from tests.netns.rtnetlink import FAMILIES
 from tests.netns.wiretap import fake_ip
-from tests.unit.mirror.test_journal import BAD
 from tests.watch.daemon import Daemon
 
 HEADING = "# 2026-01-31T12:{:02}:00.000Z 1.5 ms, 1 command, woken by: [ROUTE] whatever"
@@ -234,30 +233,7 @@ def test_the_json_has_both_outcomes(lab: Namespace, journal: Write) -> None:
     assert [{key: one[key] for key in one if key != "now"} for one in documents["commands"]] == dry["commands"]
 
 
-# Hostile journals
-
-
-@pytest.mark.parametrize("options", [[], ["-n"], ["--until", "2026-01-01"]], ids=str)
-def test_one_foreign_line_keeps_the_whole_journal_from_running(
-    options: list[str], lab: Namespace, journal: Write
-) -> None:
-    before = lab.raw_everything(but=0)
-    for bad in BAD[::6]:
-        path = journal(HEADING.format(1), add(1), bad, add(2))
-        done = lab.fz_done("replay", *options, str(path))
-        assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done
-        assert done.stderr.startswith(f"error: {path}: line 3: ")
-    assert before == lab.raw_everything(but=0)
-
-
-def test_comments_are_never_run(lab: Namespace, journal: Write, tmp_path: Path) -> None:
-    target = tmp_path / "touched"
-    nasty = f"# \x00 \x1b[2J \r {add(7)} ; $(touch {target}) `touch {target}` ' \" \\"
-    path = journal(nasty, HEADING.format(1) + nasty, add(1), f"#   refused: \x1b[2J\r$(touch {target})", nasty)
-    printed = lab.fz("replay", str(path))
-    assert ["10.1.0.0/24"] == [line.split()[0] for line in lab.routes("inet")]
-    assert printed.replace("\n", "").isprintable()
-    assert not target.exists()
+# Hostile files
 
 
 def test_other_files_are_refused_in_one_line(lab: Namespace, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_copies_are_identical_to_their_sources_and_follow_every_change(
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(terrain.REAL_KERNEL, max_examples=15)
+@settings(terrain.REAL_KERNEL, max_examples=10)
 @given(data=st.data())
 def test_wrong_copies_in_the_mirror_table_are_corrected(
     family: str, data: st.DataObject, land: Namespace, tap: Wiretap

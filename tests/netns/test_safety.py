@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.namespace import LAN, MIRROR, TIER_LAN, TUNNEL, Machine, Namespace, comparable, run
+from tests.netns.namespace import LAN, MIRROR, TIER_LAN, Machine, Namespace, comparable, run
 from tests.netns.rtnetlink import FAMILIES
 from tests.netns.wiretap import Wiretap, fake_ip
 
@@ -51,29 +51,6 @@ def test_sync_writes_only_the_mirror_table_and_down_leaves_it_as_it_was(
     assert others == everything(machine, but=table)
     machine.fz("down", path=wiretap.path)
     assert [] == wiretap.writes
-
-
-@pytest.mark.parametrize("internet", [True, False], ids=["with a default route", "without"])
-def test_a_wrong_name_of_the_tunnel_costs_the_vpn_no_route(internet: bool, machine: Machine) -> None:
-    wrong = '[tunnel]\ninterface = "wg-somewhere"\n'
-    machine.tunnel("corp", "100.70.0.1/24", "fd00:70::1/64")
-    for device, number in ((TUNNEL, 66), ("corp", 67)):
-        machine.batch(
-            [
-                f"route add 10.{number}.0.0/16 dev {device} table {MIRROR}",  # scope link, as a copy would have it
-                f"route add 10.{number}.7.0/24 dev {device} proto kernel scope link src 192.168.188.112 table {MIRROR}",
-                f"-6 route add fd00:{number}::/48 dev {device} proto kernel table {MIRROR}",
-            ]
-        )
-    if not internet:
-        machine.batch([f"{option}route del default dev {TUNNEL} table {MIRROR}" for option in ("", "-6 ")])
-    before = {family: machine.raw(family) for family in FAMILIES}
-    machine.fz("sync", config=wrong)
-    assert LAN == machine.way("192.168.188.1")
-    for family in FAMILIES:
-        assert [] == [route for route in before[family] if route not in machine.raw(family)]
-    machine.fz("down", config=wrong)
-    assert before == {family: machine.raw(family) for family in FAMILIES}
 
 
 @pytest.mark.parametrize("name", ["office0", "eth7", "tap-office"])
@@ -125,12 +102,6 @@ def test_without_rights_only_what_changes_something_fails(machine: Machine) -> N
     assert 0 == with_rights("-net_admin,-sys_admin", machine, "sync").returncode
 
 
-def test_with_net_admin_alone_sync_works(machine: Machine) -> None:
-    done = with_rights("-all,+net_admin", machine, "sync")
-    assert 0 == done.returncode, done.stderr
-    assert machine.in_step()
-
-
 def test_in_a_user_namespace_sync_works_without_rights_outside(namespace: Namespace) -> None:
     fz = " ".join(f"'{word}'" for word in namespace.fz_argv("sync", netns=False))
     script = f"""
@@ -163,7 +134,7 @@ def many(namespace: Namespace, count: int) -> None:
 
 
 def test_after_a_kill_in_the_middle_the_next_sync_completes_the_work(namespace: Namespace) -> None:
-    many(namespace, 12_000)
+    many(namespace, 6_000)
     started = time.monotonic()
     namespace.fz("-q", "sync")
     whole = time.monotonic() - started
@@ -177,20 +148,6 @@ def test_after_a_kill_in_the_middle_the_next_sync_completes_the_work(namespace: 
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     namespace.fz("-q", "sync")
-    assert namespace.in_step(without=())
-
-
-def test_two_syncs_at_once_are_one(namespace: Namespace) -> None:
-    many(namespace, 500)
-    both = [
-        subprocess.Popen(
-            namespace.fz_argv("-q", "sync"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            **namespace.fz_options(),
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    said = [process.communicate(timeout=60)[1] for process in both]
-    assert [0, 0] == [process.returncode for process in both], said
     assert namespace.in_step(without=())
 
 
@@ -220,20 +177,3 @@ def test_what_somebody_else_does_in_the_middle_is_no_failure(words: str, namespa
     namespace.batch([f"route add {STALE}"])
     namespace.fz("sync", path=fake_ip(tmp_path, MEDDLER.format(name=namespace.name, words=words)))
     assert namespace.in_step(without=())
-
-
-def test_a_refused_line_is_reported_and_does_not_stop_the_thousands_around_it(machine: Machine) -> None:
-    """After the way to a router has gone, the kernel keeps the route through it, but accepts no copy."""
-    machine.batch([f"route add 192.168.55.0/24 dev {LAN} scope link"])
-    machine.batch(f"route add 10.{i >> 8}.{i & 255}.0/24 dev {LAN} scope link" for i in range(5500))
-    machine.batch(
-        f"route add 10.{100 + (i >> 8)}.{i & 255}.0/24 via {'192.168.55.1' if i == 700 else '10.77.0.1'}"
-        for i in range(1500)
-    )
-    machine.batch(["route del 192.168.55.0/24"])
-    done = machine.fz_done("-q", "sync", config='[lan]\nallow = ["10.96.0.0/11"]\n')
-    assert 3 == done.returncode, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "10.102.188.0/24 via 192.168.55.1" in line
-    assert "Nexthop has invalid gateway" in line
-    assert 2 + 5500 + 1499 == len([line for line in machine.routes("inet") if TUNNEL not in line])
