@@ -2,17 +2,9 @@
 
 import pytest
 
-from tests.manage.laptop import TUNNEL, Laptop, manage
-from tests.netns.namespace import LAN
+from tests.manage.laptop import Laptop, manage
 
 LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
-
-
-@LAYOUTS
-def test_a_lan_is_reached_again_when_the_vpn_no_longer_routes_it(layout: str, laptop: Laptop) -> None:
-    for routes, way in (([], LAN), (["192.168.0.0/16"], TUNNEL), ([], LAN)):
-        laptop.sync(manage(layout=layout, routes=routes))
-        assert way == laptop.way("192.168.188.1")
 
 
 # What status says of it
@@ -42,19 +34,3 @@ def test_status_lists_each_lan_that_the_vpn_takes_and_each_route_inside_one(
     ] == sorted(shadows(laptop, text))
     document = {(shadow["lan"], shadow["tunnel"], shadow["whole"]) for shadow in laptop.status(text)["shadows"]}
     assert {("10.77.0.0/24", "10.77.0.0/24", True), ("192.168.188.0/24", "192.168.188.50/32", False)} <= document
-
-
-def test_in_observe_mode_the_vpns_own_routes_are_shadows(laptop: Laptop) -> None:
-    laptop.ip("route", "add", "192.168.188.50/32", "dev", TUNNEL, "proto", "static", "table", "539098368")
-    laptop.ip("rule", "add", "not", "fwmark", "0xfd002021", "lookup", "539098368", "pref", "32765")
-    text = "[tunnel]\ninterface = 'tun-firezone'\n"
-    assert ["shadow  192.168.188.50/32 of the VPN is inside the LAN 192.168.188.0/24"] == shadows(laptop, text)
-
-
-def test_no_shadow_lies_on_link_local_addresses(laptop: Laptop) -> None:
-    """Without an interface, the kernel takes the first route, here the tunnel's. Programs name the interface."""
-    laptop.ip("-6", "route", "del", "fe80::/64", "dev", LAN)
-    laptop.ip("-6", "route", "append", "fe80::/64", "dev", LAN, "proto", "kernel", "metric", "256")
-    laptop.ip("-6", "route", "del", "fe80::/64", "dev", "uplink0")
-    assert TUNNEL == laptop.way("fe80::1")
-    assert [] == shadows(laptop, "")

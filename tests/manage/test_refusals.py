@@ -8,9 +8,8 @@ import pytest
 from fz_iproute.ip.passes import Pass
 from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import EVERYTHING, Part
-from tests.manage.conftest import Watch
 from tests.manage.laptop import MARK, MIRROR, TIER_INTERNET, TUNNEL, Laptop, manage
-from tests.netns.namespace import LAN, wait_until
+from tests.netns.namespace import LAN
 
 SINGLE = manage()
 ELSEWHERE = manage(rules={"single": 32000})
@@ -39,21 +38,6 @@ def test_a_refused_rule_keeps_the_one_that_it_was_to_replace_until_nothing_is_in
     assert [] == laptop.planned(ELSEWHERE)
 
 
-def test_watch_keeps_the_rule_too(laptop: Laptop, watch: Watch) -> None:
-    daemon = watch(SINGLE)
-    laptop.batch([f"rule add {IN_THE_WAY}"])
-    daemon.configure(ELSEWHERE)
-    daemon.send(1)
-    wait_until(lambda: any("File exists" in line for line in daemon.complaints), "it complains")
-    assert [TUNNEL, TUNNEL] == [laptop.way(host) for host in ("8.8.8.8", "2001:db8::1")]
-    laptop.batch([f"rule del {IN_THE_WAY}"])
-    wait_until(
-        lambda: all([32000] == [rule.priority for rule in laptop.added_rules(family)] for family in ("inet", "inet6")),
-        "the rule has moved",
-    )
-    assert TUNNEL == laptop.way("8.8.8.8")
-
-
 # Others' routes by the same path
 
 
@@ -77,14 +61,6 @@ def test_nothing_is_due_if_somebody_elses_ipv6_route_does_the_same(layout: str, 
     assert before == laptop.state()
 
 
-def test_when_somebody_elses_route_goes_ours_comes(laptop: Laptop, watch: Watch) -> None:
-    laptop.batch([f"-6 route add default dev {TUNNEL} table {MIRROR}"])
-    daemon = watch(SINGLE)
-    laptop.batch([f"-6 route del default dev {TUNNEL} table {MIRROR}"])
-    wait_until(lambda: TUNNEL == laptop.way("2001:db8::1"), "our default route is there")
-    assert [] == daemon.complaints
-
-
 def test_a_tunnel_of_which_ipv6_is_off_is_no_failure(laptop: Laptop) -> None:
     laptop.exec("sysctl", "-q", "-w", f"net.ipv6.conf.{TUNNEL}.disable_ipv6=1")
     laptop.batch([f"addr del 100.64.0.5/32 dev {TUNNEL}"])
@@ -93,16 +69,6 @@ def test_a_tunnel_of_which_ipv6_is_off_is_no_failure(laptop: Laptop) -> None:
         expected = {"8.8.8.8": TUNNEL, "2001:db8::1": "unreachable", "192.168.188.1": LAN}
         assert expected == laptop.leads(expected)
     assert [[5, 6, 7]] * 2 == [[rule.priority for rule in laptop.added_rules(family)] for family in ("inet", "inet6")]
-
-
-def test_a_family_that_never_comes_does_not_hold_up_the_other(laptop: Laptop, watch: Watch) -> None:
-    laptop.exec("sysctl", "-q", "-w", f"net.ipv6.conf.{TUNNEL}.disable_ipv6=1")
-    laptop.batch([f"addr del 100.64.0.5/32 dev {TUNNEL}"])
-    daemon = watch(manage(internet=False))
-    # With another mark and another table, only the former configuration tells whose the old rules are.
-    daemon.configure(manage(internet=False, fwmark=77, tables={"single": 1001}))
-    daemon.send(1)
-    wait_until(lambda: [1001] == [rule.table for rule in laptop.added_rules("inet")], "the old rule has gone")
 
 
 def test_what_main_gets_between_two_readings_is_no_failure(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,6 @@ def expected(family: str, priorities: Sequence[int], tables: Sequence[int], **ma
     return [our_rule(family, priority, table, **mark) for priority, table in zip(priorities, tables, strict=True)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     ("config", "priorities", "tables"),
     [
@@ -28,26 +27,11 @@ def expected(family: str, priorities: Sequence[int], tables: Sequence[int], **ma
     ids=["single", "auto", "tiered", "other priorities"],
 )
 def test_each_table_has_one_rule_with_exactly_these_attributes(
-    config: str, priorities: Sequence[int], tables: Sequence[int], family: str, laptop: Laptop
+    config: str, priorities: Sequence[int], tables: Sequence[int], laptop: Laptop
 ) -> None:
     laptop.sync(config)
-    assert expected(family, priorities, tables) == laptop.added_rules(family)
-
-
-def test_there_are_rules_without_any_route_to_lead_to(laptop: Laptop) -> None:
-    laptop.ip("link", "set", "dev", "tun-firezone", "down")
-    laptop.sync(manage(routes=[], internet=False, lan={"deny": ["0.0.0.0/0", "::/0"]}))
-    assert [[32765]] * 2 == [[rule.priority for rule in laptop.added_rules(family)] for family in FAMILIES]
-
-
-@pytest.mark.parametrize("protocol", ["", "protocol unspec", "protocol kernel", "protocol static"])
-@pytest.mark.parametrize("priority", [32765, 50])
-def test_a_duplicate_of_our_rule_goes_whoever_added_it(priority: int, protocol: str, laptop: Laptop) -> None:
-    for option in ("", "-6 "):
-        laptop.batch([f"{option}rule add {OURS} pref {priority} {protocol}"])
-    laptop.sync(SINGLE)
     for family in FAMILIES:
-        assert expected(family, [32765], [MIRROR]) == laptop.added_rules(family)
+        assert expected(family, priorities, tables) == laptop.added_rules(family)
 
 
 @pytest.mark.parametrize("config", [SINGLE, TIERED])
