@@ -172,33 +172,6 @@ def test_a_new_table_gets_the_copies_and_is_locked_and_the_old_one_is_free(machi
     assert [] == daemon.complaints + other.complaints
 
 
-def test_a_table_of_another_watch_is_not_taken_until_that_has_ended(machine: Machine, watch: Watch) -> None:
-    other, daemon = watch(ELSEWHERE), watch(HERE)
-    daemon.configure(ELSEWHERE)
-    daemon.wait_for("the last good configuration stays in force")
-    assert 1 == len(daemon.says("one `watch` for a table is enough"))
-    assert 5 == machine.fz_done("--wait", "0", "watch", config=HERE).returncode
-    other.stop()
-    daemon.send(signal.SIGHUP)
-    daemon.wait_for("there is a new configuration")
-    daemon.wait_in_step(lambda: [] == oracle.destinations(machine))
-
-
-def test_a_lock_that_cannot_be_opened_leaves_the_last_configuration_in_force(machine: Machine, watch: Watch) -> None:
-    daemon = watch(HERE)
-    in_the_way = machine.runtime / f"{Path('/run/netns', machine.name).stat().st_ino}-1234.pass.lock"
-    in_the_way.unlink(missing_ok=True)  # of a former namespace with this number
-    in_the_way.symlink_to("/etc/passwd")  # a link is never followed
-    daemon.configure(ELSEWHERE)
-    daemon.wait_for("the last good configuration stays in force")
-    assert 1 == len(daemon.says(f"{in_the_way}: the lock cannot be opened"))
-    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
-    daemon.wait_in_step(copies_are(machine, [*ALL, "10.5.0.0/24"]))
-    in_the_way.unlink()
-    daemon.send(signal.SIGHUP)
-    daemon.wait_in_step(copies_are(machine, [*ALL, "10.5.0.0/24"], 1234))
-
-
 def test_without_prune_stale_routes_stay_and_a_reload_removes_nothing_but_copies(
     machine: Machine, watch: Watch
 ) -> None:

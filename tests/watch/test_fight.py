@@ -10,9 +10,9 @@ from tests.netns.namespace import LAN, MIRROR, Machine, repeating, run, wait_unt
 from tests.watch.conftest import Watch
 
 COPY, STALE = "192.168.188.0/24", "10.5.0.0/24"
-ROUND = 5.0
-# Pauses of 250 ms, doubled each time, allow 5 attempts in 5 s. The rest is room for a slow machine and its echoes.
-MOST = 15
+ROUND = 2.5
+# Pauses of 250 ms, doubled each time, allow 4 attempts in 2.5 s. The rest is room for a slow machine and its echoes.
+MOST = 12
 
 
 # What somebody does again and again: deletes a copy, or adds a stale route.
@@ -60,7 +60,7 @@ def test_during_a_fight_other_routes_are_copied(machine: Machine, watch: Watch) 
 
 def test_links_and_routes_that_come_and_go_are_no_fight(machine: Machine, watch: Watch) -> None:
     daemon = watch()
-    for _ in range(6):
+    for _ in range(4):
         machine.ip("link", "set", "dev", LAN, "down")
         machine.ip("link", "set", "dev", LAN, "up")
         wait_until(lambda: machine.route(COPY), "the copy is there", 5)

@@ -1,6 +1,5 @@
 """A VPN client copies LAN routes itself: a placeholder takes the place of each copy that the settings refuse."""
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ DENIED = "192.168.188.0/24"
 SETTINGS = {
     "deny": f'[lan]\ndeny = ["{DENIED}"]\n',
     "trust": '[lan]\ntrust = "private"\n',
-    "min_prefixlen": "[lan]\nmin_prefixlen = { inet = 25 }\n",
     "interfaces": '[lan]\ninterfaces = ["uplink0"]\n',
 }
 PUBLIC = "203.0.113.0/24"
@@ -57,8 +55,8 @@ class Client:
 @pytest.mark.parametrize(
     ("setting", "tiered", "metrics"),
     [
-        *[("deny", False, ""), ("deny", True, ""), ("trust", True, ""), ("trust", False, "mtu lock 1400 advmss 1000")],
-        *[("min_prefixlen", False, ""), ("interfaces", True, "")],
+        *[("deny", False, ""), ("trust", True, ""), ("trust", False, "mtu lock 1400 advmss 1000")],
+        ("interfaces", True, ""),
     ],
 )
 def test_a_refused_copy_that_the_client_adds_gives_way_to_a_placeholder_without_a_fight(
@@ -83,20 +81,6 @@ def test_a_refused_copy_that_the_client_adds_gives_way_to_a_placeholder_without_
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x10)
             sender.sendto(b"", (host, 9))
     assert [host] == [address for address in machine.vpn.destinations() if address == host]
-
-
-def test_the_clients_copy_of_a_route_that_we_cannot_copy_exactly_stays(machine: Machine) -> None:
-    machine.ip("route", "add", PUBLIC, "dev", LAN, "mtu", "lock", "1400")
-    client = Client(machine, MIRROR)
-    client.copy()
-    before = machine.routes("inet")
-    assert any(route.startswith(f"{PUBLIC} dev {LAN} scope link mtu lock 1400") for route in before)
-    machine.fz("sync")
-    assert [] == [route for route in before if route not in machine.routes("inet")]
-    assert "mirrored" in machine.fz("explain", "203.0.113.9").partition("\n")[0]
-    assert "" == machine.fz("plan")
-    denied = machine.fz("plan", config=f'[lan]\ndeny = ["{PUBLIC}"]\n')
-    assert "# lan.deny has 203.0.113.0/24; in place of a copy" in denied
 
 
 def placeholders(machine: Machine, table: int) -> list[str]:
@@ -136,29 +120,6 @@ def test_a_placeholder_goes_when_nothing_needs_it(end: str, tiered: bool, machin
         assert before == machine.raw("inet", table)
 
 
-def test_a_route_of_the_vpn_for_the_very_prefix_stays_when_we_leave(machine: Machine) -> None:
-    """Whether it came before the placeholder, beside it, or in its place."""
-    own = f"{DENIED} dev {TUNNEL} proto static"
-    for steps in ("vpn client sync", "client sync vpn", "client sync vpn-replaces"):
-        for step in steps.split():
-            match step:
-                case "vpn":
-                    machine.ip("route", "add", *own.split(), "scope", "global", "table", str(MIRROR))
-                case "vpn-replaces":
-                    words = ["scope", "global", "metric", "600", "table", str(MIRROR)]
-                    machine.ip("route", "replace", *own.split(), *words)
-                case "client":
-                    stand(machine, MIRROR)
-                case "sync":
-                    machine.fz("sync", config=SETTINGS["deny"])
-        machine.fz("sync", config=SETTINGS["deny"])
-        assert TUNNEL == machine.way("192.168.188.1")
-        machine.fz("down", config=SETTINGS["deny"])
-        (left,) = [route for route in machine.routes("inet", MIRROR) if route.startswith(DENIED)]
-        assert left.startswith(own), steps
-        machine.ip("route", "del", DENIED, "table", str(MIRROR))
-
-
 @pytest.mark.parametrize("tiered", [False, True], ids=["single", "tiered"])
 def test_without_the_internet_resource_a_refused_lan_is_reached_as_without_us(tiered: bool, machine: Machine) -> None:
     table = table_of_copies(machine, tiered)
@@ -171,36 +132,3 @@ def test_without_the_internet_resource_a_refused_lan_is_reached_as_without_us(ti
     machine.fz("sync", config=SETTINGS["deny"])
     assert TUNNEL == machine.way("192.168.188.1")
     assert "" == machine.fz("plan", config=SETTINGS["deny"])
-
-
-def test_no_placeholder_hides_a_copy_that_should_be_there(machine: Machine) -> None:
-    """Two interfaces in one LAN: the one with the better metric is excluded."""
-    machine.ip("route", "add", DENIED, "dev", "uplink0", "metric", "50")
-    machine.ip("route", "add", DENIED, "dev", "uplink0", "metric", "50", "table", str(MIRROR))
-    machine.fz("sync", config='[lan]\nexclude_interfaces = ["uplink0"]\n')
-    assert [] == placeholders(machine, MIRROR)
-    assert LAN == machine.way("192.168.188.1")
-
-
-@pytest.mark.parametrize("tiered", [False, True], ids=["single", "tiered"])
-def test_plan_status_and_explain_name_the_placeholder_and_its_reason(tiered: bool, machine: Machine) -> None:
-    stand(machine, table_of_copies(machine, tiered))
-    config = SETTINGS["deny"]
-    (line,) = [line for line in machine.fz("plan", config=config).splitlines() if DENIED in line]
-    assert f"lan.deny has {DENIED}; in place of a copy" in line
-    machine.fz("sync", config=config)
-    assert f"metric 600  # lan.deny has {DENIED}; in place of a copy" in machine.fz("status", "--routes", config=config)
-    said = machine.fz("explain", "192.168.188.1", "--mark", "0", config=config)
-    assert "placeholder" in said and f"lan.deny has {DENIED}" in said and "the kernel agrees" in said
-    found = {each["name"]: each for each in json.loads(machine.fz("doctor", "--json", config=config))["checks"]}
-    assert ("ok", "ok") == (found["mirror"]["level"], found["shadows"]["level"])
-
-
-def test_wide_prefixes_that_the_client_copied_make_no_tunnel_of_their_interface(machine: Machine) -> None:
-    for half in ("0.0.0.0/1", "128.0.0.0/1"):
-        machine.ip("route", "add", half, "dev", LAN)
-    Client(machine, MIRROR).copy()
-    assert LAN == machine.way("8.8.8.8")
-    machine.fz("sync")
-    assert [TUNNEL, LAN] == [machine.way("8.8.8.8"), machine.way("192.168.188.1")]
-    assert 2 == len(placeholders(machine, MIRROR))
