@@ -348,6 +348,11 @@ def _shadows(finding: Finding, truth: Truth) -> str:
         return "" if "" in truth.to(match[1]) else "the kernel refuses none"
     if match := re.search(r"^(\S+).* of the VPN (?:is|are) inside the LAN (\S+)", finding["seen"]):
         return "" if truth.in_tunnel(truth.to(match[2])) else "the kernel reaches all of it"
+    if match := re.search(r"^packets to (.*?) (?:are refused|have no route|enter|leave by)", finding["seen"]):
+        for prefix in re.sub(REST, "", match[1]).split(", "):
+            devices = {lan.device for lans in truth.lans.values() for lan in lans if str(lan.prefix) == prefix}
+            if (ways := truth.to(prefix)) and devices.issuperset(ways):
+                return f"the kernel reaches {prefix}"
     return ""
 
 
