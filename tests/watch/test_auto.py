@@ -57,16 +57,6 @@ def test_watch_moves_to_the_vpn_that_is_up(machine: Machine, watch: Watch) -> No
     assert [] == daemon.complaints
 
 
-def test_of_two_vpns_none_is_served_and_both_are_named(machine: Machine, watch: Watch) -> None:
-    machine.tunnel("wg7")
-    machine.batch(["-6 rule del pref 32765"])
-    daemon = watch(AUTO)
-    wait_until(are(machine, ALL, []), "Firezone is served")
-    machine.batch([f"-6 route add default dev wg7 table {OTHER}", f"-6 rule add not fwmark 0x4d lookup {OTHER}"])
-    daemon.wait_for("tun-firezone and wg7 could all be served")
-    wait_until(are(machine, [], []), "nobody is served")
-
-
 def test_status_follows_the_vpn_too(machine: Machine) -> None:
     machine.tunnel("wg7")
     with terminal(machine, "status", "-c", str(machine.config(AUTO)), "--watch") as made:

@@ -148,19 +148,6 @@ def test_a_coprocess_that_is_killed_in_the_middle_of_a_batch_loses_nothing(
     assert [] == daemon.says("no answer within")
 
 
-@pytest.mark.long
-def test_a_large_batch_that_is_killed_again_and_again_gets_done(
-    machine: Machine, broken_ip: BrokenIp, watch: Watch
-) -> None:
-    daemon = watch(path=broken_ip.folder)
-    with nothing_lost(machine):
-        machine.batch(f"route add 10.{5 + i // 250}.{i % 250}.0/24 dev {LAN}" for i in range(2000))
-        for _ in range(10):
-            for pid in daemon.children_like(" -batch "):
-                kill(pid, signal.SIGKILL)
-        daemon.wait_in_step()
-
-
 @pytest.mark.parametrize(("fault", "code"), [("old", 6), ("refuse", 4)])
 def test_at_the_start_what_only_a_user_can_mend_is_fatal(
     fault: str, code: int, broken_ip: BrokenIp, machine: Machine

@@ -48,16 +48,6 @@ def test_its_attempts_become_rare_and_one_warning_tells_of_them(route: str, mach
     daemon.wait_in_step()
 
 
-def test_during_a_fight_other_routes_are_copied(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    with somebody_undoes(COPY, machine):
-        daemon.wait_for("another program undoes this again and again")
-        for number in range(5):
-            prefix = f"10.6.{number}.0/24"
-            machine.ip("route", "add", prefix, "dev", LAN)
-            wait_until(lambda prefix=prefix: machine.route(prefix), f"{prefix} is copied", 5)
-
-
 def test_links_and_routes_that_come_and_go_are_no_fight(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     for _ in range(4):
@@ -69,13 +59,3 @@ def test_links_and_routes_that_come_and_go_are_no_fight(machine: Machine, watch:
         machine.ip("route", "del", "10.5.0.0/24")
         wait_until(lambda: not machine.route("10.5.0.0/24"), "the copy is gone", 5)
     assert [] == daemon.says("another program undoes")
-
-
-def test_the_vpn_that_builds_its_table_anew_is_no_fight(machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    machine.ip("route", *SIDES[COPY])
-    machine.ip("route", "flush", "table", str(MIRROR), "proto", "static")
-    for prefix in ("default", "100.64.0.0/11"):
-        machine.tunnel_route(prefix, MIRROR)
-    wait_until(lambda: machine.route(COPY), "the copy is there", 5)
-    assert [] == daemon.complaints
