@@ -7,7 +7,6 @@ import select
 import signal
 import struct
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -117,10 +116,6 @@ def open_tun(name: str, index: int) -> int:
     return fd
 
 
-# The longest time for a list of commands, in seconds. Lines that `ip` cannot parse take long. A real snapshot has
-# hardly any, but a file made by hand may have any number.
-_LONGEST = 30.0
-_GIVEN_UP = "not tried: too many lines of the snapshot take too long"
 # A command in a batch that ended early may have worked. When it is tried again, `ip` says this.
 _EXISTS = "RTNETLINK answers: File exists"
 
@@ -143,15 +138,14 @@ def _carried_out(ip: Ip, batches: Iterable[Sequence[Command]]) -> list[Refusal]:
     """
     refusals: list[Refusal] = []
     due = deque(batches)
-    end = time.monotonic() + _LONGEST
-    while due and time.monotonic() < end:
+    while due:
         batch = due.popleft()
         found = Work(ip, batch).finish() if len(batch) > 1 else _run_alone(ip, *batch)
         refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
         unknown = [refusal.command for refusal in found if refusal.lost]
         half = (len(unknown) + 1) // 2
         due.extendleft(filter(None, (unknown[half:], unknown[:half])))
-    return refusals + [Refusal(command, _GIVEN_UP) for batch in due for command in batch]
+    return refusals
 
 
 def _run_alone(ip: Ip, command: Command) -> list[Refusal]:
