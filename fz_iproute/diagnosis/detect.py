@@ -105,7 +105,7 @@ class _Judge:
             headline=headline or f"{printable(form.interface)} would carry all traffic, but another rule comes first",
             is_cut=bool(lost),
             holes=self._holes,
-            by=next(map(decided_by, (*lost, *kept)), "main has no LAN by another device"),
+            by=next(map(_decided_by, (*lost, *kept)), "main has no LAN by another device"),
             advice=advice,
             why="another VPN takes the LAN" if lost and not cut else why,
             config=None if product.refusal or product.switch else served,
@@ -237,7 +237,7 @@ def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterat
             yield _Fate(lan, most.decision, is_lost, groups[True])
 
 
-def decided_by(decision: Decision) -> str:
+def _decided_by(decision: Decision) -> str:
     """The route and the rule: `192.168.1.0/24 of table main, by rule 32764 (from all lookup main …)`."""
     rule = decision.steps[-1].rule if decision.steps else None
     by = f"rule {rule.priority} ({rule})" if rule else "the kernel itself"

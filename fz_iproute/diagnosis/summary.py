@@ -140,7 +140,8 @@ def _lan_item(line: Line, found: Status) -> Item | None:
     """The item for a LAN. None if it is in step and reachable, or needs no copy."""
     if line.is_stuck:
         takers = _takers(line, found)
-        by = f"the VPN routes {takers}" if takers else line.reason if line.state == "skipped" else ""
+        is_left_out = line.state == "skipped" and line.lost.startswith("enter")
+        by = f"the VPN routes {takers}" if takers else line.reason if is_left_out else ""
         return _item("wrong", line, by or f"its packets {line.lost}")
     match line.state:
         case "missing" | "changed" | "stale" if not found.is_used:

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front
-from fz_iproute.diagnosis.detect import decided_by, differences
+from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.lookup import Decision
-from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.reached import fate, lost
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, written
 from fz_iproute.diagnosis.shadow import Shadow, is_held, shadows, taker
@@ -259,8 +259,12 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
             remedies = tuple(Remedy((RuleStep("del", rule),)) for rule in rules)
             table = f"route show table {table_name(decision.table)}" if decision.route else "rule show"
             remedies += advice(f"find out who has made that: `{machine.ip(family, table)}`")
-        by = f": {decided_by(decision)}" if decision.steps else ""  # a wrong source address is the kernel's decision
-        yield Found("failure", f"packets to {some(lans)} {words}{by}", why, remedies)
+        seen = f"packets to {some(lans)} {words}"
+        if decision.route:
+            seen += f": {decision.route} in table {table_name(decision.table)}"
+        elif decision.steps:  # not if the kernel itself refuses a wrong source address
+            seen += f": rule {shown(decision.steps[-1].rule)}"
+        yield Found("failure", seen, why, remedies)
 
 
 def overrides(machine: Machine) -> Iterator[Found]:

@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.reach import size
 from fz_iproute.diagnosis.received import in_force
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, Sysctl, advice
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import Prefix
@@ -56,8 +56,11 @@ def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
     if not first:
         steps.append(RuleStep("add", machine.own_rule("inet6", table, machine.usual_priority(table))))
     undo = [step._replace(verb="del") for step in reversed(steps)]
-    words = advice(f"find out why no rule leads IPv6 into the tunnel: `{machine.ip('inet6', 'rule show')}`")
-    return (*([Remedy(tuple(steps), undo=tuple(undo))] if steps else ()), *words)
+    asked = " and ".join(f"`{machine.ip('inet6', what)}`" for what in ("rule show", f"route show table {table}"))
+    words = advice(f"find out why IPv6 does not go into the tunnel: {asked}")
+    # Perhaps the LAN is reachable only because IPv6 does not enter the tunnel. Then the copies must exist before.
+    starts: tuple[tuple[Step, ...], ...] = ((), (Sync(),)) if steps else ()
+    return (*(Remedy((*start, *steps), undo=tuple(undo)) for start in starts), *words)
 
 
 def rp_filter(machine: Machine) -> Iterator[Found]:

@@ -269,6 +269,16 @@ add priority 32765 not from all fwmark MARK lookup VPN protocol boot  # undo: ip
 all fwmark MARK lookup VPN protocol boot
 """,
     ),
+    "no default route of IPv6, and no copies": Case(
+        without("-6 route add default", FIREZONE),
+        """
+mirror failure: 3 commands are due, the first: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope
+link src 172.17.0.1 (missing) → fz-iproute sync
+ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute
+sync && ip -6 route add table VPN unreachable default dev lo proto static metric 4294967295 pref medium  # undo: ip
+-6 route del table VPN unreachable default dev lo proto static metric 4294967295 pref medium
+""",
+    ),
     "no default route of IPv6 in manage mode": Case(
         without("-6 rule", SERVED),
         """
@@ -507,7 +517,7 @@ mirror info: no rule leads to table VPN, so copies have no effect
 mirror failure: 3 commands are due, the first: ip route add table 2022 172.17.0.0/16 dev docker0 proto kernel scope
 link src 172.17.0.1 (missing) → fz-iproute sync
 ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → find out why
-no rule leads IPv6 into the tunnel: `ip -6 rule show`
+IPv6 does not go into the tunnel: `ip -6 rule show` and `ip -6 route show table 2022`
 """,
         config=of("tun0", single=2022),
     ),
@@ -563,12 +573,12 @@ PARTS = ("192.168.1.0/25", "192.168.1.128/25")
         (
             [*NOT_TO_IT, *vpn("192.168.1.0/24", verb="blackhole ", dev="")],
             "shadows",
-            "packets to 192.168.1.0/24 are refused: 192.168.1.0/24 of table 539098368",
+            "packets to 192.168.1.0/24 are refused: blackhole 192.168.1.0/24 proto boot",
         ),
         (
             [*SERVED, *vpn(*PARTS, verb="unreachable ", dev="")],
             "shadows",
-            "packets to 192.168.1.0/24 are refused: 192.168.1.0/25 of table 539098368",
+            "packets to 192.168.1.0/24 are refused: unreachable 192.168.1.0/25 proto boot",
         ),
         ([*NOT_TO_IT, *vpn("192.168.0.0/16")], "shadows", "192.168.0.0/16 of the VPN takes all of the LAN"),
         ([*SERVED, *vpn(*PARTS)], "shadows", "192.168.1.0/25, 192.168.1.128/25 of the VPN take all of the LAN"),
@@ -576,12 +586,12 @@ PARTS = ("192.168.1.0/25", "192.168.1.128/25")
         (
             [*OFF, "rule add to 192.168.0.0/16 prohibit pref 5"],
             "shadows",
-            "packets to 192.168.1.0/24 are refused: rule 5 (from all to 192.168.0.0/16 prohibit)",
+            "packets to 192.168.1.0/24 are refused: rule 5: from all to 192.168.0.0/16 prohibit",
         ),
         (
             [*OFF, *(f"route add unreachable {part}" for part in PARTS)],
             "shadows",
-            "packets to 192.168.1.0/24 are refused: 192.168.1.0/25 of table main",
+            "packets to 192.168.1.0/24 are refused: unreachable 192.168.1.0/25 proto boot",
         ),
         (
             [*ELSEWHERE, "route add 192.168.1.0/24 dev eth0 src 192.168.1.99 table 77"],

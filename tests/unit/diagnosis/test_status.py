@@ -105,6 +105,20 @@ def test_a_lan_that_the_vpn_routes_is_lost_after_a_sync(copies: list[Route]) -> 
     assert said.is_due and said.is_lost_then
 
 
+@pytest.mark.parametrize(
+    ("route", "why"),
+    [
+        ("blackhole 192.168.1.0/24", "its packets are refused"),
+        ("192.168.0.0/16 dev tun-firezone", "the VPN routes 192.168.0.0/16"),
+    ],
+)
+def test_a_lan_that_is_refused_is_not_said_to_be_routed(route: str, why: str) -> None:
+    lines = [*LAYOUTS["Firezone up to 1.5.3"].lines, f"route add {route} table {SINGLE}"]
+    seen, tables = read(lines, Config())
+    items = summary(status(Config(), seen, Network.of(seen, tables))).lan_items
+    assert [why] == [item.why for item in items if item.what == "192.168.1.0/24"]
+
+
 OF_VPN = "10.64.0.0/24"
 
 
