@@ -37,14 +37,16 @@ def all_traffic(network: Network, interface: str) -> str:
     families = " and ".join(FAMILY_NAMES[family] for family in inside)
     if len(inside) == len(ways):
         return f"all traffic goes into {printable(interface)} ({families})"
-    others = [f"{FAMILY_NAMES[family]} {becomes(way)}" for family, way in ways.items() if way and family not in inside]
+    rest = {family: way for family, way in ways.items() if way and family not in inside}
+    others = [f"{FAMILY_NAMES[family]} {becomes(network, way)}" for family, way in rest.items()]
     return f"{families} goes into {printable(interface)}{f' ({others[0]})' if others else ''}"
 
 
-def becomes(way: Decision) -> str:
-    """What becomes of packets that do not enter the tunnel: `leaves by eth0`."""
+def becomes(network: Network, way: Decision) -> str:
+    """What becomes of packets that do not enter the tunnel in question: `leaves by eth0`."""
     if way.outcome == "unicast":
-        return f"leaves by {printable(' '.join(way.devices))}"
+        verb = "goes into" if network.may_be_tunnelled(way) else "leaves by"
+        return f"{verb} {printable(' '.join(way.devices))}"
     return "has no route" if way.outcome == "none" else "is refused"
 
 

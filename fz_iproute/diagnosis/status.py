@@ -133,7 +133,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         internet=dict.fromkeys(FAMILIES, "off") | {family: state for family, (state, *_) in internet.items()},
         carriers=carriers,
         traffic={carrier.devices: all_traffic(network, carrier.devices[0]) for carrier in carriers.values()},
-        outside={family: becomes(way) for family, way in outside.items()},
+        outside={family: becomes(network, way) for family, way in outside.items()},
         leaks=not is_allowed and "inet6" in outside and network.gets_out(outside["inet6"]),
         firewalls=_firewalls(vpns) if carriers else [],
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},

@@ -65,7 +65,7 @@ def summary(found: Status) -> Summary:
         firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
         is_due=found.is_used and found.commands > 0,
         is_idle=not found.is_used and found.commands > 0 and not any(line.lost for line in lans),
-        is_lost_then=any(line.is_lost_then for line in lans),
+        is_lost_then=any(line.is_lost_then for line in present),
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed and not line.lost],
     )

@@ -142,6 +142,16 @@ BESIDE = [line.replace("7113", "7114").replace("0x711e", "0x7").replace("outline
             "IPv4 goes into outline-tun1 (IPv6 has no route); copies go to table 7113",
         ),
         (
+            [*OUTLINE, "-6 rule add unreachable pref 5"],
+            "outline-tun1",
+            "IPv4 goes into outline-tun1 (IPv6 is refused); copies go to table 7113",
+        ),
+        (
+            [*OUTLINE, "-6 route del default", "-6 route add default dev tun7"],
+            "outline-tun1",
+            "IPv4 goes into outline-tun1 (IPv6 goes into tun7); copies go to table 7113",
+        ),
+        (
             [*OUTLINE, *(f"-6 {line}" for line in BESIDE)],  # another one for IPv6
             "auto",
             "outline-tun1 and wg5 could all be served, so none is; name one of them in tunnel.interface",
