@@ -27,11 +27,10 @@ from fz_iproute.errors import FzError
 from fz_iproute.ip.ip import Asked, Ip
 from fz_iproute.ip.process import Answer
 from fz_iproute.lab.addresses import addresses, missing_sources, routers
-from fz_iproute.lab.devices import cables_and_bridges, far_states
-from fz_iproute.lab.lab import Lab
+from fz_iproute.lab.devices import cables_and_bridges, devices, far_states
+from fz_iproute.lab.lab import printed_of
 from fz_iproute.lab.routes import nexthops, routes
 from fz_iproute.lab.rules import rules
-from fz_iproute.log import Log
 from fz_iproute.mirror import config_text, journal, parse
 from fz_iproute.mirror.rt_tables import parsed as rt_tables
 from fz_iproute.record.facts import facts
@@ -78,12 +77,12 @@ def check(words: str, path: str) -> None:
 def lab(path: Path) -> None:
     """All commands that would rebuild a machine; none is run."""
     with blamed_on(path):
-        made = Lab(path, None, Log("ERROR"))
-        printed, links = made._printed, parse.links(made._printed.links)
-        list(cables_and_bridges(made._devices, True))
-        for found in (addresses(printed, links), nexthops(printed, links), rules(printed), far_states(made._devices)):
+        printed = printed_of(load_recording(path))
+        links, (wanted, _) = parse.links(printed.links), devices(printed.links)
+        for found in (addresses(printed, links), nexthops(printed, links), rules(printed), far_states(wanted)):
             list(found)
-        list(routers(printed, made._devices))
+        list(cables_and_bridges(wanted))
+        list(routers(printed, wanted))
         routes(printed, links)
         missing_sources(printed)
 

@@ -171,7 +171,7 @@ class Reader:
         for question in self._lan_questions[family]:
             listing = self._parsed(family, question)
             if any("metrics" in rest for _, rest in listing):
-                listing = _with_locks_marked(listing, self._ip.text(family, question))
+                listing = with_locks_marked(listing, self._ip.text(family, question))
             parts.append(listing)
         return parts[0] if len(parts) == 1 else _united(*parts)
 
@@ -184,7 +184,7 @@ def _part(family: Family, question: str) -> Part:
     return family if question.startswith(("route", "address")) else "links and rules"
 
 
-def _with_locks_marked(listing: list[Listed], lines: Sequence[str]) -> list[Listed]:
+def with_locks_marked(listing: list[Listed], lines: Sequence[str]) -> list[Listed]:
     """Add the key `lock` to routes with a locked metric. The parser does not know it, so such routes are not copied.
 
     `lines` are the same routes in the output without `-json`, which shows locks.

@@ -1,6 +1,5 @@
 """Rebuilds the addresses of the links, and gives addresses to the routers at the other ends of cables."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_interface
 
@@ -71,26 +70,20 @@ def routers(printed: Printed, wanted: Sequence[Device]) -> list[Command]:
 
     So these routers answer pings.
     """
-    cables = {device.name: device for device in wanted if device.kind == "veth" and not device.peer}
-    networks = defaultdict(list)
-    for document in printed.addresses:
-        for address in document.get("addr_info", ()):
-            try:
-                networks[document.get("ifname")].append(ip_interface(f"{address['local']}/{address['prefixlen']}"))
-            except (KeyError, ValueError):
-                continue
+    networks = {
+        document["ifname"]: [ip_interface(f"{each['local']}/{each['prefixlen']}") for each in document["addr_info"]]
+        for document in filter(None, printed.addresses)
+    }
+    far_ends = {device.name: device.far_end for device in wanted if device.kind == "veth" and not device.peer}
     found: dict[Command, None] = {}
     paths = [*printed.nexthops, *(rest for listing in printed.routes.values() for _, rest in listing)]
     for hop in (hop for path in paths for hop in (path, *path.get("nexthops", ()))):
-        cable = cables.get(hop.get("dev", ""))
-        if cable and "gateway" in hop:
-            try:
-                router = ip_address(hop["gateway"])
-            except ValueError:
-                continue
-            for near in networks[cable.name]:
+        if "gateway" in hop and hop["dev"] in far_ends:
+            router = ip_address(hop["gateway"])
+            for near in networks.get(hop["dev"], ()):
                 if router in near.network and router != near.ip:
                     far = f"{router}/{near.network.prefixlen}"
-                    words = ("address", "add", far, *(["nodad"] if router.version == 6 else []), "dev", cable.far_end)
-                    found[Command.of("inet" if router.version == 4 else "inet6", words)] = None
+                    words = ("address", "add", far, *(["nodad"] if router.version == 6 else []))
+                    family: Family = "inet" if router.version == 4 else "inet6"
+                    found[Command.of(family, (*words, "dev", far_ends[hop["dev"]]))] = None
     return list(found)

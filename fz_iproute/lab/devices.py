@@ -16,7 +16,7 @@ class Device(NamedTuple):
     """A link to be made."""
 
     name: str
-    ifindex: int
+    far_end: str  # the name of the other end of its cable, in the namespace FAR
     kind: str  # loopback, veth, tun, bridge
     up: bool
     carrier: bool
@@ -24,33 +24,22 @@ class Device(NamedTuple):
     master: str  # the bridge that it belongs to, "" for none
     options: tuple[tuple[str, str], ...]  # for `ip link set`
 
-    @property
-    def far_end(self) -> str:
-        """The name of the other end of the cable, in the namespace FAR."""
-        return f"far{self.ifindex}"
-
 
 def devices(documents: Iterable[Document]) -> tuple[list[Device], list[Lost]]:
     """The links to be made, and the recorded links that cannot exist."""
     found: dict[str, Document] = {}
-    indexes: set[int] = set()
     lost = []
     for document in filter(None, documents):
-        name, index = document["ifname"], document["ifindex"]
-        if not is_name(name):
-            lost.append(Lost(f"link {name!r}", "no link can have this name"))
-        elif not isinstance(index, int) or not 0 < index < 2**31 or index in indexes or (index == 1) != (name == "lo"):
-            lost.append(Lost(f"link {name}", f"its index, {index!r}, is taken or impossible"))
-        elif name in found:
-            lost.append(Lost(f"link {name}", "another link has the same name"))
-        else:
+        name = document["ifname"]
+        if is_name(name) and name not in found:
             found[name] = document
-            indexes.add(index)
+        else:
+            lost.append(Lost(f"link {name!r}", "no link can have this name, or another link has it"))
     masters = {document.get("master") for document in found.values()}
-    return [_device(document, found, masters) for document in found.values()], lost
+    return [_device(place, document, found, masters) for place, document in enumerate(found.values(), 1)], lost
 
 
-def _device(document: Document, others: Mapping[str, Document], masters: set[object]) -> Device:
+def _device(place: int, document: Document, others: Mapping[str, Document], masters: set[object]) -> Device:
     name, flags = document["ifname"], document["flags"]
     if name == "lo":
         kind = "loopback"
@@ -61,7 +50,7 @@ def _device(document: Document, others: Mapping[str, Document], masters: set[obj
     master = document.get("master", "")
     return Device(
         name=name,
-        ifindex=document["ifindex"],
+        far_end=f"far{place}",
         kind=kind,
         up="UP" in flags,
         carrier="LOWER_UP" in flags,
@@ -101,27 +90,21 @@ _ETHERNET = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NO_ADDRESS = "00:00:00:00:00:00"  # may be in a redacted snapshot
 
 
-def cables_and_bridges(wanted: Sequence[Device], numbered: bool) -> Iterator[tuple[Device, Command]]:
-    """The commands that make cables and bridges. If both ends of a cable are recorded, one command makes both.
-
-    `numbered`: each link gets its recorded index.
-    """
+def cables_and_bridges(wanted: Sequence[Device]) -> Iterator[Command]:
+    """The commands that make cables and bridges. If both ends of a cable are recorded, one command makes both."""
     made: set[str] = set()
     by_name = {device.name: device for device in wanted}
     for device in wanted:
         if device.name in made or device.kind not in ("veth", "bridge"):
             continue
-        words = ["link", "add", "name", device.name, *_index(device, numbered), "type", device.kind]
         if peer := by_name.get(device.peer):
-            words += ["peer", "name", peer.name, *_index(peer, numbered)]
+            words = ["name", peer.name, "type", "veth", "peer", "name", device.name]  # the kernel makes the peer first
             made.add(peer.name)
         elif device.kind == "veth":
-            words += ["peer", "name", device.far_end, "netns", FAR]
-        yield device, Command.of("inet", words)
-
-
-def _index(device: Device, numbered: bool) -> tuple[str, ...]:
-    return ("index", str(device.ifindex)) if numbered else ()
+            words = ["name", device.name, "type", "veth", "peer", "name", device.far_end, "netns", FAR]
+        else:
+            words = ["name", device.name, "type", "bridge"]
+        yield Command.of("inet", ("link", "add", *words))
 
 
 def stand_in(tunnel: Device) -> Device:

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -11,9 +10,10 @@ from fz_iproute.files.config_file import VARIABLE
 from fz_iproute.ip.answers import answer
 from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.ip import Ip
+from fz_iproute.ip.reader import with_locks_marked
 from fz_iproute.lab import namespace
 from fz_iproute.lab.addresses import addresses, missing_sources, routers
-from fz_iproute.lab.devices import FAR, cables_and_bridges, devices, far_states, link_states, stand_in
+from fz_iproute.lab.devices import FAR, Device, cables_and_bridges, devices, far_states, link_states, stand_in
 from fz_iproute.lab.printed import Lost, Printed
 from fz_iproute.lab.routes import nexthops, routes
 from fz_iproute.lab.rules import rules
@@ -21,8 +21,8 @@ from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import config_text, parse
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import Command, Link
-from fz_iproute.mirror.prefix import FAMILIES
+from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import LOCAL, RULES_IN_DETAIL
 from fz_iproute.record import sysctl
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
@@ -39,117 +39,99 @@ DEMO = files("fz_iproute").joinpath("data", "demo.json")
 _NOT_HERE = ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "NOTIFY_SOCKET", "WATCHDOG_USEC")
 
 
-class Lab:
-    """A lab for the machine in the file `snapshot`, or for the demo."""
+def lab(
+    snapshot: Path | None, config: Config | None, command: Sequence[str], log: Log, trace: Callable[[str], None] | None
+) -> int:
+    """Rebuild the machine in the file `snapshot`, or the demo, run the command in it, and return its exit code.
 
-    def __init__(
-        self, snapshot: Path | None, config: Config | None, log: Log, trace: Callable[[str], None] | None = None
-    ) -> None:
-        self._log = log
-        self._trace = trace  # called for each `ip` that builds the lab
-        self._path = snapshot or Path(DEMO.name)
-        with as_file(DEMO) as demo:
-            recorded = load_recording(snapshot or demo)
-        config = config or config_text.parse(recorded.config, f"{self._path}: config")
-        # A `watch` in the lab would write to the disk of this machine.
-        self._config = core_config.replace(config, watch={"journal": ""})
-        self._sysctls = recorded.sysctls
-        with blamed_on(self._path):
-            self._printed = _printed(recorded)
-            self._devices, self._lost = devices(self._printed.links)
-            self._tuns: list[int] = []  # descriptors; while they are open, the tunnels have a carrier
+    `config` replaces the recorded configuration. `trace` is called for each `ip` that builds the lab.
+    """
+    path = snapshot or Path(DEMO.name)
+    with as_file(DEMO) as demo:
+        recorded = load_recording(snapshot or demo)
+    config = config or config_text.parse(recorded.config, f"{path}: config")
 
-    def run(self, command: Sequence[str]) -> int:
-        """Build the lab and run the command in it. Returns its exit code. Then the namespace disappears."""
-        return namespace.apart(lambda: self._inside(command))
-
-    def _inside(self, command: Sequence[str]) -> int:
-        with blamed_on(self._path):
-            lost = self._build()
+    def inside() -> int:
+        with blamed_on(path):
+            lost = _build(recorded, trace)
         if lost:
-            self._log.warning("\n".join(f"not rebuilt: {line}" for line in lost))
-        self._set_environment()
-        if not command:
-            self._log.info("# you are in a lab: its network is private; files and services are those of this machine")
-            self._log.info("# try `fz-iproute status`; `exit` ends the lab")
-            command = [os.environ.get("SHELL") or "/bin/sh"]
-        try:
-            return namespace.run(list(command))
-        except FileNotFoundError:
-            self._log.error(f"{command[0]}: no such program")
-            return namespace.NOT_FOUND
-        except OSError as error:
-            self._log.error(f"{command[0]}: {error.strerror}")
-            return namespace.NOT_EXECUTABLE
+            log.warning("\n".join(f"not rebuilt: {line}" for line in lost))
+        _set_environment(config)
+        return _run(command, log)
 
-    def _build(self) -> list[Lost | str]:
-        """Rebuild the machine: first what other parts need. Returns what could not be rebuilt."""
-        printed, site = self._printed, _Site(self._trace)
-        lost: list[Lost | str] = [*self._lost, *sysctl.prepare_lab(self._sysctls)]
-        links = self._make_links(site)
-        lost += sysctl.set_of_devices(self._sysctls, [device.name for device in self._devices if device.name in links])
-        # Refusals in FAR are not reported: only this namespace stands for the recorded machine.
-        namespace.one_by_one(site.far, far_states(self._devices))
-        site.run(link_states(self._devices, links), namespace.one_by_one)
-        namespace.carry_out(site.far, routers(printed, self._devices))
-        site.run(addresses(printed, links))
-        early, late = routes(printed, links)
-        # The kernel has made routes for the new addresses. Only the recorded routes must remain.
-        site.run(Command(family, "route flush table main", "") for family in FAMILIES)
-        sources = missing_sources(printed)
-        site.loopback("add", sources)
-        site.run(early)
-        site.run(nexthops(printed, links), namespace.one_by_one)
-        site.run(late)
-        site.loopback("del", sources)
-        site.run(rules(printed), namespace.one_by_one)
-        return lost + site.lost
+    return namespace.apart(inside)
 
-    def _make_links(self, site: "_Site") -> dict[str, Link]:
-        """Make all links that can be made. Returns the links that exist then."""
-        refused: dict[str, str] = {}
-        for place, device in enumerate(self._devices):
-            if device.kind == "tun":
-                try:
-                    self._tuns.append(namespace.open_tun(device.name, device.ifindex))
-                except OSError as error:
-                    site.lost.append(
-                        Lost(f"link {device.name}", f"/dev/net/tun: {error.strerror}; a cable replaces it")
-                    )
-                    self._devices[place] = stand_in(device)
-        # Some kernel modules make a device in every new namespace, and it may have the index of a recorded link. Then
-        # that link is made with another index.
-        for numbered in (True, False):
-            links = site.links()
-            missing = [device for device in self._devices if device.name not in links]
-            by_command = {command: device for device, command in cables_and_bridges(missing, numbered)}
-            for command, words, _ in namespace.one_by_one(site.ip, by_command):
-                refused[by_command[command].name] = words
-        links = site.links()
-        for device in self._devices:
-            if device.name not in links:
-                site.lost.append(Lost(f"link {device.name}", refused.get(device.name, "it disappeared at once")))
-            elif links[device.name].ifindex != device.ifindex:
-                site.lost.append(Lost(f"the index {device.ifindex} of the link {device.name}", "it is taken here"))
-        return links
 
-    def _set_environment(self) -> None:
-        """Set up files and variables, so that `fz-iproute` in the lab uses the recorded configuration."""
-        _FOLDER.mkdir(mode=0o711)  # as outside of a lab: other users may look at the locks
-        path = _FOLDER / "config.toml"
-        path.write_text(config_text.dump(self._config), "utf-8")
-        path.chmod(0o644)
-        for name in _NOT_HERE:
-            os.environ.pop(name, None)
-        os.environ[VARIABLE] = str(path)
-        own = Path(sys.argv[0]).absolute()
-        folders = [str(own.parent)] if own.name == "fz-iproute" else []
-        if own.suffix == ".pyz":
-            folders = [str(_FOLDER)]
-            program = _FOLDER / "fz-iproute"
-            program.write_text(f'#!/bin/sh\nexec {shlex.join(running_program())} "$@"\n')
-            program.chmod(0o755)
-        os.environ["PATH"] = ":".join([*folders, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+def _run(command: Sequence[str], log: Log) -> int:
+    if not command:
+        log.info("# you are in a lab: its network is private; files and services are those of this machine")
+        log.info("# try `fz-iproute status`; `exit` ends the lab")
+        command = [os.environ.get("SHELL") or "/bin/sh"]
+    try:
+        return namespace.run(list(command))
+    except FileNotFoundError:
+        log.error(f"{command[0]}: no such program")
+        return namespace.NOT_FOUND
+    except OSError as error:
+        log.error(f"{command[0]}: {error.strerror}")
+        return namespace.NOT_EXECUTABLE
+
+
+def _build(recorded: Recording, trace: Callable[[str], None] | None) -> list[Lost | str]:
+    """Rebuild the machine: first what other parts need. Returns what could not be rebuilt."""
+    printed = printed_of(recorded)
+    wanted, impossible = devices(printed.links)
+    site = _Site(trace)
+    lost: list[Lost | str] = [*impossible, *sysctl.prepare_lab(recorded.sysctls)]
+    wanted = _with_tuns(wanted, site)
+    site.run(cables_and_bridges(wanted), namespace.one_by_one)
+    links = parse.links(answer(site.ip, None, "link show"))
+    lost += sysctl.set_of_devices(recorded.sysctls, [device.name for device in wanted if device.name in links])
+    # Refusals in FAR are not reported: only this namespace stands for the recorded machine.
+    namespace.one_by_one(site.far, far_states(wanted))
+    site.run(link_states(wanted, links), namespace.one_by_one)
+    namespace.carry_out(site.far, routers(printed, wanted))
+    site.run(addresses(printed, links))
+    early, late = routes(printed, links)
+    # The kernel has made routes for the new addresses. Only the recorded routes must remain.
+    site.run(Command(family, "route flush table main", "") for family in FAMILIES)
+    sources = missing_sources(printed)
+    site.loopback("add", sources)
+    site.run(early)
+    site.run(nexthops(printed, links), namespace.one_by_one)
+    site.run(late)
+    site.loopback("del", sources)
+    site.run(rules(printed), namespace.one_by_one)
+    return lost + site.lost
+
+
+def _with_tuns(wanted: Sequence[Device], site: "_Site") -> list[Device]:
+    """Make the tunnels. Returns the devices; a cable replaces each tunnel that cannot be made."""
+    found = []
+    for device in wanted:
+        if device.kind == "tun":
+            try:
+                namespace.open_tun(device.name)
+            except OSError as error:
+                site.lost.append(Lost(f"link {device.name}", f"/dev/net/tun: {error.strerror}; a cable replaces it"))
+                device = stand_in(device)  # noqa: PLW2901
+        found.append(device)
+    return found
+
+
+def _set_environment(config: Config) -> None:
+    """Set up files and variables, so that `fz-iproute` in the lab uses the recorded configuration."""
+    _FOLDER.mkdir(mode=0o711)  # as outside of a lab: other users may look at the locks
+    path, program = _FOLDER / "config.toml", _FOLDER / "fz-iproute"
+    # A `watch` in the lab would write its journal to the disk of this machine.
+    path.write_text(config_text.dump(core_config.replace(config, watch={"journal": ""})), "utf-8")
+    path.chmod(0o644)
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(running_program())} "$@"\n')
+    program.chmod(0o755)
+    for name in _NOT_HERE:
+        os.environ.pop(name, None)
+    os.environ[VARIABLE] = str(path)
+    os.environ["PATH"] = f"{_FOLDER}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 CarryOut = Callable[[Ip, Sequence[Command]], Sequence[Refusal]]
@@ -164,10 +146,6 @@ class _Site:
         self.ip.start("netns", "add", FAR).answer()
         self.far = Ip(FAR, trace)
 
-    def links(self) -> dict[str, Link]:
-        """The links that exist now."""
-        return parse.links(answer(self.ip, None, "link show"))
-
     def run(self, found: Iterable[Command | Lost], carry_out: CarryOut = namespace.carry_out) -> None:
         """Run the commands, and note the parts that are lost."""
         parts = list(found)
@@ -181,7 +159,8 @@ class _Site:
         namespace.carry_out(self.ip, [Command.of("inet", words) for words in lines])
 
 
-def _printed(recorded: Recording) -> Printed:
+def printed_of(recorded: Recording) -> Printed:
+    """What `ip` printed on the recorded machine."""
     source = RecordedIp(recorded)
     return Printed(
         links=answer(source, None, "link show"),
@@ -189,17 +168,14 @@ def _printed(recorded: Recording) -> Printed:
         nexthops=answer(source, None, "nexthop show"),
         rules={family: answer(source, family, RULES_IN_DETAIL) for family in FAMILIES},
         routes={
-            (family, table): answer(source, family, question)
+            (family, table): with_locks_marked(answer(source, family, question), _lines(recorded, family, question))
             for family, table, question in recorded_tables(recorded.outputs)
             if table != LOCAL  # the kernel itself fills table local
         },
-        lines={
-            family: [
-                line
-                for key, text in recorded.outputs.items()
-                if key.startswith(question_key(family, "route show table main", "-oneline"))
-                for line in text.split("\n")
-            ]
-            for family in FAMILIES
-        },
     )
+
+
+def _lines(recorded: Recording, family: Family, question: str) -> list[str]:
+    """The recorded routes of a table as text. Of table main only, and only if it may have locked metrics."""
+    start = question_key(family, question, "-oneline")
+    return [line for key, text in recorded.outputs.items() if key.startswith(start) for line in text.split("\n")]

@@ -3,11 +3,8 @@
 import ctypes
 import fcntl
 import os
-import select
 import signal
 import struct
-import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +20,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)  # Python has os.unshare only since 3.
 _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
-_TUNSETIFF, _TUNSETIFINDEX, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x400454DA, 0x0001, 0x1000
+_TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as in a shell
 
@@ -34,10 +31,6 @@ def apart(inside: Callable[[], int]) -> int:
     `inside` runs in a child process, which is the first one of its process namespace. The child ends when this process
     ends, however that happens. Then the kernel kills all other processes in there, and the namespaces disappear.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    alive, ours = os.pipe()
     try:
         _unshare()
         child = os.fork()
@@ -46,21 +39,13 @@ def apart(inside: Callable[[], int]) -> int:
             f"cannot make namespaces: {error.strerror}; run lab as root, or where user namespaces are allowed"
         ) from None
     if child == 0:
-        os.close(ours)
         die_with_parent()
-        if select.select([alive], [], [], 0)[0]:
-            os._exit(1)  # the parent ended before die_with_parent() took effect
         _furnish()
         return inside()
     # Ctrl-C is for the command in the lab, which also receives it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
-    try:
-        return _shell_code(os.waitpid(child, 0)[1])
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)  # returns when all processes of the namespace have ended
-        raise
+    return _shell_code(os.waitpid(child, 0)[1])
 
 
 def _unshare() -> None:
@@ -96,24 +81,13 @@ def _error() -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def open_tun(name: str, index: int) -> int:
-    """Make a TUN device, with this index if it is free. It has a carrier as long as the returned descriptor is open.
+def open_tun(name: str) -> None:
+    """Make a TUN device. It has a carrier as long as this process runs. OSError if it cannot be made.
 
-    Nobody reads from it, so packets into the tunnel are lost. OSError if it cannot be made.
+    Nobody reads from it, so packets into the tunnel are lost.
     """
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    request = struct.pack("16sH22x", os.fsencode(name), _IFF_TUN | _IFF_NO_PI)
-    try:
-        fcntl.ioctl(fd, _TUNSETIFINDEX, struct.pack("I", index))
-        try:
-            fcntl.ioctl(fd, _TUNSETIFF, request)
-        except OSError:
-            fcntl.ioctl(fd, _TUNSETIFINDEX, struct.pack("I", 0))
-            fcntl.ioctl(fd, _TUNSETIFF, request)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", os.fsencode(name), _IFF_TUN | _IFF_NO_PI))
 
 
 # A command in a batch that ended early may have worked. When it is tried again, `ip` says this.
@@ -121,31 +95,23 @@ _EXISTS = "RTNETLINK answers: File exists"
 
 
 def carry_out(ip: Ip, commands: Sequence[Command]) -> list[Refusal]:
-    """Run the commands in batches. Within a family, they keep their order. Returns the refusals."""
-    return _carried_out(ip, [commands] if commands else [])
-
-
-def one_by_one(ip: Ip, commands: Iterable[Command]) -> list[Refusal]:
-    """Run each command in its own process, so that its words may have any characters. Returns the refusals."""
-    return _carried_out(ip, [[command] for command in commands])
-
-
-def _carried_out(ip: Ip, batches: Iterable[Sequence[Command]]) -> list[Refusal]:
-    """Run each batch. Returns the refusals.
+    """Run the commands in a batch. Within a family, they keep their order. Returns the refusals.
 
     A line that `ip` cannot parse ends its batch, and it is unknown which line that was. So the two halves of the
     commands in doubt are tried separately, and again, until the bad line is alone.
     """
-    refusals: list[Refusal] = []
-    due = deque(batches)
-    while due:
-        batch = due.popleft()
-        found = Work(ip, batch).finish() if len(batch) > 1 else _run_alone(ip, *batch)
-        refusals += [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
-        unknown = [refusal.command for refusal in found if refusal.lost]
-        half = (len(unknown) + 1) // 2
-        due.extendleft(filter(None, (unknown[half:], unknown[:half])))
+    found = Work(ip, commands).finish() if len(commands) > 1 else one_by_one(ip, commands)
+    refusals = [refusal for refusal in found if not refusal.lost and refusal.words != _EXISTS]
+    unknown = [refusal.command for refusal in found if refusal.lost]
+    half = (len(unknown) + 1) // 2
+    for part in filter(None, (unknown[:half], unknown[half:])):
+        refusals += carry_out(ip, part)
     return refusals
+
+
+def one_by_one(ip: Ip, commands: Iterable[Command]) -> list[Refusal]:
+    """Run each command in its own process, so that its words may have any characters. Returns the refusals."""
+    return [refusal for command in commands for refusal in _run_alone(ip, command)]
 
 
 def _run_alone(ip: Ip, command: Command) -> list[Refusal]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.parse import Document, Listed
 from fz_iproute.mirror.prefix import Family
-from fz_iproute.mirror.words import PROTOCOLS, is_word
+from fz_iproute.mirror.words import is_word
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,6 @@ class Printed:
     nexthops: list[Document]
     rules: Mapping[Family, list[Document]]
     routes: Mapping[tuple[Family, int], list[Listed]]  # by family and table
-    lines: Mapping[Family, list[str]]  # routes of main as text: the JSON does not show which metrics are locked
 
 
 class Lost(NamedTuple):
@@ -50,22 +49,12 @@ def command(what: str, family: Family, words: Sequence[str], devices: Sequence[s
     return Lost(what, "it has a value that `ip` does not print")
 
 
-def is_name(name: object) -> bool:
+def is_name(name: str) -> bool:
     """True if the kernel accepts this as the name of a link."""
-    if not isinstance(name, str):
-        return False
-    try:
-        octets = name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
+    octets = name.encode("utf-8", "surrogateescape")
     # The kernel uses `all` and `default` as names in its sysctls. It takes a name with `%` for a pattern.
     return (
         0 < len(octets) <= 15
         and name not in (".", "..", "all", "default")
         and not any(octet in b"/:%\0 \t\n\v\f\r\xa0" for octet in octets)
     )
-
-
-def number_of(protocol: str) -> str:
-    """The number of a known protocol. In a batch, some versions of `ip` misread a name after a line with a number."""
-    return PROTOCOLS.get(protocol, protocol)

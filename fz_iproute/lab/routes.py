@@ -1,14 +1,12 @@
 """Rebuilds the nexthop objects and the routes."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from fz_iproute.lab.printed import Found, Lost, Printed, command, number_of
+from fz_iproute.lab.printed import Found, Lost, Printed, command
 from fz_iproute.mirror import parse
 from fz_iproute.mirror.model import Command, Link, Route
 from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import Family
-from fz_iproute.mirror.words import MAIN
 
 
 def nexthops(printed: Printed, links: Mapping[str, Link]) -> Found:
@@ -39,7 +37,7 @@ def nexthops(printed: Printed, links: Mapping[str, Link]) -> Found:
             words += ["via", gateway] if gateway else []
             words += ["dev", link.word]
             words += ["onlink"] if "onlink" in document.get("flags", ()) else []
-        words += ["proto", number_of(document.get("protocol", "unspec"))]
+        words += ["proto", document["protocol"]] if "protocol" in document else []
         yield command(what, family, words)
 
 
@@ -58,12 +56,10 @@ def routes(printed: Printed, links: Mapping[str, Link]) -> tuple[list[Command | 
     early: list[Command | Lost] = []
     late: list[Command | Lost] = []
     for (family, table), listing in printed.routes.items():
-        numbered = [(dst, {**rest, "protocol": number_of(rest.get("protocol", "boot"))}) for dst, rest in listing]
-        found = parse.routes(numbered, family, links)
+        found = parse.routes(listing, family, links)
         dependent = {_group(route) for route in found if _is_dependent(route)}
-        lines = printed.lines.get(family, ()) if table == MAIN else ()
         for route in found:
-            (late if _group(route) in dependent else early).append(_route(family, table, route, lines))
+            (late if _group(route) in dependent else early).append(_route(family, table, route))
     return early, late
 
 
@@ -75,49 +71,10 @@ def _is_dependent(route: Route) -> bool:
     return route.attributes.gatewayed or route.attributes.path[:1] == ("nhid",)
 
 
-def _route(family: Family, table: int, route: Route, lines: Sequence[str]) -> Command | Lost:
+def _route(family: Family, table: int, route: Route) -> Command | Lost:
     what = f"route {route} table {table}"
     if route.attributes.inexpressible:
         return Lost(what, route.attributes.inexpressible)
     if route.attributes.expired:
         return Lost(what, "it has timed out")
-    if route.attributes.type not in _TYPES or not 0 < table < 2**32:
-        return Lost(what, "`ip` has no such type or table")
-    words = _locked(route, lines)
-    if words is None:
-        return Lost(what, "which of its metrics are locked is not certain")
-    return command(what, family, ("route", "append", "table", str(table), *words))
-
-
-# fmt: off
-_TYPES = frozenset([
-    "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw",
-])
-# fmt: on
-
-
-def _locked(route: Route, lines: Sequence[str]) -> tuple[str, ...] | None:
-    """The words of the route, with `lock` in front of each locked metric.
-
-    None if it is uncertain which metrics are locked, because several of `lines` may be about this route.
-    """
-    starts = [f"{route.dst} ", f"{route.attributes.type} {route.dst} "]
-    metric = f" metric {route.attributes.metric} "
-    alike = {
-        frozenset(_LOCK.findall(line)) - {"rto_min"}  # `ip` always locks rto_min
-        for line in lines
-        if line.startswith(tuple(starts))
-        and all(f" dev {device} " in f"{line} " for device in route.attributes.devices)
-        and (not route.attributes.metric or metric in f"{line} ")
-    }
-    if len(alike) > 1:
-        return None
-    (locked,) = alike or {frozenset()}
-    words: list[str] = []
-    for word in route.words:
-        is_metric = word in locked and words[-1:] != ["dev"]
-        words += [word, "lock"] if is_metric else [word]
-    return tuple(words) if words.count("lock") == len(locked) else None
-
-
-_LOCK = re.compile(r" (\w+) lock ")
+    return command(what, family, ("route", "append", "table", str(table), *route.words))

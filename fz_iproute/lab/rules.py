@@ -1,6 +1,6 @@
 """Rebuilds the rules."""
 
-from fz_iproute.lab.printed import Found, Printed, command, number_of
+from fz_iproute.lab.printed import Found, Printed, command
 from fz_iproute.mirror import parse_rules
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.prefix import FAMILIES
@@ -19,7 +19,7 @@ def rules(printed: Printed) -> Found:
                 # The mask must be given: without one, `fwmark 0` matches every packet.
                 words[words.index("fwmark") + 1] = f"{rule.mark.value:#x}/{rule.mark.mask:#x}"
             if rule.protocol not in ("", "unspec"):
-                words += ["protocol", number_of(rule.protocol)]
+                words += ["protocol", rule.protocol]
             what = f"rule {rule.priority}: {rule}"
             line = ("rule", "add", "priority", str(rule.priority), *words)
             yield command(what, family, line, devices=(rule.iif, rule.oif))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fz_iproute.errors import UsageError
 from fz_iproute.files.config_file import load
-from fz_iproute.lab.lab import Lab
+from fz_iproute.lab.lab import lab
 from fz_iproute.log import Log
 from fz_iproute.verbs.source import trace
 
@@ -32,4 +32,4 @@ def run(arguments: Namespace, log: Log) -> int:
         raise UsageError("--netns: a lab always makes a network namespace of its own; leave the option out")
     config = load(arguments.config) if arguments.config else None
     command = arguments.command[arguments.command[:1] == ["--"] :]
-    return Lab(arguments.snapshot, config, log, trace(arguments, log)).run(command)
+    return lab(arguments.snapshot, config, command, log, trace(arguments, log))
