@@ -121,9 +121,8 @@ def test_after_sigkill_it_is_started_again(service: Booted) -> None:
 
 def test_a_killed_monitor_is_replaced(service: Booted) -> None:
     def monitors() -> list[str]:
-        return [
-            pid for pid in processes(service) if "monitor" in service.run("cat", f"/proc/{pid}/cmdline", check=False)
-        ]
+        children = service.sh(f"cat /proc/{main_pid(service)}/task/*/children").split()
+        return [pid for pid in children if "monitor" in service.run("cat", f"/proc/{pid}/cmdline", check=False)]
 
     (first,) = wait_until(monitors, "there is a monitor")
     service.run("kill", "-9", first)
