@@ -31,7 +31,7 @@ from fz_iproute.lab.devices import cables_and_bridges, devices, far_states
 from fz_iproute.lab.lab import printed_of
 from fz_iproute.lab.routes import nexthops, routes
 from fz_iproute.lab.rules import rules
-from fz_iproute.mirror import config_text, journal, parse
+from fz_iproute.mirror import config_text, ip_json, journal, parse_links
 from fz_iproute.mirror.rt_tables import parsed as rt_tables
 from fz_iproute.record.facts import facts
 from fz_iproute.record.firewall import firewall
@@ -78,7 +78,7 @@ def lab(path: Path) -> None:
     """All commands that would rebuild a machine; none is run."""
     with blamed_on(path):
         printed = printed_of(load_recording(path))
-        links, (wanted, _) = parse.links(printed.links), devices(printed.links)
+        links, (wanted, _) = parse_links.links(printed.links), devices(printed.links)
         for found in (addresses(printed, links), nexthops(printed, links), rules(printed), far_states(wanted)):
             list(found)
         list(cables_and_bridges(wanted))
@@ -156,9 +156,9 @@ def answers(path: Path) -> None:
         for writes, questions in ((0, ("link show",)), (0, ("rule show", "route show table main")), (5, ())):
             told.reply(Asked("inet6", writes, questions, Told(code, stdout, stderr)))
     with suppress(ValueError, RecursionError):
-        parse.documents_of(stdout.encode("utf-8", "surrogateescape"))
+        ip_json.documents_of(stdout.encode("utf-8", "surrogateescape"))
     with suppress(ValueError, RecursionError):
-        parse.listing_of(stdout.encode("utf-8", "surrogateescape"))
+        ip_json.listing_of(stdout.encode("utf-8", "surrogateescape"))
 
 
 SETTINGS = (

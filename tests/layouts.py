@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.simulated import rank
-from fz_iproute.mirror import parse, parse_rules
+from fz_iproute.mirror import ip_json, parse, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
@@ -272,7 +272,7 @@ def machine(lines: Sequence[str]) -> tuple[Snapshot, dict[int, dict[Family, tupl
             elif verb:
                 found.setdefault(table, []).append(_route(words, family))
         for table, routes in found.items():
-            listed = sorted(parse.routes(parse.listed(routes), family, links), key=_place)
+            listed = sorted(parse.routes(ip_json.listed(routes), family, links), key=_place)
             tables.setdefault(table, dict.fromkeys(FAMILIES, ()))[family] = tuple(listed)
     main = tables[254]
     return Snapshot(links=links, rules=tuple(rules), main=main), tables
@@ -335,7 +335,7 @@ _ACTIONS = {"blackhole": "6", "unreachable": "7", "prohibit": "8"}
 
 def route(line: str, family: Family) -> Route:
     """What `route add PROPERTIES` adds, in whatever table."""
-    return parse.routes(parse.listed([_route(line.split()[2:], family)]), family, {})[0]
+    return parse.routes(ip_json.listed([_route(line.split()[2:], family)]), family, {})[0]
 
 
 def _route(words: Sequence[str], family: Family) -> dict[str, Any]:

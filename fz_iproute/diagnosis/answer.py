@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.received import MARTIAN, Drop, drops
 from fz_iproute.diagnosis.sentence import Case, sentence, step_text
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.parse import Document
+from fz_iproute.mirror.ip_json import Document
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import printable
 

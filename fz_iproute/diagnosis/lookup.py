@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from fz_iproute.diagnosis.fib import Fib, Table
 from fz_iproute.mirror.model import Link, Route, Rule
-from fz_iproute.mirror.parse import group_number
+from fz_iproute.mirror.parse_links import group_number
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN, REFUSALS
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from fz_iproute.errors import ReadFailed
 from fz_iproute.ip.ip import Asked, Source
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import ip_json, parse, parse_links
+from fz_iproute.mirror.ip_json import Listed
 from fz_iproute.mirror.model import Nexthop
-from fz_iproute.mirror.parse import Listed
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import FAMILY_OPTION, MAIN, of_table
 
@@ -26,11 +26,11 @@ def parsed(family: Family | None, question: str, text: bytes) -> list[Any]:
     """Parse what `ip -json` printed: routes to Listed, anything else to documents. ReadFailed if it is not JSON."""
     try:
         if not question.startswith("route show"):
-            return parse.documents_of(text)
-        return parse.listing_of(text, scope="link" if question == SCOPE_LINK else "")
+            return ip_json.documents_of(text)
+        return ip_json.listing_of(text, scope="link" if question == SCOPE_LINK else "")
     except (ValueError, RecursionError) as error:
         option = f"{FAMILY_OPTION[family]} " if family else ""
-        raise ReadFailed(f"ip -json {option}{question}: {parse.json_fault(error)}") from None
+        raise ReadFailed(f"ip -json {option}{question}: {ip_json.json_fault(error)}") from None
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def shape_is_known() -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReadFailed(
-            f"ip printed JSON in a form that fz-iproute does not know: {parse.form_fault(error)}"
+            f"ip printed JSON in a form that fz-iproute does not know: {ip_json.form_fault(error)}"
         ) from None
 
 
@@ -58,4 +58,4 @@ def nexthops_of(source: Source, listings: Iterable[list[Listed]]) -> Mapping[int
     """The nexthop objects that routes in these listings use, by their ids. `ip` is asked only if there are any."""
     if not any(map(parse.needs_nexthops, listings)):
         return {}
-    return parse.nexthops(answer(source, None, "nexthop show"))
+    return parse_links.nexthops(answer(source, None, "nexthop show"))

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.ip.process import Answer, Starter
 from fz_iproute.ip.version import OLDEST, is_too_old
-from fz_iproute.mirror.parse import Document, documents_of, json_fault
+from fz_iproute.mirror.ip_json import Document, documents_of, json_fault
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import FAMILY_OPTION
 

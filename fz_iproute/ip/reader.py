@@ -7,11 +7,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from fz_iproute.ip.answers import SCOPE_LINK, answers_of, nexthops_of, parsed, shape_is_known
 from fz_iproute.ip.ip import Source
-from fz_iproute.mirror import parse, parse_rules
+from fz_iproute.mirror import parse, parse_links, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import own_tables
+from fz_iproute.mirror.ip_json import Document, Listed
 from fz_iproute.mirror.model import EVERYTHING, Link, Part, Route, Rule, Snapshot
-from fz_iproute.mirror.parse import Document, Listed, Shapes
+from fz_iproute.mirror.parse import Shapes
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import MAIN, METRICS, RULES_IN_DETAIL, of_table
 
@@ -111,7 +112,7 @@ class Reader:
         return made
 
     def _snapshot(self, rules: tuple[Rule, ...]) -> Snapshot:
-        links = self._once(_LINKS, self._known["inet", _LINKS], lambda: parse.links(self._parsed("inet", _LINKS)))
+        links = self._once(_LINKS, self._known["inet", _LINKS], lambda: parse_links.links(self._parsed("inet", _LINKS)))
         for family in FAMILIES:
             if family not in self._families:
                 self._families[family] = self._of(family, links)
@@ -141,9 +142,13 @@ class Reader:
         return _OfFamily(
             main=routes(MAIN, main),
             tables={number: routes(number, listing) for number, listing in tables.items()},
-            numbered=parse.numbered(self._parsed(family, _ADDRESSES), family) if self._config.manages else frozenset(),
+            numbered=self._numbered(family),
             expiry=min((seconds for seconds in lifetimes if seconds >= 0), default=None),
         )
+
+    def _numbered(self, family: Family) -> frozenset[str]:
+        is_asked = self._config.manages
+        return parse_links.numbered(self._parsed(family, _ADDRESSES), family) if is_asked else frozenset()
 
     def _parsed(self, family: Family, question: str) -> list[Any]:
         text = self._known[family, question]

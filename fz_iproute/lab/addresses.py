@@ -5,8 +5,8 @@ from ipaddress import ip_address, ip_interface
 
 from fz_iproute.lab.devices import Device
 from fz_iproute.lab.printed import Found, Lost, Printed, command
+from fz_iproute.mirror.ip_json import Document
 from fz_iproute.mirror.model import Command, Link
-from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import is_word
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fz_iproute.lab.printed import Lost, is_name
+from fz_iproute.mirror.ip_json import Document
 from fz_iproute.mirror.model import Command, Link
-from fz_iproute.mirror.parse import Document
 
 # The network namespace with the other ends of the cables.
 FAR = "neighbour"

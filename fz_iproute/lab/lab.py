@@ -19,7 +19,7 @@ from fz_iproute.lab.routes import nexthops, routes
 from fz_iproute.lab.rules import rules
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
-from fz_iproute.mirror import config_text, parse
+from fz_iproute.mirror import config_text, parse_links
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.prefix import FAMILIES, Family
@@ -85,7 +85,7 @@ def _build(recorded: Recording, trace: Callable[[str], None] | None) -> list[Los
     lost: list[Lost | str] = [*impossible, *sysctl.prepare_lab(recorded.sysctls)]
     wanted = _with_tuns(wanted, site)
     site.run(cables_and_bridges(wanted), namespace.one_by_one)
-    links = parse.links(answer(site.ip, None, "link show"))
+    links = parse_links.links(answer(site.ip, None, "link show"))
     lost += sysctl.set_of_devices(recorded.sysctls, [device.name for device in wanted if device.name in links])
     # Refusals in FAR are not reported: only this namespace stands for the recorded machine.
     namespace.one_by_one(site.far, far_states(wanted))

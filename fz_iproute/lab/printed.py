@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fz_iproute.mirror.ip_json import Document, Listed
 from fz_iproute.mirror.model import Command
-from fz_iproute.mirror.parse import Document, Listed
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import is_word
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from fz_iproute.lab.printed import Found, Lost, Printed, command
 from fz_iproute.mirror import parse
+from fz_iproute.mirror.ip_json import Document
 from fz_iproute.mirror.model import Command, Link, Route
-from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import Family
 
 

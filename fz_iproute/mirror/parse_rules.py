@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from fz_iproute.mirror.ip_json import Document, Unparsable
 from fz_iproute.mirror.model import Mark, Rule
-from fz_iproute.mirror.parse import Document, Unparsable
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import PROTOCOLS, REFUSALS, TABLE_NUMBERS
 

@@ -11,7 +11,7 @@ from fz_iproute.files.trusted_file import opened, said_of
 from fz_iproute.ip.answers import answer, shape_is_known
 from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.process import Answer
-from fz_iproute.mirror.parse import form_fault
+from fz_iproute.mirror.ip_json import form_fault
 from fz_iproute.mirror.prefix import Family
 from fz_iproute.record import recording
 from fz_iproute.record.recording import Recording, Unusable, question_key

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
 
-from fz_iproute.mirror.parse import Listed, json_fault
+from fz_iproute.mirror.ip_json import Listed, json_fault
 from fz_iproute.mirror.parse_rules import table_number
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import FAMILY_OPTION, RULES_IN_DETAIL

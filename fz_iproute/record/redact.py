@@ -14,7 +14,7 @@ from typing import Any
 
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import config_text, rt_tables
-from fz_iproute.mirror.parse import documents_of
+from fz_iproute.mirror.ip_json import documents_of
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.record.recording import Recording
 from fz_iproute.record.renaming import Addresses, Names

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 
-from fz_iproute.mirror.parse import Document
+from fz_iproute.mirror.ip_json import Document
 from fz_iproute.mirror.prefix import BITS, Family, Prefix
 from fz_iproute.mirror.words import MODEMS, OF_GUESTS, TUNS
 

@@ -10,7 +10,7 @@ from fz_iproute import __version__
 from fz_iproute.ip.answers import parsed
 from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.reader import lan_questions
-from fz_iproute.mirror import config_text, parse, parse_rules
+from fz_iproute.mirror import config_text, parse_links, parse_rules
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import LOCAL, MAIN, RULES_IN_DETAIL, of_table
@@ -56,7 +56,7 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None) -> Record
         found,
         facts={**found.facts, **({} if nft is None else {"nft": nft})},
         versions={**found.versions, "ip": ip.version},
-        sysctls=sysctls(ip, netns, sorted(parse.links(links))),
+        sysctls=sysctls(ip, netns, sorted(parse_links.links(links))),
         outputs=outputs,
     )
 

@@ -16,7 +16,7 @@ from fz_iproute.files.config_file import load, usual_path
 from fz_iproute.ip.answers import answer, shape_is_known
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
-from fz_iproute.mirror import config_text, parse
+from fz_iproute.mirror import config_text, parse, parse_links
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family
@@ -139,7 +139,7 @@ def _tables(
     ip: RecordedIp, recorded: Recording, links: Mapping[str, Link]
 ) -> dict[int, dict[Family, tuple[Route, ...]]]:
     """All recorded tables. ReadFailed if table local is missing, because it has the machine's own addresses."""
-    objects = parse.nexthops(answer(ip, None, "nexthop show"))
+    objects = parse_links.nexthops(answer(ip, None, "nexthop show"))
     tables: dict[int, dict[Family, tuple[Route, ...]]] = defaultdict(dict)
     local = [question_key(family, of_table(LOCAL), "-json") for family in FAMILIES]
     for family, number, question in recorded_tables(dict.fromkeys([*recorded.outputs, *local])):

@@ -17,8 +17,8 @@ from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import desired
+from fz_iproute.mirror.ip_json import Document
 from fz_iproute.mirror.model import Snapshot
-from fz_iproute.mirror.parse import Document
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.record.sysctl import sysctls
 from fz_iproute.verbs.options import add_json, add_snapshot

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fz_iproute.mirror.parse import documents_of
+from fz_iproute.mirror.ip_json import documents_of
 from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, PROGRAM, PROJECT, TUNNEL, Machine, Namespace, run, wait_until
 from tests.netns.test_names import NAMES
 from tests.netns.test_roundtrip import add_every_kind

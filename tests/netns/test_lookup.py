@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.mirror import parse, parse_rules
+from fz_iproute.mirror import ip_json, parse, parse_links, parse_rules
 from fz_iproute.mirror.model import Link, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from tests.netns.namespace import MAIN, MARK, MIRROR, Namespace, run, wait_until
@@ -189,12 +189,12 @@ def _documents(printed: str) -> Iterator[Any]:
 
 def read(land: Namespace, family: Family) -> World:
     tables = [*TABLES, LOCAL, DEFAULT]
-    links = parse.links(land.ip_json("link"))
+    links = parse_links.links(land.ip_json("link"))
     (found,) = ask(land, family, ["rule show"], "-details", "-Numeric")
     dumps = ask(land, family, [f"route show table {table}" for table in tables])
     return World(
         parse_rules.rules(found, family),
-        [(table, parse.routes(parse.listed(dump), family, links)) for table, dump in zip(tables, dumps, strict=True)],
+        [(table, parse.routes(ip_json.listed(dump), family, links)) for table, dump in zip(tables, dumps, strict=True)],
         links,
     )
 

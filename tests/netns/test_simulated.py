@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fz_iproute.diagnosis.machine import shown
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
-from fz_iproute.mirror import parse, parse_rules
+from fz_iproute.mirror import ip_json, parse, parse_links, parse_rules
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import RULES_IN_DETAIL
@@ -53,7 +53,7 @@ def route_step(draw: Callable[[Any], Any], family: Family) -> RouteStep:
         document["dev"] = "lo" if kind != "unicast" else "v0"
     elif kind == "unicast":
         document |= {"dev": "v0", "scope": "link"}
-    (route,) = parse.routes(parse.listed([document]), family, {})
+    (route,) = parse.routes(ip_json.listed([document]), family, {})
     return RouteStep(draw(st.sampled_from(["add", "add", "del"])), draw(st.sampled_from(TABLES)), route)
 
 
@@ -66,11 +66,11 @@ def line(step: RuleStep | RouteStep) -> str:
 def read(land: Namespace, family: Family) -> Network:
     option = "-6" if family == "inet6" else "-4"
     rules = parse_rules.rules(land.ip_json(option, *RULES_IN_DETAIL.split()), family)
-    links = parse.links(land.ip_json("link"))
+    links = parse_links.links(land.ip_json("link"))
     tables = {
         table: {
             family: parse.routes(
-                parse.listed(land.ip_json(option, "route", "show", "table", str(table))), family, links
+                ip_json.listed(land.ip_json(option, "route", "show", "table", str(table))), family, links
             )
         }
         for table in TABLES
@@ -129,7 +129,7 @@ def test_the_kernel_refuses_what_the_model_refuses_and_has_the_same_in_the_end(n
         done = run("ip", "-n", namespace.name, *line.split(), check=False)
         assert refusal in done.stderr and bool(refusal) is bool(done.returncode), (line, done.stderr)
     rules = parse_rules.rules(namespace.ip_json(*RULES_IN_DETAIL.split()), "inet")
-    routes = parse.routes(parse.listed(namespace.ip_json("route", "show", "table", "7")), "inet", {})
+    routes = parse.routes(ip_json.listed(namespace.ip_json("route", "show", "table", "7")), "inet", {})
     added = (rule for rule in rules if 0 < rule.priority < 32766)
     assert LEFT.split("\n")[1:-1] == [*map(shown, added), *map(str, routes)]
 

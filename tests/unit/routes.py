@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import ip_json, parse
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family
@@ -19,7 +19,7 @@ def route(dst: str, dev: str = "eth0", **keys: Any) -> Route:
     usual = {"protocol": "kernel", "flags": []}
     usual |= {"scope": "link"} if family == "inet" else {"metric": 256, "pref": "medium"}
     document = {"dst": dst, "dev": dev, **usual, **keys}
-    (listed,) = parse.listed([{key: value for key, value in document.items() if value is not None}])
+    (listed,) = ip_json.listed([{key: value for key, value in document.items() if value is not None}])
     return parse.routes([listed], family, LINKS)[0]
 
 

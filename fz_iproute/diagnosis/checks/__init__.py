@@ -12,7 +12,7 @@ from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.remedy import Remedy, Sync, config_refusal, sync_refusal, tried
 from fz_iproute.diagnosis.simulated import Refused
 from fz_iproute.diagnosis.trial import harm
-from fz_iproute.mirror.parse import form_fault
+from fz_iproute.mirror.ip_json import form_fault
 
 
 class Check(NamedTuple):

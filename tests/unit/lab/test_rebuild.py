@@ -15,9 +15,9 @@ from fz_iproute.lab import routes as lab_routes
 from fz_iproute.lab import rules as lab_rules
 from fz_iproute.lab.lab import DEMO
 from fz_iproute.lab.printed import Lost, Printed
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse_links
+from fz_iproute.mirror.ip_json import listed
 from fz_iproute.mirror.model import Command, Link
-from fz_iproute.mirror.parse import listed
 from fz_iproute.mirror.prefix import FAMILIES
 from fz_iproute.mirror.words import is_word
 from fz_iproute.record.recorded_ip import load_recording
@@ -157,7 +157,7 @@ def test_nexthop_objects_come_before_their_groups_and_whole_or_not_at_all() -> N
 def everything(found: Printed) -> Iterator[Command | Lost]:
     wanted, lost = devices.devices(found.links)
     yield from lost
-    links = parse.links({"ifname": device.name, "ifindex": device.ifindex, "flags": ["UP"]} for device in wanted)
+    links = parse_links.links({"ifname": device.name, "ifindex": device.ifindex, "flags": ["UP"]} for device in wanted)
     yield from devices.cables_and_bridges(wanted)
     yield from devices.link_states(wanted, links)
     yield from devices.far_states(wanted)

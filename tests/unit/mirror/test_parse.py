@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.mirror import journal, parse, parse_rules
+from fz_iproute.mirror import ip_json, journal, parse, parse_links, parse_rules
 from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.parse_links import links as links_of
 from tests.unit.routes import LINKS, route
 
 USUAL = "proto boot scope global"
@@ -45,7 +46,7 @@ METRICS = "mtu window ssthresh cwnd advmss reordering hoplimit initcwnd initrwnd
     ],
 )
 def test_each_key_becomes_an_argument_that_a_journal_may_hold(document, words) -> None:
-    (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
+    (found,) = parse.routes(ip_json.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
     assert (words, "") == (" ".join(found.attributes.words), found.attributes.inexpressible)
     line = f"ip route add table 500 {found}"
     assert [line] == [command.line for command in journal.parse([f"{line}\n"])[0].commands]
@@ -65,7 +66,7 @@ def test_each_key_becomes_an_argument_that_a_journal_may_hold(document, words) -
     ],
 )
 def test_an_attribute_that_cannot_be_expressed_is_named(document, named) -> None:
-    (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
+    (found,) = parse.routes(ip_json.listed([{"dst": "10.0.0.0/24", **document}]), "inet", LINKS)
     assert named in found.attributes.inexpressible
 
 
@@ -86,8 +87,8 @@ def test_an_attribute_that_cannot_be_expressed_is_named(document, named) -> None
 def test_a_made_route_equals_what_ip_prints_of_it(dst, device, scope, metric, printed) -> None:
     family = "inet6" if "pref" in printed else "inet"
     document = {"dst": dst.removesuffix("/32").removesuffix("/128"), "protocol": "static", **printed}
-    links = {**LINKS, **parse.links([{"ifindex": 7, "ifname": "#x", "flags": ["UP"]}])}
-    (expected,) = parse.routes(parse.listed([document]), family, links)
+    links = {**LINKS, **links_of([{"ifindex": 7, "ifname": "#x", "flags": ["UP"]}])}
+    (expected,) = parse.routes(ip_json.listed([document]), family, links)
     assert expected == Route.make(family, dst, links.get(device), scope=scope, metric=metric)
 
 
@@ -117,8 +118,8 @@ def test_the_devices_of_a_route_are_those_that_its_paths_name() -> None:
 )
 def test_a_route_that_names_only_its_nexthop_object_or_group_takes_its_path(nhid, devices, on_link) -> None:
     objects = [{"id": 1, "dev": "eth0"}, {"id": 2, "gateway": "10.0.0.1", "dev": "eth1"}]
-    nexthops = parse.nexthops([*objects, {"id": 3, "group": [{"id": 1}, {"id": 2}]}])
-    listing = parse.listed([{"dst": "10.0.0.0/24", "nhid": nhid, "scope": "link"}])
+    nexthops = parse_links.nexthops([*objects, {"id": 3, "group": [{"id": 1}, {"id": 2}]}])
+    listing = ip_json.listed([{"dst": "10.0.0.0/24", "nhid": nhid, "scope": "link"}])
     assert parse.needs_nexthops(listing)
     (found,) = parse.routes(listing, "inet", LINKS, nexthops)
     assert (devices, on_link) == (found.attributes.devices, found.attributes.on_link)
@@ -132,7 +133,7 @@ def test_a_route_that_names_only_its_nexthop_object_or_group_takes_its_path(nhid
     ],
 )
 def test_only_names_that_a_batch_line_or_a_terminal_would_misread_go_by_number(names, numbered) -> None:
-    links = parse.links([{"ifindex": number, "ifname": name, "flags": ["UP"]} for number, name in enumerate(names)])
+    links = links_of([{"ifindex": number, "ifname": name, "flags": ["UP"]} for number, name in enumerate(names)])
     words = [f"if{number}" if numbered else name for number, name in enumerate(names)]
     assert words == [link.word for link in links.values()]
 
@@ -159,13 +160,13 @@ def test_only_names_that_a_batch_line_or_a_terminal_would_misread_go_by_number(n
     ],
 )
 def test_only_a_network_card_that_does_not_work_has_an_outage(name, keys, outage) -> None:
-    (link,) = parse.links([{"ifindex": 7, "ifname": name, **keys}]).values()
+    (link,) = links_of([{"ifindex": 7, "ifname": name, **keys}]).values()
     assert outage == link.outage
 
 
 def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_number() -> None:
-    links = parse.links([{"ifindex": 7, "ifname": "#x", "flags": []}, {"ifindex": 8, "ifname": "if7", "flags": []}, {}])
-    (found,) = parse.routes(parse.listed([{"dst": "10.0.0.0/24", "dev": "#x"}]), "inet", links)
+    links = links_of([{"ifindex": 7, "ifname": "#x", "flags": []}, {"ifindex": 8, "ifname": "if7", "flags": []}, {}])
+    (found,) = parse.routes(ip_json.listed([{"dst": "10.0.0.0/24", "dev": "#x"}]), "inet", links)
     assert "'#x'" in found.attributes.inexpressible
 
 
@@ -205,8 +206,8 @@ def test_a_rule_is_written_as_ip_prints_it(keys, said) -> None:
 def test_a_quote_that_is_escaped_as_old_versions_do_is_read(name: str) -> None:
     new = json.dumps([{"ifname": name}])
     old = "".join("\\'" if sign == "'" else json.dumps(sign)[1:-1] for sign in name)
-    assert [{"ifname": name}] == parse.documents_of(new.encode())
-    assert [{"ifname": name}] == parse.documents_of(f'[{{"ifname": "{old}"}}]'.encode())
+    assert [{"ifname": name}] == ip_json.documents_of(new.encode())
+    assert [{"ifname": name}] == ip_json.documents_of(f'[{{"ifname": "{old}"}}]'.encode())
 
 
 @pytest.mark.parametrize(
@@ -225,22 +226,22 @@ def test_a_rule_with_a_name_of_this_machine_needs_a_reading_with_numbers(keys: d
 
 
 def test_the_name_of_a_table_is_not_guessed() -> None:
-    with pytest.raises(parse.Unparsable):
+    with pytest.raises(ip_json.Unparsable):
         parse_rules.rules([{"priority": 7, "src": "all", "table": "firezone"}], "inet")
 
 
 def test_ip_prints_control_characters_of_a_name_as_they_are() -> None:
-    assert [{"ifname": "a\x1bb"}] == parse.documents_of(b'[{"ifname": "a\x1bb"}]')
+    assert [{"ifname": "a\x1bb"}] == ip_json.documents_of(b'[{"ifname": "a\x1bb"}]')
 
 
 def test_the_name_of_a_group_is_not_guessed() -> None:
-    assert [7, 0, None] == list(map(parse.group_number, ("7", "default", "guests")))
+    assert [7, 0, None] == list(map(parse_links.group_number, ("7", "default", "guests")))
 
 
 @pytest.mark.parametrize("document", [{}, {"dst": None}, {"dst": "10.0.0.0/24; rm"}, {"dst": "1", "metrics": 3}])
 def test_documents_of_another_shape_are_an_error(document) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
-        parse.routes(parse.listed([document]), "inet", LINKS)
+        parse.routes(ip_json.listed([document]), "inet", LINKS)
 
 
 # Listings
@@ -267,16 +268,16 @@ def test_a_listing_is_read_as_the_json_that_it_is(found: list[tuple[dict[str, An
     documents = [{"type": kind, **document} if kind else document for document, kind in found]
     text = json.dumps(documents, separators=None if spaced else (",", ":"), ensure_ascii=False)
     octets = text.encode("utf-8", "surrogateescape")
-    assert documents == [{"dst": dst, **rest} for dst, rest in parse.listing_of(octets)]
+    assert documents == [{"dst": dst, **rest} for dst, rest in ip_json.listing_of(octets)]
 
 
 def test_routes_of_one_shape_share_it() -> None:
     same = '"dev":"eth0","metrics":[{"mtu":1400}],"flags":[]'
     first, second, third = (f'"dst":"10.0.{n}.0/24",{same}' for n in range(3))
     text = f'[{{{first}}},{{{second}}},{{"type":"throw",{third}}}]'
-    *unicast, throw = (rest for _, rest in parse.listing_of(text.encode()))
+    *unicast, throw = (rest for _, rest in ip_json.listing_of(text.encode()))
     assert {"type": "throw", **unicast[0]} == throw
-    one, other = (rest for _, rest in parse.listing_of(f"[{{{first}}},{{{second}}}]".encode()))
+    one, other = (rest for _, rest in ip_json.listing_of(f"[{{{first}}},{{{second}}}]".encode()))
     assert one is other
 
 
@@ -285,7 +286,7 @@ def test_a_scope_that_the_question_filters_by_is_that_of_each_route_and_of_no_ot
     for separators in ((",", ":"), (", ", ": ")):
         text = json.dumps(documents, separators=separators).encode()
         for scope, rest in (("link", {"dev": "eth0", "scope": "link"}), ("", {"dev": "eth0"})):
-            assert [("10.0.0.0/24", rest), ("10.0.1.0/24", rest)] == parse.listing_of(text, scope)
+            assert [("10.0.0.0/24", rest), ("10.0.1.0/24", rest)] == ip_json.listing_of(text, scope)
 
 
 @pytest.mark.parametrize(
@@ -302,14 +303,14 @@ def test_a_scope_that_the_question_filters_by_is_that_of_each_route_and_of_no_ot
 )  # fmt: skip
 def test_a_text_that_is_not_a_whole_listing_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parse.listing_of(text.encode())
+        ip_json.listing_of(text.encode())
 
 
 def test_the_first_of_two_destinations_is_that_of_the_route() -> None:
     """`encap ip` also prints the destination of its own header."""
     twice = b'{"dst":"10.0.0.0/24","encap":"ip","id":0,"dst":"192.0.2.1","dev":"eth0"}'
     text = b'[%s,{"dst":"10.0.1.0/24","dev":"eth0"}]' % twice
-    assert ["10.0.0.0/24", "10.0.1.0/24"] == [dst for dst, _ in parse.listing_of(text)]
+    assert ["10.0.0.0/24", "10.0.1.0/24"] == [dst for dst, _ in ip_json.listing_of(text)]
 
 
 def test_a_line_of_a_batch_holds_at_most_500_words_of_a_route() -> None:

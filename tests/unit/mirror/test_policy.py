@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse, parse_links
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import desired, layout_of
 from fz_iproute.mirror.model import Route
@@ -127,7 +127,7 @@ def test_somebody_elses_copy_of_a_route_with_a_locked_metric_stays() -> None:
 )
 def test_a_link_that_is_no_ethernet_may_be_a_tunnel(name: str, link_type: str, flags: str, expected: bool) -> None:
     document = {"ifname": name, "ifindex": 7, "link_type": link_type, "flags": ["UP", *flags.split()]}
-    assert expected == parse.links([document])[name].may_be_tunnel
+    assert expected == parse_links.links([document])[name].may_be_tunnel
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_link_that_is_no_ethernet_may_be_a_tunnel(name: str, link_type: str, f
 def test_a_link_with_a_master_is_a_port_unless_that_is_a_vrf(master: str, flags: str, expected: bool) -> None:
     document = {"ifname": "vnet0", "ifindex": 7, "flags": ["UP"]} | ({"master": master} if master else {})
     masters = [{"ifname": master, "ifindex": 8, "flags": flags.split()}] if flags else []
-    found = parse.links([document, *masters])
+    found = parse_links.links([document, *masters])
     assert [expected, *(False for _ in masters)] == [link.is_port for link in found.values()]
 
 
