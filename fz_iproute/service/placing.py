@@ -1,11 +1,9 @@
 """Writes and removes the files of an installation, and runs `systemctl`. It reports each step."""
 
-import os
 import shutil
 import subprocess
 from argparse import Namespace
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -53,7 +51,7 @@ class Placing:
         else:
             self._say_step(f"{'write' if there is None else 'replace'} {path}")
             if not self._dry_run:
-                self._make_folder(path.parent)
+                _make_folder(path.parent)
                 replace(path, file.text, file.mode)
 
     def remove(self, patterns: Iterable[str]) -> bool:
@@ -69,31 +67,7 @@ class Placing:
                     path.unlink()
                 except OSError as error:
                     raise file_failure(path, error) from None
-                self._remove_empty(path)
         return bool(found)
-
-    def _remove_empty(self, path: Path) -> None:
-        """Remove the folders above the file that are empty now. On a running machine, only those made by `install`."""
-        for folder in path.parents:
-            if folder == self._root:
-                break
-            with suppress(OSError):
-                if self.is_running_machine:
-                    os.getxattr(folder, _MADE)
-                folder.rmdir()
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        self._make_folder(folder.parent)
-        try:
-            folder.mkdir(mode=0o755)
-        except OSError as error:
-            raise file_failure(folder, error) from None
-        # No attribute in a package, which would copy it to other machines.
-        if self.is_running_machine:
-            with suppress(OSError):
-                os.setxattr(folder, _MADE, b"")
 
     def find(self, pattern: str) -> list[str]:
         """The names of the files that match the pattern."""
@@ -141,5 +115,8 @@ def _content(path: Path) -> str | None:
         raise file_failure(path, error) from None
 
 
-# An extended attribute that marks folders made by `install`. If the filesystem has no attributes, the folders remain.
-_MADE = "user.made-by-fz-iproute"
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise file_failure(folder, error) from None

@@ -1,6 +1,5 @@
 """`install` and `uninstall` below a folder, and `unit`, which prints the same."""
 
-import os
 import re
 import shlex
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from fz_iproute.errors import UsageError
 from fz_iproute.log import Log
 from fz_iproute.service.placing import Placing
 from fz_iproute.service.program import choose
-from fz_iproute.service.units import File, sealed
+from fz_iproute.service.units import sealed
 from fz_iproute.verbs import install as install_verb
 from tests.starter import starter
 
@@ -59,26 +58,8 @@ def test_install_is_idempotent_and_uninstall_removes_every_file(
     prefix = way if "--prefix" in way else []
     run("uninstall", "-n", "--root", str(tmp_path), *prefix)
     assert first == tree(tmp_path)
-    (tmp_path / "etc/mine").mkdir()
     run("uninstall", "--root", str(tmp_path), *prefix)
-    assert [tmp_path / "etc", tmp_path / "etc/mine"] == list(tmp_path.rglob("*"))
-
-
-def test_a_folder_goes_with_its_last_file_if_it_was_made_for_it(tmp_path: Path) -> None:
-    try:
-        os.setxattr(tmp_path, "user.test", b"")
-    except OSError as error:
-        pytest.skip(f"the folder of the tests has no extended attributes: {error}")
-    place = Placing(tmp_path, False, str)
-    place.is_running_machine = True
-    (tmp_path / "usr/share/zsh").mkdir(parents=True)
-    names = ["etc/iproute2/rt_tables.d/a", "usr/share/zsh/a", "usr/share/fish/a", "usr/share/man/man8/a"]
-    for name in names:
-        place.write(File(f"/{name}", sealed("text\n")))
-    (tmp_path / "usr/share/man/man5").mkdir()
-    place.remove(names)
-    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
-    assert {"usr", "usr/share", "usr/share/zsh", "usr/share/man", "usr/share/man/man5"} == left
+    assert {} == tree(tmp_path)
 
 
 def test_what_is_not_there_is_said(run: Run, tmp_path: Path) -> None:
