@@ -76,8 +76,8 @@ def _value(action: Action) -> str:
     return _DESTINATIONS.get(action.dest) or _METAVARS.get(str(action.metavar), "any")
 
 
-def bash(found: list[Verb]) -> str:
-    """For bash 4 and newer."""
+def bash(found: list[Verb], templates: Mapping[str, str]) -> str:
+    """For bash 4 and newer. `templates` are the texts of the package's folder `completion`, by name."""
 
     def offer(value: str) -> str:
         how = _KINDS[value][0] if value in _KINDS else f'-W "{value}"'
@@ -87,10 +87,10 @@ def bash(found: list[Verb]) -> str:
     def describe(what: str, texts: Mapping[str, str]) -> str:
         return offer(" ".join(texts))  # bash cannot show the texts
 
-    return _BASH.format(body=_body(found, offer, describe))
+    return templates["bash"].replace("{body}", _body(found, templates["body"], offer, describe))
 
 
-def zsh(found: list[Verb]) -> str:
+def zsh(found: list[Verb], templates: Mapping[str, str]) -> str:
     """For zsh."""
 
     def offer(value: str) -> str:
@@ -100,10 +100,12 @@ def zsh(found: list[Verb]) -> str:
         lines = " ".join(f"'{name}:{text}'" for name, text in texts.items())
         return f"offered=({lines}); _describe {what} offered"
 
-    return _ZSH.format(body=_body(found, offer, describe))
+    return templates["zsh"].replace("{body}", _body(found, templates["body"], offer, describe))
 
 
-def _body(found: list[Verb], offer: Callable[[str], str], describe: Callable[[str, Mapping[str, str]], str]) -> str:
+def _body(
+    found: list[Verb], template: str, offer: Callable[[str], str], describe: Callable[[str, Mapping[str, str]], str]
+) -> str:
     """The part that bash and zsh have in common.
 
     `offer` returns the shell's command to complete a value, and `describe` the one to complete a name with its text.
@@ -120,10 +122,10 @@ def _body(found: list[Verb], offer: Callable[[str], str], describe: Callable[[st
     cases.append(f":*) {describe('verb', {verb.name: verb.text for verb in others})} ;;")
     cases += [f"{verb.name}:*) {offer(verb.argument)} ;;" for verb in others]
     skipped = " | ".join(name for option in program.options if option.value for name in option.names)
-    return _BODY.format(skipped=skipped, cases="\n        ".join(cases))
+    return template.replace("{skipped}", skipped).replace("{cases}", "\n        ".join(cases))
 
 
-def fish(found: list[Verb]) -> str:
+def fish(found: list[Verb], _: Mapping[str, str]) -> str:
     """For fish."""
     start = f"not __fish_seen_subcommand_from {' '.join(verb.name for verb in found[1:])}"
     lines = ["# Completes the command line of fz-iproute.", "complete -c fz-iproute -f"]
@@ -152,39 +154,3 @@ def _own(verb: Verb, found: list[Verb]) -> list[Option]:
     """The options of the verb, without those that all verbs have."""
     common = {option.names for option in found[0].options}
     return [option for option in verb.options if not verb.name or option.names not in common]
-
-
-# Finds the verb, then completes the word at the cursor, `words[last]`. The cases are `VERB:WORD BEFORE:WORD`.
-_BODY = """\
-    local verb= i
-    for ((i = first; i < last; i++)); do
-        case ${{words[i]}} in
-            {skipped}) ((i++)) ;;
-            -*) ;;
-            *) verb=${{words[i]}}; break ;;
-        esac
-    done
-    local current=${{words[last]}} previous=${{words[last - 1]}}
-    case $verb:$previous:$current in
-        {cases}
-    esac
-"""
-
-_BASH = """\
-# Completes the command line of fz-iproute.
-_fz_iproute() {{
-    local words=("${{COMP_WORDS[@]}}") first=1 last=$COMP_CWORD
-    COMPREPLY=()
-{body}}}
-complete -F _fz_iproute fz-iproute
-"""
-
-_ZSH = """\
-#compdef fz-iproute
-# Completes the command line of fz-iproute.
-_fz_iproute() {{
-    local first=2 last=$CURRENT
-    local -a offered
-{body}}}
-_fz_iproute "$@"
-"""

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
+from fz_iproute.files.data import texts
 from fz_iproute.log import Log
 from fz_iproute.service.completion import SHELLS, verbs
 from fz_iproute.verbs.output import write
@@ -19,5 +20,6 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, log: Log) -> int:
     """Print the script for the chosen shell."""
-    write(SHELLS[arguments.shell](verbs(arguments.parser)).removesuffix("\n"))
+    text = SHELLS[arguments.shell](verbs(arguments.parser), texts("completion"))
+    write(text.removesuffix("\n"))
     return 0

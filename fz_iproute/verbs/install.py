@@ -48,7 +48,7 @@ def run(arguments: Namespace, log: Log) -> int:
         place.remove(hiding(files))
     else:
         found = verbs(arguments.parser)
-        completions = {shell: write_for(found) for shell, write_for in SHELLS.items()}
+        completions = {shell: write_for(found, texts("completion")) for shell, write_for in SHELLS.items()}
         files += shared_files(choice, templates, texts("man"), completions)
     for file in files:
         place.write(file)
