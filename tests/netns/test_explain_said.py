@@ -37,6 +37,9 @@ def test_an_interface_that_does_not_work_is_named(end: str, item: str, said: str
     machine.ip("link", "set", end, "down")
     wait_until(lambda: item in machine.fz("status"), "the kernel noticed")
     assert said.replace("into it", f"into {TUNNEL}") in explained(machine, "10.1.0.7")["sentence"]
+    assert (item[2:].replace("lan1  ", "lan1 ") in machine.fz("doctor")) is (end == "far1"), (
+        "a card may be down for ever"
+    )
 
 
 @pytest.mark.parametrize("options", [[], ["--redact"]])

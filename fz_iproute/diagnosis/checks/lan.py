@@ -165,7 +165,17 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
 def shadowed(machine: Machine) -> Iterator[Found]:
     """Check that packets reach each LAN, or do so after a `sync`."""
     found = [each for family in machine.families for each in _out_of_reach(machine, family)]
-    yield from or_ok(found, "no LAN stays out of reach after a sync")
+    yield from or_ok((*found, *_unplugged(machine)), "no LAN stays out of reach after a sync")
+
+
+def _unplugged(machine: Machine) -> Iterator[Found]:
+    """LANs on a network card that has lost its network. Rules and routes are not to blame."""
+    verdicts = [verdict for judged in machine.goal.judged.values() for verdict in judged.verdicts]
+    for link in machine.seen.links.values():
+        lans = [each.route.dst for each in verdicts if each.route.attributes.devices == (link.name,)]
+        if link.outage and lans:
+            words = advice(f"connect {link.name} to its network")
+            yield Found("info", f"{link.name} {link.outage}: {some(lans)} cannot be reached", "", words)
 
 
 def _out_of_reach(machine: Machine, family: Family) -> Iterator[Found]:
