@@ -19,8 +19,11 @@ def test_the_tunnel_that_carries_all_traffic_is_named_and_not_the_configured_one
     machine.ip("route", "del", "default", "table", str(MIRROR))
     machine.tunnel("wg7")
     machine.ip("route", "add", "default", "dev", "wg7", "table", str(MIRROR))
-    said = explained(machine, "9.9.9.9", config='[tunnel]\ninterface = "wg-somewhere"\n')["sentence"]
+    config = '[tunnel]\ninterface = "wg-somewhere"\n'
+    said = explained(machine, "9.9.9.9", config=config)["sentence"]
     assert "goes into the tunnel, because all traffic goes into wg7" == said
+    first, *_ = machine.fz("status", config=config).splitlines()
+    assert first.startswith("VPN    wg-somewhere is missing, but ") and f"table {MIRROR} leads into " in first
 
 
 @pytest.mark.parametrize(

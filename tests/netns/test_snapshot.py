@@ -400,6 +400,13 @@ def test_only_the_owner_may_read_a_snapshot_and_a_symbolic_link_stays(machine: M
     assert path == link.readlink()
 
 
+def test_a_failed_write_leaves_no_file(machine: Machine, tmp_path: Path) -> None:
+    for name, words in {"missing/snapshot": "No such file or directory", "x" * 256: "File name too long"}.items():
+        done = machine.fz_done("snapshot", "-o", str(tmp_path / name))
+        assert (2, f"error: {tmp_path / name}: {words}\n") == (done.returncode, done.stderr)
+    assert [] == list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("verb", ["snapshot", "metrics"])
 @pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1"])
 def test_a_name_of_stdout_means_stdout(verb: str, name: str, machine: Machine, tmp_path: Path) -> None:
