@@ -113,15 +113,27 @@ def check_roles(desired: Desired) -> None:
             before = in_use[: in_use.index(table)]
             least = sum(other not in settled for other in before)
             has_moved = table not in settled and not least <= role <= len(before)
-            was_vpns = (layout.name, table) == ("tiered", layout.mirror) and any(
-                route.dst != "default" and is_tunnel_route(route) and not _is_copy(route, desired.tunnels)
-                for route in desired.contents[family][table].ours
-            )
+            was_vpns = (layout.name, table) == ("tiered", layout.mirror) and _has_tunnel_routes(family, desired)
             if has_moved or was_vpns:
                 raise UsageError(
                     f"table {table} is in use, and the configuration now gives it another role; "
                     "stop its `watch` and run `fz-iproute down` with this configuration first"
                 )
+
+
+def _has_tunnel_routes(family: Family, desired: Desired) -> bool:
+    """True if the table that gets the copies has routes into the tunnel, so it had another role."""
+    wanted, ours, _ = desired.contents[family][desired.layout.mirror]
+    of_form = [route for route in ours if route.dst != "default" and is_tunnel_route(route)]
+    if any(not _is_copy(route, desired.tunnels) for route in of_form):
+        return True
+    if set(desired.rules.ours) == set(desired.rules.wanted):
+        return False  # no rule changes, so no table gets another role
+    # The routes may lead into a former tunnel. An IPv6 route has no scope that tells, so its device decides.
+    policy = desired.by_family[family].policy
+    return any(
+        route not in wanted and (family == "inet" or policy.may_be_by_tunnel(route.attributes)) for route in of_form
+    )
 
 
 def _is_incomplete(family: Family, desired: Desired) -> bool:

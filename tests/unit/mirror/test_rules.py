@@ -7,7 +7,7 @@ import pytest
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import Desired, desired
-from fz_iproute.mirror.model import Command, Mark, Route, Rule
+from fz_iproute.mirror.model import Command, Link, Mark, Route, Rule
 from fz_iproute.mirror.plan import check_roles, leftovers, plan
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
@@ -129,6 +129,29 @@ def test_a_table_of_tunnel_routes_does_not_become_that_of_the_copies(device: str
     found = goal(TIERED, TIERS, tables=tables)
     with pytest.raises(UsageError) if is_refused else nullcontext():
         check_roles(found)
+
+
+@pytest.mark.parametrize(
+    ("dst", "device", "rules", "is_refused"),
+    [
+        ("100.64.0.0/11", "tun-old", TIERS[1:], True),
+        ("fd00:64::/48", "tun-old", TIERS[1:], True),
+        ("fd00:64::/48", "gone0", TIERS[1:], True),
+        ("fd00:64::/48", "eth0", TIERS[1:], False),  # a stale copy
+        ("fd00:64::/48", "tun-old", TIERS, False),  # a stale copy, because no rule changes
+        ("default", "tun-old", TIERS[1:], False),
+    ],
+)
+def test_a_table_of_a_former_tunnel_does_not_become_that_of_the_copies(
+    dst: str, device: str, rules: list[Rule], is_refused: bool
+) -> None:
+    old = Link("tun-old", 9, up=True, loopback=False, word="tun-old", may_be_tunnel=True)
+    found = route(dst, device, protocol="static", scope=None)
+    tables: dict[int, dict[Family, tuple[Route, ...]]] = {table: {} for table in Config().tables.ids}
+    tables[LAN] = {found.attributes.family: (found,)}
+    both = [rule._replace(family=family) for rule in rules for family in FAMILIES]
+    with pytest.raises(UsageError) if is_refused else nullcontext():
+        check_roles(goal(TIERED, both, tables=tables, links={**LINKS, "tun-old": old}))
 
 
 CLOSED = replace(SINGLE, tunnel={"on_down": "closed"})
