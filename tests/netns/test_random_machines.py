@@ -351,7 +351,9 @@ def _shadows(finding: Finding, truth: Truth) -> str:
     if match := re.search(r"^packets to (.*?) (?:are refused|have no route|enter|leave by)", finding["seen"]):
         for prefix in re.sub(REST, "", match[1]).split(", "):
             devices = {lan.device for lans in truth.lans.values() for lan in lans if str(lan.prefix) == prefix}
-            if (ways := truth.to(prefix)) and devices.issuperset(ways):
+            # A program that connects sends from the address of the route, which a rule may select.
+            sources = ["", *(source for device in devices for source in OWN.get(device, ()))]
+            if truth.to(prefix) and all(devices.issuperset(truth.to(prefix, source)) for source in sources):
                 return f"the kernel reaches {prefix}"
     return ""
 
