@@ -69,12 +69,9 @@ def _run(command: Sequence[str], log: Log) -> int:
         command = [os.environ.get("SHELL") or "/bin/sh"]
     try:
         return namespace.run(list(command))
-    except FileNotFoundError:
-        log.error(f"{command[0]}: no such program")
-        return namespace.NOT_FOUND
     except OSError as error:
         log.error(f"{command[0]}: {error.strerror}")
-        return namespace.NOT_EXECUTABLE
+        return 127 if isinstance(error, FileNotFoundError) else 126  # as in a shell
 
 
 def _build(recorded: Recording, trace: Callable[[str], None] | None) -> list[Lost | str]:

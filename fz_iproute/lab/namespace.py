@@ -22,8 +22,6 @@ _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as in a shell
-
 
 def apart(inside: Callable[[], int]) -> int:
     """Run `inside` in new network, mount and process namespaces, with an empty /run. Returns its exit code.
