@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,9 +31,7 @@ def load_recording(path: Path) -> Recording:
     if len(content) > MOST_BYTES:
         raise UsageError(f"{path}: larger than {MOST_BYTES >> 20} MiB, so not a snapshot")
     try:
-        return recording.load(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 at byte {error.start}") from None
+        return recording.load(content)
     except Unusable as error:
         raise UsageError(f"{path}: {error}") from None
 
@@ -56,17 +54,9 @@ class RecordedIp:
     """Gives the answers that `ip` would have given on the recorded machine."""
 
     def __init__(self, recorded: Recording) -> None:
-        self._recorded = recorded
-
-    @property
-    def sysctls(self) -> Mapping[str, str]:
-        """The recorded sysctls."""
-        return self._recorded.sysctls
-
-    @property
-    def facts(self) -> Mapping[str, str]:
-        """The recorded facts, see record/facts.py."""
-        return self._recorded.facts
+        self._outputs = recorded.outputs
+        self.sysctls = recorded.sysctls
+        self.facts = recorded.facts  # see record/facts.py
 
     def ask(self, family: Family | None, *questions: str) -> Asked:
         """Note the questions. `answers` answers them."""
@@ -92,14 +82,14 @@ class RecordedIp:
         return self._output(question_key(family, question, "-json")).encode("utf-8", "surrogateescape")
 
     def _output(self, key: str) -> str:
-        if key not in self._recorded.outputs:
+        if key not in self._outputs:
             raise ReadFailed(f"the snapshot does not have `ip {key}`, which this configuration needs")
-        return self._recorded.outputs[key]
+        return self._outputs[key]
 
     def text(self, family: Family, question: str) -> list[str]:
         """The lines that `ip` printed as text. There may be more of them than the question asks for."""
         key = question_key(family, question, "-oneline")
-        if key not in self._recorded.outputs:
+        if key not in self._outputs:
             key = question_key(family, recording.narrowed(question)[0], "-oneline")
         return self._output(key).split("\n")[:-1]
 

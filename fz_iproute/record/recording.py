@@ -39,7 +39,7 @@ def dump(recording: Recording) -> str:
     return json.dumps({"schema": SCHEMA, **dict(zip(_PARTS, astuple(recording), strict=True))}, indent=2)
 
 
-def load(text: str) -> Recording:
+def load(text: str | bytes) -> Recording:
     """The recording in a JSON document. Unusable if the text is anything else."""
     try:
         document = json.loads(text)
@@ -47,7 +47,7 @@ def load(text: str) -> Recording:
         raise Unusable(f"not a snapshot: {json_fault(error)}") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise Unusable(f'not a snapshot: it has no "schema": {SCHEMA}')
-    document.setdefault("facts", {})  # older snapshots have none
+    document.setdefault("facts", {})  # an edited snapshot may have none
     for key, kind in _PARTS.items():
         part = document.get(key)
         if not isinstance(part, kind):

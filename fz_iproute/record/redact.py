@@ -23,7 +23,6 @@ from fz_iproute.record.vocabulary import KEYS, PATHS, WORDS
 # JSON keys whose values name an interface.
 _INTERFACES = frozenset(["ifname", "dev", "link", "master", "iif", "oif"])
 _NUMBER = re.compile(r"(ipproto-)?(0x[0-9a-f]+|\d+([./-]\d+)*)(ms|s|sec)?", re.ASCII)
-_PLAIN_NUMBER = re.compile(r"(0x[0-9a-f]+|\d{1,4})(ms|s|sec)?", re.ASCII)
 # Words that are followed by a name.
 _NAMING = frozenset(["dev", "nodev", "iif", "oif", "-n"])
 # Facts that are kept unchanged if they look like this. Otherwise they are left out.
@@ -167,17 +166,14 @@ class Redactor:
     def _journal(self, line: str) -> str:
         if heading := _HEADING.match(line):
             return f"{heading[0]}…"
+        if line.startswith(("#   refused: ", "#   in doubt: ")):
+            return re.sub(r"""([^\s"'#,()]+?)(?=:?(?:[\s"'#,()]|$))""", lambda word: self._word(word[0]), line)
         if line.startswith("#"):
-            return re.sub(r"""([^\s"'#,()]+?)(?=:?(?:[\s"'#,()]|$))""", lambda word: self._comment(word[0]), line)
+            return "#"  # a person may have written it
         try:
             return shlex.join(self._command(shlex.split(line)))
         except ValueError:
             return "#"  # the line is no command
-
-    def _comment(self, word: str) -> str:
-        """Redact a word of a comment. A person may have written it, so numbers in groups may be a telephone number."""
-        is_group = _NUMBER.fullmatch(word) and not _PLAIN_NUMBER.fullmatch(word) and not self._addresses.new(word)
-        return self._names.new(word) if is_group else self._word(word)
 
     def _redacted_config(self) -> core_config.Config:
         config = self._config

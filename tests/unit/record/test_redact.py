@@ -182,7 +182,7 @@ def test_secrets_in_the_files_of_a_machine_are_replaced() -> None:
     heading, command, refusal, *_ = facts["journal"].splitlines()
     assert "# 2025-01-01T00:00:00.000Z 1.0 ms, 1 command, woken by: …" == heading
     assert re.fullmatch(rf"ip -n {netns} route add table 539098368 192\.168\.\d+\.0/24 dev net3 proto static", command)
-    assert re.search(r"(?m)^# name\d+, name\d+ name\d+ name\d+, name\d+ name\d+ 2$", facts["journal"])
+    assert "#" == facts["journal"].splitlines()[5]  # a person may have written it
     assert '#   refused: Cannot find device "net3"' == refusal
     assert re.search(r"(?m)^nameserver fe80:[0-9a-f:]+%net3\nnameserver 127.0.0.53$", facts["/etc/resolv.conf"])
     assert f"/etc/netns/{netns}/resolv.conf" in facts
