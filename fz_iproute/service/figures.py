@@ -1,7 +1,7 @@
 """Turns the state of the copies and of the daemon into metrics for Prometheus."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.status import Status
@@ -22,53 +22,44 @@ _COUNTED = {
     "reloads": "New configurations that took effect.",
 }
 _STATES = {"in step": "in_step", "missing": "missing", "changed": "changed", "stale": "stale", "skipped": "skipped"}
+_COPIES = "Routes of the LAN, by the state of their copy. In step, missing and changed ones are wanted."
 
 
 class Figure(NamedTuple):
     """A metric of Prometheus."""
 
     name: str  # without the prefix
-    kind: str  # gauge or counter
     text: str
-    values: Mapping[tuple[tuple[str, str], ...], float]  # by the labels, which are pairs of name and value
+    values: Sequence[tuple[Mapping[str, str], float]]  # each with its labels
+    kind: str = "gauge"  # or counter
 
 
 def figures(version: str, status: Status, is_watching: bool, report: Mapping[str, Any] | None) -> list[Figure]:
     """The figures of a machine. `report` is the report of the running `watch`, None if there is none."""
     counts = Counter((line.family, line.state) for line in status.lan)
+    copies = [
+        ({"family": family, "state": label}, counts[family, state])
+        for family in FAMILIES
+        for state, label in _STATES.items()
+    ]
+    internet = [({"family": family}, status.internet[family] == "active") for family in FAMILIES]
+    is_up = status.tunnel_state == "up"
     found = [
-        _one("build", "The version of fz-iproute.", 1, version=version),
-        Figure(
-            "copies",
-            "gauge",
-            "Routes of the LAN, by the state of their copy. In step, missing and changed ones are wanted.",
-            {
-                (("family", family), ("state", label)): counts[family, state]
-                for family in FAMILIES
-                for state, label in _STATES.items()
-            },
-        ),
-        _one("tunnel_up", "1 if the tunnel is there and up.", status.tunnel_state == "up", interface=status.tunnel),
-        Figure(
-            "internet_in_tunnel",
-            "gauge",
-            "1 if most packets to the internet enter the tunnel.",
-            {(("family", family),): float(status.internet[family] == "active") for family in FAMILIES},
-        ),
-        _one("watch_running", "1 if a watch keeps the tables in step.", is_watching),
+        Figure("build", "The version of fz-iproute.", [({"version": version}, 1)]),
+        Figure("copies", _COPIES, copies),
+        Figure("tunnel_up", "1 if the tunnel is there and up.", [({"interface": status.tunnel}, is_up)]),
+        Figure("internet_in_tunnel", "1 if most packets to the internet enter the tunnel.", internet),
+        Figure("watch_running", "1 if a watch keeps the tables in step.", [({}, is_watching)]),
     ]
     if report:
+        started, last_good = "When watch was started, in Unix time.", "When the last pass succeeded, in Unix time."
         found += [
-            _one("watch_start_time_seconds", "When watch was started, in Unix time.", report["started"]),
-            _one(
-                "watch_last_good_pass_seconds", "When the last pass succeeded, in Unix time.", report["last_good_pass"]
-            ),
-            *(
-                Figure(f"watch_{name}", "counter", _COUNTED[name], {(): value})
-                for name, value in report["counters"].items()
-                if name in _COUNTED  # a daemon of another version may have other counters
-            ),
+            Figure("watch_start_time_seconds", started, [({}, report["started"])]),
+            Figure("watch_last_good_pass_seconds", last_good, [({}, report["last_good_pass"])]),
         ]
+        # A daemon of another version may have other counters.
+        counters = {name: value for name, value in report["counters"].items() if name in _COUNTED}
+        found += [Figure(f"watch_{name}", _COUNTED[name], [({}, value)], "counter") for name, value in counters.items()]
     return found
 
 
@@ -81,16 +72,12 @@ def as_text(found: Iterable[Figure]) -> str:
     return "\n".join(line for figure in found for line in _lines(figure))
 
 
-def _one(name: str, text: str, value: float, **labels: str) -> Figure:
-    return Figure(name, "gauge", text, {tuple(labels.items()): value})
-
-
 def _lines(figure: Figure) -> Iterator[str]:
     name = f"{_PREFIX}_{figure.name}{'_total' if figure.kind == 'counter' else ''}"
     yield f"# HELP {name} {figure.text}"
     yield f"# TYPE {name} {figure.kind}"
-    for labels, value in figure.values.items():
-        inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
+    for labels, value in figure.values:
+        inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
         braces = f"{{{inside}}}" if inside else ""
         yield f"{name}{braces} {value:.15g}"
 

@@ -104,13 +104,9 @@ class Placing:
 def _content(path: Path) -> str | None:
     """The content of the file; None if there is no file. "" for a symbolic link or a folder, which counts as edited."""
     try:
-        if path.is_symlink():
-            return ""
-        return path.read_text("utf-8", "surrogateescape")
+        return "" if path.is_symlink() or path.is_dir() else path.read_text("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
-    except IsADirectoryError:
-        return ""
     except OSError as error:
         raise file_failure(path, error) from None
 

@@ -6,10 +6,10 @@ from fz_iproute.service.figures import Figure, as_text
 
 ODD = 'tun"\\\n\udcffü'
 FIGURES = [
-    Figure("tunnel_up", "gauge", "1 if it is up.", {(("interface", ODD),): 1.0}),
-    Figure("copies", "gauge", "Copies.", {(("family", family), ("state", "stale")): 3 for family in ("inet", "inet6")}),
-    Figure("watch_passes", "counter", "Passes.", {(): 12345678}),
-    Figure("watch_last_good_pass_seconds", "gauge", "A time.", {(): 1795721812.25}),
+    Figure("tunnel_up", "1 if it is up.", [({"interface": ODD}, 1.0)]),
+    Figure("copies", "Copies.", [({"family": family, "state": "stale"}, 3) for family in ("inet", "inet6")]),
+    Figure("watch_passes", "Passes.", [({}, 12345678)], "counter"),
+    Figure("watch_last_good_pass_seconds", "A time.", [({}, 1795721812.25)]),
 ]
 
 
