@@ -85,6 +85,7 @@ def fresh_kernel(other: Config, start: FakeKernel) -> FakeKernel:
     """What a sync leads to; with the layout `auto` that depends on what was there."""
     fresh = start.copy() if other.tables.layout == "auto" else FakeKernel()
     fresh.sync(other)
+    assert [] == fresh.sync(other)
     return fresh
 
 
@@ -173,6 +174,7 @@ def test_a_swap_is_refused_though_the_rule_of_the_table_stays() -> None:
 def test_the_first_sync_and_down_can_be_interrupted_anywhere(one: Config, away: bool) -> None:
     bare, whole = FakeKernel(), FakeKernel()
     whole.sync(one)
+    assert [] == whole.sync(one)
     allowed = {probe: {bare.way(probe), whole.way(probe)} for probe in PROBES}
     if away:
         assert_interruptible(whole, remove_all(whole.look(one)), [bare.state()], allowed, one, "down")

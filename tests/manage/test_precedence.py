@@ -4,9 +4,6 @@ import pytest
 
 from tests.manage.laptop import Laptop, manage
 
-LAYOUTS = pytest.mark.parametrize("layout", ["single", "tiered"])
-
-
 # What status says of it
 
 
@@ -14,10 +11,9 @@ def shadows(laptop: Laptop, config: str) -> list[str]:
     return [line for line in laptop.fz("status", "--routes", config=config).splitlines() if line.startswith("shadow")]
 
 
-@LAYOUTS
-@pytest.mark.parametrize("synced", [False, True])
+@pytest.mark.parametrize(("layout", "synced"), [("single", False), ("tiered", True)])
 def test_status_lists_each_lan_that_the_vpn_takes_and_each_route_inside_one(
-    synced: bool, layout: str, laptop: Laptop
+    layout: str, synced: bool, laptop: Laptop
 ) -> None:
     laptop.bridge("docker0", "100.64.3.1/24", "fd00:2021:1111:3::1/64")
     inside = ["192.168.188.50/32", "192.168.188.128/25", "fd00:188::50/128"]

@@ -36,10 +36,14 @@ LOSSES = pytest.mark.parametrize("loss", [gone, down, renamed], ids=lambda loss:
 
 
 @LOSSES
-@LAYOUTS
-def test_closed_packets_of_the_vpn_are_stopped_at_once_and_never_reach_a_lan(layout, loss, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(
+    ("layout", "prefixes"),  # of a whole LAN, and of a host of one
+    [("single", ["192.168.188.0/24", "fd00:188::7/128"]), ("tiered", ["192.168.188.7/32", "fd00:188::/64"])],
+)
+def test_closed_packets_of_the_vpn_are_stopped_at_once_and_never_reach_a_lan(  # type: ignore[no-untyped-def]
+    layout, prefixes, loss, laptop: Laptop
+) -> None:
     """A hostile access point may choose the prefix of a VPN resource, and wait for the tunnel to go."""
-    prefixes = ["192.168.188.0/24", "fd00:188::7/128"]  # a whole LAN, and a host of one
     text = manage(layout=layout, on_down="closed", routes=prefixes)
     hosts = ["192.168.188.7", "fd00:188::7"]
     laptop.sync(text)

@@ -23,22 +23,21 @@ def reloaded(daemon: Daemon, text: str) -> None:
 ADDRESS6 = "fd00:2021:1111::5/128"
 BOTH = ("", "-6 ")
 # What somebody does to the tiered layout, step by step. No rule goes twice, because that would be a fight.
-DAMAGE = {
-    "each IPv4 rule": [[f"rule del pref {priority}"] for priority in PRIORITIES],
-    "each IPv6 rule": [[f"-6 rule del pref {priority}"] for priority in PRIORITIES],
-    "all rules": [[f"{option}rule del pref {priority}" for option in BOTH for priority in PRIORITIES]],
-    "a duplicate": [[f"{option}rule add not fwmark {MARK:#x} lookup {MIRROR} pref 77" for option in BOTH]],
-    "routes": [[f"{option}route flush dev {TUNNEL} table {table}" for option in BOTH for table in TIERS]],
-}
+EACH_RULE = [[f"{option}rule del pref {priority}"] for option in BOTH for priority in PRIORITIES]
+TOGETHER = [
+    [f"{option}rule add not fwmark {MARK:#x} lookup {MIRROR} pref 77" for option in BOTH],
+    [f"{option}rule del pref {priority}" for option in BOTH for priority in PRIORITIES],
+    [f"{option}route flush dev {TUNNEL} table {table}" for option in BOTH for table in TIERS],
+]
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_what_somebody_changes_is_restored(damage: str, laptop: Laptop, watch: Watch) -> None:
+@pytest.mark.parametrize("damage", [EACH_RULE, TOGETHER], ids=["each rule", "together"])
+def test_what_somebody_changes_is_restored(damage: list[list[str]], laptop: Laptop, watch: Watch) -> None:
     daemon = watch(TIERED)
     whole = laptop.state()
-    for lines in DAMAGE[damage]:
+    for lines in damage:
         laptop.batch(lines, force=True)
-        wait_until(lambda: whole == laptop.state(), "all is as before")
+        wait_until(lambda: whole == laptop.state(), f"all is as before {lines}")
     assert [] == daemon.complaints, daemon.log
 
 
@@ -116,19 +115,19 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("text", CHANGES.values(), ids=CHANGES.keys())
-def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(text: str, laptop: Laptop, watch: Watch) -> None:
+def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(laptop: Laptop, watch: Watch) -> None:
     laptop.tunnel("tun-other", "100.64.0.6/32", "fd00:2021:1111::6/128")
     laptop.wait_for_carrier(4)
-    laptop.sync(text)
-    expected = laptop.state()
-    laptop.down(text)
+    expected = {}
+    for name, text in CHANGES.items():
+        laptop.sync(text)
+        expected[name] = laptop.state()
+        laptop.down(text)
     daemon = watch(SINGLE)
-    reloaded(daemon, text)
-    wait_until(lambda: expected == laptop.state(), "nothing of the former configuration is left")
-    reloaded(daemon, SINGLE)
-    reloaded(daemon, text)
-    wait_until(lambda: expected == laptop.state(), "nothing is left, whatever came between")
+    for name, text in CHANGES.items():
+        reloaded(daemon, text)
+        wait_until(lambda: expected[name] == laptop.state(), f"{name}: nothing else is left")  # noqa: B023
+        reloaded(daemon, SINGLE)
     assert [] == daemon.complaints, daemon.log
 
 
