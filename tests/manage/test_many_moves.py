@@ -108,7 +108,7 @@ def is_known(one: Config, other: Config, start: FakeKernel) -> bool:
 
 
 # Every example is many steps: a smaller one is not worth the time it takes to find.
-MANY = settings(max_examples=40, deadline=None, print_blob=True, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+MANY = settings(max_examples=60, deadline=None, print_blob=True, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
 @MANY
