@@ -87,12 +87,13 @@ def test_a_rule_goes_at_once_where_nothing_is_missing() -> None:
         assert [rule] == of_rules(plan(goal(SINGLE, [own(), own(priority=9)], table)))
 
 
-def test_while_a_rule_is_missing_what_keeps_packets_in_the_tunnel_stays() -> None:
+@pytest.mark.parametrize("rules", [[], [own()]], ids=["missing", "there"])
+def test_while_a_rule_is_missing_what_keeps_packets_in_the_tunnel_stays(rules: list[Rule]) -> None:
     """A stale copy goes: it leads out of the tunnel."""
     default = tunnel("default")
-    due = plan(goal(SINGLE, [], [default, tunnel("100.64.0.0/11"), route("10.9.0.0/24")]))
+    due = plan(goal(SINGLE, rules, [default, tunnel("100.64.0.0/11"), route("10.9.0.0/24")]))
     waiting = {command.words[4]: command.waits for command in due if command.line.startswith("route del")}
-    assert {"100.64.0.0/11": True, "10.9.0.0/24": False} == waiting
+    assert {"100.64.0.0/11": not rules, "10.9.0.0/24": False} == waiting
 
 
 @pytest.mark.parametrize(
