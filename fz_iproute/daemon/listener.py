@@ -38,7 +38,7 @@ class Listener:
         self._counters = counters
         self._log = log
         self._monitor: Monitor | None = None
-        self._complaint = ""  # the monitor's last words that were no event
+        self._complaint = ""  # the monitor's last words, unless it printed an event after them
         self._started = 0.0
         self._restarts = 0
         self._restart_due: float | None = None
@@ -87,11 +87,11 @@ class Listener:
             self._ignored = now
         if waking and self._schedule.wake(waking[0], reduce(merged, map(news_of, waking)), now):
             self._counters["wakes"] += 1
-        if complaint:
+        if lines or complaint:
             self._complaint = complaint
-            if "receive error" in complaint:
-                self._counters["lost"] += 1
-                self._schedule.want_full("events were lost", now)
+        if "receive error" in complaint:
+            self._counters["lost"] += 1
+            self._schedule.want_full("events were lost", now)
         return waking
 
     def resynced(self, now: float, *, missed: bool) -> None:

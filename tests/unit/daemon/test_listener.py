@@ -104,6 +104,18 @@ def test_a_failing_monitor_is_started_ever_more_rarely_with_one_warning(
     assert 1 == len(world.warnings)
 
 
+@pytest.mark.parametrize(("after", "reason"), [([], "netlink receive error"), ([LINE], "exit code 1")])
+def test_the_last_words_of_a_monitor_are_the_reason_of_its_end(after: list[str], reason: str, world: World) -> None:
+    world.monitors[0].words = "netlink receive error"
+    world.listener.listen(1000.0)
+    world.monitors[0].said += after
+    world.listener.listen(1000.1)
+    world.monitors[0].ended = True
+    world.listener.listen(1000.2)
+    world.listener.restart_if_due(1000.2)
+    assert [f"ip monitor has ended ({reason})"] == [warning.split(";")[0] for warning in world.warnings]
+
+
 def test_a_monitor_that_can_be_started_again_asks_for_a_full_pass(world: World) -> None:
     world.broken = True
     world.monitors[0].ended = True
