@@ -497,7 +497,7 @@ PRINTED = [
     "not from 10.0.0.0/8 to 192.168.1.7 fwmark 0x7/0xff iif lo oif nodev lookup 100",
     "tos 0x10 fwmark 1 lookup main suppress_prefixlength 0",
     "not lookup 8 suppress_prefixlength 3 suppress_ifgroup 2 realms 3/4",
-    "uidrange 5-9 sport 5-9 dport 443 lookup 77",
+    "uidrange 0-0 sport 5-9 dport 443 lookup 77",
     "realms 4 lookup 77",
     "tun_id 5 lookup 7",
     "fwmark 0/0xff lookup 6",
