@@ -225,6 +225,11 @@ def _found(program: str, otherwise: str) -> Any:
     return sh.Command(path)
 
 
+def _reason(trace: str) -> str:
+    """The reason in a Python traceback, without the name of the exception: `No such file or directory: '/sbin/ip'`."""
+    return re.sub(r"^\s*\w+: (\[Errno \d+\] )?", "", trace.strip().splitlines()[-1])
+
+
 def _spawned(
     command: Any, argv: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None
 ) -> Process:
@@ -233,7 +238,7 @@ def _spawned(
     except (sh.ForkException, OSError) as error:
         if isinstance(error, sh.ForkException):
             _clean_up(error, "session_pipe_read", "session_pipe_write")
-        words = (error.strerror if isinstance(error, OSError) else "") or str(error).strip().splitlines()[-1]
+        words = (error.strerror if isinstance(error, OSError) else "") or _reason(str(error))
     except ValueError as error:  # the child ended before it had told sh its process group
         _clean_up(error, "session_pipe_read")
         words = "it was killed at its start"

@@ -92,3 +92,15 @@ def test_a_child_that_is_killed_before_it_becomes_ip_leaves_no_descriptor_and_no
     """As by the kernel when memory is short. Only the child asks for its session."""
     monkeypatch.setattr("os.getsid", lambda pid: os.kill(os.getpid(), signal.SIGKILL))
     fails_and_leaves_nothing("cannot be started: it was killed")
+
+
+def test_a_program_that_is_gone_is_told_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while `ip` is upgraded."""
+    program = tmp_path / "ip"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ip = Ip()
+    program.unlink()
+    with pytest.raises(IpUnusable, match=r"^ip: cannot be started: No such file or directory\b"):
+        ip.start("-V")
