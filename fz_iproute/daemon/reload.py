@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from fz_iproute.errors import IpUnusable, Locked, ReadFailed, UsageError
+from fz_iproute.errors import IpUnusable, Locked, ReadFailed, UsageError, words_for
 from fz_iproute.files.lock import Lock, WatchLocks
 from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
@@ -47,10 +47,10 @@ class Reloader:
         try:
             config = self._load()
             admitted = self._admit(config) if config != self.config else None
-        except (UsageError, Locked) as error:
+        except (UsageError, Locked, OSError) as error:  # an OSError means that there are too few descriptors
             self._give_back_locks()
-            if str(error) != self.trouble:
-                self.trouble = str(error)
+            if (words := words_for(error)) != self.trouble:
+                self.trouble = words
                 self._log.error(self.trouble)
                 self._log.warning("the last good configuration stays in force")
             return False

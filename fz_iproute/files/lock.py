@@ -159,8 +159,9 @@ def _opened(folder: Path, name: str) -> _Open:
     # Open it read-only, because a systemd unit cannot write to the folders of other units.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
-        path = next(_present(folder, name), folder / name)
+        path = folder / name
         try:
+            path = next(_present(folder, name), path)
             if path.is_dir():
                 raise UsageError(f"{path}: the lock cannot be opened: it is a folder")
             with suppress(FileExistsError):

@@ -28,8 +28,8 @@ class Report:
     def follow(self, tables: Collection[int]) -> None:
         """From now on, write the report beside the lock of these tables."""
         self.close()
-        self._path = place(self._netns, min(tables), _KIND)
         with suppress(OSError):
+            self._path = place(self._netns, min(tables), _KIND)
             self._path.unlink(missing_ok=True)  # a daemon that was killed may have left it
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             os.fchmod(self._fd, 0o644)  # any user may read it, whatever the umask says

@@ -1,5 +1,6 @@
 """A new configuration takes effect only if it can; what is refused is said once, and harms nothing."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +19,14 @@ class World:
     """What a reloader reads, plans with and logs to."""
 
     def __init__(self) -> None:
-        self.file: Config | FzError = FIRST
+        self.file: Config | Exception = FIRST
         self.trial: FzError | None = None
         self.said: list[str] = []
         self.error = self.warning = self.said.append  # it is the log, too
         self.reloader = Reloader(self.load, lambda config: self, None, 0, self)  # type: ignore[arg-type, return-value]
 
     def load(self) -> Config:
-        if isinstance(self.file, FzError):
+        if isinstance(self.file, Exception):
             raise self.file
         return self.file
 
@@ -79,13 +80,14 @@ def test_a_configuration_that_cannot_follow_is_refused_once_and_its_locks_are_gi
     assert [True, False] == [world.is_locked(table) for table in (1, 2)]
 
 
-@pytest.mark.parametrize("cause", ["the file", "the trial", "the lock"])
+@pytest.mark.parametrize("cause", ["the file", "the machine", "the trial", "the lock"])
 def test_what_was_refused_takes_effect_when_its_cause_is_gone(cause: str, world: World) -> None:
     """Without an edit: the machine may have been out of descriptors when the file was read."""
     other = WatchLocks(None)
     if cause == "the lock":
         other.extend([2])
-    world.file = UsageError("too many open files") if cause == "the file" else SECOND
+    causes = {"the file": UsageError("not TOML"), "the machine": OSError(errno.EMFILE, "Too many open files")}
+    world.file = causes.get(cause, SECOND)
     world.trial = UsageError("run `down` first") if cause == "the trial" else None
     assert not world.reloader.reload()
     assert world.reloader.trouble

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fz_iproute.errors import Locked
+from fz_iproute.errors import Locked, UsageError
+from fz_iproute.files import lock
 from fz_iproute.files.lock import Lock, WatchLocks, locked, place, watching
+from fz_iproute.files.report import Report
+from tests.unit.ip.test_process import free_descriptors
 from tests.user_ids import need_user_ids
 
 TABLE, OTHER = 7, 8
@@ -171,3 +174,17 @@ def test_who_watches_a_table_is_told_without_opening_a_lock(folder: Path) -> Non
         other.wait()
     assert [f"{TABLE}.watch.lock"] == files(folder), "what a killed one leaves behind holds no lock"
     assert 0 == watching(None, [TABLE])
+
+
+def test_without_descriptors_a_lock_is_refused_and_a_report_is_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look into the folders of other units, which takes a descriptor."""
+    monkeypatch.setattr(lock, "RUN", folder.parent)
+    report = Report(None)
+    with free_descriptors(0):
+        with pytest.raises(UsageError, match="the lock cannot be opened: Too many open files"):
+            Lock(None, [TABLE])
+        report.follow([TABLE])
+    report.close()
+    assert [] == files(folder)
