@@ -198,3 +198,8 @@ def in_file(machine: Machine, *settings: Setting) -> str:
         sections.setdefault(section, []).append(f"{key} = {config_text.toml(value)}")
     lines = (f"section [{section}]: {', '.join(keys)}" for section, keys in sections.items())
     return f"in {machine.config_path}, {'; '.join(lines)}"
+
+
+def in_force(machine: Machine, *settings: Setting) -> str:
+    """How to set these keys so that they have an effect at once, even where no `watch` runs."""
+    return f"{in_file(machine, *settings)}, then {machine.fz_iproute('sync')}"

@@ -21,9 +21,9 @@ def carried_out(remedy: str, config: Path, fz: Callable[..., object]) -> str | N
     """
     command, _, _ = remedy.partition(UNDO)
     if match := SETTING.fullmatch(command):
-        path, settings, command = match.groups()
-        if "; or" in settings or str(config) != path:
+        if "; or" in command or str(config) != match[1]:
             return None
+        _, settings, command = match.groups()
         config.write_text(with_settings(config.read_text(), settings))
     elif not _COMMAND.fullmatch(command):
         return None

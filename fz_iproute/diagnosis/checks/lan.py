@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.reached import fate, lost
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, written
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force, written
 from fz_iproute.diagnosis.shadow import Shadow, is_held, shadows, taker
 from fz_iproute.diagnosis.simulated import RuleStep
 from fz_iproute.mirror.model import Command, Route
@@ -123,7 +123,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
         prefix = route.prefix
         if refusal.startswith("wider than"):
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
-            narrow = in_file(machine, Setting("lan", "min_prefixlen", {family: prefix.length}))
+            narrow = in_force(machine, Setting("lan", "min_prefixlen", {family: prefix.length}))
             words = f"leave it as it is: its packets stay in the tunnel; only if this network is yours, {narrow}"
             yield Found("warning", f"{route}: {refusal}, so not mirrored", why, advice(words))
         elif refusal == PART_OF_A_DEFAULT:
@@ -138,12 +138,12 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
             words = f"if you want it, {in_file(machine, added(machine, 'allow', prefix))}"
             # lan.deny would also refuse other LANs inside the prefix.
             if not any(prefix != lan and prefix.covers(lan) for lan in machine.lans(family)):
-                words = f"{in_file(machine, added(machine, 'deny', prefix))}; or, {words}"
+                words = f"{in_force(machine, added(machine, 'deny', prefix))}; or, {words}"
             yield Found("warning", f"{route}: pushed by DHCP, and mirrored by this configuration", why, advice(words))
     yield from _public(machine, family, list(dict.fromkeys(public)))
     if wide:
         why = "a hostile DHCP server can hand out such prefixes to pull traffic out of the tunnel"
-        allow = in_file(machine, added(machine, "allow", *wide))
+        allow = in_force(machine, added(machine, "allow", *wide))
         words = f"leave it as it is: their packets stay in the tunnel; only if this network is yours, {allow}"
         seen = f"{some(map(str, wide))}: public, on-link, and together much of the internet, so not mirrored"
         yield Found("warning", seen, why, advice(words))
@@ -155,7 +155,7 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
         return
     names = some(map(str, prefixes))
     why = "a hostile access point can hand out public addresses of somebody else as local"
-    strict = in_file(machine, Setting("lan", "trust", "private"))
+    strict = in_force(machine, Setting("lan", "trust", "private"))
     words = f"{in_file(machine, added(machine, 'allow', *prefixes))}; or, if this network is not yours, {strict}"
     is_usual = family == "inet6" and all(prefix.length >= 64 for prefix in prefixes)
     level: Level = "info" if is_usual else "warning"
@@ -197,7 +197,7 @@ def _overlaps(machine: Machine, lan: Prefix, same: Sequence[Shadow]) -> Iterator
     names = some(taken, is_sample=any(way.part.is_sample for way in machine.network.ways_to_hosts(lan)))
     if any(shadow.whole for shadow in same):
         why = f"packets to {lan} go into the tunnel: this LAN cannot be reached"
-        deny = in_file(machine, added(machine, "deny", lan))
+        deny = in_force(machine, added(machine, "deny", lan))
         words = f"renumber the LAN, or, if you don't need it, {deny}"
         verb = "takes" if len(taken) == 1 else "take"
         yield Found("failure", f"{names} of the VPN {verb} all of the LAN {lan}", why, advice(words))
@@ -324,8 +324,8 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
             continue
         if route.attributes.type != "unicast":
             why = f"main refuses it ({route.attributes.type}), but the copy of {lan} reaches it"
-            deny = in_file(machine, added(machine, "deny", lan))
-            words = f"{deny} keeps all of {lan} in the tunnel; or refuse {prefix} in a firewall"
+            deny = in_force(machine, added(machine, "deny", lan))
+            words = f"to keep all of {lan} in the tunnel, {deny}; or refuse {prefix} in a firewall"
             yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, advice(words))
         elif route.attributes.gatewayed:
             why = f"main reaches it through a router, but the copy of {lan} looks for it on the link"

@@ -71,10 +71,10 @@ def _config_problems(machine: Machine, path: str) -> Iterator[Found]:
         why = "the other checks assume the defaults, which may not be the configuration in force"
         yield Found("warning", error.partition(";")[0], why, advice(f"sudo {machine.fz_iproute('doctor')}"))
     elif error.endswith(": no such file"):
-        why = "no verb runs without it; the other checks assume the defaults"
+        why = "sync, status and most other verbs refuse to work without it; the other checks assume the defaults"
         yield Found("failure", error, why, advice(f"write {shlex.quote(path)}, or leave out -c"))
     elif error:
-        why = "no verb runs with it; the other checks assume the defaults"
+        why = "sync, status and most other verbs refuse to work with it; the other checks assume the defaults"
         yield Found("failure", error.replace("\n", "; "), why, advice(f"fz-iproute config check {shlex.quote(path)}"))
     mode = int(facts.get("config.mode", "0"), 8)
     if mode & 0o002:

@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.parts import Part
 from fz_iproute.diagnosis.reach import Way
-from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_file, written
+from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_force, written
 from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.desired import explicit
@@ -49,9 +49,9 @@ def _no_tunnel(machine: Machine) -> Found:
         remedies = [Remedy((setting, *then)) for then in ((), (Sync(),)) for setting in settings.values()]
         # With the right interface, `doctor` may find more problems. Then the trial rejects the remedies, and this
         # advice remains.
-        words = "; ".join(f"if {device} is the VPN's, {in_file(machine, it)}" for device, it in settings.items())
+        words = "; ".join(f"if {device} is the VPN's, {in_force(machine, it)}" for device, it in settings.items())
         return Found("failure", f"{seen}, but {led}", _ELSEWHERE, (*remedies, *advice(words)))
-    setting = in_file(machine, Setting("tunnel", "interface", "NAME"))
+    setting = in_force(machine, Setting("tunnel", "interface", "NAME"))
     why = "the VPN is not running, or its interface has another name"
     words = f"start the VPN's client, or, if its interface has another name, {setting}"
     return Found("failure", seen, why, advice(words))

@@ -72,8 +72,8 @@ overrides warning: 192.168.1.48/28 via 192.168.1.1 dev eth0 proto boot scope glo
 copy of 192.168.1.0/24 → decide how 192.168.1.48/28 should be reached: main has 192.168.1.48/28 via 192.168.1.1 dev
 eth0 proto boot scope global
 overrides warning: unreachable 192.168.1.66 proto boot scope global in main is overridden by the copy of
-192.168.1.0/24 → [lan]: deny = ["192.168.1.0/24"] keeps all of 192.168.1.0/24 in the tunnel; or refuse
-192.168.1.66/32 in a firewall
+192.168.1.0/24 → to keep all of 192.168.1.0/24 in the tunnel, [lan]: deny = ["192.168.1.0/24"], then fz-iproute
+sync; or refuse 192.168.1.66/32 in a firewall
 """,
     ),
     "main has routes that are not copied": Case(
@@ -113,7 +113,7 @@ allow = ["192.168.1.64/26"], then fz-iproute sync` is no remedy, because it woul
         [*SERVED, *vpn("192.168.1.0/25", "192.168.1.128/25")],
         """
 shadows failure: 192.168.1.0/25, 192.168.1.128/25 of the VPN take all of the LAN 192.168.1.0/24 → renumber the LAN,
-or, if you don't need it, [lan]: deny = ["192.168.1.0/24"]
+or, if you don't need it, [lan]: deny = ["192.168.1.0/24"], then fz-iproute sync
 """,
     ),
     "the VPN's table refuses a part of a LAN": Case(
@@ -144,13 +144,13 @@ mirror failure: 4 commands are due, the first: ip route add table VPN 10.99.0.0/
 (missing) → fz-iproute sync
 prefixes warning: 8.0.0.0/7 dev eth0 proto boot scope link: wider than lan.min_prefixlen.inet = 8, so not mirrored →
 leave it as it is: its packets stay in the tunnel; only if this network is yours, [lan]: min_prefixlen = { inet = 7
-}
+}, then fz-iproute sync
 prefixes warning: 10.99.0.0/16 dev eth0 proto dhcp scope link: pushed by DHCP, and mirrored by this configuration →
-[lan]: deny = ["10.99.0.0/16"]; or, if you want it, [lan]: allow = ["10.99.0.0/16"]
+[lan]: deny = ["10.99.0.0/16"], then fz-iproute sync; or, if you want it, [lan]: allow = ["10.99.0.0/16"]
 prefixes warning: 198.51.100.0/24: public, and mirrored by this configuration → [lan]: allow = ["198.51.100.0/24"];
-or, if this network is not yours, [lan]: trust = "private"
+or, if this network is not yours, [lan]: trust = "private", then fz-iproute sync
 prefixes info: 2001:db8:7::/64: public, and mirrored by this configuration → [lan]: allow = ["2001:db8:7::/64"]; or,
-if this network is not yours, [lan]: trust = "private"
+if this network is not yours, [lan]: trust = "private", then fz-iproute sync
 """,
     ),
     "a wide public prefix of IPv6": Case(
@@ -159,7 +159,7 @@ if this network is not yours, [lan]: trust = "private"
 mirror failure: 1 command is due: ip -6 route add table VPN 2001:db8:8::/60 dev eth0 proto boot metric 1024 pref
 medium (missing) → fz-iproute sync
 prefixes warning: 2001:db8:8::/60: public, and mirrored by this configuration → [lan]: allow = ["2001:db8:8::/60"];
-or, if this network is not yours, [lan]: trust = "private"
+or, if this network is not yours, [lan]: trust = "private", then fz-iproute sync
 """,
     ),
     "another interface": Case(
@@ -178,7 +178,7 @@ tunnel failure: there is no tun-firezone, but table VPN leads into wg9 → [tunn
         without("dev tun-firezone", SERVED),
         """
 tunnel failure: there is no tun-firezone → start the VPN's client, or, if its interface has another name, [tunnel]:
-interface = "NAME"
+interface = "NAME", then fz-iproute sync
 """,
     ),
     "a rule that stands twice": Case(
@@ -429,7 +429,7 @@ ip failure: iproute2-5.2.0 is too old → install iproute2 5.3 or newer
         """
 prefixes warning: 0.0.0.0/1, 128.0.0.0/1: public, on-link, and together much of the internet, so not mirrored →
 leave it as it is: their packets stay in the tunnel; only if this network is yours, [lan]: allow = ["0.0.0.0/1",
-"128.0.0.0/1"]
+"128.0.0.0/1"], then fz-iproute sync
 """,
         config=replace(Config(), lan={"min_prefixlen": {"inet": 1, "inet6": 48}}),
     ),
