@@ -65,7 +65,7 @@ def _read(place: Path, suspicious: bool) -> Config:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        raise UsageError(f"{place}: not UTF-8 at byte {error.start}") from None
+        raise UsageError(f"{place}: not a text: byte {error.start} is not UTF-8") from None
     if not text.strip():
         # When the disk is full, an editor may leave an empty file.
         raise UsageError(f"{place}: is empty; if that is intended, write a comment, or delete the file")

@@ -35,6 +35,8 @@ def form_fault(error: Exception) -> str:
     match error:
         case RecursionError():
             return "it is nested too deeply"
+        case UnicodeDecodeError():
+            return "it is not a text"
         case KeyError():
             return f"there is no {printable(str(error)[:_MOST_QUOTED])}"
         case ValueError() if not str(error).startswith(_OF_PYTHON):

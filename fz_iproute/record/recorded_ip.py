@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from fz_iproute.errors import ReadFailed, UsageError
 from fz_iproute.files.trusted_file import opened, said_of
-from fz_iproute.ip.answers import answer, shape_is_known
+from fz_iproute.ip.answers import answer, parsed, shape_is_known
 from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.process import Answer
 from fz_iproute.mirror.ip_json import form_fault
@@ -31,9 +32,29 @@ def load_recording(path: Path) -> Recording:
     if len(content) > MOST_BYTES:
         raise UsageError(f"{path}: larger than {MOST_BYTES >> 20} MiB, so not a snapshot")
     try:
-        return recording.load(content)
+        recorded = recording.load(content)
     except Unusable as error:
         raise UsageError(f"{path}: {error}") from None
+    with blamed_on(path):
+        _check(recorded)
+    return recorded
+
+
+def _check(recorded: Recording) -> None:
+    """Parse everything that `ip` printed. ReadFailed for garbage, although some verbs need only a part of it."""
+    for key, text in recorded.outputs.items():
+        if match := _QUESTION.fullmatch(key):
+            option, question = match.groups()
+            documents = parsed(_FAMILIES[option], question, text.encode("utf-8", "surrogateescape"))
+            name = _NAMED_BY.get(question)
+            if name and not all(name in document for document in filter(None, documents)):
+                raise ReadFailed(f"ip {key}: there is no {name!r}")
+
+
+_QUESTION = re.compile(r"-json (-[46] )?(.+)", re.DOTALL)
+_FAMILIES: Mapping[str | None, Family | None] = {None: None, "-4 ": "inet", "-6 ": "inet6"}
+# The key that names each document of an answer.
+_NAMED_BY = {"link show": "ifname", "address show": "ifname", "nexthop show": "id"}
 
 
 @contextmanager

@@ -49,7 +49,9 @@ def load(text: str | bytes) -> Recording:
         raise Unusable(f'not a snapshot: it has no "schema": {SCHEMA}')
     document.setdefault("facts", {})  # an edited snapshot may have none
     for key, kind in _PARTS.items():
-        part = document.get(key)
+        if key not in document:
+            raise Unusable(f'not a snapshot: it has no "{key}"')
+        part = document[key]
         if not isinstance(part, kind):
             raise Unusable(f'"{key}" is not {"a text" if kind is str else "an object"}')
         if isinstance(part, dict) and not all(isinstance(value, str) for value in part.values()):

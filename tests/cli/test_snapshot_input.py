@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
+from fz_iproute.errors import UsageError
+from fz_iproute.ip.passes import Plans
 from fz_iproute.lab.lab import DEMO
+from fz_iproute.log import Log
+from fz_iproute.mirror.config_text import parse
+from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
+from fz_iproute.record.recording import Recording
 from tests.starter import starter
 from tests.unit.recordings import machine, printed
 
@@ -16,7 +22,11 @@ VERBS = [["plan"], ["status"], ["status", "--json"], ["explain", "192.168.188.7"
 
 def run(path: Path, *verb: str) -> tuple[int, str, str]:
     """Run a verb where there is no `ip`."""
-    done = starter().run([*verb, "--snapshot", str(path)], {"PATH": "/nonexistent", "LC_ALL": "C.UTF-8"}, 60)
+    return starter_run([*verb, "--snapshot", str(path)])
+
+
+def starter_run(words: list[str]) -> tuple[int, str, str]:
+    done = starter().run(words, {"PATH": "/nonexistent", "LC_ALL": "C.UTF-8"}, 60)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr
 
@@ -75,15 +85,52 @@ def test_an_edited_snapshot_is_refused(tmp_path: Path, change: dict[str, Any], w
         (b"[" * 100_000, "not a snapshot: it is nested too deeply"),
         (b"9" * 5000, "not a snapshot: a value in it has the wrong type"),
         ({**GOOD, "ip": {**GOOD["ip"], "-json link show": ""}}, "link show: it is empty"),
-        ({**GOOD, "ip": {**GOOD["ip"], "-json link show": "[{]"}}, "ip -json -4 link show: not JSON: line 1, column 3"),
+        ({**GOOD, "ip": {**GOOD["ip"], "-json link show": "[{]"}}, "ip -json link show: not JSON: line 1, column 3"),
         ({**GOOD, "ip": {**GOOD["ip"], "-json link show": "{}"}}, "JSON, but not a list of objects"),
-        ({**GOOD, "ip": {**GOOD["ip"], "-json link show": '[{"a": 5}]'}}, "does not know: there is no 'ifname'"),
+        ({**GOOD, "ip": {**GOOD["ip"], "-json link show": '[{"a": 5}]'}}, "link show: there is no 'ifname'"),
         ({**GOOD, "ip": {**GOOD["ip"], "-json link show": '[{"ifname": []}]'}}, "a value in it has the wrong type"),
     ],
     ids=lambda value: ascii(value)[:40],
 )
 def test_a_broken_snapshot_is_refused_in_plain_words(tmp_path: Path, content: Any, words: str) -> None:
     assert_refused(written(tmp_path, content), words, [["plan"]])
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x7fELF\x02\xd0", b"\xff\xfe{", b"\x1f\x8b\x08", b'{"schema": 1, "taken": "\xff"}']
+)
+def test_a_binary_file_is_told_without_the_name_of_a_codec(tmp_path: Path, content: bytes) -> None:
+    path = written(tmp_path, content)
+    assert_refused(path, "not a snapshot: it is not a text", [["plan"]])
+    for verb in (["config", "check", str(path)], ["status", "-c", str(path)]):
+        code, out, err = starter_run(verb)
+        assert (2, "", True) == (code, out, f"{path}: not a text: byte " in err), err
+
+
+@pytest.mark.parametrize("key", ["taken", "versions", "config", "sysctls", "ip"])
+def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    path = written(tmp_path, {name: part for name, part in GOOD.items() if name != key})
+    assert_refused(path, f'not a snapshot: it has no "{key}"', [["plan"]])
+
+
+@pytest.mark.parametrize("garbage", ["", "Cannot open netlink socket", "null", "{}", "[1]", '[{"x": 1}]'])
+@pytest.mark.parametrize("key", [key for key in GOOD["ip"] if key.startswith("-json")])
+def test_garbage_is_refused_even_if_no_verb_asks_for_it(tmp_path: Path, key: str, garbage: str) -> None:
+    path = written(tmp_path, {**GOOD, "ip": {**GOOD["ip"], key: garbage}})
+    with pytest.raises(UsageError) as error, blamed_on(path):
+        plan_of(load_recording(path))
+    assert str(error.value).startswith(f"{path}: ip ")
+
+
+def plan_of(recorded: Recording) -> None:
+    Plans(RecordedIp(recorded), parse(recorded.config, "config"), Log("ERROR")).plan_sync()
+
+
+def test_explain_takes_the_host_out_of_a_url() -> None:
+    for url in ("http://192.168.188.1:631/ipp?a=1", "https://user@192.168.188.1", "smb://192.168.188.1/share"):
+        assert run(DEMO, "explain", "192.168.188.1") == run(DEMO, "explain", url)
+    assert run(DEMO, "explain", "fd00:77::1") == run(DEMO, "explain", "http://[fd00:77::1]:80/")
+    assert "ADDRESS: 'http://[x/' is not an IPv4 or IPv6 address\n" in run(DEMO, "explain", "http://[x/")[2]
 
 
 def test_without_table_local_nothing_is_said_about_packets(tmp_path: Path) -> None:
