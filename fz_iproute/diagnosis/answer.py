@@ -59,8 +59,8 @@ def _address(text: str, name: str) -> tuple[int, Family]:
     try:
         address = ip_address(text)
     except ValueError:
-        host, slash, length = text.partition("/")
-        advice = f"; leave out /{length}, or ask for a host in it" if slash and host else ""
+        host, _, length = text.partition("/")
+        advice = f"; leave out /{length}, or ask for a host in it" if host and length.isdecimal() else ""
         raise UsageError(f"{name}: {text!r} is not an IPv4 or IPv6 address{advice}") from None
     if "%" in text:
         raise UsageError(f"{name}: {text!r} has a zone; leave it out and name the interface with --oif")

@@ -70,7 +70,9 @@ def _run(command: Sequence[str], log: Log) -> int:
     try:
         return namespace.run(list(command))
     except OSError as error:
-        log.error(f"{command[0]}: {error.strerror}")
+        is_line = len(command) == 1 and " " in command[0]
+        advice = f"; for a line of a shell, use `fz-iproute lab sh -c {shlex.quote(command[0])}`" if is_line else ""
+        log.error(f"{command[0]}: {error.strerror}{advice}")
         return 127 if isinstance(error, FileNotFoundError) else 126  # as in a shell
 
 

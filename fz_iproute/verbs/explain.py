@@ -31,7 +31,9 @@ EXAMPLES = ("fz-iproute explain 192.168.188.1", "fz-iproute explain printer.lan 
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.add_argument("addresses", metavar="ADDRESS", nargs="+", help="where the packet goes to, or a host name")
+    parser.add_argument(
+        "addresses", metavar="ADDRESS", nargs="+", help="where the packet goes to: an address, a host name or a URL"
+    )
     parser.add_argument("--from", dest="src", metavar="ADDRESS", default="", help="where it comes from")
     parser.add_argument("--mark", type=_mark, help="its firewall mark (default: none; -v shows that of the VPN, too)")
     parser.add_argument("--iif", metavar="DEVICE", default="", help="the interface that receives it (needs --from)")
@@ -46,7 +48,7 @@ def run(arguments: Namespace, log: Log) -> int:
     problems: dict[str, None] = {}  # without repetitions: a problem may be the same for all addresses
     with chosen_source(arguments, log) as (source, config):
         sync = as_typed(arguments, source, "sync")
-        for word in arguments.addresses:
+        for word in map(_host, arguments.addresses):
             try:
                 for address in addresses(word, log):
                     question = Question(address, arguments.src, arguments.mark, iif=arguments.iif, oif=arguments.oif)
@@ -57,7 +59,7 @@ def run(arguments: Namespace, log: Log) -> int:
         raise UsageError("\n".join(problems))
     if arguments.json:
         answers = [answer for _, question, found in told for answer in as_document(found, question)["answers"]]
-        write_json({"address": arguments.addresses[0], "answers": answers})
+        write_json({"address": told[0][0], "answers": answers})
     else:
         write("\n\n".join(_text(arguments, word, question, found, config) for word, question, found in told))
     wrong = [question.address for _, question, found in told if any(answer.objection for answer in found)]
@@ -69,6 +71,16 @@ def run(arguments: Namespace, log: Log) -> int:
     if problems:
         raise (ReadFailed if wrong else UsageError)("\n".join(problems))
     return 0
+
+
+def _host(word: str) -> str:
+    """The host in a URL; any other word unchanged."""
+    if "://" in word:
+        from urllib.parse import urlsplit  # noqa: PLC0415  # few paste a URL
+
+        with suppress(ValueError):
+            return urlsplit(word).hostname or word
+    return word
 
 
 def addresses(word: str, log: Log) -> list[str]:

@@ -258,6 +258,13 @@ def test_the_exit_code_and_options_are_those_of_the_command(words: list[str], co
     assert (code, printed) == (done.returncode, done.stdout)
 
 
+def test_a_line_for_a_shell_is_told_how_to_be_run() -> None:
+    done = lab("echo a | cat")
+    assert 127 == done.returncode
+    assert done.stderr.endswith("; for a line of a shell, use `fz-iproute lab sh -c 'echo a | cat'`\n")
+    assert "a\n" == lab("sh", "-c", "echo a | cat").stdout
+
+
 def test_a_shell_runs_where_no_command_is_named() -> None:
     usual = lab(stdin="ip -o link | cut -d: -f2 | head -n1 | tr -d ' '; exit 3\n")
     chosen = lab(stdin="hello\n", env={**ENVIRONMENT, "SHELL": "/bin/cat"})
