@@ -31,7 +31,7 @@ INTERRUPTED = 130  # as shells report the end by SIGINT: 128 + its number
 # Each verb has a module of the same name in fz_iproute/verbs, with add(parser) and run(arguments, log).
 VERBS = {
     "sync": "bring the copies in step with table main once, then exit",
-    "down": "remove everything that fz-iproute added",
+    "down": "remove the copies, and in manage mode also the rules and routes of the tunnel",
     "plan": "print the commands that sync would run, each with its reason",
     "status": "show which LANs can be reached, and what to do next",
     "explain": "tell which rule, table and device a packet takes, and why",

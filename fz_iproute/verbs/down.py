@@ -1,4 +1,4 @@
-"""`down`: remove everything that fz-iproute added."""
+"""`down`: remove the copies, and in manage mode also the rules and routes of the tunnel."""
 
 from argparse import Namespace
 
