@@ -15,7 +15,7 @@ except ImportError:  # it is a compiled package, which the single-file program c
 _STEP = 500
 # How often to check a file that is missing or cannot be watched, in seconds. To watch its folder instead would wake us
 # too often, since that may be /etc.
-_POLL = 1.0
+_POLL = 2.0
 
 # The byte that stands for a change, in a pipe whose other bytes are the numbers of signals. No signal has this number.
 CHANGED = ord("c")

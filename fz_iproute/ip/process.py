@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from threading import Event
 from typing import Any, NamedTuple
 
 import sh
@@ -97,7 +98,7 @@ def _begin(in_child: Callable[[], None] | None) -> None:
 
 
 class Process:
-    """A started process. It uses the file descriptors directly: sh copies no data, and starts no threads for that."""
+    """A started process. It uses the file descriptors directly: sh copies no data."""
 
     def __init__(
         self, command: Any, argv: tuple[str, ...], fds: tuple[int, int, int], in_child: Callable[[], None] | None
@@ -120,6 +121,7 @@ class Process:
             _return_cmd=True,
             _preexec_fn=partial(_begin, in_child),
         )
+        _let_sleep(self._process.process)
         try:
             self._pidfd: int | None = os.pidfd_open(self._process.pid)
         except ProcessLookupError:
@@ -148,6 +150,16 @@ class Process:
                 os.close(self._pidfd)
                 self._pidfd = None
         return int(self._process.exit_code)
+
+
+def _let_sleep(process: Any) -> None:
+    """Let the thread that sh has started for a process sleep until `wait` wakes it.
+
+    Otherwise it would ask once a second whether the process is alive. sh has no option for that.
+    """
+    with suppress(AttributeError):  # another version of sh may do this in another way
+        ending = process._quit_threads
+        ending.wait = lambda _: Event.wait(ending)
 
 
 def _check_descriptors(fd: int) -> None:

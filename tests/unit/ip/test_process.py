@@ -3,6 +3,8 @@
 import os
 import resource
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,3 +106,22 @@ def test_a_program_that_is_gone_is_told_in_plain_words(tmp_path: Path, monkeypat
     program.unlink()
     with pytest.raises(IpUnusable, match=r"^ip: cannot be started: No such file or directory\b"):
         ip.start("-V")
+
+
+def test_no_thread_wakes_up_for_a_process_that_runs_for_long() -> None:
+    """A thread of sh would do so once a second, for each of the three `ip` processes of `watch`."""
+    before = set(threading.enumerate())
+    monitor = Monitor(Ip())
+    try:
+        (thread,) = set(threading.enumerate()) - before
+        wait_until(lambda: waits_for_ever(thread), "it still wakes up at times", 20.0)
+    finally:
+        monitor.close()
+
+
+def waits_for_ever(thread: threading.Thread) -> bool:
+    """Whether it waits for an event without a timeout."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame and frame.f_code is not threading.Condition.wait.__code__:
+        frame = frame.f_back
+    return frame is not None and frame.f_locals["timeout"] is None
