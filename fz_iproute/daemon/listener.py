@@ -1,6 +1,6 @@
 """Keeps `ip monitor` running, reads its events, and asks for passes."""
 
-import selectors
+import select
 from collections import Counter
 from collections.abc import Callable
 from functools import reduce
@@ -21,7 +21,7 @@ _LASTED = 60.0
 PATIENCE = 1.0
 # While many events come that do not matter, they are read together after this pause, in seconds. To wake up for each of
 # them would cost several times as much.
-STORM_PAUSE = 0.005
+STORM_PAUSE = 0.01
 
 
 class Listener:
@@ -32,7 +32,7 @@ class Listener:
 
     def __init__(self, start: Callable[[], Monitor], schedule: Schedule, counters: Counter[str], log: Log) -> None:
         self.interest = Interest()
-        self.selector = selectors.DefaultSelector()  # has the monitor's descriptor; the caller may add others
+        self.poll = select.poll()  # has the monitor's descriptor; the caller may add others
         self._start = start
         self._schedule = schedule
         self._counters = counters
@@ -69,7 +69,7 @@ class Listener:
             return
         self._counters["monitors"] += 1
         self._schedule.monitor_listens(now + LISTENS_AFTER)
-        self.selector.register(self._monitor.fd, selectors.EVENT_READ)
+        self.poll.register(self._monitor.fd, select.POLLIN)
 
     def listen(self, now: float) -> list[str]:
         """Read the events that the monitor has printed, without waiting for more. Returns those that matter."""
@@ -127,7 +127,7 @@ class Listener:
         monitor, self._monitor, self._deaf_due = self._monitor, None, None
         if monitor is None:
             return 0
-        self.selector.unregister(monitor.fd)
+        self.poll.unregister(monitor.fd)
         return monitor.close()
 
     def _postpone(self, words: str, now: float) -> None:

@@ -5,7 +5,7 @@ tables, plans, and applies the difference.
 """
 
 import os
-import selectors
+import select
 import signal
 import time
 from collections import Counter
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,7 +100,7 @@ class Loop:
         """Stay in step until SIGTERM or SIGINT."""
         with signal_pipe(_GRACE) as signals:
             files = FileWatch(self._origin.place, signals.writing, self._log.warning)
-            self._listener.selector.register(signals.reading, selectors.EVENT_READ)
+            self._listener.poll.register(signals.reading, select.POLLIN)
             try:
                 try:
                     self._work(signals.reading)
@@ -111,7 +112,6 @@ class Loop:
                 self._listener.stop()
                 self._ip.abandon()
                 self._ip.end_coprocesses()
-                self._listener.selector.close()
                 self._report.close()
                 self._reloader.close()
                 files.close()
@@ -140,7 +140,7 @@ class Loop:
         wait = max(0.0, min(due for due in dues if due is not None) - now)
         if pause := min(self._listener.pause, wait):
             time.sleep(pause)
-        ready = {key.fd for key, _ in self._listener.selector.select(wait - pause)}
+        ready = [fd for fd, _ in self._listener.poll.poll(ceil((wait - pause) * 1000))]
         now = _now()
         self._listen(now)
         # Ctrl-C and systemd also send the signal to `ip monitor`, whose end would look like a failure.
@@ -227,8 +227,9 @@ class Loop:
         self._unfinished = False
         changed = False
         try:
+            changed = self._copy_ahead(reason, news)
             with self._reloader.lock.held(_LOCK_PATIENCE):
-                changed = self._step(reason, news)
+                changed |= self._step(reason, news)
         except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):
                 raise  # at the start, end with the message: someone is there to correct the cause
@@ -252,17 +253,25 @@ class Loop:
         self._report.publish(self._counters, good=not self._failures)
         return changed
 
+    def _copy_ahead(self, reason: str, news: News) -> bool:
+        """Copy simple new routes at once, before the slower lock and reading. The reading corrects what goes wrong.
+
+        No lock is needed: `ip` adds no route that is there already. True if a command changed something.
+        """
+        if not news.new_routes:
+            return False
+        started = _now()
+        ahead = self._reloader.passes.plan_ahead(news.new_routes)
+        if not ahead or any(command in self._fight for command in ahead):
+            return False
+        refusals = self._run(ahead, reason, started)
+        if any(refusal.lost for refusal in refusals):
+            self._ip.end_coprocesses()
+        return len(refusals) < len(ahead)
+
     def _step(self, reason: str, news: News) -> bool:
         started = _now()
         passes = self._reloader.passes
-        # Simple new routes are copied first, before the slower reading. The reading corrects whatever goes wrong here.
-        ahead = passes.plan_ahead(news.new_routes or ())
-        changed = False
-        if ahead and not any(command in self._fight for command in ahead):
-            refusals = self._run(ahead, reason, started)
-            changed = len(refusals) < len(ahead)
-            if any(refusal.lost for refusal in refusals):
-                self._ip.end_coprocesses()
         before = passes.layout
         due = [command for command in passes.plan_sync(news.changed) if not command.waits]
         if before and before != passes.layout:
@@ -270,7 +279,7 @@ class Loop:
         self._announcer.tunnel(self._reloader.config, passes.layout, passes.tunnel)
         if "inet6" in news.changed:
             self._schedule.expires(passes.expiry, started)
-        changed |= self._carry_out(due, reason, _now() if ahead else started)
+        changed = self._carry_out(due, reason, started)
         all_due = set(due)
         # Remove what earlier configurations added, after the additions of the new one: so nothing is missing meanwhile.
         for stale in self._reloader.leftovers():
@@ -279,7 +288,7 @@ class Loop:
             self._unfinished |= self._schedule.again is None
         self._refused.forget_all_but(all_due)
         self._listen_for(passes.destinations)
-        self._announcer.status(passes.copies, len(ahead) + len(due))
+        self._announcer.status(passes.copies, len(due))
         return changed
 
     def _carry_out(self, due: list[Command], reason: str, started: float) -> bool:

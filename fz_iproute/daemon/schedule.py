@@ -1,6 +1,5 @@
 """Decides when the next pass runs, what it reads again, and for which reason."""
 
-from functools import reduce
 from typing import NamedTuple
 
 from fz_iproute.daemon.news import ANYTHING, NO_NEWS, News, merged
@@ -55,13 +54,14 @@ class Schedule:
         if now >= self._full_due:
             return Due(self._full_reason, full=True)
         reasons = (
-            (self._pace.due, self._event, self._news),
-            (self.again, "a retry", ANYTHING),
-            (self._expiry_due, "a route has expired", ANYTHING),
-            (self._second_look_due, "ip monitor has just been started", ANYTHING),
+            (self.again, "a retry"),
+            (self._expiry_due, "a route has expired"),
+            (self._second_look_due, "ip monitor has just been started"),
         )
-        serves = [(reason, news) for due, reason, news in reasons if due is not None and now >= due]
-        return Due(serves[0][0], reduce(merged, (news for _, news in serves))) if serves else None
+        others = [reason for due, reason in reasons if due is not None and now >= due]
+        if self._pace.due is not None and now >= self._pace.due:
+            return Due(self._event, ANYTHING if others else self._news)
+        return Due(others[0]) if others else None
 
     def wake(self, event: str, news: News, now: float) -> bool:
         """Note that an event asks for a pass. False if an earlier event has asked for the same pass."""

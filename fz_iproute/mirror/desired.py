@@ -252,7 +252,10 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
 
 def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneFamily:
     family, layout, links, tunnels, are_certain, state, main, tables, _ = given
-    policy = Policy(config.lan, links, tunnels, idle=config.is_auto)
+    if last and last.judged.inputs[:2] == (links, tunnels):
+        policy = last.policy  # it remembers its verdicts on devices
+    else:
+        policy = Policy(config.lan, links, tunnels, idle=config.is_auto)
     also = (lambda route: is_placeholder(route) or tunnel.is_tunnel_route(route)) if config.manages else is_placeholder
     into_tunnel = tunnel.explicit_routes(config, links, family, state)
     is_copy = _proof(config, given, policy)

@@ -50,6 +50,7 @@ class Policy:
         self._tunnels = tunnels
         self._allow = PrefixSet(lan.allow)
         self._deny = PrefixSet(lan.deny)
+        self._are_lan: dict[tuple[str, ...], bool] = {}  # by the devices of a route; see is_plain
 
     def allowing(self, prefix: Prefix) -> "Policy":
         """The same policy, but with the prefix in `lan.allow`."""
@@ -129,9 +130,11 @@ class Policy:
     def is_plain(self, route: Route, explicit: PrefixSet) -> bool:
         """True for an on-link route that is copied without a warning, and whose device cannot be a tunnel."""
         attributes = route.attributes
-        if not attributes.on_link or self.may_be_by_tunnel(attributes) or self._refusal_by_attributes(attributes):
-            return False
-        return self._verdict(route, route.prefix, explicit) == Verdict(route, "", "")
+        is_lan = self._are_lan.get(attributes.devices)
+        if is_lan is None:
+            is_lan = not self.may_be_by_tunnel(attributes) and not self._refusal_by_attributes(attributes)
+            self._are_lan[attributes.devices] = is_lan
+        return is_lan and attributes.on_link and self._verdict(route, route.prefix, explicit) == Verdict(route, "", "")
 
     def _refusal_by_attributes(self, attributes: Attributes) -> str:
         if self._idle:

@@ -60,7 +60,6 @@ def world() -> Iterator[World]:
     made.listener.start(0.0)
     yield made
     made.listener.stop()
-    made.listener.selector.close()
 
 
 @pytest.mark.parametrize(
