@@ -214,11 +214,11 @@ class Loop:
         is_resync = reason == "resync"
         if not is_resync:
             self._ip.end_coprocesses()  # a lost event may have been about the name of an interface
-        self._ip.allow_slow_families()
         expected = self._schedule.again is not None or self._failures > 0
         self._schedule.full_begins(_now())
         with self._ip.without_coprocesses():
             changed = self._pass(reason)
+        self._ip.allow_slow_families()
         self._listener.resynced(_now(), missed=changed and is_resync and not expected)
 
     def _pass(self, reason: str, news: News = ANYTHING) -> bool:

@@ -194,9 +194,12 @@ class CoprocessIp(Ip):
             self._is_disabled = False
 
     def needs_no_process(self, family: Family) -> bool:
-        """True if a coprocess answers questions about this family."""
+        """True if a coprocess answers questions about this family, or would do so if that were allowed now.
+
+        So it has answered soon until now, and a batch with many questions is cheaper than a process for each.
+        """
         coprocess = self._coprocesses.get(family)
-        return coprocess is not None and coprocess.open and not self._is_disabled and family not in self._slow
+        return coprocess is not None and coprocess.open and family not in self._slow
 
     def allow_slow_families(self) -> None:
         """Allow coprocesses again for families whose answers were slow."""

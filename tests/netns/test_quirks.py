@@ -3,6 +3,8 @@
 import pytest
 
 from fz_iproute.ip.coprocess import CoprocessIp
+from fz_iproute.ip.reader import Reader
+from fz_iproute.mirror.config import Config
 from tests.netns.namespace import Machine, Namespace
 
 
@@ -36,3 +38,17 @@ def test_a_slow_coprocess_is_closed_when_all_its_questions_are_answered(
     assert (False, True) == (ip.needs_no_process("inet"), ip.needs_no_process("inet6"))
     ip.abandon()
     ip.end_coprocesses()
+
+
+def test_a_full_pass_of_watch_starts_one_process_for_each_family(machine: Machine) -> None:
+    """There is one a minute, so its cost is most of what an idle `watch` costs."""
+    started: list[str] = []
+    ip = CoprocessIp(machine.name, trace=started.append)
+    reader = Reader(ip, Config())
+    reader.read()
+    ip.start_coprocesses()
+    started.clear()
+    with ip.without_coprocesses():
+        reader.read()
+    ip.end_coprocesses()
+    assert 2 == len(started), started
