@@ -36,32 +36,12 @@ def replace(path: Path, text: str, mode: int = 0o644) -> None:
 def save(path: Path, text: str, mode: int = 0o644) -> None:
     """Write the output of a verb to the file that the user names. UsageError or NotPermitted if that fails.
 
-    A regular file is replaced. A pipe or a device is written to, and so is what a symbolic link leads to. But a link
-    that another user may have made is replaced, because it may lead to any file of this user.
+    Only a regular file is replaced: in place of /dev/stdout, or of a link that another user has made, there must not
+    suddenly be a file.
     """
-    try:
-        kind = stat.S_IFMT(path.lstat().st_mode) if os.path.lexists(path) else stat.S_IFREG
-        if kind == stat.S_IFREG or (kind == stat.S_IFLNK and not _is_trusted(path)):
-            replace(path, text, mode)
-        else:
-            # Nobody can put a link in the place of a pipe or a device in time.
-            _write_into(path, text, mode, 0 if kind == stat.S_IFLNK else os.O_NOFOLLOW)
-    except OSError as error:
-        raise file_failure(path, error) from None
-
-
-def _is_trusted(link: Path) -> bool:
-    """True if nobody but root and this user can have made the symbolic link."""
-    return {link.lstat().st_uid, link.parent.stat().st_uid} <= {0, os.geteuid()}
-
-
-def _write_into(path: Path, text: str, mode: int, flags: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC | flags, mode)
-    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            os.fchmod(fd, mode)
-            os.ftruncate(fd, 0)
-        file.write(text)
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise UsageError(f"{path}: not a regular file; leave out -o to write to stdout")
+    replace(path, text, mode)
 
 
 def create(path: Path, text: str) -> None:

@@ -21,9 +21,7 @@ EXAMPLES = (
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help="replace this file at once, or write to this pipe"
-    )
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="replace this file at once")
 
 
 def run(arguments: Namespace, log: Log) -> int:

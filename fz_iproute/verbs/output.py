@@ -28,19 +28,11 @@ def write_lines(lines: Iterable[str]) -> None:
 
 
 def write_to(path: Path | None, text: str, mode: int = 0o644) -> None:
-    """Write the text and a newline to the file; to stdout if `path` is None, or a name for stdout, as /dev/stdout."""
-    if path is None or _is_stdout(path):
+    """Write the text and a newline to the file; to stdout if `path` is None."""
+    if path is None:
         write(text)
     else:
         save(path, f"{text}\n", mode)
-
-
-def _is_stdout(path: Path) -> bool:
-    # A file behind stdout must not be opened a second time: what stdout has already written to it would be lost.
-    try:
-        return path.is_symlink() and os.path.samestat(path.stat(), os.fstat(1))
-    except OSError:
-        return False
 
 
 def _sent(send: Callable[[TextIO], object]) -> bool:
