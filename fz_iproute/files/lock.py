@@ -1,8 +1,8 @@
 """Locks: at any time, only one fz-iproute may change the same tables of the same network namespace."""
 
+import errno
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fz_iproute.errors import Locked, UsageError
 from fz_iproute.files.trusted_file import said_of
+from fz_iproute.files.whole_file import file_failure
 
 RUN = Path("/run")
 # The pause before a lock is tried again, in seconds. A pass takes a tenth of a second.
@@ -26,7 +27,7 @@ class Lock:
 
     def __init__(self, netns: str | None, tables: Iterable[int], kind: str = "pass") -> None:
         namespace = _namespace(netns)
-        self._folder = _folder()
+        self._folder = _made_folder()
         self._files: dict[str, _Open] = {}
         try:
             for table in sorted(tables):  # all processes take locks in the same order, so there is no deadlock
@@ -80,7 +81,7 @@ class Lock:
         return False
 
     def _others(self, file: "_Open") -> list[Path]:
-        return [path for path in _present(self._folder, file.path.name) if path != file.path]
+        return [path for path in _present(file.path.name) if path != file.path]
 
     def close(self) -> None:
         """Close the files, and remove those that no other process has locked.
@@ -144,11 +145,9 @@ class _Open(NamedTuple):
     was_alone: bool = False  # once, while this process held the lock, no other folder had a file for it
 
 
-def _present(folder: Path, name: str) -> Iterator[Path]:
-    """The existing files of a lock. `folder` is where this process would make its own."""
-    # Other folders count only in /run: in /tmp, anybody could have made a file of this name.
-    places = (each / name for each in _folders() if each == folder or each.parent == RUN)
-    return (path for path in places if os.access(path, os.R_OK))
+def _present(name: str) -> Iterator[Path]:
+    """The existing files of a lock."""
+    return (path for each in _folders() if os.access(path := each / name, os.R_OK))
 
 
 def _opened(folder: Path, name: str) -> _Open:
@@ -161,7 +160,7 @@ def _opened(folder: Path, name: str) -> _Open:
     while True:
         path = folder / name
         try:
-            path = next(_present(folder, name), path)
+            path = next(_present(name), path)
             if path.is_dir():
                 raise UsageError(f"{path}: the lock cannot be opened: it is a folder")
             with suppress(FileExistsError):
@@ -216,7 +215,7 @@ def places(netns: str | None, table: int, kind: str) -> list[Path]:
 
 def place(netns: str | None, table: int, kind: str) -> Path:
     """The place where this process puts a file of this kind for the table."""
-    return _folder() / f"{_namespace(netns)}-{table}.{kind}"
+    return _made_folder() / f"{_namespace(netns)}-{table}.{kind}"
 
 
 def _holder(fd: int) -> str:
@@ -246,37 +245,26 @@ def _namespace(netns: str | None) -> int:
 
 
 def _folder() -> Path:
-    """The folder in which this process puts its files: the first one that it can safely use."""
-    if given := os.environ.get(_GIVEN):
-        return Path(given.split(":")[0])
-    folders = _folders()
-    for folder in folders:
-        try:
-            # Other users may ask for the status of a file in it, to tell whether a `watch` runs, but not list it.
-            folder.mkdir(mode=0o711, exist_ok=True)
-        except OSError:
-            continue
-        status = folder.lstat()  # not stat(): in /tmp, another user may have made a symbolic link of this name
-        # Only root can make folders in /run, so root may trust this one, even if the unit's user owns it.
-        is_safe = status.st_uid == os.getuid() or (os.getuid() == 0 and folder.parent == RUN)
-        if stat.S_ISDIR(status.st_mode) and is_safe and os.access(folder, os.W_OK):
-            return folder
-    advice = "; run as root (sudo)" if os.geteuid() else ""
-    raise UsageError(f"no folder for the lock: none of {', '.join(map(str, folders))} can be written{advice}")
+    """The folder in which this process puts its files. In a systemd unit, it is the runtime folder of the unit."""
+    given = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(given.split(":")[0]) if given else RUN / "fz-iproute"
+
+
+def _made_folder() -> Path:
+    """The same, made if it is missing. NotPermitted or UsageError if this process cannot write there."""
+    folder = _folder()
+    try:
+        # Other users may ask for the status of a file in it, to tell whether a `watch` runs, but not list it.
+        folder.mkdir(mode=0o711, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise file_failure(folder, error) from None
+    return folder
 
 
 def _folders() -> list[Path]:
-    """The folders where locks may be. In a systemd unit, its runtime folder comes first.
-
-    Otherwise /run/fz-iproute comes first, which root uses, then folders of this user. The runtime folders of all units
-    follow. That of the main service is /run/fz-iproute, too.
-    """
-    session = os.environ.get("XDG_RUNTIME_DIR") or "/run"
-    usual = [RUN / "fz-iproute", Path(session, "fz-iproute"), Path(f"/tmp/fz-iproute-{os.getuid()}")]
-    if given := os.environ.get(_GIVEN):
-        usual = [Path(given.split(":")[0])]
-    units = sorted(RUN.glob("fz-iproute*")) if usual[0].parent == RUN else []
-    return list(dict.fromkeys([*usual, *units]))
-
-
-_GIVEN = "RUNTIME_DIRECTORY"
+    """The folders where locks may be: that of this process, and those of all systemd units."""
+    own = _folder()
+    units = sorted(RUN.glob("fz-iproute*")) if own.parent == RUN else []
+    return list(dict.fromkeys([own, *units]))

@@ -77,7 +77,7 @@ def test_the_lock_is_that_of_the_table_of_the_copies_whatever_else_differs(
 SPOILED: dict[str, Callable[[Path], object]] = {
     "a folder": Path.mkdir,
     "a link to itself": lambda lock: lock.symlink_to(lock),
-    "no folder": lambda lock: lock.parent.rmdir(),
+    "a file instead of its folder": lambda lock: (lock.parent.rmdir(), lock.parent.touch()),
 }
 
 
