@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fz_iproute.errors import ApplyFailed, NotPermitted, UsageError
 from fz_iproute.files.journal import read
@@ -17,11 +17,11 @@ from fz_iproute.ip.apply import NO_PERMISSION, Work
 from fz_iproute.ip.ip import Ip
 from fz_iproute.log import Log
 from fz_iproute.mirror import journal
-from fz_iproute.mirror.journal import JournalCommand, JournalPass
+from fz_iproute.mirror.journal import JournalCommand
 from fz_iproute.mirror.model import WORKED, Outcome
 from fz_iproute.mirror.words import count
-from fz_iproute.verbs.options import add_dry_run, add_json
-from fz_iproute.verbs.output import write, write_json, write_lines
+from fz_iproute.verbs.options import add_dry_run
+from fz_iproute.verbs.output import write, write_lines
 from fz_iproute.verbs.source import trace
 
 EXAMPLES = (
@@ -33,7 +33,6 @@ EXAMPLES = (
 class Replayed(NamedTuple):
     """A command of a journal, to be run again."""
 
-    origin: JournalPass  # the pass that ran it
     recorded: JournalCommand
     ip: Ip  # runs it again
     now: Outcome | None = None  # the new outcome; None before it has run
@@ -58,23 +57,10 @@ class Replayed(NamedTuple):
     def __str__(self) -> str:
         return f"{self.line}  # then {self.recorded.outcome}; now {self.now}"
 
-    def as_document(self) -> dict[str, Any]:
-        """The command for a JSON document."""
-        time, reason, _ = self.origin
-        return {
-            "time": journal.stamp(time) if time else None,
-            "woken_by": reason,
-            "family": self.recorded.command.family,
-            "command": self.line,
-            "then": self.recorded.outcome._asdict(),
-            **({"now": self.now._asdict()} if self.now else {}),
-        }
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
     add_dry_run(parser)
-    add_json(parser)
     parser.add_argument(
         "--until", metavar="TIME", type=_time, help="stop after the last pass that is not later than this (UTC)"
     )
@@ -90,18 +76,15 @@ def run(arguments: Namespace, log: Log) -> int:
         return Ip(netns if arguments.netns is None else arguments.netns, trace(arguments, log))
 
     recorded = _commands(arguments.journal, arguments.until, ip)
-    if arguments.dry_run and not arguments.json:
+    if arguments.dry_run:
         write_lines(command.line for command in recorded)
         return 0
     replayed = []
-    for command in recorded if arguments.dry_run else _replay(recorded, log, arguments.wait):
+    for command in _replay(recorded, log, arguments.wait):
         replayed.append(command)
-        if command.differs and not arguments.json:
+        if command.differs:
             write(str(command))
-    if arguments.json:
-        write_json({"commands": [command.as_document() for command in replayed]})
-    else:
-        write(f"# {_summary(replayed)}")
+    write(f"# {_summary(replayed)}")
     if failing := sum(command.fails for command in replayed):
         raise ApplyFailed(f"{failing} of {len(replayed)} commands worked then, and did not work now")
     return 0
@@ -125,7 +108,7 @@ def _commands(path: Path, until: datetime | None, ip: Callable[[str | None], Ip]
             passes = journal.until(passes, until)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
-    return [Replayed(origin, recorded, ip(recorded.netns)) for origin in passes for recorded in origin.commands]
+    return [Replayed(recorded, ip(recorded.netns)) for each in passes for recorded in each.commands]
 
 
 def _replay(commands: Sequence[Replayed], log: Log, wait: float) -> Iterator[Replayed]:

@@ -1,6 +1,5 @@
 """A journal, replayed in another namespace, leads to the same tables, and every different outcome is reported."""
 
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -220,17 +219,9 @@ def test_a_device_with_a_name_that_is_not_utf_8_gets_its_route(lab: Namespace, j
     assert (done.stdout + done.stderr).replace("\n", "").isprintable()
 
 
-def test_the_json_has_both_outcomes(lab: Namespace, journal: Write) -> None:
+def test_what_was_in_doubt_then_is_no_difference(lab: Namespace, journal: Write) -> None:
     path = journal(HEADING.format(1), add(1), add(1), "#   in doubt: nobody knows")
-    documents = json.loads(lab.fz("replay", "--json", str(path)))
-    refused = {"result": "refused", "words": "RTNETLINK answers: File exists"}
-    worked = {"result": "worked", "words": ""}
-    assert 1 == documents["schema"]
-    assert [(worked, worked), ({"result": "in doubt", "words": "nobody knows"}, refused)] == [
-        (one["then"], one["now"]) for one in documents["commands"]
-    ]
-    dry = json.loads(lab.fz("replay", "--json", "-n", str(path)))
-    assert [{key: one[key] for key in one if key != "now"} for one in documents["commands"]] == dry["commands"]
+    assert "# 2 commands: 2 as recorded\n" == lab.fz("replay", str(path))
 
 
 # Hostile files
