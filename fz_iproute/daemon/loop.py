@@ -46,8 +46,9 @@ _RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # The time between SIGTERM and the end, in seconds. To remove the copies, `watch` has to run `ip` several times, on a
 # machine that may be busy with its shutdown.
 _GRACE = 2.0
-# How long a pass waits for its lock, in seconds.
+# How long a pass waits for its lock, in seconds, and the longest pause before it tries to take the lock again.
 _LOCK_PATIENCE = 0.6
+_LONGEST_LOCKED = 1.0
 # The counters, since the start. SIGUSR1 logs them, and `metrics` prints them. `changes` counts batches of commands,
 # and `lost` counts overflows of the monitor's socket.
 _COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "fights", "lost", "monitors", "reloads")
@@ -234,7 +235,8 @@ class Loop:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):
                 raise  # at the start, end with the message: someone is there to correct the cause
             self._ip.end_coprocesses()
-            self._schedule.retry(_now() + _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
+            pause = _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)]
+            self._schedule.retry(_now() + (min(pause, _LONGEST_LOCKED) if isinstance(error, Locked) else pause))
             self._failures += 1
             # The first failure is not logged: mostly a long-lived `ip` has failed, and a new process succeeds. A `sync`
             # on a busy machine may hold the lock for seconds, so Locked is logged later still.

@@ -45,11 +45,13 @@ _numbers = itertools.count(1)
 def wait_until(condition: Callable[[], _Result], what: str, deadline: float = DEADLINE) -> _Result:
     """Return the first true answer of `condition`; AssertionError with `what` if there is none before the deadline."""
     end = time.monotonic() + deadline
+    pause = 0.005  # it grows: a busy machine should not be kept busy with looking
     while True:
         if result := condition():
             return result
         assert time.monotonic() < end, f"not within {deadline:g} s: {what}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.05)
 
 
 def run(*argv: str, stdin: str | None = None, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
