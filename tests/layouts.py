@@ -302,7 +302,7 @@ def read(lines: Sequence[str], config: Config) -> tuple[Snapshot, dict[int, dict
 
 
 def _is_tunnel(name: str) -> bool:
-    return name not in ("lo", LAN, CONTAINERS) and not name.startswith(("ipv6leak", f"{LAN}."))
+    return name not in ("lo", LAN, CONTAINERS) and not name.startswith(("ipv6leak", f"{LAN}.", "br"))
 
 
 def rule(line: str, family: Family) -> Rule:

@@ -10,17 +10,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from fz_iproute.diagnosis.full_tunnel import USUAL, all_traffic, forms
-from fz_iproute.diagnosis.lookup import Decision, within_link
+from fz_iproute.diagnosis.full_tunnel import all_traffic, forms, leak
+from fz_iproute.diagnosis.lookup import within_link
 from fz_iproute.diagnosis.products import Form, Product, product_of
-from fz_iproute.diagnosis.reach import Network, Way, size
+from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.reached import Fate, fates, of_most
 from fz_iproute.diagnosis.shadow import as_read, in_step
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, layout_in_use
-from fz_iproute.mirror.model import Mark, Snapshot
+from fz_iproute.mirror.model import Mark, Route, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import KERNEL_TABLES, printable, some, table_name
 
@@ -28,7 +29,7 @@ Advice = Literal["nothing", "mirror", "client", "refuse"]
 
 
 class Vpn(NamedTuple):
-    """A VPN that takes all traffic of some families."""
+    """A VPN that takes all traffic, and what becomes of the LANs, whatever the reason."""
 
     product: Product
     interface: str
@@ -37,17 +38,29 @@ class Vpn(NamedTuple):
     priority: int  # of the rule that leads to this table
     families: tuple[Family, ...]  # the families whose traffic it takes
     headline: str  # see full_tunnel.all_traffic
-    is_cut: bool  # packets to at least one LAN of main do not get there
-    holes: tuple[Prefix, ...]  # it takes these small parts of LANs that it leaves alone otherwise
+    cut: tuple[Prefix, ...]  # the LANs that most packets do not reach
+    kept: tuple[Prefix, ...]  # the other LANs
+    holes: tuple[str, ...]  # the parts of kept LANs that packets do not reach
     by: str  # the route and the rule that decide whether the LAN is cut
     advice: Advice
     why: str  # the reason for the advice
+    elsewhere: tuple[str, ...]  # what else is cut, and neither by this VPN nor for want of copies
+    leak: str  # see full_tunnel.leak
+    is_configured: bool  # the present configuration names this VPN
     config: Config | None  # makes the copies that keep the LAN reachable; None if copies do not help
 
     @property
     def lan(self) -> str:
         """Whether the LAN is reachable. The firewall of some VPNs cuts it although the routes keep it."""
-        return "cut" if self.is_cut else "kept by the routes" if self.product.firewalls else "kept"
+        if self.cut:
+            return f"cut ({some(map(str, self.cut))})" if self.kept else "cut"
+        kept = "kept by the routes" if self.product.firewalls else "kept"
+        return f"{kept} except for {some(self.holes)}" if self.holes else kept
+
+    @property
+    def reasons(self) -> str:
+        """The reason for the advice, and what the user should know besides."""
+        return "; ".join(filter(None, (self.why, *self.elsewhere, self.leak)))
 
 
 def detect(config: Config, snapshot: Snapshot, network: Network, interface: str | None = None) -> list[Vpn]:
@@ -86,15 +99,12 @@ class _Judge:
     forms: Mapping[Family, Form]
 
     def vpn(self) -> Vpn:
-        form = self.form
+        form, product = self.form, product_of(self.form)
         headline = all_traffic(self.network, form.interface)
-        cut = self._cut(self.network)
-        # If this VPN takes no traffic now, another VPN comes first. Then a LAN that the other VPN takes is lost, too.
-        lost = [fate.way for fate in self._fates if fate.is_lost and (fate.lan in cut or not headline)]
-        kept = [fate.way for fate in self._fates if not fate.is_lost]
-        product = product_of(form)
         served, obstacle = self._served()
-        advice, why = self._advice(product, cut, served, obstacle)
+        advice, why = self._advice(product, served, obstacle)
+        cut = sorted(self._cut.values(), key=self._is_elsewhere)
+        kept = [each for found in self._fates.values() for each in found if not each.lost]
         return Vpn(
             product=product,
             interface=form.interface,
@@ -103,11 +113,15 @@ class _Judge:
             priority=form.rule.priority,
             families=tuple(self.forms),
             headline=headline or f"{printable(form.interface)} would carry all traffic, but another rule comes first",
-            is_cut=bool(lost),
-            holes=self._holes,
-            by=next(map(_decided_by, (*lost, *kept)), "main has no LAN by another device"),
+            cut=tuple(self._cut),
+            kept=tuple(lan for lan in self._fates if lan not in self._cut),
+            holes=tuple(dict.fromkeys(name for name, _ in self._holes)),
+            by=next(map(_decided_by, (*cut, *kept)), "main has no LAN by another device"),
             advice=advice,
-            why="another VPN takes the LAN" if lost and not cut else why,
+            why=why,
+            elsewhere=tuple(self._elsewhere(served)),
+            leak=leak(self.network, form.interface),
+            is_configured=self._candidate is self.config,
             config=None if product.refusal or product.switch else served,
         )
 
@@ -132,59 +146,84 @@ class _Judge:
         return desired(self._candidate, as_read(self._candidate, self.snapshot, self.network))
 
     @cached_property
-    def _lans(self) -> dict[Prefix, frozenset[str]]:
-        """The LANs of main, and the devices by which main reaches each. Networks of the tunnel itself are no LANs."""
-        found: dict[Prefix, frozenset[str]] = defaultdict(frozenset)
+    def _lans(self) -> dict[Prefix, list[Route]]:
+        """The LANs of main, and main's routes to each. The network of a tunnel, or of a port of a bridge, is none."""
+        found: dict[Prefix, list[Route]] = defaultdict(list)
         for judged in self._goal.judged.values():
-            for verdict in judged.verdicts:
-                prefix, attributes = verdict.route.prefix, verdict.route.attributes
-                if attributes.on_link and verdict.is_accepted and not within_link(prefix.family, prefix.address):
-                    found[prefix] |= set(attributes.devices)
+            for route in (verdict.route for verdict in judged.verdicts if verdict.is_accepted):
+                links = [self.network.links.get(device) for device in route.attributes.devices]
+                is_lan = not any(link and (link.may_be_tunnel or link.is_port) for link in links)
+                if is_lan and route.attributes.on_link and not within_link(route.prefix.family, route.prefix.address):
+                    found[route.prefix].append(route)
         return found
 
-    @cached_property
-    def _fates(self) -> list["_Fate"]:
-        """Where packets to each LAN go now."""
-        return list(_fates_of(self.network, self._lans))
-
-    def _cut(self, network: Network) -> list[Prefix]:
-        """The LANs that this VPN takes in this network."""
-        fates = self._fates if network is self.network else _fates_of(network, self._lans)
-        return [fate.lan for fate in fates if fate.is_lost and self._takes(fate.way)]
+    def _fates_in(self, network: Network) -> dict[Prefix, list[Fate]]:
+        """What becomes of packets to each part of each LAN that has room for hosts."""
+        found = {lan: fates(network, routes[0], routes) for lan, routes in self._lans.items()}
+        return {lan: parts for lan, parts in found.items() if parts}
 
     @cached_property
-    def _holes(self) -> tuple[Prefix, ...]:
-        """The parts of LANs that this VPN takes, although most of each LAN is reachable."""
-        lost = (way for fate in self._fates if not fate.is_lost for way in fate.lost)
-        return tuple(way.part.prefix for way in lost if self._takes(way.decision))
+    def _fates(self) -> dict[Prefix, list[Fate]]:
+        """The same in the present network."""
+        return self._fates_in(self.network)
 
-    def _takes(self, decision: Decision) -> bool:
-        return self.form.rule.table == decision.table or self.form.interface in decision.devices
+    @cached_property
+    def _cut(self) -> dict[Prefix, Fate]:
+        """The LANs that are cut now."""
+        return _cut_of(self._fates)
 
-    def _advice(
-        self, product: Product, cut: Collection[Prefix], served: Config | None, obstacle: str
-    ) -> tuple[Advice, str]:
+    @cached_property
+    def _holes(self) -> list[tuple[str, Fate]]:
+        """The parts of the other LANs that packets do not reach."""
+        return [
+            (f"a part of {lan}" if each.part.is_sample or each.part.prefix == lan else str(each.part.prefix), each)
+            for lan, found in self._fates.items()
+            for each in found
+            if each.lost and lan not in self._cut
+        ]
+
+    @cached_property
+    def _still_cut(self) -> dict[Prefix, Fate]:
+        """The LANs that are cut after a `sync`."""
+        return _cut_of(self._fates_in(in_step(self.network, self._goal, prune=self._candidate.lan.prune)))
+
+    def _is_elsewhere(self, fate: Fate) -> bool:
+        """True if something else than this VPN decides about these packets."""
+        return self.form.rule.table != fate.decision.table and self.form.interface not in fate.decision.devices
+
+    def _elsewhere(self, served: Config | None) -> Iterator[str]:
+        """What else than this VPN cuts LANs, or parts of them: `packets to 10.0.0.0/24 are refused: rule 5 (…)`."""
+        stay = {lan: fate for lan, fate in self._cut.items() if not served or lan in self._still_cut}
+        named: dict[str, list[str]] = defaultdict(list)
+        for name, fate in (*((str(lan), fate) for lan, fate in stay.items()), *self._holes):
+            if self._is_elsewhere(fate):
+                named[f"{fate.lost}: {_decided_by(fate)}" if fate.decision.steps else fate.lost].append(name)
+        return (f"packets to {some(names)} {becomes}" for becomes, names in named.items())
+
+    def _advice(self, product: Product, served: Config | None, obstacle: str) -> tuple[Advice, str]:
+        taken = [lan for lan, fate in self._cut.items() if not self._is_elsewhere(fate)]
         if product.refusal:
             return "refuse", product.refusal
-        if product.switch and (cut or product.firewalls):
+        if product.switch and (taken or product.firewalls):
             return "client", f"{product.why}: `{product.switch}`"
-        regained = [lan for lan in cut if served and lan not in self._still_cut]
-        others = [lan for lan in cut if lan not in regained]
+        regained = [lan for lan in self._cut if served and lan not in self._still_cut]
+        others = [lan for lan in taken if lan not in regained]
         but = f", but not {some(map(str, others))}: {obstacle}" if others else ""
         if regained:
             return "mirror", f"copies bring back the LAN ({some(map(str, regained))}){but}"
-        except_for = f" except for {some(map(str, self._holes))}" if self._holes else ""
+        except_for = f" except for {some(name for name, _ in self._holes)}" if self._holes else ""
         if served:  # the LANs are reachable now only because of the copies
-            keep = f"copies in table {self._goal.layout.mirror} keep the LAN{except_for}{but}"
+            kept = some(str(lan) for lan in self._fates if lan not in self._cut) if self._cut else "the LAN"
+            keep = f"copies in table {self._goal.layout.mirror} keep {kept}{except_for}{but}"
             return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
-        if cut:
-            return "refuse", f"{some(map(str, cut))}: {obstacle}"
-        return "nothing", f"no LAN is cut{except_for}"
+        if taken:
+            return "refuse", f"{some(map(str, taken))}: {obstacle}"
+        return "nothing", "this VPN cuts no LAN" if self._cut else f"no LAN is cut{except_for}"
 
     def _served(self) -> tuple[Config | None, str]:
-        """The configuration for this VPN if copies help, else None; and why some LANs stay cut nevertheless.
+        """The configuration for this VPN if copies help, else None; and why it still takes some LANs nevertheless.
 
-        Copies help if at least one LAN is cut without copies and reachable with them.
+        Copies help if they make the difference for at least one LAN: it is cut now, or would be without them.
         """
         if self.form.rule.table in KERNEL_TABLES:
             return None, f"its routes are in table {table_name(self.form.rule.table)}, where copies change nothing"
@@ -192,16 +231,12 @@ class _Judge:
             candidate = config_text.parse(config_text.dump(self._candidate), "the configuration would be refused")
         except UsageError as error:
             return None, str(error).partition("\n")[0]
-        routes = [fate.way.route for fate in self._fates if fate.lan in self._still_cut]
-        explicit = next((route.dst for route in routes if route and route.dst != "default"), "")
+        routes = [fate.decision.route for fate in self._still_cut.values() if not self._is_elsewhere(fate)]
+        explicit = some(route.dst for route in routes if route and route.dst != "default")
         obstacle = f"the VPN routes {explicit} itself" if explicit else "copies would not change that"
-        has_use = not self._still_cut.issuperset(self._cut(self._without_copies()))
+        without = _cut_of(self._fates_in(self._without_copies()))
+        has_use = not self._still_cut.keys() >= {*self._cut, *without}
         return (candidate if has_use else None), obstacle
-
-    @cached_property
-    def _still_cut(self) -> frozenset[Prefix]:
-        """The LANs that this VPN still takes after a `sync`."""
-        return frozenset(self._cut(in_step(self.network, self._goal, prune=self._candidate.lan.prune)))
 
     def _without_copies(self) -> Network:
         """The network without its present copies, including copies that other programs have made."""
@@ -215,30 +250,16 @@ class _Judge:
         return self.network if tables == self.network.tables else replace(self.network, tables=tables)
 
 
-class _Fate(NamedTuple):
-    """Where packets to the hosts of a LAN go."""
-
-    lan: Prefix
-    way: Decision  # about a packet to most of them
-    is_lost: bool  # packets to most of them do not reach the LAN
-    lost: Sequence[Way]  # the parts of the LAN that packets do not reach
+def _cut_of(found: Mapping[Prefix, Sequence[Fate]]) -> dict[Prefix, Fate]:
+    """The LANs that most packets do not reach, and what becomes of these packets."""
+    return {lan: most for lan, parts in found.items() if (most := of_most(parts)) and most.lost}
 
 
-def _fates_of(network: Network, lans: Mapping[Prefix, frozenset[str]]) -> Iterator[_Fate]:
-    """The fate of each LAN that has room for hosts. `lans` has the devices by which main reaches each LAN."""
-    for lan, devices in lans.items():
-        ways = network.ways_to_hosts(lan, USUAL[lan.family])
-        groups: dict[bool, list[Way]] = {True: [], False: []}
-        for way in ways:
-            groups[devices.isdisjoint(way.decision.devices)].append(way)
-        if ways:
-            is_lost = 2 * size(groups[True]) > size(ways)
-            most = max(groups[is_lost], key=lambda way: way.part.size)
-            yield _Fate(lan, most.decision, is_lost, groups[True])
-
-
-def _decided_by(decision: Decision) -> str:
+def _decided_by(fate: Fate) -> str:
     """The route and the rule: `192.168.1.0/24 of table main, by rule 32764 (from all lookup main …)`."""
+    decision = fate.decision
+    if not decision.steps and fate.lost:
+        return f"its packets {fate.lost}"
     rule = decision.steps[-1].rule if decision.steps else None
     by = f"rule {rule.priority} ({rule})" if rule else "the kernel itself"
     return f"{decision.route.dst} of table {table_name(decision.table)}, by {by}" if decision.route else by
@@ -292,6 +313,12 @@ def toml_of(config: Config) -> str:
         keys["tunnel", "fwmark"] = config.tunnel.fwmark
     keys |= {(section, key): value for section, key, value in differences(Config(), config)}
     return config_text.document_of(keys)
+
+
+def missing(written: Config, wanted: Config) -> dict[tuple[str, str], Any]:
+    """The keys that a configuration lacks to serve the VPN of the wanted one, with their values."""
+    keys = differences(written, wanted)
+    return {(section, key): value for section, key, value in keys if section in ("tunnel", "tables")}
 
 
 class Followed(NamedTuple):
@@ -353,10 +380,10 @@ def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:
                 "fwmark": str(vpn.mark) if vpn.mark else None,
                 "table": vpn.table,
                 "families": list(vpn.families),
-                "lan": "cut" if vpn.is_cut else "kept",
+                "lan": "cut" if vpn.cut else "kept",
                 "by": vpn.by,
                 "advice": vpn.advice,
-                "why": vpn.why,
+                "why": vpn.reasons,
                 "config": toml_of(vpn.config) if vpn.config else "",
             }
             for vpn in vpns
@@ -364,22 +391,26 @@ def as_document(vpns: Sequence[Vpn]) -> dict[str, Any]:
     }
 
 
-def as_text(vpns: Sequence[Vpn], next_step: Callable[[Vpn], str]) -> str:
-    """For people: a paragraph for each VPN. If copies would help, it has the next command and the configuration."""
-    return "\n\n".join(_paragraph(vpn, next_step) for vpn in vpns)
+def as_text(vpns: Sequence[Vpn], next_step: Callable[[Vpn], str], written: Config | None = None) -> str:
+    """For people: a paragraph for each VPN. If copies would help, it has the next command and the configuration.
+
+    `written` is what the configuration file says, if there is one. If it lacks some keys, only these are shown.
+    """
+    return "\n\n".join(_paragraph(vpn, next_step, written) for vpn in vpns)
 
 
-def _paragraph(vpn: Vpn, next_step: Callable[[Vpn], str]) -> str:
+def _paragraph(vpn: Vpn, next_step: Callable[[Vpn], str], written: Config | None) -> str:
     lines = [
         ("product", vpn.product.name),
         ("table", table_name(vpn.table)),
         ("fwmark", str(vpn.mark) if vpn.mark else "none"),
         ("LAN", f"{vpn.lan}: {vpn.by}"),
-        ("advice", f"{vpn.advice}: {vpn.why}"),
+        ("advice", f"{vpn.advice}: {vpn.reasons}"),
+        ("next", next_step(vpn)),
     ]
-    is_served = vpn.advice == "mirror" and vpn.config is not None
-    lines += [("next", next_step(vpn))] if is_served else []
     text = [vpn.headline, *(f"  {name:<8} {printable(value)}" for name, value in lines if value)]
-    if is_served and vpn.config:
-        text += ["", *(f"    {line}".rstrip() for line in toml_of(vpn.config).splitlines())]
+    if vpn.advice == "mirror" and vpn.config:
+        lacking = missing(written, vpn.config) if written else {}
+        keys = config_text.document_of(lacking) if lacking else toml_of(vpn.config)
+        text += ["", *(f"    {line}".rstrip() for line in keys.splitlines())]
     return "\n".join(text).rstrip()

@@ -30,16 +30,32 @@ def all_traffic(network: Network, interface: str) -> str:
 
     "" if the interface takes no family's traffic.
     """
+    inside, outside = _divided(network, interface)
+    others = ", ".join(f"{FAMILY_NAMES[family]} {becomes(network, way)}" for family, way in outside.items())
+    return goes_into(network, interface, inside) + (f" ({others})" if others else "") if inside else ""
+
+
+def goes_into(network: Network, interface: str, inside: Sequence[Family]) -> str:
+    """`all traffic goes into wg0 (IPv4 and IPv6)`, or `IPv4 goes into wg0`."""
+    families = " and ".join(FAMILY_NAMES[family] for family in inside)
+    into = f"goes into {printable(interface)}"
+    return f"all traffic {into} ({families})" if len(inside) == len(network.families) else f"{families} {into}"
+
+
+def leak(network: Network, interface: str) -> str:
+    """`IPv6 leaves by eth0, outside the VPN` if the VPN takes the other family's traffic; else ""."""
+    inside, outside = _divided(network, interface)
+    around = [
+        f"{FAMILY_NAMES[family]} {becomes(network, way)}" for family, way in outside.items() if network.gets_out(way)
+    ]
+    return f"{around[0]}, outside the VPN" if inside and around else ""
+
+
+def _divided(network: Network, interface: str) -> tuple[list[Family], dict[Family, Decision]]:
+    """The families whose traffic enters the interface, and what becomes of the other ones."""
     ways = {family: to_internet(network, family) for family in network.families}
     inside = [family for family, way in ways.items() if way and interface in way.devices]
-    if not inside:
-        return ""
-    families = " and ".join(FAMILY_NAMES[family] for family in inside)
-    if len(inside) == len(ways):
-        return f"all traffic goes into {printable(interface)} ({families})"
-    rest = {family: way for family, way in ways.items() if way and family not in inside}
-    others = [f"{FAMILY_NAMES[family]} {becomes(network, way)}" for family, way in rest.items()]
-    return f"{families} goes into {printable(interface)}{f' ({others[0]})' if others else ''}"
+    return inside, {family: way for family, way in ways.items() if way and family not in inside}
 
 
 def becomes(network: Network, way: Decision) -> str:

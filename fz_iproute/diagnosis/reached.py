@@ -1,43 +1,86 @@
 """Says whether packets that this machine sends reach a LAN, and if not, where they go instead."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
+from fz_iproute.diagnosis.full_tunnel import USUAL
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
-from fz_iproute.diagnosis.reach import OF_NO_HOST, Network
+from fz_iproute.diagnosis.parts import Part
+from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way
 from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.prefix import Prefix
+from fz_iproute.mirror.words import MAIN
 
 _LOST = {"none": "have no route", "foreign": "have no valid source address"}
 
 
-def lost(network: Network, route: Route, copies: Iterable[Route]) -> str:
-    """Where most packets to the LAN of this route of main go instead: `enter tun-firezone`. "" if they reach it.
+class Fate(NamedTuple):
+    """What becomes of packets to a part of a LAN."""
 
-    They also reach it by one of the `copies`, which are all routes to the LAN that are to be copied: it may be on
-    several links.
-    """
+    part: Part
+    lost: str  # where they go instead: `enter tun-firezone`; "" if they reach the LAN
+    decision: Decision  # about them
+
+
+def lost(network: Network, route: Route, copies: Iterable[Route]) -> str:
+    """Where most packets to the LAN of this route of main go instead. "" if they reach it."""
     found = fate(network, route, copies)
     return found[0] if found else ""
 
 
 def fate(network: Network, route: Route, copies: Iterable[Route]) -> tuple[str, Decision] | None:
     """The same, and the decision about these packets. None if they reach the LAN."""
+    found = of_most(fates(network, route, copies))
+    return (found.lost, found.decision) if found and found.lost else None
+
+
+def fates(network: Network, route: Route, copies: Iterable[Route]) -> list[Fate]:
+    """What becomes of packets to each part of the LAN of this route of main.
+
+    They also reach it by one of the `copies`, which are all routes to the LAN that are to be copied: it may be on
+    several links. A part to which main has a narrower route is another LAN.
+    """
     family, prefix = route.attributes.family, route.prefix
-    paths = {each.attributes.path for each in (route, *copies)}
+    packet = USUAL[family]._replace(dst=prefix.host)
     if within_link(family, prefix.address):
         # A program that sends to a link-local address names the interface.
-        packet = Packet(family, prefix.host, oif=next(iter(route.attributes.devices), ""))
-        decision = network.way(packet)
-        return None if decision.outcome in OF_NO_HOST else _fate(network, paths, packet, decision)
-    ways = network.ways_to_hosts(prefix)
-    if not ways:
-        return None
-    part, decision = max(ways, key=lambda way: way.part.size)
-    return _fate(network, paths, Packet(family, part.address), decision)
+        packet = packet._replace(oif=next(iter(route.attributes.devices), ""))
+        way = Way(Part(prefix, prefix.host, 1, is_sample=False), network.way(packet))
+        ways = [] if way.decision.outcome in OF_NO_HOST else [way]
+    else:
+        ways = [
+            way
+            for way in network.ways_to_hosts(prefix, packet._replace(dst=0))
+            if not _is_elsewhere(network, prefix, way.part)
+        ]
+    paths = {each.attributes.path for each in (route, *copies)}
+    return [Fate(part, *_fate(network, paths, packet._replace(dst=part.address), decision)) for part, decision in ways]
+
+
+def of_most(found: Sequence[Fate]) -> Fate | None:
+    """The fate of most packets. None if there are none."""
+    missed = [each for each in found if each.lost]
+    size = sum(each.part.size for each in found)
+    is_lost = 2 * sum(each.part.size for each in missed) > size
+    alike = missed if is_lost else [each for each in found if not each.lost]
+    return max(alike, key=lambda each: each.part.size, default=None)
+
+
+def _is_elsewhere(network: Network, lan: Prefix, part: Part) -> bool:
+    """True if main has a narrower route to this part of the LAN, and not into a tunnel: it is another LAN."""
+    host = Prefix.of_host(lan.family, part.address)
+    routes = (route for same in network.table(MAIN, lan.family).covering(host) for route in same)
+    return any(
+        route.prefix.length > lan.length
+        and route.attributes.type == "unicast"
+        and not any(map(network.may_be_tunnel, route.attributes.devices))
+        for route in routes
+    )
 
 
 def _fate(
     network: Network, paths: Collection[tuple[str, ...]], packet: Packet, decision: Decision
-) -> tuple[str, Decision] | None:
+) -> tuple[str, Decision]:
     if decision.outcome != "unicast" or decision.route is None:
         return _LOST.get(decision.outcome, "are refused"), decision
     attributes = decision.route.attributes
@@ -54,4 +97,4 @@ def _fate(
             return f"get the source {attributes.value('src')}, which this machine no longer has", again
         if again.route != decision.route:
             return _fate(network, paths, connected, again)
-    return None
+    return "", decision

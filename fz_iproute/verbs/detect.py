@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, candidates, detect, toml_of
+from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, candidates, detect, missing, toml_of
 from fz_iproute.errors import UsageError
-from fz_iproute.files.config_file import is_lab, usual_path
+from fz_iproute.files.config_file import is_lab, load, usual_path
 from fz_iproute.files.whole_file import create
 from fz_iproute.ip.ip import Source
 from fz_iproute.log import Log
+from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.words import printable
 from fz_iproute.own_commands import own_command
@@ -44,16 +45,17 @@ def run(arguments: Namespace, log: Log) -> int:
     with chosen_source(arguments, log) as (source, config):
         found = detect(config, *seen(source, config), arguments.interface)
     vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
-    if arguments.write and vpns:
-        _write(arguments.write, toml_of(_chosen(vpns)))
+    done = _written(arguments, vpns) if arguments.write and vpns else ""
     if arguments.json:
         write_json(as_document(vpns))
     else:
-        text = as_text(vpns, partial(_next_step, arguments, source, config, found)) if vpns else _none(arguments, found)
+        path = arguments.config or usual_path()
+        written = config if path.exists() and not arguments.snapshot else None
+        steps = partial(_next_step, arguments, source, config, found)
+        text = as_text(vpns, steps, written) if vpns else _none(arguments, found)
         write("\n".join(_drawn(text, screen(arguments))))
-    if arguments.write and vpns:
-        where = "" if not is_lab() or arguments.write.absolute().is_relative_to("/run") else " on this machine's disk"
-        log.info(f"# {arguments.write} is written{where}{_use(arguments)}")
+    if done:
+        log.info(f"# {done}{_use(arguments)}")
     elif arguments.write:
         log.warning(f"{arguments.write} is not written, because there is no such VPN")
     return int(not vpns)
@@ -69,17 +71,32 @@ def _none(arguments: Namespace, found: Sequence[Vpn]) -> str:
     return f"no VPN takes all traffic here; if yours is off, connect it first, then {again}{tap}"
 
 
-def _write(path: Path, text: str) -> None:
+def _written(arguments: Namespace, vpns: Sequence[Vpn]) -> str:
+    """Write the configuration of the VPN that needs copies, unless the file has it already. Says what was done."""
+    path: Path = arguments.write
     if is_lab() and not path.parent.exists():
         raise UsageError(
             f"{path}: its folder is missing, and a lab makes none, because it would be one of this machine; "
             "--write /run/fz-iproute/vpn.toml, for example, stays in the lab"
         )
-    create(path, text)
+    if path.is_file():
+        present = load(path)
+        for vpn in vpns:
+            if (vpn.config and not missing(present, vpn.config)) or (present.is_auto and vpn.is_configured):
+                return f"{path} serves {printable(vpn.interface)} already, so it is not written again"
+        lacking = missing(present, _chosen(vpns)).items()
+        keys = ", ".join(f"{section}.{key} = {config_text.toml(value)}" for (section, key), value in lacking)
+        raise UsageError(f"{path} exists already: name a new file, or put these keys into it: {keys}")
+    create(path, toml_of(_chosen(vpns)))
+    where = "" if not is_lab() or path.absolute().is_relative_to("/run") else " on this machine's disk"
+    return f"{path} is written{where}"
 
 
 def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequence[Vpn], vpn: Vpn) -> str:
-    """The command that makes the copies for this VPN, or what to do with the configuration that is printed below."""
+    """The command to run next, or what to do with the configuration that is printed below."""
+    if vpn.advice != "mirror" or vpn.config is None:
+        has_more = vpn.elsewhere or (vpn.leak and vpn.is_configured)
+        return as_typed(arguments, source, "doctor") if has_more else ""
     if arguments.write:
         return ""
     if vpn.config == config:

@@ -100,7 +100,7 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
     vpns = detect(config, snapshot, network)
     said = absent(config, snapshot.links, vpns)
     if vpns:
-        lan = next((vpn.lan for vpn in vpns if vpn.is_cut), vpns[0].lan)
+        lan = next((vpn.lan for vpn in vpns if vpn.cut), vpns[0].lan)
         said += f"; the LAN is {lan}, and copies have no effect: see `fz-iproute detect`"
     elif said:
         said += "; copies have no effect now"

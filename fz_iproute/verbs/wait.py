@@ -65,6 +65,6 @@ def _another_vpn(ip: Ip, config: Config) -> str:
 
     snapshot, network = seen(ip, config)
     vpns = detect(config, snapshot, network)
-    if not any(vpn.is_cut for vpn in vpns):
+    if not any(vpn.cut for vpn in vpns):
         return ""
     return f"{absent(config, snapshot.links, vpns)}; the LAN is cut: `fz-iproute detect`"

@@ -48,7 +48,7 @@ def test_a_tap_with_any_name_is_served_if_the_user_names_it(laptop: Laptop, tmp_
     argv = [*PROGRAM, "--netns", laptop.name, "detect", "--interface", "office0"]
     assert f" --write {path} --interface office0\n" in run(*argv, **options).stdout, "the next step names it, too"
     said = laptop.fz("detect", "--interface", "office0", "--write", str(path))
-    assert "LAN      cut: " in said and "advice   mirror: " in said, said
+    assert "LAN      cut (172.17.0.0/16, 192.168.1.0/24): " in said and "advice   mirror: " in said, said
     laptop.fz("sync", config=path.read_text())
     (vpn,) = json.loads(laptop.fz("detect", "--json", config=path.read_text()))["vpns"]
     assert ("office0", "kept") == (vpn["interface"], vpn["lan"]), "the configuration names it"
@@ -190,8 +190,16 @@ def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) 
     start = f"fz-iproute -c {path} --netns {laptop.name}"
     assert f"# {path} is written; next: `{start} sync` once, or `{start} install --now` for good\n" == done.stderr
     assert [path] == list(tmp_path.iterdir())
-    laptop.fz("detect", "--write", str(path), code=2)
-    assert text == path.read_text()
+    again = laptop.fz_done("detect", "--write", str(path))
+    assert (0, f"# {path} serves wg7 already, so it is not written again; next: ") == (
+        again.returncode,
+        again.stderr.partition("`")[0],
+    )
+    path.write_text(text.replace("fwmark", "# fwmark") + "[lan]\nprune = false\n")
+    refused = laptop.fz_done("detect", "--write", str(path))
+    said = f"error: {path} exists already: name a new file, or put these keys into it: tunnel.fwmark = 0x33\n"
+    assert (2, said) == (refused.returncode, refused.stderr)
+    assert "# fwmark" in path.read_text()
     done = laptop.fz_done("detect", "--write", str(tmp_path / "missing" / "folder" / "x"))
     assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
 

@@ -1,4 +1,4 @@
-"""Hundreds of machines broken at random: what `doctor` says is true, and its remedies help and do no harm.
+"""Hundreds of machines broken at random: what is said of them is true, and remedies help and do no harm.
 
 The kernel is the judge: `ip route get` says where packets go, before and after a remedy is carried out as printed.
 """
@@ -71,6 +71,8 @@ class Kernel(NamedTuple):
     mark: int  # as configured
     multicast: bool  # it is to leave by the LAN
     received: dict[tuple[str, str], bool]  # by device and source: does rp_filter let such packets to us in?
+    connected: dict[str, str]  # by host: the device, and the router if there is one, of packets from its connect()
+    routes: dict[str, list[tuple[Any, str]]]  # of main, by family: the prefix, and device and router; none into tunnels
 
 
 class Land(NamedTuple):
@@ -120,6 +122,8 @@ class Land(NamedTuple):
         configured, multicast = document["tunnel"], document.get("lan", {}).get("multicast", False)
         lans, main, tunnels = {}, set(), {configured["interface"]}
         received: dict[tuple[str, str], bool] = {}
+        connected: dict[str, str] = {}
+        by_main: dict[str, list[tuple[Any, str]]] = {}
         for family, probes in PROBES.items():
             tables = [f"route show table {table}" for table in ("main", MIRROR, TIER_INTERNET)]
             lines = ["rule show", *tables, *map(question, probes)]
@@ -129,6 +133,12 @@ class Land(NamedTuple):
             ]
             rules, routes, *rest = ask(self.namespace, family, lines)  # type: ignore[arg-type]
             lans[family] = list(_lans(family, routes))
+            by_main[family] = [
+                (ip_network(route["dst"]), _hop(route))
+                for route in routes
+                if route.get("type", "unicast") == "unicast" and route["dst"] != "default"
+                if route["dev"] not in TUNNELS
+            ]
             if any(rule.get("table") == "main" and "suppress_prefixlen" not in rule for rule in rules):
                 main.add(family)
             for route in (route for table in rest[:2] for route in table):
@@ -137,10 +147,32 @@ class Land(NamedTuple):
             for probe, answer in zip(RECEIVED if family == "inet" else (), rest[2 + len(probes) :], strict=True):
                 if not isinstance(answer, str) or "Invalid" in answer:  # cross-device link, or, since 6.18, argument
                     received[probe] = not isinstance(answer, str)
+            first: dict[str, Any] = {}
             for probe, answer in zip(probes, rest[2 : 2 + len(probes)], strict=True):
                 refused = isinstance(answer, str) or answer[0].get("type") in REFUSALS
                 ways[probe] = "" if refused else answer[0]["dev"]
-        return Kernel(ways, lans, main, tunnels, configured.get("fwmark", MARK), multicast, received)
+                if not (probe[2] or probe[3]):
+                    first[probe[1]] = {} if refused else answer[0]
+            connected |= self._connected(family, first)
+        mark = configured.get("fwmark", MARK)
+        return Kernel(ways, lans, main, tunnels, mark, multicast, received, connected, by_main)
+
+    def _connected(self, family: str, first: dict[str, Any]) -> dict[str, str]:
+        """How packets to each host leave after connect().
+
+        IPv4 decides again, with the source that the route of the `first` decision gives.
+        """
+        found = {host: _hop(route) for host, route in first.items()}
+        sources = {host: route["prefsrc"] for host, route in first.items() if family == "inet" and "prefsrc" in route}
+        lines = [f"route get {host} from {source}" for host, source in sources.items()]
+        for host, again in zip(sources, ask(self.namespace, "inet", lines), strict=True):
+            is_lost = isinstance(again, str) or again[0].get("type") in REFUSALS
+            found[host] = "" if is_lost else _hop(again[0])
+        return found
+
+
+def _hop(route: Any) -> str:
+    return f"{route.get('dev', '')} {route.get('gateway', '')}".strip()
 
 
 def question(probe: Probe) -> str:
@@ -262,7 +294,7 @@ def harm(before: Kernel, after: Kernel) -> Iterator[str]:
 
 
 def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
-    """What `doctor`, `status` and `explain` say of where packets go, and the kernel does not."""
+    """What `doctor`, `status`, `explain` and `detect` say of where packets go, and the kernel does not."""
     said = defaultdict(list)
     for each in found.findings:
         said[each["name"]].append(each)
@@ -275,6 +307,7 @@ def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
                 yield f"{name}: {each['level']} {each['seen']!r}: {wrong}"
 
     yield from told.lies(all_told, truth.to, OWN, TUNNELS, INTERNET)
+    yield from told.wrong_lans(all_told.vpns, truth.connected, truth.routes)
 
     is_well = not troubles(found.findings) and said["shadows"][0]["level"] == "ok"
     if is_well and "deny" not in config:

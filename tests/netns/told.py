@@ -1,8 +1,11 @@
-"""What `status` and `explain` tell of a recorded machine, and whether the kernel agrees."""
+"""What `status`, `explain` and `detect` tell of a recorded machine, and whether the kernel agrees."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.status import as_document, status
 from fz_iproute.mirror.config_text import parse
 from fz_iproute.record.recorded_ip import RecordedIp
@@ -14,17 +17,20 @@ SYNC = "fz-iproute sync"
 
 
 class Told(NamedTuple):
-    """The document of `status`, and the sentences of `explain` by address: those without doubts."""
+    """The document of `status`, the sentences of `explain` by address (those without doubts), and `detect`'s VPNs."""
 
     status: dict[str, Any]
     sentences: dict[str, str]
+    vpns: list[Vpn]
 
     @classmethod
     def of(cls, recorded: Recording, addresses: Sequence[str]) -> "Told":
         config, source = parse(recorded.config, "snapshot"), RecordedIp(recorded)
-        document = as_document(status(config, *seen(source, config)))
+        machine = seen(source, config)
+        document = as_document(status(config, *machine))
         answers = {address: explain(Question(address, mark=0), config, source, SYNC)[0] for address in addresses}
-        return cls(document, {address: each.sentence for address, each in answers.items() if not each.decision.doubts})
+        sentences = {address: each.sentence for address, each in answers.items() if not each.decision.doubts}
+        return cls(document, sentences, detect(config, *machine))
 
     @property
     def advised(self) -> list[str]:
@@ -74,3 +80,31 @@ def lies(
             yield f"explain: {address} {said}: {way!r}"
         if " to the LAN" in said and way in tunnels:
             yield f"explain: {address} {said}: {way!r}"
+
+
+def wrong_lans(
+    vpns: Sequence[Vpn], connected: Mapping[str, str], main: Mapping[str, Sequence[tuple[Any, str]]]
+) -> Iterator[str]:
+    """What `detect` says of LANs, and the kernel does not.
+
+    `connected` tells how programs reach each host, and `main` has the routes of main by family, without those into a
+    tunnel: the prefix, and how it is reached.
+    """
+    for vpn in vpns:
+        for lan in (*vpn.kept, *vpn.cut):
+            routes, prefix = main[lan.family], ip_network(str(lan))
+            ways = {way for other, way in routes if other == prefix}
+            parts = [other for other, _ in routes if other != prefix and other.subnet_of(prefix)]
+            hosts: dict[str, list[bool]] = defaultdict(list)
+            for host, way in connected.items():
+                address = ip_address(host)
+                if address in prefix and way != "lo" and not any(address in part for part in parts):
+                    holes = (ip_network(hole.removeprefix("a part of ")) for hole in vpn.holes)
+                    hosts["a hole" if any(address in hole for hole in holes) else "the LAN"].append(way in ways)
+            is_lost = not any(hosts["the LAN"] + hosts["a hole"])
+            if lan in vpn.kept and (not all(hosts["the LAN"]) or (is_lost and hosts["a hole"])):
+                yield f"detect: {lan} is {vpn.lan}, but not reached: {connected}"
+            if lan in vpn.kept and hosts["a hole"] and all(hosts["a hole"]):
+                yield f"detect: all of {lan} is reached, but {vpn.holes} are said to be cut"
+            if lan in vpn.cut and hosts["the LAN"] and all(hosts["the LAN"]):
+                yield f"detect: {lan} is {vpn.lan}, but reached"

@@ -72,10 +72,10 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
         remedies.append(Remedy((Setting("tunnel", "interface", vpn.interface),)))
         return Found("failure", seen, _ELSEWHERE, tuple(remedies))
     seen = f"there is no {name}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
-    if vpn.advice == "nothing" and not vpn.is_cut:
-        return Found("info" if vpn.holes else "ok", f"{seen}; {vpn.why}")
+    if vpn.advice == "nothing":  # what else cuts a LAN has a finding of its own
+        return Found("info" if vpn.cut or vpn.holes else "ok", f"{seen}; {vpn.why}")
     why = f"the LAN is {vpn.lan} ({vpn.by})"
-    level: Level = "failure" if vpn.is_cut else "warning"
+    level: Level = "failure" if vpn.cut else "warning"
     if vpn.advice != "mirror" or vpn.config is None:
         return Found(level, seen, why, advice(vpn.why))
     steps: list[Step] = [*written(machine, vpn)]

@@ -10,7 +10,8 @@ from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Snapshot
-from tests.layouts import LAYOUTS, NO_VPN, Layout, machine, named
+from tests.layouts import LAYOUTS, NO_VPN, Layout, copied, machine, named
+from tests.unit.diagnosis.machines import OWN
 
 
 def found(lines: Sequence[str]) -> list[Vpn]:
@@ -18,7 +19,7 @@ def found(lines: Sequence[str]) -> list[Vpn]:
 
 
 def on(lines: Sequence[str]) -> tuple[Snapshot, Network]:
-    seen, tables = machine(lines)
+    seen, tables = machine([*OWN, *lines])
     return seen, Network.of(seen, tables)
 
 
@@ -35,11 +36,11 @@ def test_a_layout_is_recognised_by_its_form(layout: Layout) -> None:
 
 @pytest.mark.parametrize("layout", [pytest.param(layout, id=name) for name, layout in named(LAYOUTS)])
 def test_a_tunnel_that_looks_like_an_ethernet_is_found_if_the_user_names_it(layout: Layout) -> None:
-    seen, tables = machine(layout.lines)
+    seen, network = on(layout.lines)
     unlike = {name: link._replace(may_be_tunnel=False) for name, link in seen.links.items()}
     blind = dataclasses.replace(seen, links=unlike)
     without, configured = (replace(Config(), tunnel={"interface": each}) for each in ("other0", layout.interface))
-    sighted, unsighted = (seen, Network.of(seen, tables)), (blind, Network.of(blind, tables))
+    sighted, unsighted = (seen, network), (blind, Network.of(blind, network.tables))
     is_blind = layout.interface not in {vpn.interface for vpn in detect(without, *unsighted)}
     assert is_blind is (layout.product != "strongSwan"), "strongSwan uses no device of its own"
     assert detect(without, *sighted) == detect(without, *unsighted, layout.interface)
@@ -77,37 +78,39 @@ OTHER_TIERS = [line.replace("0xfd002021", "0x77").replace("firezone", "7").repla
 HALVES = [f"route add {half} dev tun0" for half in ("0.0.0.0/1", "128.0.0.0/1", "192.168.1.0/25", "192.168.1.128/25")]
 TO_LAN, TO_CONTAINERS = (f"route add {lan} dev outline-tun1 table 7113" for lan in ("192.168.1.0/24", "172.17.0.0/16"))
 COPIES = [f"route add {lan} table 7113" for lan in ("192.168.1.0/24 dev eth0", "172.17.0.0/16 dev docker0")]
+LEAK = "; IPv6 leaves by eth0, outside the VPN"
 BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e lookup 7113)"
 
 
 @pytest.mark.parametrize(
     ("lines", "by", "why"),
     [
-        (OUTLINE, BY_TABLE, "copies bring back the LAN (172.17.0.0/16, 192.168.1.0/24)"),
+        (OUTLINE, BY_TABLE, f"copies bring back the LAN (172.17.0.0/16, 192.168.1.0/24){LEAK}"),
         (
             [*OUTLINE, *NO_VPN["thirty bridges"]],
             BY_TABLE,
-            "copies bring back the LAN (10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16 and 29 more)",
+            "copies bring back the LAN (10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16 and 29 more)" + LEAK,
         ),
         (
             [*OUTLINE, TO_LAN],
             BY_TABLE,
-            "copies bring back the LAN (172.17.0.0/16), but not 192.168.1.0/24: the VPN routes 192.168.1.0/24 itself",
+            "copies bring back the LAN (172.17.0.0/16), but not 192.168.1.0/24: the VPN routes 192.168.1.0/24 itself"
+            + LEAK,
         ),
         (
             [*OUTLINE, TO_LAN, TO_CONTAINERS],
             BY_TABLE.replace("default", "172.17.0.0/16"),
-            "172.17.0.0/16, 192.168.1.0/24: the VPN routes 172.17.0.0/16 itself",
+            "172.17.0.0/16, 192.168.1.0/24: the VPN routes 172.17.0.0/16, 192.168.1.0/24 itself" + LEAK,
         ),
         (
             HALVES,
             "192.168.1.0/25 of table main, by rule 32766 (from all lookup main)",
-            "192.168.1.0/24: its routes are in table main, where copies change nothing",
+            "192.168.1.0/24: its routes are in table main, where copies change nothing" + LEAK,
         ),
         (
             [*OUTLINE, "rule add unreachable pref 5"],  # nothing of it is asked
             "rule 5 (from all unreachable)",
-            "another VPN takes the LAN",
+            "this VPN cuts no LAN; packets to 172.17.0.0/16, 192.168.1.0/24 are refused: rule 5 (from all unreachable)",
         ),
         (
             [*NETBIRD, "route add throw 192.168.1.64/26"],  # the rest of main's LAN stays reachable
@@ -118,7 +121,7 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
             [*OUTLINE, *COPIES, "route add 192.168.1.64/26 dev outline-tun1 table 7113"],
             "172.17.0.0/16 of table 7113, by rule 28958 (not from all fwmark 0x711e lookup 7113)",
             "copies in table 7113 keep the LAN except for 192.168.1.64/26; if fz-iproute makes them, "
-            "leave it installed",
+            "leave it installed" + LEAK,
         ),
     ],
 )
@@ -198,7 +201,8 @@ def test_a_vpn_behind_another_one_is_told() -> None:
     first, second = found([*TAILSCALE, *OUTLINE])
     assert "all traffic goes into tailscale0 (IPv4 and IPv6)" == first.headline
     assert "outline-tun1 would carry all traffic, but another rule comes first" == second.headline
-    assert ("another VPN takes the LAN", True) == (second.why, second.is_cut)
+    into = "packets to 172.17.0.0/16, 192.168.1.0/24, fd00:1::/64 enter tailscale0: default of table 52, by rule 5270"
+    assert second.reasons.startswith(f"this VPN cuts no LAN; {into}") and second.cut, second.reasons
 
 
 @pytest.mark.parametrize(
@@ -219,3 +223,76 @@ def test_a_vpn_behind_another_one_is_told() -> None:
 def test_the_configuration_names_the_tables(lines: list[str], tables: list[str]) -> None:
     (said,) = as_document(found(lines))["vpns"]
     assert tables == said["config"].partition("[tables]\n")[2].splitlines()
+
+
+# What becomes of packets to the LAN, whoever decides about it
+
+SERVED = [*LAYOUTS["Firezone up to 1.5.3"].lines, *copied(539098368)]
+WHOLE, KEPT = "192.168.1.0/24", "copies in table 539098368 keep"
+INSTALLED = "; if fz-iproute makes them, leave it installed"
+OF_SERVED = f"{KEPT} 172.17.0.0/16, fd00:1::/64{INSTALLED}"
+BY_ROUTER = ["route add default via 192.168.1.1 dev eth0 table 900", "rule add pref 50 to 192.168.1.0/24 lookup 900"]
+
+
+def refusing(selectors: str, action: str) -> str:
+    return f"rule add pref 50 {selectors} {action}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "lan", "why"),
+    [
+        *(
+            (
+                [refusing(f"to {WHOLE}", action)],
+                f"cut ({WHOLE})",
+                f"{OF_SERVED}; packets to {WHOLE} are refused: rule 50",
+            )
+            for action in ("blackhole", "prohibit", "unreachable")
+        ),
+        (
+            [refusing(f"from 192.168.1.5 to {WHOLE}", "blackhole")],
+            f"cut ({WHOLE})",
+            f"{OF_SERVED}; packets to {WHOLE} are refused: rule 50",
+        ),
+        (
+            [refusing("to 192.168.1.0/25", "blackhole")],
+            "kept except for 192.168.1.0/25",
+            f"{KEPT} the LAN except for 192.168.1.0/25{INSTALLED}; packets to 192.168.1.0/25 are refused: rule 50",
+        ),
+        (
+            ["route add blackhole 192.168.1.128/25 table 539098368"],
+            "kept except for 192.168.1.128/25",
+            f"{KEPT} the LAN except for 192.168.1.128/25{INSTALLED}",
+        ),
+        (
+            BY_ROUTER,
+            f"cut ({WHOLE})",
+            f"{OF_SERVED}; packets to {WHOLE} leave by eth0 through the router 192.168.1.1: default of table 900, by",
+        ),
+        (["route add 10.9.0.0/24 dev tun9 proto kernel scope link src 10.9.0.2"], "kept", f"{KEPT} the LAN{INSTALLED}"),
+        (["-6 route add fd09::2 dev tun9 proto kernel metric 256"], "kept", f"{KEPT} the LAN{INSTALLED}"),
+        (
+            ["-6 rule del not fwmark 0xfd002021 lookup 539098368 pref 32765"],
+            "kept",
+            "; IPv6 leaves by eth0, outside the",
+        ),
+    ],
+)
+def test_what_cuts_the_lan_is_told_though_it_is_not_the_vpn(lines: list[str], lan: str, why: str) -> None:
+    (vpn,) = found([*SERVED, *lines])
+    assert lan == vpn.lan and why in vpn.reasons, vpn.reasons
+    assert "nothing" == vpn.advice
+
+
+def test_a_copy_with_a_source_that_is_gone_cuts_the_lan_until_the_next_sync() -> None:
+    (vpn,) = found([line.replace("192.168.1.5 table", "192.168.1.99 table") for line in SERVED])
+    assert (f"cut ({WHOLE})", "mirror", f"copies bring back the LAN ({WHOLE})") == (vpn.lan, vpn.advice, vpn.reasons)
+    assert "its packets get the source 192.168.1.99, which this machine no longer has" == vpn.by
+
+
+def test_of_a_configuration_file_only_the_missing_keys_are_shown() -> None:
+    (vpn,) = found(OUTLINE)
+    started = replace(Config(), tunnel={"interface": "outline-tun1"}, lan={"prune": False})
+    assert as_text([vpn], lambda vpn: "", started).endswith(
+        '\n\n    [tunnel]\n    fwmark = 0x711e\n\n    [tables]\n    layout = "single"\n    single = 7113'
+    )
