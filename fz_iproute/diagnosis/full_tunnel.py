@@ -25,21 +25,20 @@ def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | N
     return largest[0].decision if 2 * size(largest) > size(ways) else None
 
 
-def all_traffic(network: Network, interface: str) -> str:
+def all_traffic(network: Network, interface: str, *, alone: bool = False) -> str:
     """`all traffic goes into wg0 (IPv4 and IPv6)`, or `IPv4 goes into wg0 (IPv6 leaves by eth0)`.
 
-    "" if the interface takes no family's traffic.
+    `alone`: without what becomes of other families. "" if the interface takes no family's traffic.
     """
     inside, outside = _divided(network, interface)
-    others = ", ".join(f"{FAMILY_NAMES[family]} {becomes(network, way)}" for family, way in outside.items())
-    return goes_into(network, interface, inside) + (f" ({others})" if others else "") if inside else ""
-
-
-def goes_into(network: Network, interface: str, inside: Sequence[Family]) -> str:
-    """`all traffic goes into wg0 (IPv4 and IPv6)`, or `IPv4 goes into wg0`."""
+    if not inside:
+        return ""
     families = " and ".join(FAMILY_NAMES[family] for family in inside)
     into = f"goes into {printable(interface)}"
-    return f"all traffic {into} ({families})" if len(inside) == len(network.families) else f"{families} {into}"
+    if len(inside) == len(network.families):
+        return f"all traffic {into} ({families})"
+    others = ", ".join(f"{FAMILY_NAMES[family]} {becomes(network, way)}" for family, way in outside.items())
+    return f"{families} {into}" + (f" ({others})" if others and not alone else "")
 
 
 def leak(network: Network, interface: str) -> str:

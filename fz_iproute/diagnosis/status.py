@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.detect import absent, detect
-from fz_iproute.diagnosis.full_tunnel import becomes, forms, goes_into
+from fz_iproute.diagnosis.full_tunnel import all_traffic, becomes, forms
 from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.products import Form, product_of
 from fz_iproute.diagnosis.reach import Network
@@ -78,7 +78,7 @@ class Status(NamedTuple):
     layout: Layout
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Carrier]
-    traffic: dict[tuple[str, ...], str]  # by the carriers' devices; see full_tunnel.goes_into
+    traffic: dict[tuple[str, ...], str]  # by the carriers' devices; see full_tunnel.all_traffic
     outside: dict[Family, str]  # what becomes of most packets that do not enter the tunnel: `leaves by eth0`
     leaks: bool  # IPv4 enters the tunnel and IPv6 gets around it, although no setting allows that
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
@@ -132,12 +132,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         layout=goal.layout,
         internet=dict.fromkeys(FAMILIES, "off") | {family: state for family, (state, *_) in internet.items()},
         carriers=carriers,
-        traffic={
-            devices: goes_into(
-                network, devices[0], [family for family in carriers if carriers[family].devices == devices]
-            )
-            for devices in dict.fromkeys(carrier.devices for carrier in carriers.values())
-        },
+        traffic={each.devices: all_traffic(network, each.devices[0], alone=True) for each in carriers.values()},
         outside={family: becomes(network, way) for family, way in outside.items()},
         leaks=not is_allowed and "inet6" in outside and network.gets_out(outside["inet6"]),
         firewalls=_firewalls(vpns) if carriers else [],

@@ -104,14 +104,11 @@ def vpn(found: Status) -> Iterator[str]:
         reasons = dict.fromkeys(filter(None, (found.obstacles.get(family) for family in blocked)))
         why = f" ({', '.join(reasons)})" if is_up and reasons else ""
         said.append(f"{_both(blocked)} {'is' if len(blocked) == 1 else 'are'} blocked{why}")
-    outside = [f"{FAMILY_NAMES[family]} {becomes}" for family, becomes in found.outside.items()]
     if said:
-        yield ", ".join([*said, *outside])
+        yield ", ".join([*said, *(f"{FAMILY_NAMES[family]} {becomes}" for family, becomes in found.outside.items())])
     elif is_up:
         yield "packets to the internet do not enter it"
     yield from found.carried
-    if found.carriers and not said:
-        yield from outside
 
 
 def _families(found: Status, state: str) -> list[Family]:

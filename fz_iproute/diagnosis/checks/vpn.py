@@ -226,6 +226,7 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
         is_whole = any(way.part.prefix == prefix for prefix, way in found)
         is_explicit = any(claims.overlapping(part.prefix) for part in parts)
         is_cut = any(cut.overlapping(part.prefix) for part in parts)
+        lans = [str(lan) for lan in cut if any(lan.covers(part.prefix) for part in parts)]
         is_selective = rule.dst or rule.mark or rule.src
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
         table = next(table for table in reversed(machine.goal.layout.tables) if table in first)
@@ -236,6 +237,7 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
         devices = dict.fromkeys(device for _, way in found for device in way.decision.devices)
         becomes = f"leave by {some(devices)}, outside the tunnel" if devices else "never get there"
         why = f"the kernel asks this rule before the VPN's, so the packets {becomes}"
+        why += f", and {some(lans)} of the LAN cannot be reached" if lans else ""
         takes_all = not source and (is_all or (is_whole and not is_selective))
         yield Found("failure" if takes_all or is_cut else "warning", seen, why, ways_past(machine, rule, first))
 
@@ -276,6 +278,8 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
     words = f"decide which of the two should win; `ip rule` shows both, {shown(rule)} comes first"
     if machine.is_of_another_vpn(rule):
         words = f"decide which VPN should carry these packets: rule {rule.priority} belongs to another one"
+        if any(vpn.table == rule.table for vpn in machine.vpns):
+            words += f"; `{machine.fz_iproute('detect')}` says whether copies can serve that one"
         return advice(words)
     late = [each for each in first.values() if each.priority >= rule.priority]
     moves: list[Step] = []

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from fz_iproute.diagnosis.detect import Vpn, absent, as_document, as_text, detect, followed
+from fz_iproute.diagnosis.detect import Vpn, absent, as_document, as_text, detect, followed, missing
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.status import status
+from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Snapshot
 from tests.layouts import LAYOUTS, NO_VPN, Layout, copied, machine, named
-from tests.unit.diagnosis.machines import OWN
+from tests.unit.diagnosis.machines import OWN, Case
 
 
 def found(lines: Sequence[str]) -> list[Vpn]:
@@ -296,3 +298,41 @@ def test_of_a_configuration_file_only_the_missing_keys_are_shown() -> None:
     assert as_text([vpn], lambda vpn: "", started).endswith(
         '\n\n    [tunnel]\n    fwmark = 0x711e\n\n    [tables]\n    layout = "single"\n    single = 7113'
     )
+
+
+# A second VPN beside the configured one
+
+SECOND = ["route add default dev wg9 table 900", "rule add not fwmark 0x900 lookup 900 pref 100"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (SECOND, "IPv6 enters it; IPv4 goes into wg9 by rule 100, table 900"),
+        ([f"-6 {line}" for line in SECOND], "IPv4 enters it; IPv6 goes into wg9 by rule 100, table 900"),
+        (
+            [*SECOND, *(f"-6 {line}" for line in SECOND)],
+            "packets to the internet do not enter it; all traffic goes into wg9 (IPv4 and IPv6) by rule 100, table 900",
+        ),
+    ],
+)
+def test_status_has_a_sentence_of_its_own_for_a_second_vpn(lines: list[str], said: str) -> None:
+    said = f"tun-firezone is up; {said}; copies in table 539098368"
+    assert said == summary(status(Config(), *Case([*SERVED, *lines]).read())).vpn
+
+
+def test_doctor_names_the_lan_that_a_second_vpn_cuts_and_who_says_more() -> None:
+    (found,) = [each for each in Case([*SERVED, *SECOND]).findings("rules") if each.level == "failure"]
+    assert "outside the tunnel, and 172.17.0.0/16, 192.168.1.0/24 of the LAN cannot be reached" in found.why
+    assert "`fz-iproute detect` says whether copies can serve that one" in found.remedy
+
+
+def test_the_second_vpn_is_served_by_the_configuration_that_detect_prints() -> None:
+    """Then nothing is left to write, and its own network and those of other tunnels are no LANs."""
+    lines = [*SERVED, *SECOND, "route add 10.9.0.0/24 dev wg9 proto kernel scope link src 10.9.0.2"]
+    (config,) = [vpn.config for vpn in found(lines) if vpn.interface == "wg9"]
+    assert config
+    for copies in ([], copied(900)):
+        (vpn,) = [vpn for vpn in detect(config, *on([*lines, *copies])) if vpn.interface == "wg9"]
+        assert (config, True, {}) == (vpn.config, vpn.is_configured, missing(config, config))
+        assert {"172.17.0.0/16", "192.168.1.0/24", "fd00:1::/64"} == {str(lan) for lan in (*vpn.cut, *vpn.kept)}

@@ -321,9 +321,11 @@ mirror info: no rule leads to table VPN, so copies have no effect
         [*SERVED, *TAILSCALE],
         """
 rules failure: 5270: from all lookup 52 (inet) takes packets to default, which table VPN has routes for → decide
-which VPN should carry these packets: rule 5270 belongs to another one
+which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether copies can
+serve that one
 rules failure: 5270: from all lookup 52 (inet6) takes packets to default, which table VPN has routes for → decide
-which VPN should carry these packets: rule 5270 belongs to another one
+which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether copies can
+serve that one
 other-vpn warning: Tailscale (5270: from all lookup 52, inet) is asked before this VPN, and has default,
 100.64.0.0/11, 172.17.0.0/16 and 1 more → decide which VPN these packets belong to; the other one is Tailscale, by
 rule 5270
