@@ -345,7 +345,7 @@ def live(life: Life, seconds: float, only: str | None) -> int:
 
 
 def settled(life: Life) -> Needs:
-    """What the daemon needs when nothing happens, and with both coprocesses open."""
+    """What the daemon needs when nothing happens, with both coprocesses open, and while it watches its file."""
     life.rotate()
     life.bounce()
     life.quiet()
@@ -355,7 +355,8 @@ def settled(life: Life) -> Needs:
 
     def calm() -> Needs | None:
         first, *others = [life.needs() for _ in range(3) if not time.sleep(0.2)]
-        return first if all(first[1:] == other[1:] for other in others) else None
+        is_watched = "anon_inode:inotify" in first.descriptors
+        return first if is_watched and all(first[1:] == other[1:] for other in others) else None
 
     return wait_until(calm, "it needs always the same")
 
