@@ -9,13 +9,14 @@ from itertools import chain
 from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.full_tunnel import forms
+from fz_iproute.diagnosis.internet import Internet, internet, outside, tunnel_routes
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.products import FIREZONE
-from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way, size
+from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way
 from fz_iproute.diagnosis.status import Line, status
 from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
-from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
+from fz_iproute.mirror.model import Link, Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import LOCAL, MAIN
 from fz_iproute.own_commands import WRITING, own_command
@@ -77,14 +78,33 @@ class Machine:
             if route.attributes.type == "local" and "/" not in route.dst
         )
 
+    def numbered_tunnels(self, family: Family) -> list[Link]:
+        """The tunnels that have an address of the family, and a name that a command can give."""
+        devices = {
+            device
+            for route in self.network.table(LOCAL, family)
+            if route.attributes.type == "local" and not within_link(family, route.prefix.address)
+            for device in route.attributes.devices
+        }
+        return [link for name, link in self.seen.links.items() if name in devices & self.goal.tunnels and link.word]
+
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""
         return not decision.stays and self.goal.is_by_tunnel(decision.devices)
 
+    @cached_property
+    def outward(self) -> dict[Family, Internet]:
+        """What becomes of most packets to the internet."""
+        return {family: internet(self.config, self.network, self.goal, family) for family in self.families}
+
     def has_internet(self, family: Family) -> bool:
-        """True if most of the internet goes into the VPN."""
-        ways = self.internet(family)
-        return 2 * size(way for way in ways if self.is_tunnelled(way.decision)) > size(ways)
+        """True if most packets to the internet enter the VPN."""
+        return family in self.outward and self.outward[family].state == "active"
+
+    def outside(self, *families: Family) -> str:
+        """`IPv4 and IPv6 to the internet leave by eth0, outside the tunnel`. "" if neither does."""
+        leaving = {family: each for family, each in self.outward.items() if each.gets_out and family in families}
+        return f"{outside(self.network, leaving, ' to the internet')}, outside the tunnel" if leaving else ""
 
     def ways(self, prefix: Prefix, *, src: int = 0) -> list[Way]:
         """Where packets that this machine sends to each part of the prefix go."""
@@ -109,8 +129,7 @@ class Machine:
 
     def tunnel_routes(self, table: int, family: Family) -> list[Route]:
         """The routes of one of the VPN's tables that lead into the tunnel."""
-        routes = self.network.table(table, family)
-        return [route for route in routes if self.goal.is_by_tunnel(route.attributes.devices)]
+        return tunnel_routes(self.seen, self.goal, table, family)
 
     def lan_device(self, way: Way) -> str:
         """The device by which main reaches this part of the address space on-link; "" if there is none."""
@@ -209,6 +228,11 @@ class Machine:
     def own_rule(self, family: Family, table: int, priority: int) -> Rule:
         """A rule to one of the VPN's tables, as its client would make it: for all packets without the VPN's mark."""
         return Rule(family, priority, "lookup", table, inverted=True, mark=self.config.tunnel.fwmark, protocol="boot")
+
+    def reaches_main(self, family: Family) -> bool:
+        """True if a rule looks up main for all packets."""
+        plain = Rule(family, 0, "lookup", MAIN)
+        return any(rule._replace(priority=0, protocol="") == plain for rule in self.seen.rules)
 
     # How remedies are spelled
 

@@ -56,12 +56,16 @@ class LinkUp(NamedTuple):
 Step = RuleStep | RouteStep | Setting | WriteConfig | Sync | Sysctl | LinkUp
 
 
+COMMENT = "  # "  # stands before what a shell ignores
+
+
 class Remedy(NamedTuple):
     """Either steps, which can be tried; or advice in words, if a person must decide or know more than we do."""
 
     steps: tuple[Step, ...] = ()
     words: str = ""
     undo: tuple[RouteStep | RuleStep, ...] = ()  # the commands that undo it, for a remedy that helps only for now
+    effect: str = ""  # what it does, where that must be said
 
     def text(self, machine: Machine) -> str:
         """The printed form: first the keys to set in the configuration file, then one line for a shell."""
@@ -71,7 +75,8 @@ class Remedy(NamedTuple):
         parts += [" && ".join(commands)] if commands else []
         parts += [self.words] if self.words else []
         undo = " && ".join(_command(step, machine) for step in self.undo)
-        return ", then ".join(parts) + (f"  # undo: {undo}" if undo else "")
+        comment = "; ".join(filter(None, [self.effect, undo and f"undo: {undo}"]))
+        return ", then ".join(parts) + (f"{COMMENT}{comment}" if comment else "")
 
     def needs_config(self, machine: Machine) -> bool:
         """True if it changes the configuration file, or runs fz-iproute, which reads the file."""

@@ -1,13 +1,14 @@
 """Computes what `status` shows: the tunnel, the rules, and the state of every route."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.detect import absent, detect
-from fz_iproute.diagnosis.full_tunnel import all_traffic, becomes, forms
-from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
+from fz_iproute.diagnosis.internet import Carrier, internet, is_emptied, leaking, outside, unused_tables
+from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.products import Form, product_of
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.reached import lost
@@ -20,7 +21,7 @@ from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import MAIN, REFUSALS, table_name
+from fz_iproute.mirror.words import MAIN, table_name
 
 
 class Line(NamedTuple):
@@ -59,14 +60,6 @@ class Waiting(NamedTuple):
         return f"{self.family}: {', '.join(self.routes)}  # {self.obstacle}"
 
 
-class Carrier(NamedTuple):
-    """Other devices than the configured tunnel that may be a tunnel, and carry most packets to the internet."""
-
-    devices: tuple[str, ...]
-    priority: int  # of the rule that decides
-    table: int
-
-
 class Status(NamedTuple):
     """All that `status` shows."""
 
@@ -79,8 +72,8 @@ class Status(NamedTuple):
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Carrier]
     traffic: dict[tuple[str, ...], str]  # by the carriers' devices; see full_tunnel.all_traffic
-    outside: dict[Family, str]  # what becomes of most packets that do not enter the tunnel: `leaves by eth0`
-    leaks: bool  # IPv4 enters the tunnel and IPv6 gets around it, although no setting allows that
+    outside: str  # what becomes of packets to the internet that do not enter the tunnel: `IPv4 leaves by eth0`
+    needs_doctor: bool  # packets leave outside the tunnel, but the VPN should probably carry them
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
     obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
@@ -112,12 +105,8 @@ class Status(NamedTuple):
 def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
     """Judge the snapshot. `network` must have all routes that decide about packets to the internet and to LANs."""
     goal = desired(config, snapshot)
-    internet = {family: _internet(network, goal, family) for family in network.families}
-    carriers = {family: carrier for family, (_, carrier, _) in internet.items() if carrier}
-    outside = {
-        family: way for family, (state, carrier, way) in internet.items() if way and state == "off" and not carrier
-    }
-    is_allowed = config.manages and config.tunnel.internet_leak == "allow"
+    ways = {family: internet(config, network, goal, family) for family in network.families}
+    carriers = {family: way.carrier for family, way in ways.items() if way.carrier}
     then = in_step(network, goal, prune=config.lan.prune)
     vpns = [form for family in FAMILIES for form in forms(network, family)]
     ports = (link.name for link in snapshot.links.values() if link.is_port)
@@ -130,11 +119,15 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         absent=_absent(config, snapshot, network),
         mode=config.tunnel.mode,
         layout=goal.layout,
-        internet=dict.fromkeys(FAMILIES, "off") | {family: state for family, (state, *_) in internet.items()},
+        internet=dict.fromkeys(FAMILIES, "off") | {family: way.state for family, way in ways.items()},
         carriers=carriers,
         traffic={each.devices: all_traffic(network, each.devices[0], alone=True) for each in carriers.values()},
-        outside={family: becomes(network, way) for family, way in outside.items()},
-        leaks=not is_allowed and "inet6" in outside and network.gets_out(outside["inet6"]),
+        outside=outside(network, ways),
+        needs_doctor=bool(
+            (leaking(ways) and not config.allows_leak)
+            or is_emptied(config, snapshot, goal)
+            or unused_tables(snapshot, goal)
+        ),
         firewalls=_firewalls(vpns) if carriers else [],
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
         waiting=[waiting for family in FAMILIES for waiting in _waiting(config, goal, family)],
@@ -154,30 +147,6 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
 def _absent(config: Config, snapshot: Snapshot, network: Network) -> str:
     is_gone = config.is_auto or is_absent(config, snapshot)
     return absent(config, snapshot.links, detect(config, snapshot, network)) if is_gone else ""
-
-
-def _internet(network: Network, goal: Desired, family: Family) -> tuple[str, Carrier | None, Decision | None]:
-    """The state of most packets to the internet: active, blocked or off; and their carrier, if there is one.
-
-    Also where those go that are neither in the tunnel nor refused.
-    """
-    outside = None
-    sizes: Counter[str] = Counter()
-    carriers: Counter[Carrier] = Counter()
-    for part, decision in network.internet(Packet(family, 0)):
-        if goal.is_by_tunnel(decision.devices):
-            sizes["active"] += part.size
-        elif decision.outcome in REFUSALS.values():
-            sizes["blocked"] += part.size
-        else:
-            sizes["off"] += part.size
-            outside = outside or decision
-            if network.may_be_tunnelled(decision):
-                carriers[Carrier(decision.devices, decision.steps[-1].rule.priority, decision.table)] += part.size
-    for carrier, size in carriers.most_common(1):
-        if 2 * size > sizes.total():
-            return "off", carrier, outside
-    return sizes.most_common(1)[0][0] if sizes else "off", None, outside
 
 
 def _firewalls(vpns: Sequence[Form]) -> list[str]:

@@ -81,7 +81,7 @@ def as_document(said: Summary) -> dict[str, Any]:
 
 def _verb(found: Status) -> str:
     if found.tunnel_state == "up" and not found.carriers:
-        return "doctor" if found.leaks and found.internet["inet"] == "active" else ""
+        return "doctor" if found.needs_doctor else ""
     if not (found.is_used or found.carriers):
         return ""  # the VPN is off
     return "detect" if found.absent or (found.tunnel_state == "missing" and not found.others) else "doctor"
@@ -105,9 +105,9 @@ def vpn(found: Status) -> Iterator[str]:
         why = f" ({', '.join(reasons)})" if is_up and reasons else ""
         said.append(f"{_both(blocked)} {'is' if len(blocked) == 1 else 'are'} blocked{why}")
     if said:
-        yield ", ".join([*said, *(f"{FAMILY_NAMES[family]} {becomes}" for family, becomes in found.outside.items())])
-    elif is_up:
-        yield "packets to the internet do not enter it"
+        yield ", ".join(filter(None, [*said, found.outside]))
+    elif is_up or found.outside:
+        yield ": ".join(filter(None, ["packets to the internet do not enter it", found.outside]))
     yield from found.carried
 
 

@@ -9,23 +9,16 @@ from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.parts import Bounds
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN, REFUSALS
+from fz_iproute.mirror.words import REFUSALS
 
 
 def harm(before: Machine, after: Machine) -> str:
     """What the change from `before` to `after` would break; "" if nothing."""
     for family in before.families:
-        if _reaches_main(before, family) and not _reaches_main(after, family):
+        if before.reaches_main(family) and not after.reaches_main(family):
             return f"no rule of {family} would lead to main any more"
     return "" if before.network == after.network else next(_losses(before, after), "")
-
-
-def _reaches_main(machine: Machine, family: Family) -> bool:
-    """True if a rule looks up main for all packets."""
-    plain = Rule(family, 0, "lookup", MAIN)
-    return any(rule._replace(priority=0, protocol="") == plain for rule in machine.seen.rules)
 
 
 def _losses(before: Machine, after: Machine) -> Iterator[str]:

@@ -263,6 +263,11 @@ class Config:
         """True if fz-iproute also adds the VPN's rules and tunnel routes."""
         return self.tunnel.mode == "manage"
 
+    @property
+    def allows_leak(self) -> bool:
+        """True if a family that the tunnel does not carry may leave outside of it."""
+        return self.manages and self.tunnel.internet_leak == "allow"
+
 
 def keys_of(config: Config) -> dict[tuple[str, str], Any]:
     """The value of each key, by section and key."""

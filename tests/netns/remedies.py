@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.netns.namespace import run
 
-UNDO = "  # undo: "
+UNDO = "undo: "
+COMMENT = "  # "
 _COMMAND = re.compile(r"(?:ip|sysctl|fz-iproute) [^;]*$")
 SETTING = re.compile(r"in (/\S+), section (\[.+?)(?:, then (.+))?$")
 
@@ -19,7 +20,7 @@ def carried_out(remedy: str, config: Path, fz: Callable[..., object]) -> str | N
 
     `fz` runs the program with these arguments.
     """
-    command, _, _ = remedy.partition(UNDO)
+    command, _, _ = remedy.partition(COMMENT)
     if match := SETTING.fullmatch(command):
         if "; or" in command or str(config) != match[1]:
             return None

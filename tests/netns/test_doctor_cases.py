@@ -17,7 +17,7 @@ from tests.unit.diagnosis.test_findings import CASES
 # The other checks look at files.
 OF_THE_KERNEL = (
     *("tunnel", "rules", "mirror", "mark", "shadows", "overrides"),
-    *("prefixes", "ipv6-leak", "other-vpn", "rp_filter"),
+    *("prefixes", "leak", "other-vpn", "rp_filter"),
 )
 BUILT = {
     name: case
@@ -100,7 +100,7 @@ def test_ipv6_leaks_where_the_right_rule_stands_behind_main_and_a_useless_one_be
     machine.batch([f"-6 rule add not fwmark {MARK:#x} lookup {MIRROR} pref 32766"])
     assert "uplink0" == machine.way("2001:db8::1")
     found = json.loads(machine.fz("doctor", "--json", code=1))["checks"]
-    (remedy,) = [each["remedy"] for each in found if each["name"] == "ipv6-leak"]
+    (remedy,) = [each["remedy"] for each in found if each["name"] == "leak"]
     for command in remedy.split(" && "):
         run("sh", "-c", command)
     assert TUNNEL == machine.way("2001:db8::1")

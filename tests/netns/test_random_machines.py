@@ -274,6 +274,14 @@ class Examined(NamedTuple):
         return cls(land.doctor(), land.look())
 
 
+def takes_more(before: Kernel, after: Kernel) -> bool:
+    """True if the tunnel takes more of the internet than before."""
+    was, becomes = (
+        [len(truth.in_tunnel(truth.internet(family))) for family in LANDS] for truth in (Truth(*before), Truth(*after))
+    )
+    return any(now > then for then, now in zip(was, becomes, strict=True))
+
+
 def harm(before: Kernel, after: Kernel) -> Iterator[str]:
     """What a remedy has broken, by the kernel's word."""
     for family in before.main - after.main:
@@ -300,12 +308,14 @@ def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
         said[each["name"]].append(each)
     truth = Truth(*found.kernel)
     # These speak of the configured tunnel, which is not there.
-    silent = ("ipv6-leak", "multicast") if "tun-missing" in config else ()
+    silent = ("leak", "multicast") if "tun-missing" in config else ()
     for name, judge in JUDGES.items():
         for each in said[name] if name not in silent else ():
             if wrong := judge(each, truth):
                 yield f"{name}: {each['level']} {each['seen']!r}: {wrong}"
 
+    if not silent:
+        yield from _unnamed_leaks(said["leak"], truth)
     yield from told.lies(all_told, truth.to, OWN, TUNNELS, INTERNET)
     yield from told.wrong_lans(all_told.vpns, truth.connected, truth.routes)
 
@@ -361,16 +371,33 @@ def _mark(finding: Finding, truth: Truth) -> str:
 
 def _leak(finding: Finding, truth: Truth) -> str:
     ways = {family: truth.internet(family) for family in LANDS}
-    inside = len(truth.in_tunnel(ways["inet"]))
-    out = [way for way in ways["inet6"] if way and way != "lo" and way not in TUNNELS]
-    if "IPv4 to the internet does not" in finding["seen"]:
-        return "it does" if inside == len(ways["inet"]) else ""
+    inside = {family: truth.in_tunnel(here) for family, here in ways.items()}
+    out = {family: {*here} - {"", "lo", *TUNNELS} for family, here in ways.items()}
+    if "to the internet do not enter" in finding["seen"]:
+        return next((f"all of {family} does" for family in LANDS if len(inside[family]) == len(ways[family])), "")
     if finding["level"] == "ok":
-        return f"some does by {out}" if out else ""
-    if match := re.search(r"^IPv6 to (.*?)(?: and \d+ more| and others)? gets around", finding["seen"]):
+        return f"some does: {out}" if any(out.values()) else ""
+    if match := re.search(r"^IPv\d to (.*?)(?: and \d+ more| and others)? gets around", finding["seen"]):
         reached = [way for prefix in match[1].split(", ") for way in truth.to(prefix)]
         return "it does not" if reached and not set(reached) - {"", *TUNNELS} else ""
-    return "" if out and inside else "the kernel sends no IPv6 around the tunnel"
+    match = re.search(r"^(IPv\d) goes into the tunnel, but .* sends (IPv\d) out of (\S+)$", finding["seen"])
+    assert match, finding
+    taken, left = FAMILIES[match[1]], FAMILIES[match[2]]
+    return "" if inside[taken] and match[3] in out[left] else f"the kernel says {ways}"
+
+
+FAMILIES = {"IPv4": "inet", "IPv6": "inet6"}
+
+
+def _unnamed_leaks(findings: list[Finding], truth: Truth) -> Iterator[str]:
+    """Each family that leaves outside the tunnel although it takes all of the other must be named."""
+    for name, family in FAMILIES.items():
+        ways, others = truth.internet(family), [truth.internet(other) for other in LANDS if other != family]
+        is_out = not {"", "lo", *TUNNELS} & {*ways}
+        if is_out and all(len(truth.in_tunnel(here)) == len(here) for here in others):
+            tried["leaks"] += 1
+            if not any(f" sends {name} out of " in each["seen"] and each["level"] == "failure" for each in findings):
+                yield f"{name} leaves by {ways}, which doctor does not name"
 
 
 def _shadows(finding: Finding, truth: Truth) -> str:
@@ -452,7 +479,7 @@ JUDGES: dict[str, Callable[[Finding, Truth], str]] = {
     "tunnel": _tunnel,
     "rules": _rules,
     "mark": _mark,
-    "ipv6-leak": _leak,
+    "leak": _leak,
     "shadows": _shadows,
     "multicast": _multicast,
     "rp_filter": _rp_filter,
@@ -482,6 +509,8 @@ def one(land: Land, seed: int) -> list[str]:
             land.become(made)
             is_fresh = True
         _, _, undo = remedy.partition(UNDO)
+        if " sync && " in remedy:
+            undo = ""  # it would leave the copies there
         untouched = land.namespace.raw_everything(but=0) if undo else None
         refused = carried_out(remedy, land.config, land.fz)
         if refused is None:
@@ -490,7 +519,11 @@ def one(land: Land, seed: int) -> list[str]:
         tried[finding["name"]] += 1
         after = Examined.of(land)
         faults = [refused] if refused else []
-        faults += [f"new: {new}" for new in troubles(after.findings) - troubles(before.findings)]
+        new = troubles(after.findings) - troubles(before.findings)
+        if takes_more(before.kernel, after.kernel):
+            # What has been outside before is a problem now. If it has not been there before, `harm` finds it.
+            new = {each for each in new if each[0] not in ("leak", "dns")}
+        faults += [f"new: {each}" for each in new]
         faults += list(harm(before.kernel, after.kernel))[:2]
         if (finding["name"], finding["seen"]) in troubles(after.findings):
             faults.append("no effect")

@@ -1,5 +1,6 @@
 """What `status`, `explain` and `detect` tell of a recorded machine, and whether the kernel agrees."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.status import as_document, status
+from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config_text import parse
 from fz_iproute.record.recorded_ip import RecordedIp
 from fz_iproute.record.recording import Recording
@@ -17,9 +19,13 @@ SYNC = "fz-iproute sync"
 
 
 class Told(NamedTuple):
-    """The document of `status`, the sentences of `explain` by address (those without doubts), and `detect`'s VPNs."""
+    """The document of `status` and its sentence about the VPN, those of `explain` by address, and `detect`'s VPNs.
+
+    Sentences of `explain` with doubts are left out.
+    """
 
     status: dict[str, Any]
+    vpn: str  # "" if the VPN is not there
     sentences: dict[str, str]
     vpns: list[Vpn]
 
@@ -27,10 +33,11 @@ class Told(NamedTuple):
     def of(cls, recorded: Recording, addresses: Sequence[str]) -> "Told":
         config, source = parse(recorded.config, "snapshot"), RecordedIp(recorded)
         machine = seen(source, config)
-        document = as_document(status(config, *machine))
+        found = status(config, *machine)
+        vpn = "" if found.absent else summary(found).vpn
         answers = {address: explain(Question(address, mark=0), config, source, SYNC)[0] for address in addresses}
         sentences = {address: each.sentence for address, each in answers.items() if not each.decision.doubts}
-        return cls(document, sentences, detect(config, *machine))
+        return cls(as_document(found), vpn, sentences, detect(config, *machine))
 
     @property
     def advised(self) -> list[str]:
@@ -58,6 +65,10 @@ def lies(
         # If parts of the internet are reached in different ways, `status` speaks of most of it.
         if len(here) == 1 and is_wrong:
             yield f"status: {family} is {state}, by {carrier}: {here}"
+        by = "".join(here) if here.isdisjoint(("", "lo", *tunnels)) else ""
+        words = rf"{'IPv4( and IPv6)?' if family == 'inet' else 'IPv6'} leaves? by {by}\b"
+        if len(here) == 1 and by and told.vpn and not re.search(words, told.vpn):
+            yield f"status: {told.vpn!r} does not say that {family} leaves by {by}"
     for lan in told.status["lan"]:
         if lan["verdict"] == "stale" or not lan["route"].startswith(lan["dst"]) or "proto 245" in lan["route"]:
             continue

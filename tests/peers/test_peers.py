@@ -131,7 +131,7 @@ def test_what_detect_writes_gives_the_lan_back_and_leaks_nothing(
         connected = laptop.routing()
         laptop.fz("detect", "--write", file)
         assert found["config"] == Path(file).read_text()
-        leaks = {"ipv6-leak"} if case.count == 1 else set()
+        leaks = {"leak"} if case.count == 1 else set()
         found_before = complaints(laptop, "-c", file)
         assert {"mirror", *leaks} == found_before.keys()
         assert found_before["mirror"].endswith(f"fz-iproute -c {file} --netns {laptop.name} sync")

@@ -88,8 +88,8 @@ LAN    29 of 29 reachable without copies
 watch  runs (process 812)
 """,
     ("not all traffic", 80): """
-VPN    tun-firezone is up; packets to the internet do not enter it; copies in
-       table 539098368
+VPN    tun-firezone is up; packets to the internet do not enter it: IPv4 and
+       IPv6 leave by eth0; copies in table 539098368
 LAN    29 of 29 reachable; not in step   → fz-iproute doctor
        + 172.17.0.0/16  docker0  not copied yet
        = 172.18.0.0/16, 172.19.0.0/16, 172.20.0.0/16, 16 more, 9 link-local

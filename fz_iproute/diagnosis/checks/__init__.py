@@ -35,7 +35,7 @@ CHECKS = (
     Check("prefixes", lan.prefixes),
     Check("shadows", lan.shadowed),
     Check("overrides", lan.overrides),
-    Check("ipv6-leak", leaks.ipv6_leak),
+    Check("leak", leaks.leak),
     Check("rp_filter", leaks.rp_filter),
     Check("dns", dns.dns),
     Check("dhcp", lan.dhcp),
@@ -92,7 +92,14 @@ def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known
     then = _problems((check.name, each) for check in CHECKS for each in _findings(check, after))
     if finding in then:
         return "it would not help"
-    return next((f"it would bring about {name}: {seen}" for name, seen in sorted(then - known)), "")
+    new = then - known
+    if any(after.has_internet(family) > machine.has_internet(family) for family in machine.families):
+        new = {(name, seen) for name, seen in new if name not in _OF_TAKEN}
+    return next((f"it would bring about {name}: {seen}" for name, seen in sorted(new)), "")
+
+
+# What they find has been outside before, as `harm` proves. It is a problem only since the tunnel takes the rest.
+_OF_TAKEN = ("leak", "dns")
 
 
 def _findings(check: Check, machine: Machine) -> list[Found]:

@@ -5,62 +5,89 @@ from collections.abc import Collection, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
+from fz_iproute.diagnosis.internet import leaking, outside
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.reach import size
 from fz_iproute.diagnosis.received import in_force
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, Sysctl, advice
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, Sysctl, advice
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.prefix import Prefix
+from fz_iproute.mirror.prefix import BITS, FAMILY_NAMES, Family, Prefix
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
 from fz_iproute.mirror.words import some
 
 
-def ipv6_leak(machine: Machine) -> Iterator[Found]:
-    """Check that IPv6 does not bypass the tunnel if the tunnel takes all IPv4."""
-    if not machine.has_internet("inet"):
-        yield Found("ok", f"IPv4 to the internet does not enter {machine.config.tunnel.interface}")
+def leak(machine: Machine) -> Iterator[Found]:
+    """Check that no packets to the internet get around the tunnel, if it takes those of the other family."""
+    taken = [FAMILY_NAMES[family] for family in machine.families if machine.has_internet(family)]
+    if not taken:
+        seen = f"packets to the internet do not enter {machine.config.tunnel.interface}"
+        yield Found("ok", ": ".join(filter(None, [seen, outside(machine.network, machine.outward)])))
         return
-    ways = machine.internet("inet6")
-    around = [way for way in ways if machine.gets_out(way.decision)]
-    if not around or 2 * size(around) < size(ways):
-        wanted = machine.goal.judged["inet6"].wanted
-        leaks = [way for way in around if machine.is_around_tunnel(way) and way.decision.route not in wanted]
-        is_sample = any(way.part.is_sample for way in leaks)
-        names = some((str(way.part.prefix) for way in leaks), is_sample=is_sample)
-        found = [Found("info", f"IPv6 to {names} gets around the tunnel", "a rule or a route there comes first")]
-        yield from or_ok(found if leaks else (), "no IPv6 gets around the tunnel")
-        return
-    decision = around[0].decision
-    devices = " ".join(decision.devices)
-    seen = f"IPv4 goes into the tunnel, but {shown(decision.steps[-1].rule)} sends IPv6 out of {devices}"
-    why = "every site that has IPv6 sees the machine's own address, and the network sees the traffic"
-    is_wanted = machine.config.manages and machine.config.tunnel.internet_leak == "allow"
-    yield Found("info" if is_wanted else "failure", seen, why, _leak_remedies(machine, decision))
+    leaks = leaking(machine.outward)
+    wholly = [_all_around(machine, family, taken[0]) for family in leaks]
+    partly = [each for family in machine.families if family not in leaks for each in _partly_around(machine, family)]
+    yield from or_ok([*wholly, *partly], "no packets to the internet get around the tunnel")
 
 
-def _leak_remedies(machine: Machine, decision: Decision) -> tuple[Remedy, ...]:
-    table = machine.goal.layout.internet
+def _all_around(machine: Machine, family: Family, taken: str) -> Found:
+    name, decision = FAMILY_NAMES[family], machine.outward[family].outside
+    assert decision
+    seen = f"{taken} goes into the tunnel, but {shown(decision.steps[-1].rule)} sends {name} out of"
+    why = f"sites that have {name} see the machine's own address, and the network sees the traffic"
+    level: Level = "info" if machine.config.allows_leak else "failure"
+    return Found(level, f"{seen} {' '.join(decision.devices)}", why, tuple(_leak_remedies(machine, family, decision)))
+
+
+def _partly_around(machine: Machine, family: Family) -> Iterator[Found]:
+    wanted = machine.goal.judged[family].wanted
+    parts = [
+        way.part
+        for way in machine.internet(family)
+        if machine.gets_out(way.decision)
+        and machine.is_around_tunnel(way)
+        and way.decision.route not in wanted
+        # A VPN without a mark reaches its server by a rule or a route for this one host.
+        and not (machine.has_no_mark and way.part.prefix.length == BITS[family])
+    ]
+    if parts:
+        names = some((str(part.prefix) for part in parts), is_sample=any(part.is_sample for part in parts))
+        seen = f"{FAMILY_NAMES[family]} to {names} gets around the tunnel"
+        yield Found("info", seen, "a rule or a route there comes first")
+
+
+def _leak_remedies(machine: Machine, family: Family, decision: Decision) -> Iterator[Remedy]:
+    name, table = FAMILY_NAMES[family], machine.goal.layout.internet
     unmarked = (rule for rule in machine.seen.rules if rule.inverted or not rule.mark)
-    leading = [rule for rule in unmarked if (rule.family, rule.table) == ("inet6", table)]
-    first = next(iter(leading), None)
-    if first and (rule := rule_in_front(machine, decision, leading)):
-        return ways_past(machine, rule, {table: first})
+    leading = [rule for rule in unmarked if (rule.family, rule.table) == (family, table)]
+    if leading and (rule := rule_in_front(machine, decision, leading)):
+        yield from ways_past(machine, rule, {table: leading[0]})
+        return
     if machine.config.manages:
-        block = (Setting("tunnel", "internet_leak", "block"),)
-        return (Remedy((*(block if machine.config.tunnel.internet_leak == "allow" else ()), Sync())),)
-    steps: list[RouteStep | RuleStep] = []
-    if not any(route.dst == "default" for route in machine.network.table(table, "inet6")):
-        steps.append(RouteStep("add", table, Route.make("inet6", "default", None, metric=BACKSTOP_METRIC)))
-    if not first:
-        steps.append(RuleStep("add", machine.own_rule("inet6", table, machine.usual_priority(table))))
-    undo = [step._replace(verb="del") for step in reversed(steps)]
-    asked = " and ".join(f"`{machine.ip('inet6', what)}`" for what in ("rule show", f"route show table {table}"))
-    words = advice(f"find out why IPv6 does not go into the tunnel: {asked}")
-    # Perhaps the LAN is reachable only because IPv6 does not enter the tunnel. Then the copies must exist before.
-    starts: tuple[tuple[Step, ...], ...] = ((), (Sync(),)) if steps else ()
-    return (*(Remedy((*start, *steps), undo=tuple(undo)) for start in starts), *words)
+        block = (Setting("tunnel", "internet_leak", "block"),) if machine.config.allows_leak else ()
+        yield Remedy((*block, Sync()))
+        return
+    led = [] if leading else [RuleStep("add", machine.own_rule(family, table, machine.usual_priority(table)))]
+    for effect, default in _defaults(machine, family, table):
+        steps: list[RouteStep | RuleStep] = [*(RouteStep("add", table, route) for route in default), *led]
+        undo = [step._replace(verb="del") for step in reversed(steps)]
+        # Perhaps the LAN is reachable only because the family does not enter the tunnel. Then the copies must exist
+        # before.
+        for start in ((), (Sync(),)) if steps else ():
+            yield Remedy((*start, *steps), undo=tuple(undo), effect=effect)
+    asked = " and ".join(f"`{machine.ip(family, what)}`" for what in ("rule show", f"route show table {table}"))
+    yield from advice(f"find out why {name} does not go into the tunnel: {asked}")
+
+
+def _defaults(machine: Machine, family: Family, table: int) -> Iterator[tuple[str, list[Route]]]:
+    """Which default route to add to the VPN's table, and what it does, the better one first."""
+    name = FAMILY_NAMES[family]
+    if any(route.dst == "default" for route in machine.network.table(table, family)):
+        yield "", []
+        return
+    for link in machine.numbered_tunnels(family):
+        yield f"sends {name} into the tunnel", [Route.make(family, "default", link)]
+    yield f"blocks {name} to the internet", [Route.make(family, "default", None, metric=BACKSTOP_METRIC)]
 
 
 def rp_filter(machine: Machine) -> Iterator[Found]:

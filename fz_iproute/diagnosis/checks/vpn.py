@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.detect import Vpn, differences, followed
+from fz_iproute.diagnosis.internet import is_emptied, unused_tables
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.parts import Part
@@ -12,9 +13,10 @@ from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_force, written
 from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
+from fz_iproute.mirror.config import FIREZONE_MARK
 from fz_iproute.mirror.desired import explicit
 from fz_iproute.mirror.model import Rule
-from fz_iproute.mirror.prefix import BITS, FAMILY_NAMES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import BITS, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, some, table_name
 
 
@@ -26,18 +28,30 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         found = followed(machine.config, machine.vpns)
         yield Found("info", found.said)
     elif link and link.up:
-        yield Found("ok", f"{name} is up")
+        is_well = not is_emptied(machine.config, machine.seen, machine.goal)
+        yield Found("ok", f"{name} is up") if is_well else _emptied(machine)
     elif link:
-        why = "the kernel has removed its routes: packets for the VPN go elsewhere or nowhere"
-        steps = ((LinkUp(name),), (LinkUp(name), Sync()))
-        words = advice(f"start the VPN's client again, which brings {name} and its routes back")
-        yield Found("failure", f"{name} is down", why, (*map(Remedy, steps), *words))
+        why = machine.outside(*machine.families) or "packets for the VPN go elsewhere or nowhere"
+        words = advice(f"reconnect the VPN's client: setting {name} up again does not bring back its routes")
+        steps = (Remedy((LinkUp(name), Sync())),) if machine.config.manages else ()
+        yield Found("failure", f"{name} is down", f"the kernel has removed its routes: {why}", (*steps, *words))
     elif machine.vpns:
         yield from (_another_vpn(machine, vpn) for vpn in machine.vpns)
     elif not any(rule.table in machine.goal.layout.tables for rule in machine.seen.rules):
         yield Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
     else:
         yield _no_tunnel(machine)
+
+
+def _emptied(machine: Machine) -> Found:
+    """The finding if the VPN's rules lead to tables that have no route into the tunnel."""
+    name, tables = machine.config.tunnel.interface, machine.goal.layout.tables
+    seen = f"{name} is up, but no route in table {' or '.join(map(str, tables))} leads into it"
+    why = "; ".join(filter(None, ["the VPN carries nothing", machine.outside(*machine.families)]))
+    words = f"reconnect the VPN's client, which adds its routes again: the kernel removes them when {name} goes down"
+    if any(rule.mark == FIREZONE_MARK for rule in machine.seen.rules if rule.table in tables):
+        return Found("failure", seen, why, advice(words))  # Firezone's client always has some routes
+    return Found("warning", seen, why, advice(f"if the client has been connected for a while, {words}"))
 
 
 def _no_tunnel(machine: Machine) -> Found:
@@ -93,61 +107,49 @@ def rules(machine: Machine) -> Iterator[Found]:
     if not leading and machine.config.tunnel.interface not in machine.seen.links:
         yield Found("info", f"no rule leads to the VPN's table, and there is no {machine.config.tunnel.interface}")
         return
-    found = [each for family in machine.families for each in _rule_problems(machine, family)]
-    with_main = {rule.family for rule in machine.seen.rules if rule.table == MAIN}
-    found += [_no_main(family) for family in machine.families if family not in with_main]
+    found = [_unused(machine, family, table) for family, table in unused_tables(machine.seen, machine.goal)]
+    found += [each for family in machine.families for each in _rule_problems(machine, family)]
+    found += [_no_main(machine, family) for family in machine.families if not machine.reaches_main(family)]
     yield from or_ok(found, ", ".join(f"{rule.family} {shown(rule)}" for rule in leading))
 
 
-def _no_main(family: Family) -> Found:
+def _no_main(machine: Machine, family: Family) -> Found:
+    remedies = (Remedy((RuleStep("add", Rule(family, 32766, "lookup", MAIN, protocol="kernel")),)),)
+    if any((rule.family, rule.table) == (family, MAIN) for rule in machine.seen.rules):
+        why = "packets that no other rule takes find no way"
+        return Found("warning", f"no rule looks up main for all packets ({family})", why, remedies)
     why = "no packet that stays out of the tunnel finds a way, the VPN's own included"
-    steps = (RuleStep("add", Rule(family, 32766, "lookup", MAIN, protocol="kernel")),)
-    return Found("failure", f"no rule looks up main ({family})", why, (Remedy(steps),))
+    return Found("failure", f"no rule looks up main ({family})", why, remedies)
 
 
 def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
     tables = machine.goal.layout.tables
     rules = [rule for rule in machine.seen.rules if rule.family == family]
     first = {rule.table: rule for rule in reversed(rules) if rule.table in tables}
-    for table in tables:
-        if table not in first and machine.tunnel_routes(table, family):
-            seen = f"no rule looks up table {table} ({family})"
-            why = f"no packet uses the routes in there{_around(machine, family, table)}"
-            yield Found("failure", seen, why, _additions(machine, family, table))
     yield from _repeated(machine, family, rules)
     yield from _wrong_order(machine, family, [first[table] for table in tables if table in first])
     yield from _late_local(machine, rules)
     yield from _taken_before(machine, family, first)
 
 
-def _around(machine: Machine, family: Family, table: int) -> str:
-    """Where packets to the internet leave outside the tunnel, although this table would lead them into it."""
+def _unused(machine: Machine, family: Family, table: int) -> Found:
     wide = {"default", *map(str, machine.goal.split[family])}
-    largest = next(iter(machine.internet(family)), None)
-    if largest is None or not any(route.dst in wide for route in machine.tunnel_routes(table, family)):
-        return ""
-    if not machine.gets_out(largest.decision):
-        return ""
-    devices = " ".join(largest.decision.devices)
-    return f": {FAMILY_NAMES[family]} to the internet leaves by {devices}, outside the tunnel"
+    is_wide = any(route.dst in wide for route in machine.tunnel_routes(table, family))
+    outside = machine.outside(family) if is_wide else ""
+    why = f"no packet uses the routes in there{outside and ': '}{outside}"
+    return Found("failure", f"no rule looks up table {table} ({family})", why, _additions(machine, family, table))
 
 
 def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...]:
-    """Add the missing rule to one of the VPN's tables: with its usual priority, or else before all other rules.
-
-    If it is missing for both families, one rule alone would send only one family into the tunnel.
-    """
+    """Add the missing rule to one of the VPN's tables: with its usual priority, or else before all other rules."""
     if machine.config.manages:
         return (Remedy((Sync(),)),)
     priorities = [machine.usual_priority(table)]
     in_front = [rule.priority for rule in machine.seen.rules if rule.family == family and rule.priority]
     priorities += [min(in_front) - 1] if in_front else []
     rules = [RuleStep("add", machine.own_rule(family, table, priority)) for priority in priorities if priority > 0]
-    led = {rule.family for rule in machine.seen.rules if rule.table == table}
-    both = [RuleStep("add", machine.own_rule(each, table, priorities[0])) for each in machine.families]
-    additions = [*((rule,) for rule in rules), *([] if led else [tuple(both)])]
     # Perhaps the LAN is reachable only because main is looked up. Then the copies must exist before the new rule does.
-    return tuple(Remedy((*first, *addition)) for first in ((), (Sync(),)) for addition in additions)
+    return tuple(Remedy((*first, rule)) for first in ((), (Sync(),)) for rule in rules)
 
 
 def _repeated(machine: Machine, family: Family, rules: Iterable[Rule]) -> Iterator[Found]:

@@ -56,8 +56,8 @@ def levels(name: str, case: Case) -> list[str]:
         ("config", "warning", of_facts(**{"config.error": "/c: Permission denied", "uid": "1000"})),
         ("rt_tables", "failure", of_facts(**{"/etc/iproute2/rt_tables": "7 254\n"})),
         ("rt_tables", "warning", of_facts(**{"/etc/iproute2/rt_tables": "7 8\n"})),
-        ("ipv6-leak", "failure", Case(NO_DEFAULT6, config=LEAKY)),
-        ("ipv6-leak", "ok", Case([*WITHOUT_IPV6, "-6 route add 2001:db8:1::/64 dev eth0"])),
+        ("leak", "failure", Case(NO_DEFAULT6, config=LEAKY)),
+        ("leak", "ok", Case([*WITHOUT_IPV6, "-6 route add 2001:db8:1::/64 dev eth0"])),
         ("rules", "failure", Case([*SERVED, "rule add prohibit pref 10"])),
         ("rules", "failure", Case(WITHOUT_MAIN)),
         ("rules", "warning", Case(LOCAL_LATE)),
@@ -150,7 +150,7 @@ def test_copies_that_nobody_needs_yet_are_a_warning(level: str, lines: list[str]
 
 def test_a_leak_that_the_configuration_allows_is_no_failure() -> None:
     config = replace(Config(), tunnel={"mode": "manage", "internet": True, "internet_leak": "allow"})
-    (found,) = only("ipv6-leak", NO_DEFAULT6, config=config, numbered={"inet": frozenset(["tun-firezone"])})
+    (found,) = only("leak", NO_DEFAULT6, config=config, numbered={"inet": frozenset(["tun-firezone"])})
     assert "info" == found.level
     assert 'section [tunnel]: internet_leak = "block", then fz-iproute sync' in found.remedy
 

@@ -204,6 +204,8 @@ COPIES protocol boot && ip -6 rule del priority 50 not from all fwmark MARK look
         """
 rules failure: 5: from all lookup main (inet) takes packets to default, which table VPN has routes for → ip rule del
 priority 5 from all lookup main
+leak failure: IPv6 goes into the tunnel, but 5: from all lookup main sends IPv4 out of eth0 → ip rule del priority 5
+from all lookup main
 """,
     ),
     "main in front for a source": Case(
@@ -217,6 +219,8 @@ has routes for → ip rule del priority 5 from 192.168.1.5 lookup main
         [*SERVED, "rule add goto 32766 pref 5"],
         """
 rules failure: 5: from all goto 32766 (inet) takes packets to default, which table VPN has routes for → ip rule del
+priority 5 from all goto 32766
+leak failure: IPv6 goes into the tunnel, but 32766: from all lookup main sends IPv4 out of eth0 → ip rule del
 priority 5 from all goto 32766
 """,
     ),
@@ -264,9 +268,9 @@ main has no default route: `ip route show table main`
         """
 rules failure: no rule looks up table VPN (inet6) → ip -6 rule add priority 32765 not from all fwmark MARK lookup
 VPN protocol boot
-ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 rule
-add priority 32765 not from all fwmark MARK lookup VPN protocol boot  # undo: ip -6 rule del priority 32765 not from
-all fwmark MARK lookup VPN protocol boot
+leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 rule add
+priority 32765 not from all fwmark MARK lookup VPN protocol boot  # undo: ip -6 rule del priority 32765 not from all
+fwmark MARK lookup VPN protocol boot
 """,
     ),
     "no default route of IPv6, and no copies": Case(
@@ -274,9 +278,9 @@ all fwmark MARK lookup VPN protocol boot
         """
 mirror failure: 3 commands are due, the first: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope
 link src 172.17.0.1 (missing) → fz-iproute sync
-ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute
-sync && ip -6 route add table VPN unreachable default dev lo proto static metric 4294967295 pref medium  # undo: ip
--6 route del table VPN unreachable default dev lo proto static metric 4294967295 pref medium
+leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute sync &&
+ip -6 route add table VPN unreachable default dev lo proto static metric 4294967295 pref medium  # blocks IPv6 to
+the internet; undo: ip -6 route del table VPN unreachable default dev lo proto static metric 4294967295 pref medium
 """,
     ),
     "no default route of IPv6 in manage mode": Case(
@@ -285,8 +289,7 @@ sync && ip -6 route add table VPN unreachable default dev lo proto static metric
 rules failure: no rule looks up table VPN (inet6) → fz-iproute sync
 mirror failure: 6 commands are due, the first: ip rule add priority 32765 not fwmark MARK lookup VPN protocol kernel
 (missing) → fz-iproute sync
-ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute
-sync
+leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute sync
 """,
         config=MANAGED,
     ),
@@ -295,7 +298,7 @@ sync
         """
 rules failure: 5: from all lookup main (inet6) takes packets to default, which table VPN has routes for → ip -6 rule
 del priority 5 from all lookup main
-ipv6-leak failure: IPv4 goes into the tunnel, but 5: from all lookup main sends IPv6 out of eth0 → ip -6 rule del
+leak failure: IPv4 goes into the tunnel, but 5: from all lookup main sends IPv6 out of eth0 → ip -6 rule del
 priority 5 from all lookup main
 """,
     ),
@@ -304,7 +307,7 @@ priority 5 from all lookup main
         """
 rules warning: 5: from all to 2600::/12 lookup main (inet6) takes packets to 2600::/12, which table VPN has routes
 for → ip -6 rule del priority 5 from all to 2600::/12 lookup main
-ipv6-leak info: IPv6 to 2600::/12 gets around the tunnel
+leak info: IPv6 to 2600::/12 gets around the tunnel
 """,
     ),
     "Tailscale alone": Case(
@@ -438,7 +441,8 @@ leave it as it is: their packets stay in the tunnel; only if this network is you
     "the tunnel is down": Case(
         [*without("dev tun-firezone", SERVED), "link set dev tun-firezone down"],
         """
-tunnel failure: tun-firezone is down → ip link set tun-firezone up
+tunnel failure: tun-firezone is down → reconnect the VPN's client: setting tun-firezone up again does not bring back
+its routes
 """,
     ),
     "main's default route leads into the tunnel": Case(
@@ -451,8 +455,9 @@ dev tun-firezone proto boot scope link
     "the VPN behind main": Case(
         [line.replace("pref 32765", "pref 40000") for line in SERVED],
         """
-rules failure: 32766: from all lookup main (inet) takes packets to default, which table VPN has routes for → decide
-which of the two should win; `ip rule` shows both, 32766: from all lookup main comes first
+rules failure: 32766: from all lookup main (inet) takes packets to default, which table VPN has routes for → ip rule
+add priority 32765 not from all fwmark MARK lookup VPN && ip rule del priority 40000 not from all fwmark MARK lookup
+VPN
 rules failure: 32766: from all lookup main (inet6) takes packets to default, which table VPN has routes for → ip -6
 rule add priority 32765 not from all fwmark MARK lookup VPN && ip -6 rule del priority 40000 not from all fwmark
 MARK lookup VPN
@@ -490,7 +495,8 @@ repeats info: could not look: /var/log/j cannot be read
         OUTLINE,
         """
 tunnel failure: there is no tun-firezone, but IPv4 goes into outline-tun1 (IPv6 leaves by eth0) by rule 28958, table
-7113 → make a configuration for outline-tun1 as `fz-iproute detect` shows, then see `fz-iproute doctor`
+7113 → [tunnel]: interface = "outline-tun1", fwmark = 0x711e; section [tables]: layout = "single", single = 7113,
+then fz-iproute sync
 rules info: no rule leads to the VPN's table, and there is no tun-firezone
 mirror info: no rule leads to table VPN, so copies have no effect
 """,
@@ -518,8 +524,8 @@ mirror info: no rule leads to table VPN, so copies have no effect
         """
 mirror failure: 3 commands are due, the first: ip route add table 2022 172.17.0.0/16 dev docker0 proto kernel scope
 link src 172.17.0.1 (missing) → fz-iproute sync
-ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → find out why
-IPv6 does not go into the tunnel: `ip -6 rule show` and `ip -6 route show table 2022`
+leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → find out why IPv6
+does not go into the tunnel: `ip -6 rule show` and `ip -6 route show table 2022`
 """,
         config=of("tun0", single=2022),
     ),
@@ -539,9 +545,9 @@ VPN, then fz-iproute sync
         """
 rules failure: no rule looks up table 539098370 (inet6) → ip -6 rule add priority 300 not from all fwmark MARK
 lookup 539098370 protocol boot
-ipv6-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 rule
-add priority 300 not from all fwmark MARK lookup 539098370 protocol boot  # undo: ip -6 rule del priority 300 not
-from all fwmark MARK lookup 539098370 protocol boot
+leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 rule add
+priority 300 not from all fwmark MARK lookup 539098370 protocol boot  # undo: ip -6 rule del priority 300 not from
+all fwmark MARK lookup 539098370 protocol boot
 """,
     ),
 }

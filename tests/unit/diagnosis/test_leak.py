@@ -1,0 +1,150 @@
+"""Whatever lets packets to the internet around the tunnel, `doctor` and `status` tell, for both families alike."""
+
+import pytest
+
+from fz_iproute.diagnosis.status import status
+from fz_iproute.diagnosis.summary import summary
+from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.model import Mark
+from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
+from tests.layouts import both
+from tests.unit.diagnosis.machines import MIRROR, SERVED, TIERS, WIREGUARD, Case, told, without
+
+OPTION = {"inet": "", "inet6": "-6 "}
+ROUTER = {"inet": "192.168.1.1", "inet6": "fd00:1::1"}
+ADDRESS = {"inet": "100.64.0.7", "inet6": "fd00:2021:1111::7"}
+
+NO_RULE = "rule del not fwmark 0xfd002021 lookup 539098368 pref 32765"
+# What each does to one family. `{router}` is that of the LAN.
+LEAKS = {
+    "no default route": ["route del default table 539098368"],
+    "no rule": [NO_RULE],
+    "no rule and no default route": [NO_RULE, "route del default table 539098368"],
+    "main in front": ["rule add lookup main pref 5"],
+    "a jump": ["rule add goto 32766 pref 5"],
+    "another default route": [
+        "route del default table 539098368",
+        "route add default via {router} dev eth0 table 539098368",
+    ],
+    "a rule for some packets only": [NO_RULE, "rule add fwmark 0x7 lookup 539098368 pref 32765"],
+}
+
+
+def broken(kind: str, *families: Family) -> list[str]:
+    lines = [OPTION[family] + line.format(router=ROUTER[family]) for family in families for line in LEAKS[kind]]
+    return [*SERVED, *lines]
+
+
+def shown(case: Case) -> tuple[str, str]:
+    """What `status` says of the VPN, and the verb that it advises."""
+    said = summary(status(case.config, *case.read()))
+    return said.vpn.removesuffix(f"; copies in table {MIRROR}"), said.verb
+
+
+def failures(case: Case, name: str = "") -> list[str]:
+    return [each.seen for each in case.findings(name) if each.level == "failure"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", LEAKS)
+def test_a_family_that_leaves_outside_while_the_tunnel_takes_the_other_is_a_failure(kind: str, family: Family) -> None:
+    left, taken = FAMILY_NAMES[family], next(FAMILY_NAMES[other] for other in FAMILIES if other != family)
+    case = Case(broken(kind, family))
+    (found,) = failures(case, "leak")
+    assert found.startswith(f"{taken} goes into the tunnel, but ") and found.endswith(f" sends {left} out of eth0")
+    assert (f"tun-firezone is up; {taken} enters it, {left} leaves by eth0", "doctor") == shown(case)
+
+
+# If a rule leads to the VPN's table, the VPN may be meant for some packets only, or have no default route.
+MISSED_BY_RULES = ["no rule", "main in front", "a jump"]
+
+
+@pytest.mark.parametrize("kind", MISSED_BY_RULES)
+def test_if_both_families_leave_a_remedy_for_one_is_not_blamed_for_the_other(kind: str) -> None:
+    """Each family gets the same remedy as if only that one left."""
+    case = Case(broken(kind, *FAMILIES))
+    assert [] == failures(case, "leak")
+    assert kind != "no rule" or "doctor" == shown(case)[1]
+    remedies = {each.remedy for each in case.findings("rules") if each.level == "failure"}
+    alone = [Case(broken(kind, family)).findings("rules") for family in FAMILIES]
+    assert {each.remedy for found in alone for each in found if each.level == "failure"} == remedies
+
+
+def test_a_vpn_that_takes_no_traffic_to_the_internet_leaks_nothing() -> None:
+    """Firezone without its Internet Resource."""
+    case = Case(broken("no default route", *FAMILIES))
+    assert "" == told(case.findings())
+    said = "packets to the internet do not enter it: IPv4 and IPv6 leave by eth0"
+    assert (f"tun-firezone is up; {said}", "") == shown(case)
+    offline = Case([*case.lines, "-6 route del default"])
+    said = "packets to the internet do not enter it: IPv4 leaves by eth0, IPv6 has no route"
+    assert (f"tun-firezone is up; {said}", "") == shown(offline)
+
+
+# A VPN without Firezone's mark.
+OTHER = [line.replace("wg0", "tun-firezone") for line in both(*WIREGUARD)]
+OF_OTHER = replace(Config(), tunnel={"fwmark": Mark(51820)}, tables={"layout": "single", "single": 51820})
+MANAGED = replace(Config(), tunnel={"mode": "manage", "internet": True})
+BOTH = "IPv4 and IPv6 to the internet leave by eth0, outside the tunnel"
+
+
+@pytest.mark.parametrize(
+    ("lines", "config", "level", "why"),
+    [
+        (SERVED, Config(), "failure", f"the VPN carries nothing; {BOTH}"),
+        ([*SERVED, *both("route del default")], Config(), "failure", "the VPN carries nothing"),
+        (TIERS, Config(), "failure", f"the VPN carries nothing; {BOTH}"),
+        (OTHER, OF_OTHER, "warning", f"the VPN carries nothing; {BOTH}"),
+        (SERVED, MANAGED, "ok", ""),  # `sync` is due
+    ],
+)
+def test_routes_into_the_tunnel_that_the_kernel_has_removed_are_missed(
+    lines: list[str], config: Config, level: str, why: str
+) -> None:
+    """It removes all of them when the tunnel goes down."""
+    for state in ("up", "down"):
+        case = Case([*without("dev tun-firezone", lines), f"link set dev tun-firezone {state}"], config=config)
+        (found,) = case.findings("tunnel")
+        if state == "up":
+            assert (level, why) == (found.level, found.why)
+        elif "IPv4" in why:
+            assert f"the kernel has removed its routes: {BOTH}" == found.why
+        if level != "ok":
+            assert "reconnect the VPN's client" in found.remedy
+            assert "doctor" == shown(case)[1]
+
+
+@pytest.mark.parametrize("is_numbered", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_remedy_says_whether_it_uses_the_tunnel_or_blocks(family: Family, is_numbered: bool) -> None:
+    address = f"{OPTION[family]}route add local {ADDRESS[family]} dev tun-firezone table 255"
+    lines = [*broken("no default route", family), *([address] if is_numbered else [])]
+    (found,) = Case(lines).findings("leak")
+    name = FAMILY_NAMES[family]
+    effect = f"sends {name} into the tunnel" if is_numbered else f"blocks {name} to the internet"
+    assert f"  # {effect}; undo: ip {OPTION[family]}route del" in found.remedy
+    assert is_numbered == ("default dev tun-firezone" in found.remedy)
+    assert is_numbered != ("unreachable default" in found.remedy)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_traffic_of_one_family_that_gets_around_the_tunnel_in_part_is_told(family: Family) -> None:
+    part = {"inet": "99.0.0.0/8", "inet6": "2600::/12"}[family]
+    route = f"{OPTION[family]}route add {part} via {ROUTER[family]} dev eth0 table {MIRROR}"
+    (found,) = Case([*SERVED, route]).findings("leak")
+    assert ("info", f"{FAMILY_NAMES[family]} to {part} gets around the tunnel") == (found.level, found.seen)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("selector", "level"),
+    [(None, "failure"), ("", "ok"), ("fwmark 0xfd002021 ", "warning"), ("from {router} ", "warning")],
+)
+def test_main_is_looked_up_for_all_packets_or_that_is_a_problem(
+    selector: str | None, level: str, family: Family
+) -> None:
+    again = [] if selector is None else [f"rule add {selector.format(router=ROUTER[family])}lookup main pref 32766"]
+    lines = [OPTION[family] + line for line in ("rule del lookup main pref 32766", *again)]
+    found = Case([*SERVED, *lines]).findings("rules")
+    assert [level] == [each.level for each in found]
+    assert level == "ok" or found[0].remedy.endswith("rule add priority 32766 from all lookup main protocol kernel")
