@@ -11,6 +11,7 @@ from fz_iproute.diagnosis.checks import examine
 from fz_iproute.diagnosis.checks.finding import Finding, as_document
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.remedy import COMMENT
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load, usual_path
 from fz_iproute.ip.answers import answer, shape_is_known
@@ -59,6 +60,7 @@ def drawn(findings: Sequence[Finding], shown: Screen, *, everything: bool) -> It
     """The lines of each finding, why it matters, and what to do. Unless `everything`, ok findings are only counted."""
     width = max((len(finding.name) for finding in findings), default=0)
     indent = 6 + width + 2
+    printed: dict[str, str] = {}  # the commands of the remedies so far, and for which check they were printed
     for level, (word, colour) in _LEVELS.items():
         found = [finding for finding in findings if finding.level == level]
         if level == "ok" and found and not everything:
@@ -71,7 +73,7 @@ def drawn(findings: Sequence[Finding], shown: Screen, *, everything: bool) -> It
             if finding.why:
                 yield from shown.folded(f"{'':{indent}}why  {printable(finding.why)}", indent + 5)
             if finding.remedy:
-                yield from _remedy(printable(finding.remedy), indent, shown)
+                yield from _remedy(printable(_unrepeated(finding, printed)), indent, shown)
 
 
 def _folded(found: Sequence[Finding], *, everything: bool) -> Iterator[tuple[Finding, str]]:
@@ -82,6 +84,15 @@ def _folded(found: Sequence[Finding], *, everything: bool) -> Iterator[tuple[Fin
     for same in alike.values():
         for finding in same[:1]:
             yield finding, finding.name if len(same) == 1 else count(len(same), "check", "checks")
+
+
+def _unrepeated(finding: Finding, printed: dict[str, str]) -> str:
+    """The remedy, or where it was printed. `ip` would refuse the same command the second time."""
+    commands = finding.remedy.partition(COMMENT)[0].split(" && ")
+    if all(command in printed for command in commands):
+        return f"the same as for {' and '.join(dict.fromkeys(map(printed.__getitem__, commands)))} (above)"
+    printed.update((command, printed.get(command, finding.name)) for command in commands)
+    return finding.remedy
 
 
 def _remedy(text: str, indent: int, shown: Screen) -> list[str]:

@@ -239,6 +239,19 @@ def test_doctor_says_once_what_several_checks_say() -> None:
     assert 1 + 3 + 1 == len(list(doctor.drawn(found, Screen(80), everything=True)))
 
 
+def test_doctor_prints_no_command_twice_that_would_be_refused_then() -> None:
+    remedies = {"rules": "ip rule add a && ip -6 rule add b", "leak": "ip -6 rule add b  # undo: ip -6 rule del b"}
+    remedies |= {"mirror": "fz-iproute sync && ip rule add a", "shadows": "ip rule add a && fz-iproute sync"}
+    found = [Finding(name, "failure", name, "", remedy) for name, remedy in remedies.items()]
+    lines = "\n".join(doctor.drawn(found, Screen(200), everything=False)).split("do   ")[1:]
+    assert [
+        remedies["rules"],
+        "the same as for rules (above)",
+        remedies["mirror"],
+        "the same as for rules and mirror (above)",
+    ] == [line.split("\n")[0] for line in lines]
+
+
 def test_doctor_lists_everything_if_asked_and_colours_only_the_words_in_front() -> None:
     lines = list(doctor.drawn(FINDINGS, Screen(200, colour=True), everything=True))
     assert ["\x1b[31mFAIL\x1b[0m", "\x1b[32mok  \x1b[0m"] == [line[:13] for line in (lines[0], lines[-1])]
