@@ -69,12 +69,16 @@ def leaking(found: Mapping[Family, Internet]) -> list[Family]:
     return [family for family, each in found.items() if is_taken and each.gets_out]
 
 
-def outside(network: Network, found: Mapping[Family, Internet], of: str = "") -> str:
-    """`IPv4 and IPv6 leave by eth0`, or `IPv4 leaves by eth0, IPv6 has no route`. `of` follows the families' names."""
+def outside(network: Network, found: Mapping[Family, Internet]) -> dict[Family, str]:
+    """What becomes of most packets that neither enter the tunnel nor another one: `leaves by eth0`."""
+    return {family: becomes(network, each.outside) for family, each in found.items() if each.outside}
+
+
+def joined(said: Mapping[Family, str], of: str = "") -> str:
+    """`IPv4 and IPv6 leave by eth0`, or `IPv4 enters it, IPv6 leaves by eth0`. `of` follows the families' names."""
     families: dict[str, list[str]] = defaultdict(list)
-    for family, each in found.items():
-        if each.outside:
-            families[becomes(network, each.outside)].append(FAMILY_NAMES[family])
+    for family, what in said.items():
+        families[what].append(FAMILY_NAMES[family])
     return ", ".join(
         f"{' and '.join(names)}{of} {_of_many(what) if len(names) > 1 else what}" for what, names in families.items()
     )
@@ -85,7 +89,7 @@ def _of_many(what: str) -> str:
     return f"{_PLURALS[verb]} {rest}"
 
 
-_PLURALS = {"leaves": "leave", "goes": "go", "has": "have", "is": "are"}
+_PLURALS = {"enters": "enter", "leaves": "leave", "goes": "go", "has": "have", "is": "are"}
 
 
 def tunnel_routes(snapshot: Snapshot, goal: Desired, table: int, family: Family) -> list[Route]:

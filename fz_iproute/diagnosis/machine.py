@@ -9,7 +9,7 @@ from itertools import chain
 from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.full_tunnel import forms
-from fz_iproute.diagnosis.internet import Internet, internet, outside, tunnel_routes
+from fz_iproute.diagnosis.internet import Internet, internet, joined, outside, tunnel_routes
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.products import FIREZONE
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way
@@ -104,7 +104,7 @@ class Machine:
     def outside(self, *families: Family) -> str:
         """`IPv4 and IPv6 to the internet leave by eth0, outside the tunnel`. "" if neither does."""
         leaving = {family: each for family, each in self.outward.items() if each.gets_out and family in families}
-        return f"{outside(self.network, leaving, ' to the internet')}, outside the tunnel" if leaving else ""
+        return f"{joined(outside(self.network, leaving), ' to the internet')}, outside the tunnel" if leaving else ""
 
     def ways(self, prefix: Prefix, *, src: int = 0) -> list[Way]:
         """Where packets that this machine sends to each part of the prefix go."""

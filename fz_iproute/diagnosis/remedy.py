@@ -1,7 +1,7 @@
 """A remedy for a problem, as data. It can be printed as commands, and tried on a model of the machine."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -87,6 +87,14 @@ class Remedy(NamedTuple):
 def added(machine: Machine, key: Literal["allow", "deny"], *prefixes: Prefix) -> Setting:
     """The setting that adds prefixes to a list of section [lan]."""
     return Setting("lan", key, (*getattr(machine.config.lan, key), *prefixes))
+
+
+def perhaps_synced(*changes: Sequence[Step]) -> tuple[Remedy, ...]:
+    """Each of these changes as a remedy: first alone, then after a `sync`.
+
+    Perhaps the LAN is reachable only because of what the change ends. Then the copies must exist before.
+    """
+    return tuple(Remedy((*first, *steps)) for first in ((), (Sync(),)) for steps in changes)
 
 
 def advice(words: str) -> tuple[Remedy, ...]:

@@ -72,7 +72,7 @@ class Status(NamedTuple):
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Carrier]
     traffic: dict[tuple[str, ...], str]  # by the carriers' devices; see full_tunnel.all_traffic
-    outside: str  # what becomes of packets to the internet that do not enter the tunnel: `IPv4 leaves by eth0`
+    outside: dict[Family, str]  # what becomes of most packets that do not enter the tunnel: `leaves by eth0`
     needs_doctor: bool  # packets leave outside the tunnel, but the VPN should probably carry them
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
     obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family

@@ -1,11 +1,12 @@
 """Summarizes the status: whether the VPN is up, which LANs can be reached, and what to do."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.internet import joined
 from fz_iproute.diagnosis.status import Line, Status
-from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
+from fz_iproute.mirror.prefix import FAMILY_NAMES
 from fz_iproute.mirror.words import some
 
 
@@ -93,30 +94,21 @@ def vpn(found: Status) -> Iterator[str]:
         yield found.absent
         return
     name = found.tunnel
-    is_up = found.tunnel_state == "up"
-    active, blocked = _families(found, "active"), _families(found, "blocked")
     led = " and ".join(f"table {table} leads into {device}" for device, table in found.others.items())
     yield f"{name} is {found.tunnel_state}" + (f", but {led}" if led else "")
-    said = []
-    if active:
-        said.append(f"{_both(active)} {'enters' if len(active) == 1 else 'enter'} it")
-    if blocked:
-        reasons = dict.fromkeys(filter(None, (found.obstacles.get(family) for family in blocked)))
-        why = f" ({', '.join(reasons)})" if is_up and reasons else ""
-        said.append(f"{_both(blocked)} {'is' if len(blocked) == 1 else 'are'} blocked{why}")
-    if said:
-        yield ", ".join(filter(None, [*said, found.outside]))
-    elif is_up or found.outside:
-        yield ": ".join(filter(None, ["packets to the internet do not enter it", found.outside]))
+    is_up = found.tunnel_state == "up"
+    inside = {family: "enters it" for family, state in found.internet.items() if state == "active"}
+    refused = {
+        family: f"is blocked ({why})" if is_up and (why := found.obstacles.get(family)) else "is blocked"
+        for family, state in found.internet.items()
+        if state == "blocked"
+    }
+    said = joined({**inside, **refused, **found.outside})
+    if inside or refused:
+        yield said
+    elif said or is_up:
+        yield ": ".join(filter(None, ["packets to the internet do not enter it", said]))
     yield from found.carried
-
-
-def _families(found: Status, state: str) -> list[Family]:
-    return [family for family in FAMILIES if found.internet[family] == state]
-
-
-def _both(families: Sequence[Family]) -> str:
-    return " and ".join(FAMILY_NAMES[family] for family in families)
 
 
 def _rule_items(found: Status) -> Iterator[Item]:

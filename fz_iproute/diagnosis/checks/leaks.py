@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
-from fz_iproute.diagnosis.internet import leaking, outside
+from fz_iproute.diagnosis.internet import joined, leaking, outside
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.received import in_force
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, Sysctl, advice
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, Sysctl, advice, perhaps_synced
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import BITS, FAMILY_NAMES, Family, Prefix
@@ -22,7 +22,7 @@ def leak(machine: Machine) -> Iterator[Found]:
     taken = [FAMILY_NAMES[family] for family in machine.families if machine.has_internet(family)]
     if not taken:
         seen = f"packets to the internet do not enter {machine.config.tunnel.interface}"
-        yield Found("ok", ": ".join(filter(None, [seen, outside(machine.network, machine.outward)])))
+        yield Found("ok", ": ".join(filter(None, [seen, joined(outside(machine.network, machine.outward))])))
         return
     leaks = leaking(machine.outward)
     wholly = [_all_around(machine, family, taken[0]) for family in leaks]
@@ -71,10 +71,8 @@ def _leak_remedies(machine: Machine, family: Family, decision: Decision) -> Iter
     for effect, default in _defaults(machine, family, table):
         steps: list[RouteStep | RuleStep] = [*(RouteStep("add", table, route) for route in default), *led]
         undo = [step._replace(verb="del") for step in reversed(steps)]
-        # Perhaps the LAN is reachable only because the family does not enter the tunnel. Then the copies must exist
-        # before.
-        for start in ((), (Sync(),)) if steps else ():
-            yield Remedy((*start, *steps), undo=tuple(undo), effect=effect)
+        for remedy in perhaps_synced(steps) if steps else ():
+            yield remedy._replace(undo=tuple(undo), effect=effect)
     asked = " and ".join(f"`{machine.ip(family, what)}`" for what in ("rule show", f"route show table {table}"))
     yield from advice(f"find out why {name} does not go into the tunnel: {asked}")
 

@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.parts import Part
 from fz_iproute.diagnosis.reach import Way
-from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_force, written
+from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_force, perhaps_synced, written
 from fz_iproute.diagnosis.shadow import other_tunnels
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.config import FIREZONE_MARK
@@ -147,9 +147,8 @@ def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ..
     priorities = [machine.usual_priority(table)]
     in_front = [rule.priority for rule in machine.seen.rules if rule.family == family and rule.priority]
     priorities += [min(in_front) - 1] if in_front else []
-    rules = [RuleStep("add", machine.own_rule(family, table, priority)) for priority in priorities if priority > 0]
-    # Perhaps the LAN is reachable only because main is looked up. Then the copies must exist before the new rule does.
-    return tuple(Remedy((*first, rule)) for first in ((), (Sync(),)) for rule in rules)
+    rules = (machine.own_rule(family, table, priority) for priority in priorities if priority > 0)
+    return perhaps_synced(*([RuleStep("add", rule)] for rule in rules))
 
 
 def _repeated(machine: Machine, family: Family, rules: Iterable[Rule]) -> Iterator[Found]:
@@ -290,10 +289,9 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
         if priority > 0:
             moves += [RuleStep("add", each._replace(priority=priority)), RuleStep("del", each)]
     is_kernels = (rule.priority, rule.table) in ((32766, MAIN), (32767, DEFAULT))
-    changes: list[tuple[Step, ...]] = [] if is_kernels else [(RuleStep("del", rule),)]
-    changes += [tuple(moves)] if moves else []
-    # Perhaps the LAN is reachable only because of this rule. Then the copies must exist before it changes.
-    return (*map(Remedy, changes), *(Remedy((Sync(), *steps)) for steps in changes), *advice(words))
+    changes: list[list[Step]] = [] if is_kernels else [[RuleStep("del", rule)]]
+    changes += [moves] if moves else []
+    return (*perhaps_synced(*changes), *advice(words))
 
 
 def mark(machine: Machine) -> Iterator[Found]:
