@@ -11,9 +11,10 @@ from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.internet import Internet, internet, joined, outside, tunnel_routes
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
+from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
 from fz_iproute.diagnosis.products import FIREZONE
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way
-from fz_iproute.diagnosis.status import Line, status
+from fz_iproute.diagnosis.status import Line, Status, status
 from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot, by_destination
@@ -188,9 +189,19 @@ class Machine:
         return {family: by_destination(judged.wanted) for family, judged in self.goal.judged.items()}
 
     @cached_property
+    def status(self) -> Status:
+        """What `status` shows."""
+        return status(self.config, self.seen, self.network)
+
+    @property
     def cut(self) -> list[Line]:
         """The LANs that packets reach neither now nor after a `sync`, although no setting leaves them out."""
-        return [line for line in status(self.config, self.seen, self.network).lan if line.is_stuck]
+        return [line for line in self.status.lan if line.is_stuck]
+
+    @cached_property
+    def lost_routes(self) -> list[LostRoute]:
+        """The LANs that `sync` would cut, because main has lost their routes."""
+        return lost_routes(self.network, self.goal, prune=self.config.lan.prune)
 
     @cached_property
     def vpns(self) -> list[Vpn]:

@@ -188,7 +188,7 @@ def _command(step: Step, machine: Machine) -> str:
             words = ("rule", verb, "priority", str(rule.priority), *rule.words, *protocol)
             return machine.as_root(machine.ip(rule.family, shlex.join(words)))
         case RouteStep(verb, table, route):
-            words = ("route", verb, "table", str(table), *route.words)
+            words = ("route", verb, *(("table", str(table)) if table != MAIN else ()), *route.words)
             return machine.as_root(machine.ip(route.attributes.family, shlex.join(words)))
         case WriteConfig(_, interface):
             options = ["--write", machine.config_path, *(["--interface", interface] if interface else [])]

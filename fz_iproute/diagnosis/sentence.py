@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
+from fz_iproute.diagnosis.lost_routes import lost_routes, outages
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.shadow import in_step
 from fz_iproute.diagnosis.uncopied import what_main_does
@@ -14,7 +15,7 @@ from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.policy import TO_ALL, Verdict
 from fz_iproute.mirror.prefix import PRIVATE, Prefix
-from fz_iproute.mirror.words import LOCAL, MAIN, table_name
+from fz_iproute.mirror.words import LOCAL, MAIN, some, table_name
 
 
 class Case(NamedTuple):
@@ -53,13 +54,24 @@ def sentence(case: Case) -> str:
     links = (case.snapshot.links.get(device) for device in case.decision.devices)
     said += "".join(f"; but {link.name} {link.outage}" for link in links if link and link.outage)
     route = case.decision.route
+    lan = _lan(case)
+    if not lan and PRIVATE.covers(_host(case)) and (not route or route.dst == "default"):
+        said += _without_lan(case)
     if route and _is_stale(case, route):
-        lan = _lan(case)
+        lost = lost_routes(case.network, case.goal, prune=case.config.lan.prune)
+        if missed := next((each for each in lost if each.copy == route), None):
+            return f"{said}; {missed}: `{case.sync}` would cut this LAN, and `doctor` says how main gets its route back"
         if lan and lan.explicit:
             loss = f"`{case.sync}` gives this LAN's addresses to the VPN"
             return f"{said}; the VPN routes {lan.explicit} explicitly, so {loss}"
         return f"{said}; run `{case.sync}`"
     return said
+
+
+def _without_lan(case: Case) -> str:
+    """Which network cards do not reach their LAN, because the address may belong to it."""
+    found = [f"{outage.name} {outage.why}" for outage in outages(case.network, case.goal)]
+    return f"; main has no LAN with this address: {some(found)}" if found else ""
 
 
 def _if_connected(case: Case, packet: Packet) -> str:

@@ -9,6 +9,7 @@ from fz_iproute.diagnosis.detect import absent, detect
 from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
 from fz_iproute.diagnosis.internet import Carrier, internet, is_emptied, leaking, outside, unused_tables
 from fz_iproute.diagnosis.lookup import Packet
+from fz_iproute.diagnosis.lost_routes import LostRoute, Outage, lost_routes, outages
 from fz_iproute.diagnosis.products import Form, product_of
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.reached import lost
@@ -33,7 +34,7 @@ class Line(NamedTuple):
     route: Route
     reason: str
     lost: str = ""  # for a LAN: where packets to it go instead; "" if they reach it
-    is_lost_then: bool = False  # for a LAN: packets do not reach it after a `sync` either, and no setting wants that
+    is_lost_then: bool = False  # for a LAN: packets do not reach it after a `sync`, and no setting wants that
     stays: bool = False  # for a stale copy: `sync` does not remove it
 
     @property
@@ -82,7 +83,7 @@ class Status(NamedTuple):
     lan: list[Line]  # LAN routes and copies
     shadows: list[Shadow]
     uncopied: list[Line]  # routes of main to private networks that nothing copies, so that packets take another route
-    outages: dict[str, str]  # network cards that reach no LAN, and why: `has no carrier`
+    outages: list[Outage]
     no_lans: frozenset[str]  # networks on these devices are no LANs: those of VPNs, and the ports of bridges
     commands: int  # how many `sync` would run
 
@@ -111,7 +112,9 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
     vpns = [form for family in FAMILIES for form in forms(network, family)]
     ports = (link.name for link in snapshot.links.values() if link.is_port)
     no_lans = goal.tunnels.union((form.interface for form in vpns if form.has_device), ports)
+    losses = {each.copy: each for each in lost_routes(network, goal, prune=config.lan.prune)}
     lan = [line for family in FAMILIES for line in _reached(family, goal, network, then, no_lans)]
+    lan = [_with_loss(line, losses.get(line.route)) if line.state == "stale" else line for line in lan]
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state=tunnel.link_state(config, snapshot),
@@ -136,9 +139,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         lan=[*_placeholder_lines(goal), *lan],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
         uncopied=[line for family in FAMILIES for line in _uncopied(goal, network, family)],
-        outages={
-            name: link.outage for name, link in snapshot.links.items() if link.outage and name not in goal.tunnels
-        },
+        outages=outages(network, goal),
         no_lans=no_lans,
         commands=len(plan(goal, prune=config.lan.prune)),
     )
@@ -228,6 +229,13 @@ def _reached(family: Family, goal: Desired, network: Network, then: Network, no_
         )
 
 
+def _with_loss(line: Line, loss: LostRoute | None) -> Line:
+    if loss is None:
+        return line
+    reason = f"main has lost this route, but {loss.address} is still here: sync would cut this LAN"
+    return line._replace(reason=reason, is_lost_then=True)
+
+
 def _unplugged(network: Network, route: Route) -> str:
     devices = route.attributes.devices
     outages = [f"{device} {link.outage}" for device in devices if (link := network.links.get(device)) and link.outage]
@@ -306,7 +314,7 @@ def as_document(found: Status) -> dict[str, Any]:
             for lan, tunnel, whole, refused in found.shadows
         ],
         "uncopied": _documents(found.uncopied),
-        "outages": [{"dev": [name], "why": why} for name, why in found.outages.items()],
+        "outages": [{"dev": [outage.name], "why": outage.why} for outage in found.outages],
     }
 
 

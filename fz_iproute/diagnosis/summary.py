@@ -1,13 +1,12 @@
 """Summarizes the status: whether the VPN is up, which LANs can be reached, and what to do."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.internet import joined
+from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.prefix import FAMILY_NAMES
-from fz_iproute.mirror.words import some
 
 
 class Item(NamedTuple):
@@ -34,6 +33,7 @@ class Summary(NamedTuple):
     is_idle: bool  # copies are missing but not needed: packets reach all LANs, and no rule leads to the copies
     is_lost_then: bool  # packets do not reach every LAN after a `sync`, although no setting leaves it out
     lan_items: list[Item]
+    unused: list[str]  # network cards that reach no LAN
     others: list[Line]  # LANs that are in step and reachable
 
     @property
@@ -50,12 +50,14 @@ class Summary(NamedTuple):
 def summary(found: Status) -> Summary:
     """Summarize the status. Items that are wrong come first, then those that are due."""
     # Neither a placeholder nor the network of a VPN, or of a port of a bridge, is a LAN.
-    unicast = [line for line in found.lan if line.route.attributes.type == "unicast" and line.state != "stale"]
+    unicast = [line for line in found.lan if line.route.attributes.type == "unicast"]
+    unicast = [line for line in unicast if line.state != "stale" or line.is_lost_then]
     present = [line for line in unicast if found.no_lans.isdisjoint(line.route.attributes.devices)]
     # If packets reach a LAN that is not copied, it needs no copy.
     lans = [line for line in present if line.state != "skipped" or line.lost]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
-    items = [*listed.values(), *_parts(found), *_outages(found)]
+    outages = (Item("left out", "", names, "", why) for names, why in together(found.outages))
+    items = [*listed.values(), *_parts(found), *outages]
     return Summary(
         vpn="; ".join([*vpn(found), *([] if found.absent else [f"copies in table {found.layout.mirror}"])]),
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
@@ -67,6 +69,7 @@ def summary(found: Status) -> Summary:
         is_due=found.is_used and found.commands > 0,
         is_idle=not found.is_used and found.commands > 0 and not any(line.lost for line in lans),
         is_lost_then=any(line.is_lost_then for line in present),
+        unused=[outage.name for outage in found.outages if not outage.lans],
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed and not line.lost],
     )
@@ -143,7 +146,9 @@ def _lan_item(line: Line, found: Status) -> Item | None:
         case "changed":
             return _item("due", line, line.reason)
         case "stale":
-            return _item("left out" if line.stays else "due", line, f"stale: {line.reason}")
+            return _item(
+                "left out" if line.stays else "due", line, line.reason if line.is_lost_then else f"stale: {line.reason}"
+            )
         case "skipped" if line.lost and found.no_lans.isdisjoint(line.route.attributes.devices):
             return _item("left out", line, line.reason)
     return None
@@ -166,17 +171,3 @@ def _parts(found: Status) -> Iterator[Item]:
         if not shadow.whole:
             verb = "refuses" if shadow.refused else "routes"
             yield Item("left out", "", str(shadow.tunnel), "", f"a part of {shadow.lan} that the VPN {verb}")
-
-
-def _outages(found: Status) -> Iterator[Item]:
-    """The network cards that reach no LAN. This is no fault of the configuration, but explains a lost LAN."""
-    unused: dict[str, list[str]] = defaultdict(list)  # by reason; a machine may have many sockets without a cable
-    for name, why in found.outages.items():
-        lans = dict.fromkeys(line.route.dst for line in found.lan if name in line.route.attributes.devices)
-        if lans:
-            yield Item("left out", "", name, "", f"{why}: {some(lans)} cannot be reached")
-        else:
-            unused[why].append(name)
-    for why, names in unused.items():
-        said = f"{why}: no LAN is reached by it" if len(names) == 1 else f"each {why}: no LAN is reached by them"
-        yield Item("left out", "", some(names), "", said)

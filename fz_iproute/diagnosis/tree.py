@@ -46,8 +46,8 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
         yield "", shadow
     for line in found.uncopied:
         yield "", f"main    {line.route}  # {line.reason}"
-    for name, why in found.outages.items():
-        yield "", f"link    {name} {why}"
+    for outage in found.outages:
+        yield "", f"link    {outage.name} {outage.why}"
     yield "", LEGEND
 
 

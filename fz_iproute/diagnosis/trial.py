@@ -53,6 +53,7 @@ def _bounds(before: Network, after: Network, family: Family, lans: PrefixSet) ->
 
 
 def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:
-    """True if the packet goes to a LAN: by the device of an on-link route of main, and not into the tunnel."""
-    devices = [route.attributes.devices for route in machine.on_link(host)]
+    """True if the packet goes to a LAN, by the device of an on-link route that main has or has lost."""
+    lost = [each.copy for each in machine.lost_routes if each.copy.prefix.covers(host)]
+    devices = [route.attributes.devices for route in (*machine.on_link(host), *lost)]
     return decision.devices in devices and not machine.is_tunnelled(decision)

@@ -58,7 +58,7 @@ def decisive_routes(source: Source, snapshot: Snapshot) -> dict[int, dict[Family
 def matching_routes(
     source: Source, hosts: Sequence[Prefix], snapshot: Snapshot
 ) -> dict[int, dict[Family, tuple[Route, ...]]]:
-    """The routes that match one of some addresses, in main, local, and each table that a rule looks up.
+    """The routes that match one of some addresses, in main and each table that a rule looks up; and all of local.
 
     All addresses are of the same family. The result is by table and family.
     """
@@ -66,6 +66,7 @@ def matching_routes(
     questions = {
         table: [f"{of_table(table)} match {host}" for host in hosts] for table in _looked_up(snapshot.rules, family)
     }
+    questions[LOCAL] = [of_table(LOCAL)]  # it also tells which networks this machine belongs to
     routes = _routes(source, {family: [*chain.from_iterable(questions.values())]}, snapshot.links)
     return {
         table: {family: tuple(dict.fromkeys(chain.from_iterable(routes[family, question] for question in part)))}

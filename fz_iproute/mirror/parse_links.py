@@ -12,6 +12,7 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
     """The links that `ip -json link show` prints, by name."""
     # `ip` prints `{}` for a link that a filter excludes.
     found = {document["ifname"]: document for document in documents if document}
+    below = {document.get("link") for document in found.values()}
     return {
         name: Link(
             name=name,
@@ -24,7 +25,8 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             group=group_number(document.get("group", "")),
             in_vrf=_is_vrf(document) or _is_vrf(_master(document, found)),
             is_port="master" in document and not _is_vrf(_master(document, found)),
-            outage=_outage(name, document),
+            needs_address=_is_card(name, document) and name not in below,
+            outage=_outage(document) if _is_card(name, document) else "",
         )
         for name, document in found.items()
     }
@@ -35,12 +37,14 @@ def _may_be_tunnel(name: str, link: Document) -> bool:
     return "POINTOPOINT" in link["flags"] or not is_lan or name.startswith(TUNS)
 
 
-def _outage(name: str, link: Document) -> str:
+def _is_card(name: str, link: Document) -> bool:
     # While no guest runs, the bridge to it has no carrier, and that is no fault. The key `link` is null for the
     # fallback devices of tunnels, such as gretap0. Dummies and the like have NOARP.
     is_card = not {"LOOPBACK", "NOARP"} & set(link["flags"]) and link.get("link", name) is not None
-    if not is_card or "master" in link or _may_be_tunnel(name, link) or name.startswith(OF_GUESTS):
-        return ""
+    return is_card and not ("master" in link or _may_be_tunnel(name, link) or name.startswith(OF_GUESTS))
+
+
+def _outage(link: Document) -> str:
     return "is down" if "UP" not in link["flags"] else "has no carrier" if "NO-CARRIER" in link["flags"] else ""
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.status import Line
 from fz_iproute.diagnosis.summary import Item, Summary
-from fz_iproute.mirror.words import printable
+from fz_iproute.mirror.words import printable, some
 from fz_iproute.verbs.screen import MOST_READABLE, Screen
 
 _MOST_LINES = 12
@@ -60,7 +60,8 @@ def _count(said: Summary) -> str:
         return "reachable without copies"
     # All LANs are reachable, but copies are due: they are needed as soon as the VPN takes all traffic.
     early = "; not in step" if said.is_due and said.reachable == said.lans else ""
-    return f"{said.reachable} of {said.lans} reachable{' without copies' if said.is_idle else early}"
+    none = f", none by {some(said.unused)}" if said.unused else ""
+    return f"{said.reachable} of {said.lans} reachable{' without copies' if said.is_idle else early}{none}"
 
 
 def _shortened(lines: list[str], space: int, command: str, screen: Screen) -> list[str]:

@@ -8,21 +8,30 @@ from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front
 from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.reached import fate, lost
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force, written
 from fz_iproute.diagnosis.shadow import Shadow, is_held, shadows, taker
-from fz_iproute.diagnosis.simulated import RuleStep
+from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import REFUSALS, count, some, table_name
+from fz_iproute.mirror.words import MAIN, REFUSALS, count, some, table_name
 
 
 def mirror(machine: Machine) -> Iterator[Found]:
     """Check that `sync` has nothing to do."""
     due = plan(machine.goal, prune=machine.config.lan.prune)
+    restoring = tuple(RouteStep("add", MAIN, each.original) for each in machine.lost_routes)
+    for loss, step in zip(machine.lost_routes, restoring, strict=True):
+        why = f"`{machine.fz_iproute('sync')}` would remove the copy, which is its job, and so cut this LAN"
+        steps: tuple[tuple[Step, ...], ...] = ((step,), restoring, (*restoring, Sync()))
+        words = f"reconnect {loss.copy.attributes.devices[0]}, so that main gets its route back"
+        yield Found("failure", str(loss), why, (*map(Remedy, steps), *advice(words)))
+    if restoring and len(due) == len(restoring):
+        return
     if not due:
         copies = sum(len(judged.wanted) for judged in machine.goal.judged.values())
         yield Found("ok", f"{count(copies, 'copy', 'copies')}, in step")
@@ -42,7 +51,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
     )
     harmful = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
-    remedies = [Remedy((Sync(),))]
+    remedies = [Remedy((*restoring, Sync()))]
     if routed:
         remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
     why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
@@ -169,13 +178,9 @@ def shadowed(machine: Machine) -> Iterator[Found]:
 
 
 def _unplugged(machine: Machine) -> Iterator[Found]:
-    """LANs on a network card that has lost its network. Rules and routes are not to blame."""
-    verdicts = [verdict for judged in machine.goal.judged.values() for verdict in judged.verdicts]
-    for link in machine.seen.links.values():
-        lans = [each.route.dst for each in verdicts if each.route.attributes.devices == (link.name,)]
-        if link.outage and lans:
-            words = advice(f"connect {link.name} to its network")
-            yield Found("info", f"{link.name} {link.outage}: {some(lans)} cannot be reached", "", words)
+    """Network cards that do not reach their LAN. Rules of the VPN are not to blame."""
+    for names, why in together(machine.status.outages):
+        yield Found("info", f"{names} {why}")
 
 
 def _out_of_reach(machine: Machine, family: Family) -> Iterator[Found]:

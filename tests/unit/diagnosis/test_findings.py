@@ -448,8 +448,8 @@ its routes
     "main's default route leads into the tunnel": Case(
         [*SERVED, "route del default", "route add default dev tun-firezone"],
         """
-mark failure: 32766: from all lookup main sends packets marked MARK into the tunnel → ip route del table 254 default
-dev tun-firezone proto boot scope link
+mark failure: 32766: from all lookup main sends packets marked MARK into the tunnel → ip route del default dev
+tun-firezone proto boot scope link
 """,
     ),
     "the VPN behind main": Case(

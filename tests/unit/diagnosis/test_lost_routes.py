@@ -1,0 +1,134 @@
+"""A `sync` that would cut a LAN is no advice, and a network card without a LAN is named."""
+
+from dataclasses import replace
+
+import pytest
+
+from fz_iproute.diagnosis.lookup import Packet
+from fz_iproute.diagnosis.lost_routes import lost_routes, outages, together
+from fz_iproute.diagnosis.sentence import Case as Question
+from fz_iproute.diagnosis.sentence import sentence
+from fz_iproute.diagnosis.status import status
+from fz_iproute.diagnosis.summary import summary
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.config import replace as configured
+from fz_iproute.mirror.desired import desired
+from fz_iproute.mirror.prefix import Prefix
+from tests.unit.diagnosis.machines import FIREZONE, MIRROR, SERVED, Case, vpn, without
+
+LOST = [*SERVED, "route del 192.168.1.0/24"]
+LOST6 = [*SERVED, "-6 route del fd00:1::/64"]
+ADD = "ip route add 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5"
+ADD6 = "ip -6 route add fd00:1::/64 dev eth0 proto kernel metric 256 pref medium"
+TO_IT = "192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5 table"
+OLD_SOURCE = [*without(TO_IT, LOST), f"route add {TO_IT.replace('1.5', '1.99')} {MIRROR}"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "remedies"),
+    [
+        (LOST, [ADD]),
+        (LOST6, [ADD6]),
+        ([*LOST, "-6 route del fd00:1::/64"], [ADD, ADD6]),
+        (OLD_SOURCE, [f"{ADD} && fz-iproute sync"]),
+        ([*LOST, "route add 10.1.1.0/24 dev docker0"], [f"{ADD} && fz-iproute sync"] * 2),
+    ],
+    ids=["IPv4", "IPv6", "both", "the copy has an old source", "more is due"],
+)  # fmt: skip
+def test_main_gets_its_route_back_and_no_remedy_is_a_sync_that_cuts_the_lan(
+    lines: list[str], remedies: list[str]
+) -> None:
+    machine = Case(lines)
+    found = machine.findings("mirror")
+    assert remedies == [each.remedy for each in found]
+    assert all("main has lost the route of" in each.seen for each in found[: len(machine.machine.lost_routes)])
+    said = summary(status(machine.config, *machine.read()))
+    assert said.is_due and said.is_lost_then, "status does not advise a sync either"
+    assert [] == [each.remedy for each in machine.findings() if each.remedy == "fz-iproute sync"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "config"),
+    [
+        (SERVED, Config()),
+        (FIREZONE, Config()),
+        ([*LOST, "route add 192.168.1.0/25 dev eth0"], Config()),
+        ([*LOST, "route add 192.168.1.0/24 dev eth0 metric 5"], Config()),
+        ([*LOST, *vpn("192.168.0.0/16")], Config()),
+        (LOST, configured(Config(), lan={"deny": (Prefix.parse("192.168.1.0/24"),)})),
+        (LOST, configured(Config(), lan={"prune": False})),
+        ([*SERVED, *vpn("10.7.0.0/24", dev=" dev eth0")], Config()),
+    ],
+    ids=["in step", "no copy", "netmask", "metric", "the VPN's", "denied", "not pruned", "never an address"],
+)  # fmt: skip
+def test_a_lan_that_main_has_or_that_should_go_is_not_lost(lines: list[str], config: Config) -> None:
+    seen, network = Case(lines, config=config).read()
+    assert [] == lost_routes(network, desired(config, seen), prune=config.lan.prune)
+
+
+def test_a_lan_that_the_machine_has_left_is_not_lost() -> None:
+    seen, network = Case(LOST).read()
+    tables = {**network.tables, 255: {"inet": (), "inet6": ()}}
+    assert [] == lost_routes(replace(network, tables=tables), desired(Config(), seen), prune=True)
+
+
+@pytest.mark.parametrize(("lines", "host"), [(LOST, "192.168.1.7"), (LOST6, "fd00:1::7")])
+def test_explain_does_not_advise_a_sync_that_cuts_the_lan(lines: list[str], host: str) -> None:
+    seen, network = Case(lines).read()
+    prefix = Prefix.parse(host)
+    packet = Packet(prefix.family, prefix.address)
+    case = Question(Config(), seen, desired(Config(), seen), network, packet, network.way(packet), "fz-iproute sync")
+    assert "run `" not in sentence(case)
+    assert "`fz-iproute sync` would cut this LAN" in sentence(case)
+
+
+BROADCAST = "route add broadcast 192.168.1.255 dev eth0 scope link src 192.168.1.5 table 255"
+
+
+@pytest.mark.parametrize(
+    ("lines", "change", "said"),
+    [
+        (SERVED, {}, []),
+        (SERVED, {"outage": "has no carrier"}, ["has no carrier: 192.168.1.0/24, fd00:1::/64 cannot be reached"]),
+        ([*FIREZONE, *LOST], {"outage": "is down"}, ["is down: fd00:1::/64 cannot be reached"]),
+        ([*FIREZONE, *LOST6, "route del 192.168.1.0/24"], {"outage": "is down"}, ["is down: no LAN is reached by it"]),
+        ([*FIREZONE, BROADCAST], {}, []),
+        (
+            [*FIREZONE, BROADCAST, "route del 192.168.1.0/24"],
+            {},
+            ["has the address 192.168.1.5, and main no route to its network"],
+        ),
+        ([*LOST, BROADCAST], {}, []),  # the copy still reaches it
+        ([*FIREZONE, "route del 192.168.1.0/24"], {}, []),  # an address of a single host
+        ([*FIREZONE, BROADCAST, "route del 192.168.1.0/24"], {"needs_address": False}, []),
+    ],
+)
+def test_a_network_card_that_does_not_reach_its_lan_is_named(
+    lines: list[str], change: dict[str, object], said: list[str]
+) -> None:
+    seen, network = Case(lines).read()
+    links = {**seen.links, "eth0": seen.links["eth0"]._replace(**{"needs_address": True, **change})}
+    network = replace(network, links=links)
+    found = outages(network, desired(Config(), replace(seen, links=links)))
+    assert [("eth0", each) for each in said] == list(together(found))
+
+
+def test_a_network_card_without_an_address_is_named() -> None:
+    seen, network = Case(SERVED).read()
+    links = {**seen.links, "eth7": seen.links["eth0"]._replace(name="eth7", needs_address=True)}
+    network = replace(network, links=links)
+    goal = desired(Config(), seen)
+    assert [("eth7", "has no address: no LAN is reached by it")] == list(together(outages(network, goal)))
+    packet = Packet("inet", Prefix.parse("10.9.9.9").address)
+    case = Question(Config(), seen, goal, network, packet, network.way(packet), "fz-iproute sync")
+    assert sentence(case).endswith("; main has no LAN with this address: eth7 has no address")
+
+
+def test_unused_sockets_are_named_together() -> None:
+    seen, network = Case(SERVED).read()
+    links = {name: seen.links["eth0"]._replace(name=name, outage="has no carrier") for name in ("eth7", "eth8")} | {
+        "eth9": seen.links["eth0"]._replace(name="eth9", outage="is down")
+    }
+    found = outages(replace(network, links={**links, **seen.links}), desired(Config(), seen))
+    expected = [("eth7, eth8", "each has no carrier: no LAN is reached by them")]
+    assert [*expected, ("eth9", "is down: no LAN is reached by it")] == list(together(found))
