@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from fz_iproute.diagnosis.internet import joined
 from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.status import Line, Status
+from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.prefix import FAMILY_NAMES
 
 
@@ -141,6 +142,10 @@ def _lan_item(line: Line, found: Status) -> Item | None:
     match line.state:
         case "missing" | "changed" | "stale" if not found.is_used:
             return None
+        case "missing" if is_placeholder(line.route):
+            # It comes in the place of a copy, whose line says the same.
+            is_said = any((each.state, each.route.dst) == ("stale", line.route.dst) for each in found.lan)
+            return None if is_said else _item("due", line, line.reason)
         case "missing":
             return _item("due", line, "not copied yet")
         case "changed":

@@ -124,7 +124,7 @@ def addresses(word: str, log: Log) -> list[str]:
 
 # Seconds until a user is told what is waited for, and until the name is given up.
 _SILENT, _PATIENCE = 1, 5
-_NO_DNS = "; give an address instead, and see what `fz-iproute doctor` says about dns"
+_NO_DNS = "; give an address instead, and see where queries go: `fz-iproute doctor -v`, line dns"
 
 
 def _mapped(word: str) -> IPv4Address | None:

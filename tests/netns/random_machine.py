@@ -121,7 +121,7 @@ def _vpn(land: Land, *, is_tiered: bool, is_full: bool) -> Iterator[str]:
 def _breakage(dice: random.Random, families: list[str], made: Plan) -> list[str]:
     kinds: list[Callable[[random.Random, Land, Plan], Iterator[str]]] = [
         *[_rule] * 6, *[_kernel_rule] * 2, *[_vpn_rule] * 3, *[_vpn_route] * 4, *[_main_route] * 3, _default, _routed,
-        _twin, *[_new_address] * 2, *[_other_vpn] * 4, _link, _sysctl, _setting,
+        _twin, *[_new_address] * 2, *[_lost_route] * 2, *[_other_vpn] * 4, _link, _sysctl, _setting,
     ]  # fmt: skip
     return list(dice.choice(kinds)(dice, LANDS[dice.choice(families)], made))
 
@@ -223,6 +223,12 @@ def _new_address(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
     if dice.random() < 0.8:
         yield f"{land.option}addr add {host[:-1]}77/{length} dev {device}"
     yield f"{land.option}addr del {land.own[device]} dev {device}"
+
+
+def _lost_route(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
+    """Main loses the route of a LAN, and the address stays."""
+    number = dice.choice([0, 0, 1])
+    yield f"{land.option}route del {land.lans[number]} dev {DEVICES[number]}"
 
 
 def _other_vpn(dice: random.Random, land: Land, made: Plan) -> Iterator[str]:

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from io import StringIO
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +73,11 @@ class Kernel(NamedTuple):
     received: dict[tuple[str, str], bool]  # by device and source: does rp_filter let such packets to us in?
     connected: dict[str, str]  # by host: the device, and the router if there is one, of packets from its connect()
     routes: dict[str, list[tuple[Any, str]]]  # of main, by family: the prefix, and device and router; none into tunnels
+    own: dict[str, list[Lan]]  # the networks of this machine's own addresses, also without a route in main
+
+    def is_lan(self, probe: Probe, device: str) -> bool:
+        """The device leads to a LAN with this host: main has a route, or the machine has an address there."""
+        return any(is_in_lan(lans, probe, device) for lans in (self.lans, self.own))
 
 
 class Land(NamedTuple):
@@ -154,8 +159,9 @@ class Land(NamedTuple):
                 if not (probe[2] or probe[3]):
                     first[probe[1]] = {} if refused else answer[0]
             connected |= self._connected(family, first)
+        own = {family: list(_own(family, ways)) for family in LANDS}
         mark = configured.get("fwmark", MARK)
-        return Kernel(ways, lans, main, tunnels, mark, multicast, received, connected, by_main)
+        return Kernel(ways, lans, main, tunnels, mark, multicast, received, connected, by_main, own)
 
     def _connected(self, family: str, first: dict[str, Any]) -> dict[str, str]:
         """How packets to each host leave after connect().
@@ -185,6 +191,13 @@ def _lans(family: str, routes: list[Any]) -> Iterator[Lan]:
         is_unicast = route.get("type", "unicast") == "unicast" and "gateway" not in route and route["dst"] != "default"
         if is_unicast and (family == "inet6" or route.get("scope") == "link") and route["dev"] not in (*TUNNELS, "lo"):
             yield Lan(ip_network(route["dst"]), route["dev"])
+
+
+def _own(family: str, ways: dict[Probe, str]) -> Iterator[Lan]:
+    for device, address in LANDS[family].own.items():
+        here = ip_interface(address)
+        if device not in TUNNELS and ways.get((family, str(here.ip), "", 0)) == "lo":
+            yield Lan(here.network, device)
 
 
 MDNS = "224.0.0.251"
@@ -295,9 +308,7 @@ def harm(before: Kernel, after: Kernel) -> Iterator[str]:
                 yield f"marked packets do not get out: {probe} {was} -> {becomes}"
         elif was in TUNNELS and becomes not in ("", "lo", *TUNNELS) and not is_in_lan(after.lans, probe, becomes):
             yield f"left the tunnel: {probe} {was} -> {becomes}"
-        elif (
-            was and becomes != "lo" and is_in_lan(before.lans, probe, was) and not is_in_lan(after.lans, probe, becomes)
-        ):
+        elif was and becomes != "lo" and before.is_lan(probe, was) and not after.is_lan(probe, becomes):
             yield f"lost in the LAN: {probe} {was} -> {becomes}"
 
 
@@ -409,7 +420,9 @@ def _shadows(finding: Finding, truth: Truth) -> str:
     if match := re.search(r"^(\S+).* of the VPN (?:is|are) inside the LAN (\S+)", finding["seen"]):
         return "" if truth.in_tunnel(truth.to(match[2])) else "the kernel reaches all of it"
     if match := re.search(r"^packets to (.*?) (?:are refused|have no route|enter|leave by)", finding["seen"]):
-        for prefix in re.sub(REST, "", match[1]).split(", "):
+        # The kernel names the same device, whether the packets go to a router or to the LAN.
+        prefixes = [] if "through the router" in finding["seen"] else re.sub(REST, "", match[1]).split(", ")
+        for prefix in prefixes:
             devices = {lan.device for lans in truth.lans.values() for lan in lans if str(lan.prefix) == prefix}
             # A program that connects sends from the address of the route, which a rule may select.
             sources = ["", *(source for device in devices for source in OWN.get(device, ()))]
@@ -533,12 +546,18 @@ def one(land: Land, seed: int) -> list[str]:
             if land.namespace.raw_everything(but=0) != untouched:
                 faults.append("undone, it leaves the machine changed")
         wrong += [f"{finding['name']}: {finding['seen']}\n  {remedy}: {fault}" for fault in faults]
-    if all_told.advised:
+    if all_told.advised or all_told.is_sync_advised:
         if not is_fresh:
             land.become(made)
         land.sync()
         ways = Truth(*land.look())
-        tried["advice of explain"] += 1
+        tried["advice of explain"] += bool(all_told.advised)
+        if all_told.is_sync_advised and "deny" not in made.config:
+            tried["advice of status"] += 1
+            was = before.kernel
+            cut = [probe for probe, by in was.ways.items() if by and not probe[3] and was.is_lan(probe, by)]
+            cut = [probe for probe in cut if ways.ways[probe] in was.tunnels]
+            wrong += [f"status advises a sync, which cuts {cut[:3]}"] if cut else []
         wrong += [
             f"explain: {address} {all_told.sentences[address]}: still {ways.to(address)}"
             for address in all_told.advised

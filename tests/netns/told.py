@@ -26,6 +26,7 @@ class Told(NamedTuple):
 
     status: dict[str, Any]
     vpn: str  # "" if the VPN is not there
+    is_sync_advised: bool  # by `status`
     sentences: dict[str, str]
     vpns: list[Vpn]
 
@@ -34,10 +35,11 @@ class Told(NamedTuple):
         config, source = parse(recorded.config, "snapshot"), RecordedIp(recorded)
         machine = seen(source, config)
         found = status(config, *machine)
-        vpn = "" if found.absent else summary(found).vpn
+        said = summary(found)
+        vpn = "" if found.absent else said.vpn
         answers = {address: explain(Question(address, mark=0), config, source, SYNC)[0] for address in addresses}
         sentences = {address: each.sentence for address, each in answers.items() if not each.decision.doubts}
-        return cls(as_document(found), vpn, sentences, detect(config, *machine))
+        return cls(as_document(found), vpn, said.is_due and not said.is_lost_then, sentences, detect(config, *machine))
 
     @property
     def advised(self) -> list[str]:

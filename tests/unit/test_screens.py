@@ -299,7 +299,7 @@ def test_a_name_stands_for_all_of_its_addresses(monkeypatch: pytest.MonkeyPatch)
         (
             socket.EAI_AGAIN,
             "Temporary failure in name resolution",
-            "; give an address instead, and see what `fz-iproute doctor` says about dns",
+            "; give an address instead, and see where queries go: `fz-iproute doctor -v`, line dns",
         ),
     ],
 )

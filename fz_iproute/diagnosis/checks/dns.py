@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.checks.finding import Found, or_ok
+from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.remedy import advice
@@ -33,7 +33,8 @@ def dns(machine: Machine) -> Iterator[Found]:
         return
     servers = list(_servers(machine, path, hosts))
     said = [f"{each.place}: {each} ({_where(machine, _way(machine, each))})" for each in servers]
-    yield from or_ok(_in_lan(machine, servers), "; ".join(said) or f"{path}: no server")
+    seen = f"{'; '.join(said)}; whether they answer was not tried" if said else f"{path}: no server"
+    yield from or_ok((*_in_lan(machine, servers), *_out_of_reach(machine, servers)), seen)
 
 
 def _servers(machine: Machine, path: str, hosts: Iterable[str]) -> Iterator[_Server]:
@@ -97,6 +98,16 @@ def _where(machine: Machine, decision: Decision) -> str:
     route = decision.route
     is_in_lan = route and route.dst != "default" and route.attributes.on_link
     return f"to the LAN by {by}" if is_in_lan else f"out of {by}"
+
+
+def _out_of_reach(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
+    """Servers to which no packet gets. Only if there is no other one, names cannot be looked up."""
+    lost = [server for server in servers if _where(machine, _way(machine, server)) == "out of reach"]
+    level: Level = "warning" if len(lost) == len(servers) else "info"
+    for server in lost:
+        seen = f"{server.place}: {server} (out of reach)"
+        words = f"`{machine.fz_iproute(f'explain {server}')}` says why"
+        yield Found(level, seen, "this machine cannot send it queries", advice(words))
 
 
 def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:

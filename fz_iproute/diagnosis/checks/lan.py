@@ -341,22 +341,22 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 _MDNS = Prefix.parse("224.0.0.251/32").address
+_DISCOVERY = "discovery (224.0.0.251, 255.255.255.255)"
 
 
 def multicast(machine: Machine) -> Iterator[Found]:
     """Check that multicast for the discovery of devices reaches the LAN."""
     decision = machine.way("inet", _MDNS)
     if machine.is_tunnelled(decision):
-        why = "mDNS and SSDP do not find printers, speakers and the like, though their addresses can be reached"
         steps: tuple[Step, ...] = (Sync(),)
         if not machine.config.lan.multicast:
             steps = (Setting("lan", "multicast", True), Sync())
-            why += "; lan.multicast serves one interface only, that of main's default route"
         words = advice("no route for multicast wins over the VPN's here: name the interface in the program that looks")
-        yield Found("info", "discovery (224.0.0.251) goes into the tunnel", why, (Remedy(steps), *words))
+        remedies = () if machine.lost_routes else (Remedy(steps), *words)
+        yield Found("info", f"{_DISCOVERY} goes into the tunnel, so programs may not find printers", "", remedies)
     else:
         by = f", and leaves by {decision.devices[0]} only" if decision.devices else ""
-        yield Found("ok", f"discovery (224.0.0.251) stays out of {machine.config.tunnel.interface}{by}")
+        yield Found("ok", f"{_DISCOVERY} stays out of {machine.config.tunnel.interface}{by}")
 
 
 def dhcp(machine: Machine) -> Iterator[Found]:

@@ -558,6 +558,7 @@ def test_what_is_found(case: Case) -> None:
     assert case.said.strip("\n") == told(case.findings())
 
 
+UNFOUND = "goes into the tunnel, so programs may not find printers"
 OFF = without("lookup 539098368", SERVED)
 ELSEWHERE = [*SERVED, "rule add to 192.168.1.0/24 lookup 77 pref 5"]
 NOT_TO_IT = without("192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5 table", SERVED)
@@ -625,14 +626,17 @@ def test_doctor_fails_if_status_shows_a_lan_that_is_cut(case: Case) -> None:
 @pytest.mark.parametrize(
     ("lines", "config", "said"),
     [
-        (SERVED, Config(), "goes into the tunnel: [lan]: multicast = true, then fz-iproute sync"),
-        (SERVED, replace(Config(), lan={"multicast": True}), "goes into the tunnel: fz-iproute sync"),
+        (SERVED, Config(), f"{UNFOUND}: [lan]: multicast = true, then fz-iproute sync"),
+        (SERVED, replace(Config(), lan={"multicast": True}), f"{UNFOUND}: fz-iproute sync"),
+        ([*SERVED, "route del 192.168.1.0/24"], Config(), f"{UNFOUND}: "),  # a sync would cut the LAN
         (without("default", SERVED), Config(), "stays out of tun-firezone, and leaves by eth0 only: "),
     ],
 )
 def test_discovery(lines: list[str], config: Config, said: str) -> None:
     (each,) = Case(lines, config=config).findings("multicast")
-    assert f"discovery (224.0.0.251) {said}" == f"{each.seen}: {each.remedy}".replace(next(iter(SHORT)), "")
+    assert f"discovery (224.0.0.251, 255.255.255.255) {said}" == f"{each.seen}: {each.remedy}".replace(
+        next(iter(SHORT)), ""
+    )
 
 
 HALF_IN_MAIN = ["rule add lookup main suppress_prefixlength 0 pref 50", "route add 0.0.0.0/1 via 192.168.1.1 dev eth0"]
@@ -664,9 +668,18 @@ def test_what_leaves_outside_the_tunnel_is_said(lines: list[str], why: list[str]
 
 
 def test_each_name_server_is_named_with_its_way() -> None:
-    servers = ["192.168.1.5", "192.168.1.7", "100.64.0.9", "8.8.8.8", "10.9.9.9"]
+    servers = ["192.168.1.5", "192.168.1.7", "100.64.0.9", "8.8.8.8"]
     facts = {"/etc/resolv.conf": "".join(f"nameserver {server}\n" for server in servers)}
-    lines = [*without("default", SERVED), "rule add to 10.9.9.9 prohibit pref 5"]
-    ways = ["on this machine", "to the LAN by eth0", "into tun-firezone", "out of eth0", "out of reach"]
+    lines = without("default", SERVED)
+    ways = ["on this machine", "to the LAN by eth0", "into tun-firezone", "out of eth0"]
     expected = "; ".join(f"/etc/resolv.conf: {server} ({way})" for server, way in zip(servers, ways, strict=True))
+    expected += "; whether they answer was not tried"
     assert [expected] == [each.seen for each in Case(lines, facts=facts).findings("dns")]
+
+
+@pytest.mark.parametrize(("others", "level"), [([], "warning"), (["8.8.8.8"], "info")])
+def test_a_name_server_to_which_no_packet_gets_is_not_ok(others: list[str], level: str) -> None:
+    facts = {"/etc/resolv.conf": "".join(f"nameserver {server}\n" for server in ["10.9.9.9", *others])}
+    lines = [*SERVED, "rule add to 10.9.9.9 prohibit pref 5"]
+    (found,) = Case(lines, facts=facts).findings("dns")
+    assert (level, "/etc/resolv.conf: 10.9.9.9 (out of reach)") == (found.level, found.seen)

@@ -160,3 +160,11 @@ def test_a_lan_is_not_lost_because_the_address_asked_about_is_of_no_other_host(d
     seen, tables = read([*LAYOUTS["Firezone up to 1.5.3"].lines, *lines], Config())
     found = [line for line in status(Config(), seen, Network.of(seen, tables)).lan if line.route.dst == dst]
     assert [("", False)] == [(line.lost, line.is_lost_then) for line in found]
+
+
+@pytest.mark.parametrize(("there", "due"), [(DENIED, [("stale", DENIED.dst)]), (HELD, [])])
+def test_a_copy_that_becomes_a_placeholder_is_named_once(there: Route, due: list[tuple[str, str]]) -> None:
+    config = replace(Config(), lan={"deny": (Prefix.parse(DENIED.dst),)})
+    seen = snapshot([COPY, DENIED], [*VPN, COPY, there], rules=(lookup(SINGLE, 100), lookup(254, 32766)))
+    said = summary(status(config, seen, whole(seen)))
+    assert due == [(item.state, item.what) for item in said.items if item.kind == "due"]
