@@ -136,6 +136,7 @@ def _rule(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
         [
             *["", "", f"to {land.lans[0]}", f"to {land.resources[1]}", f"to {dice.choice(land.internet)}"],
             *[f"from {_address(land, WIFI)}", f"from {_address(land, CABLE)}", f"from {land.lans[0]}"],
+            *[f"to {dice.choice(land.parts)}", f"from {_address(land, WIFI)} to {land.lans[0]}"],
             *[f"fwmark {MARK:#x}", "fwmark 0x80000/0xff0000", "iif lo", f"iif {WIFI}", f"oif {WIFI}"],
         ]
     )

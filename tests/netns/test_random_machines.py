@@ -424,9 +424,9 @@ def _shadows(finding: Finding, truth: Truth) -> str:
         prefixes = [] if "through the router" in finding["seen"] else re.sub(REST, "", match[1]).split(", ")
         for prefix in prefixes:
             devices = {lan.device for lans in truth.lans.values() for lan in lans if str(lan.prefix) == prefix}
-            # A program that connects sends from the address of the route, which a rule may select.
-            sources = ["", *(source for device in devices for source in OWN.get(device, ()))]
-            if truth.to(prefix) and all(devices.issuperset(truth.to(prefix, source)) for source in sources):
+            network = ip_network(prefix)
+            ways = {way for host, way in truth.connected.items() if ip_address(host) in network and way != "lo"}
+            if ways and ways <= devices:  # and not through a router
                 return f"the kernel reaches {prefix}"
     return ""
 
