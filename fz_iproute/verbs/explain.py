@@ -59,7 +59,7 @@ def run(arguments: Namespace, log: Log) -> int:
         raise UsageError("\n".join(problems))
     if arguments.json:
         answers = [answer for _, question, found in told for answer in as_document(found, question)["answers"]]
-        write_json({"address": told[0][0], "answers": answers})
+        write_json({"address": _host(arguments.addresses[0]), "answers": answers})
     else:
         write("\n\n".join(_text(arguments, word, question, found, config) for word, question, found in told))
     wrong = [question.address for _, question, found in told if any(answer.objection for answer in found)]
