@@ -118,7 +118,8 @@ def test_routes_into_the_tunnel_that_the_kernel_has_removed_are_missed(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_remedy_says_whether_it_uses_the_tunnel_or_blocks(family: Family, is_numbered: bool) -> None:
     address = f"{OPTION[family]}route add local {ADDRESS[family]} dev tun-firezone table 255"
-    lines = [*broken("no default route", family), *([address] if is_numbered else [])]
+    of_name_server = f"route add 100.100.111.0/24 dev tun-firezone table {MIRROR}"
+    lines = [*broken("no default route", family), of_name_server, *([address] if is_numbered else [])]
     (found,) = Case(lines).findings("leak")
     name = FAMILY_NAMES[family]
     effect = f"sends {name} into the tunnel" if is_numbered else f"blocks {name} to the internet"
