@@ -65,6 +65,7 @@ class Kernel(NamedTuple):
     """Of each probe the device by which it leaves: "lo" if it is for this machine, "" if nobody takes it."""
 
     ways: dict[Probe, str]
+    routed: set[Probe]  # those that leave through a router
     lans: dict[str, list[Lan]]
     main: set[str]  # the families in which some rule leads to main
     tunnels: set[str]  # the configured one, and what the VPN's default route leaves by
@@ -77,7 +78,9 @@ class Kernel(NamedTuple):
 
     def is_lan(self, probe: Probe, device: str) -> bool:
         """The device leads to a LAN with this host: main has a route, or the machine has an address there."""
-        return any(is_in_lan(lans, probe, device) for lans in (self.lans, self.own))
+        if is_in_lan(self.lans, probe, device):
+            return True
+        return probe not in self.routed and is_in_lan(self.own, probe, device)
 
 
 class Land(NamedTuple):
@@ -123,6 +126,7 @@ class Land(NamedTuple):
     def look(self) -> "Kernel":
         """Where the kernel sends the probes, and what it has in main."""
         ways: dict[Probe, str] = {}
+        routed: set[Probe] = set()
         document = tomllib.loads(self.config.read_text())
         configured, multicast = document["tunnel"], document.get("lan", {}).get("multicast", False)
         lans, main, tunnels = {}, set(), {configured["interface"]}
@@ -156,12 +160,14 @@ class Land(NamedTuple):
             for probe, answer in zip(probes, rest[2 : 2 + len(probes)], strict=True):
                 refused = isinstance(answer, str) or answer[0].get("type") in REFUSALS
                 ways[probe] = "" if refused else answer[0]["dev"]
+                if not refused and "gateway" in answer[0]:
+                    routed.add(probe)
                 if not (probe[2] or probe[3]):
                     first[probe[1]] = {} if refused else answer[0]
             connected |= self._connected(family, first)
         own = {family: list(_own(family, ways)) for family in LANDS}
         mark = configured.get("fwmark", MARK)
-        return Kernel(ways, lans, main, tunnels, mark, multicast, received, connected, by_main, own)
+        return Kernel(ways, routed, lans, main, tunnels, mark, multicast, received, connected, by_main, own)
 
     def _connected(self, family: str, first: dict[str, Any]) -> dict[str, str]:
         """How packets to each host leave after connect().
