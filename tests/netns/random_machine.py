@@ -251,9 +251,10 @@ def _other_vpn(dice: random.Random, land: Land, made: Plan) -> Iterator[str]:
 
 
 def _link(dice: random.Random, _land: Land, _: Plan) -> Iterator[str]:
-    yield f"link set {dice.choice([WIFI, CABLE, TUNNEL, TUNNEL])} down"
-    if dice.random() < 0.3:
-        yield f"link set {WIFI} up"
+    device = dice.choice([WIFI, CABLE, TUNNEL, TUNNEL])
+    yield f"link set {device} down"
+    if dice.random() < 0.5:
+        yield f"link set {device} up"
 
 
 def _sysctl(dice: random.Random, _land: Land, made: Plan) -> Iterator[str]:

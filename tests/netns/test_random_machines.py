@@ -26,7 +26,7 @@ from fz_iproute.record.facts import facts
 from fz_iproute.record.recording import Recording
 from fz_iproute.verbs import doctor
 from tests.netns import told
-from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, Namespace
+from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, TUNNEL, Namespace
 from tests.netns.random_machine import (
     BRIDGE,
     CABLE,
@@ -443,6 +443,11 @@ def _multicast(finding: Finding, truth: Truth) -> str:
 
 
 def _tunnel(finding: Finding, truth: Truth) -> str:
+    if " leads into it" in finding["seen"]:
+        tried["no routes"] += 1
+        unmarked = {probe: way for probe, way in truth.ways.items() if probe[1] != MDNS and probe[3] != truth.mark}
+        inside = [probe for probe, way in unmarked.items() if way == TUNNEL]
+        return f"{inside} enter it" if inside else ""
     match = re.search(r"but (all traffic|IPv4|IPv6) goes into (\S+)", finding["seen"])
     if match and match[2] not in truth.internet("inet6" if match[1] == "IPv6" else "inet"):
         return "it does not"
