@@ -72,7 +72,7 @@ class Kernel(NamedTuple):
     mark: int  # as configured
     multicast: bool  # it is to leave by the LAN
     received: dict[tuple[str, str], bool]  # by device and source: does rp_filter let such packets to us in?
-    connected: dict[str, str]  # by host: the device, and the router if there is one, of packets from its connect()
+    hops: dict[str, set[str]]  # by host: the device, and the router if there is one, before and after connect()
     routes: dict[str, list[tuple[Any, str]]]  # of main, by family: the prefix, and device and router; none into tunnels
     own: dict[str, list[Lan]]  # the networks of this machine's own addresses, also without a route in main
 
@@ -131,7 +131,7 @@ class Land(NamedTuple):
         configured, multicast = document["tunnel"], document.get("lan", {}).get("multicast", False)
         lans, main, tunnels = {}, set(), {configured["interface"]}
         received: dict[tuple[str, str], bool] = {}
-        connected: dict[str, str] = {}
+        hops: dict[str, set[str]] = {}
         by_main: dict[str, list[tuple[Any, str]]] = {}
         for family, probes in PROBES.items():
             tables = [f"route show table {table}" for table in ("main", MIRROR, TIER_INTERNET)]
@@ -164,22 +164,22 @@ class Land(NamedTuple):
                     routed.add(probe)
                 if not (probe[2] or probe[3]):
                     first[probe[1]] = {} if refused else answer[0]
-            connected |= self._connected(family, first)
+            hops |= self._hops(family, first)
         own = {family: list(_own(family, ways)) for family in LANDS}
         mark = configured.get("fwmark", MARK)
-        return Kernel(ways, routed, lans, main, tunnels, mark, multicast, received, connected, by_main, own)
+        return Kernel(ways, routed, lans, main, tunnels, mark, multicast, received, hops, by_main, own)
 
-    def _connected(self, family: str, first: dict[str, Any]) -> dict[str, str]:
-        """How packets to each host leave after connect().
+    def _hops(self, family: str, first: dict[str, Any]) -> dict[str, set[str]]:
+        """How packets to each host leave: by the `first` decision, and after connect().
 
-        IPv4 decides again, with the source that the route of the `first` decision gives.
+        IPv4 decides again then, with the source that the route of the first decision gives.
         """
-        found = {host: _hop(route) for host, route in first.items()}
+        found = {host: {_hop(route)} for host, route in first.items()}
         sources = {host: route["prefsrc"] for host, route in first.items() if family == "inet" and "prefsrc" in route}
         lines = [f"route get {host} from {source}" for host, source in sources.items()]
         for host, again in zip(sources, ask(self.namespace, "inet", lines), strict=True):
             is_lost = isinstance(again, str) or again[0].get("type") in REFUSALS
-            found[host] = "" if is_lost else _hop(again[0])
+            found[host].add("" if is_lost else _hop(again[0]))
         return found
 
 
@@ -334,7 +334,7 @@ def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
     if not silent:
         yield from _unnamed_leaks(said["leak"], truth)
     yield from told.lies(all_told, truth.to, OWN, TUNNELS, INTERNET)
-    yield from told.wrong_lans(all_told.vpns, truth.connected, truth.routes)
+    yield from told.wrong_lans(all_told.vpns, truth.hops, truth.routes)
 
     is_well = not troubles(found.findings) and said["shadows"][0]["level"] == "ok"
     if is_well and "deny" not in config:
@@ -431,8 +431,8 @@ def _shadows(finding: Finding, truth: Truth) -> str:
         for prefix in prefixes:
             devices = {lan.device for lans in truth.lans.values() for lan in lans if str(lan.prefix) == prefix}
             network = ip_network(prefix)
-            ways = {way for host, way in truth.connected.items() if ip_address(host) in network and way != "lo"}
-            if ways and ways <= devices:  # and not through a router
+            hops = set().union(*(hops for host, hops in truth.hops.items() if ip_address(host) in network)) - {"lo"}
+            if hops and hops <= devices:  # and not through a router
                 return f"the kernel reaches {prefix}"
     return ""
 

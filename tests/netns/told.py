@@ -96,11 +96,11 @@ def lies(
 
 
 def wrong_lans(
-    vpns: Sequence[Vpn], connected: Mapping[str, str], main: Mapping[str, Sequence[tuple[Any, str]]]
+    vpns: Sequence[Vpn], hops: Mapping[str, set[str]], main: Mapping[str, Sequence[tuple[Any, str]]]
 ) -> Iterator[str]:
     """What `detect` says of LANs, and the kernel does not.
 
-    `connected` tells how programs reach each host, and `main` has the routes of main by family, without those into a
+    `hops` tells how packets to each host leave, and `main` has the routes of main by family, without those into a
     tunnel: the prefix, and how it is reached.
     """
     for vpn in vpns:
@@ -109,14 +109,14 @@ def wrong_lans(
             ways = {way for other, way in routes if other == prefix}
             parts = [other for other, _ in routes if other != prefix and other.subnet_of(prefix)]
             hosts: dict[str, list[bool]] = defaultdict(list)
-            for host, way in connected.items():
+            for host, taken in hops.items():
                 address = ip_address(host)
-                if address in prefix and way != "lo" and not any(address in part for part in parts):
+                if address in prefix and taken != {"lo"} and not any(address in part for part in parts):
                     holes = (ip_network(hole.removeprefix("a part of ")) for hole in vpn.holes)
-                    hosts["a hole" if any(address in hole for hole in holes) else "the LAN"].append(way in ways)
+                    hosts["a hole" if any(address in hole for hole in holes) else "the LAN"].append(taken <= ways)
             is_lost = not any(hosts["the LAN"] + hosts["a hole"])
             if lan in vpn.kept and (not all(hosts["the LAN"]) or (is_lost and hosts["a hole"])):
-                yield f"detect: {lan} is {vpn.lan}, but not reached: {connected}"
+                yield f"detect: {lan} is {vpn.lan}, but not reached: {hops}"
             if lan in vpn.kept and hosts["a hole"] and all(hosts["a hole"]):
                 yield f"detect: all of {lan} is reached, but {vpn.holes} are said to be cut"
             if lan in vpn.cut and hosts["the LAN"] and all(hosts["the LAN"]):
