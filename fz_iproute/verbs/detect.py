@@ -3,6 +3,7 @@
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -79,8 +80,11 @@ def _written(arguments: Namespace, vpns: Sequence[Vpn]) -> str:
             f"{path}: its folder is missing, and a lab makes none, because it would be one of this machine; "
             "--write /run/fz-iproute/vpn.toml, for example, stays in the lab"
         )
+    present = None
     if path.is_file():
-        present = load(path)
+        with suppress(UsageError):  # a file of another kind is only said to exist
+            present = load(path)
+    if present:
         for vpn in vpns:
             if (vpn.config and not missing(present, vpn.config)) or (present.is_auto and vpn.is_configured):
                 return f"{path} serves {printable(vpn.interface)} already, so it is not written again"

@@ -200,6 +200,13 @@ def test_write_makes_one_file_and_replaces_none(laptop: Laptop, tmp_path: Path) 
     said = f"error: {path} exists already: name a new file, or put these keys into it: tunnel.fwmark = 0x33\n"
     assert (2, said) == (refused.returncode, refused.stderr)
     assert "# fwmark" in path.read_text()
+    path.write_text('[tunnel]\ninterface = "auto"\n')
+    assert "serves wg7 already" in laptop.fz_done("-c", str(path), "detect", "--write", str(path)).stderr
+    path.write_text("no configuration")
+    assert (
+        f"error: {path} exists already; name a new file, or move that one away\n"
+        == laptop.fz_done("detect", "--write", str(path)).stderr
+    )
     done = laptop.fz_done("detect", "--write", str(tmp_path / "missing" / "folder" / "x"))
     assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
 

@@ -88,7 +88,7 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
     seen = f"there is no {name}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
     if vpn.advice == "nothing":  # what else cuts a LAN has a finding of its own
         return Found("info" if vpn.cut or vpn.holes else "ok", f"{seen}; {vpn.why}")
-    why = f"the LAN is {vpn.lan} ({vpn.by})"
+    why = f"the LAN is {vpn.lan}: {vpn.by}"
     level: Level = "failure" if vpn.cut else "warning"
     if vpn.advice != "mirror" or vpn.config is None:
         return Found(level, seen, why, advice(vpn.why))
