@@ -1,7 +1,7 @@
 """Finds where packets to each part of a prefix go. `parts` splits it where rules or routes treat it differently."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from fz_iproute.diagnosis.lookup import Decision, Packet, decide
 from fz_iproute.diagnosis.parts import Bounds, Part
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.words import MAIN
 
 # The outcomes for addresses that no other host has: this machine's own, broadcast, and so on.
 OF_NO_HOST = ("local", "broadcast", "anycast", "multicast")
@@ -88,6 +89,11 @@ class Network:
         if packet not in self._known:
             self._known[packet] = decide(packet, self.rules, self._fib, self.links)
         return self._known[packet]
+
+    @cached_property
+    def main_alone(self) -> "Network":
+        """The same network, if rules led all packets to main."""
+        return replace(self, rules=tuple(Rule(family, 0, "lookup", MAIN) for family in FAMILIES))
 
     @cached_property
     def _known(self) -> dict[Packet, Decision]:

@@ -1,6 +1,5 @@
 """Says in one sentence where a packet goes and why."""
 
-import dataclasses
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
@@ -11,7 +10,7 @@ from fz_iproute.diagnosis.uncopied import what_main_does
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import Desired, desired
-from fz_iproute.mirror.model import Route, Rule, Snapshot
+from fz_iproute.mirror.model import Route, Snapshot
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.policy import TO_ALL, Verdict
 from fz_iproute.mirror.prefix import PRIVATE, Prefix
@@ -219,8 +218,7 @@ def _all_traffic(case: Case) -> str:
 def _by_main(case: Case) -> str:
     """What main would do with the packet, if by a route that is not copied: `main has 10.0.0.0/16 via 10.0.0.1: …`."""
     packet = case.packet
-    rule = Rule(packet.family, 0, "lookup", MAIN)
-    found = dataclasses.replace(case.network, rules=(rule,)).way(packet).route
+    found = case.network.main_alone.way(packet).route
     judged = {verdict.route for verdict in case.goal.judged[packet.family].verdicts}
     main = case.network.table(MAIN, packet.family) if not found or found.dst == "default" else ()
     expired = [route for route in main if route.attributes.expired and route.prefix.covers(_host(case))]

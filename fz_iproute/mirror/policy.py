@@ -124,7 +124,7 @@ class Policy:
             refusal = f"cannot be copied exactly: {reason}"
             return Verdict(route, refusal, refusal)
         if vpns := explicit.covering(prefix):
-            return Verdict(route, f"the VPN routes {vpns} explicitly", "", vpns)
+            return Verdict(route, f"the VPN's table has its own route to {vpns}", "", vpns)
         return Verdict(route, "", _PUBLIC if is_public else "")
 
     def is_plain(self, route: Route, explicit: PrefixSet) -> bool:

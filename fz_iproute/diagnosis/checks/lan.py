@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front
 from fz_iproute.diagnosis.detect import differences
-from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.reached import fate, lost
@@ -49,9 +49,12 @@ def mirror(machine: Machine) -> Iterator[Found]:
         f"the VPN routes {some(lost)} explicitly: renumber that LAN, or, if you need the VPN's hosts there more, run "
         f"`{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
     )
+    refusing = tuple(_refusing(machine))
+    if refusing:
+        words = f"decide whether packets to {some(step.route.dst for step in refusing)} should be refused"
     harmful = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
-    remedies = [Remedy((*restoring, Sync()))]
+    remedies = [*([Remedy(refusing), Remedy((*refusing, Sync()))] if refusing else []), Remedy((*restoring, Sync()))]
     if routed:
         remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
     why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
@@ -109,6 +112,15 @@ def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
         for verdict in machine.goal.judged[family].verdicts:
             if verdict.explicit and verdict.route.dst in copies:
                 yield verdict.route.prefix
+
+
+def _refusing(machine: Machine) -> Iterator[RouteStep]:
+    """The deletion of each route in the VPN's table that refuses a whole LAN, so that `sync` copies no route to it."""
+    table = machine.goal.layout.mirror
+    for explicit in dict.fromkeys(verdict.explicit for verdict in machine.goal.verdicts if verdict.explicit):
+        for route in machine.network.table(table, explicit.family):
+            if route.prefix == explicit and route.attributes.type in REFUSALS.values():
+                yield RouteStep("del", table, route)
 
 
 def prefixes(machine: Machine) -> Iterator[Found]:
@@ -272,6 +284,8 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
             why = "hosts there cannot be reached, and `sync` does not change that"
             rules = [step.rule for step in decision.steps[-1:] if step.rule.action in REFUSALS.values()]
             remedies = tuple(Remedy((RuleStep("del", rule),)) for rule in rules)
+            routes = tuple(dict.fromkeys(step for lan in lans for step in _refusing_parts(machine, family, lan)))
+            remedies += (Remedy(routes), Remedy((*routes, Sync()))) if routes else ()
             table = f"route show table {table_name(decision.table)}" if decision.route else "rule show"
             remedies += advice(f"find out who has made that: `{machine.ip(family, table)}`")
         seen = f"packets to {some(lans)} {words}"
@@ -280,6 +294,15 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
         elif decision.steps:  # not if the kernel itself refuses a wrong source address
             seen += f": rule {shown(decision.steps[-1].rule)}"
         yield Found("failure", seen, why, remedies)
+
+
+def _refusing_parts(machine: Machine, family: Family, lan: str) -> Iterator[RouteStep]:
+    """The deletion of each route that refuses packets to this LAN, or a part of it."""
+    own = {route for tables in machine.goal.contents[family].values() for route in tables.ours}
+    for decision in (way.decision for way in machine.network.ways_to_hosts(Prefix.of_route(lan, family))):
+        route = decision.route
+        if route and route.dst != "default" and route.attributes.type in REFUSALS.values() and route not in own:
+            yield RouteStep("del", decision.table, route)
 
 
 def overrides(machine: Machine) -> Iterator[Found]:
@@ -322,12 +345,21 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
     for route in _routes_inside(machine, family, mirrored):
         prefix = route.prefix
         lan = mirrored.covering(prefix)
-        is_copied = lan == prefix or (route.dst, route.attributes.devices) in own
+        is_copied = (route.dst, route.attributes.devices) in own
         if not lan or is_copied or prefix in machine.routers(family):
             continue
         if not any(way.decision.route in copies for way in machine.ways(prefix)):
             continue
-        if route.attributes.type != "unicast":
+        if lan == prefix and machine.network.main_alone.way(Packet(family, prefix.host)).route != route:
+            continue  # main prefers the route that is copied
+        if route.attributes.type != "unicast" and lan == prefix:
+            why = f"so the VPN's own packets do not get to {lan}, nor will any once the copies are gone"
+            words = f"find out who has made that: `{machine.ip(family, f'route show {prefix}')}`"
+            remedies = (Remedy((RouteStep("del", MAIN, route),)), *advice(words))
+            yield Found(
+                "warning", f"main refuses all of the LAN {lan}: {route}; only the copy hides that", why, remedies
+            )
+        elif route.attributes.type != "unicast":
             why = f"main refuses it ({route.attributes.type}), but the copy of {lan} reaches it"
             deny = in_force(machine, added(machine, "deny", lan))
             words = f"to keep all of {lan} in the tunnel, {deny}; or refuse {prefix} in a firewall"

@@ -9,6 +9,7 @@ from tests.layouts import LAYOUTS, both
 from tests.unit.diagnosis.machines import (
     FIREZONE,
     HALVES,
+    MIRROR,
     SERVED,
     SHORT,
     STALE,
@@ -96,8 +97,9 @@ overrides info: packets to 10.0.0.0/16, which main has routes for, go into the t
         [*SERVED, *vpn("192.168.0.0/16")],
         """
 mirror failure: 1 command is due: ip route del table VPN 192.168.1.0/24 dev eth0 proto kernel scope link src
-192.168.1.5 (stale: the VPN routes 192.168.0.0/16 explicitly) → the VPN routes 192.168.1.0/24 explicitly: renumber
-that LAN, or, if you need the VPN's hosts there more, run `fz-iproute sync`, which gives its addresses to the VPN
+192.168.1.5 (stale: the VPN's table has its own route to 192.168.0.0/16) → the VPN routes 192.168.1.0/24 explicitly:
+renumber that LAN, or, if you need the VPN's hosts there more, run `fz-iproute sync`, which gives its addresses to
+the VPN
 """,
     ),
     "the VPN takes a part of a LAN": Case(
@@ -558,6 +560,10 @@ def test_what_is_found(case: Case) -> None:
     assert case.said.strip("\n") == told(case.findings())
 
 
+WIDER = {
+    "192.168.1.0/24": ("192.168.0.0/16", "192.168.1.0/25", "192.168.1.128/25"),
+    "fd00:1::/64": ("fd00:1::/48", "fd00:1::/65", "fd00:1:0:0:8000::/65"),
+}
 UNFOUND = "goes into the tunnel, so programs may not find printers"
 OFF = without("lookup 539098368", SERVED)
 ELSEWHERE = [*SERVED, "rule add to 192.168.1.0/24 lookup 77 pref 5"]
@@ -621,6 +627,48 @@ def test_doctor_fails_if_status_shows_a_lan_that_is_cut(case: Case) -> None:
     if case.is_read:
         cut = [line for line in status(case.config, *case.read()).lan if line.is_stuck]
         assert not cut or any(each.level == "failure" for each in case.findings())
+
+
+LAN_OF = {"": "192.168.1.0/24", "-6 ": "fd00:1::/64"}
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
+@pytest.mark.parametrize("option", LAN_OF)
+@pytest.mark.parametrize("is_copied", [True, False])
+@pytest.mark.parametrize("prefixes", [["{}"], ["wider"], ["lower", "upper"]])
+def test_routes_of_the_vpns_table_that_refuse_a_lan_are_deleted(
+    kind: str, option: str, is_copied: bool, prefixes: list[str]
+) -> None:
+    lan = LAN_OF[option]
+    wider, lower, upper = WIDER[lan]
+    places = {"{}": lan, "wider": wider, "lower": lower, "upper": upper}
+    lines = SERVED if is_copied else without(f"{lan} dev eth0 proto kernel scope link src 192.168.1.5 table", SERVED)
+    lines = [line for line in lines if is_copied or not (lan in line and "table" in line)]
+    refusals = [f"{option}route add {kind} {places[each]} metric 3 table {MIRROR}" for each in prefixes]
+    found = [each for each in Case([*lines, *refusals]).findings() if each.level == "failure"]
+    assert found
+    for each in found:
+        assert "explicitly" not in each.seen + each.remedy
+        is_only_missing = "(missing)" in each.seen and len(prefixes) == 2
+        deletions = [f"ip {option}route del table {MIRROR} {kind} {places[part]} " for part in prefixes]
+        assert is_only_missing or all(deletion in each.remedy for deletion in deletions)
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
+@pytest.mark.parametrize("option", LAN_OF)
+@pytest.mark.parametrize(("metric", "is_said"), [(5, True), (2000, False)])
+def test_a_refusal_of_a_whole_lan_in_main_is_named_although_the_copy_hides_it(
+    kind: str, option: str, metric: int, is_said: bool
+) -> None:
+    lan = LAN_OF[option]
+    route = f"{option}route add {lan} dev eth0 proto kernel metric 600{'' if option else ' scope link'}"
+    lines = [*without(f"route add {lan}", SERVED), f"{option}route del {lan}", route, f"{route} table {MIRROR}"]
+    found = Case([*lines, f"{option}route add {kind} {lan} metric {metric}"]).findings("overrides")
+    found = [each for each in found if each.level == "warning"]
+    assert is_said == bool(found)
+    for each in found:
+        assert each.seen.startswith(f"main refuses all of the LAN {lan}: {kind}")
+        assert each.remedy.startswith(f"ip {option}route del {kind} {lan} ")
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_routes_that_are_not_about_the_lan_get_no_verdict() -> None:
     ],
 )
 def test_what_the_vpn_routes_explicitly_wins_in_a_single_table(claim, refused: bool) -> None:
-    said = f"the VPN routes {claim.dst} explicitly" if refused else ""
+    said = f"the VPN's table has its own route to {claim.dst}" if refused else ""
     assert said == refusal(route("10.0.0.0/24"), [claim])
     (tiered,) = desired(TIERED, snapshot([route("10.0.0.0/24")], [claim])).verdicts
     assert "" == tiered.refusal

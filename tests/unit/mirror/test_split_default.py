@@ -39,7 +39,9 @@ LAN = route("192.168.1.0/24")
 TABLES = Config().tables
 
 
-@pytest.mark.parametrize(("setting", "refusal"), [("auto", ""), ("explicit", "the VPN routes 128.0.0.0/1 explicitly")])
+@pytest.mark.parametrize(
+    ("setting", "refusal"), [("auto", ""), ("explicit", "the VPN's table has its own route to 128.0.0.0/1")]
+)
 def test_a_lan_inside_of_a_split_default_is_copied_by_default(setting: str, refusal: str) -> None:
     config = replace(Config(), tunnel={"split_default": setting})
     goal = desired(config, snapshot([LAN], [tunnel("0.0.0.0/1"), tunnel("128.0.0.0/1")]))
