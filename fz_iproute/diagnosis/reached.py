@@ -34,14 +34,14 @@ def fate(network: Network, route: Route, copies: Iterable[Route]) -> tuple[str, 
     return (found.lost, found.decision) if found and found.lost else None
 
 
-def fates(network: Network, route: Route, copies: Iterable[Route]) -> list[Fate]:
-    """What becomes of packets to each part of the LAN of this route of main.
+def fates(network: Network, route: Route, copies: Iterable[Route], like: Packet | None = None) -> list[Fate]:
+    """What becomes of packets to each part of the LAN of this route of main, of usual ones or of those `like` this one.
 
     They also reach it by one of the `copies`, which are all routes to the LAN that are to be copied: it may be on
     several links. A part to which main has a narrower route is another LAN.
     """
     family, prefix = route.attributes.family, route.prefix
-    packet = USUAL[family]._replace(dst=prefix.host)
+    packet = (like or USUAL[family])._replace(dst=prefix.host)
     if within_link(family, prefix.address):
         # A program that sends to a link-local address names the interface.
         packet = packet._replace(oif=next(iter(route.attributes.devices), ""))

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.detect import absent, detect
+from fz_iproute.diagnosis.detours import Detour, detours
 from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
 from fz_iproute.diagnosis.internet import Carrier, internet, is_emptied, leaking, outside, unused_tables
 from fz_iproute.diagnosis.lookup import Packet
@@ -82,6 +83,7 @@ class Status(NamedTuple):
     vpn: list[Line]  # the routes in the VPN's tables that are no copies; in manage mode, also the missing ones
     lan: list[Line]  # LAN routes and copies
     shadows: list[Shadow]
+    detours: list[Detour]  # rules that send some packets to a LAN elsewhere
     uncopied: list[Line]  # routes of main to private networks that nothing copies, so that packets take another route
     outages: list[Outage]
     no_lans: frozenset[str]  # networks on these devices are no LANs: those of VPNs, and the ports of bridges
@@ -138,6 +140,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
         lan=[*_placeholder_lines(goal), *lan],
         shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
+        detours=detours(then, goal),
         uncopied=[line for family in FAMILIES for line in _uncopied(goal, network, family)],
         outages=outages(network, goal),
         no_lans=no_lans,
@@ -313,6 +316,7 @@ def as_document(found: Status) -> dict[str, Any]:
             {"lan": str(lan), "tunnel": str(tunnel), "whole": whole, "refused": refused}
             for lan, tunnel, whole, refused in found.shadows
         ],
+        "detours": [detour.document for detour in found.detours],
         "uncopied": _documents(found.uncopied),
         "outages": [{"dev": [outage.name], "why": outage.why} for outage in found.outages],
     }

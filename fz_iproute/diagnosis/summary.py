@@ -171,8 +171,10 @@ def _takers(line: Line, found: Status) -> str:
 
 
 def _parts(found: Status) -> Iterator[Item]:
-    """The parts of LANs that the VPN takes or refuses. This is no fault, but the user should know."""
+    """The parts of LANs that the VPN or a rule takes or refuses. This is no fault, but the user should know."""
     for shadow in found.shadows:
         if not shadow.whole:
             verb = "refuses" if shadow.refused else "routes"
             yield Item("left out", "", str(shadow.tunnel), "", f"a part of {shadow.lan} that the VPN {verb}")
+    for detour in found.detours:
+        yield Item("left out", "", f"rule {detour.rule.priority}", FAMILY_NAMES[detour.rule.family], str(detour))

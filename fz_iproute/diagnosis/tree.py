@@ -46,6 +46,8 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
         yield "", shadow
     for line in found.uncopied:
         yield "", f"main    {line.route}  # {line.reason}"
+    for detour in found.detours:
+        yield "", f"rule    {detour.rule.priority}: {detour}"
     for outage in found.outages:
         yield "", f"link    {outage.name} {outage.why}"
     yield "", LEGEND

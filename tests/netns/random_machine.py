@@ -135,6 +135,7 @@ def _rule(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
     selector = dice.choice(
         [
             *["", "", f"to {land.lans[0]}", f"to {land.resources[1]}", f"to {dice.choice(land.internet)}"],
+            *[f"to {land.parts[2]}", f"to {land.parts[3]}", "ipproto 17", "uidrange 7-9", "dport 9100"],
             *[f"from {_address(land, WIFI)}", f"from {_address(land, CABLE)}", f"from {land.lans[0]}"],
             *[f"to {dice.choice(land.parts)}", f"from {_address(land, WIFI)} to {land.lans[0]}"],
             *[f"fwmark {MARK:#x}", "fwmark 0x80000/0xff0000", "iif lo", f"iif {WIFI}", f"oif {WIFI}"],

@@ -26,6 +26,7 @@ class Told(NamedTuple):
 
     status: dict[str, Any]
     vpn: str  # "" if the VPN is not there
+    is_due: bool  # `sync` has something to do
     is_sync_advised: bool  # by `status`
     sentences: dict[str, str]
     vpns: list[Vpn]
@@ -39,7 +40,14 @@ class Told(NamedTuple):
         vpn = "" if found.absent else said.vpn
         answers = {address: explain(Question(address, mark=0), config, source, SYNC)[0] for address in addresses}
         sentences = {address: each.sentence for address, each in answers.items() if not each.decision.doubts}
-        return cls(as_document(found), vpn, said.is_due and not said.is_lost_then, sentences, detect(config, *machine))
+        return cls(
+            as_document(found),
+            vpn,
+            found.commands > 0,
+            said.is_due and not said.is_lost_then,
+            sentences,
+            detect(config, *machine),
+        )
 
     @property
     def advised(self) -> list[str]:
@@ -85,6 +93,20 @@ def lies(
         is_lost = not lan["reachable"] and not is_said
         if is_lost and here and all(devices.issuperset(each) for each in (here, *bound)):
             yield f"status: packets to {lan['dst']} {lan['lost']}: {here}"
+    yield from _of_detours(told, ways)
+    yield from _of_sentences(told, ways, tunnels)
+
+
+def _of_detours(told: Told, ways: Ways) -> Iterator[str]:
+    for detour in told.status["detours"]:
+        for part in detour["dst"] if not (detour["partial"] or told.is_due) else ():
+            here = ways(part, "")
+            lost = {"are refused": [""], "have no route": [""]}.get(detour["lost"], detour["lost"].split())
+            if here and set(here).isdisjoint(lost):
+                yield f"status: packets to {part} {detour['lost']} by rule {detour['priority']}: {here}"
+
+
+def _of_sentences(told: Told, ways: Ways, tunnels: Collection[str]) -> Iterator[str]:
     for address, said in told.sentences.items():
         (way,) = ways(address, "") or ["lo"]
         is_tunnel = way in tunnels and (way in said or "all traffic goes into" not in said)

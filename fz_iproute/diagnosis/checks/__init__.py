@@ -6,7 +6,7 @@ Each check is a function of a recorded machine, and none depends on another one.
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.checks import dns, firewall, lan, leaks, others, tool, vpn
+from fz_iproute.diagnosis.checks import copies, dns, firewall, lan, leaks, others, tool, vpn
 from fz_iproute.diagnosis.checks.finding import Finding, Found
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.remedy import Remedy, Sync, config_refusal, sync_refusal, tried
@@ -31,7 +31,7 @@ CHECKS = (
     Check("tunnel", vpn.tunnel),
     Check("rules", vpn.rules),
     Check("mark", vpn.mark),
-    Check("mirror", lan.mirror),
+    Check("mirror", copies.mirror),
     Check("prefixes", lan.prefixes),
     Check("shadows", lan.shadowed),
     Check("overrides", lan.overrides),

@@ -1,126 +1,24 @@
-"""Checks of the LAN: its copies, suspicious prefixes, overlaps with the VPN, discovery, and DHCP."""
+"""Checks of the LAN: suspicious prefixes, overlaps with the VPN, discovery, and DHCP."""
 
-import shlex
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from fz_iproute.diagnosis.checks.copies import routes_inside, stale_copies
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front
 from fz_iproute.diagnosis.detect import differences
+from fz_iproute.diagnosis.detours import Detour
 from fz_iproute.diagnosis.lookup import Decision, Packet
 from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.reached import fate, lost
+from fz_iproute.diagnosis.reached import fate
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force, written
-from fz_iproute.diagnosis.shadow import Shadow, is_held, shadows, taker
+from fz_iproute.diagnosis.shadow import Shadow, shadows, taker
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
-from fz_iproute.mirror.model import Command, Route
-from fz_iproute.mirror.plan import plan
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN, REFUSALS, count, some, table_name
-
-
-def mirror(machine: Machine) -> Iterator[Found]:
-    """Check that `sync` has nothing to do."""
-    due = plan(machine.goal, prune=machine.config.lan.prune)
-    restoring = tuple(RouteStep("add", MAIN, each.original) for each in machine.lost_routes)
-    for loss, step in zip(machine.lost_routes, restoring, strict=True):
-        why = f"`{machine.fz_iproute('sync')}` would remove the copy, which is its job, and so cut this LAN"
-        steps: tuple[tuple[Step, ...], ...] = ((step,), restoring, (*restoring, Sync()))
-        words = f"reconnect {loss.copy.attributes.devices[0]}, so that main gets its route back"
-        yield Found("failure", str(loss), why, (*map(Remedy, steps), *advice(words)))
-    if restoring and len(due) == len(restoring):
-        return
-    if not due:
-        copies = sum(len(judged.wanted) for judged in machine.goal.judged.values())
-        yield Found("ok", f"{count(copies, 'copy', 'copies')}, in step")
-        return
-    table = machine.goal.layout.mirror
-    if not machine.config.manages and not any(rule.table == table for rule in machine.seen.rules):
-        yield Found("info", f"no rule leads to table {table}, so copies have no effect")
-        return
-    first = f"{machine.ip(due[0].family, shlex.join(due[0].words))} ({due[0].reason})"
-    seen = f"{count(len(due), 'command is due', 'commands are due, the first')}: {first}"
-    if stale := [f"the copy of {copy.dst} is stale, its source {source} is gone" for copy, source in _stale(machine)]:
-        seen = f"{some(stale)}: no program can connect there; {seen}"
-    lost = [str(lan) for lan in _lost_with_sync(machine)]
-    words = (
-        f"the VPN routes {some(lost)} explicitly: renumber that LAN, or, if you need the VPN's hosts there more, run "
-        f"`{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
-    )
-    refusing = tuple(_refusing(machine))
-    if refusing:
-        words = f"decide whether packets to {some(step.route.dst for step in refusing)} should be refused"
-    harmful = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
-    routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
-    remedies = [*([Remedy(refusing), Remedy((*refusing, Sync()))] if refusing else []), Remedy((*restoring, Sync()))]
-    if routed:
-        remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
-    why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
-    level: Level = "warning" if _is_early(machine, due) else "failure"
-    yield Found(level, seen, why, (*remedies, *advice(words if lost else harmful)))
-
-
-def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
-    """True if only new copies are due, and packets reach their LANs without them.
-
-    So it is before the VPN takes all traffic. Then the missing copies do no harm yet.
-    """
-    if any(command.words[:2] not in (("route", "add"), ("route", "append")) for command in due):
-        return False
-    for tables in machine.goal.contents.values():
-        new = {route for found in tables.values() for route in found.wanted}
-        new -= {route for found in tables.values() for route in found.ours}
-        if any(not (same := machine.copies_to(route)) or lost(machine.network, route, same) for route in new):
-            return False
-    return True
-
-
-def _stale(machine: Machine) -> Iterator[tuple[Route, str]]:
-    """The copies with a source address that this machine no longer has, and this address.
-
-    The kernel still uses such a route, but no program can connect by it.
-    """
-    for family, tables in machine.goal.contents.items():
-        own = machine.addresses(family)
-        for copy in (copy for found in tables.values() for copy in found.ours):
-            if copy.attributes.source and copy.attributes.source not in own:
-                yield copy, copy.attributes.value("src")
-
-
-def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
-    """The prefixes inside a mirrored LAN that main reaches through a router."""
-    mirrored = {route.prefix for route in machine.goal.judged[family].wanted}
-    inside = _routes_inside(machine, family, mirrored)
-    return (route.prefix for route in inside if route.attributes.gatewayed and route.prefix not in mirrored)
-
-
-def _routes_inside(machine: Machine, family: Family, prefixes: Iterable[Prefix]) -> Iterator[Route]:
-    """The routes of main to these prefixes, and to prefixes inside them."""
-    chosen = PrefixSet(prefixes)
-    for prefix in sorted(chosen):
-        if prefix.family == family and chosen.covering(prefix) == prefix:
-            yield from machine.main(family).inside(prefix)
-
-
-def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
-    """LANs that `sync` would give to the VPN: they have a copy now, and the VPN routes them explicitly."""
-    here = machine.goal.contents
-    for family in FAMILIES:
-        copies = {route.dst for found in here[family].values() for route in found.ours}
-        for verdict in machine.goal.judged[family].verdicts:
-            if verdict.explicit and verdict.route.dst in copies:
-                yield verdict.route.prefix
-
-
-def _refusing(machine: Machine) -> Iterator[RouteStep]:
-    """The deletion of each route in the VPN's table that refuses a whole LAN, so that `sync` copies no route to it."""
-    table = machine.goal.layout.mirror
-    for explicit in dict.fromkeys(verdict.explicit for verdict in machine.goal.verdicts if verdict.explicit):
-        for route in machine.network.table(table, explicit.family):
-            if route.prefix == explicit and route.attributes.type in REFUSALS.values():
-                yield RouteStep("del", table, route)
+from fz_iproute.mirror.words import MAIN, REFUSALS, some, table_name
 
 
 def prefixes(machine: Machine) -> Iterator[Found]:
@@ -201,11 +99,19 @@ def _out_of_reach(machine: Machine, family: Family) -> Iterator[Found]:
         by_lan[shadow.lan].append(shadow)
     for lan, same in by_lan.items():
         yield from _overlaps(machine, lan, same)
-    unasked = list(_unasked(machine, family))
-    if unasked:
-        yield _without_rule(machine, family, unasked)
-    said = {lan for lan, same in by_lan.items() if any(shadow.whole for shadow in same)} | {lan for lan, _ in unasked}
-    yield from _cut(machine, family, said)
+    yield from _cut(machine, family, {lan for lan, same in by_lan.items() if any(shadow.whole for shadow in same)})
+    for detour in machine.status.detours:
+        if detour.rule.family == family and not _is_in_front(machine, detour):
+            yield Found("info", f"rule {shown(detour.rule)} ({family}): {detour}", "the LAN cannot be reached by these")
+
+
+def _is_in_front(machine: Machine, detour: Detour) -> bool:
+    """True if the check `rules` says it: the rule comes before the VPN's, and keeps packets from the tunnel."""
+    own = [rule for rule in machine.seen.rules if rule.table in machine.goal.layout.tables]
+    is_first = any(rule.priority >= detour.rule.priority for rule in own if rule.family == detour.rule.family)
+    routed = PrefixSet(prefix for _, prefix in machine.tunnel_prefixes(detour.rule.family))
+    is_routed = detour.rule.dst is not None and routed.covers(detour.rule.dst)
+    return is_first and is_routed and not detour.is_partial and not detour.becomes.startswith("enter")
 
 
 def _overlaps(machine: Machine, lan: Prefix, same: Sequence[Shadow]) -> Iterator[Found]:
@@ -231,23 +137,11 @@ def _overlaps(machine: Machine, lan: Prefix, same: Sequence[Shadow]) -> Iterator
         yield Found(level, seen, "hosts there cannot be reached", advice(words))
 
 
-def _unasked(machine: Machine, family: Family) -> Iterator[tuple[Prefix, Decision]]:
+def _without_rule(machine: Machine, family: Family, decision: Decision, lans: Sequence[str]) -> Found:
     """LANs whose packets enter the tunnel by its default route, because no earlier rule leads to the copies."""
     table = machine.goal.layout.mirror
-    is_led = any((rule.family, rule.table) == (family, table) for rule in machine.seen.rules)
-    copies = {route.prefix for route in machine.network.table(table, family)}
-    for lan in machine.lans(family):
-        for way in machine.ways(lan) if lan in copies or not is_led else ():
-            is_explicit = taker(way.decision, machine.goal) or is_held(way.decision)
-            if machine.is_tunnelled(way.decision) and not is_explicit:
-                yield lan, way.decision
-
-
-def _without_rule(machine: Machine, family: Family, unasked: Sequence[tuple[Prefix, Decision]]) -> Found:
-    table = machine.goal.layout.mirror
-    decision = unasked[0][1]
     rule = decision.steps[-1].rule
-    seen = f"packets to {some(str(lan) for lan, _ in unasked)} go into the tunnel by rule {rule.priority}"
+    seen = f"packets to {some(lans)} go into the tunnel by rule {rule.priority}"
     why = f"no rule before it leads to table {table}, which gets the copies: the LAN cannot be reached"
     takers = [(vpn, vpn.config) for vpn in machine.vpns if vpn.config and vpn.table == decision.table]
     settings: list[tuple[Step, ...]] = [(step, Sync()) for vpn, _ in takers for step in written(machine, vpn)]
@@ -266,15 +160,21 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
     # If the configured tunnel is missing, the check `tunnel` already says what the VPNs do that are there instead.
     is_there = machine.config.tunnel.interface in machine.seen.links
     named = set() if is_there else {vpn.table for vpn in machine.vpns}
-    stale = {copy.prefix for copy, _ in _stale(machine)}  # the check `mirror` says it
+    stale = {copy.prefix for copy, _ in stale_copies(machine)}  # the check `mirror` says it
     lost: dict[tuple[str, Decision, str], list[str]] = defaultdict(list)
+    unasked: list[tuple[str, Decision]] = []
     for route, same in ((line.route, machine.copies_to(line.route)) for line in machine.cut if line.family == family):
         found = fate(machine.network, route, same)
-        if not found or route.prefix in said or route.prefix in stale or found[1].table in named:
+        if not found or route.prefix in said:
             continue
-        if leading and routed.covers(route.prefix) and rule_in_front(machine, found[1], leading):
-            continue  # the check `rules` says it
-        lost[(*found, route.attributes.inexpressible)].append(route.dst)
+        words, decision = found
+        in_front = leading and routed.covers(route.prefix) and rule_in_front(machine, decision, leading)
+        if machine.is_tunnelled(decision) and not route.attributes.inexpressible:
+            unasked.append((route.dst, decision))
+        elif not (in_front or route.prefix in stale or decision.table in named):
+            lost[(words, decision, route.attributes.inexpressible)].append(route.dst)
+    if unasked:
+        yield _without_rule(machine, family, unasked[0][1], [lan for lan, _ in unasked])
     for (words, decision, inexpressible), lans in lost.items():
         remedies: tuple[Remedy, ...] = ()
         if inexpressible:
@@ -319,7 +219,7 @@ def overrides(machine: Machine) -> Iterator[Found]:
 def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
     """Private networks that main has routes to, but whose packets enter the tunnel: the routes are not copied."""
     routed = []
-    for route in _routes_inside(machine, family, PRIVATE):
+    for route in routes_inside(machine, family, PRIVATE):
         prefix = route.prefix
         is_wide = prefix.length < machine.config.lan.min_prefixlen[family]
         if route.attributes.gatewayed and not is_wide and _is_lost(machine, route):
@@ -342,7 +242,7 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
     copies = machine.goal.judged[family].wanted
     mirrored = PrefixSet(route.prefix for route in copies)
     own = {(route.dst, route.attributes.devices) for route in copies}
-    for route in _routes_inside(machine, family, mirrored):
+    for route in routes_inside(machine, family, mirrored):
         prefix = route.prefix
         lan = mirrored.covering(prefix)
         is_copied = (route.dst, route.attributes.devices) in own

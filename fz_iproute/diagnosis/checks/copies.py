@@ -1,0 +1,118 @@
+"""The check of the copies: are they in step, and would a `sync` be for the better?"""
+
+import shlex
+from collections.abc import Iterable, Iterator
+
+from fz_iproute.diagnosis.checks.finding import Found, Level
+from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.reached import lost
+from fz_iproute.diagnosis.remedy import Remedy, Step, Sync, added, advice
+from fz_iproute.diagnosis.simulated import RouteStep
+from fz_iproute.mirror.model import Command, Route
+from fz_iproute.mirror.plan import plan
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.words import MAIN, REFUSALS, count, some
+
+
+def mirror(machine: Machine) -> Iterator[Found]:
+    """Check that `sync` has nothing to do."""
+    due = plan(machine.goal, prune=machine.config.lan.prune)
+    restoring = tuple(RouteStep("add", MAIN, each.original) for each in machine.lost_routes)
+    for loss, step in zip(machine.lost_routes, restoring, strict=True):
+        why = f"`{machine.fz_iproute('sync')}` would remove the copy, which is its job, and so cut this LAN"
+        steps: tuple[tuple[Step, ...], ...] = ((step,), restoring, (*restoring, Sync()))
+        words = f"reconnect {loss.copy.attributes.devices[0]}, so that main gets its route back"
+        yield Found("failure", str(loss), why, (*map(Remedy, steps), *advice(words)))
+    if restoring and len(due) == len(restoring):
+        return
+    if not due:
+        copies = sum(len(judged.wanted) for judged in machine.goal.judged.values())
+        yield Found("ok", f"{count(copies, 'copy', 'copies')}, in step")
+        return
+    table = machine.goal.layout.mirror
+    if not machine.config.manages and not any(rule.table == table for rule in machine.seen.rules):
+        yield Found("info", f"no rule leads to table {table}, so copies have no effect")
+        return
+    first = f"{machine.ip(due[0].family, shlex.join(due[0].words))} ({due[0].reason})"
+    seen = f"{count(len(due), 'command is due', 'commands are due, the first')}: {first}"
+    if stale := [
+        f"the copy of {copy.dst} is stale, its source {source} is gone" for copy, source in stale_copies(machine)
+    ]:
+        seen = f"{some(stale)}: no program can connect there; {seen}"
+    lost = [str(lan) for lan in _lost_with_sync(machine)]
+    words = (
+        f"the VPN routes {some(lost)} explicitly: renumber that LAN, or, if you need the VPN's hosts there more, run "
+        f"`{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
+    )
+    refusing = tuple(_refusing(machine))
+    if refusing:
+        words = f"decide whether packets to {some(step.route.dst for step in refusing)} should be refused"
+    harmful = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
+    routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
+    remedies = [*([Remedy(refusing), Remedy((*refusing, Sync()))] if refusing else []), Remedy((*restoring, Sync()))]
+    if routed:
+        remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
+    why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
+    level: Level = "warning" if _is_early(machine, due) else "failure"
+    yield Found(level, seen, why, (*remedies, *advice(words if lost else harmful)))
+
+
+def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
+    """True if only new copies are due, and packets reach their LANs without them.
+
+    So it is before the VPN takes all traffic. Then the missing copies do no harm yet.
+    """
+    if any(command.words[:2] not in (("route", "add"), ("route", "append")) for command in due):
+        return False
+    for tables in machine.goal.contents.values():
+        new = {route for found in tables.values() for route in found.wanted}
+        new -= {route for found in tables.values() for route in found.ours}
+        if any(not (same := machine.copies_to(route)) or lost(machine.network, route, same) for route in new):
+            return False
+    return True
+
+
+def stale_copies(machine: Machine) -> Iterator[tuple[Route, str]]:
+    """The copies with a source address that this machine no longer has, and this address.
+
+    The kernel still uses such a route, but no program can connect by it.
+    """
+    for family, tables in machine.goal.contents.items():
+        own = machine.addresses(family)
+        for copy in (copy for found in tables.values() for copy in found.ours):
+            if copy.attributes.source and copy.attributes.source not in own:
+                yield copy, copy.attributes.value("src")
+
+
+def _routed_parts(machine: Machine, family: Family) -> Iterator[Prefix]:
+    """The prefixes inside a mirrored LAN that main reaches through a router."""
+    mirrored = {route.prefix for route in machine.goal.judged[family].wanted}
+    inside = routes_inside(machine, family, mirrored)
+    return (route.prefix for route in inside if route.attributes.gatewayed and route.prefix not in mirrored)
+
+
+def routes_inside(machine: Machine, family: Family, prefixes: Iterable[Prefix]) -> Iterator[Route]:
+    """The routes of main to these prefixes, and to prefixes inside them."""
+    chosen = PrefixSet(prefixes)
+    for prefix in sorted(chosen):
+        if prefix.family == family and chosen.covering(prefix) == prefix:
+            yield from machine.main(family).inside(prefix)
+
+
+def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
+    """LANs that `sync` would give to the VPN: they have a copy now, and the VPN routes them explicitly."""
+    here = machine.goal.contents
+    for family in FAMILIES:
+        copies = {route.dst for found in here[family].values() for route in found.ours}
+        for verdict in machine.goal.judged[family].verdicts:
+            if verdict.explicit and verdict.route.dst in copies:
+                yield verdict.route.prefix
+
+
+def _refusing(machine: Machine) -> Iterator[RouteStep]:
+    """The deletion of each route in the VPN's table that refuses a whole LAN, so that `sync` copies no route to it."""
+    table = machine.goal.layout.mirror
+    for explicit in dict.fromkeys(verdict.explicit for verdict in machine.goal.verdicts if verdict.explicit):
+        for route in machine.network.table(table, explicit.family):
+            if route.prefix == explicit and route.attributes.type in REFUSALS.values():
+                yield RouteStep("del", table, route)
