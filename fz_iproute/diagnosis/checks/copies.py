@@ -16,6 +16,7 @@ from fz_iproute.mirror.words import MAIN, REFUSALS, count, some
 
 def mirror(machine: Machine) -> Iterator[Found]:
     """Check that `sync` has nothing to do."""
+    yield from _left_behind(machine)
     due = plan(machine.goal, prune=machine.config.lan.prune)
     restoring = tuple(RouteStep("add", MAIN, each.original) for each in machine.lost_routes)
     for loss, step in zip(machine.lost_routes, restoring, strict=True):
@@ -55,6 +56,33 @@ def mirror(machine: Machine) -> Iterator[Found]:
     why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
     level: Level = "warning" if _is_early(machine, due) else "failure"
     yield Found(level, seen, why, (*remedies, *advice(words if lost else harmful)))
+
+
+def _left_behind(machine: Machine) -> Iterator[Found]:
+    """Routes through a router that may be copies from a time when `lan.allow` had them.
+
+    They cannot be proven to be ours: another program, or a user, may have copied main's routes, too. Then their
+    deletion would cut what they reach. So `sync` and `down` leave them alone.
+    """
+    steps = [
+        RouteStep("del", table, route)
+        for family, tables in machine.goal.contents.items()
+        for table, contents in tables.items()
+        for route in contents.others
+        if route.attributes.gatewayed and route.dst != "default" and _is_as_in_main(machine, family, route)
+    ]
+    if steps:
+        routes = some(f"{step.route} in table {step.table}" for step in steps)
+        why = "if it is a copy from when lan.allow had it, delete it: sync and down cannot tell, and leave it"
+        yield Found("info", f"as in main, but not in lan.allow: {routes}", why, (Remedy(tuple(steps)),))
+
+
+def _is_as_in_main(machine: Machine, family: Family, route: Route) -> bool:
+    """True if main reaches the same prefix by the same path. Routes of a VPN are no copies."""
+    if any(map(machine.network.may_be_tunnel, route.attributes.devices)) or route.attributes.type != "unicast":
+        return False
+    same = (other for row in machine.main(family).covering(route.prefix) for other in row if other.dst == route.dst)
+    return any(other.attributes.path == route.attributes.path for other in same)
 
 
 def _is_early(machine: Machine, due: Iterable[Command]) -> bool:

@@ -11,9 +11,10 @@ import pytest
 from fz_iproute.diagnosis.checks import examine
 from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import Prefix
 from tests.layouts import LAYOUTS
-from tests.unit.diagnosis.machines import FIREZONE, HALVES, SERVED, STALE, Case, told, vpn, without
+from tests.unit.diagnosis.machines import FIREZONE, HALVES, MIRROR, SERVED, STALE, Case, told, vpn, without
 
 STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
 # All packets of the VPN's client go into the tunnel but those to one host.
@@ -399,3 +400,28 @@ def test_servers_of_resolved_are_asked_by_their_link(file: str, links: str, mend
 def test_no_remedy_puts_a_rule_before_the_kernels_first() -> None:
     found = only("rules", [*SERVED, "rule add prohibit pref 1"])
     assert found and not [each.remedy for each in found if "priority 0" in each.remedy]
+
+
+ROUTED = "10.9.0.0/24 via 192.168.1.1 dev eth0"
+
+
+@pytest.mark.parametrize(
+    ("main", "table", "is_named"),
+    [
+        (ROUTED, ROUTED, True),
+        (ROUTED, f"{ROUTED} metric 7", True),
+        (ROUTED, "10.9.0.0/24 via 192.168.1.2 dev eth0", False),
+        (ROUTED, "10.9.0.0/25 via 192.168.1.1 dev eth0", False),
+        ("10.9.0.0/24 via 10.8.0.1 dev wg0", "10.9.0.0/24 via 10.8.0.1 dev wg0", False),
+        ("default via 192.168.1.1 dev eth0 metric 9", "default via 192.168.1.1 dev eth0 metric 9", False),
+    ],
+)
+def test_a_route_that_may_be_a_copy_from_an_earlier_lan_allow_is_named(main: str, table: str, is_named: bool) -> None:
+    """Neither `sync` nor `down` removes it, because another program may have made it."""
+    case = Case([*SERVED, f"route add {main}", f"route add {table} table {MIRROR}"])
+    found = [each for each in case.findings("mirror") if "lan.allow" in each.seen]
+    assert is_named == bool(found)
+    assert all(
+        each.remedy.startswith(f"ip route del table {MIRROR} {table.split(' metric', maxsplit=1)[0]}") for each in found
+    )
+    assert not plan(case.machine.goal)
