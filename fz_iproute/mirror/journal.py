@@ -95,12 +95,10 @@ def parse(lines: Iterable[str]) -> list[JournalPass]:
                 commands[-1] = commands[-1]._replace(outcome=Outcome(result, outcome[2]))
             follows_command = False
         elif line:
-            if ended == line:
-                raise Unreadable(
-                    f"line {number}: it does not end with a line break, so the command may have been cut off"
-                )
             try:
                 found = _command(line)
+                if ended == line:
+                    raise ValueError("it does not end with a line break, so it may have been cut off")
             except ValueError as error:
                 # What `watch` prints looks similar, but has no heading. Its user may have taken it for a journal.
                 advice = "" if passes else "; replay reads the file that watch.journal names, not what a verb prints"

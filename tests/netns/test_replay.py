@@ -235,3 +235,13 @@ def test_other_files_are_refused_in_one_line(lab: Namespace, tmp_path: Path) -> 
         done = lab.fz_done("replay", str(path))
         assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done
         assert done.stderr.startswith(f"error: {path}: ")
+
+
+OTHERS = [b'{"schema": 1}', b"\x7fELF\x02", b"\xff\xfe{\0", b"[lan]", b"VPN    is up"]
+
+
+@pytest.mark.parametrize("content", OTHERS, ids=ascii)
+def test_a_file_without_a_line_break_is_told_what_a_journal_is(lab: Namespace, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    assert "; replay reads the file that watch.journal names" in lab.fz_done("replay", str(path)).stderr
