@@ -74,7 +74,7 @@ def routers(printed: Printed, wanted: Sequence[Device]) -> list[Command]:
         document["ifname"]: [ip_interface(f"{each['local']}/{each['prefixlen']}") for each in document["addr_info"]]
         for document in filter(None, printed.addresses)
     }
-    far_ends = {device.name: device.far_end for device in wanted if device.kind == "veth" and not device.peer}
+    far_ends = {device.name: device.far_end for device in wanted if device.kind == "veth"}
     found: dict[Command, None] = {}
     paths = [*printed.nexthops, *(rest for listing in printed.routes.values() for _, rest in listing)]
     for hop in (hop for path in paths for hop in (path, *path.get("nexthops", ()))):

@@ -20,7 +20,6 @@ class Device(NamedTuple):
     kind: str  # loopback, veth, tun, bridge
     up: bool
     carrier: bool
-    peer: str  # for a cable: the link at its other end; "" if the other end is in the namespace FAR
     master: str  # the bridge that it belongs to, "" for none
     options: tuple[tuple[str, str], ...]  # for `ip link set`
 
@@ -54,22 +53,9 @@ def _device(place: int, document: Document, others: Mapping[str, Document], mast
         kind=kind,
         up="UP" in flags,
         carrier="LOWER_UP" in flags,
-        peer=_peer(document, others, masters) if kind == "veth" else "",
         master=master if master in others else "",
         options=tuple(_options(document, kind)),
     )
-
-
-def _peer(document: Document, others: Mapping[str, Document], masters: set[object]) -> str:
-    """The recorded other end of a cable; "" if there is none.
-
-    The two ends of a cable name each other. A VLAN names its device, too, but the device does not name the VLAN.
-    """
-    name, peer = document["ifname"], document.get("link", "")
-    if peer == name or peer in masters or peer not in others:
-        return ""
-    other = others[peer]
-    return str(peer) if other.get("link") == name and other["link_type"] == "ether" else ""
 
 
 def _options(document: Document, kind: str) -> Iterator[tuple[str, str]]:
@@ -91,20 +77,13 @@ _NO_ADDRESS = "00:00:00:00:00:00"  # may be in a redacted snapshot
 
 
 def cables_and_bridges(wanted: Sequence[Device]) -> Iterator[Command]:
-    """The commands that make cables and bridges. If both ends of a cable are recorded, one command makes both."""
-    made: set[str] = set()
-    by_name = {device.name: device for device in wanted}
+    """The commands that make cables and bridges."""
     for device in wanted:
-        if device.name in made or device.kind not in ("veth", "bridge"):
-            continue
-        if peer := by_name.get(device.peer):
-            words = ["name", peer.name, "type", "veth", "peer", "name", device.name]  # the kernel makes the peer first
-            made.add(peer.name)
-        elif device.kind == "veth":
-            words = ["name", device.name, "type", "veth", "peer", "name", device.far_end, "netns", FAR]
-        else:
-            words = ["name", device.name, "type", "bridge"]
-        yield Command.of("inet", ("link", "add", *words))
+        if device.kind == "veth":
+            words = ("type", "veth", "peer", "name", device.far_end, "netns", FAR)
+            yield Command.of("inet", ("link", "add", "name", device.name, *words))
+        elif device.kind == "bridge":
+            yield Command.of("inet", ("link", "add", "name", device.name, "type", "bridge"))
 
 
 def stand_in(tunnel: Device) -> Device:
@@ -132,5 +111,5 @@ def link_states(wanted: Sequence[Device], links: Mapping[str, Link]) -> Iterator
 def far_states(wanted: Sequence[Device]) -> Iterator[Command]:
     """Set up the ends in FAR of cables with a carrier: a cable has a carrier if its other end is up."""
     for device in wanted:
-        if device.kind == "veth" and not device.peer and device.carrier:
+        if device.kind == "veth" and device.carrier:
             yield Command.of("inet", ("link", "set", "dev", device.far_end, "up"))
