@@ -32,12 +32,20 @@ class Internet(NamedTuple):
     gets_out: bool = False  # they leave by a device that is no tunnel
 
 
+def sure_tunnels(config: Config, network: Network, goal: Desired) -> frozenset[str]:
+    """The tunnels, without network cards to which a default route in the VPN's table leads.
+
+    The planner spares these, too. If the configured interface is missing, the VPN may use any of them.
+    """
+    name = config.tunnel.interface
+    if name not in network.links:
+        return goal.tunnels
+    return frozenset(device for device in goal.tunnels if device == name or network.may_be_tunnel(device))
+
+
 def internet(config: Config, network: Network, goal: Desired, family: Family) -> Internet:
     """Judge all packets to the internet that this machine sends without a mark."""
-    tunnels, name = goal.tunnels, config.tunnel.interface
-    if name in network.links:
-        # A default route in the VPN's table may lead to a network card.
-        tunnels = frozenset(each for each in tunnels if each == name or network.may_be_tunnel(each))
+    tunnels = sure_tunnels(config, network, goal)
     states: dict[str, list[Way]] = {"off": [], "active": [], "blocked": []}
     for way in network.internet(Packet(family, 0)):
         is_refused = way.decision.outcome in REFUSALS.values()

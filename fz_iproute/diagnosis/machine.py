@@ -9,7 +9,7 @@ from itertools import chain
 from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.full_tunnel import forms
-from fz_iproute.diagnosis.internet import Internet, internet, joined, outside, tunnel_routes
+from fz_iproute.diagnosis.internet import Internet, internet, joined, outside, sure_tunnels, tunnel_routes
 from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
 from fz_iproute.diagnosis.products import FIREZONE
@@ -91,7 +91,11 @@ class Machine:
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""
-        return not decision.stays and self.goal.is_by_tunnel(decision.devices)
+        return not decision.stays and not self._tunnels.isdisjoint(decision.devices)
+
+    @cached_property
+    def _tunnels(self) -> frozenset[str]:
+        return sure_tunnels(self.config, self.network, self.goal)
 
     @cached_property
     def outward(self) -> dict[Family, Internet]:
