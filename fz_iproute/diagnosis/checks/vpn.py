@@ -110,7 +110,10 @@ def rules(machine: Machine) -> Iterator[Found]:
     found = [_unused(machine, family, table) for family, table in unused_tables(machine.seen, machine.goal)]
     found += [each for family in machine.families for each in _rule_problems(machine, family)]
     found += [_no_main(machine, family) for family in machine.families if not machine.reaches_main(family)]
-    yield from or_ok(found, ", ".join(f"{rule.family} {shown(rule)}" for rule in leading))
+    if leading or found:
+        yield from or_ok(found, ", ".join(f"{rule.family} {shown(rule)}" for rule in leading))
+    else:
+        yield Found("info", "no rule leads to the VPN's table", machine.outside(*machine.families))
 
 
 def _no_main(machine: Machine, family: Family) -> Found:

@@ -514,6 +514,7 @@ link src 172.17.0.1 (missing) → fz-iproute sync
     "two halves in main, as configured": Case(
         LAYOUTS["OpenVPN def1"].lines,
         """
+rules info: no rule leads to the VPN's table
 mirror info: no rule leads to table VPN, so copies have no effect
 """,
         config=of("tun0"),
@@ -534,6 +535,7 @@ does not go into the tunnel: `ip -6 rule show` and `ip -6 route show table 2022`
     "another table is configured": Case(
         FIREZONE,
         """
+rules info: no rule leads to the VPN's table
 mirror info: no rule leads to table 77, so copies have no effect
 shadows failure: packets to 172.17.0.0/16, 192.168.1.0/24 go into the tunnel by rule 32765, table VPN (inet) →
 [tables]: single = VPN, then fz-iproute sync

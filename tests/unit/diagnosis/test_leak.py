@@ -114,6 +114,17 @@ def test_routes_into_the_tunnel_that_the_kernel_has_removed_are_missed(
             assert "doctor" == shown(case)[1]
 
 
+def test_if_the_rules_are_gone_too_that_is_told() -> None:
+    case = Case([*without("rule add not fwmark", without("dev tun-firezone", SERVED)), "link set dev tun-firezone up"])
+    (found,) = case.findings("rules")
+    assert ("info", "no rule leads to the VPN's table", BOTH) == (found.level, found.seen, found.why)
+
+
+def test_a_network_card_to_which_the_table_of_the_vpn_leads_is_no_tunnel() -> None:
+    case = Case(broken("another default route", "inet"))
+    assert ["ok"] == [each.level for each in case.findings("mark")]
+
+
 @pytest.mark.parametrize("is_numbered", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_remedy_says_whether_it_uses_the_tunnel_or_blocks(family: Family, is_numbered: bool) -> None:
