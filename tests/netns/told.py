@@ -133,7 +133,7 @@ def wrong_lans(
             hosts: dict[str, list[bool]] = defaultdict(list)
             for host, taken in hops.items():
                 address = ip_address(host)
-                if address in prefix and taken != {"lo"} and not any(address in part for part in parts):
+                if address in prefix and "lo" not in taken and not any(address in part for part in parts):
                     holes = (ip_network(hole.removeprefix("a part of ")) for hole in vpn.holes)
                     hosts["a hole" if any(address in hole for hole in holes) else "the LAN"].append(taken <= ways)
             is_lost = not any(hosts["the LAN"] + hosts["a hole"])
