@@ -12,7 +12,7 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
     """The links that `ip -json link show` prints, by name."""
     # `ip` prints `{}` for a link that a filter excludes.
     found = {document["ifname"]: document for document in documents if document}
-    below = {document.get("link") for document in found.values()}
+    below = {document.get("link"): name for name, document in found.items()}
     return {
         name: Link(
             name=name,
@@ -25,7 +25,7 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             group=group_number(document.get("group", "")),
             in_vrf=_is_vrf(document) or _is_vrf(_master(document, found)),
             is_port="master" in document and not _is_vrf(_master(document, found)),
-            needs_address=_is_card(name, document) and name not in below,
+            needs_address=_is_card(name, document) and below.get(name) in (None, document.get("link")),
             outage=_outage(document) if _is_card(name, document) else "",
         )
         for name, document in found.items()

@@ -325,3 +325,21 @@ def test_a_line_of_a_batch_holds_at_most_500_words_of_a_route() -> None:
 def test_a_link_that_came_after_the_others_has_no_index_yet() -> None:
     (found,) = parse.routes([("10.0.0.0/8", {"dev": "'new"})], "inet", LINKS)
     assert "cannot be written in a batch line" in found.attributes.inexpressible
+
+
+@pytest.mark.parametrize(
+    ("links", "names"),
+    [
+        ({"eth0": None}, ["eth0"]),
+        ({"eth0": None, "eth0.5": "eth0"}, ["eth0.5"]),
+        ({"lan1": "far1", "far1": "lan1"}, ["lan1", "far1"]),  # both ends of a cable
+        ({"eth0": None, "docker0": None, "tap0": None}, ["eth0"]),
+    ],
+)
+def test_a_network_card_needs_an_address_unless_another_link_is_above_it(
+    links: dict[str, str | None], names: list[str]
+) -> None:
+    documents = [
+        {"ifindex": 7, "ifname": name, "flags": [], **({"link": link} if link else {})} for name, link in links.items()
+    ]
+    assert names == [link.name for link in links_of(documents).values() if link.needs_address]
