@@ -118,7 +118,7 @@ def test_no_line_is_longer_than_the_terminal(eventful: Machine) -> None:
         if columns == 60:
             assert any(line.endswith("…") for line in lines)
             # A long reason gets a line of its own.
-            assert any(line.lstrip().startswith("# the VPN routes") for line in lines)
+            assert any(line.lstrip().startswith("# the VPN's table") for line in lines)
 
 
 @pytest.mark.parametrize("verb", [("detect",), ("explain", "192.168.188.1", "9.9.9.9")], ids=" ".join)
