@@ -58,9 +58,14 @@ class Vpn(NamedTuple):
         return f"{kept} except for {some(self.holes)}" if self.holes else kept
 
     @property
+    def besides(self) -> list[str]:
+        """What the user should know besides the advice."""
+        return [*self.elsewhere, *([self.leak] if self.leak else [])]
+
+    @property
     def reasons(self) -> str:
-        """The reason for the advice, and what the user should know besides."""
-        return "; ".join(filter(None, (self.why, *self.elsewhere, self.leak)))
+        """The reason for the advice, with what the user should know besides."""
+        return "; ".join((self.why, *self.besides))
 
 
 def detect(config: Config, snapshot: Snapshot, network: Network, interface: str | None = None) -> list[Vpn]:
@@ -405,7 +410,8 @@ def _paragraph(vpn: Vpn, next_step: Callable[[Vpn], str], written: Config | None
         ("table", table_name(vpn.table)),
         ("fwmark", str(vpn.mark) if vpn.mark else "none"),
         ("LAN", f"{vpn.lan}: {vpn.by}"),
-        ("advice", f"{vpn.advice}: {vpn.reasons}"),
+        ("advice", f"{vpn.advice}: {vpn.why}"),
+        *(("but", each) for each in vpn.besides),
         ("next", next_step(vpn)),
     ]
     text = [vpn.headline, *(f"  {name:<8} {printable(value)}" for name, value in lines if value)]
