@@ -164,9 +164,14 @@ def _try_rule(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -
     """Compare one rule with the packet, and look up its table if it matches."""
     fits, why = _matches(rule, packet, links)
     if fits is None:
-        return Step(rule, "does not fit", why, doubt=f"cannot tell whether the packet {why}; assumed that not")
-    if not fits:
-        return Step(rule, "does not fit", why)
+        # Few packets are of one port or user. So most packets match a rule that is for all others.
+        step = _apply(rule, why, packet, fib, links) if rule.inverted else Step(rule, "does not fit", why)
+        return step._replace(doubt=f"cannot tell whether the packet {why}; assumed that not")
+    return _apply(rule, why, packet, fib, links) if fits else Step(rule, "does not fit", why)
+
+
+def _apply(rule: Rule, why: str, packet: Packet, fib: Fib, links: Mapping[str, Link]) -> Step:
+    """What a rule does with a packet that matches it."""
     if rule.action == "goto":
         return Step(rule, "goto", why)
     if rule.action in REFUSALS.values():

@@ -14,6 +14,7 @@ from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
 from fz_iproute.diagnosis.products import FIREZONE
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way
+from fz_iproute.diagnosis.shadow import in_step
 from fz_iproute.diagnosis.status import Line, Status, status
 from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired
@@ -196,6 +197,11 @@ class Machine:
     def status(self) -> Status:
         """What `status` shows."""
         return status(self.config, self.seen, self.network)
+
+    @cached_property
+    def then(self) -> Network:
+        """The network after a `sync`."""
+        return in_step(self.network, self.goal, prune=self.config.lan.prune)
 
     @property
     def cut(self) -> list[Line]:

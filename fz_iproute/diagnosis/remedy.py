@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from fz_iproute.diagnosis.detect import Vpn, candidates
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.shadow import as_read, in_step
+from fz_iproute.diagnosis.shadow import as_read
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
@@ -129,7 +129,7 @@ def _after(machine: Machine, step: Step) -> Machine:
         case Sync():
             if refusal := sync_refusal(machine):
                 raise Refused(refusal)
-            network = in_step(network, machine.goal, prune=machine.config.lan.prune)
+            network = machine.then
         case Sysctl(name, value):
             sysctls = {**machine.recording.sysctls, name: value}
             return replace(machine, recording=replace(machine.recording, sysctls=sysctls))

@@ -40,22 +40,23 @@ def mirror(machine: Machine) -> Iterator[Found]:
         f"the copy of {copy.dst} is stale, its source {source} is gone" for copy, source in stale_copies(machine)
     ]:
         seen = f"{some(stale)}: no program can connect there; {seen}"
-    lost = [str(lan) for lan in _lost_with_sync(machine)]
+    losing = list(_lost_with_sync(machine))
+    lost = map(str, losing)
     words = (
         f"the VPN routes {some(lost)} explicitly: renumber that LAN, or, if you need the VPN's hosts there more, run "
         f"`{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
     )
-    refusing = tuple(_refusing(machine))
-    if refusing:
-        words = f"decide whether packets to {some(step.route.dst for step in refusing)} should be refused"
+    refusals = tuple(step for lan in losing for step in refusing(machine, lan.family, [lan]))
+    if refusals:
+        words = f"decide whether packets to {some(step.route.dst for step in refusals)} should be refused"
     harmful = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
-    remedies = [*([Remedy(refusing), Remedy((*refusing, Sync()))] if refusing else []), Remedy((*restoring, Sync()))]
+    remedies = [*([Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else []), Remedy((*restoring, Sync()))]
     if routed:
         remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
     why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
     level: Level = "warning" if _is_early(machine, due) else "failure"
-    yield Found(level, seen, why, (*remedies, *advice(words if lost else harmful)))
+    yield Found(level, seen, why, (*remedies, *advice(words if losing else harmful)))
 
 
 def _left_behind(machine: Machine) -> Iterator[Found]:
@@ -137,10 +138,17 @@ def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
                 yield verdict.route.prefix
 
 
-def _refusing(machine: Machine) -> Iterator[RouteStep]:
-    """The deletion of each route in the VPN's table that refuses a whole LAN, so that `sync` copies no route to it."""
-    table = machine.goal.layout.mirror
-    for explicit in dict.fromkeys(verdict.explicit for verdict in machine.goal.verdicts if verdict.explicit):
-        for route in machine.network.table(table, explicit.family):
-            if route.prefix == explicit and route.attributes.type in REFUSALS.values():
-                yield RouteStep("del", table, route)
+def refusing(machine: Machine, family: Family, lans: Iterable[Prefix]) -> tuple[RouteStep, ...]:
+    """The deletion of each route that refuses packets to these LANs, or to a part of them, after a `sync`."""
+    own = {route for tables in machine.goal.contents[family].values() for route in (*tables.ours, *tables.wanted)}
+    found = (way.decision for lan in lans for way in machine.then.ways_to_hosts(lan))
+    return tuple(
+        dict.fromkeys(
+            RouteStep("del", decision.table, decision.route)
+            for decision in found
+            if decision.route
+            and decision.route.dst != "default"
+            and decision.route.attributes.type in REFUSALS.values()
+            and decision.route not in own
+        )
+    )

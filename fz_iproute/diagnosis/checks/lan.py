@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
-from fz_iproute.diagnosis.checks.copies import routes_inside, stale_copies
+from fz_iproute.diagnosis.checks.copies import refusing, routes_inside, stale_copies
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front
 from fz_iproute.diagnosis.detect import differences
@@ -129,12 +129,12 @@ def _overlaps(machine: Machine, lan: Prefix, same: Sequence[Shadow]) -> Iterator
         yield Found("info", f"{names} of the VPN {'is' if len(taken) == 1 else 'are'} inside the LAN {lan}", why)
     refused = [str(shadow.tunnel) for shadow in same if shadow.refused]
     if refused and not any(line.route.prefix == lan for line in machine.cut):
-        words = (
-            f"find out who has put that route there: `{machine.ip(lan.family, f'route show table all {refused[0]}')}`"
-        )
+        command = machine.ip(lan.family, f"route show table all {refused[0]}")
         seen = f"the VPN's table refuses packets to {some(refused)}, a part of the LAN {lan}"
         level: Level = "info" if machine.config.manages else "warning"
-        yield Found(level, seen, "hosts there cannot be reached", advice(words))
+        steps = refusing(machine, lan.family, [lan])
+        remedies = (*([Remedy(steps)] if steps else []), *advice(f"find out who has put that route there: `{command}`"))
+        yield Found(level, seen, "hosts there cannot be reached", remedies)
 
 
 def _without_rule(machine: Machine, family: Family, decision: Decision, lans: Sequence[str]) -> Found:
@@ -184,7 +184,7 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
             why = "hosts there cannot be reached, and `sync` does not change that"
             rules = [step.rule for step in decision.steps[-1:] if step.rule.action in REFUSALS.values()]
             remedies = tuple(Remedy((RuleStep("del", rule),)) for rule in rules)
-            routes = tuple(dict.fromkeys(step for lan in lans for step in _refusing_parts(machine, family, lan)))
+            routes = refusing(machine, family, (Prefix.of_route(lan, family) for lan in lans))
             remedies += (Remedy(routes), Remedy((*routes, Sync()))) if routes else ()
             table = f"route show table {table_name(decision.table)}" if decision.route else "rule show"
             remedies += advice(f"find out who has made that: `{machine.ip(family, table)}`")
@@ -194,15 +194,6 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
         elif decision.steps:  # not if the kernel itself refuses a wrong source address
             seen += f": rule {shown(decision.steps[-1].rule)}"
         yield Found("failure", seen, why, remedies)
-
-
-def _refusing_parts(machine: Machine, family: Family, lan: str) -> Iterator[RouteStep]:
-    """The deletion of each route that refuses packets to this LAN, or a part of it."""
-    own = {route for tables in machine.goal.contents[family].values() for route in tables.ours}
-    for decision in (way.decision for way in machine.network.ways_to_hosts(Prefix.of_route(lan, family))):
-        route = decision.route
-        if route and route.dst != "default" and route.attributes.type in REFUSALS.values() and route not in own:
-            yield RouteStep("del", decision.table, route)
 
 
 def overrides(machine: Machine) -> Iterator[Found]:

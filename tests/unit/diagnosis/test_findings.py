@@ -121,8 +121,8 @@ or, if you don't need it, [lan]: deny = ["192.168.1.0/24"], then fz-iproute sync
     "the VPN's table refuses a part of a LAN": Case(
         [*SERVED, *vpn("192.168.1.64/26", "10.9.0.0/16", verb="prohibit ", dev="")],
         """
-shadows warning: the VPN's table refuses packets to 192.168.1.64/26, a part of the LAN 192.168.1.0/24 → find out who
-has put that route there: `ip route show table all 192.168.1.64/26`
+shadows warning: the VPN's table refuses packets to 192.168.1.64/26, a part of the LAN 192.168.1.0/24 → ip route del
+table VPN prohibit 192.168.1.64/26 proto boot scope global
 """,
     ),
     "copies in a table that is not asked": Case(

@@ -360,6 +360,7 @@ THROWS = ["route add throw 8.0.0.0/8 table 6", "route add throw 8.8.0.0/16 proto
     ("lines", "question", "said"),
     [
         (STEPS, "8.8.8.8", [*STEPS.values()]),
+        (["not dport 53 lookup 8"], "8.8.8.8", [STEPS["lookup 8"]]),  # as for most packets
         (["lookup 6", "prohibit"], "8.8.8.8", [STEPS["lookup 6"], "prohibit"]),
         (["iif lo lookup 5", "lookup 8"], RECEIVED, [NOT_SENT, STEPS["lookup 8"]]),
     ],
