@@ -4,20 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.products import Form
 from fz_iproute.diagnosis.reach import Network, Way, size
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
 from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, MODEMS, printable
 
-# A typical packet: HTTPS over TCP. It has ports because the rules of some VPNs select by port.
-USUAL: dict[Family, Packet] = {family: Packet(family, 0, ipproto=6, sport=50000, dport=443) for family in FAMILIES}
-
 
 def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
     """The decision about most packets that this machine sends to the internet. None if no majority shares one."""
-    ways = network.internet(USUAL[family]._replace(mark=mark))
+    ways = network.internet(usual(family)._replace(mark=mark))
     groups: dict[object, list[Way]] = defaultdict(list)
     for way in ways:
         groups[way.decision.outcome, way.decision.devices].append(way)

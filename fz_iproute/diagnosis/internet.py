@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.full_tunnel import becomes
-from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.reach import Network, Way, size
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired
@@ -47,7 +47,7 @@ def internet(config: Config, network: Network, goal: Desired, family: Family) ->
     """Judge all packets to the internet that this machine sends without a mark."""
     tunnels = sure_tunnels(config, network, goal)
     states: dict[str, list[Way]] = {"off": [], "active": [], "blocked": []}
-    for way in network.internet(Packet(family, 0)):
+    for way in network.internet(usual(family)):
         is_refused = way.decision.outcome in REFUSALS.values()
         is_inside = not way.decision.stays and not tunnels.isdisjoint(way.decision.devices)
         states["active" if is_inside else "blocked" if is_refused else "off"].append(way)

@@ -35,6 +35,11 @@ class Packet(NamedTuple):
     uid: int | None = None  # of the sender
 
 
+def usual(family: Family, dst: int = 0) -> Packet:
+    """A usual packet that this machine sends: HTTPS over TCP. It has ports, because rules may select by port."""
+    return Packet(family, dst, ipproto=6, sport=50000, dport=443)
+
+
 class Step(NamedTuple):
     """A rule that the kernel compares with the packet, and the result."""
 

@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.internet import Internet, internet, joined, outside, sure_tunnels, tunnel_routes
-from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
+from fz_iproute.diagnosis.lookup import Decision, usual, within_link
 from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
 from fz_iproute.diagnosis.products import FIREZONE
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way
@@ -66,11 +66,11 @@ class Machine:
 
     def way(self, family: Family, address: int, src: int = 0) -> Decision:
         """Where one packet goes that this machine sends."""
-        return self.network.way(Packet(family, address, src=src))
+        return self.network.way(usual(family, address)._replace(src=src))
 
     def internet(self, family: Family, mark: int = 0) -> list[Way]:
         """Where packets to each part of the internet go, the largest part first."""
-        return self.network.internet(Packet(family, 0, mark=mark))
+        return self.network.internet(usual(family)._replace(mark=mark))
 
     def addresses(self, family: Family) -> frozenset[int]:
         """The machine's own addresses."""
@@ -114,7 +114,7 @@ class Machine:
 
     def ways(self, prefix: Prefix, *, src: int = 0) -> list[Way]:
         """Where packets that this machine sends to each part of the prefix go."""
-        return self.network.ways(prefix, Packet(prefix.family, 0, src=src))
+        return self.network.ways(prefix, usual(prefix.family)._replace(src=src))
 
     def sources(self, family: Family) -> list[int]:
         """The sources worth trying: 0 (not chosen yet), and each own address that a rule selects by."""

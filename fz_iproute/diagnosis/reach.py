@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.fib import Table
-from fz_iproute.diagnosis.lookup import Decision, Packet, decide
+from fz_iproute.diagnosis.lookup import Decision, Packet, decide, usual
 from fz_iproute.diagnosis.parts import Bounds, Part
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
@@ -101,7 +101,7 @@ class Network:
 
     def ways(self, prefix: Prefix, like: Packet | None = None) -> list[Way]:
         """Where packets to each part of the prefix go. Apart from their destination, they are `like` this packet."""
-        packet = like or Packet(prefix.family, 0)
+        packet = like or usual(prefix.family)
         if (packet, prefix) not in self._ways:
             self._ways[packet, prefix] = self._ways_to(self._bounds[prefix.family].parts(prefix), packet)
         return self._ways[packet, prefix]

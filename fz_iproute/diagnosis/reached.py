@@ -3,8 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.full_tunnel import USUAL
-from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
+from fz_iproute.diagnosis.lookup import Decision, Packet, usual, within_link
 from fz_iproute.diagnosis.parts import Part
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way
 from fz_iproute.mirror.model import Route
@@ -41,7 +40,7 @@ def fates(network: Network, route: Route, copies: Iterable[Route], like: Packet 
     several links. A part to which main has a narrower route is another LAN.
     """
     family, prefix = route.attributes.family, route.prefix
-    packet = (like or USUAL[family])._replace(dst=prefix.host)
+    packet = (like or usual(family))._replace(dst=prefix.host)
     if within_link(family, prefix.address):
         # A program that sends to a link-local address names the interface.
         packet = packet._replace(oif=next(iter(route.attributes.devices), ""))

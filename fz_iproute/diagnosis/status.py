@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.detect import absent, detect
 from fz_iproute.diagnosis.detours import Detour, detours
 from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
 from fz_iproute.diagnosis.internet import Carrier, internet, is_emptied, leaking, outside, unused_tables
-from fz_iproute.diagnosis.lookup import Packet
+from fz_iproute.diagnosis.lookup import usual
 from fz_iproute.diagnosis.lost_routes import LostRoute, Outage, lost_routes, outages
 from fz_iproute.diagnosis.products import Form, product_of
 from fz_iproute.diagnosis.reach import Network
@@ -164,7 +164,7 @@ def _uncopied(goal: Desired, network: Network, family: Family) -> Iterator[Line]
         prefix = route.prefix
         if route in judged or not PRIVATE.covers(prefix):
             continue
-        is_used = network.way(Packet(family, prefix.host)).route == route
+        is_used = network.way(usual(family, prefix.host)).route == route
         if not is_used and (reason := why_not_copied(goal, route)):
             yield Line(family, "skipped", MAIN, route, reason)
 

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 
-from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
+from fz_iproute.diagnosis.lookup import Decision, usual, within_link
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.parts import Bounds
 from fz_iproute.diagnosis.reach import Network
@@ -30,7 +30,7 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                 continue
             for mark in (0, before.config.tunnel.fwmark.value):
                 for source in before.sources(family):
-                    packet = Packet(family, part.address, src=source, mark=mark)
+                    packet = usual(family, part.address)._replace(src=source, mark=mark)
                     was, becomes = before.network.way(packet), after.network.way(packet)
                     if was == becomes:
                         continue

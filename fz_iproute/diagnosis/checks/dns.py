@@ -84,7 +84,9 @@ def _nameservers(text: str) -> list[str]:
 
 def _way(machine: Machine, server: _Server) -> Decision:
     # systemd-resolved sets IP_UNICAST_IF, so only routes by the interface of the link count.
-    return machine.network.way(Packet(server.host.family, server.host.address, oif=server.device))
+    return machine.network.way(
+        Packet(server.host.family, server.host.address, oif=server.device, ipproto=17, sport=50000, dport=53)
+    )
 
 
 def _where(machine: Machine, decision: Decision) -> str:

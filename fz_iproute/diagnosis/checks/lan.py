@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front
 from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.detours import Detour
-from fz_iproute.diagnosis.lookup import Decision, Packet
+from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.reached import fate
@@ -241,7 +241,7 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
             continue
         if not any(way.decision.route in copies for way in machine.ways(prefix)):
             continue
-        if lan == prefix and machine.network.main_alone.way(Packet(family, prefix.host)).route != route:
+        if lan == prefix and machine.network.main_alone.way(usual(family, prefix.host)).route != route:
             continue  # main prefers the route that is copied
         if route.attributes.type != "unicast" and lan == prefix:
             why = f"so the VPN's own packets do not get to {lan}, nor will any once the copies are gone"

@@ -22,6 +22,7 @@ LEAKS = {
     "no rule and no default route": [NO_RULE, "route del default table 539098368"],
     "main in front": ["rule add lookup main pref 5"],
     "a jump": ["rule add goto 32766 pref 5"],
+    "main in front for all ports but one": ["rule add not dport 9100 lookup main pref 5"],
     "another default route": [
         "route del default table 539098368",
         "route add default via {router} dev eth0 table 539098368",
