@@ -5,13 +5,13 @@ that the machine has left must go. So `sync` is no remedy here. Main must get it
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import LOCAL, some
 
 
@@ -47,34 +47,40 @@ def lost_routes(network: Network, goal: Desired, *, prune: bool) -> list[LostRou
 
 def _lost_routes(network: Network, goal: Desired, family: Family) -> Iterator[LostRoute]:
     here = goal.by_family[family]
-    for wanted, ours, _ in here.contents.values():
-        stale = set(ours).difference(wanted)
-        for copy in (route for route in ours if route in stale and route.attributes.on_link):
-            devices = copy.attributes.devices
-            inside = [own for own in _own(network, family, devices) if copy.prefix.covers(own.prefix)]
-            if not inside or any(_has_lan(goal, own, devices) for own in inside):
-                continue
-            # If the settings or the VPN's explicit routes refuse the LAN, `sync` is right to remove the copy.
-            if not any(verdict.refusal for verdict in here.policy.verdicts([copy], here.claimed)):
-                best = max(inside, key=lambda own: own.dst == copy.attributes.value("src"))
-                yield LostRoute(copy, best.dst)
+    tables = here.contents.values()
+    stale = {route for wanted, ours, _ in tables if wanted != ours for route in set(ours).difference(wanted)}
+    homeless = _homeless(network, goal, family) if stale else {}
+    for copy in (route for _, ours, _ in tables for route in ours if route in stale and route.attributes.on_link):
+        own = [each for device in copy.attributes.devices for each in homeless.get(device, ())]
+        inside = [each for each in own if copy.prefix.covers(each.prefix)]
+        # If the settings or the VPN's explicit routes refuse the LAN, `sync` is right to remove the copy.
+        if inside and not any(verdict.refusal for verdict in here.policy.verdicts([copy], here.claimed)):
+            best = max(inside, key=lambda each: each.dst == copy.attributes.value("src"))
+            yield LostRoute(copy, best.dst)
 
 
-def _own(network: Network, family: Family, devices: Collection[str]) -> list[Route]:
-    """The routes of table local to the machine's own addresses on these devices."""
-    local = [route for route in network.table(LOCAL, family) if route.attributes.type == "local"]
-    return [route for route in local if "/" not in route.dst and not set(devices).isdisjoint(route.attributes.devices)]
+def _own(network: Network, family: Family) -> dict[str, list[Route]]:
+    """The routes of table local to the machine's own addresses, by device."""
+    found: dict[str, list[Route]] = defaultdict(list)
+    for route in network.table(LOCAL, family):
+        if route.attributes.type == "local" and "/" not in route.dst:
+            found[route.attributes.devices[0]].append(route)
+    return found
 
 
-def _has_lan(goal: Desired, own: Route, devices: Collection[str]) -> bool:
-    """True if main has an on-link route by one of the devices to the LAN of this address."""
-    return any(
-        route.attributes.on_link
-        and route.dst != "default"
-        and not set(devices).isdisjoint(route.attributes.devices)
-        and route.prefix.covers(own.prefix)
-        for route in goal.judged[own.attributes.family].main
-    )
+def _homeless(network: Network, goal: Desired, family: Family) -> dict[str, list[Route]]:
+    """Those of them for which main has no on-link route by the same device."""
+    lans: dict[str, list[Prefix]] = defaultdict(list)
+    for route in goal.judged[family].main:
+        if route.attributes.on_link and route.dst != "default":
+            for device in route.attributes.devices:
+                lans[device].append(route.prefix)
+    reached = {device: PrefixSet(prefixes) for device, prefixes in lans.items()}
+    nothing = PrefixSet()
+    return {
+        device: [each for each in own if not reached.get(device, nothing).covers(each.prefix)]
+        for device, own in _own(network, family).items()
+    }
 
 
 class Outage(NamedTuple):
@@ -93,28 +99,38 @@ class Outage(NamedTuple):
 
 def outages(network: Network, goal: Desired) -> list[Outage]:
     """The network cards that do not reach their LANs."""
-    kept = {lost.copy.attributes.devices for lost in lost_routes(network, goal, prune=True)}
-    found = []
-    for name, link in network.links.items():
-        why = link.outage or (_loss(network, goal, name) if link.needs_address and (name,) not in kept else "")
-        if why and name not in goal.tunnels:
-            routes = (verdict.route for verdict in goal.verdicts)
-            lans = dict.fromkeys(route.dst for route in routes if route.attributes.devices == (name,))
-            found.append(Outage(name, why, tuple(lans), is_cut=bool(link.outage)))
-    return found
+    losses = _losses(network, goal)
+    lans: dict[str, dict[str, None]] = defaultdict(dict)  # without repetitions
+    for route in (verdict.route for verdict in goal.verdicts):
+        if len(route.attributes.devices) == 1:
+            lans[route.attributes.devices[0]][route.dst] = None
+    found = {
+        name: link.outage or (losses.get(name, "") if link.needs_address else "")
+        for name, link in network.links.items()
+    }
+    return [
+        Outage(name, why, tuple(lans[name]), is_cut=bool(network.links[name].outage))
+        for name, why in found.items()
+        if why and name not in goal.tunnels
+    ]
 
 
-def _loss(network: Network, goal: Desired, name: str) -> str:
-    """Why a network card that works has no LAN: it has no address, or main has no route to the network of one."""
-    own = [route for family in FAMILIES for route in _own(network, family, [name])]
-    own = [route for route in own if not route.dst.startswith("fe80:")]
-    if not own:
-        return "has no address" if LOCAL in network.tables else ""
+def _losses(network: Network, goal: Desired) -> dict[str, str]:
+    """Why links that work have no LAN: they have no address, or main has no route to the network of one."""
+    if LOCAL not in network.tables:
+        return {}
+    routes = (route for family in FAMILIES for same in _own(network, family).values() for route in same)
+    addressed = {device for route in routes if not route.dst.startswith("fe80:") for device in route.attributes.devices}
+    found = {name: "has no address" for name in network.links if name not in addressed}
     # The kernel adds a broadcast route to table local for each IPv4 address with a network around it.
     local = network.table(LOCAL, "inet")
     wide = {route.attributes.value("src") for route in local if route.attributes.type == "broadcast"}
-    lost = [route.dst for route in own if route.dst in wide and not _has_lan(goal, route, [name])]
-    return f"has the address {lost[0]}, and main no route to its network" if lost else ""
+    kept = {device for lost in lost_routes(network, goal, prune=True) for device in lost.copy.attributes.devices}
+    for device, own in _homeless(network, goal, "inet").items():
+        lost = [route.dst for route in own if route.dst in wide]
+        if lost and device not in kept:
+            found[device] = f"has the address {lost[0]}, and main no route to its network"
+    return found
 
 
 def together(found: Iterable[Outage]) -> Iterator[tuple[str, str]]:
