@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from fz_iproute.diagnosis.full_tunnel import USUAL
 from fz_iproute.diagnosis.lookup import Packet, within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.reached import fates, lost
@@ -54,7 +55,7 @@ def _detours(network: Network, goal: Desired, family: Family) -> Iterator[Detour
     for rule in (rule for rule in network.rules if rule.family == family):
         if (like := _matching(rule)) is None:
             continue
-        is_partial = like != Packet(family, 0)
+        is_partial = like != USUAL[family]
         found: dict[str, list[str]] = defaultdict(list)
         for lan, same in lans.items():
             part = rule.dst if rule.dst and lan.covers(rule.dst) else lan
@@ -71,7 +72,7 @@ def _detours(network: Network, goal: Desired, family: Family) -> Iterator[Detour
 
 
 def _matching(rule: Rule) -> Packet | None:
-    """A packet that matches the rule, apart from its destination. None if there is no simple one."""
+    """A packet that matches the rule, apart from its destination, and is usual otherwise. None if none is simple."""
     if rule.inverted or rule.src or rule.mark or rule.iif not in ("", "lo") or rule.oif:
         return None
     options = dict(rule.options)
@@ -80,6 +81,7 @@ def _matching(rule: Rule) -> Packet | None:
         numbers = {field: int(value.removeprefix("ipproto-"), 0) for field, value in values.items()}
     except ValueError:
         return None  # a name, which only the machine's own files translate
-    tos = numbers.pop("tos", 0)
-    ipproto, sport, dport, uid = map(numbers.get, ("ipproto", "sport", "dport", "uid"))
-    return Packet(rule.family, 0, tos=tos, ipproto=ipproto, sport=sport, dport=dport, uid=uid)
+    usual = USUAL[rule.family]
+    tos = numbers.pop("tos", usual.tos)
+    ipproto, sport, dport = (numbers.get(field, getattr(usual, field)) for field in ("ipproto", "sport", "dport"))
+    return usual._replace(tos=tos, ipproto=ipproto, sport=sport, dport=dport, uid=numbers.get("uid"))

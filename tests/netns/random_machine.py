@@ -121,7 +121,7 @@ def _vpn(land: Land, *, is_tiered: bool, is_full: bool) -> Iterator[str]:
 def _breakage(dice: random.Random, families: list[str], made: Plan) -> list[str]:
     kinds: list[Callable[[random.Random, Land, Plan], Iterator[str]]] = [
         *[_rule] * 6, *[_kernel_rule] * 2, *[_vpn_rule] * 3, *[_vpn_route] * 4, *[_main_route] * 3, _default, _routed,
-        _twin, *[_new_address] * 2, *[_lost_route] * 2, *[_other_vpn] * 4, _link, _sysctl, _setting,
+        _twin, *[_new_address] * 2, *[_lost_route] * 2, *[_detour] * 2, *[_other_vpn] * 4, _link, _sysctl, _setting,
     ]  # fmt: skip
     return list(dice.choice(kinds)(dice, LANDS[dice.choice(families)], made))
 
@@ -135,7 +135,7 @@ def _rule(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
     selector = dice.choice(
         [
             *["", "", f"to {land.lans[0]}", f"to {land.resources[1]}", f"to {dice.choice(land.internet)}"],
-            *[f"to {land.parts[2]}", f"to {land.parts[3]}", "ipproto 17", "uidrange 7-9", "dport 9100"],
+            *[f"to {land.parts[2]}", f"to {land.parts[3]}", "uidrange 7-9", "dport 9100"],
             *[f"from {_address(land, WIFI)}", f"from {_address(land, CABLE)}", f"from {land.lans[0]}"],
             *[f"to {dice.choice(land.parts)}", f"from {_address(land, WIFI)} to {land.lans[0]}"],
             *[f"fwmark {MARK:#x}", "fwmark 0x80000/0xff0000", "iif lo", f"iif {WIFI}", f"oif {WIFI}"],
@@ -225,6 +225,14 @@ def _new_address(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
     if dice.random() < 0.8:
         yield f"{land.option}addr add {host[:-1]}77/{length} dev {device}"
     yield f"{land.option}addr del {land.own[device]} dev {device}"
+
+
+def _detour(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
+    """A rule sends some packets to a LAN elsewhere."""
+    selector = dice.choice([f"to {land.parts[2]}", f"to {land.parts[3]}", "uidrange 7-9", "dport 9100"])
+    action = dice.choice(["prohibit", "unreachable", "lookup 201", f"lookup {MIRROR}", "lookup main"])
+    yield f"{land.option}route add default dev {TUNNEL} table 201"
+    yield f"{land.option}rule add {selector} {action} priority {dice.choice([50, 32000])}"
 
 
 def _lost_route(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:

@@ -346,7 +346,7 @@ def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
 
 
 # How the kernel is asked about packets that a rule selects.
-SELECTED = {"uidrange 7-9": "uid 8", "ipproto 17": "ipproto udp", "dport 9100": "ipproto tcp dport 9100"}
+SELECTED = {"uidrange 7-9": "uid 8", "dport 9100": "ipproto tcp dport 9100"}
 DETOUR = re.compile(r"^rule .* \((inet6?)\): packets to (.*?)(?: that match `(.*)`|, a part of a LAN,) (.*)$")
 
 
