@@ -102,7 +102,8 @@ def _out_of_reach(machine: Machine, family: Family) -> Iterator[Found]:
     yield from _cut(machine, family, {lan for lan, same in by_lan.items() if any(shadow.whole for shadow in same)})
     for detour in machine.status.detours:
         if detour.rule.family == family and not _is_in_front(machine, detour):
-            yield Found("info", f"rule {shown(detour.rule)} ({family}): {detour}", "the LAN cannot be reached by these")
+            seen = f"rule {detour.rule.priority} ({family}): {detour}"
+            yield Found("info", seen, "these packets do not reach the LAN")
 
 
 def _is_in_front(machine: Machine, detour: Detour) -> bool:
