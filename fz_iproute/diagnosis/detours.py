@@ -4,8 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.full_tunnel import USUAL
-from fz_iproute.diagnosis.lookup import Packet, within_link
+from fz_iproute.diagnosis.lookup import Packet, usual, within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.reached import fates, lost
 from fz_iproute.diagnosis.shadow import taker
@@ -55,7 +54,7 @@ def _detours(network: Network, goal: Desired, family: Family) -> Iterator[Detour
     for rule in (rule for rule in network.rules if rule.family == family):
         if (like := _matching(rule)) is None:
             continue
-        is_partial = like != USUAL[family]
+        is_partial = like != usual(family)
         found: dict[str, list[str]] = defaultdict(list)
         for lan, same in lans.items():
             part = rule.dst if rule.dst and lan.covers(rule.dst) else lan
@@ -78,10 +77,7 @@ def _matching(rule: Rule) -> Packet | None:
     options = dict(rule.options)
     values = {field: options[key] for field, keys in _SELECTORS.items() for key in keys if key in options}
     try:
-        numbers = {field: int(value.removeprefix("ipproto-"), 0) for field, value in values.items()}
+        numbers: dict[str, Any] = {field: int(value.removeprefix("ipproto-"), 0) for field, value in values.items()}
     except ValueError:
         return None  # a name, which only the machine's own files translate
-    usual = USUAL[rule.family]
-    tos = numbers.pop("tos", usual.tos)
-    ipproto, sport, dport = (numbers.get(field, getattr(usual, field)) for field in ("ipproto", "sport", "dport"))
-    return usual._replace(tos=tos, ipproto=ipproto, sport=sport, dport=dport, uid=numbers.get("uid"))
+    return usual(rule.family)._replace(**numbers)
