@@ -52,7 +52,7 @@ def _detours(network: Network, goal: Desired, family: Family) -> Iterator[Detour
     copies = by_destination(goal.judged[family].wanted)
     lans = {same[0].prefix: same for same in copies.values() if not within_link(family, same[0].prefix.address)}
     for rule in (rule for rule in network.rules if rule.family == family):
-        if (like := _matching(rule)) is None:
+        if (like := matching(rule)) is None:
             continue
         is_partial = like != usual(family)
         found: dict[str, list[str]] = defaultdict(list)
@@ -70,7 +70,7 @@ def _detours(network: Network, goal: Desired, family: Family) -> Iterator[Detour
             yield Detour(rule, tuple(dict.fromkeys(parts)), words, is_partial)
 
 
-def _matching(rule: Rule) -> Packet | None:
+def matching(rule: Rule) -> Packet | None:
     """A packet that matches the rule, apart from its destination, and is usual otherwise. None if none is simple."""
     if rule.inverted or rule.src or rule.mark or rule.iif not in ("", "lo") or rule.oif:
         return None

@@ -47,6 +47,10 @@ class Table(tuple[Route, ...]):
         for number in self.places[first:end]:
             yield from self._at(number)
 
+    def to(self, prefix: Prefix) -> tuple[Route, ...]:
+        """The routes to exactly this prefix."""
+        return self._at(place(prefix))
+
     def _at(self, number: int) -> tuple[Route, ...]:
         return self._lengths.get(number & 0xFF, {}).get(number >> 8, ())
 

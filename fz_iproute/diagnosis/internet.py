@@ -32,24 +32,12 @@ class Internet(NamedTuple):
     gets_out: bool = False  # they leave by a device that is no tunnel
 
 
-def sure_tunnels(config: Config, network: Network, goal: Desired) -> frozenset[str]:
-    """The tunnels, without network cards to which a default route in the VPN's table leads.
-
-    The planner spares these, too. If the configured interface is missing, the VPN may use any of them.
-    """
-    name = config.tunnel.interface
-    if name not in network.links:
-        return goal.tunnels
-    return frozenset(device for device in goal.tunnels if device == name or network.may_be_tunnel(device))
-
-
-def internet(config: Config, network: Network, goal: Desired, family: Family) -> Internet:
+def internet(network: Network, goal: Desired, family: Family) -> Internet:
     """Judge all packets to the internet that this machine sends without a mark."""
-    tunnels = sure_tunnels(config, network, goal)
     states: dict[str, list[Way]] = {"off": [], "active": [], "blocked": []}
     for way in network.internet(usual(family)):
         is_refused = way.decision.outcome in REFUSALS.values()
-        is_inside = not way.decision.stays and not tunnels.isdisjoint(way.decision.devices)
+        is_inside = not way.decision.stays and goal.is_by_tunnel(way.decision.devices)
         states["active" if is_inside else "blocked" if is_refused else "off"].append(way)
     sizes = {state: size(ways) for state, ways in states.items()}
     off = states["off"]

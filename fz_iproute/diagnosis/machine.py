@@ -9,7 +9,7 @@ from itertools import chain
 from fz_iproute.diagnosis.detect import Vpn, detect
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.full_tunnel import forms
-from fz_iproute.diagnosis.internet import Internet, internet, joined, outside, sure_tunnels, tunnel_routes
+from fz_iproute.diagnosis.internet import Internet, internet, joined, outside, tunnel_routes
 from fz_iproute.diagnosis.lookup import Decision, usual, within_link
 from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
 from fz_iproute.diagnosis.products import FIREZONE
@@ -92,16 +92,12 @@ class Machine:
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""
-        return not decision.stays and not self._tunnels.isdisjoint(decision.devices)
-
-    @cached_property
-    def _tunnels(self) -> frozenset[str]:
-        return sure_tunnels(self.config, self.network, self.goal)
+        return not decision.stays and self.goal.is_by_tunnel(decision.devices)
 
     @cached_property
     def outward(self) -> dict[Family, Internet]:
         """What becomes of most packets to the internet."""
-        return {family: internet(self.config, self.network, self.goal, family) for family in self.families}
+        return {family: internet(self.network, self.goal, family) for family in self.families}
 
     def has_internet(self, family: Family) -> bool:
         """True if most packets to the internet enter the VPN."""

@@ -36,8 +36,8 @@ def fate(network: Network, route: Route, copies: Iterable[Route]) -> tuple[str, 
 def fates(network: Network, route: Route, copies: Iterable[Route], like: Packet | None = None) -> list[Fate]:
     """What becomes of packets to each part of the LAN of this route of main, of usual ones or of those `like` this one.
 
-    They also reach it by one of the `copies`, which are all routes to the LAN that are to be copied: it may be on
-    several links. A part to which main has a narrower route is another LAN.
+    They also reach it by one of the `copies`, which are all routes to the LAN that are to be copied, or by another
+    route of main: it may be on several links. A part to which main has a narrower route is another LAN.
     """
     family, prefix = route.attributes.family, route.prefix
     packet = (like or usual(family))._replace(dst=prefix.host)
@@ -52,7 +52,12 @@ def fates(network: Network, route: Route, copies: Iterable[Route], like: Packet 
             for way in network.ways_to_hosts(prefix, packet._replace(dst=0))
             if not _is_elsewhere(network, prefix, way.part)
         ]
-    paths = {each.attributes.path for each in (route, *copies)}
+    by_main = (
+        each
+        for each in network.table(MAIN, family).to(prefix)
+        if each.attributes.on_link and not any(map(network.may_be_tunnel, each.attributes.devices))
+    )
+    paths = {each.attributes.path for each in (route, *copies, *by_main)}
     return [Fate(part, *_fate(network, paths, packet._replace(dst=part.address), decision)) for part, decision in ways]
 
 

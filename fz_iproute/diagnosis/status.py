@@ -108,7 +108,7 @@ class Status(NamedTuple):
 def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
     """Judge the snapshot. `network` must have all routes that decide about packets to the internet and to LANs."""
     goal = desired(config, snapshot)
-    ways = {family: internet(config, network, goal, family) for family in network.families}
+    ways = {family: internet(network, goal, family) for family in network.families}
     carriers = {family: way.carrier for family, way in ways.items() if way.carrier}
     then = in_step(network, goal, prune=config.lan.prune)
     vpns = [form for family in FAMILIES for form in forms(network, family)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fz_iproute.diagnosis.lookup import Decision, usual, within_link
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.parts import Bounds
-from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.reach import OF_NO_HOST, Network
 from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import REFUSALS
 
@@ -36,7 +36,7 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                         continue
                     where = f"packets to {part.prefix}"
                     if mark:
-                        if before.gets_out(was) and not after.gets_out(becomes):
+                        if before.gets_out(was) and not after.gets_out(becomes) and becomes.outcome not in OF_NO_HOST:
                             yield f"the VPN's own {where} would not get out"
                     elif was.outcome in REFUSALS.values() and after.gets_out(becomes) and not lans.covers(host):
                         yield f"{where} are refused now, and would leave by {' '.join(becomes.devices)}"

@@ -323,14 +323,19 @@ def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired |
     """The devices that carry the VPN.
 
     They are the configured interface and, in observe mode, each device that the VPN's default route uses or has used.
-    So a wrong `tunnel.interface` never turns the VPN's device into a LAN, even after the default route has gone.
+    So a wrong `tunnel.interface` never turns the VPN's device into a LAN, even after the default route has gone. If the
+    VPN's tables lead into the configured interface, it is not wrong, and a network card in such a route is no tunnel.
     """
     configured = frozenset([config.tunnel.interface])
     if config.manages:
         return configured
     defaults = _defaults(config, snapshot, layout.internet)
     found = frozenset(device for route in defaults for device in route.attributes.devices)
-    return configured | found | (last.tunnels if last else frozenset())
+    found |= last.tunnels if last else frozenset()
+    if _are_used(snapshot, layout, configured):
+        links = snapshot.links
+        found = frozenset(device for device in found if device not in links or links[device].may_be_tunnel)
+    return configured | found
 
 
 def _are_certain(snapshot: Snapshot, layout: Layout, tunnels: frozenset[str]) -> bool:
@@ -338,13 +343,18 @@ def _are_certain(snapshot: Snapshot, layout: Layout, tunnels: frozenset[str]) ->
 
     Then `tunnel.interface` is probably wrong, and any device may be the tunnel: a tap looks like an Ethernet.
     """
-    if not any(rule.table in layout.tables for rule in snapshot.rules):
-        return True
-    for table in layout.tables:
-        for routes in snapshot.tables.get(table, {}).values():
-            if any(not tunnels.isdisjoint(route.attributes.devices) for route in routes):
-                return True
-    return False
+    is_asked = any(rule.table in layout.tables for rule in snapshot.rules)
+    return not is_asked or _are_used(snapshot, layout, tunnels)
+
+
+def _are_used(snapshot: Snapshot, layout: Layout, tunnels: frozenset[str]) -> bool:
+    """True if a route of the VPN's tables uses one of these devices."""
+    return any(
+        not tunnels.isdisjoint(route.attributes.devices)
+        for table in layout.tables
+        for routes in snapshot.tables.get(table, {}).values()
+        for route in routes
+    )
 
 
 def _proof(config: Config, given: _Given, policy: Policy) -> Callable[[Route], bool]:

@@ -367,6 +367,22 @@ def wrong_detours(land: Land, findings: list[Finding]) -> Iterator[str]:
             yield f"shadows: {match[0]!r}: the kernel says {ways}"
 
 
+SELECTED_LEAK = re.compile(r"^packets to the internet that match rule (.*) \((inet6?)\) get around the tunnel$")
+
+
+def wrong_leaks(land: Land, findings: list[Finding]) -> Iterator[str]:
+    """What `doctor` says of some packets to the internet, and the kernel does not."""
+    for match in filter(None, (SELECTED_LEAK.match(each["seen"]) for each in findings if each["name"] == "leak")):
+        rule, family = match.groups()
+        selector = next((asked for selector, asked in SELECTED.items() if selector in rule), None)
+        if selector:
+            lines = [f"route get {host} {selector}" for host in LANDS[family].internet]
+            answers = ask(land.namespace, family, lines)  # type: ignore[arg-type]
+            tried["leaks of some packets"] += 1
+            if all(isinstance(each, str) or each[0]["dev"] in TUNNELS for each in answers):
+                yield f"leak: {match[0]!r}: the kernel says {answers}"
+
+
 class Truth(Kernel):
     """Questions about it."""
 
@@ -421,6 +437,8 @@ def _leak(finding: Finding, truth: Truth) -> str:
     if match := re.search(r"^IPv\d to (.*?)(?: and \d+ more| and others)? gets around", finding["seen"]):
         reached = [way for prefix in match[1].split(", ") for way in truth.to(prefix)]
         return "it does not" if reached and not set(reached) - {"", *TUNNELS} else ""
+    if SELECTED_LEAK.match(finding["seen"]):
+        return ""  # see wrong_leaks
     match = re.search(r"^(IPv\d) goes into the tunnel, but .* sends (IPv\d) out of (\S+)$", finding["seen"])
     assert match, finding
     taken, left = FAMILIES[match[1]], FAMILIES[match[2]]
@@ -545,7 +563,8 @@ def one(land: Land, seed: int) -> list[str]:
     land.become(made)
     before = Examined.of(land)
     all_told = Told.of(land.recordings[0], ASKED)
-    wrong = [*lies(before, all_told, made.config), *wrong_detours(land, before.findings)]
+    some = (*wrong_detours(land, before.findings), *wrong_leaks(land, before.findings))
+    wrong = [*lies(before, all_told, made.config), *some]
     is_fresh = True
     for finding in before.findings:
         remedy = finding["remedy"]

@@ -18,7 +18,7 @@ class _Server(NamedTuple):
 
     place: str  # where it is configured: a file, or an interface of systemd-resolved
     host: Prefix
-    device: str = ""  # the interface by which systemd-resolved asks it; "" if any
+    device: str = ""  # the interface by which it is asked: its zone, or its link for systemd-resolved; "" if any
     for_all: bool = False  # systemd-resolved asks the servers of this link about all names
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ def dns(machine: Machine) -> Iterator[Found]:
     servers = list(_servers(machine, path, hosts))
     said = [f"{each.place}: {each} ({_where(machine, _way(machine, each))})" for each in servers]
     seen = f"{'; '.join(said)}; whether they answer was not tried" if said else f"{path}: no server"
-    yield from or_ok((*_in_lan(machine, servers), *_out_of_reach(machine, servers)), seen)
+    yield from or_ok((*_outside(machine, servers), *_out_of_reach(machine, servers)), seen)
 
 
 def _servers(machine: Machine, path: str, hosts: Iterable[str]) -> Iterator[_Server]:
@@ -45,19 +45,21 @@ def _servers(machine: Machine, path: str, hosts: Iterable[str]) -> Iterator[_Ser
     names = {link.ifindex: name for name, link in machine.seen.links.items()}
     lines = [line.split() for line in machine.facts.get("resolved", "").splitlines()]
     if path != "/run/systemd/resolve/resolv.conf" or not lines:
-        yield from (_Server(path, host) for host in _parsed(hosts))
+        yield from (_Server(path, *each) for each in _parsed(hosts))
         return
-    by_link = {host for _, *words in lines for host in _parsed(words)}
-    yield from (_Server(path, host) for host in _parsed(hosts) if host not in by_link)
+    by_link = {host for _, *words in lines for host, _ in _parsed(words)}
+    yield from (_Server(path, *each) for each in _parsed(hosts) if each[0] not in by_link)
     for index, *words in lines:
         if device := names.get(int(index)):
-            yield from (_Server(device, host, device, _FOR_ALL in words) for host in _parsed(words))
+            yield from (_Server(device, host, device, _FOR_ALL in words) for host, _ in _parsed(words))
 
 
-def _parsed(hosts: Iterable[str]) -> Iterator[Prefix]:
-    for host in hosts:
+def _parsed(hosts: Iterable[str]) -> Iterator[tuple[Prefix, str]]:
+    """The address and the zone of each host: the interface in `fe80::1%eth0`."""
+    for word in hosts:
+        host, _, zone = word.partition("%")
         try:
-            yield Prefix.parse(str(ip_address(host)))
+            yield Prefix.parse(str(ip_address(host))), zone
         except ValueError:
             continue
 
@@ -79,7 +81,7 @@ def _resolv_conf(machine: Machine) -> tuple[str, list[str]]:
 
 def _nameservers(text: str) -> list[str]:
     lines = (line.split() for line in text.splitlines())
-    return [words[1].partition("%")[0] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+    return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
 
 
 def _way(machine: Machine, server: _Server) -> Decision:
@@ -108,12 +110,13 @@ def _out_of_reach(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
     level: Level = "warning" if len(lost) == len(servers) else "info"
     for server in lost:
         seen = f"{server.place}: {server} (out of reach)"
-        words = f"`{machine.fz_iproute(f'explain {server}')}` says why"
+        by = f" --oif {server.device}" if server.device else ""
+        words = f"`{machine.fz_iproute('explain')} {server}{by}` says why"
         yield Found(level, seen, "this machine cannot send it queries", advice(words))
 
 
-def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
-    """Servers outside the tunnel: in a mirrored LAN, or asked by systemd-resolved by the interface of another link."""
+def _outside(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
+    """Servers outside the tunnel: in a mirrored LAN, or asked by another interface than the tunnel."""
     tunnelled = any(each.for_all and machine.is_tunnelled(_way(machine, each)) for each in servers)
     for server in servers:
         family: Family = server.host.family
@@ -122,13 +125,12 @@ def _in_lan(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
         decision = _way(machine, server)
         lans = PrefixSet(route.prefix for route in machine.goal.judged[family].wanted)
         lan = lans.covering(server.host)
-        is_out = machine.gets_out(decision)
         # If the tunnel's link is for all names, systemd-resolved asks other links only about their own domains.
-        if not is_out or not (lan or server.device) or (server.device and not server.for_all and tunnelled):
+        if not machine.gets_out(decision) or (server.device and not server.for_all and tunnelled):
             continue
         why = "everything else goes into the tunnel, but the local network sees which names you look up"
         devices = " ".join(decision.devices)
-        if server.place.startswith("/run/") or server.device:
+        if server.place.startswith("/run/") or server.place == server.device:
             remedy = f"resolvectl dns {server.device or devices} ADDRESS, with a server behind the tunnel"
         else:
             remedy = f"in {server.place}: nameserver ADDRESS, with a server behind the tunnel, instead of {server}"

@@ -170,9 +170,10 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
             continue
         words, decision = found
         in_front = leading and routed.covers(route.prefix) and rule_in_front(machine, decision, leading)
-        if machine.is_tunnelled(decision) and not route.attributes.inexpressible:
+        by_rule = decision.steps[-1].rule.dst if decision.steps else None  # a rule to this LAN
+        if machine.is_tunnelled(decision) and not (by_rule or route.attributes.inexpressible):
             unasked.append((route.dst, decision))
-        elif not (in_front or route.prefix in stale or decision.table in named):
+        elif by_rule or not (in_front or route.prefix in stale or decision.table in named):
             lost[(words, decision, route.attributes.inexpressible)].append(route.dst)
     if unasked:
         yield _without_rule(machine, family, unasked[0][1], [lan for lan, _ in unasked])
@@ -183,7 +184,8 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
             remedies = advice(f"replace the route of {some(lans)} in main by a simpler one")
         else:
             why = "hosts there cannot be reached, and `sync` does not change that"
-            rules = [step.rule for step in decision.steps[-1:] if step.rule.action in REFUSALS.values()]
+            last = [step.rule for step in decision.steps[-1:]]
+            rules = [rule for rule in last if rule.action in REFUSALS.values() or rule.dst]
             remedies = tuple(Remedy((RuleStep("del", rule),)) for rule in rules)
             routes = refusing(machine, family, (Prefix.of_route(lan, family) for lan in lans))
             remedies += (Remedy(routes), Remedy((*routes, Sync()))) if routes else ()

@@ -5,16 +5,18 @@ from collections.abc import Collection, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
+from fz_iproute.diagnosis.detours import matching
 from fz_iproute.diagnosis.internet import joined, leaking, outside
-from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.machine import Machine, shown
+from fz_iproute.diagnosis.reach import size
 from fz_iproute.diagnosis.received import in_force
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, Sysctl, advice, perhaps_synced
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.prefix import BITS, FAMILY_NAMES, Family, Prefix
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
-from fz_iproute.mirror.words import some
+from fz_iproute.mirror.words import some, table_name
 
 
 def leak(machine: Machine) -> Iterator[Found]:
@@ -25,9 +27,10 @@ def leak(machine: Machine) -> Iterator[Found]:
         yield Found("ok", ": ".join(filter(None, [seen, joined(outside(machine.network, machine.outward))])))
         return
     leaks = leaking(machine.outward)
-    wholly = [_all_around(machine, family, taken[0]) for family in leaks]
-    partly = [each for family in machine.families if family not in leaks for each in _partly_around(machine, family)]
-    yield from or_ok([*wholly, *partly], "no packets to the internet get around the tunnel")
+    found = [_all_around(machine, family, taken[0]) for family in leaks]
+    for family in (family for family in machine.families if family not in leaks):
+        found += [*_partly_around(machine, family), *_selected_around(machine, family)]
+    yield from or_ok(found, "no packets to the internet get around the tunnel")
 
 
 def _all_around(machine: Machine, family: Family, taken: str) -> Found:
@@ -41,19 +44,47 @@ def _all_around(machine: Machine, family: Family, taken: str) -> Found:
 
 def _partly_around(machine: Machine, family: Family) -> Iterator[Found]:
     wanted = machine.goal.judged[family].wanted
-    parts = [
-        way.part
-        for way in machine.internet(family)
+    ways = machine.internet(family)
+    around = [
+        way
+        for way in ways
         if machine.gets_out(way.decision)
         and machine.is_around_tunnel(way)
         and way.decision.route not in wanted
         # A VPN without a mark reaches its server by a rule or a route for this one host.
         and not (machine.has_no_mark and way.part.prefix.length == BITS[family])
     ]
-    if parts:
-        names = some((str(part.prefix) for part in parts), is_sample=any(part.is_sample for part in parts))
-        seen = f"{FAMILY_NAMES[family]} to {names} gets around the tunnel"
-        yield Found("info", seen, "a rule or a route there comes first")
+    if not around:
+        return
+    parts = [way.part for way in around]
+    names = some((str(part.prefix) for part in parts), is_sample=any(part.is_sample for part in parts))
+    decisions = [way.decision for way in around]
+    shown_routes = dict.fromkeys(f"{each.route} in table {table_name(each.table)}" for each in decisions)
+    routes = dict.fromkeys((each.table, each.route) for each in decisions if each.route)
+    own = tuple(RouteStep("del", table, route) for table, route in routes if table in machine.goal.layout.tables)
+    rules = machine.ip(family, "rule show")
+    words = advice(f"if you do not want that, find out who has made it: `{rules}`")
+    remedies = (*([Remedy(own)] if own else []), *words)
+    # A few networks are outside on purpose. That is hardly so for a large part of the internet.
+    level: Level = "warning" if _LARGE * size(around) >= size(ways) else "info"
+    seen = f"{FAMILY_NAMES[family]} to {names} gets around the tunnel"
+    yield Found(level, seen, f"decided by {some(shown_routes)}", remedies if level == "warning" else ())
+
+
+_LARGE = 128  # one such part of the internet is a large one: a /7 of IPv4
+
+
+def _selected_around(machine: Machine, family: Family) -> Iterator[Found]:
+    """Rules that send only some packets around the tunnel: those of a port or a user. Perhaps that is intended."""
+    for rule in (rule for rule in machine.seen.rules if rule.family == family and not rule.dst):
+        like = matching(rule)
+        if like is None or like == usual(family):
+            continue
+        ways = machine.network.internet(like)
+        around = [way for way in ways if machine.gets_out(way.decision) and way.decision.steps[-1].rule == rule]
+        if 2 * size(around) > size(ways):
+            seen = f"packets to the internet that match rule {shown(rule)} ({family}) get around the tunnel"
+            yield Found("info", seen, "the kernel asks this rule before the VPN's")
 
 
 def _leak_remedies(machine: Machine, family: Family, decision: Decision) -> Iterator[Remedy]:

@@ -113,7 +113,10 @@ def rules(machine: Machine) -> Iterator[Found]:
     if leading or found:
         yield from or_ok(found, ", ".join(f"{rule.family} {shown(rule)}" for rule in leading))
     else:
-        yield Found("info", "no rule leads to the VPN's table", machine.outside(*machine.families))
+        # The VPN's routes may be in main. Then packets do not leave outside of it.
+        why = machine.outside(*machine.families)
+        words = advice("if the VPN should be on, reconnect its client, which adds its rules and routes")
+        yield Found("warning" if why else "info", "no rule leads to the VPN's table", why, words if why else ())
 
 
 def _no_main(machine: Machine, family: Family) -> Found:
@@ -238,7 +241,8 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
         if not (is_all or is_whole or is_explicit or is_cut) and machine.is_of_another_vpn(rule):
             yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
             continue
-        devices = dict.fromkeys(device for _, way in found for device in way.decision.devices)
+        ways = [way.decision for _, way in found if way.decision.outcome == "unicast"]
+        devices = dict.fromkeys(device for decision in ways for device in decision.devices)
         becomes = f"leave by {some(devices)}, outside the tunnel" if devices else "never get there"
         why = f"the kernel asks this rule before the VPN's, so the packets {becomes}"
         why += f", and {some(lans)} of the LAN cannot be reached" if lans else ""

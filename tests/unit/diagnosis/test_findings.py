@@ -10,6 +10,7 @@ from tests.unit.diagnosis.machines import (
     FIREZONE,
     HALVES,
     MIRROR,
+    OWN,
     SERVED,
     SHORT,
     STALE,
@@ -733,3 +734,49 @@ def test_a_name_server_to_which_no_packet_gets_is_not_ok(others: list[str], leve
     lines = [*SERVED, "rule add to 10.9.9.9 prohibit pref 5"]
     (found,) = Case(lines, facts=facts).findings("dns")
     assert (level, "/etc/resolv.conf: 10.9.9.9 (out of reach)") == (found.level, found.seen)
+
+
+@pytest.mark.parametrize(
+    ("server", "more", "level", "said"),
+    [
+        ("fe80::1%eth0", [], "warning", "fe80::1 is in the mirrored LAN fe80::/64"),
+        ("fe80::1%tun-firezone", [], "ok", "fe80::1 (into tun-firezone)"),
+        ("8.8.4.4", [], "ok", "8.8.4.4 (into tun-firezone)"),
+        (
+            "8.8.4.4",
+            ["rule add to 8.8.4.4 lookup main pref 9"],
+            "warning",
+            "8.8.4.4 is asked by eth0, around the tunnel",
+        ),
+        ("8.8.4.4", ["rule add dport 53 lookup main pref 9"], "warning", "8.8.4.4 is asked by eth0, around the tunnel"),
+        ("8.8.4.4", ["rule add to 8.8.4.4 prohibit pref 9"], "warning", "8.8.4.4 (out of reach)"),
+    ],
+)
+def test_where_queries_to_a_name_server_go(server: str, more: list[str], level: str, said: str) -> None:
+    lines = [*SERVED, "-6 route add fe80::/64 dev eth0", "-6 route add fe80::/64 dev tun-firezone", *more]
+    (found,) = Case(lines, facts={"/etc/resolv.conf": f"nameserver {server}\n"}).findings("dns")
+    assert level == found.level and said in found.seen
+    if "out of reach" in said:
+        assert f"`fz-iproute explain {server}` says why" == found.remedy
+
+
+def test_a_rule_to_the_local_table_that_comes_late_is_put_in_front() -> None:
+    """The packets to this machine's own addresses did not go out before, so that they stay here is no harm."""
+    case = Case([*SERVED, *OWN, "rule add lookup local pref 40000", "rule del lookup local pref 0"])
+    (found,) = [each for each in case.findings("rules") if "comes after" in each.seen]
+    assert found.remedy.startswith("ip rule add priority 0 ")
+
+
+def test_a_rule_that_sends_a_lan_into_the_tunnel_is_to_be_deleted() -> None:
+    rule = "to 192.168.1.0/24 lookup 300"
+    case = Case([*SERVED, f"rule add {rule} pref 60", "route add default dev tun-firezone table 300"])
+    (found,) = [each for each in case.findings("shadows") if each.level == "failure"]
+    assert found.remedy.startswith(f"ip rule del priority 60 from all {rule}")
+
+
+@pytest.mark.parametrize("route", ["default via 192.168.1.1 dev eth0 metric 5000", "128.0.0.0/1 dev eth0 scope link"])
+def test_a_wide_route_by_a_network_card_makes_it_no_tunnel(route: str) -> None:
+    """Its LANs are copied, counted and told as before."""
+    found = Case([*FIREZONE, f"route add {route} table {MIRROR}"]).machine.status
+    states = {(line.route.dst, line.state) for line in found.lan if line.route.attributes.devices == ("eth0",)}
+    assert {("192.168.1.0/24", "missing"), ("fd00:1::/64", "missing")} <= states

@@ -118,7 +118,8 @@ def test_routes_into_the_tunnel_that_the_kernel_has_removed_are_missed(
 def test_if_the_rules_are_gone_too_that_is_told() -> None:
     case = Case([*without("rule add not fwmark", without("dev tun-firezone", SERVED)), "link set dev tun-firezone up"])
     (found,) = case.findings("rules")
-    assert ("info", "no rule leads to the VPN's table", BOTH) == (found.level, found.seen, found.why)
+    assert ("warning", "no rule leads to the VPN's table", BOTH) == (found.level, found.seen, found.why)
+    assert "reconnect its client" in found.remedy
 
 
 def test_a_network_card_to_which_the_table_of_the_vpn_leads_is_no_tunnel() -> None:
@@ -146,6 +147,24 @@ def test_traffic_of_one_family_that_gets_around_the_tunnel_in_part_is_told(famil
     route = f"{OPTION[family]}route add {part} via {ROUTER[family]} dev eth0 table {MIRROR}"
     (found,) = Case([*SERVED, route]).findings("leak")
     assert ("info", f"{FAMILY_NAMES[family]} to {part} gets around the tunnel") == (found.level, found.seen)
+
+
+@pytest.mark.parametrize("way", ["via {router} dev eth0", "dev eth0 scope link"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_large_part_of_the_internet_outside_is_a_warning_that_names_the_route(family: Family, way: str) -> None:
+    part = {"inet": "128.0.0.0/1", "inet6": "2800::/5"}[family]
+    words = f"{part} {way.format(router=ROUTER[family])} table {MIRROR}"
+    (found,) = Case([*SERVED, f"{OPTION[family]}route add {words}"]).findings("leak")
+    assert ("warning", f"{FAMILY_NAMES[family]} to {part} gets around the tunnel") == (found.level, found.seen)
+    assert f"{part} " in found.why and found.remedy.startswith(f"ip {OPTION[family]}route del table {MIRROR} {part} ")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("selector", ["uidrange 1000-1999", "ipproto 6 dport 443", "dport 53", "sport 5000-6000"])
+def test_rules_that_send_some_packets_around_the_tunnel_are_told(selector: str, family: Family) -> None:
+    rule = f"{OPTION[family]}rule add {selector} lookup main pref 77"
+    found = [each for each in Case([*SERVED, rule]).findings() if "77: from all" in each.seen]
+    assert found and all(each.level != "ok" for each in found)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
