@@ -84,7 +84,20 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
 def shadowed(machine: Machine) -> Iterator[Found]:
     """Check that packets reach each LAN, or do so after a `sync`."""
     found = [each for family in machine.families for each in _out_of_reach(machine, family)]
-    yield from or_ok((*found, *_unplugged(machine)), "no LAN stays out of reach after a sync")
+    found += [*_unplugged(machine), *_unlisted(machine)]
+    yield from or_ok(found, "no LAN stays out of reach after a sync")
+
+
+def _unlisted(machine: Machine) -> Iterator[Found]:
+    """The setting lan.interfaces leaves out every LAN. Probably it has a wrong name."""
+    verdicts = machine.goal.verdicts
+    left_out = [each.route for each in verdicts if each.refusal.startswith("lan.interfaces ")]
+    if left_out and all(each.refusal for each in verdicts):
+        devices = dict.fromkeys(device for route in left_out for device in route.attributes.devices)
+        listed = Setting("lan", "interfaces", (*machine.config.lan.interfaces, *devices))
+        seen = f"lan.interfaces leaves out every LAN: {some(dict.fromkeys(route.dst for route in left_out))}"
+        words = advice(f"if you want to reach them, {in_force(machine, listed)}")
+        yield Found("warning", seen, "no interface of these LANs is listed there", (Remedy((listed, Sync())), *words))
 
 
 def _unplugged(machine: Machine) -> Iterator[Found]:

@@ -780,3 +780,11 @@ def test_a_wide_route_by_a_network_card_makes_it_no_tunnel(route: str) -> None:
     found = Case([*FIREZONE, f"route add {route} table {MIRROR}"]).machine.status
     states = {(line.route.dst, line.state) for line in found.lan if line.route.attributes.devices == ("eth0",)}
     assert {("192.168.1.0/24", "missing"), ("fd00:1::/64", "missing")} <= states
+
+
+@pytest.mark.parametrize(("interfaces", "is_told"), [(("wlan*",), True), (("eth0",), False), (("eth*", "x"), False)])
+def test_a_list_of_interfaces_that_leaves_out_every_lan_is_told(interfaces: tuple[str, ...], is_told: bool) -> None:
+    config = replace(Config(), lan={"interfaces": interfaces})
+    found = [each for each in Case(FIREZONE, config=config).findings("shadows") if "lan.interfaces" in each.seen]
+    assert is_told == bool(found)
+    assert all(each.level == "warning" and '"wlan*", ' in each.remedy and '"eth0"' in each.remedy for each in found)
