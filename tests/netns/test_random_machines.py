@@ -407,11 +407,11 @@ REST = r" and (\d+ more|others)"
 
 
 def _rules(finding: Finding, truth: Truth) -> str:
-    if match := re.search(r" takes packets(?: from (\S+)/\d+)? to (.*), which table", finding["seen"]):
+    if match := re.search(r" takes packets(?: from (\S+)/\d+)? to (.*) before they get to table", finding["seen"]):
         source, prefixes = match.groups()
         for prefix in re.sub(REST, "", prefixes).split(", "):
             whole = "::/0" if "(inet6)" in finding["seen"] else "0.0.0.0/0"
-            ways = truth.to(whole if prefix == "default" else prefix, source or "")
+            ways = truth.to(whole if prefix == "the internet" else prefix, source or "")
             if ways and len(ways) == len(truth.in_tunnel(ways)):
                 return f"all packets to {prefix} enter the tunnel"
     return ""

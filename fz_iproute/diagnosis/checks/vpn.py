@@ -237,7 +237,7 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
         is_selective = rule.dst or rule.mark or rule.src
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
         table = next(table for table in reversed(machine.goal.layout.tables) if table in first)
-        seen = f"{shown(rule)} ({family}) takes packets{whose} to {_names(parts)}, which table {table} has routes for"
+        seen = f"{shown(rule)} ({family}) takes packets{whose} to {_names(parts)} before they get to table {table}"
         if not (is_all or is_whole or is_explicit or is_cut) and machine.is_of_another_vpn(rule):
             yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
             continue
@@ -267,7 +267,7 @@ def _names(parts: Sequence[Part]) -> str:
     """The prefixes of the parts in words. Those inside another one are left out."""
     chosen = PrefixSet(part.prefix for part in parts)
     outer = [part for part in parts if chosen.covering(part.prefix) == part.prefix]
-    names = (str(part.prefix) if part.prefix.length else "default" for part in outer)
+    names = (str(part.prefix) if part.prefix.length else "the internet" for part in outer)
     return some(names, is_sample=any(part.is_sample for part in outer))
 
 

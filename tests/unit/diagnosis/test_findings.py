@@ -205,8 +205,8 @@ COPIES protocol boot && ip -6 rule del priority 50 not from all fwmark MARK look
     "main in front": Case(
         [*SERVED, "rule add lookup main pref 5"],
         """
-rules failure: 5: from all lookup main (inet) takes packets to default, which table VPN has routes for → ip rule del
-priority 5 from all lookup main
+rules failure: 5: from all lookup main (inet) takes packets to the internet before they get to table VPN → ip rule
+del priority 5 from all lookup main
 leak failure: IPv6 goes into the tunnel, but 5: from all lookup main sends IPv4 out of eth0 → ip rule del priority 5
 from all lookup main
 """,
@@ -214,15 +214,15 @@ from all lookup main
     "main in front for a source": Case(
         [*SERVED, "rule add from 192.168.1.5 lookup main pref 5"],
         """
-rules warning: 5: from 192.168.1.5 lookup main (inet) takes packets from 192.168.1.5/32 to default, which table VPN
-has routes for → ip rule del priority 5 from 192.168.1.5 lookup main
+rules warning: 5: from 192.168.1.5 lookup main (inet) takes packets from 192.168.1.5/32 to the internet before they
+get to table VPN → ip rule del priority 5 from 192.168.1.5 lookup main
 """,
     ),
     "a jump over the VPN": Case(
         [*SERVED, "rule add goto 32766 pref 5"],
         """
-rules failure: 5: from all goto 32766 (inet) takes packets to default, which table VPN has routes for → ip rule del
-priority 5 from all goto 32766
+rules failure: 5: from all goto 32766 (inet) takes packets to the internet before they get to table VPN → ip rule
+del priority 5 from all goto 32766
 leak failure: IPv6 goes into the tunnel, but 32766: from all lookup main sends IPv4 out of eth0 → ip rule del
 priority 5 from all goto 32766
 """,
@@ -299,8 +299,8 @@ leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends I
     "main in front for IPv6": Case(
         [*SERVED, "-6 rule add lookup main pref 5"],
         """
-rules failure: 5: from all lookup main (inet6) takes packets to default, which table VPN has routes for → ip -6 rule
-del priority 5 from all lookup main
+rules failure: 5: from all lookup main (inet6) takes packets to the internet before they get to table VPN → ip -6
+rule del priority 5 from all lookup main
 leak failure: IPv4 goes into the tunnel, but 5: from all lookup main sends IPv6 out of eth0 → ip -6 rule del
 priority 5 from all lookup main
 """,
@@ -308,8 +308,8 @@ priority 5 from all lookup main
     "main in front for a part of IPv6": Case(
         [*SERVED, "-6 rule add to 2600::/12 lookup main pref 5"],
         """
-rules warning: 5: from all to 2600::/12 lookup main (inet6) takes packets to 2600::/12, which table VPN has routes
-for → ip -6 rule del priority 5 from all to 2600::/12 lookup main
+rules warning: 5: from all to 2600::/12 lookup main (inet6) takes packets to 2600::/12 before they get to table VPN
+→ ip -6 rule del priority 5 from all to 2600::/12 lookup main
 leak info: IPv6 to 2600::/12 gets around the tunnel
 """,
     ),
@@ -326,10 +326,10 @@ mirror info: no rule leads to table VPN, so copies have no effect
     "Tailscale in front": Case(
         [*SERVED, *TAILSCALE],
         """
-rules failure: 5270: from all lookup 52 (inet) takes packets to default, which table VPN has routes for → decide
+rules failure: 5270: from all lookup 52 (inet) takes packets to the internet before they get to table VPN → decide
 which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether copies can
 serve that one
-rules failure: 5270: from all lookup 52 (inet6) takes packets to default, which table VPN has routes for → decide
+rules failure: 5270: from all lookup 52 (inet6) takes packets to the internet before they get to table VPN → decide
 which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether copies can
 serve that one
 other-vpn warning: Tailscale (5270: from all lookup 52, inet) is asked before this VPN, and has default,
@@ -352,8 +352,8 @@ other-vpn warning: NetBird (40006: not from all fwmark 0x1bd00 lookup 7120, inet
     "Tailscale for a part of the VPN": Case(
         [*SERVED, *without("default dev", TAILSCALE), *vpn("100.66.0.0/16", dev=" dev tailscale0", table=52)],
         """
-rules warning: 5270: from all lookup 52 (inet) takes packets to 100.66.0.0/16, which table VPN has routes for →
-decide which VPN should carry these packets: rule 5270 belongs to another one
+rules warning: 5270: from all lookup 52 (inet) takes packets to 100.66.0.0/16 before they get to table VPN → decide
+which VPN should carry these packets: rule 5270 belongs to another one
 other-vpn warning: Tailscale (5270: from all lookup 52, inet) is asked before this VPN, and has 100.64.0.0/11 →
 decide which VPN these packets belong to; the other one is Tailscale, by rule 5270
 """,
@@ -361,7 +361,7 @@ decide which VPN these packets belong to; the other one is Tailscale, by rule 52
     "Tailscale for others": Case(
         [*SERVED, *without("default dev", TAILSCALE), *vpn("10.77.0.0/16", dev=" dev tailscale0", table=52)],
         """
-rules info: 5270: from all lookup 52 (inet) takes packets to 10.77.0.0/16, which table VPN has routes for
+rules info: 5270: from all lookup 52 (inet) takes packets to 10.77.0.0/16 before they get to table VPN
 other-vpn info: Tailscale (5270: from all lookup 52, inet) is here too, and does not interfere
 """,
     ),
@@ -458,11 +458,11 @@ tun-firezone proto boot scope link
     "the VPN behind main": Case(
         [line.replace("pref 32765", "pref 40000") for line in SERVED],
         """
-rules failure: 32766: from all lookup main (inet) takes packets to default, which table VPN has routes for → ip rule
-add priority 32765 not from all fwmark MARK lookup VPN && ip rule del priority 40000 not from all fwmark MARK lookup
-VPN
-rules failure: 32766: from all lookup main (inet6) takes packets to default, which table VPN has routes for → ip -6
-rule add priority 32765 not from all fwmark MARK lookup VPN && ip -6 rule del priority 40000 not from all fwmark
+rules failure: 32766: from all lookup main (inet) takes packets to the internet before they get to table VPN → ip
+rule add priority 32765 not from all fwmark MARK lookup VPN && ip rule del priority 40000 not from all fwmark MARK
+lookup VPN
+rules failure: 32766: from all lookup main (inet6) takes packets to the internet before they get to table VPN → ip
+-6 rule add priority 32765 not from all fwmark MARK lookup VPN && ip -6 rule del priority 40000 not from all fwmark
 MARK lookup VPN
 """,
     ),
@@ -473,7 +473,7 @@ MARK lookup VPN
     "another table in front": Case(
         [*SERVED, "rule add lookup 77 pref 5", "route add 100.64.0.0/11 via 192.168.1.1 dev eth0 table 77"],
         """
-rules warning: 5: from all lookup 77 (inet) takes packets to 100.64.0.0/11, which table VPN has routes for → ip rule
+rules warning: 5: from all lookup 77 (inet) takes packets to 100.64.0.0/11 before they get to table VPN → ip rule
 del priority 5 from all lookup 77
 """,
     ),
