@@ -23,14 +23,8 @@ class Fate(NamedTuple):
 
 def lost(network: Network, route: Route, copies: Iterable[Route]) -> str:
     """Where most packets to the LAN of this route of main go instead. "" if they reach it."""
-    found = fate(network, route, copies)
-    return found[0] if found else ""
-
-
-def fate(network: Network, route: Route, copies: Iterable[Route]) -> tuple[str, Decision] | None:
-    """The same, and the decision about these packets. None if they reach the LAN."""
     found = of_most(fates(network, route, copies))
-    return (found.lost, found.decision) if found and found.lost else None
+    return found.lost if found else ""
 
 
 def fates(network: Network, route: Route, copies: Iterable[Route], like: Packet | None = None) -> list[Fate]:

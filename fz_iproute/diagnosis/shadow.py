@@ -65,7 +65,7 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
         for route in families.get(family, ())
         if route.attributes.type == "unicast" and goal.is_by_tunnel(route.attributes.devices)
     )
-    refusing = [route for table in goal.layout.tables for route in network.table(table, family) if _is_refusal(route)]
+    refusing = [route for table in goal.layout.tables for route in network.table(table, family) if is_refusal(route)]
     claims = PrefixSet(explicit((*into_tunnel, *refusing)) - goal.split[family])
     lans = dict.fromkeys(verdict.route.prefix for verdict in goal.judged[family].verdicts if verdict.is_accepted)
     for lan in lans:
@@ -74,13 +74,14 @@ def shadows(network: Network, goal: Desired, family: Family) -> Iterator[Shadow]
             takers = [taker(decision, goal) for decision in decisions]
             yield from (Shadow(lan, each, all(takers)) for each in dict.fromkeys(takers) if each)
             routes = (each.route for each in decisions if each.table in goal.layout.tables)
-            parts = dict.fromkeys(route.prefix for route in routes if route and _is_refusal(route))
+            parts = dict.fromkeys(route.prefix for route in routes if route and is_refusal(route))
             yield from (
                 Shadow(lan, part, whole=False, refused=True) for part in parts if part != lan and lan.covers(part)
             )
 
 
-def _is_refusal(route: Route) -> bool:
+def is_refusal(route: Route) -> bool:
+    """True if the route refuses packets, and is not a default route."""
     return route.dst != "default" and route.attributes.type in REFUSALS.values()
 
 

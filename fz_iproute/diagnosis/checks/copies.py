@@ -7,11 +7,12 @@ from fz_iproute.diagnosis.checks.finding import Found, Level
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reached import lost
 from fz_iproute.diagnosis.remedy import Remedy, Step, Sync, added, advice
+from fz_iproute.diagnosis.shadow import is_refusal
 from fz_iproute.diagnosis.simulated import RouteStep
 from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN, REFUSALS, count, some
+from fz_iproute.mirror.words import MAIN, count, some
 
 
 def mirror(machine: Machine) -> Iterator[Found]:
@@ -41,10 +42,9 @@ def mirror(machine: Machine) -> Iterator[Found]:
     ]:
         seen = f"{some(stale)}: no program can connect there; {seen}"
     losing = list(_lost_with_sync(machine))
-    lost = map(str, losing)
     words = (
-        f"the VPN routes {some(lost)} explicitly: renumber that LAN, or, if you need the VPN's hosts there more, run "
-        f"`{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
+        f"the VPN routes {some(map(str, losing))} explicitly: renumber that LAN, or, if you need the VPN's hosts there "
+        f"more, run `{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
     )
     refusals = tuple(step for lan in losing for step in refusing(machine, lan.family, [lan]))
     if refusals:
@@ -82,8 +82,7 @@ def _is_as_in_main(machine: Machine, family: Family, route: Route) -> bool:
     """True if main reaches the same prefix by the same path. Routes of a VPN are no copies."""
     if any(map(machine.network.may_be_tunnel, route.attributes.devices)) or route.attributes.type != "unicast":
         return False
-    same = (other for row in machine.main(family).covering(route.prefix) for other in row if other.dst == route.dst)
-    return any(other.attributes.path == route.attributes.path for other in same)
+    return any(other.attributes.path == route.attributes.path for other in machine.main(family).to(route.prefix))
 
 
 def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
@@ -146,9 +145,6 @@ def refusing(machine: Machine, family: Family, lans: Iterable[Prefix]) -> tuple[
         dict.fromkeys(
             RouteStep("del", decision.table, decision.route)
             for decision in found
-            if decision.route
-            and decision.route.dst != "default"
-            and decision.route.attributes.type in REFUSALS.values()
-            and decision.route not in own
+            if decision.route and is_refusal(decision.route) and decision.route not in own
         )
     )

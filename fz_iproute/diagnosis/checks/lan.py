@@ -11,7 +11,7 @@ from fz_iproute.diagnosis.detours import Detour
 from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.reached import fate
+from fz_iproute.diagnosis.reached import fates, of_most
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force, written
 from fz_iproute.diagnosis.shadow import Shadow, shadows, taker
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
@@ -178,16 +178,16 @@ def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator
     lost: dict[tuple[str, Decision, str], list[str]] = defaultdict(list)
     unasked: list[tuple[str, Decision]] = []
     for route, same in ((line.route, machine.copies_to(line.route)) for line in machine.cut if line.family == family):
-        found = fate(machine.network, route, same)
-        if not found or route.prefix in said:
+        found = of_most(fates(machine.network, route, same))
+        if not found or not found.lost or route.prefix in said:
             continue
-        words, decision = found
+        decision = found.decision
         in_front = leading and routed.covers(route.prefix) and rule_in_front(machine, decision, leading)
         by_rule = decision.steps[-1].rule.dst if decision.steps else None  # a rule to this LAN
         if machine.is_tunnelled(decision) and not (by_rule or route.attributes.inexpressible):
             unasked.append((route.dst, decision))
         elif by_rule or not (in_front or route.prefix in stale or decision.table in named):
-            lost[(words, decision, route.attributes.inexpressible)].append(route.dst)
+            lost[(found.lost, decision, route.attributes.inexpressible)].append(route.dst)
     if unasked:
         yield _without_rule(machine, family, unasked[0][1], [lan for lan, _ in unasked])
     for (words, decision, inexpressible), lans in lost.items():
