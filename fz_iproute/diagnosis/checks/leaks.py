@@ -1,7 +1,7 @@
 """Checks for packets that bypass the tunnel, and for packets to this machine that rp_filter drops."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
@@ -58,17 +58,19 @@ def _partly_around(machine: Machine, family: Family) -> Iterator[Found]:
         return
     parts = [way.part for way in around]
     names = some((str(part.prefix) for part in parts), is_sample=any(part.is_sample for part in parts))
-    decisions = [way.decision for way in around]
-    shown_routes = dict.fromkeys(f"{each.route} in table {table_name(each.table)}" for each in decisions)
-    routes = dict.fromkeys((each.table, each.route) for each in decisions if each.route)
-    own = tuple(RouteStep("del", table, route) for table, route in routes if table in machine.goal.layout.tables)
-    rules = machine.ip(family, "rule show")
-    words = advice(f"if you do not want that, find out who has made it: `{rules}`")
-    remedies = (*([Remedy(own)] if own else []), *words)
-    # A few networks are outside on purpose. That is hardly so for a large part of the internet.
-    level: Level = "warning" if _LARGE * size(around) >= size(ways) else "info"
+    routes = dict.fromkeys((way.decision.table, way.decision.route) for way in around if way.decision.route)
     seen = f"{FAMILY_NAMES[family]} to {names} gets around the tunnel"
-    yield Found(level, seen, f"decided by {some(shown_routes)}", remedies if level == "warning" else ())
+    why = f"decided by {some(f'{route} in table {table_name(table)}' for table, route in routes)}"
+    # A few networks are outside on purpose. That is hardly so for a large part of the internet.
+    is_large = _LARGE * size(around) >= size(ways)
+    yield Found("warning" if is_large else "info", seen, why, _without(machine, family, routes) if is_large else ())
+
+
+def _without(machine: Machine, family: Family, routes: Iterable[tuple[int, Route]]) -> tuple[Remedy, ...]:
+    """Delete those of the routes that are in the VPN's tables."""
+    own = tuple(RouteStep("del", table, route) for table, route in routes if table in machine.goal.layout.tables)
+    words = f"if you do not want that, find out who has made it: `{machine.ip(family, 'rule show')}`"
+    return (*([Remedy(own)] if own else []), *advice(words))
 
 
 _LARGE = 128  # one such part of the internet is a large one: a /7 of IPv4
