@@ -22,7 +22,7 @@ from typing import Any
 
 from fz_iproute import cli
 from fz_iproute.daemon.events import Interest, is_about_links, matters
-from fz_iproute.daemon.news import news_of
+from fz_iproute.daemon.news import changed_by, new_routes
 from fz_iproute.errors import FzError
 from fz_iproute.ip.ip import Asked, Ip
 from fz_iproute.ip.process import Answer
@@ -109,7 +109,8 @@ def monitor(path: Path) -> None:
     for line in path.read_text("utf-8", "surrogateescape").split("\n"):
         for interest in (Interest(), Interest(frozenset(["77"]), True, frozenset(["10.6.0.0/24"]))):
             matters(line, interest)
-        news_of(line)
+        changed_by(line)
+        new_routes([line])
         is_about_links(line)
 
 

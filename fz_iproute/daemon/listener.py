@@ -3,14 +3,14 @@
 import select
 from collections import Counter
 from collections.abc import Callable
-from functools import reduce
 
 from fz_iproute.daemon.events import Interest, matters
-from fz_iproute.daemon.news import merged, news_of
+from fz_iproute.daemon.news import changed_by, new_routes
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.errors import IpUnusable, words_for
 from fz_iproute.ip.monitor import LISTENS_AFTER, Monitor
 from fz_iproute.log import Log
+from fz_iproute.mirror.ahead import NewRoute
 
 # Pauses before a monitor that has ended is restarted, in seconds. If it had run for longer than `_LASTED`, the first
 # pause is used again. Without a monitor, changes go unnoticed. The full pass after each start finds them, so a change
@@ -22,18 +22,29 @@ PATIENCE = 1.0
 # While many events come that do not matter, they are read together after this pause, in seconds. To wake up for each of
 # them would cost several times as much.
 STORM_PAUSE = 0.01
+# How long to wait for the route of a new address, in seconds. It comes within a tenth of this.
+_MORE_FOLLOWS = 0.001
 
 
 class Listener:
     """Owns the monitor, and asks the schedule for passes when events matter.
 
-    `start` starts a monitor. Times are seconds on one clock, which the caller reads.
+    `start` starts a monitor. Before all else, `copy_ahead` is told which new routes a line announces, and the line.
+    Times are seconds on one clock, which the caller reads.
     """
 
-    def __init__(self, start: Callable[[], Monitor], schedule: Schedule, counters: Counter[str], log: Log) -> None:
+    def __init__(
+        self,
+        start: Callable[[], Monitor],
+        copy_ahead: Callable[[list[NewRoute], str], None],
+        schedule: Schedule,
+        counters: Counter[str],
+        log: Log,
+    ) -> None:
         self.interest = Interest()
         self.poll = select.poll()  # has the monitor's descriptor; the caller may add others
         self._start = start
+        self._copy_ahead = copy_ahead
         self._schedule = schedule
         self._counters = counters
         self._log = log
@@ -76,6 +87,14 @@ class Listener:
         if self._monitor is None:
             return []
         lines, complaint = self._monitor.read()
+        while (routes := new_routes(lines)) == [] and lines and not complaint:
+            # These are new addresses. The kernel announces the routes to their networks within a moment.
+            more, complaint = self._monitor.read(_MORE_FOLLOWS)
+            if not more:
+                break
+            lines += more
+        if routes:
+            self._copy_ahead(routes, lines[0])
         self._counters["events"] += len(lines)
         if lines:
             self._quiet = False
@@ -85,7 +104,7 @@ class Listener:
         self.pause = STORM_PAUSE if is_ignored and now - self._ignored < 2 * STORM_PAUSE else 0.0
         if is_ignored:
             self._ignored = now
-        if waking and self._schedule.wake(waking[0], reduce(merged, map(news_of, waking)), now):
+        if waking and self._schedule.wake(waking[0], frozenset().union(*map(changed_by, waking)), now):
             self._counters["wakes"] += 1
         if lines or complaint:
             self._complaint = complaint

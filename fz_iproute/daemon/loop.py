@@ -1,7 +1,7 @@
 """The main loop of `watch`, which keeps the VPN's tables in step with main.
 
-An event wakes a pass. The pass first copies simple new routes, which the event describes completely. Then it reads the
-tables, plans, and applies the difference.
+Simple new routes, which events describe completely, are copied as soon as the events are read. Then each event that
+matters wakes a pass, which reads the tables, plans, and applies the difference.
 """
 
 import os
@@ -19,39 +19,39 @@ from typing import NamedTuple
 
 from fz_iproute.daemon.announcer import Announcer
 from fz_iproute.daemon.events import Interest, is_about_links
+from fz_iproute.daemon.failures import PAUSES, Failures
 from fz_iproute.daemon.fight import Fight
 from fz_iproute.daemon.file_watch import CHANGED, FileWatch
 from fz_iproute.daemon.listener import Listener
-from fz_iproute.daemon.news import ANYTHING, News
 from fz_iproute.daemon.notify import Watchdog, notify
 from fz_iproute.daemon.refused import Refused
 from fz_iproute.daemon.reload import Reloader
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.daemon.signals import ENDING, GraceOver, no_more_grace, signal_pipe
-from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError, words_for
+from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError
 from fz_iproute.files.journal import Journal
 from fz_iproute.files.report import Report
-from fz_iproute.ip.apply import Refusal
+from fz_iproute.ip.apply import Refusal, Work
 from fz_iproute.ip.coprocess import CoprocessIp
 from fz_iproute.ip.monitor import Monitor
 from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
+from fz_iproute.mirror.ahead import Ahead, NewRoute
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.journal import record, summary
-from fz_iproute.mirror.model import WORKED, Command
+from fz_iproute.mirror.model import EVERYTHING, WORKED, Command, Part
 from fz_iproute.mirror.words import MAIN
 
-# Pauses before a failed pass is repeated, in seconds.
-_RETRY_PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # The time between SIGTERM and the end, in seconds. To remove the copies, `watch` has to run `ip` several times, on a
 # machine that may be busy with its shutdown.
 _GRACE = 2.0
-# How long a pass waits for its lock, in seconds, and the longest pause before it tries to take the lock again.
+# How long a pass waits for its lock, in seconds.
 _LOCK_PATIENCE = 0.6
-_LONGEST_LOCKED = 1.0
 # The counters, since the start. SIGUSR1 logs them, and `metrics` prints them. `changes` counts batches of commands,
 # and `lost` counts overflows of the monitor's socket.
 _COUNTED = ("events", "wakes", "passes", "changes", "commands", "refused", "fights", "lost", "monitors", "reloads")
+# Why a pass fails without an end of the daemon.
+_FAILURES = (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError)
 
 
 class Origin(NamedTuple):
@@ -67,6 +67,15 @@ class Origin(NamedTuple):
     follows: Callable[[], bool]
 
 
+class _Begun(NamedTuple):
+    """Copies that `ip` is working on since an event was read."""
+
+    commands: list[Command]
+    work: Work
+    reason: str
+    started: float
+
+
 class Loop:
     """The daemon. The constructor raises Locked if another daemon serves the same table, even after `wait` seconds."""
 
@@ -77,13 +86,15 @@ class Loop:
         self._counters = Counter(dict.fromkeys(_COUNTED, 0))
         self._reloader = Reloader(origin.load, origin.plan_with, ip.netns, wait, log)
         self._schedule = Schedule(self._reloader.config.watch)
-        self._listener = Listener(partial(Monitor, ip), self._schedule, self._counters, log)
+        self._listener = Listener(partial(Monitor, ip), self._copy_ahead, self._schedule, self._counters, log)
         self._watchdog = Watchdog()
         self._announcer = Announcer(origin.place, log)
+        self._ahead: Ahead | None = None  # None if a pass has to look first
+        self._begun: _Begun | None = None
+        self._copied = False  # new routes were copied since the last pass
         self._wrote = False  # the last pass changed something, so the monitor is about to report our own commands
         self._unfinished = False  # this pass leaves something to do, so another one must follow even without an event
-        self._failures = 0  # how many passes in a row have failed
-        self._trouble = ""  # the failure that was logged last, to log it only once
+        self._failures = Failures(log)
         self._refused = Refused(ip.line, log.warning)
         self._report = Report(ip.netns)
         self._adopt()
@@ -94,6 +105,7 @@ class Loop:
         self._schedule.adopt(config.watch)
         self._report.follow(config.tables.mirrors)
         self._journal = Journal(config.watch.journal, self._log.warning)
+        self._ahead = None
         self._fight = Fight()  # earlier commands do not matter any more, because they had another goal
         self._listen_for(frozenset())
 
@@ -144,6 +156,7 @@ class Loop:
         ready = [fd for fd, _ in self._listener.poll.poll(ceil((wait - pause) * 1000))]
         now = _now()
         self._listen(now)
+        self._finish_ahead()
         # Ctrl-C and systemd also send the signal to `ip monitor`, whose end would look like a failure.
         if (signals in ready or self._listener.has_ended) and not self._obey(signals):
             return False
@@ -155,13 +168,14 @@ class Loop:
             if due.full:
                 self._full_pass(due.reason)
             else:
-                self._pass(due.reason, due.news)
+                self._pass(due.reason, due.changed)
         return True
 
     # What wakes a pass
 
     def _listen(self, now: float) -> None:
         for line in self._listener.listen(now):
+            self._ahead = None
             if is_about_links(line):
                 self._ip.end_coprocesses()
             self._fight.forgive(line)
@@ -215,71 +229,80 @@ class Loop:
         is_resync = reason == "resync"
         if not is_resync:
             self._ip.end_coprocesses()  # a lost event may have been about the name of an interface
-        expected = self._schedule.again is not None or self._failures > 0
+        expected = self._schedule.again is not None or self._failures.count > 0
         self._schedule.full_begins(_now())
         with self._ip.without_coprocesses():
             changed = self._pass(reason)
         self._ip.allow_slow_families()
         self._listener.resynced(_now(), missed=changed and is_resync and not expected)
 
-    def _pass(self, reason: str, news: News = ANYTHING) -> bool:
-        """Read what may have changed, plan, apply. True if a command changed something."""
+    def _pass(self, reason: str, parts: frozenset[Part] = EVERYTHING) -> bool:
+        """Read what may have changed, plan, apply. True if a command has changed something since the last pass."""
+        self._ahead = None
         self._schedule.again = None
         self._unfinished = False
-        changed = False
+        changed, self._copied = self._copied, False
         try:
-            changed = self._copy_ahead(reason, news)
             with self._reloader.lock.held(_LOCK_PATIENCE):
-                changed |= self._step(reason, news)
-        except (ReadFailed, IpUnusable, Locked, NotPermitted, UsageError, OSError) as error:
+                changed |= self._step(reason, parts)
+        except _FAILURES as error:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):
                 raise  # at the start, end with the message: someone is there to correct the cause
-            self._ip.end_coprocesses()
-            pause = _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)]
-            self._schedule.retry(_now() + (min(pause, _LONGEST_LOCKED) if isinstance(error, Locked) else pause))
-            self._failures += 1
-            # The first failure is not logged: mostly a long-lived `ip` has failed, and a new process succeeds. A `sync`
-            # on a busy machine may hold the lock for seconds, so Locked is logged later still.
-            quiet = 4 if isinstance(error, Locked) else 1
-            if self._failures > quiet and (words := words_for(error)) != self._trouble:
-                self._trouble = words
-                self._log.error(f"{words}; trying again")
+            self._failed(error)
         else:
-            self._failures = 0
-            self._trouble = ""
+            self._failures.clear()
             with suppress(IpUnusable, OSError):  # if this fails, the next pass uses new processes, and tries again
                 self._ip.start_coprocesses()
         self._counters["passes"] += 1
         self._schedule.ran(_now(), echo=self._wrote and not changed, unfinished=self._unfinished)
         self._wrote = changed
-        self._report.publish(self._counters, good=not self._failures)
+        self._report.publish(self._counters, good=not self._failures.count)
         return changed
 
-    def _copy_ahead(self, reason: str, news: News) -> bool:
-        """Copy simple new routes at once, before the slower lock and reading. The reading corrects what goes wrong.
+    def _failed(self, error: Exception) -> None:
+        """Try again later, with new processes."""
+        self._ip.end_coprocesses()
+        self._schedule.retry(_now() + self._failures.add(error))
 
-        No lock is needed: `ip` adds no route that is there already. True if a command changed something.
+    def _copy_ahead(self, routes: list[NewRoute], reason: str) -> None:
+        """Let `ip` start to copy new routes, if that is simple. The pass that follows corrects what goes wrong.
+
+        No lock is needed, because `ip` adds no route that is there already.
         """
-        if not news.new_routes:
-            return False
+        if self._ahead is None or not all(self._ip.needs_no_process(route.family) for route in routes):
+            return
+        commands = self._ahead.copies(routes)
+        if not commands or any(command in self._fight for command in commands):
+            return
         started = _now()
-        ahead = self._reloader.passes.plan_ahead(news.new_routes)
-        if not ahead or any(command in self._fight for command in ahead):
-            return False
-        refusals = self._run(ahead, reason, started)
+        try:
+            self._begun = _Begun(commands, Work(self._ip, commands), reason, started)
+        except _FAILURES as error:
+            self._failed(error)
+
+    def _finish_ahead(self) -> None:
+        """Wait until `ip` has made the copies that were begun, and record them."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        try:
+            refusals = self._run(begun.commands, begun.reason, begun.started, begun.work)
+        except _FAILURES as error:
+            self._failed(error)
+            return
         if any(refusal.lost for refusal in refusals):
             self._ip.end_coprocesses()
-        return len(refusals) < len(ahead)
+        self._copied = len(refusals) < len(begun.commands)
 
-    def _step(self, reason: str, news: News) -> bool:
+    def _step(self, reason: str, parts: frozenset[Part]) -> bool:
         started = _now()
         passes = self._reloader.passes
         before = passes.layout
-        due = [command for command in passes.plan_sync(news.changed) if not command.waits]
+        due = [command for command in passes.plan_sync(parts) if not command.waits]
         if before and before != passes.layout:
             self._reloader.keep(before)
         self._announcer.tunnel(self._reloader.config, passes.layout, passes.tunnel)
-        if "inet6" in news.changed:
+        if "inet6" in parts:
             self._schedule.expires(passes.expiry, started)
         changed = self._carry_out(due, reason, started)
         all_due = set(due)
@@ -291,6 +314,7 @@ class Loop:
         self._refused.forget_all_but(all_due)
         self._listen_for(passes.destinations)
         self._announcer.status(passes.copies, len(due))
+        self._ahead = passes.ahead()
         return changed
 
     def _carry_out(self, due: list[Command], reason: str, started: float) -> bool:
@@ -310,14 +334,14 @@ class Loop:
         refusals = self._run(admission.admitted, reason, started)
         lost = sum(refusal.lost for refusal in refusals)
         if lost:
-            self._schedule.retry(_now() + _RETRY_PAUSES[0])
+            self._schedule.retry(_now() + PAUSES[0])
         self._refused.ran(admission.admitted, refusals)
         self._unfinished |= len(refusals) > lost
         return len(admission.admitted) > len(refusals)
 
-    def _run(self, commands: list[Command], reason: str, started: float) -> list[Refusal]:
+    def _run(self, commands: list[Command], reason: str, started: float, begun: Work | None = None) -> list[Refusal]:
         """Run the commands, and record their outcomes. Returns the commands that `ip` refused."""
-        refusals = self._reloader.passes.apply(commands)
+        refusals = self._reloader.passes.apply(commands, begun)
         # A lost command may never have run. So if it is due again, that is no fight.
         lost = {refusal.command for refusal in refusals if refusal.lost}
         self._fight.ran([command for command in commands if command not in lost], started)

@@ -19,12 +19,12 @@ class Pace:
         self._heard = float("-inf")
         self.due: float | None = None
 
-    def wake(self, now: float, delay: float = 0.0) -> None:
-        """Note an event. Its pass is put off by `delay` seconds if another event is about to follow."""
+    def wake(self, now: float) -> None:
+        """Note an event."""
         if now - max(self._heard, self._ended) > min(_QUIET * self._settle, self._max_wait):
             self._pause = 0.0
         self._heard = now
-        due = max(now + delay, self._ended + self._pause)
+        due = max(now, self._ended + self._pause)
         self.due = due if self.due is None else min(self.due, due)
 
     def ran(self, now: float, *, echo: bool = False) -> None:

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from fz_iproute.daemon.news import ANYTHING, NO_NEWS, News, merged
 from fz_iproute.daemon.pace import Pace
 from fz_iproute.mirror.config import Watch
+from fz_iproute.mirror.model import EVERYTHING, Part
 
 # The shortest time between two full passes that lost events or restarts of the monitor ask for, in seconds.
 _FULL_PAUSE = 5.0
@@ -12,15 +12,13 @@ _FULL_PAUSE = 5.0
 # for 0, which means from one second before the end to one second after it. After this delay, it surely prints that the
 # route has expired.
 _EXPIRY_DELAY = 2.5
-# How long to wait for the route of a new address, in seconds. It comes within a tenth of this.
-_MORE_FOLLOWS = 0.001
 
 
 class Due(NamedTuple):
-    """A pass that is due. It reads again what may have changed by the `news`. `full`: it uses no long-lived `ip`."""
+    """A pass that is due. It reads again what may have `changed`. `full`: it uses no long-lived `ip`."""
 
     reason: str
-    news: News = ANYTHING
+    changed: frozenset[Part] = EVERYTHING
     full: bool = False
 
 
@@ -33,7 +31,7 @@ class Schedule:
         self._full_reason = "start"
         self._last_full = float("-inf")
         self._event = ""
-        self._news = NO_NEWS
+        self._changed: frozenset[Part] = frozenset()
         self._expiry_due: float | None = None
         self._second_look_due: float | None = None
         self.adopt(settings)
@@ -60,16 +58,16 @@ class Schedule:
         )
         others = [reason for due, reason in reasons if due is not None and now >= due]
         if self._pace.due is not None and now >= self._pace.due:
-            return Due(self._event, ANYTHING if others else self._news)
+            return Due(self._event, EVERYTHING if others else self._changed)
         return Due(others[0]) if others else None
 
-    def wake(self, event: str, news: News, now: float) -> bool:
+    def wake(self, event: str, changed: frozenset[Part], now: float) -> bool:
         """Note that an event asks for a pass. False if an earlier event has asked for the same pass."""
-        self._news = merged(self._news, news)
+        self._changed |= changed
         is_first = self._pace.due is None
         if is_first:
             self._event = event
-        self._pace.wake(now, _MORE_FOLLOWS if self._news.more_follows else 0.0)
+        self._pace.wake(now)
         return is_first
 
     def monitor_listens(self, when: float) -> None:
@@ -101,8 +99,8 @@ class Schedule:
         `echo`: only events about our own commands had woken it. `unfinished`: it has left something to do.
         """
         self._pace.ran(now, echo=echo)
-        self._news = NO_NEWS
+        self._changed = frozenset()
         if self._second_look_due is not None and now >= self._second_look_due:
             self._second_look_due = None
         if unfinished:
-            self.wake("the last pass left something to do", ANYTHING, now)
+            self.wake("the last pass left something to do", EVERYTHING, now)

@@ -12,7 +12,7 @@ from functools import partial
 
 from fz_iproute.errors import IpUnusable
 from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.process import pipe
+from fz_iproute.ip.process import is_ready, pipe
 from fz_iproute.mirror.words import printable
 
 _PR_SET_PDEATHSIG = 1
@@ -49,11 +49,14 @@ class Monitor:
         self._rest = b""
         self.ended = False
 
-    def read(self) -> tuple[list[str], str]:
-        """The events since the last call, without waiting. The second value is its other text.
+    def read(self, seconds: float = 0.0) -> tuple[list[str], str]:
+        """The events since the last call. If there is none, wait for one so many seconds.
 
-        That may be "netlink receive error: No buffer space available" if events were lost.
+        The second value is its other text, such as "netlink receive error: No buffer space available" if events were
+        lost.
         """
+        if seconds:
+            is_ready(self.fd, select.POLLIN, seconds)
         text, newline, self._rest = (self._rest + self._new_text()).rpartition(b"\n")
         lines = text.decode("utf-8", "surrogateescape").split("\n") if newline else []
         events = [line for line in lines if line.startswith("[")]

@@ -11,10 +11,11 @@ from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.ip.rights import has_net_admin
 from fz_iproute.log import Log
+from fz_iproute.mirror.ahead import Ahead
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired, is_absent, is_plain
-from fz_iproute.mirror.model import EVERYTHING, Command, Part, Route, Snapshot
-from fz_iproute.mirror.plan import check_roles, new_copy, plan, remove_all
+from fz_iproute.mirror.desired import Desired, desired, is_absent
+from fz_iproute.mirror.model import EVERYTHING, Command, Part, Snapshot
+from fz_iproute.mirror.plan import check_roles, plan, remove_all
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.tunnel import Layout, link_state
 
@@ -71,18 +72,9 @@ class Plans:
         self._is_in_step = not commands
         return commands
 
-    def plan_ahead(self, new_routes: Collection[Route]) -> list[Command]:
-        """The commands that copy these new routes of main, planned without reading the tables.
-
-        The caller believes that nothing else has changed since the last look. If that is wrong, `ip` refuses to add
-        what is there already, and the next pass corrects the rest. Empty unless each case is simple.
-        """
-        last = self._last
-        if last is None or not self._is_in_step:
-            return []
-        are_different = len({route.dst for route in new_routes}) == len(new_routes)
-        are_plain = are_different and all(is_plain(route, last) for route in new_routes)
-        return [new_copy(route, last) for route in new_routes] if are_plain else []
+    def ahead(self) -> Ahead | None:
+        """Plans copies of new routes until something else changes. None if something was due at the last look."""
+        return Ahead(self._last) if self._last and self._is_in_step else None
 
     def _warn(self, verdict: Verdict, goal: Desired) -> None:
         """Warn of a copy while it is missing. Otherwise, `sync` as a cron job would warn once a minute for ever."""
@@ -153,10 +145,13 @@ class Passes(Plans):
         """Remove everything that fz-iproute has added."""
         return self._carry_out(self.plan_down(), remove_all)
 
-    def apply(self, due: Sequence[Command]) -> list[Refusal]:
-        """Run the commands and log them. Returns those that `ip` refused. NotPermitted if all need CAP_NET_ADMIN."""
+    def apply(self, due: Sequence[Command], begun: Work | None = None) -> list[Refusal]:
+        """Run the commands and log them. Returns those that `ip` refused. NotPermitted if all need CAP_NET_ADMIN.
+
+        `begun`: `ip` works on them already.
+        """
         try:
-            work = Work(self._ip, due)
+            work = begun or Work(self._ip, due)
             if is_admin := self._is_admin:
                 self._show(due)  # while `ip` works on them, because ten thousand lines take a while
             refusals = work.finish()

@@ -290,18 +290,6 @@ def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneF
     return _OneFamily(given, judged, contents, _split(config, in_use, family), held, policy, PrefixSet(vpns))
 
 
-def is_plain(route: Route, last: Desired) -> bool:
-    """True if a new route of main should certainly be copied, and the VPN's table has no route to its destination.
-
-    `last` is the result for the state before the route was added.
-    """
-    before = last.by_family[route.attributes.family]
-    if last.layout.mirror not in before.contents or not before.policy.is_plain(route, before.claimed):
-        return False
-    wanted, _, others = before.contents[last.layout.mirror]
-    return all(route.dst != dst for routes in (wanted, others) for dst, _ in routes)
-
-
 def _judged(policy: Policy, main: tuple[Route, ...], inputs: _Inputs, last: Judged | None) -> Judged:
     if last and main is last.main and inputs == last.inputs:
         return last

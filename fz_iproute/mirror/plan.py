@@ -22,7 +22,7 @@ from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.tunnel import is_backstop, is_tunnel_route
 
 _HIGHEST_METRIC = 2**32 - 1
-_MISSING = "missing"
+MISSING = "missing"
 
 
 class Phase(IntEnum):
@@ -66,12 +66,6 @@ def plan(desired: Desired, *, prune: bool = True) -> list[Command]:
             due[phase, order] += found
         commands += [command for place in sorted(due) for command in due[place]]
     return commands
-
-
-def new_copy(route: Route, desired: Desired) -> Command:
-    """The command that copies a new route of main for which `is_plain` is true."""
-    (command,) = _commands(desired.layout.mirror, _addition("add", route), _MISSING, waits=False)
-    return command
 
 
 def remove_all(desired: Desired) -> list[Command]:
@@ -402,7 +396,7 @@ def _with_metric(route: Route, metric: int) -> Route:
 
 
 def _addition(verb: str, *row: Route) -> Change:
-    return Change(_phase(row[0]), verb, row, _MISSING)
+    return Change(_phase(row[0]), verb, row, MISSING)
 
 
 def _replacement(new: Route, old: Route) -> Change:

@@ -50,7 +50,7 @@ class Policy:
         self._tunnels = tunnels
         self._allow = PrefixSet(lan.allow)
         self._deny = PrefixSet(lan.deny)
-        self._are_lan: dict[tuple[str, ...], bool] = {}  # by the devices of a route; see is_plain
+        self._are_lans: dict[str, bool] = {}  # by the device; see is_plain
 
     def allowing(self, prefix: Prefix) -> "Policy":
         """The same policy, but with the prefix in `lan.allow`."""
@@ -71,7 +71,7 @@ class Policy:
                 continue
             if not attributes.on_link and not self._allow:
                 continue  # skipped early, because a machine with a full BGP table has a million of these
-            refusal = self._refusal_by_attributes(attributes)
+            refusal = self._refusal_by_devices(attributes.devices)
             is_simple = attributes.on_link and not (refusal or attributes.inexpressible)
             if is_simple and self._copies_all(row, explicit):
                 found += [Verdict(route, "", "") for route in row]
@@ -87,12 +87,15 @@ class Policy:
         family = row[0].attributes.family
         if family == "inet6":
             return False  # there may be duplicates, which _one_by_one refuses
-        around = Prefix.around((dst for dst, _ in row), family)
+        return self._is_plain(Prefix.around((dst for dst, _ in row), family), explicit)
+
+    def _is_plain(self, prefix: Prefix, explicit: PrefixSet) -> bool:
+        """True if routes to any part of the prefix are certainly copied without a warning. It ignores their devices."""
         return (
-            PRIVATE.covers(around)
-            and around.length >= self._lan.min_prefixlen[family]
-            and not self._deny.overlapping(around)
-            and not explicit.overlapping(around)
+            PRIVATE.covers(prefix)
+            and prefix.length >= self._lan.min_prefixlen[prefix.family]
+            and not self._deny.overlapping(prefix)
+            and not explicit.overlapping(prefix)
         )
 
     def _one_by_one(
@@ -127,19 +130,18 @@ class Policy:
             return Verdict(route, f"the VPN's table has its own route to {vpns}", "", vpns)
         return Verdict(route, "", _PUBLIC if is_public else "")
 
-    def is_plain(self, route: Route, explicit: PrefixSet) -> bool:
-        """True for an on-link route that is copied without a warning, and whose device cannot be a tunnel."""
-        attributes = route.attributes
-        is_lan = self._are_lan.get(attributes.devices)
+    def is_plain(self, device: str, prefix: Prefix, explicit: PrefixSet) -> bool:
+        """True if an on-link route is certainly copied without a warning. Its device cannot be a tunnel."""
+        is_lan = self._are_lans.get(device)
         if is_lan is None:
-            is_lan = not self.may_be_by_tunnel(attributes) and not self._refusal_by_attributes(attributes)
-            self._are_lan[attributes.devices] = is_lan
-        return is_lan and attributes.on_link and self._verdict(route, route.prefix, explicit) == Verdict(route, "", "")
+            is_lan = not self._may_be_tunnel(device) and not self._refusal_by_devices([device])
+            self._are_lans[device] = is_lan
+        return is_lan and self._is_plain(prefix, explicit)
 
-    def _refusal_by_attributes(self, attributes: Attributes) -> str:
+    def _refusal_by_devices(self, devices: Iterable[str]) -> str:
         if self._idle:
             return 'tunnel.interface = "auto" has no VPN to serve'
-        for device in attributes.devices:
+        for device in devices:
             link = self._links.get(device)
             if device in self._tunnels:
                 return f"{device} is the tunnel"
@@ -239,9 +241,10 @@ class Policy:
 
     def may_be_by_tunnel(self, attributes: Attributes) -> bool:
         """True if the route uses a tunnel of any kind, or a device that appeared after the links were read."""
-        return self.is_by_tunnel(attributes) or any(
-            device not in self._links or self._links[device].may_be_tunnel for device in attributes.devices
-        )
+        return any(self._may_be_tunnel(device) for device in attributes.devices)
+
+    def _may_be_tunnel(self, device: str) -> bool:
+        return device in self._tunnels or device not in self._links or self._links[device].may_be_tunnel
 
     def _is_loopback(self, device: str) -> bool:
         return device in self._links and self._links[device].loopback

@@ -131,6 +131,8 @@ class PrefixSet:
 
     def overlapping(self, prefix: Prefix) -> Prefix | None:
         """A member that shares addresses with `prefix`: the widest around it, or else any member inside it."""
+        if not self._lengths[prefix.family]:
+            return None
         return self.covering(prefix) or next(self.inside(prefix), None)
 
     def inside(self, prefix: Prefix) -> Iterator[Prefix]:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from fz_iproute.daemon.events import Interest, is_about_links, matters
-from fz_iproute.daemon.news import ANYTHING, news_of
+from fz_iproute.daemon.news import changed_by
 from fz_iproute.errors import ReadFailed
 from fz_iproute.ip.ip import Asked, Ip
 from fz_iproute.ip.process import Answer
 from fz_iproute.ip.version import is_too_old
+from fz_iproute.mirror.model import EVERYTHING
 from fz_iproute.record import recording
 from tests.netns.questions import addresses, everything
 
@@ -90,7 +91,7 @@ def lines_of_the_monitor_wake_the_same_pass(document: Document) -> None:
     routed = {change for change in heard if " via " in change or " blackhole " in change or "table 77" in change}
     assert {change for change in routed if "lookup" not in change} == asleep
     assert all(any(map(is_about_links, lines)) for change, lines in heard.items() if change.startswith("link"))
-    assert all(ANYTHING in map(news_of, lines) for change, lines in heard.items() if change.startswith("rule"))
+    assert all(EVERYTHING in map(changed_by, lines) for change, lines in heard.items() if change.startswith("rule"))
 
 
 JUDGES = [

@@ -10,6 +10,7 @@ from fz_iproute.daemon.events import Interest
 from fz_iproute.daemon.listener import PATIENCE, RESTART_PAUSES, STORM_PAUSE, Listener
 from fz_iproute.daemon.schedule import Due, Schedule
 from fz_iproute.errors import IpUnusable
+from fz_iproute.mirror.ahead import NewRoute
 from fz_iproute.mirror.config import Watch
 
 LINE = "[ROUTE]10.5.0.0/24 dev eth0 scope 253"
@@ -21,10 +22,13 @@ class FakeMonitor:
     def __init__(self) -> None:
         self.fd = os.eventfd(0)
         self.said: list[str] = []
+        self.follows: list[str] = []  # it says these one by one, to whoever waits
         self.words = ""
         self.ended = False
 
-    def read(self) -> tuple[list[str], str]:
+    def read(self, seconds: float = 0.0) -> tuple[list[str], str]:
+        if seconds and self.follows:
+            self.said.append(self.follows.pop(0))
         read = self.said, self.words
         self.said, self.words = [], ""
         return read
@@ -44,8 +48,13 @@ class World:
         self.warning = self.warnings.append  # it is the log, too
         self.schedule = Schedule(Watch())
         self.schedule.full_begins(0.0)
-        self.listener = Listener(self.begin, self.schedule, Counter(), self)  # type: ignore[arg-type]
+        self.copied: list[tuple[list[str], str]] = []  # ahead of all else: the destinations, and the event
+        self.listener = Listener(self.begin, self.copy, self.schedule, Counter(), self)  # type: ignore[arg-type]
         self.listener.interest = Interest(frozenset(["254"]))
+
+    def copy(self, routes: list[NewRoute], line: str) -> None:
+        assert self.schedule.due(1.0) is None  # no pass is asked for before
+        self.copied.append(([route.dst for route in routes], line))
 
     def begin(self) -> FakeMonitor:
         if self.broken:
@@ -138,6 +147,32 @@ def test_the_first_line_that_matters_wakes(world: World) -> None:
     world.monitors[0].said += ["[ROUTE]10.9.0.0/16 dev eth0 table 77", *matter]
     assert matter == world.listener.listen(20.0)
     assert Due(LINE) == world.schedule.due(20.0)
+
+
+ADDRESS = "[ADDR]2: eth0    inet 10.5.0.1/24 scope 0 eth0"
+LOCAL = "[ROUTE]2 10.5.0.1 dev eth0 table 255 proto 2 scope 254 src 10.5.0.1 "
+
+
+@pytest.mark.parametrize(
+    ("said", "follows", "copied"),
+    [
+        ([LINE], [], [(["10.5.0.0/24"], LINE)]),
+        ([ADDRESS], [LOCAL, LINE], [(["10.5.0.0/24"], ADDRESS)]),
+        ([ADDRESS], [LOCAL], []),
+        ([ADDRESS], ["[LINK]2: eth0", LINE], []),
+        (["[RULE]7: from all lookup 7", LINE], [], []),
+    ],
+    ids=["a route", "an address and its route", "an address", "an address and more", "a rule and a route"],
+)
+def test_new_routes_are_copied_first(
+    said: list[str], follows: list[str], copied: list[tuple[list[str], str]], world: World
+) -> None:
+    """An address waits for its route, and then all that came wakes one pass."""
+    world.monitors[0].said += said
+    world.monitors[0].follows += follows
+    world.listener.listen(1.0)
+    assert copied == world.copied
+    assert (due := world.schedule.due(1.0)) and said[0] == due.reason
 
 
 def test_only_a_storm_of_events_that_do_not_matter_is_read_with_pauses(world: World) -> None:

@@ -1,10 +1,8 @@
 """What may have changed is read again; a plain new route is understood."""
 
-from functools import reduce
-
 import pytest
 
-from fz_iproute.daemon.news import merged, news_of
+from fz_iproute.daemon.news import changed_by, new_routes
 from fz_iproute.mirror.model import EVERYTHING
 
 
@@ -32,7 +30,7 @@ from fz_iproute.mirror.model import EVERYTHING
 )
 def test_what_may_have_changed_is_read_again(line: str, parts: set[str]) -> None:
     """If in doubt, everything."""
-    assert parts == news_of(line).changed
+    assert parts == changed_by(line)
 
 
 @pytest.mark.parametrize(
@@ -46,8 +44,8 @@ def test_what_may_have_changed_is_read_again(line: str, parts: set[str]) -> None
 )
 def test_a_plain_route_that_main_has_got_is_understood(line: str) -> None:
     """What becomes of it, tests/unit/ip/test_passes.py compares with what the parser makes of the JSON."""
-    (new_route,) = news_of(f"[ROUTE]{line}").new_routes or ()
-    said = str(new_route).replace("kernel", "2").replace("boot", "3").replace("scope link", "scope 253")
+    (route,) = new_routes([f"[ROUTE]{line}"]) or ()
+    said = f"{route.dst} {route.words}".replace("kernel", "2").replace("boot", "3").replace("scope link", "scope 253")
     assert line.split() == said.replace("proto ra", "proto 9").replace("proto 3 ", "").split()
 
 
@@ -74,28 +72,28 @@ def test_a_plain_route_that_main_has_got_is_understood(line: str) -> None:
 )
 def test_a_route_with_anything_else_is_not(line: str) -> None:
     """Then a pass reads it."""
-    assert news_of(f"[ROUTE]{line}").new_routes is None
+    assert not new_routes([f"[ROUTE]{line}"])
 
 
 ADDRESS, ARRIVAL = "[ADDR]2: eth0    inet 10.0.0.1/24 scope 0 eth0", "[ROUTE]10.0.0.0/24 dev eth0 scope 253"
 
 
 @pytest.mark.parametrize(
-    ("lines", "new_routes", "more_follows"),
+    ("lines", "count"),
     [
-        ([ADDRESS], 0, True),
-        ([ADDRESS, ARRIVAL], 1, False),
-        ([ARRIVAL, ARRIVAL.replace("10.0", "10.1")], 2, False),
-        ([ARRIVAL, ADDRESS.replace("]", "]Deleted ")], None, False),
-        ([ARRIVAL, ARRIVAL + " mtu 1400"], None, False),
-        ([ARRIVAL, "[LINK]2: eth0: <UP>"], None, False),
-        ([ARRIVAL, "[RULE]7: from all lookup 7", ADDRESS], None, False),
-        (["[ROUTE]Deleted 10.0.0.0/24 dev eth0 scope 253", ARRIVAL], None, False),
+        ([ADDRESS], 0),
+        ([ADDRESS, "[ROUTE]2 10.0.0.1 dev eth0 table 255 proto 2 scope 254 src 10.0.0.1 "], 0),
+        ([ADDRESS, ARRIVAL], 1),
+        ([ADDRESS, ARRIVAL, "[ROUTE]3 10.0.0.255 dev eth0 table 255 proto 2 scope 253 src 10.0.0.1 "], 1),
+        ([ARRIVAL, ARRIVAL.replace("10.0", "10.1")], 2),
+        ([ARRIVAL, ADDRESS.replace("]", "]Deleted ")], None),
+        ([ARRIVAL, ARRIVAL + " mtu 1400"], None),
+        ([ARRIVAL, "[LINK]2: eth0: <UP>"], None),
+        ([ARRIVAL, "[RULE]7: from all lookup 7", ADDRESS], None),
+        (["[ROUTE]Deleted 10.0.0.0/24 dev eth0 scope 253", ARRIVAL], None),
+        ([ARRIVAL, "[ROUTE]2 10.0.0.1 dev eth0 table 7 proto 2 scope 254 "], None),
     ],
 )
-def test_routes_arrive_only_where_nothing_else_has_changed(
-    lines: list[str], new_routes: int | None, more_follows: bool
-) -> None:
-    news = reduce(merged, map(news_of, lines))
-    count = None if news.new_routes is None else len(news.new_routes)
-    assert (new_routes, more_follows) == (count, news.more_follows)
+def test_routes_are_new_only_where_nothing_else_has_changed(lines: list[str], count: int | None) -> None:
+    found = new_routes(lines)
+    assert count == (None if found is None else len(found))

@@ -2,12 +2,12 @@
 
 import pytest
 
-from fz_iproute.daemon.news import ANYTHING, News, merged
 from fz_iproute.daemon.schedule import Due, Schedule
 from fz_iproute.mirror.config import Watch
-from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.model import EVERYTHING, Part
 
-INET, INET6 = News(frozenset(["inet"])), News(frozenset(["inet6"]))
+INET: frozenset[Part] = frozenset(["inet"])
+INET6: frozenset[Part] = frozenset(["inet6"])
 
 
 @pytest.fixture
@@ -42,15 +42,6 @@ def test_an_event_wakes_once_and_is_the_reason(schedule: Schedule) -> None:
     assert schedule.due(120.0) is None
 
 
-def test_an_address_waits_a_moment_for_its_route(schedule: Schedule) -> None:
-    """The kernel announces it next, and one pass can serve both."""
-    address, route = News(INET.changed, ()), News(INET.changed, (Route.make("inet", "10.5.0.0/24", None),))
-    schedule.wake("address", address, 110.0)
-    assert 110.0 < schedule.next < 110.01
-    schedule.wake("route", route, 110.0)
-    assert Due("address", route) == schedule.due(110.0)
-
-
 def test_after_the_start_of_a_monitor_there_is_one_second_look(schedule: Schedule) -> None:
     schedule.monitor_listens(112.0)
     schedule.ran(110.5, echo=False, unfinished=False)
@@ -69,7 +60,7 @@ def test_what_was_held_back_is_tried_at_the_earliest_time(schedule: Schedule) ->
 def test_a_pass_reads_what_the_events_since_the_last_one_have_changed(schedule: Schedule) -> None:
     schedule.wake("first", INET, 110.0)
     schedule.wake("second", INET6, 110.0)
-    assert Due("first", merged(INET, INET6)) == schedule.due(110.0)
+    assert Due("first", INET | INET6) == schedule.due(110.0)
     schedule.ran(110.0, echo=False, unfinished=False)
     schedule.wake("third", INET6, 120.0)
     assert Due("third", INET6) == schedule.due(120.0)
@@ -78,9 +69,9 @@ def test_a_pass_reads_what_the_events_since_the_last_one_have_changed(schedule: 
 def test_a_pass_that_serves_another_reason_too_reads_everything(schedule: Schedule) -> None:
     schedule.wake("first", INET, 110.0)
     schedule.retry(110.0)
-    assert Due("first", ANYTHING) == schedule.due(110.0)
+    assert Due("first", EVERYTHING) == schedule.due(110.0)
     schedule.ran(110.0, echo=False, unfinished=True)
-    assert Due("the last pass left something to do", ANYTHING) == schedule.due(120.0)
+    assert Due("the last pass left something to do", EVERYTHING) == schedule.due(120.0)
 
 
 @pytest.mark.parametrize(("seconds", "due"), [(3, 105.5), (0, 102.5), (None, 160.0)])

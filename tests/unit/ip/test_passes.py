@@ -3,14 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.daemon.news import NO_NEWS, merged, news_of
+from fz_iproute.daemon.news import new_routes
 from fz_iproute.ip.passes import Plans
 from fz_iproute.lab.lab import DEMO
 from fz_iproute.log import Log
@@ -55,6 +54,12 @@ def plans(laptop: Laptop, text: str = "") -> Plans:
     return made
 
 
+def planned_ahead(made: Plans, *lines: str) -> list[Command]:
+    """What `watch` does about these events at once."""
+    ahead, routes = made.ahead(), new_routes(lines)
+    return ahead.copies(routes) if ahead and routes else []
+
+
 @pytest.mark.parametrize(
     ("line", "family", "route"),
     [
@@ -73,7 +78,7 @@ def plans(laptop: Laptop, text: str = "") -> Plans:
 )
 def test_it_is_what_a_reading_finds_missing(line: str, family: str, route: dict[str, object]) -> None:
     laptop = Laptop()
-    ahead = plans(laptop).plan_ahead(news_of(line).new_routes or ())
+    ahead = planned_ahead(plans(laptop), line)
     (laptop.main if family == "inet" else laptop.main6).append({"flags": [], **route})
     assert [line.split("]")[1].split(maxsplit=1)[0]] == [command.words[4] for command in ahead]
     assert Plans(laptop.source(), parse("", "config"), Log("ERROR")).plan_sync() == ahead
@@ -92,18 +97,18 @@ DEVICES = ["wlp192s0", "enp1s0", "tun-firezone", "lo", "ppp0"]
 def test_a_reading_would_find_the_same(routes: list[tuple[str, str, int]], text: str) -> None:
     """It may find more: what is not plain."""
     laptop = Laptop()
-    news = NO_NEWS
+    lines = []
     made = plans(laptop, text)
     for dst, dev, metric in routes:
-        news = merged(news, news_of(f"[ROUTE]{dst} dev {dev} proto 2 scope 253 src 10.5.0.2 metric {metric}"))
+        lines.append(f"[ROUTE]{dst} dev {dev} proto 2 scope 253 src 10.5.0.2 metric {metric}")
         laptop.main.append(on_link(dst, dev, metric=metric))
-    ahead = made.plan_ahead(news.new_routes or ())
+    ahead = planned_ahead(made, *lines)
     assert set(ahead) <= set(Plans(laptop.source(), parse(text, "config"), Log("ERROR")).plan_sync())
 
 
 def test_several_routes_are_copied_together() -> None:
     lines = ["[ADDR]2: wlp192s0    inet 10.5.0.2/24 scope 0 wlp192s0", ADDED, ADDED.replace("10.5.0", "10.6.0")]
-    ahead = plans(Laptop()).plan_ahead(reduce(merged, map(news_of, lines)).new_routes or ())
+    ahead = planned_ahead(plans(Laptop()), *lines)
     assert {"10.5.0.0/24", "10.6.0.0/24"} == {command.words[4] for command in ahead}
 
 
@@ -138,6 +143,7 @@ def _with_a_tunnel(laptop: Laptop) -> None:
         pytest.param(_out_of_step, "", ADDED, id="something else was due at the last look"),
         pytest.param(_with_a_tunnel, "", ADDED.replace("wlp192s0", "wlp192s1"), id="perhaps a tunnel"),
         pytest.param(None, "", ADDED.replace("wlp192s0", "wlp192s7"), id="an unknown device"),
+        pytest.param(None, "", "[ROUTE]10.5.0.1 dev lo proto 2 scope 253", id="loopback"),
         pytest.param(None, "", ADDED.replace("10.5.0", "9.5.0"), id="a public prefix, which brings a warning"),
         pytest.param(None, '[lan]\ndeny = ["10.5.0.0/16"]', ADDED, id="denied"),
         pytest.param(None, '[lan]\nexclude_interfaces = ["wlp*"]', ADDED, id="excluded"),
@@ -149,9 +155,4 @@ def test_it_waits_for_the_reading_where_the_case_is_not_plain(
     laptop = Laptop()
     if alter:
         alter(laptop)
-    found: list[Command] = plans(laptop, text).plan_ahead(news_of(line).new_routes or ())
-    assert [] == found
-
-
-def test_without_new_routes_nothing_is_planned_ahead() -> None:
-    assert [] == plans(Laptop()).plan_ahead(())
+    assert [] == planned_ahead(plans(laptop, text), line)
