@@ -85,7 +85,7 @@ class Fight:
         if not self._memories:
             return
         keys = {_key(command) for command in due}
-        reversed_ = {(family, not deletes, words) for family, deletes, words in keys}
+        reversed_ = {(family, not deletes, rest) for family, deletes, rest in keys}
         replaced = {_route(command) for command in due if command.words[:2] == ("route", "replace")}
         self._memories = {
             key: memory
@@ -103,14 +103,14 @@ class Fight:
         }
 
 
-# The family, whether the command deletes, and the words after the verb. The family is needed because an IPv4 rule and
-# an IPv6 rule may have the same words.
-_Key = tuple[Family, bool, tuple[str, ...]]
+# The family, whether the command deletes, and what follows the verb. The family is needed because an IPv4 rule and an
+# IPv6 rule may have the same words.
+_Key = tuple[Family, bool, str]
 
 
 def _key(command: Command) -> _Key:
-    _, verb, *rest = command.words
-    return command.family, verb == "del", tuple(rest)
+    _, verb, rest = command.line.split(" ", 2)
+    return command.family, verb == "del", rest
 
 
 def _route(command: Command) -> tuple[str, ...]:
