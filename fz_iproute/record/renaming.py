@@ -5,7 +5,7 @@ Address Anonymization", 2002). Addresses stay inside prefixes that have a meanin
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 
@@ -23,14 +23,17 @@ _HARDWARE = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,}", re.ASCII)
 
 
 class Names:
-    """New names: `net1` for an interface, or `tap1` if the start of its name tells something; `name1` for all else."""
+    """New names: `net1` for an interface, or `tap1` if the start of its name tells something; `name1` for all else.
 
-    def __init__(self, kept: Iterable[str], interfaces: Iterable[str]) -> None:
-        self.known = {name: name for name in kept}
+    The new names of `drop_ins` keep their order, because a later drop-in overrides earlier ones.
+    """
+
+    def __init__(self, interfaces: Iterable[str], drop_ins: Collection[str] = ()) -> None:
+        self.known = {name: f"{place:04}.conf" for place, name in enumerate(sorted(drop_ins), 1)}
         self._hardware: dict[str, str] = {}
-        for number, name in enumerate(name for name in dict.fromkeys(interfaces) if name not in self.known):
+        for number, name in enumerate(interfaces, 1):
             start = next((start for start in (*TUNS, *MODEMS, *OF_GUESTS) if name.startswith(start)), "net")
-            self.known[name] = f"{start}{number + 1}"
+            self.known[name] = f"{start}{number}"
 
     def new(self, name: str) -> str:
         """The new name. An empty name stays empty."""
@@ -82,7 +85,7 @@ class Addresses:
         return Prefix(family, found << (BITS[family] - length), length)
 
     def new(self, text: str) -> str | None:
-        """The new address or prefix; None if the text is neither."""
+        """The new address or prefix; None if the text is neither, or has a zone."""
         host, slash, length = text.partition("/")
         try:
             parsed = ip_address(host)
@@ -90,7 +93,7 @@ class Addresses:
             return None
         family: Family = "inet" if parsed.version == 4 else "inet6"
         bits = BITS[family]
-        if slash and not (length.isascii() and length.isdecimal() and int(length) <= bits):
+        if "%" in host or (slash and not (length.isascii() and length.isdecimal() and int(length) <= bits)):
             return None
         # If the text is a network, its host bits stay 0. If it is an address with a length, all bits are renamed.
         is_network = slash and not int(parsed) & ((1 << bits - int(length)) - 1)
