@@ -9,7 +9,6 @@ from fz_iproute.files.data import texts
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.own_commands import own_command
-from fz_iproute.service.completion import SHELLS, verbs
 from fz_iproute.service.placing import place_for
 from fz_iproute.service.program import choose, only_warned
 from fz_iproute.service.units import Choice, hiding, rt_tables, shared_files, table_names, unit_files
@@ -47,9 +46,7 @@ def run(arguments: Namespace, log: Log) -> int:
     if place.is_packaged(choice.prefix):
         place.remove(hiding(files))
     else:
-        found = verbs(arguments.parser)
-        completions = {shell: write_for(found, texts("completion")) for shell, write_for in SHELLS.items()}
-        files += shared_files(choice, templates, texts("man"), completions)
+        files += shared_files(choice, templates, texts("man"), texts("completion"))
     for file in files:
         place.write(file)
     if choice.is_sandboxed:

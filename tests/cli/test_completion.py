@@ -4,14 +4,14 @@ import os
 import pty
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fz_iproute.cli import VERBS
-from fz_iproute.service.completion import SHELLS
 from fz_iproute.service.units import COMPLETIONS
-from tests.netns.namespace import DEADLINE, wait_until
+from tests.netns.namespace import DEADLINE, PROJECT, wait_until
 from tests.starter import starter
 
 # How each shell prints what it offers for a command line that ends at the cursor, one offer a line.
@@ -31,6 +31,7 @@ source $file
 """,
     "fish": 'source $argv[1]; complete -C (string join " " -- $argv[2..])',
 }
+SHELLS = tuple(COMPLETIONS)
 _RUN = {"bash": ["bash", "-c"], "zsh": ["zsh", "-f", "-c"], "fish": ["fish", "--no-config", "-c"]}
 
 INTERFACES = {path.name for path in Path("/sys/class/net").iterdir()}
@@ -41,9 +42,17 @@ def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A shell, and the completion for it."""
     if not shutil.which(request.param):
         pytest.skip(f"COMPLETION NOT TRIED: {request.param} is not installed")
-    path = tmp_path_factory.mktemp("completion") / "file"
-    path.write_text(starter().run(["completion", request.param], {}, 60).stdout)
-    return request.param, path
+    folder = tmp_path_factory.mktemp("completion")
+    (folder / "file").write_text(starter().run(["completion", request.param], {}, 60).stdout)
+    program = folder / "fz-iproute"
+    program.write_text(f'#!/bin/sh\ncd {PROJECT} && exec {sys.executable} -m fz_iproute "$@"\n')
+    program.chmod(0o755)
+    return request.param, folder / "file"
+
+
+def environment(script: Path, home: Path) -> dict[str, str]:
+    """That of a shell which finds the program, beside the script."""
+    return {"PATH": f"{script.parent}:{os.environ['PATH']}", "HOME": str(home)}
 
 
 def offers(shell: tuple[str, Path], line: str, folder: Path) -> set[str]:
@@ -56,7 +65,7 @@ def offers(shell: tuple[str, Path], line: str, folder: Path) -> set[str]:
         capture_output=True,
         text=True,
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        env=environment(path, folder),
         check=True,
     )
     assert "" == done.stderr
@@ -109,7 +118,7 @@ def test_the_tab_key_completes_a_verb_and_a_file(shell: tuple[str, Path], tmp_pa
     shutil.copy(source, file)
     (tmp_path / "machine.json").touch()
     options, load = _AT_A_TERMINAL[name]
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    env = {**environment(source, tmp_path), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
     keyboard, terminal = pty.openpty()
     argv = ["setsid", "--ctty", "--wait", name, *options]
     streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}

@@ -46,7 +46,7 @@ PURE = {
     "daemon.pace",
     "daemon.schedule",
 }
-PURE |= {f"service.{name}" for name in ("units", "completion", "figures")}
+PURE |= {f"service.{name}" for name in ("units", "figures")}
 PURE |= {f"record.{name}" for name in ("recording", "redact", "renaming", "vocabulary")}
 PURE |= {f"lab.{name}" for name in ("addresses", "devices", "printed", "routes", "rules")}
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}

@@ -13,7 +13,6 @@ from fz_iproute.diagnosis.checks import CHECKS
 from fz_iproute.files.data import texts
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.config_text import toml
-from fz_iproute.service.completion import verbs
 from fz_iproute.service.manual import page
 
 PAGES = texts("man")
@@ -42,17 +41,17 @@ def options(text: str) -> set[tuple[str, ...]]:
 
 
 def test_every_verb_has_a_part_with_its_options() -> None:
-    program, *found = verbs(cli.parser())
-    common = {option.names for option in program.options}
+    parser = cli.parser()
+    common = {tuple(action.option_strings) for action in parser._actions if action.option_strings}
     text = part(PROGRAM, "SH", "OPTIONS")
     assert options(text) == common
     headings = re.findall(r"^\.SS (\w+)", part(PROGRAM, "SH", "VERBS"), re.M)
     assert list(dict.fromkeys(headings)) == list(cli.VERBS)
-    for verb in found:
-        below = "".join(
-            part(PROGRAM, "SS", heading) for heading in re.findall(rf"^\.SS ({verb.name}\b.*)$", PROGRAM, re.M)
-        )
-        assert options(below) == {option.names for option in verb.options if option.names not in {HELP, *common}}
+    for name, verb in next(action.choices for action in parser._actions if action.dest == "verb").items():
+        verb.fill()
+        below = "".join(part(PROGRAM, "SS", heading) for heading in re.findall(rf"^\.SS ({name}\b.*)$", PROGRAM, re.M))
+        own = {tuple(action.option_strings) for action in verb._actions if action.option_strings}
+        assert options(below) == own - common - {HELP}
 
 
 def test_every_key_has_an_entry_with_its_default() -> None:
