@@ -141,7 +141,7 @@ class Loop:
         if self._reloader.config.watch.cleanup_on_exit:
             started = _now()
             self._ip.end_coprocesses()  # the signal may have ended the long-lived `ip` processes, too
-            with self._reloader.lock.held(_GRACE):
+            with self._reloader.locked(_GRACE):
                 run, failures = self._reloader.passes.down()
             self._write_down("its end", _now() - started, run, failures)
 
@@ -243,7 +243,7 @@ class Loop:
         self._unfinished = False
         changed, self._copied = self._copied, False
         try:
-            with self._reloader.lock.held(_LOCK_PATIENCE):
+            with self._reloader.locked(_LOCK_PATIENCE):
                 changed |= self._step(reason, parts)
         except _FAILURES as error:
             if not self._counters["passes"] and isinstance(error, IpUnusable | NotPermitted | UsageError):

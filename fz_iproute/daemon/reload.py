@@ -1,10 +1,10 @@
 """Reads new configurations, decides whether they take effect, and removes what earlier ones have left behind."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from fz_iproute.errors import IpUnusable, Locked, ReadFailed, UsageError, words_for
-from fz_iproute.files.lock import Lock, WatchLocks
+from fz_iproute.files.lock import Locks
 from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config, replace
@@ -14,7 +14,7 @@ from fz_iproute.mirror.tunnel import Layout
 
 
 class Reloader:
-    """The configuration in force, with the Passes and the lock that belong to it, and earlier configurations.
+    """The configuration in force, with the Passes and the locks that belong to it, and earlier configurations.
 
     `load` reads the configuration, and `plan_with` makes the Passes for one. The constructor raises UsageError if the
     configuration is wrong, and Locked if another daemon still keeps one of its tables after `wait` seconds.
@@ -32,14 +32,12 @@ class Reloader:
         self.trouble = ""  # why the file has not taken effect; this may end without an edit of the file
         self._load = load
         self._plan_with = plan_with
-        self._netns = netns
         self._log = log
         self._former: list[tuple[Config, Passes]] = []  # earlier ones, whose routes or rules may still be there
-        self._locks = WatchLocks(netns)
-        self._locks.extend(
+        self._locks = Locks(netns)
+        self._locks.watch(
             self.config.tables.mirrors, wait, waiting=lambda words: log.warning(f"{words}; waiting {wait:g} s for it")
         )
-        self.lock = Lock(netns, self.config.tables.mirrors)
         self.passes = plan_with(self.config)
 
     def reload(self) -> bool:
@@ -58,19 +56,22 @@ class Reloader:
         if admitted is None:
             return False
         self._former.append((self.config, self.passes))
-        self.lock.close()
-        self.config, (self.passes, self.lock) = config, admitted
+        self.config, self.passes = config, admitted
         return True
 
-    def _admit(self, config: Config) -> tuple[Passes, Lock]:
-        """The Passes and the lock for this configuration. UsageError or Locked if it cannot take effect now."""
-        self._locks.extend(config.tables.mirrors)
+    def locked(self, wait: float) -> AbstractContextManager[None]:
+        """Hold the locks for a pass. Locked if another process still holds one after `wait` seconds."""
+        return self._locks.held(self.config.tables.mirrors, wait)
+
+    def _admit(self, config: Config) -> Passes:
+        """The Passes for this configuration. UsageError or Locked if it cannot take effect now."""
+        self._locks.watch(config.tables.mirrors)
         passes = self._plan_with(config)
         # A trial: it raises UsageError if this configuration cannot follow the one in force. A failure of `ip` is
         # ignored here, because the first real pass reports it.
         with suppress(ReadFailed, IpUnusable, OSError):
             passes.plan_sync()
-        return passes, Lock(self._netns, config.tables.mirrors)
+        return passes
 
     def keep(self, layout: Layout) -> None:
         """Remember the layout that was in use before the rules changed, because its tables may still have copies."""
@@ -97,9 +98,8 @@ class Reloader:
 
     def _give_back_locks(self) -> None:
         kept = (self.config, *(config for config, _ in self._former))
-        self._locks.restrict({table for config in kept for table in config.tables.mirrors})
+        self._locks.watch_only({table for config in kept for table in config.tables.mirrors})
 
     def close(self) -> None:
         """Give up all locks."""
-        self.lock.close()
-        self._locks.restrict()
+        self._locks.close()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fz_iproute.files.lock import place, places, watching
+from fz_iproute.files.lock import report_path, watching
 
 # Every report has this size in bytes, so that one write replaces the last one.
 _SIZE = 1024
@@ -29,7 +29,7 @@ class Report:
         """From now on, write the report beside the lock of these tables."""
         self.close()
         with suppress(OSError):
-            self._path = place(self._netns, min(tables), _KIND)
+            self._path = report_path(self._netns, min(tables))
             self._path.unlink(missing_ok=True)  # a daemon that was killed may have left it
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             os.fchmod(self._fd, 0o644)  # any user may read it, whatever the umask says
@@ -55,12 +55,9 @@ class Report:
 def reported(netns: str | None, tables: Collection[int]) -> dict[str, Any] | None:
     """The report of the daemon that keeps these tables in step. None if there is none, or this user may not read it."""
     process = watching(netns, tables)
-    for path in places(netns, min(tables), _KIND) * _LOOKS if process else []:
+    for _ in range(_LOOKS if process else 0):
         with suppress(OSError, ValueError):
-            document: dict[str, Any] = json.loads(path.read_bytes())
+            document: dict[str, Any] = json.loads(report_path(netns, min(tables)).read_bytes())
             if document["pid"] == process:
                 return document
     return None
-
-
-_KIND = "watch.json"

@@ -2,10 +2,9 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from contextlib import closing
 
 from fz_iproute.errors import ApplyFailed
-from fz_iproute.files.lock import WatchLocks, locked
+from fz_iproute.files.lock import locked
 from fz_iproute.ip.passes import Pass, Passes
 from fz_iproute.ip.process import Spelling
 from fz_iproute.log import Log
@@ -38,23 +37,19 @@ def change(
     plan: Callable[[Passes], list[Command]],
     act: Callable[[Passes], Pass],
     *,
-    without_watch: bool = False,
+    free_of_watch: bool = False,
 ) -> int:
     """Hold the locks of the tables and run `act`; with --dry-run, only print `plan`.
 
-    Locked if another fz-iproute holds a lock. With `without_watch`, also if a `watch` keeps the tables in step.
+    Locked if another fz-iproute holds a lock. With `free_of_watch`, also if a `watch` keeps the tables in step.
     """
     with running_machine(arguments, log) as (ip, config):
         passes = passes_of(log, ip, config)
         if arguments.dry_run:
             print_plan(arguments, plan(passes))
             return 0
-        tables = config.tables.mirrors
-        with closing(WatchLocks(arguments.netns)) as watch_locks:
-            if without_watch:
-                watch_locks.extend(tables, advice="it would put back what `down` removes; stop it first")
-            with locked(arguments.netns, tables, arguments.wait):
-                done = act(passes)
+        with locked(arguments.netns, config.tables.mirrors, arguments.wait, free_of_watch):
+            done = act(passes)
     line = Spelling(arguments.netns).line
     if arguments.json:
         failures = [{**command_document(line, failure.command), "words": failure.words} for failure in done.failures]

@@ -22,11 +22,3 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     with removing(made.land):
         yield made
-
-
-@pytest.fixture
-def lock(world: World) -> Path:
-    """The file that a sync of the default tables locks; in the automatic layout, that of `tables.lan` as well."""
-    path = world.locks / f"{Path('/proc/self/ns/net').stat().st_ino}-539098368.pass.lock"
-    path.touch()
-    return path

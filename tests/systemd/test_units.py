@@ -44,7 +44,7 @@ def test_the_sandbox_is_in_force(service: Booted) -> None:
     status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
     assert "0" not in status["Uid"].split(), "a user of its own"
     assert (f"{1 << 12:016x}", "1", "2") == (status["CapBnd"], status["NoNewPrivs"], status["Seccomp"])
-    owners = service.sh("stat -c %u /run/fz-iproute /var/log/private/fz-iproute").split()
+    owners = service.sh("stat -L -c %u /run/fz-iproute /var/log/private/fz-iproute").split()
     assert [status["Uid"].split()[0]] * 2 == owners
 
 
@@ -265,6 +265,6 @@ def test_the_timer_brings_the_tables_in_step(service: Booted) -> None:
 
 def test_uninstall_leaves_nothing(service: Booted) -> None:
     said = service.fz("uninstall")
-    found = service.sh("find /etc /usr/local /run /var/log -xdev -name '*fz-iproute*' -not -path /etc/fz-iproute")
+    found = service.sh("find /etc /usr/local /var/log -xdev -name '*fz-iproute*' -not -path /etc/fz-iproute")
     assert "" == found, said
     assert "" == service.run("systemctl", "list-unit-files", "--no-legend", "--no-pager", "fz-iproute*", check=False)

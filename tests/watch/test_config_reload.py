@@ -1,6 +1,5 @@
 """A new configuration takes effect, however the file was changed. A broken one changes nothing."""
 
-import fcntl
 import os
 import signal
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fz_iproute.files.lock import locked
 from tests.netns.namespace import LAN, MIRROR, Machine, wait_until
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
@@ -223,8 +223,9 @@ def test_a_reload_that_nothing_can_follow_yet_takes_effect_later(
             broken_ip.breaks("exit")
             stack.callback(broken_ip.mends)
         else:
-            for path in machine.runtime.glob("*.pass.lock"):
-                fcntl.flock(stack.enter_context(path.open()), fcntl.LOCK_EX)
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setenv("RUNTIME_DIRECTORY", str(machine.runtime))
+            stack.enter_context(locked(machine.name, [MIRROR], 5))
         daemon.configure(DEFAULTS)
         daemon.send(signal.SIGHUP)
         daemon.wait_for("there is a new configuration")

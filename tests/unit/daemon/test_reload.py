@@ -1,15 +1,17 @@
 """A new configuration takes effect only if it can; what is refused is said once, and harms nothing."""
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fz_iproute.daemon.reload import Reloader
-from fz_iproute.errors import FzError, Locked, ReadFailed, UsageError
-from fz_iproute.files.lock import WatchLocks
+from fz_iproute.errors import FzError, ReadFailed, UsageError
+from fz_iproute.files.lock import watching
 from fz_iproute.mirror.config import Config, replace
+from tests.unit.files.test_lock import holder
 
 FIRST = replace(Config(), tables={"layout": "single", "single": 1})
 SECOND = replace(Config(), tables={"layout": "single", "single": 2})
@@ -37,13 +39,7 @@ class World:
         return []
 
     def is_locked(self, table: int) -> bool:
-        others = WatchLocks(None)
-        try:
-            others.extend([table])
-        except Locked:
-            return True
-        others.restrict()
-        return False
+        return watching(None, [table]) == os.getpid()
 
 
 @pytest.fixture
@@ -52,7 +48,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World()
     yield made
     made.reloader.close()
-    assert [] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("trial", [None, ReadFailed("no answer")], ids=["all is well", "ip fails"])
@@ -83,15 +78,14 @@ def test_a_configuration_that_cannot_follow_is_refused_once_and_its_locks_are_gi
 @pytest.mark.parametrize("cause", ["the file", "the machine", "the trial", "the lock"])
 def test_what_was_refused_takes_effect_when_its_cause_is_gone(cause: str, world: World) -> None:
     """Without an edit: the machine may have been out of descriptors when the file was read."""
-    other = WatchLocks(None)
-    if cause == "the lock":
-        other.extend([2])
+    other = holder("watch", 2) if cause == "the lock" else None
     causes = {"the file": UsageError("not TOML"), "the machine": OSError(errno.EMFILE, "Too many open files")}
     world.file = causes.get(cause, SECOND)
     world.trial = UsageError("run `down` first") if cause == "the trial" else None
     assert not world.reloader.reload()
     assert world.reloader.trouble
-    other.restrict()
+    if other:
+        other.communicate()
     world.file, world.trial = SECOND, None
     assert world.reloader.reload()
     assert not world.reloader.trouble

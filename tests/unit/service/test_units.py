@@ -67,13 +67,12 @@ def test_systemd_enters_the_network_namespace_because_the_sandbox_may_not() -> N
     assert "--netns" not in text
 
 
-def test_no_unit_removes_the_folder_of_another_one() -> None:
-    """Systemd removes RuntimeDirectory when a unit stops."""
-    ways = [{}, {"instance": "home"}, {"way": "timer"}, {"way": "timer", "instance": "home"}]
-    texts = [next(iter(written(**way).values())) for way in ways]
-    folders = [setting(text, "RuntimeDirectory") for text in texts]
-    assert [["fz-iproute"], ["fz-iproute@%i"], ["fz-iproute-sync"], ["fz-iproute-sync@%i"]] == folders
-    assert [["fz-iproute"]] * 4 == [setting(text, "User") for text in texts]
+def test_all_units_share_the_folder_of_the_locks_and_none_removes_it() -> None:
+    """Systemd removes RuntimeDirectory when a unit stops, unless it is told to preserve it."""
+    for way in ({}, {"instance": "home"}, {"way": "timer"}, {"way": "timer", "instance": "home"}):
+        text = next(iter(written(**way).values()))
+        settings = ("User", "RuntimeDirectory", "RuntimeDirectoryPreserve")
+        assert [["fz-iproute"], ["fz-iproute"], ["yes"]] == [setting(text, name) for name in settings]
 
 
 @pytest.mark.parametrize("way", ["cron", "nm-dispatcher"])
