@@ -30,6 +30,7 @@ from fz_iproute.record.recording import Recording, question_key, recorded_tables
 from fz_iproute.service.program import running_program
 
 _FOLDER = Path("/run/fz-iproute")  # in the lab's own /run; the locks of fz-iproute are there, too
+_RESOLVERS = "/etc/resolv.conf"
 
 # A snapshot of a laptop with a LAN, an uplink, Firezone's tunnel and an active Internet Resource, but no copies. In a
 # single-file program, it is no file of its own.
@@ -56,7 +57,7 @@ def lab(
             lost = _build(recorded, trace)
         if lost:
             log.warning("\n".join(f"not rebuilt: {line}" for line in lost))
-        _set_environment(config)
+        _set_environment(config, recorded.facts.get(_RESOLVERS, ""))
         return _run(command, log)
 
     return namespace.apart(inside)
@@ -118,19 +119,24 @@ def _with_tuns(wanted: Sequence[Device], site: "_Site") -> list[Device]:
     return found
 
 
-def _set_environment(config: Config) -> None:
+def _set_environment(config: Config, resolvers: str) -> None:
     """Set up files and variables, so that `fz-iproute` in the lab uses the recorded configuration."""
-    _FOLDER.mkdir(mode=0o711)  # as outside of a lab: other users may look at the locks
-    path, program = _FOLDER / "config.toml", _FOLDER / "fz-iproute"
+    _FOLDER.mkdir(mode=0o711)
     # A `watch` in the lab would write its journal to the disk of this machine.
-    path.write_text(config_text.dump(core_config.replace(config, watch={"journal": ""})), "utf-8")
-    path.chmod(0o644)
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(running_program())} "$@"\n')
-    program.chmod(0o755)
+    path = _written("config.toml", config_text.dump(core_config.replace(config, watch={"journal": ""})))
+    _written("fz-iproute", f'#!/bin/sh\nexec {shlex.join(running_program())} "$@"\n').chmod(0o755)
+    namespace.cover(Path(_RESOLVERS), _written("resolv.conf", resolvers))
     for name in _NOT_HERE:
         os.environ.pop(name, None)
     os.environ[VARIABLE] = str(path)
     os.environ["PATH"] = f"{_FOLDER}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+def _written(name: str, text: str) -> Path:
+    path = _FOLDER / name
+    path.write_text(text, "utf-8")
+    path.chmod(0o644)
+    return path
 
 
 CarryOut = Callable[[Ip, Sequence[Command]], Sequence[Refusal]]

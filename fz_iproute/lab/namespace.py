@@ -18,7 +18,7 @@ from fz_iproute.mirror.words import FAMILY_OPTION
 
 _LIBC = ctypes.CDLL(None, use_errno=True)  # Python has os.unshare only since 3.12, and no mount
 _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000000
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
@@ -67,6 +67,19 @@ def _furnish() -> None:
     # Some containers forbid this mount. The only difference is that `ps` then shows the processes outside.
     with suppress(OSError):
         _mount("proc", "/proc", "proc")
+
+
+def cover(place: Path, file: Path) -> None:
+    """Put `file` in the place of a file of the machine, so that nothing in here changes that one.
+
+    A machine without such a file stays as it is.
+    """
+    target = place.resolve()  # often it is a link into /run, which is empty here
+    with suppress(OSError):
+        if target.is_relative_to("/run"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+        _mount(str(file), str(target), None, _MS_BIND)
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:

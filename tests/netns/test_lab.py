@@ -342,6 +342,26 @@ def test_a_lab_does_not_change_its_machine(machine: Machine) -> None:
     assert not Path("/run/x").exists()
 
 
+def test_a_lab_has_the_recorded_name_servers_in_a_file_of_its_own(machine: Machine, tmp_path: Path) -> None:
+    """It only looks: if this failed, a lab that writes would change the file of this machine."""
+    if not Path("/etc/resolv.conf").exists():
+        pytest.skip("NAME SERVERS NOT TRIED: this machine has no /etc/resolv.conf")
+    document = json.loads(machine.fz("snapshot"))
+    document["facts"]["/etc/resolv.conf"] = "nameserver 192.0.2.53\n"
+    (tmp_path / "snapshot").write_text(json.dumps(document))
+    done = lab(
+        "--snapshot",
+        str(tmp_path / "snapshot"),
+        "--",
+        "sh",
+        "-c",
+        "cat /etc/resolv.conf; stat -Lc %d /etc/resolv.conf /run",
+    )
+    first, *devices = done.stdout.splitlines()
+    assert "nameserver 192.0.2.53" == first, done
+    assert 1 == len(set(devices)), "it is on the lab's own /run"
+
+
 def test_other_users_may_look_at_the_lab_of_root() -> None:
     need_user_ids()
     done = lab("--", sys.executable, "-c", DROP_RIGHTS, "config", "check")
