@@ -4,11 +4,10 @@ import gc
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from fz_iproute.errors import ApplyFailed, NotPermitted, UsageError
 from fz_iproute.files.journal import read
@@ -18,7 +17,7 @@ from fz_iproute.ip.ip import Ip
 from fz_iproute.log import Log
 from fz_iproute.mirror import journal
 from fz_iproute.mirror.journal import JournalCommand
-from fz_iproute.mirror.model import WORKED, Outcome
+from fz_iproute.mirror.model import WORKED, Command, Outcome
 from fz_iproute.mirror.words import count
 from fz_iproute.verbs.options import add_dry_run
 from fz_iproute.verbs.output import write, write_lines
@@ -28,34 +27,6 @@ EXAMPLES = (
     "sudo fz-iproute replay /var/log/fz-iproute/journal",
     "fz-iproute replay --dry-run --until 2026-11-26T12:00:00Z journal",
 )
-
-
-class Replayed(NamedTuple):
-    """A command of a journal, to be run again."""
-
-    recorded: JournalCommand
-    ip: Ip  # runs it again
-    now: Outcome | None = None  # the new outcome; None before it has run
-
-    @property
-    def line(self) -> str:
-        """The command as a line for a shell: that of the journal, or changed for another network namespace."""
-        same = self.ip.netns == self.recorded.netns
-        return self.recorded.line if same else self.ip.line(self.recorded.command)
-
-    @property
-    def differs(self) -> bool:
-        """True if the new outcome differs. If the recorded outcome was in doubt, there is nothing to compare."""
-        then = self.recorded.outcome
-        return then.result != "in doubt" and self.now not in (None, then)
-
-    @property
-    def fails(self) -> bool:
-        """True if the command worked then, and does not work now."""
-        return self.differs and self.recorded.outcome.result == "worked"
-
-    def __str__(self) -> str:
-        return f"{self.line}  # then {self.recorded.outcome}; now {self.now}"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -75,18 +46,31 @@ def run(arguments: Namespace, log: Log) -> int:
     def ip(netns: str | None) -> Ip:
         return Ip(netns if arguments.netns is None else arguments.netns, trace(arguments, log))
 
-    recorded = _commands(arguments.journal, arguments.until, ip)
+    def line(recorded: JournalCommand) -> str:
+        """The command as a line for a shell: that of the journal, or changed for another network namespace."""
+        runner = ip(recorded.netns)
+        return recorded.line if runner.netns == recorded.netns else runner.line(recorded.command)
+
+    commands = _commands(arguments.journal, arguments.until)
     if arguments.dry_run:
-        write_lines(command.line for command in recorded)
+        write_lines(map(line, commands))
         return 0
-    replayed = []
-    for command in _replay(recorded, log, arguments.wait):
-        replayed.append(command)
-        if command.differs:
-            write(str(command))
-    write(f"# {_summary(replayed)}")
-    if failing := sum(command.fails for command in replayed):
-        raise ApplyFailed(f"{failing} of {len(replayed)} commands worked then, and did not work now")
+    differing = failing = 0
+    with _locked(commands, ip, arguments.wait):
+        for recorded in commands:
+            log.info(line(recorded))
+            then, now = recorded.outcome, _outcome(ip(recorded.netns), recorded.command)
+            # If the recorded outcome was in doubt, there is nothing to compare.
+            if now != then and then.result != "in doubt":
+                differing += 1
+                failing += then.result == "worked"
+                write(f"{line(recorded)}  # then {then}; now {now}")
+    parts = [f"{count(len(commands), 'command', 'commands')}: {len(commands) - differing} as recorded"]
+    parts += [f"{failing} worked then and did not work now"] if failing else []
+    parts += [f"{differing - failing} different in another way"] if differing > failing else []
+    write(f"# {', '.join(parts)}")
+    if failing:
+        raise ApplyFailed(f"{failing} of {len(commands)} commands worked then, and did not work now")
     return 0
 
 
@@ -97,58 +81,39 @@ def _time(text: str) -> datetime:
         raise ArgumentTypeError(str(error)) from None
 
 
-def _commands(path: Path, until: datetime | None, ip: Callable[[str | None], Ip]) -> list[Replayed]:
-    """The commands of a journal, up to a time. UsageError if fz-iproute does not write such lines.
-
-    `ip` returns an Ip for a network namespace; None means the current namespace.
-    """
+def _commands(path: Path, until: datetime | None) -> list[JournalCommand]:
+    """The commands of a journal, up to a time. UsageError if fz-iproute does not write such lines."""
     try:
         passes = journal.parse(read(path))
         if until is not None:
             passes = journal.until(passes, until)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
-    return [Replayed(recorded, ip(recorded.netns)) for each in passes for recorded in each.commands]
+    return [recorded for each in passes for recorded in each.commands]
 
 
-def _replay(commands: Sequence[Replayed], log: Log, wait: float) -> Iterator[Replayed]:
-    """Log and run each command, in a process of its own: a batch would end at a line that `ip` cannot parse.
-
-    `wait`: how many seconds to wait for another fz-iproute that uses the same tables. NotPermitted if the user may not
-    run such commands.
-    """
-    with ExitStack() as stack:
-        for netns, tables in _tables(commands).items():
-            stack.enter_context(locked(netns, tables, wait))
-        for command in commands:
-            log.info(command.line)
-            yield command._replace(now=_outcome(command))
-
-
-def _tables(commands: Sequence[Replayed]) -> dict[str | None, set[int]]:
-    """The tables that the commands change, by network namespace."""
+@contextmanager
+def _locked(commands: Sequence[JournalCommand], ip: Callable[[str | None], Ip], wait: float) -> Iterator[None]:
+    """Hold the locks of the tables that the commands change. Locked if that takes longer than `wait` seconds."""
     tables: dict[str | None, set[int]] = defaultdict(set)
-    for command in commands:
-        words = command.recorded.command.words
-        tables[command.ip.netns].add(int(words[words.index("table" if words[0] == "route" else "lookup") + 1]))
-    return tables
+    for recorded in commands:
+        words = recorded.command.words
+        tables[ip(recorded.netns).netns].add(int(words[words.index("table" if words[0] == "route" else "lookup") + 1]))
+    with ExitStack() as stack:
+        for netns, changed in tables.items():
+            stack.enter_context(locked(netns, changed, wait))
+        yield
 
 
-def _outcome(command: Replayed) -> Outcome:
-    refusals = Work(command.ip, [command.recorded.command]).finish()
+def _outcome(ip: Ip, command: Command) -> Outcome:
+    """Run the command in a process of its own: a batch would end at a line that `ip` cannot parse.
+
+    NotPermitted if the user may not run such commands.
+    """
+    refusals = Work(ip, [command]).finish()
     if not refusals:
         return WORKED
     outcome = refusals[0].outcome
     if NO_PERMISSION in outcome.words:
-        raise NotPermitted(f"{command.line}: {outcome.words}; run as root or with CAP_NET_ADMIN")
+        raise NotPermitted(f"{ip.line(command)}: {outcome.words}; run as root or with CAP_NET_ADMIN")
     return outcome
-
-
-def _summary(replayed: Sequence[Replayed]) -> str:
-    differing, failing = sum(command.differs for command in replayed), sum(command.fails for command in replayed)
-    parts = [f"{count(len(replayed), 'command', 'commands')}: {len(replayed) - differing} as recorded"]
-    if failing:
-        parts.append(f"{failing} worked then and did not work now")
-    if differing > failing:
-        parts.append(f"{differing - failing} different in another way")
-    return ", ".join(parts)
