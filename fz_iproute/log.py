@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from datetime import UTC
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,14 +13,14 @@ if TYPE_CHECKING:
 class Log:
     """Messages at `level` and above, one line each, in one of `FORMATS`.
 
-    A message may have several lines, such as the commands of one batch. Each line gets a prefix. To call the logger
-    for each of ten thousand commands would take longer than to run them.
+    A message may have several lines, such as the commands of one batch. To call the logger for each of ten thousand
+    commands would take longer than to run them.
     """
 
     def __init__(self, level: str = "INFO", format: str = "text") -> None:
         self._level = level
         self._silent = _LEVELS[: _LEVELS.index(level)]
-        self._write = FORMATS[format]
+        self._format = FORMATS[format]
 
     @cached_property
     def _logger(self) -> "loguru.Logger":
@@ -52,52 +51,35 @@ class Log:
         if level not in self._silent:
             self._logger.log(level, message)
 
+    def _write(self, message: "loguru.Message") -> None:
+        record = message.record
+        time = record["time"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        lines = (self._format(time, record["level"].name, line) for line in record["message"].split("\n"))
+        if sys.stderr is not None:
+            sys.stderr.write("".join(f"{line}\n" for line in lines))
+            sys.stderr.flush()
+
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-
-
-def _text(record: "loguru.Record") -> str:
-    # Commands have no prefix, so that they can be copied from the terminal.
-    level = record["level"].name
-    return "" if level == "INFO" else f"{level.lower()}: "
-
-
-def _stamped(record: "loguru.Record") -> str:
-    return f"{_time(record)} {_text(record)}"
-
-
-def _journal(record: "loguru.Record") -> str:
-    # journald adds the time, and reads the priority of syslog(3) from the start of the line.
-    return f"<{_PRIORITIES[record['level'].name]}>"
-
-
-def _time(record: "loguru.Record") -> str:
-    return record["time"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
+# journald reads the priority of syslog(3) from the start of a line.
 _PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}
 
 
-def _lines(prefix: Callable[["loguru.Record"], str]) -> Callable[["loguru.Message"], None]:
-    def write(message: "loguru.Message") -> None:
-        head = prefix(message.record)
-        text = message.record["message"].replace("\n", f"\n{head}")
-        _print(f"{head}{text}\n")
-
-    return write
+def _text(time: str, level: str, line: str) -> str:
+    # Commands have no prefix, so that they can be copied from the terminal.
+    return line if level == "INFO" else f"{level.lower()}: {line}"
 
 
-def _json(message: "loguru.Message") -> None:
-    common = {"time": _time(message.record), "level": message.record["level"].name.lower()}
-    lines = message.record["message"].split("\n")
-    _print("".join(f"{json.dumps({**common, 'message': line})}\n" for line in lines))
+def _stamped(time: str, level: str, line: str) -> str:
+    return f"{time} {_text(time, level, line)}"
 
 
-def _print(text: str) -> None:
-    if sys.stderr is None:
-        return
-    sys.stderr.write(text)
-    sys.stderr.flush()
+def _journal(time: str, level: str, line: str) -> str:
+    return f"<{_PRIORITIES[level]}>{line}"
 
 
-FORMATS = {"text": _lines(_text), "stamped": _lines(_stamped), "journal": _lines(_journal), "json": _json}
+def _json(time: str, level: str, line: str) -> str:
+    return json.dumps({"time": time, "level": level.lower(), "message": line})
+
+
+FORMATS = {"text": _text, "stamped": _stamped, "journal": _journal, "json": _json}

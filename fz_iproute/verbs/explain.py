@@ -95,31 +95,26 @@ def addresses(word: str, log: Log) -> list[str]:
     if not last or last[0].isdigit() or not word.isprintable() or any(sign in word for sign in ":/% "):
         return [word]
     import socket  # noqa: PLC0415  # few ask for names
-    import threading  # noqa: PLC0415
-
-    found: list[str] = []
-    reasons: list[str] = []
-
-    def resolve() -> None:
-        try:
-            answers = socket.getaddrinfo(word, None, type=socket.SOCK_STREAM)
-            found.extend(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in answers))
-        except OSError as error:
-            is_temporary = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
-            reasons.append(f"{error.strerror}{_NO_DNS if is_temporary else ''}")
-        except UnicodeError:
-            reasons.append("not a host name")
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     # Without an answer from any name server, the system gives up after ten seconds or more. A thread can be left alone.
-    resolver = threading.Thread(target=resolve, daemon=True)
-    resolver.start()
-    resolver.join(_SILENT)
-    if resolver.is_alive():
-        log.info(f"# waits for the name servers: {word}")
-        resolver.join(_PATIENCE - _SILENT)
-    if not found:
-        raise UsageError(f"{word}: {reasons[0] if reasons else f'no name server has answered{_NO_DNS}'}")
-    return found
+    resolving = ThreadPoolExecutor().submit(socket.getaddrinfo, word, None, type=socket.SOCK_STREAM)
+    try:
+        with suppress(TimeoutError):
+            resolving.exception(_SILENT)
+        if not resolving.done():
+            log.info(f"# waits for the name servers: {word}")
+        answers = resolving.result(_PATIENCE - _SILENT)
+    except TimeoutError:
+        reason = f"no name server has answered{_NO_DNS}"
+    except OSError as error:
+        is_temporary = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        reason = f"{error.strerror}{_NO_DNS if is_temporary else ''}"
+    except UnicodeError:
+        reason = "not a host name"
+    else:
+        return list(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in answers))
+    raise UsageError(f"{word}: {reason}")
 
 
 # Seconds until a user is told what is waited for, and until the name is given up.
