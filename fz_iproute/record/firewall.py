@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network, summarize_address_range
-from typing import Any, NamedTuple
+from typing import Any
 
 from fz_iproute.errors import IpUnusable
 from fz_iproute.ip.ip import Ip
@@ -46,19 +46,12 @@ def _listed(ip: Ip, *words: str) -> list[_Document]:
     return found
 
 
-class _Conditions(NamedTuple):
-    """The conditions of a rule."""
-
-    words: tuple[str, ...] = ()  # as they are recorded in the line
-    fits: bool = True  # False if no unmarked packet of a new TCP connection meets them
-
-    def and_(self, other: "_Conditions") -> "_Conditions":
-        return _Conditions(self.words + other.words, self.fits and other.fits)
-
+# The conditions of a rule, as they are recorded in its line. None if no unmarked packet of a new TCP connection meets
+# them.
+_Conditions = tuple[str, ...] | None
 
 _WHOLE = {"ipv4": "0.0.0.0/0", "ip": "0.0.0.0/0", "ipv6": "::/0", "ip6": "::/0"}
-_UNKNOWN = _Conditions(("maybe",))
-_NEVER = _Conditions(fits=False)
+_UNKNOWN = ("maybe",)
 
 
 class _Table:
@@ -81,9 +74,9 @@ class _Table:
         for chain in self._chains:
             if chain.get("hook") == "output" and chain.get("type") == "filter":
                 yield f"chain {chain['family']} {chain['table']} {chain['name']} {chain.get('policy', 'accept')}"
-                yield from self._verdicts(chain["name"], _Conditions(), 0)
+                yield from self._verdicts(chain["name"], (), 0)
 
-    def _verdicts(self, chain: str, before: _Conditions, depth: int) -> Iterator[str]:
+    def _verdicts(self, chain: str, before: tuple[str, ...], depth: int) -> Iterator[str]:
         """The lines of a chain to which a rule with the conditions `before` has jumped."""
         for rule in self._rules.get(chain, ()) if depth < _DEEPEST else ():
             self._followed += 1
@@ -93,41 +86,46 @@ class _Table:
             for expression in rule.get("expr", ()):
                 ((kind, value),) = expression.items()
                 if kind == "match":
-                    conditions = conditions.and_(self._match(value))
-                elif not conditions.fits:
-                    break
+                    found = self._match(value)
+                    if found is None:
+                        break
+                    conditions += found
                 elif kind in ("jump", "goto"):
                     yield from self._verdicts(value["target"], conditions, depth + 1)
                 elif kind in ("accept", "drop", "reject"):
-                    yield " ".join(["accept" if kind == "accept" else "drop", *conditions.words])
+                    yield " ".join(["accept" if kind == "accept" else "drop", *conditions])
                 elif kind in ("vmap", "return", "queue"):
                     yield from (f"{verdict} maybe" for verdict in ("accept", "drop"))
 
     def _match(self, match: _Document) -> _Conditions:
-        left, operator, right = match["left"], match["op"], match["right"]
+        left, negated = match["left"], match["op"] == "!="
         if isinstance(left, dict) and "&" in left:
             left = left["&"][0]  # ignore the mask: for the mark 0, it makes no difference
         ((kind, what),) = left.items() if isinstance(left, dict) else ((left, {}),)
-        negated = operator == "!="
-        values = list(self._members(right))
-        if kind == "payload" and what.get("field") == "daddr":
-            prefixes = [prefix for value in values for prefix in _prefixes(value)]
-            return _Conditions(tuple(word for each in prefixes for word in ("noto" if negated else "to", each)))
-        if kind == "payload" and what.get("field") in ("protocol", "nexthdr"):
-            return _Conditions() if ("tcp" in values or 6 in values) != negated else _NEVER
-        if kind == "payload":
-            return _NEVER if what.get("protocol") in ("udp", "icmp", "icmpv6") else _UNKNOWN
-        key = what.get("key") if isinstance(what, dict) else None
-        if key in ("oifname", "oif"):
-            return _Conditions(tuple(word for value in values for word in ("nodev" if negated else "dev", str(value))))
-        if key == "mark":
-            return _Conditions() if (0 in values) != negated else _NEVER
-        if (kind, key) == ("ct", "state"):
-            return _Conditions() if ("new" in values) != negated else _NEVER
-        if key in ("nfproto", "protocol") and not negated:
-            return _Conditions(tuple(word for value in values for word in ("to", _WHOLE.get(value, ""))))
-        if key == "l4proto":
-            return _Conditions() if ("tcp" in values or 6 in values) != negated else _NEVER
+        values = list(self._members(match["right"]))
+        key = what.get("field" if kind == "payload" else "key") if isinstance(what, dict) else None
+
+        def each(word: str, found: Iterable[str]) -> _Conditions:
+            return tuple(part for value in found for part in (f"no{word}" if negated else word, value))
+
+        def only(*expected: str | int) -> _Conditions:
+            return () if any(value in values for value in expected) != negated else None
+
+        match kind, key:
+            case "payload", "daddr":
+                return each("to", (prefix for value in values for prefix in _prefixes(value)))
+            case ("payload", "protocol" | "nexthdr") | (_, "l4proto"):
+                return only("tcp", 6)
+            case "payload", _:
+                return None if what.get("protocol") in ("udp", "icmp", "icmpv6") else _UNKNOWN
+            case _, "oifname" | "oif":
+                return each("dev", map(str, values))
+            case _, "mark":
+                return only(0)
+            case "ct", "state":
+                return only("new")
+            case _, "nfproto" | "protocol" if not negated:
+                return each("to", (_WHOLE.get(value, "") for value in values))
         return _UNKNOWN
 
     def _members(self, right: Any) -> Iterator[Any]:
