@@ -19,17 +19,17 @@ _OF_DEVICE = (
 )
 
 
-def sysctls(ip: Ip, netns: str | None, devices: Iterable[str]) -> dict[str, str]:
+def sysctls(ip: Ip, devices: Iterable[str]) -> dict[str, str]:
     """Values by name, such as `ipv4/conf/all/rp_filter`. A sysctl that cannot be read is left out."""
-    names = [*_names_of_all(), *_names_of(devices)]
-    if netns:
-        return _elsewhere(ip, netns, names)
+    # A device name that is not UTF-8 cannot be part of an argument.
+    names = (name for name in (*_names_of_all(), *_names_of(devices)) if name == name.encode(errors="replace").decode())
+    # Only a process inside a network namespace can read those of the namespace.
+    answer = ip.start_other("grep", "-sH", "", *(f"{_ROOT}/{name}" for name in names)).answer()
     found = {}
-    for name in names:
-        try:
-            found[name] = (_ROOT / name).read_text().strip()
-        except OSError:
-            continue
+    # splitlines() would be wrong: the name of a device may have a character that Python takes for a line end.
+    for line in answer.stdout.decode("utf-8", "surrogateescape").split("\n")[:-1]:
+        path, _, value = line.rpartition(":")
+        found[path.removeprefix(f"{_ROOT}/")] = value
     return found
 
 
@@ -70,16 +70,3 @@ def _written(recorded: Mapping[str, str], names: Iterable[str]) -> list[str]:
 
 
 _VALUE = re.compile(r"-?\d{1,10}", re.ASCII)
-
-
-def _elsewhere(ip: Ip, netns: str, names: Iterable[str]) -> dict[str, str]:
-    """The sysctls of another network namespace. Only a process inside it can read them, so `grep` runs there."""
-    # A device name that is not UTF-8 cannot be part of an argument.
-    paths = [f"{_ROOT}/{name}" for name in names if name == name.encode(errors="replace").decode()]
-    answer = ip.start("netns", "exec", netns, "grep", "-sH", "", *paths).answer()
-    found = {}
-    # splitlines() would be wrong: the name of a device may have a character that Python takes for a line end.
-    for line in answer.stdout.decode("utf-8", "surrogateescape").split("\n"):
-        path, _, value = line.rpartition(":")
-        found[path.removeprefix(f"{_ROOT}/")] = value
-    return found

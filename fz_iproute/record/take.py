@@ -56,7 +56,7 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None) -> Record
         found,
         facts={**found.facts, **({} if nft is None else {"nft": nft})},
         versions={**found.versions, "ip": ip.version},
-        sysctls=sysctls(ip, netns, sorted(parse_links.links(links))),
+        sysctls=sysctls(ip, sorted(parse_links.links(links))),
         outputs=outputs,
     )
 

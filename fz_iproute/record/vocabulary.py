@@ -40,6 +40,9 @@ _FACTS = """
     etc run usr var lib local share log systemd resolve iproute2 netns fz-iproute config.toml resolv.conf
     rt_tables rt_tables.d networkd.conf networkd.conf.d *
 """
-_TEXTS = (_VALUES, _COMMANDS, _JOURNAL, _SYSCTLS, _FACTS, *re.findall(r"[\w-]+", dump(Config())))
+_CONFIG = """
+    manage explicit allow closed tiered private
+"""
+_TEXTS = (_VALUES, _COMMANDS, _JOURNAL, _SYSCTLS, _FACTS, _CONFIG, *re.findall(r"[\w-]+", dump(Config())))
 # In lower case. Words are kept in any case.
 WORDS = frozenset([*PROTOCOLS, *TABLE_NUMBERS, *(word for text in _TEXTS for word in text.split())])

@@ -196,6 +196,6 @@ def _said_by_kernel(source: Source, question: Question, packet: Packet) -> Docum
 
 def _sysctls(source: Source, device: str) -> Mapping[str, str]:
     if isinstance(source, Ip):
-        return sysctls(source, source.netns, [device])
+        return sysctls(source, [device])
     recorded: Mapping[str, str] = getattr(source, "sysctls", {})
     return recorded

@@ -3,12 +3,13 @@
 import time
 from argparse import ArgumentParser, Namespace
 
+from fz_iproute.diagnosis.status import status
+from fz_iproute.diagnosis.summary import summary
 from fz_iproute.errors import ReadFailed
-from fz_iproute.ip.ip import Ip
-from fz_iproute.ip.passes import Plans
 from fz_iproute.log import Log
-from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.words import count
 from fz_iproute.verbs.options import seconds
+from fz_iproute.verbs.seen import seen
 from fz_iproute.verbs.source import running_machine
 
 # The pause between two looks, in seconds. A look takes some milliseconds.
@@ -46,25 +47,12 @@ def _why_not(arguments: Namespace, log: Log) -> str:
     """Why the wait must go on; "" if it is over."""
     try:
         with running_machine(arguments, log) as (ip, config):
-            plans = Plans(ip, config, Log("ERROR"))  # logs nothing, because `sync` gives the same warnings
-            due = plans.plan_sync()
-            if plans.is_absent or config.is_auto:
-                return _another_vpn(ip, config)
-            if not due:
-                return ""
-            said = "1 command is due" if len(due) == 1 else f"{len(due)} commands are due, the first"
-            return f"{said}: {ip.line(due[0])}"
+            found = status(config, *seen(ip, config))
     except ReadFailed as error:
         return str(error)
-
-
-def _another_vpn(ip: Ip, config: Config) -> str:
-    """Which VPN cuts the LAN, if no rule leads to the tables of the configured one; "" if none does."""
-    from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # usually the VPN is there
-    from fz_iproute.verbs.seen import seen  # noqa: PLC0415
-
-    snapshot, network = seen(ip, config)
-    vpns = detect(config, snapshot, network)
-    if not any(vpn.cut for vpn in vpns):
-        return ""
-    return f"{absent(config, snapshot.links, vpns)}; the LAN is cut: `fz-iproute detect`"
+    said = summary(found)
+    if said.is_due:
+        return f"{count(found.commands, 'command is', 'commands are')} due: `fz-iproute plan`"
+    if found.absent and not said.is_good:
+        return f"{found.absent}; the LAN is cut: `fz-iproute detect`"
+    return ""

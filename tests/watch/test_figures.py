@@ -99,7 +99,7 @@ def test_wait_returns_when_somebody_has_brought_the_tables_in_step(machine: Mach
     done = machine.fz_done("wait", "--timeout", "0")
     (words,) = done.stderr.splitlines()[-1:]
     assert 1 == done.returncode
-    assert re.match(r"error: not in step after 0 s: \d+ commands are due, the first: ip -n ", words), words
+    assert re.match(r"error: not in step after 0 s: \d+ commands are due: `fz-iproute plan`", words), words
     with subprocess.Popen(
         machine.fz_argv("wait"), stderr=subprocess.PIPE, text=True, **machine.fz_options()
     ) as waiting:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fz_iproute.mirror import config as core_config
+from fz_iproute.mirror import config_text
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.record import recording as core_recording
 from fz_iproute.record.redact import Redactor
@@ -147,6 +149,15 @@ def test_a_name_that_is_also_a_word_of_ip_or_a_number_stays(name: str) -> None:
     for shown in ("-json link show", "-json -4 route show table main"):
         old, new = document["ip"][shown], json.loads(hidden.outputs[shown])
         assert [(each.keys(), each.get("type")) for each in old] == [(each.keys(), each.get("type")) for each in new]
+
+
+def test_the_words_of_a_configuration_are_kept() -> None:
+    tunnel = {"mode": "manage", "split_default": "explicit", "internet_leak": "allow", "on_down": "closed"}
+    chosen = core_config.replace(
+        core_config.Config(), tunnel=tunnel, tables={"layout": "tiered"}, lan={"trust": "private"}
+    )
+    text = config_text.dump(chosen)
+    assert text == Redactor(replace(RECORDED, config=text, outputs={}), b"x").redacted().config
 
 
 FACTS = {
