@@ -8,6 +8,7 @@ from tests.netns import conftest as netns
 from tests.netns.namespace import Machine
 from tests.netns.witness import Witness
 from tests.watch import conftest as watch
+from tests.watch import oracle
 from tests.watch.conftest import Watch
 
 _namespaces_are_possible = netns._namespaces_are_possible
@@ -20,7 +21,7 @@ daemon = watch.daemon
 def watched(machine: Machine, daemon: Watch) -> Iterator[Machine]:
     """A machine in step, with `fz-iproute watch` running; the daemon must survive the test."""
     made = daemon().start()
-    assert machine.in_step()
+    assert oracle.in_step(machine)
     yield machine
     assert made.alive, made.log
 

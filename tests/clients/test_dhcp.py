@@ -10,6 +10,7 @@ import pytest
 from tests.clients.programs import Program, need
 from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
 from tests.netns.witness import Witness
+from tests.watch import oracle
 
 SUBNET, ROUTER = "192.168.188.0/24", "192.168.188.1"
 OTHER_SUBNET, OTHER_ROUTER = "10.20.30.0/24", "10.20.30.1"
@@ -96,7 +97,7 @@ def test_copies_and_packets_follow_a_lease_to_another_address_and_subnet(
 ) -> None:
     """Packets to a subnet that is no longer local go into the tunnel."""
     machine = watched
-    assert machine.in_step()
+    assert oracle.in_step(machine)
     assert witness.sees("neighbour, from 192.168.188.112", ROUTER)
     assert "tunnel" == witness.path(OTHER_ROUTER)
     here, there = (SUBNET, ROUTER), (OTHER_SUBNET, OTHER_ROUTER)
@@ -109,7 +110,7 @@ def test_copies_and_packets_follow_a_lease_to_another_address_and_subnet(
         copy = f"{subnet} dev {LAN} proto kernel scope link src {address} metric 600"
         wait_until(lambda: machine.route(subnet) == [copy], f"{subnet} is copied, with the new source")  # noqa: B023
         wait_until(lambda: not machine.route(left), f"{left} is not copied")  # noqa: B023
-        wait_until(machine.in_step, "all copies are right")
+        wait_until(lambda: oracle.in_step(machine), "all copies are right")
         assert f"neighbour, from {address}" == witness.path(router)
         assert "tunnel" == witness.path(its_router)
     assert TUNNEL == machine.way("8.8.8.8")

@@ -9,6 +9,7 @@ import pytest
 from tests.clients.programs import Program, need
 from tests.netns.namespace import LAN, TUNNEL, Machine, wait_until
 from tests.netns.witness import Witness
+from tests.watch import oracle
 
 # The machine makes itself an address in SLAAC, and none in BARE.
 SLAAC, SLAAC_HOST = "fd00:5::/64", "fd00:5::1"
@@ -74,7 +75,7 @@ def test_prefixes_are_copied_while_advertised_and_no_longer(watched: Machine, ro
     machine = watched
     assert_comes(machine, SLAAC)
     assert_comes(machine, BARE)
-    wait_until(machine.in_step, "all copies are right")
+    wait_until(lambda: oracle.in_step(machine), "all copies are right")
     assert witness.sees("neighbour, from fd00:5::", SLAAC_HOST)
     assert witness.sees("neighbour", BARE_HOST)
 
@@ -82,7 +83,7 @@ def test_prefixes_are_copied_while_advertised_and_no_longer(watched: Machine, ro
     for _ in range(2):
         wait_until(lambda: (remaining(machine, BARE) or 0) < LIFETIME - 2, "part of the lifetime has passed")
         wait_until(lambda: (remaining(machine, BARE) or 0) >= LIFETIME - 1, "the router has renewed the prefix")
-    assert machine.in_step()
+    assert oracle.in_step(machine)
     assert 1 == len(machine.route(SLAAC)) and 1 == len(machine.route(BARE))
     assert witness.sees("neighbour", BARE_HOST)
 
@@ -106,6 +107,6 @@ def test_a_withdrawn_prefix_is_no_longer_copied(watched: Machine, router: Router
     router.program.signal(signal.SIGHUP)
     wait_until(lambda: not machine.route(BARE, "main"), "the router has withdrawn the prefix")
     wait_until(lambda: not machine.route(BARE), "its copy is deleted")
-    wait_until(machine.in_step, "all copies are right")
+    wait_until(lambda: oracle.in_step(machine), "all copies are right")
     assert "tunnel" == witness.path(BARE_HOST)
     assert TUNNEL == machine.way("2001:db8::1")

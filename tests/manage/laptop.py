@@ -1,6 +1,5 @@
 """A laptop for manage mode: a LAN, an uplink and a tunnel, but no rules or routes of the VPN yet."""
 
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -18,7 +17,6 @@ from tests.netns.namespace import (
     TUNNEL,
     TUNNEL_UP,
     Machine,
-    family_of,
     run,
 )
 from tests.netns.rtnetlink import FAMILIES, FR_ACT_TO_TBL, RTPROT_KERNEL, RawRoute, RawRule
@@ -78,23 +76,10 @@ class Laptop(Machine):
             if not line.startswith(("fe80:", "ff00:"))
         ]
 
-    def leads(self, addresses: Iterable[str], mark: int | None = None) -> dict[str, str]:
+    def leads(self, addresses: Iterable[str]) -> dict[str, str]:
         """The device that packets to each address leave by, or `unreachable`."""
-        found: dict[str, str] = {}
-        marked = f" mark {mark:#x}" if mark is not None else ""
-        for family in FAMILIES:
-            questions = [address for address in addresses if family_of(address) == family]
-            option = "-6" if family == "inet6" else "-4"
-            lines = "".join(f"route get {address}{marked}\n" for address in questions)
-            done = run("ip", "-n", self.name, option, "-json", "-force", "-batch", "-", stdin=lines, check=False)
-            failed = {int(number) - 1 for number in re.findall(r"Command failed -:(\d+)", done.stderr)}
-            answers = re.findall(r'"dev":"([^"]+)"', done.stdout)
-            assert len(answers) + len(failed) == len(questions), done
-            devices = iter(answers)
-            found |= {
-                address: "unreachable" if place in failed else next(devices) for place, address in enumerate(questions)
-            }
-        return found
+        ways = {address: self.way(address) for address in addresses}
+        return {address: "unreachable" if "RTNETLINK answers" in way else way for address, way in ways.items()}
 
     # Doing
 

@@ -1,20 +1,16 @@
-"""From one configuration to another: no gap, no leak and nothing left behind, wherever the move is interrupted."""
+"""In every configuration, packets go where the design says; `down` undoes all; tables never swap their parts.
+
+test_many_moves.py interrupts moves between configurations anywhere, and tests/packets does that with real packets.
+"""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from fz_iproute.ip.coprocess import CoprocessIp
-from fz_iproute.ip.passes import Passes
-from fz_iproute.log import Log
-from fz_iproute.mirror.config_text import parse
-from fz_iproute.mirror.model import Command
-from tests.manage.laptop import ROUTES, ROUTES6, TUNNEL, UPLINK, Laptop, State, manage
+from tests.manage.laptop import ROUTES, ROUTES6, TUNNEL, UPLINK, Laptop, manage
 from tests.netns.namespace import LAN, removing
-from tests.netns.rtnetlink import FAMILIES
 
 OTHER_TUNNEL = "tun-other"
 DOCKER = "docker0"
@@ -72,100 +68,29 @@ SETTINGS = [
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
-class Mover:
-    """Carries a laptop from state to state."""
-
-    def __init__(self, laptop: Laptop) -> None:
-        self.laptop = laptop
-        self.ip = CoprocessIp(laptop.name)
-        self.bare = laptop.state()
-        self._fresh: dict[str, tuple[list[Command], State]] = {}
-
-    def end(self) -> None:
-        self.ip.end_coprocesses()
-
-    def passes(self, text: str) -> Passes:
-        self.ip.start_coprocesses()
-        return Passes(self.ip, parse(text, "test"), Log("ERROR"))
-
-    def reset(self, commands: Sequence[Command] = ()) -> None:
-        """Back to the laptop without a VPN, and then these commands."""
-        state = self.laptop.state()
-        lines = []
-        for family in FAMILIES:
-            option = "-6 " if family == "inet6" else ""
-            lines += [
-                f"{option}rule del pref {rule.priority}" for rule in state.rules[family] if 0 < rule.priority < 32766
-            ]
-            for of, table in state.tables:
-                if of == family and table not in (253, 254, 255):
-                    lines.append(f"{option}route flush table {table}")
-                    # `flush` of IPv6 skips it.
-                    lines.append(f"{option}route del unreachable default metric 4294967295 table {table}")
-        self.laptop.batch(lines, force=True)
-        assert self.bare == self.laptop.state()
-        self.run(commands)
-
-    def run(self, commands: Sequence[Command]) -> None:
-        self.laptop.batch(
-            ("-6 " if command.family == "inet6" else "") + " ".join(command.words) for command in commands
-        )
-
-    def fresh(self, setting: Setting) -> tuple[list[Command], State]:
-        """The commands of a sync on the bare laptop, and the state after it."""
-        if setting.text not in self._fresh:
-            self.reset()
-            assert self.bare == self.laptop.state()
-            done = self.passes(setting.text).sync()
-            assert [] == done.failures
-            self._fresh[setting.text] = done.commands, self.laptop.state()
-        return self._fresh[setting.text]
-
-
 @pytest.fixture(scope="module")
-def mover(runtime: Path) -> Iterator[Mover]:
-    """A laptop with two tunnels, and a LAN inside of what the VPN routes."""
-    with ExitStack() as stack:
-        laptop = stack.enter_context(removing(Laptop(runtime)))
-        laptop.tunnel(OTHER_TUNNEL, "100.64.0.6/32", "fd00:2021:1111::6/128")
-        laptop.bridge(DOCKER, "100.64.3.1/24", "fd00:2021:1111:3::1/64")
-        laptop.wait_for_carrier(4)
-        mover = Mover(laptop)
-        stack.callback(mover.end)
-        yield mover
+def laptop(runtime: Path) -> Iterator[Laptop]:
+    """A laptop with two tunnels, and a LAN inside of what the VPN routes. Each test leaves it as it was."""
+    with removing(Laptop(runtime)) as made:
+        made.tunnel(OTHER_TUNNEL, "100.64.0.6/32", "fd00:2021:1111::6/128")
+        made.bridge(DOCKER, "100.64.3.1/24", "fd00:2021:1111:3::1/64")
+        made.wait_for_carrier(4)
+        yield made
 
 
 @pytest.mark.parametrize("one", SETTINGS, ids=lambda setting: setting.name)
-def test_packets_go_where_the_design_says(one: Setting, mover: Mover) -> None:
-    mover.reset(mover.fresh(one)[0])
-    assert one.ways == mover.laptop.leads(PROBES)
+def test_packets_go_where_the_design_says(one: Setting, laptop: Laptop) -> None:
+    bare = laptop.state()
+    laptop.sync(one.text)
+    assert one.ways == laptop.leads(PROBES)
+    laptop.down(one.text)
+    assert bare == laptop.state()
 
 
-# Each takes a while on the real kernel, even after every second command only; test_many_moves.py has many more.
-@pytest.mark.parametrize(
-    ("before", "after"), [("tiered", "single, another mark"), ("single, closed", "tiered, other priorities")]
-)
-def test_a_move_has_no_gap_and_no_leak_and_can_be_interrupted_anywhere(before: str, after: str, mover: Mover) -> None:
-    one, other = BY_NAME[before], BY_NAME[after]
-    (commands, _), (_, goal) = mover.fresh(one), mover.fresh(other)
-    mover.reset(commands)
-    due = mover.passes(other.text).plan_sync()
-    told = [f"{i}: {mover.ip.line(command)}" for i, command in enumerate(due, 1)]
-    for k in range(0, len(due) + 1, 2):
-        mover.reset(commands)
-        mover.run(due[:k])
-        ways = mover.laptop.leads(PROBES)
-        wrong = {probe: way for probe, way in ways.items() if way not in (one.ways[probe], other.ways[probe])}
-        assert {} == wrong, f"after {k} of {told}"
-        assert [] == mover.passes(other.text).sync().failures
-        assert goal == mover.laptop.state(), f"after {k} of {told}"
-
-
-def test_tables_that_would_swap_their_parts_are_refused_until_down_has_run(mover: Mover) -> None:
+def test_tables_that_would_swap_their_parts_are_refused_until_down_has_run(laptop: Laptop) -> None:
     one, other = BY_NAME["tiered"], BY_NAME["tiered, parts swapped"]
-    _, goal = mover.fresh(other)
-    mover.reset(mover.fresh(one)[0])
-    laptop = mover.laptop
+    bare = laptop.state()
+    laptop.sync(one.text)
     whole = laptop.state()
     for words in (["sync"], ["sync", "--dry-run"], ["plan"], ["watch"]):
         done = laptop.fz_done(*words, config=other.text)
@@ -176,8 +101,8 @@ def test_tables_that_would_swap_their_parts_are_refused_until_down_has_run(mover
         done = laptop.fz_done(*words, config=other.text)
         assert done.returncode in (0, 1) and done.stdout
     assert whole == laptop.state()
-    assert one.ways == laptop.leads(PROBES)
     laptop.fz("down", config=other.text)
-    assert mover.bare == laptop.state()
+    assert bare == laptop.state()
     laptop.fz("sync", config=other.text)
-    assert goal == laptop.state()
+    assert other.ways == laptop.leads(PROBES)
+    laptop.down(other.text)

@@ -40,33 +40,12 @@ def test_switched_on_it_leaves_by_the_device_of_the_default_route(layout: str, l
         assert f"lan.multicast has added a route for {dst} to the VPN's table" in said and "kernel agrees" in said
     laptop.sync(off)
     assert before == laptop.state()
-    # The default route with the lowest metric counts.
+    # The default route with the lowest metric counts; main may have the same route itself.
     laptop.batch(["route del default", *(f"route add default via {router}" for router in ROUTERS)])
+    laptop.batch([f"route add 255.255.255.255 dev {LAN} proto static scope link"])
     laptop.sync(text)
     assert {LAN} == ways(laptop)
     assert [] == laptop.sync(text)
-
-
-@pytest.mark.parametrize(
-    ("line", "lan", "expected"),
-    [
-        ("route del default", {}, [LAN, UPLINK]),
-        (f"link set dev {UPLINK} multicast off", {}, [LAN]),
-        ("", {"exclude_interfaces": [UPLINK]}, [LAN]),
-        ("", {"interfaces": ["nothing*"]}, []),
-    ],
-    ids=["no default route", "no multicast on its device", "its device is not mirrored", "nothing is mirrored"],
-)
-def test_else_it_leaves_by_every_mirrored_device(
-    line: str, lan: dict[str, object], expected: list[str], laptop: Laptop
-) -> None:
-    laptop.batch([line] if line else [])
-    text = manage(lan={**ON, **lan})
-    laptop.sync(text)
-    assert sorted(by(*expected)) == sorted(lines(laptop))
-    assert 1 == len(ways(laptop)), "the kernel sends a packet by one of them only"
-    assert [] == laptop.sync(text)
-    assert [] == [line for line in laptop.status(text)["lan"] if line["verdict"] == "stale"]
 
 
 def test_in_observe_mode_too(laptop: Laptop) -> None:
@@ -94,20 +73,13 @@ def test_it_goes_with_the_copies_although_the_tunnel_has_gone(laptop: Laptop) ->
     assert [] == laptop.contents()
 
 
-@LAYOUTS
-def test_main_may_have_the_same_route_itself(layout: str, laptop: Laptop) -> None:
-    laptop.batch([f"route add 255.255.255.255 dev {UPLINK} proto static scope link"])
-    text = manage(layout=layout, lan=ON)
-    laptop.sync(text)
-    assert {UPLINK} == ways(laptop)
-    assert [] == laptop.sync(text)
-
-
 def test_watch_follows_the_default_route(laptop: Laptop, watch: Watch) -> None:
     daemon = watch(manage(lan=ON))
     assert {UPLINK} == ways(laptop)
     laptop.batch(["route replace default via 192.168.188.1"])
     wait_until(lambda: {LAN} == ways(laptop), "multicast follows")
     laptop.batch(["route del default"])
-    wait_until(lambda: len(lines(laptop)) == 4, "multicast leaves by both")
+    wait_until(lambda: sorted(by(LAN, UPLINK)) == sorted(lines(laptop)), "multicast leaves by every mirrored device")
+    assert 1 == len(ways(laptop)), "the kernel sends a packet by one of them only"
+    assert [] == [line for line in laptop.status(manage(lan=ON))["lan"] if line["verdict"] == "stale"]
     assert [] == daemon.complaints

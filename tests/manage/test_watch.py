@@ -7,17 +7,9 @@ import pytest
 from tests.manage.conftest import Watch
 from tests.manage.laptop import MARK, MIRROR, PRIORITIES, TIERS, TUNNEL, UPLINK, Laptop, manage
 from tests.netns.namespace import wait_until
-from tests.watch.daemon import Daemon
 
 SINGLE, TIERED = manage(), manage(layout="tiered")
 LAYOUTS = pytest.mark.parametrize("config", [SINGLE, TIERED], ids=["single", "tiered"])
-
-
-def reloaded(daemon: Daemon, text: str) -> None:
-    before = daemon.counters()["reloads"]
-    daemon.configure(text)
-    daemon.send(1)
-    wait_until(lambda: daemon.counters()["reloads"] > before, "it has reloaded")
 
 
 ADDRESS6 = "fd00:2021:1111::5/128"
@@ -125,9 +117,9 @@ def test_a_new_configuration_takes_effect_and_leaves_nothing_behind(laptop: Lapt
         laptop.down(text)
     daemon = watch(SINGLE)
     for name, text in CHANGES.items():
-        reloaded(daemon, text)
+        daemon.reload(text)
         wait_until(lambda: expected[name] == laptop.state(), f"{name}: nothing else is left")  # noqa: B023
-        reloaded(daemon, SINGLE)
+        daemon.reload(SINGLE)
     assert [] == daemon.complaints, daemon.log
 
 
@@ -137,7 +129,7 @@ def test_what_was_there_before_stays_when_the_mode_becomes_observe(config: str, 
     laptop.sync(config)
     daemon = watch(config)
     whole = laptop.state()
-    reloaded(daemon, config.replace("mode = 'manage'", "mode = 'observe'"))
+    daemon.reload(config.replace("mode = 'manage'", "mode = 'observe'"))
     assert whole == laptop.state()
     laptop.ip("route", "add", "10.5.0.0/24", "dev", UPLINK)
     wait_until(lambda: any("10.5.0.0/24" in line for table in TIERS for line in laptop.contents(table)), "it is copied")

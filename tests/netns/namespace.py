@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -292,22 +293,11 @@ class Namespace:
         made.setblocking(False)
         return made
 
-    def in_step(self, *, without: Iterable[str] = (TUNNEL,)) -> bool:
-        """True if the mirror table has exactly the on-link routes of main, except those by the devices `without`."""
-        indexes = {1, *(self.index(device) for device in without)}
-        return all(
-            comparable(mirrored(self.raw(family, MAIN), indexes))
-            == comparable(mirrored(self.raw(family, MIRROR), indexes))
-            for family in rtnetlink.FAMILIES
-        )
-
-
-def is_on_link(route: RawRoute) -> bool:
-    return route.on_link
-
 
 def mirrored(
-    routes: Iterable[RawRoute], without: Iterable[int] = (1,), is_lan: Callable[[RawRoute], bool] = is_on_link
+    routes: Iterable[RawRoute],
+    without: Iterable[int] = (1,),
+    is_lan: Callable[[RawRoute], bool] = attrgetter("on_link"),
 ) -> list[RawRoute]:
     """The routes of LANs, except those by the devices `without`; by default, those that the default policy copies.
 

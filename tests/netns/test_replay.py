@@ -10,6 +10,7 @@ import pytest
 from tests.netns.namespace import LAN, MIRROR, Machine, Namespace, run, wait_until
 from tests.netns.rtnetlink import FAMILIES
 from tests.netns.wiretap import fake_ip
+from tests.watch import oracle
 from tests.watch.daemon import Daemon
 
 HEADING = "# 2026-01-31T12:{:02}:00.000Z 1.5 ms, 1 command, woken by: [ROUTE] whatever"
@@ -75,7 +76,7 @@ def recorded(machine: Machine, path: Path, *, ip: Path | None = None, more: str 
         daemon.start()
         for line in life:
             machine.ip(*line.split())
-            wait_until(machine.in_step, "it follows") if ip is None else daemon.counters()
+            wait_until(lambda: oracle.in_step(machine), "it follows") if ip is None else daemon.counters()
         assert 0 == daemon.stop()
     finally:
         daemon.end()

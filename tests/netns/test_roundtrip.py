@@ -1,4 +1,7 @@
-"""For the kernel, a copy differs from its source in nothing but the table, and a second sync changes nothing."""
+"""For the kernel, a copy differs from its source in nothing but the table, and a second sync changes nothing.
+
+What is printed is what is run: the lines of `plan`, pasted into a shell, lead to the same copies.
+"""
 
 import json
 import socket
@@ -11,7 +14,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from tests.netns import rtnetlink, terrain
-from tests.netns.namespace import MAIN, MIRROR, TIER_LAN, TUNNEL, Namespace, comparable, mirrored
+from tests.netns.namespace import MAIN, MIRROR, TIER_LAN, TUNNEL, Namespace, comparable, mirrored, run
 from tests.netns.rtnetlink import RTN_UNICAST, RawRoute
 from tests.netns.wiretap import Wiretap
 from tests.watch.oracle import indexes, network
@@ -92,6 +95,14 @@ def assert_identical(land: Namespace, family: str, policy: Policy = Policy()) ->
     assert expected == actual
 
 
+def bring_in_step(land: Namespace, data: st.DataObject, config: str = "") -> None:
+    """By `sync`, or by the lines of `plan`: a person who pastes them goes on after a refused one."""
+    if data.draw(st.booleans(), label="pasted"):
+        run("sh", stdin=land.fz("plan", config=config), check=False)
+    else:
+        land.fz("sync", config=config)
+
+
 def assert_settled(land: Namespace, tap: Wiretap, config: str = "") -> None:
     tap.clear()
     land.fz("sync", path=tap.path, config=config)
@@ -119,7 +130,7 @@ def test_copies_are_identical_to_their_sources_and_follow_every_change(
         land.batch([terrain.spelled(family, "add", f"{CLAIMED[family]} dev {TUNNEL} proto static", MIRROR)])
     changes = data.draw(terrain.changes(family, lines), label="changes")
     land.batch([terrain.spelled(family, *line) for line in changes], force=True)
-    land.fz("sync", config=policy.text)
+    bring_in_step(land, data, policy.text)
     assert_identical(land, family, policy)
     assert_settled(land, tap, policy.text)
 
@@ -136,7 +147,7 @@ def test_wrong_copies_in_the_mirror_table_are_corrected(
     wrong = data.draw(st.lists(st.tuples(st.just("append"), terrain.routes(family)), max_size=8), label="mirror")
     land.batch([terrain.spelled(family, *line) for line in lines], force=True)
     land.batch([terrain.spelled(family, *line, table=MIRROR) for line in wrong], force=True)
-    land.fz("sync")
+    bring_in_step(land, data)
     assert_identical(land, family)
     assert_settled(land, tap)
 

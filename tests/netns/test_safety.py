@@ -11,6 +11,7 @@ import pytest
 from tests.netns.namespace import LAN, MIRROR, TIER_LAN, Machine, Namespace, comparable, run
 from tests.netns.rtnetlink import FAMILIES
 from tests.netns.wiretap import Wiretap, fake_ip
+from tests.watch import oracle
 
 FOREIGN = [
     f"route add unreachable 10.61.0.0/16 table {MIRROR}",
@@ -123,6 +124,13 @@ def test_a_namespace_that_does_not_exist_is_told_from_an_empty_one(namespace: Na
     assert "Traceback" not in done.stderr
 
 
+def test_without_a_namespace_the_lines_of_plan_are_for_the_one_they_run_in(machine: Machine) -> None:
+    lines = machine.exec(*machine.fz_argv("plan", netns=False), **machine.fz_options()).stdout
+    assert "-n" not in lines.split()
+    machine.exec("sh", stdin=lines)
+    assert oracle.in_step(machine)
+
+
 # Crashes, and several at once
 
 
@@ -148,7 +156,7 @@ def test_after_a_kill_in_the_middle_the_next_sync_completes_the_work(namespace: 
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     namespace.fz("-q", "sync")
-    assert namespace.in_step(without=())
+    assert oracle.in_step(namespace)
 
 
 # Runs other words just before a batch writes its first route.
@@ -176,4 +184,4 @@ def test_what_somebody_else_does_in_the_middle_is_no_failure(words: str, namespa
     namespace.veth("lan1", "10.2.0.5/24")
     namespace.batch([f"route add {STALE}"])
     namespace.fz("sync", path=fake_ip(tmp_path, MEDDLER.format(name=namespace.name, words=words)))
-    assert namespace.in_step(without=())
+    assert oracle.in_step(namespace)

@@ -109,6 +109,13 @@ class Daemon:
         new.chmod(0o644)
         new.replace(self.config)
 
+    def reload(self, text: str) -> None:
+        """Put a new configuration in force."""
+        before = self.counters()["reloads"]
+        self.configure(text)
+        self.send(signal.SIGHUP)
+        wait_until(lambda: self.counters()["reloads"] > before, "it has reloaded")
+
     @property
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process

@@ -13,7 +13,6 @@ from tests.netns.namespace import LAN, MIRROR, Machine, wait_until
 from tests.watch import oracle
 from tests.watch.broken_ip import BrokenIp
 from tests.watch.conftest import Watch
-from tests.watch.daemon import Daemon
 
 NO_UPLINK = '[lan]\nexclude_interfaces = ["uplink0"]\n'
 WITHOUT_UPLINK = ["192.168.188.0/24", "fd00:188::/64", "fe80::/64"]
@@ -115,14 +114,6 @@ def test_a_bad_file_is_reported_once_and_the_last_configuration_stays_in_force_u
 # What a change of each setting does
 
 
-def reloaded(daemon: Daemon, text: str) -> None:
-    """Put a new configuration in force."""
-    before = daemon.counters()["reloads"]
-    daemon.configure(text)
-    daemon.send(signal.SIGHUP)
-    wait_until(lambda: daemon.counters()["reloads"] > before, "it has reloaded")
-
-
 ALLOW = '[lan]\nallow = ["10.9.0.0/16", "fd00:9::/48"]\n'
 
 
@@ -137,13 +128,13 @@ def test_what_a_router_leads_to_is_followed_while_it_is_allowed(machine: Machine
     routers(machine)
     daemon = watch()
     assert ALL == oracle.destinations(machine)
-    reloaded(daemon, ALLOW)
+    daemon.reload(ALLOW)
     daemon.wait_in_step(copies_are(machine, WITH_ROUTERS))
     machine.batch(["route del 10.9.1.0/24", "-6 route del fd00:9:0:1::/64"])
     daemon.wait_in_step(copies_are(machine, ALL))
     routers(machine)
     daemon.wait_in_step(copies_are(machine, WITH_ROUTERS))
-    reloaded(daemon, DEFAULTS)
+    daemon.reload(DEFAULTS)
     daemon.wait_in_step(copies_are(machine, ALL))
 
 
@@ -151,7 +142,7 @@ def test_a_router_of_somebody_elses_stays(machine: Machine, watch: Watch) -> Non
     """The VPN's own gatewayed route looks like ours, but `lan.allow` has never covered it."""
     daemon = watch(ALLOW)
     machine.ip("route", "add", "10.10.0.0/24", "via", "192.168.188.1", "table", str(MIRROR))
-    reloaded(daemon, DEFAULTS)
+    daemon.reload(DEFAULTS)
     daemon.wait_in_step(copies_are(machine, [*ALL, "10.10.0.0/24"]))
 
 
@@ -162,7 +153,7 @@ def test_a_new_table_gets_the_copies_and_is_locked_and_the_old_one_is_free(machi
     """The old table keeps the VPN's routes."""
     before = machine.routes("inet"), machine.routes("inet6")
     daemon = watch(HERE)
-    reloaded(daemon, ELSEWHERE)
+    daemon.reload(ELSEWHERE)
     daemon.wait_in_step(copies_are(machine, ALL, 1234))
     assert before == (machine.routes("inet"), machine.routes("inet6"))
     assert 5 == machine.fz_done("--wait", "0", "watch", config=ELSEWHERE).returncode
@@ -181,18 +172,18 @@ def test_without_prune_stale_routes_stay_and_a_reload_removes_nothing_but_copies
     daemon.wait_in_step(copies_are(machine, [*ALL, *strays]))
     machine.batch(["route del 10.6.0.0/24", "-6 route del fd00:6::/64"])
     daemon.counters()
-    reloaded(daemon, "[lan]\nprune = false\n[watch]\nresync = 50\n")
+    daemon.reload("[lan]\nprune = false\n[watch]\nresync = 50\n")
     assert sorted([*ALL, *strays]) == oracle.destinations(machine)
-    reloaded(daemon, f"{NO_UPLINK}prune = false\n")
+    daemon.reload(f"{NO_UPLINK}prune = false\n")
     daemon.wait_in_step(copies_are(machine, [*WITHOUT_UPLINK, *strays]))
-    reloaded(daemon, "[tables]\nsingle = 1234\n")
+    daemon.reload("[tables]\nsingle = 1234\n")
     daemon.wait_in_step(copies_are(machine, ALL, 1234))
     assert strays == oracle.destinations(machine)
 
 
 def test_the_settings_of_watch_are_those_of_the_newest_configuration(machine: Machine, watch: Watch) -> None:
     daemon = watch("[watch]\nresync = 86400\n")
-    reloaded(daemon, "[watch]\nresync = 1\ncleanup_on_exit = true\n")
+    daemon.reload("[watch]\nresync = 1\ncleanup_on_exit = true\n")
     passes = daemon.counters()["passes"]
     wait_until(lambda: daemon.counters()["passes"] >= passes + 2, "it looks again every second")
     assert 0 == daemon.stop()
@@ -203,7 +194,7 @@ def test_a_reload_in_a_storm_leaves_all_right(machine: Machine, watch: Watch) ->
     daemon = watch()
     for number in range(10):
         machine.batch(f"route replace 10.5.{i}.0/24 dev uplink0 mtu {1300 + number}" for i in range(50))
-        reloaded(daemon, [NO_UPLINK, DEFAULTS][number % 2])
+        daemon.reload([NO_UPLINK, DEFAULTS][number % 2])
     daemon.wait_in_step()
     assert 50 == len([dst for dst in oracle.destinations(machine) if dst.startswith("10.5.")])
     assert [] == daemon.complaints

@@ -127,7 +127,8 @@ def test_somebody_elses_copy_of_a_route_with_a_locked_metric_stays() -> None:
 )
 def test_a_link_that_is_no_ethernet_may_be_a_tunnel(name: str, link_type: str, flags: str, expected: bool) -> None:
     document = {"ifname": name, "ifindex": 7, "link_type": link_type, "flags": ["UP", *flags.split()]}
-    assert expected == parse_links.links([document])[name].may_be_tunnel
+    link = parse_links.links([document])[name]
+    assert (expected, "MULTICAST" in flags) == (link.may_be_tunnel, link.multicast)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +299,7 @@ TO_ALL = ["224.0.0.0/4", "255.255.255.255"]
         ([*LANS, *ROUTERS], [], ["eth1"]),  # the better default route
         ([*LANS[:1], *ROUTERS], [], ["eth0"]),  # no LAN at the better one
         ([*LANS, tunnel("default", metric=1)], [], ["eth0", "eth1"]),
+        ([*LANS, route("10.2.0.0/24", "wlan0")], [], ["eth0", "eth1"]),  # wlan0 has no multicast
         ([route("fd00:1::/64")], [], []),
         (LANS, [tunnel("224.0.0.0/3")], []),
         ([], [], []),
@@ -305,8 +307,9 @@ TO_ALL = ["224.0.0.0/4", "255.255.255.255"]
 )
 def test_multicast_leaves_by_the_devices_of_mirrored_lans(main: list[Route], table: list[Route], devices) -> None:
     config = replace(Config(), lan={"multicast": True, "min_prefixlen": {"inet": 3, "inet6": 48}})
+    links = {**LINKS, "wlan0": LINKS["wlan0"]._replace(multicast=False)}
     for chosen, expected in ((config, devices), (replace(config, lan={"multicast": False}), [])):
-        goal = desired(chosen, snapshot(main, table))
+        goal = desired(chosen, snapshot(main, table, links=links))
         made = [each for each in goal.contents["inet"][goal.layout.mirror].wanted if each.dst in TO_ALL]
         assert [(dst, device) for dst in TO_ALL for device in expected] == [
             (each.dst, *each.attributes.devices) for each in made
