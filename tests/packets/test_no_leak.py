@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.manage.laptop import manage
-from tests.netns.namespace import MARK, TUNNEL, Namespace, removing, wait_until
+from tests.netns.namespace import MARK, removing, wait_until
 from tests.packets.terrain import NEIGHBOURS, Crossroads
 from tests.packets.traffic import Traffic
 from tests.watch.broken_ip import BrokenIp
@@ -31,7 +31,6 @@ RESOURCES = ("192.168.188.77", "fd00:188::77")  # of the VPN; the neighbour has 
 USER_TABLES = (539098368, 5001, 5002)
 LAN_TABLES = (539098369, 5003)
 INTERNET_TABLES = (539098370, 5004, 5005)
-TABLES = (*USER_TABLES, *LAN_TABLES, *INTERNET_TABLES, 6001)
 PRIORITIES = (5, 100, 150, 200, 300, 1000, 32000, 32765)
 MARKS = (f"{MARK:#x}", "0x2021", "0x10000000/0xf0000000")
 ALWAYS = ("192.168.188.77/32", "fd00:188::77/128")
@@ -69,41 +68,6 @@ class Settings:
             watch={"max_wait": 0.05},
             **self.tunnel,
         )
-
-    @property
-    def rules(self) -> list[tuple[int, str, str]]:
-        """Each rule: priority, mark and table."""
-        tiered = self.layout == "tiered"
-        pairs = zip(self.priorities, self.tiers, strict=True) if tiered else [(self.priority, self.single)]
-        return sorted((priority, self.mark, str(table)) for priority, table in pairs)
-
-    def in_force(self, machine: Namespace) -> bool:
-        """True if the rules, the routes into the tunnel and the route to the neighbour are as configured."""
-        return all(self._in_force(machine, option) for option in ("-4", "-6"))
-
-    def _in_force(self, machine: Namespace, option: str) -> bool:
-        family6 = option == "-6"
-        found = [
-            (rule["priority"], rule["fwmark"] + (f"/{rule['fwmask']}" if "fwmask" in rule else ""), rule["table"])
-            for rule in machine.ip_json("-N", option, "rule", "show")
-            if rule["priority"] not in (0, 32766, 32767)
-        ]
-        if sorted(found) != self.rules:
-            return False
-        user, lan, internet = self.tiers if self.layout == "tiered" else (self.single,) * 3
-        tables = [(str(user), _bare(prefix)) for prefix in self.routes if (":" in prefix) == family6]
-        expected = {(table, dst, TUNNEL) for table, dst in [*tables, (str(internet), "default")]}
-        routes = {
-            (route.get("table", "254"), route["dst"], route.get("dev"))
-            for route in machine.ip_json("-N", option, "route", "show", "table", "all")
-        }
-        tunnelled = {route for route in routes if route[2] == TUNNEL and int(route[0]) in TABLES}
-        neighbour = "fd00:188::/64" if family6 else "192.168.188.0/24"
-        return tunnelled == expected and (str(lan), neighbour, "lan0") in routes
-
-
-def _bare(prefix: str) -> str:
-    return prefix.removesuffix("/128" if ":" in prefix else "/32")
 
 
 class Walker:
@@ -213,7 +177,7 @@ class Story:
     def start_another(self) -> None:
         """Start a daemon, in four of five cases with the slow `ip`."""
         self._slow(self.dice.random() < 0.8)
-        self._write()
+        self.daemon.configure(self.settings.text)
         self.daemon.start()
 
     def step(self) -> None:
@@ -237,7 +201,7 @@ class Story:
     def rewritten(self) -> None:
         """The configuration and the LAN change while the daemon runs."""
         self.change_lan()
-        self._write()
+        self.daemon.configure(self.settings.text)
         if self.dice.random() < 0.8:
             self.daemon.send(signal.SIGHUP)  # without it, the daemon sees the new file within half a second
         self.change_lan()
@@ -245,7 +209,7 @@ class Story:
     def restarted(self) -> None:
         """The daemon ends at a random moment by SIGTERM or SIGKILL, and another one starts."""
         if self.dice.random() < 0.75:
-            self._write()
+            self.daemon.configure(self.settings.text)
             self.daemon.send(signal.SIGHUP)
             self.change_lan()
             self.wait_a_moment()
@@ -263,7 +227,7 @@ class Story:
             self.change_lan()
             self._slow(slow)
             self.machine.fz("sync", config=self.settings.text, path=str(self.ip.folder))
-            assert self.settings.in_force(self.machine), f"one sync is not enough: {self.state()}"
+            assert self.in_force(), f"one sync is not enough: {self.state()}"
             self._reconsider()
             self.tell("synced")
         self.start_another()
@@ -281,14 +245,18 @@ class Story:
 
     # The results
 
+    def in_force(self) -> bool:
+        """True if nothing is due. Whether that is right, the packets tell."""
+        done = self.machine.fz_done("plan", "--exit-code", config=self.settings.text)
+        return done.returncode == 0
+
     def reached(self) -> None:
         """Wait until the settings are in force. Nothing may have leaked so far."""
 
         def reached() -> bool:
             self.traffic.account()
             assert self.daemon.alive, self.daemon.log
-            time.sleep(0.05)  # each look starts four processes
-            return self.settings.in_force(self.machine)
+            return self.in_force()
 
         wait_until(reached, f"{self.settings} is in force")
         assert not self.traffic.leaks and not self.traffic.strays
@@ -299,12 +267,6 @@ class Story:
             self.ip.breaks("slow")
         else:
             self.ip.mends()
-
-    def _write(self) -> None:
-        new = self.daemon.config.with_suffix(".new")
-        new.write_text(self.settings.text)
-        new.chmod(0o600)
-        new.rename(self.daemon.config)
 
     @property
     def report(self) -> str:
@@ -343,11 +305,7 @@ def test_nothing_leaks_and_nothing_is_lost_while_everything_changes(machine: Cro
             story.begin()
             while story.reconfigurations < RECONFIGURATIONS:
                 story.step()
-            story.daemon.wait_in_step(lambda: story.settings.in_force(machine))
-            # Only `plan` sees all settings. Without SIGHUP, the daemon reads a new file a little later.
-            config = story.settings.text
-            in_step = lambda: machine.fz_done("plan", "--exit-code", config=config).returncode == 0  # noqa: E731
-            wait_until(in_step, "the last settings are in force")
+            story.daemon.wait_in_step(story.in_force)
             traffic.end()
             wait_until(lambda: traffic.account() or not traffic.lost, "all packets have arrived")
             assert {} == traffic.faults
