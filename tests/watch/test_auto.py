@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tests.netns.namespace import MARK, MIRROR, TUNNEL, Machine, wait_until
-from tests.netns.test_tree import CLEAR, terminal
+from tests.netns.test_tree import terminal
 from tests.watch import oracle
 from tests.watch.conftest import Watch
 from tests.watch.test_config_reload import ALL
@@ -60,7 +60,7 @@ def test_watch_moves_to_the_vpn_that_is_up(machine: Machine, watch: Watch) -> No
 def test_status_follows_the_vpn_too(machine: Machine) -> None:
     machine.tunnel("wg7")
     with terminal(machine, "status", "-c", str(machine.config(AUTO)), "--watch") as made:
-        wait_until(lambda: "tun-firezone is up" in made.read().rpartition(CLEAR)[2], "Firezone")
+        made.wait_for("tun-firezone is up")
         firezone(machine, "del")
         another(machine, "add")
-        wait_until(lambda: "wg7 is up" in made.read().rpartition(CLEAR)[2], "the other one")
+        made.wait_for("wg7 is up")

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.netns.namespace import LAN, MIRROR, TIER_LAN, TUNNEL, Machine, wait_until
-from tests.netns.test_tree import CLEAR, terminal
+from tests.netns.test_tree import terminal
 from tests.netns.wiretap import fake_ip
 from tests.watch.conftest import Watch
 
@@ -82,11 +82,11 @@ def test_metrics_and_status_find_a_daemon_that_serves_another_table_by_now(machi
 def test_status_is_drawn_again_when_a_daemon_starts_and_ends(machine: Machine, watch: Watch) -> None:
     machine.fz("sync")
     with terminal(machine, "status", "--watch") as made:
-        wait_until(lambda: "does not run" in made.read().rpartition(CLEAR)[2], "no daemon")
+        made.wait_for("does not run")
         daemon = watch()
-        wait_until(lambda: f"runs (process {daemon.process.pid})" in made.read().rpartition(CLEAR)[2], "the daemon")
+        made.wait_for(f"runs (process {daemon.process.pid})")
         daemon.kill()
-        wait_until(lambda: "does not run" in made.read().rpartition(CLEAR)[2], "no daemon any more")
+        made.wait_for("does not run")
 
 
 def test_wait_tells_once_which_vpn_it_follows(machine: Machine) -> None:
