@@ -21,49 +21,32 @@ from tests.watch.conftest import Watch
 CLEANUP = "[watch]\ncleanup_on_exit = true\n"
 COPIES = ["10.77.0.0/24", "192.168.188.0/24", "fd00:188::/64", "fd00:77::/64", "fe80::/64", "fe80::/64"]
 
-ENDINGS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 
-
-@ENDINGS
-def test_it_ends_soon_with_0_and_its_copies_stay(number: signal.Signals, machine: Machine, watch: Watch) -> None:
-    daemon = watch()
-    before = daemon.lines
-    started = time.monotonic()
-    assert 0 == daemon.stop(number)
-    assert time.monotonic() - started < 5
-    assert [*before, "# fz-iproute ends and leaves the copies in place"] == daemon.lines
-    assert COPIES == oracle.destinations(machine)
-
-
-@ENDINGS
-def test_with_cleanup_on_exit_its_copies_go_and_nothing_else(
-    number: signal.Signals, machine: Machine, watch: Watch
-) -> None:
-    before = machine.routes("inet"), machine.routes("inet6")
-    daemon = watch(CLEANUP)
-    assert COPIES == oracle.destinations(machine)
-    assert 0 == daemon.stop(number)
-    assert before == (machine.routes("inet"), machine.routes("inet6"))
-    assert len(COPIES) == len(daemon.says(" route del "))
-
-
+@pytest.mark.parametrize("all_at_once", [False, True], ids=["alone", "with its children"])
 @pytest.mark.parametrize("config", ["", CLEANUP], ids=["plain", "cleanup_on_exit"])
-@ENDINGS
-def test_a_signal_that_ends_all_its_children_too_is_no_complaint(
-    number: signal.Signals, config: str, machine: Machine, watch: Watch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_it_ends_soon_with_0_and_its_copies_stay_or_go(
+    number: signal.Signals, config: str, all_at_once: bool, machine: Machine, watch: Watch
 ) -> None:
-    """As by Ctrl-C, or when systemd stops the service."""
+    """Ctrl-C, and systemd when it stops the service, end all its children, too: that is no complaint."""
+    before = machine.routes("inet"), machine.routes("inet6")
     daemon = watch(config)
-    daemon.wait_in_step()
+    assert COPIES == oracle.destinations(machine)
     daemon.send(signal.SIGSTOP)  # so that it gets its own signal together with the ends of the others
-    for child in daemon.children():
+    for child in daemon.children() if all_at_once else ():
         os.kill(child, number)
-    wait_until(lambda: not any(daemon.children().values()), "the children have ended")
+        wait_until(lambda child=child: not daemon.children()[child], "the child has ended")
+    lines, started = daemon.lines, time.monotonic()
     daemon.send(number)
-    daemon.send(signal.SIGCONT)
-    assert 0 == daemon.process.wait(DEADLINE)
+    assert 0 == daemon.stop(signal.SIGCONT)
+    assert time.monotonic() - started < 5
     assert [] == daemon.complaints
-    assert ([] if config else COPIES) == [dst for dst in oracle.destinations(machine) if dst in COPIES]
+    if config:
+        assert before == (machine.routes("inet"), machine.routes("inet6"))
+        assert len(COPIES) == len(daemon.says(" route del "))
+    else:
+        assert [*lines, "# fz-iproute ends and leaves the copies in place"] == daemon.lines
+        assert COPIES == oracle.destinations(machine)
 
 
 def test_a_second_signal_does_not_hurt(watch: Watch) -> None:
