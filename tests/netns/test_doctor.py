@@ -245,13 +245,12 @@ def test_an_unknown_vpn_is_configured_in_one_step_unless_there_is_a_file(
 
 TO_MIRROR = f"rule add not fwmark {MARK:#x} lookup {MIRROR}"
 MAIN_FIRST = "rule add lookup main priority 10"
+BETWEEN = "rule add to 198.51.100.1 lookup main priority 32000"
 
 
 @pytest.mark.parametrize(
     ("lines", "kept"),
     [
-        pytest.param([f"{TO_MIRROR} priority 32000"], 32765, id="before the client's"),
-        pytest.param([f"{TO_MIRROR} priority 32766"], 32765, id="behind the client's"),
         pytest.param([f"{TO_MIRROR} priority 32765 protocol static"], 32765, id="of another program"),
         pytest.param(
             [*(f"{TO_MIRROR} priority {number}" for number in (200, 300, 400, 500, 600)), "rule del priority 32765"],
@@ -259,11 +258,7 @@ MAIN_FIRST = "rule add lookup main priority 10"
             id="none with the usual priority",
         ),
         pytest.param([f"{TO_MIRROR} priority 32000", "rule add priority 9 goto 32765"], 32765, id="behind a goto"),
-        pytest.param(
-            [f"{TO_MIRROR} priority 31000", "rule add to 198.51.100.1 lookup main priority 32000"],
-            31000,
-            id="with another rule between them",
-        ),
+        pytest.param([f"{TO_MIRROR} priority 31000", BETWEEN], 31000, id="with another rule between them"),
         pytest.param([], 32765, id="restored"),
     ],
 )

@@ -17,8 +17,6 @@ from fz_iproute.mirror import ip_json, parse, parse_links, parse_rules
 from fz_iproute.mirror.model import Link, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from tests.netns.namespace import MAIN, MARK, MIRROR, Namespace, run, wait_until
-from tests.user_ids import need_user_ids
-from tests.ways import ANSWERS, LINES
 
 LOCAL, DEFAULT = 255, 253
 TABLES = [100, MIRROR, 7, MAIN]
@@ -425,25 +423,6 @@ SUBTLE: dict[str, tuple[Family, list[str], list[str]]] = {
             f"default dev {FICKLE} table {MAIN}",
         ],
     ),
-    "the VPN and the LAN": (
-        "inet",
-        LAYOUTS[1],
-        [
-            f"default dev {OTHER} table {MIRROR}",
-            f"10.1.1.0/24 dev {UP} table {MIRROR}",
-            f"default dev {UP} table {MAIN}",
-        ],
-    ),
-    "in tiers": (
-        "inet6",
-        LAYOUTS[2],
-        [
-            f"fd00:1:2:0:8000::/65 dev {OTHER} table {MIRROR}",
-            f"fd00:1:1::/64 dev {UP} table 100",
-            f"default dev {OTHER} table 7",
-            f"default via fe80::77 dev {UP} table {MAIN}",
-        ],
-    ),
 }
 
 
@@ -470,25 +449,6 @@ def test_an_expired_route_is_not_used(land: Namespace) -> None:
 
     wait_until(expired, "the route has expired")
     assert compare(land, "inet6")
-
-
-def test_the_kernel_gives_the_answers_that_are_written_down(namespace: Namespace) -> None:
-    """tests/unit/diagnosis/test_lookup.py compares them with the program's."""
-    need_user_ids()  # one of the rules is for other users
-    for key in ("ipv4.ip_forward", "ipv6.conf.all.forwarding", "ipv6.conf.default.forwarding"):
-        namespace.sysctl(f"net.{key}", 1)
-    for name in ("all", "default"):
-        namespace.sysctl(f"net.ipv4.conf.{name}.rp_filter", 0)
-    namespace.veth("eth0", "192.168.1.5/24 brd +", "fd00:1::5/64")
-    namespace.veth("docker0", "172.17.0.1/16", "fd00:17::1/64")
-    namespace.batch(["route add default via 192.168.1.1", "-6 route add default via fd00:1::1", *LINES])
-    for family in FAMILIES:
-        asked = [question for question in ANSWERS if (":" in question) == (family == "inet6")]
-        for question, answer in zip(
-            asked, ask(namespace, family, [f"route get {each}" for each in asked]), strict=True
-        ):
-            said = answer if isinstance(answer, str) else f"{answer[0].get('type', '')} {answer[0]['dev']}".strip()
-            assert ANSWERS[question] == said, question
 
 
 # How rules are printed

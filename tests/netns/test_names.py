@@ -61,10 +61,3 @@ def test_a_tunnel_with_a_strange_name_is_recognised(namespace: Namespace) -> Non
     namespace.veth("tun$'", "10.3.0.5/24")
     namespace.fz("sync", config='[tunnel]\ninterface = "tun$\'"\n')
     assert (1, 0) == (len(namespace.route("10.1.0.0/24")), len(namespace.route("10.3.0.0/24")))
-
-
-def test_a_table_that_is_named_like_a_number_is_not_confused_with_it(namespace: Namespace) -> None:
-    """`ip` tries names first, so a table that is named 105 would be taken for number 105."""
-    namespace.veth("lan0", "10.1.0.5/24")
-    namespace.fz("sync", config="[tables]\nlayout = 'single'\nsingle = 105\n")
-    assert 1 == len(namespace.route("10.1.0.0/24", 105))

@@ -9,9 +9,7 @@ from fz_iproute.diagnosis.lookup import Decision, Packet, within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.model import Route, Rule
 from fz_iproute.mirror.prefix import Family
-from tests.layouts import machine
 from tests.unit.routes import LINKS, gatewayed, lookup, route
-from tests.ways import ANSWERS, LINES, OWN
 
 MAIN = lookup(254, 32766)
 SPLIT = {254: [gatewayed("default", "192.168.5.1")]}
@@ -119,25 +117,3 @@ def test_addresses_that_need_a_device_are_known(needs_device: bool) -> None:
 
 
 OF_ANY_DEVICE = ["fe7f::1", "fec0::1", "feff::1", "::2", "::", "0.0.0.1", "255.0.0.1"]
-
-
-def asked(question: str) -> Packet:
-    """The packet that `ip route get` is asked about: `9.9.9.9 from 192.168.1.5 mark 0x1`. Root sends it."""
-    dst, *words = question.split()
-    fields: dict[str, Any] = dict(zip(words[::2], words[1::2], strict=True))
-    numbers = {key: int(value, 0) for key, value in fields.items() if key not in ("from", "iif", "oif")}
-    source = {"src": fields.pop("from")} if "from" in fields else {}
-    return packet(dst, **{"uid": 0, **fields, **numbers, **source})
-
-
-WAYS_OF, TABLES_OF = machine([*OWN, *LINES])
-
-
-@pytest.mark.parametrize(("question", "answer"), ANSWERS.items())
-def test_the_answer_is_that_of_the_kernel(question: str, answer: str) -> None:
-    """tests/netns/test_lookup.py asks the kernel."""
-    decision = Network(WAYS_OF.links, WAYS_OF.rules, TABLES_OF).way(asked(question))
-    kind = "" if decision.outcome == "unicast" else f"{decision.outcome} "
-    said = decision.error or f"{kind}{' '.join(decision.devices)}"
-    # `ip` shows lo for packets to this machine.
-    assert answer in (said, f"{kind}lo" if decision.stays else said)
