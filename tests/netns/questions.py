@@ -4,23 +4,13 @@ import ctypes
 import multiprocessing
 import os
 import tomllib  # noqa: F401  # what is imported late lies where nobody may look
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 import loguru  # noqa: F401
 
-from fz_iproute.diagnosis import status as app_status
-from fz_iproute.diagnosis.tree import draw
-from fz_iproute.ip.passes import Plans
-from fz_iproute.log import Log
-from fz_iproute.mirror.config_text import parse
-from fz_iproute.record.recorded_ip import RecordedIp
-from fz_iproute.record.recording import Recording
-from fz_iproute.verbs import explain as app_explain
-from fz_iproute.verbs.explain import Question
-from fz_iproute.verbs.seen import seen
 from tests.netns.namespace import Namespace
 from tests.netns.rtnetlink import CLONE_NEWNET
 from tests.user_ids import need_user_ids
@@ -41,33 +31,11 @@ def addresses() -> list[str]:
         *("10.1.0.5", "10.2.0.5", "10.3.0.5", "10.9.0.7", "192.0.2.9", "100.127.255.255", "172.31.0.1", "0.0.0.7"),
         *("fd00:188::112", "fd00:77::2", "fd00:2021:1111::5", "::1", "::"),
         *("fe80::1", "fe80::", "ff02::1", "ff02::fb", "ff05::2"),
-        *("2001:4860:4860::8888", "2600::1", "fd00:1::5", "fc00::9", "::ffff:1.2.3.4", "64:ff9b::1.2.3.4"),
+        *("2001:4860:4860::8888", "2600::1", "fd00:1::5", "fc00::9", "64:ff9b::1.2.3.4"),
     ]
     for network in map(ip_network, networks):
         found += [str(network[place]) for place in (0, 1, 77, network.num_addresses - 1)]
     return list(dict.fromkeys(found))[:100]
-
-
-class Told(NamedTuple):
-    """What the verbs say."""
-
-    plan: list[str]
-    tree: str
-    document: dict[str, Any]
-    ways: dict[str, tuple[str, dict[str, Any]]]
-
-
-def everything(recorded: Recording, asked: Sequence[str]) -> Told:
-    """The answers of `plan`, `status` and `explain`."""
-    config, source = parse(recorded.config, "snapshot"), RecordedIp(recorded)
-    plan = [" ".join(command.words) for command in Plans(source, config, Log("ERROR")).plan_sync()]
-    found = app_status.status(config, *seen(source, config))
-    ways = {}
-    for address in asked:
-        question = Question(address)
-        answers = app_explain.explain(question, config, source, "fz-iproute sync")
-        ways[address] = app_explain.as_text(answers, question, config), app_explain.as_document(answers, question)
-    return Told(plan, draw(found), app_status.as_document(found), ways)
 
 
 def as_nobody(namespace: Namespace, work: Callable[[], _Result]) -> _Result:

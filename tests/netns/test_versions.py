@@ -25,7 +25,7 @@ def test_what_this_ip_prints_means_the_same_as_what_the_recorded_versions_have_p
         document = json.loads(json.dumps(record(here)))
     for judge in JUDGES:
         judge(document)
-    assert routes_of(plan) == [words.split() for words in told(document["snapshot"])[0]]
+    assert routes_of(plan) == routes_of(told(document["snapshot"])[0])
 
 
 @pytest.mark.parametrize("version", _OLDEST_AND_NEWEST)
@@ -34,4 +34,4 @@ def test_this_ip_rebuilds_the_machine_of_another_version(version: str, tmp_path:
     path = tmp_path / "snapshot.json"
     path.write_text(json.dumps(snapshot))
     plan = run(*PROGRAM, "lab", "--snapshot", str(path), "--", *PROGRAM, "plan").stdout
-    assert routes_of(plan) == [words.split() for words in told(snapshot)[0]]
+    assert routes_of(plan) == routes_of(told(snapshot)[0])
