@@ -81,7 +81,7 @@ def answered(case: Case, sysctls: Mapping[str, str], said: Document | str | None
     `said` is the answer of `ip route get`: its JSON, its error message, or None if the kernel was not asked.
     """
     packet, decision = case.packet, case.decision
-    dropped = list(drops(packet, decision, case.network, sysctls)) if packet.iif else []
+    dropped = list(drops(packet, decision, case.judged.network, sysctls)) if packet.iif else []
     if said is not None:
         dropped = [drop for drop in dropped if not drop.errors or _is_one_of(said, drop.errors)]
         if packet.iif and not dropped and decision.outcome != "blackhole" and _is_one_of(said, MARTIAN):

@@ -5,23 +5,21 @@ makes the copies that bring the LAN back.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.full_tunnel import all_traffic, forms, leak
-from fz_iproute.diagnosis.lookup import within_link
+from fz_iproute.diagnosis.judgement import Judgement
+from fz_iproute.diagnosis.lans import Fate, Key, Lan, decided_by, lans, losses
 from fz_iproute.diagnosis.products import Form, Product, product_of
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.reached import Fate, fates, of_most
-from fz_iproute.diagnosis.shadow import as_read, in_step
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired, layout_in_use
-from fz_iproute.mirror.model import Mark, Route, Snapshot
+from fz_iproute.mirror.model import Mark, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import KERNEL_TABLES, printable, some, table_name
 
@@ -54,6 +52,8 @@ class Vpn(NamedTuple):
         """Whether the LAN is reachable. The firewall of some VPNs cuts it although the routes keep it."""
         if self.cut:
             return f"cut ({some(map(str, self.cut))})" if self.kept else "cut"
+        if not self.kept:
+            return "none"
         kept = "kept by the routes" if self.product.firewalls else "kept"
         return f"{kept} except for {some(self.holes)}" if self.holes else kept
 
@@ -108,8 +108,9 @@ class _Judge:
         headline = all_traffic(self.network, form.interface)
         served, obstacle = self._served()
         advice, why = self._advice(product, served, obstacle)
-        cut = sorted(self._cut.values(), key=self._is_elsewhere)
-        kept = [each for found in self._fates.values() for each in found if not each.lost]
+        cut = sorted(_cut(self._lans).values(), key=self._is_elsewhere)
+        kept = (lan.most for lan in self._lans.values() if lan.most and not lan.lost)
+        deciding = next(iter((*cut, *kept)), None)
         return Vpn(
             product=product,
             interface=form.interface,
@@ -118,15 +119,15 @@ class _Judge:
             priority=form.rule.priority,
             families=tuple(self.forms),
             headline=headline or f"{printable(form.interface)} would carry all traffic, but another rule comes first",
-            cut=tuple(self._cut),
-            kept=tuple(lan for lan in self._fates if lan not in self._cut),
-            holes=tuple(dict.fromkeys(name for name, _ in self._holes)),
-            by=next(map(_decided_by, (*cut, *kept)), "main has no LAN by another device"),
+            cut=tuple(lan.prefix for lan in self._lans.values() if lan.lost),
+            kept=tuple(lan.prefix for lan in self._lans.values() if not lan.lost),
+            holes=self._holes,
+            by=(deciding.by or f"its packets {deciding.lost}") if deciding else "main has no other LAN to copy",
             advice=advice,
             why=why,
             elsewhere=tuple(self._elsewhere(served)),
             leak=leak(self.network, form.interface),
-            is_configured=self._candidate is self.config,
+            is_configured=self._judged.config is self.config,
             config=None if product.refusal or product.switch else served,
         )
 
@@ -136,61 +137,30 @@ class _Judge:
         return next(iter(self.forms.values()))
 
     @cached_property
-    def _candidate(self) -> Config:
-        """The configuration for this VPN: the present one if it already names this VPN, else one made from it."""
+    def _judged(self) -> Judgement:
+        """The machine with the configuration for this VPN: the present one if it already names it, else a new one."""
         config, form = self.config, self.form
-        layout = layout_in_use(config, as_read(config, self.snapshot, self.network))
+        judged = Judgement.reading(config, self.snapshot, self.network)
         is_named = config.tunnel.interface == form.interface and form.mark in (None, config.tunnel.fwmark)
-        if is_named and form.rule.table in layout.tables:
-            return config
-        return _naming(config, form, _tiers(self.network, form))
+        if is_named and form.rule.table in judged.goal.layout.tables:
+            return judged
+        return Judgement.reading(_naming(config, form, _tiers(self.network, form)), self.snapshot, self.network)
 
     @cached_property
-    def _goal(self) -> Desired:
-        """What the VPN's tables should hold."""
-        return desired(self._candidate, as_read(self._candidate, self.snapshot, self.network))
+    def _lans(self) -> dict[Key, Lan]:
+        """What becomes of packets to each LAN on the link that no setting leaves out, and that has room for hosts."""
+        return _with_hosts(self._judged.lans)
+
+    @property
+    def _holes(self) -> tuple[str, ...]:
+        """The parts of reached LANs that packets do not reach."""
+        kept = (lan for lan in self._lans.values() if not lan.lost)
+        return tuple(dict.fromkeys(lan.part_name(fate) for lan in kept for fate in lan.missed))
 
     @cached_property
-    def _lans(self) -> dict[Prefix, list[Route]]:
-        """The LANs of main, and main's routes to each. The network of a tunnel, or of a port of a bridge, is none."""
-        found: dict[Prefix, list[Route]] = defaultdict(list)
-        for judged in self._goal.judged.values():
-            for route in (verdict.route for verdict in judged.verdicts if verdict.is_accepted):
-                links = [self.network.links.get(device) for device in route.attributes.devices]
-                is_lan = not any(link and (link.may_be_tunnel or link.is_port) for link in links)
-                if is_lan and route.attributes.on_link and not within_link(route.prefix.family, route.prefix.address):
-                    found[route.prefix].append(route)
-        return found
-
-    def _fates_in(self, network: Network) -> dict[Prefix, list[Fate]]:
-        """What becomes of packets to each part of each LAN that has room for hosts."""
-        found = {lan: fates(network, routes[0], routes) for lan, routes in self._lans.items()}
-        return {lan: parts for lan, parts in found.items() if parts}
-
-    @cached_property
-    def _fates(self) -> dict[Prefix, list[Fate]]:
-        """The same in the present network."""
-        return self._fates_in(self.network)
-
-    @cached_property
-    def _cut(self) -> dict[Prefix, Fate]:
-        """The LANs that are cut now."""
-        return _cut_of(self._fates)
-
-    @cached_property
-    def _holes(self) -> list[tuple[str, Fate]]:
-        """The parts of the other LANs that packets do not reach."""
-        return [
-            (f"a part of {lan}" if each.part.is_sample or each.part.prefix == lan else str(each.part.prefix), each)
-            for lan, found in self._fates.items()
-            for each in found
-            if each.lost and lan not in self._cut
-        ]
-
-    @cached_property
-    def _still_cut(self) -> dict[Prefix, Fate]:
+    def _still_cut(self) -> dict[Key, Fate]:
         """The LANs that are cut after a `sync`."""
-        return _cut_of(self._fates_in(in_step(self.network, self._goal, prune=self._candidate.lan.prune)))
+        return _cut(_with_hosts(self._judged.lans_then))
 
     def _is_elsewhere(self, fate: Fate) -> bool:
         """True if something else than this VPN decides about these packets."""
@@ -198,32 +168,31 @@ class _Judge:
 
     def _elsewhere(self, served: Config | None) -> Iterator[str]:
         """What else than this VPN cuts LANs, or parts of them: `packets to 10.0.0.0/24 are refused: rule 5 (…)`."""
-        stay = {lan: fate for lan, fate in self._cut.items() if not served or lan in self._still_cut}
-        named: dict[str, list[str]] = defaultdict(list)
-        for name, fate in (*((str(lan), fate) for lan, fate in stay.items()), *self._holes):
-            if self._is_elsewhere(fate):
-                named[f"{fate.lost}: {_decided_by(fate)}" if fate.decision.steps else fate.lost].append(name)
-        return (f"packets to {some(names)} {becomes}" for becomes, names in named.items())
+        found = {key: lan for key, lan in self._lans.items() if not (served and lan.lost) or key in self._still_cut}
+        for loss in losses(self.network, found):
+            if loss.extent != "some packets" and any(map(self._is_elsewhere, loss.fates)):
+                yield str(loss)
 
     def _advice(self, product: Product, served: Config | None, obstacle: str) -> tuple[Advice, str]:
-        taken = [lan for lan, fate in self._cut.items() if not self._is_elsewhere(fate)]
+        cut = _cut(self._lans)
+        taken = [key for key, fate in cut.items() if not self._is_elsewhere(fate)]
         if product.refusal:
             return "refuse", product.refusal
         if product.switch and (taken or product.firewalls):
             return "client", f"{product.why}: `{product.switch}`"
-        regained = [lan for lan in self._cut if served and lan not in self._still_cut]
-        others = [lan for lan in taken if lan not in regained]
-        but = f", but not {some(map(str, others))}: {obstacle}" if others else ""
+        regained = [key for key in cut if served and key not in self._still_cut]
+        others = [key for key in taken if key not in regained]
+        but = f", but not {_names(others)}: {obstacle}" if others else ""
         if regained:
-            return "mirror", f"copies bring back the LAN ({some(map(str, regained))}){but}"
-        except_for = f" except for {some(name for name, _ in self._holes)}" if self._holes else ""
+            return "mirror", f"copies bring back the LAN ({_names(regained)}){but}"
+        except_for = f" except for {some(self._holes)}" if self._holes else ""
         if served:  # the LANs are reachable now only because of the copies
-            kept = some(str(lan) for lan in self._fates if lan not in self._cut) if self._cut else "the LAN"
-            keep = f"copies in table {self._goal.layout.mirror} keep {kept}{except_for}{but}"
+            kept = _names(key for key in self._lans if key not in cut) if cut else "the LAN"
+            keep = f"copies in table {self._judged.goal.layout.mirror} keep {kept}{except_for}{but}"
             return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
         if taken:
-            return "refuse", f"{some(map(str, taken))}: {obstacle}"
-        return "nothing", "this VPN cuts no LAN" if self._cut else f"no LAN is cut{except_for}"
+            return "refuse", f"{_names(taken)}: {obstacle}"
+        return "nothing", "this VPN cuts no LAN" if cut else f"no LAN is cut{except_for}"
 
     def _served(self) -> tuple[Config | None, str]:
         """The configuration for this VPN if copies help, else None; and why it still takes some LANs nevertheless.
@@ -233,20 +202,19 @@ class _Judge:
         if self.form.rule.table in KERNEL_TABLES:
             return None, f"its routes are in table {table_name(self.form.rule.table)}, where copies change nothing"
         try:
-            candidate = config_text.parse(config_text.dump(self._candidate), "the configuration would be refused")
+            candidate = config_text.parse(config_text.dump(self._judged.config), "the configuration would be refused")
         except UsageError as error:
             return None, str(error).partition("\n")[0]
-        routes = [fate.decision.route for fate in self._still_cut.values() if not self._is_elsewhere(fate)]
-        explicit = some(route.dst for route in routes if route and route.dst != "default")
-        obstacle = f"the VPN routes {explicit} itself" if explicit else "copies would not change that"
-        without = _cut_of(self._fates_in(self._without_copies()))
-        has_use = not self._still_cut.keys() >= {*self._cut, *without}
+        by = decided_by(fate.decision for fate in self._still_cut.values() if not self._is_elsewhere(fate))
+        obstacle = f"copies would not change that: {by}" if by else "copies would not change that"
+        without = _cut(_with_hosts(lans(self._without_copies(), self._judged.goal)))
+        has_use = not self._still_cut.keys() >= {*_cut(self._lans), *without}
         return (candidate if has_use else None), obstacle
 
     def _without_copies(self) -> Network:
         """The network without its present copies, including copies that other programs have made."""
         tables = {table: dict(families) for table, families in self.network.tables.items()}
-        for family, contents in self._goal.contents.items():
+        for family, contents in self._judged.goal.contents.items():
             for table, (_, ours, _) in contents.items():
                 copies = {route for route in ours if self.form.interface not in route.attributes.devices}
                 if copies:
@@ -255,19 +223,21 @@ class _Judge:
         return self.network if tables == self.network.tables else replace(self.network, tables=tables)
 
 
-def _cut_of(found: Mapping[Prefix, Sequence[Fate]]) -> dict[Prefix, Fate]:
+def _with_hosts(found: Mapping[Key, Lan]) -> dict[Key, Lan]:
+    return {
+        key: lan
+        for key, lan in found.items()
+        if lan.is_wanted and lan.fates and not key[1] and lan.routes[0].attributes.on_link
+    }
+
+
+def _cut(found: Mapping[Key, Lan]) -> dict[Key, Fate]:
     """The LANs that most packets do not reach, and what becomes of these packets."""
-    return {lan: most for lan, parts in found.items() if (most := of_most(parts)) and most.lost}
+    return {key: lan.most for key, lan in found.items() if lan.most and lan.lost}
 
 
-def _decided_by(fate: Fate) -> str:
-    """The route and the rule: `192.168.1.0/24 of table main, by rule 32764 (from all lookup main …)`."""
-    decision = fate.decision
-    if not decision.steps and fate.lost:
-        return f"its packets {fate.lost}"
-    rule = decision.steps[-1].rule if decision.steps else None
-    by = f"rule {rule.priority} ({rule})" if rule else "the kernel itself"
-    return f"{decision.route.dst} of table {table_name(decision.table)}, by {by}" if decision.route else by
+def _names(keys: Iterable[Key]) -> str:
+    return some(str(dst) for dst, _ in keys)
 
 
 # The configuration

@@ -22,10 +22,10 @@ def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | N
     return largest[0].decision if 2 * size(largest) > size(ways) else None
 
 
-def all_traffic(network: Network, interface: str, *, alone: bool = False) -> str:
+def all_traffic(network: Network, interface: str) -> str:
     """`all traffic goes into wg0 (IPv4 and IPv6)`, or `IPv4 goes into wg0 (IPv6 leaves by eth0)`.
 
-    `alone`: without what becomes of other families. "" if the interface takes no family's traffic.
+    "" if the interface takes no family's traffic.
     """
     inside, outside = _divided(network, interface)
     if not inside:
@@ -35,7 +35,7 @@ def all_traffic(network: Network, interface: str, *, alone: bool = False) -> str
     if len(inside) == len(network.families):
         return f"all traffic {into} ({families})"
     others = ", ".join(f"{FAMILY_NAMES[family]} {becomes(network, way)}" for family, way in outside.items())
-    return f"{families} {into}" + (f" ({others})" if others and not alone else "")
+    return f"{families} {into}" + (f" ({others})" if others else "")
 
 
 def leak(network: Network, interface: str) -> str:

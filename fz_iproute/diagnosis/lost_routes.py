@@ -37,12 +37,9 @@ class LostRoute(NamedTuple):
         return f"main has lost the route of {self.copy.dst}, but {by} still has the address {self.address}"
 
 
-def lost_routes(network: Network, goal: Desired, *, prune: bool) -> list[LostRoute]:
-    """The copies that `sync` would remove because main has lost their originals, and that the machine still needs.
-
-    Without `prune`, `sync` removes none.
-    """
-    return [lost for family in FAMILIES for lost in _lost_routes(network, goal, family)] if prune else []
+def lost_routes(network: Network, goal: Desired) -> list[LostRoute]:
+    """The copies that `sync` would remove because main has lost their originals, and that the machine still needs."""
+    return [lost for family in FAMILIES for lost in _lost_routes(network, goal, family)]
 
 
 def _lost_routes(network: Network, goal: Desired, family: Family) -> Iterator[LostRoute]:
@@ -59,28 +56,20 @@ def _lost_routes(network: Network, goal: Desired, family: Family) -> Iterator[Lo
             yield LostRoute(copy, best.dst)
 
 
-def _own(network: Network, family: Family) -> dict[str, list[Route]]:
-    """The routes of table local to the machine's own addresses, by device."""
-    found: dict[str, list[Route]] = defaultdict(list)
-    for route in network.table(LOCAL, family):
-        if route.attributes.type == "local" and "/" not in route.dst:
-            found[route.attributes.devices[0]].append(route)
-    return found
-
-
 def _homeless(network: Network, goal: Desired, family: Family) -> dict[str, list[Route]]:
-    """Those of them for which main has no on-link route by the same device."""
+    """The routes to own addresses, by device, for which main has no on-link route by the same device."""
     lans: dict[str, list[Prefix]] = defaultdict(list)
     for route in goal.judged[family].main:
         if route.attributes.on_link and route.dst != "default":
             for device in route.attributes.devices:
                 lans[device].append(route.prefix)
     reached = {device: PrefixSet(prefixes) for device, prefixes in lans.items()}
-    nothing = PrefixSet()
-    return {
-        device: [each for each in own if not reached.get(device, nothing).covers(each.prefix)]
-        for device, own in _own(network, family).items()
-    }
+    found: dict[str, list[Route]] = defaultdict(list)
+    for own in network.own(family):
+        for device in own.attributes.devices:
+            if device not in reached or not reached[device].covers(own.prefix):
+                found[device].append(own)
+    return found
 
 
 class Outage(NamedTuple):
@@ -119,13 +108,12 @@ def _losses(network: Network, goal: Desired) -> dict[str, str]:
     """Why links that work have no LAN: they have no address, or main has no route to the network of one."""
     if LOCAL not in network.tables:
         return {}
-    routes = (route for family in FAMILIES for same in _own(network, family).values() for route in same)
-    addressed = {device for route in routes if not route.dst.startswith("fe80:") for device in route.attributes.devices}
-    found = {name: "has no address" for name in network.links if name not in addressed}
+    numbered = {device for family in FAMILIES for device in network.numbered(family)}
+    found = {name: "has no address" for name in network.links if name not in numbered}
     # The kernel adds a broadcast route to table local for each IPv4 address with a network around it.
     local = network.table(LOCAL, "inet")
     wide = {route.attributes.value("src") for route in local if route.attributes.type == "broadcast"}
-    kept = {device for lost in lost_routes(network, goal, prune=True) for device in lost.copy.attributes.devices}
+    kept = {device for lost in lost_routes(network, goal) for device in lost.copy.attributes.devices}
     for device, own in _homeless(network, goal, "inet").items():
         lost = [route.dst for route in own if route.dst in wide]
         if lost and device not in kept:

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.fib import Table
-from fz_iproute.diagnosis.lookup import Decision, Packet, decide, usual
+from fz_iproute.diagnosis.lookup import Decision, Packet, decide, usual, within_link
 from fz_iproute.diagnosis.parts import Bounds, Part
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from fz_iproute.mirror.words import MAIN
+from fz_iproute.mirror.words import LOCAL, MAIN
 
 # The outcomes for addresses that no other host has: this machine's own, broadcast, and so on.
 OF_NO_HOST = ("local", "broadcast", "anycast", "multicast")
@@ -61,6 +61,15 @@ class Network:
     def all_tables(self, family: Family) -> list[Table]:
         """All tables of the family."""
         return [routes for (_, other), routes in self._fib.items() if other == family]
+
+    def own(self, family: Family) -> list[Route]:
+        """The routes of table local to the machine's own addresses."""
+        return [each for each in self.table(LOCAL, family) if each.attributes.type == "local" and "/" not in each.dst]
+
+    def numbered(self, family: Family) -> frozenset[str]:
+        """The devices that have an address with a wider scope than link."""
+        wide = (each for each in self.own(family) if not within_link(family, each.prefix.address))
+        return frozenset(device for each in wide for device in each.attributes.devices)
 
     def selected(self, family: Family) -> list[Prefix]:
         """The destinations that rules select by."""

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.detect import Vpn, candidates
+from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.shadow import as_read
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
@@ -165,8 +165,9 @@ def may_not_read_config(machine: Machine) -> bool:
 def _with(machine: Machine, network: Network) -> Machine:
     """The machine with another network, and with the snapshot that the planner would read from it."""
     main = {family: tuple(_main(machine, network, family)) for family in FAMILIES}
-    snapshot = replace(machine.seen, links=network.links, rules=network.rules, main=main)
-    return replace(machine, snapshot=as_read(machine.config, snapshot, network), tables=network.tables)
+    snapshot = replace(machine.snapshot, links=network.links, rules=network.rules, main=main)
+    judged = Judgement.reading(machine.config, snapshot, network)
+    return replace(machine, snapshot=judged.snapshot, network=network)
 
 
 def _main(machine: Machine, network: Network, family: Family) -> Iterator[Route]:
@@ -174,7 +175,7 @@ def _main(machine: Machine, network: Network, family: Family) -> Iterator[Route]
     lan = machine.config.lan
     allowed = PrefixSet(lan.allow)
     # A route that the snapshot has was read in more detail there, so that one is used.
-    known = {(route.dst, route.attributes.words): route for route in machine.seen.main.get(family, ())}
+    known = {(route.dst, route.attributes.words): route for route in machine.snapshot.main.get(family, ())}
     for route in network.table(MAIN, family):
         is_on_link = family == "inet6" or route.attributes.scope == "link"
         if is_on_link or (lan.multicast and route.dst == "default") or (allowed and allowed.covers(route.prefix)):

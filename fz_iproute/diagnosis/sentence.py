@@ -1,16 +1,15 @@
 """Says in one sentence where a packet goes and why."""
 
+import dataclasses
 from typing import NamedTuple
 
+from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
-from fz_iproute.diagnosis.lost_routes import lost_routes, outages
-from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.shadow import in_step
+from fz_iproute.diagnosis.lost_routes import outages
 from fz_iproute.diagnosis.uncopied import what_main_does
 from fz_iproute.mirror import tunnel
-from fz_iproute.mirror.config import Config, replace
-from fz_iproute.mirror.desired import Desired, desired
-from fz_iproute.mirror.model import Route, Snapshot
+from fz_iproute.mirror.config import replace
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.policy import TO_ALL, Verdict
 from fz_iproute.mirror.prefix import PRIVATE, Prefix
@@ -18,12 +17,9 @@ from fz_iproute.mirror.words import LOCAL, MAIN, some, table_name
 
 
 class Case(NamedTuple):
-    """Everything that a sentence needs: the machine, the goal of the planner, and the decision about the packet."""
+    """Everything that a sentence needs: the machine, and the decision about the packet."""
 
-    config: Config
-    snapshot: Snapshot
-    goal: Desired
-    network: Network  # has the routes to both addresses of the packet, and to the source address that its route names
+    judged: Judgement  # its network has the routes to both addresses, and to the source address that the route names
     packet: Packet
     decision: Decision
     sync: str  # the command to advise if copies are missing or stale
@@ -42,7 +38,7 @@ class Case(NamedTuple):
     @property
     def error(self) -> str:
         """The error that a program on this machine gets, "" if it may send."""
-        return self.decision.error or (self.network.way(self.connected).error if self.connected else "")
+        return self.decision.error or (self.judged.network.way(self.connected).error if self.connected else "")
 
 
 def sentence(case: Case) -> str:
@@ -50,15 +46,14 @@ def sentence(case: Case) -> str:
     said = _way(case)
     if case.connected:
         said += _if_connected(case, case.connected)
-    links = (case.snapshot.links.get(device) for device in case.decision.devices)
+    links = (case.judged.snapshot.links.get(device) for device in case.decision.devices)
     said += "".join(f"; but {link.name} {link.outage}" for link in links if link and link.outage)
     route = case.decision.route
     lan = _lan(case)
     if not lan and PRIVATE.covers(_host(case)) and (not route or route.dst == "default"):
         said += _without_lan(case)
     if route and _is_stale(case, route):
-        lost = lost_routes(case.network, case.goal, prune=case.config.lan.prune)
-        if missed := next((each for each in lost if each.copy == route), None):
+        if missed := next((each for each in case.judged.lost_routes if each.copy == route), None):
             return f"{said}; {missed}: `{case.sync}` would cut this LAN, and `doctor` says how main gets its route back"
         if lan and lan.explicit:
             loss = f"`{case.sync}` gives this LAN's addresses to the VPN"
@@ -69,7 +64,7 @@ def sentence(case: Case) -> str:
 
 def _without_lan(case: Case) -> str:
     """Which network cards do not reach their LAN, because the address may belong to it."""
-    found = [f"{outage.name} {outage.why}" for outage in outages(case.network, case.goal)]
+    found = [f"{outage.name} {outage.why}" for outage in outages(case.judged.network, case.judged.goal)]
     return f"; main has no LAN with this address: {some(found)}" if found else ""
 
 
@@ -78,7 +73,7 @@ def _if_connected(case: Case, packet: Packet) -> str:
 
     "" if nothing differs.
     """
-    decision = case.network.way(packet)
+    decision = case.judged.network.way(packet)
     source = str(Prefix.of_host(packet.family, packet.src)).partition("/")[0]
     if decision.outcome == "foreign":
         gone = f"the route's source address {source} is gone from this machine"
@@ -106,7 +101,7 @@ def _way(case: Case) -> str:
         return f"leaves by {by}{_TO_ALL[decision.outcome]}, because {why}"
     if decision.route is None:
         return f"leaves by {by}, because the sender is bound to it: no route is used"
-    if case.goal.is_by_tunnel(decision.devices):
+    if case.judged.goal.is_by_tunnel(decision.devices):
         return f"goes into the tunnel, because {_why_into_the_tunnel(case, decision.route)}"
     if _may_enter_a_tunnel(case, decision.route):
         return f"goes into {by}, which may be a tunnel, because {_why_out(case, decision.route)}"
@@ -125,7 +120,7 @@ _PLAIN = {
 def _may_enter_a_tunnel(case: Case, route: Route) -> bool:
     """True if the packet leaves by a device that may be a tunnel, and that is not likely to be a modem."""
     is_modem = route.dst == "default" and not PRIVATE.covers(_host(case))
-    return case.network.may_be_tunnelled(case.decision) and not is_modem
+    return case.judged.network.may_be_tunnelled(case.decision) and not is_modem
 
 
 def _host(case: Case) -> Prefix:
@@ -149,22 +144,22 @@ def _refused(case: Case) -> str:
     if decision.route is None:
         step = decision.steps[-1]
         return f"is refused ({decision.outcome}) by rule {step.rule.priority}"
-    state = case.goal.states[case.packet.family]
-    if case.config.manages and state.obstacle and tunnel.is_tunnel_route(decision.route):
+    state = case.judged.goal.states[case.packet.family]
+    if case.judged.config.manages and state.obstacle and tunnel.is_tunnel_route(decision.route):
         setting = "internet_leak" if state.usable else "on_down"
         return f"is refused, because {state.obstacle} (tunnel.{setting})"
     return f"is refused by the route {decision.route} in table {decision.table}"
 
 
 def _why_into_the_tunnel(case: Case, route: Route) -> str:
-    if case.decision.table not in case.goal.layout.tables:
+    if case.decision.table not in case.judged.goal.layout.tables:
         return f"table {case.decision.table} has {route}"
     lan = _lan(case)
     by_main = _by_main(case)
     if is_placeholder(route):
         refusal = lan.refusal if lan else "no longer needed"
         return f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
-    if route.dst != "default" and route.prefix not in case.goal.split[case.packet.family]:
+    if route.dst != "default" and route.prefix not in case.judged.goal.split[case.packet.family]:
         over = f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
         return f"the VPN routes {route.dst} explicitly{over}"
     reason = _all_traffic(case)
@@ -182,10 +177,9 @@ def _why_into_the_tunnel(case: Case, route: Route) -> str:
 
 def _by_multicast(case: Case) -> str:
     """What to do so that `lan.multicast` sends this packet to the LAN: `sync`, or set it. "" if it would not."""
-    is_on = case.config.lan.multicast
-    goal = case.goal if is_on else desired(replace(case.config, lan={"multicast": True}), case.snapshot)
-    then = in_step(case.network, goal, prune=case.config.lan.prune).way(case.packet)
-    if case.goal.is_by_tunnel(then.devices):
+    is_on = case.judged.config.lan.multicast
+    changed = replace(case.judged.config, lan={"multicast": True})
+    if case.judged.is_tunnelled(dataclasses.replace(case.judged, config=changed).then.way(case.packet)):
         return ""
     if is_on:
         return f" and the route that lan.multicast adds is missing; run `{case.sync}`"
@@ -194,15 +188,14 @@ def _by_multicast(case: Case) -> str:
 
 def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
     """Why the packet would enter the tunnel even with a copy of the LAN route; "" if a copy would help."""
-    mirror = case.goal.layout.mirror
+    mirror = case.judged.goal.layout.mirror
     asked = [step for step in case.decision.steps if step.rule.table == mirror]
     if not asked:
-        is_there = lan.route in case.goal.contents[case.packet.family][mirror].ours
+        is_there = lan.route in case.judged.goal.contents[case.packet.family][mirror].ours
         copies = f"the copy in table {mirror}" if is_there else f"table {mirror}, which gets the copies"
         rule = case.decision.steps[-1].rule
         return f"rule {rule.priority} decides, before any rule that leads to {copies}"
-    then = in_step(case.network, case.goal, prune=case.config.lan.prune).way(case.packet)
-    if not case.goal.is_by_tunnel(then.devices):
+    if not case.judged.is_tunnelled(case.judged.then.way(case.packet)):
         return ""
     stronger = next((step.route for step in asked if step.result == "throw"), None)
     by = f"table {mirror} has {stronger}: " if stronger else ""
@@ -211,33 +204,33 @@ def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
 
 def _all_traffic(case: Case) -> str:
     # The device that the packet leaves by. The configuration may name another one.
-    device = next(device for device in case.decision.devices if device in case.goal.tunnels)
+    device = next(device for device in case.decision.devices if device in case.judged.goal.tunnels)
     return f"all traffic goes into {device}"
 
 
 def _by_main(case: Case) -> str:
     """What main would do with the packet, if by a route that is not copied: `main has 10.0.0.0/16 via 10.0.0.1: …`."""
     packet = case.packet
-    found = case.network.main_alone.way(packet).route
-    judged = {verdict.route for verdict in case.goal.judged[packet.family].verdicts}
-    main = case.network.table(MAIN, packet.family) if not found or found.dst == "default" else ()
+    found = case.judged.network.main_alone.way(packet).route
+    judged = {verdict.route for verdict in case.judged.goal.judged[packet.family].verdicts}
+    main = case.judged.network.table(MAIN, packet.family) if not found or found.dst == "default" else ()
     expired = [route for route in main if route.attributes.expired and route.prefix.covers(_host(case))]
     for route in (*expired, *([found] if found else [])):
-        if route not in judged and (does := what_main_does(case.goal, route)):
+        if route not in judged and (does := what_main_does(case.judged.goal, route)):
             return f"main {does}"
     return ""
 
 
 def _is_stale(case: Case, route: Route) -> bool:
-    here = case.goal.contents[case.packet.family].get(case.decision.table)
+    here = case.judged.goal.contents[case.packet.family].get(case.decision.table)
     return here is not None and route in here.ours and route not in here.wanted
 
 
 def _why_out(case: Case, route: Route) -> str:
-    decision, layout = case.decision, case.goal.layout
+    decision, layout = case.decision, case.judged.goal.layout
     if _is_stale(case, route):
         return f"table {decision.table} has a stale copy of {route.dst}"
-    if decision.table == layout.mirror and route in case.goal.contents[case.packet.family][layout.mirror].ours:
+    if decision.table == layout.mirror and route in case.judged.goal.contents[case.packet.family][layout.mirror].ours:
         if route.dst in TO_ALL and decision.outcome in _TO_ALL:
             return f"lan.multicast has added a route for {route.dst} to the VPN's table"
         by_main = _by_main(case)
@@ -254,12 +247,12 @@ def _why_out(case: Case, route: Route) -> str:
 
 def _why_before(case: Case, route: Route) -> str:
     """Why the kernel decides before it reaches a rule of the VPN."""
-    rules = [rule for rule in case.snapshot.rules if rule.family == case.packet.family]
-    of_vpn = [rule.priority for rule in rules if rule.table in case.goal.layout.tables]
+    rules = [rule for rule in case.judged.snapshot.rules if rule.family == case.packet.family]
+    of_vpn = [rule.priority for rule in rules if rule.table in case.judged.goal.layout.tables]
     rule = case.decision.steps[-1].rule
     if of_vpn:
         return f"rule {rule.priority} decides, before the VPN's {min(of_vpn)}"
-    if case.decision.table == MAIN and route.dst != "default" and case.network.may_be_tunnelled(case.decision):
+    if case.decision.table == MAIN and route.dst != "default" and case.judged.network.may_be_tunnelled(case.decision):
         return f"main has {route.dst}"
     if case.decision.table == MAIN:
         return "no rule leads to the VPN's tables"
@@ -268,9 +261,9 @@ def _why_before(case: Case, route: Route) -> str:
 
 def _lan(case: Case) -> Verdict | None:
     """The verdict on the LAN route to the destination with the longest prefix. Routes into the tunnel are no LANs."""
-    verdicts = case.goal.judged[case.packet.family].verdicts
+    verdicts = case.judged.goal.judged[case.packet.family].verdicts
     covering = [verdict for verdict in verdicts if verdict.route.prefix.covers(_host(case))]
-    lans = [verdict for verdict in covering if not case.goal.is_by_tunnel(verdict.route.attributes.devices)]
+    lans = [verdict for verdict in covering if not case.judged.goal.is_by_tunnel(verdict.route.attributes.devices)]
     return max(lans, key=lambda verdict: verdict.route.prefix.length, default=None)
 
 

@@ -6,24 +6,23 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.detect import absent, detect
-from fz_iproute.diagnosis.detours import Detour, detours
-from fz_iproute.diagnosis.full_tunnel import all_traffic, forms
-from fz_iproute.diagnosis.internet import Carrier, internet, is_emptied, leaking, outside, unused_tables
-from fz_iproute.diagnosis.lookup import usual
-from fz_iproute.diagnosis.lost_routes import LostRoute, Outage, lost_routes, outages
-from fz_iproute.diagnosis.products import Form, product_of
+from fz_iproute.diagnosis.full_tunnel import forms
+from fz_iproute.diagnosis.internet import joined
+from fz_iproute.diagnosis.judgement import Judgement
+from fz_iproute.diagnosis.lans import Key, Loss, key
+from fz_iproute.diagnosis.lookup import Decision, usual
+from fz_iproute.diagnosis.lost_routes import LostRoute, Outage, outages
+from fz_iproute.diagnosis.products import product_of
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.reached import lost
-from fz_iproute.diagnosis.shadow import Shadow, in_step, other_tunnels, shadows
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, desired, is_absent
-from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
+from fz_iproute.mirror.desired import Desired, is_absent
+from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family
 from fz_iproute.mirror.tunnel import Layout
-from fz_iproute.mirror.words import MAIN, table_name
+from fz_iproute.mirror.words import MAIN
 
 
 class Line(NamedTuple):
@@ -36,6 +35,7 @@ class Line(NamedTuple):
     reason: str
     lost: str = ""  # for a LAN: where packets to it go instead; "" if they reach it
     is_lost_then: bool = False  # for a LAN: packets do not reach it after a `sync`, and no setting wants that
+    lan: Key | None = None  # the LAN of a route of main; None for copies, and for routes to the network of a VPN
     stays: bool = False  # for a stale copy: `sync` does not remove it
 
     @property
@@ -72,9 +72,8 @@ class Status(NamedTuple):
     mode: str
     layout: Layout
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
-    carriers: dict[Family, Carrier]
-    traffic: dict[tuple[str, ...], str]  # by the carriers' devices; see full_tunnel.all_traffic
-    outside: dict[Family, str]  # what becomes of most packets that do not enter the tunnel: `leaves by eth0`
+    carriers: dict[Family, Decision]  # about most packets to it if another device takes them that may be a tunnel
+    traffic: str  # a sentence about most packets to the internet; "" if there is nothing to say
     needs_doctor: bool  # packets leave outside the tunnel, but the VPN should probably carry them
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
     obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family
@@ -82,11 +81,9 @@ class Status(NamedTuple):
     waiting: list[Waiting]
     vpn: list[Line]  # the routes in the VPN's tables that are no copies; in manage mode, also the missing ones
     lan: list[Line]  # LAN routes and copies
-    shadows: list[Shadow]
-    detours: list[Detour]  # rules that send some packets to a LAN elsewhere
+    losses: list[Loss]  # what packets do not reach of the LANs after a `sync`
     uncopied: list[Line]  # routes of main to private networks that nothing copies, so that packets take another route
     outages: list[Outage]
-    no_lans: frozenset[str]  # networks on these devices are no LANs: those of VPNs, and the ports of bridges
     commands: int  # how many `sync` would run
 
     @property
@@ -94,102 +91,102 @@ class Status(NamedTuple):
         """True if a rule leads to the VPN's tables, or a missing rule should. Otherwise copies have no effect."""
         return any(line.rule.table in self.layout.tables for line in self.rules)
 
-    @property
-    def carried(self) -> list[str]:
-        """A sentence for each carrier: `all traffic goes into wg0 (IPv4 and IPv6) by rule 32765, table 51820`."""
-        said = []
-        for devices, words in self.traffic.items():
-            rules = {(each.priority, each.table) for each in self.carriers.values() if each.devices == devices}
-            by = " and ".join(f"rule {priority}, table {table_name(table)}" for priority, table in sorted(rules))
-            said.append(f"{words} by {by}")
-        return said
-
 
 def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
     """Judge the snapshot. `network` must have all routes that decide about packets to the internet and to LANs."""
-    goal = desired(config, snapshot)
-    ways = {family: internet(network, goal, family) for family in network.families}
-    carriers = {family: way.carrier for family, way in ways.items() if way.carrier}
-    then = in_step(network, goal, prune=config.lan.prune)
-    vpns = [form for family in FAMILIES for form in forms(network, family)]
-    ports = (link.name for link in snapshot.links.values() if link.is_port)
-    no_lans = goal.tunnels.union((form.interface for form in vpns if form.has_device), ports)
-    losses = {each.copy: each for each in lost_routes(network, goal, prune=config.lan.prune)}
-    lan = [line for family in FAMILIES for line in _reached(family, goal, network, then, no_lans)]
-    lan = [_with_loss(line, losses.get(line.route)) if line.state == "stale" else line for line in lan]
+    return status_of(Judgement(config, snapshot, network))
+
+
+def status_of(judged: Judgement) -> Status:
+    """The status of a machine that is judged."""
+    config, snapshot, goal = judged.config, judged.snapshot, judged.goal
+    states = {family: each.state for family, each in judged.internet.items() if each.state in ("active", "blocked")}
+    carriers = {family: each.decision for family, each in judged.internet.items() if each.is_carried and each.decision}
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state=tunnel.link_state(config, snapshot),
-        others=other_tunnels(network, goal) if config.tunnel.interface not in snapshot.links else {},
-        absent=_absent(config, snapshot, network),
+        others=judged.other_tunnels if config.tunnel.interface not in snapshot.links else {},
+        absent=_absent(judged),
         mode=config.tunnel.mode,
         layout=goal.layout,
-        internet=dict.fromkeys(FAMILIES, "off") | {family: way.state for family, way in ways.items()},
+        internet=dict.fromkeys(FAMILIES, "off") | states,
         carriers=carriers,
-        traffic={each.devices: all_traffic(network, each.devices[0], alone=True) for each in carriers.values()},
-        outside=outside(network, ways),
+        traffic=_traffic(judged),
         needs_doctor=bool(
-            (leaking(ways) and not config.allows_leak)
-            or is_emptied(config, snapshot, goal)
-            or unused_tables(snapshot, goal)
+            (judged.leaking and not config.allows_leak) or judged.is_emptied or any(judged.unused_tables())
         ),
-        firewalls=_firewalls(vpns) if carriers else [],
+        firewalls=_firewalls(judged.network) if carriers else [],
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
-        waiting=[waiting for family in FAMILIES for waiting in _waiting(config, goal, family)],
-        rules=_rule_lines(snapshot, goal),
-        vpn=[line for family in FAMILIES for line in _vpn_lines(family, goal)],
-        lan=[*_placeholder_lines(goal), *lan],
-        shadows=[shadow for family in FAMILIES for shadow in shadows(then, goal, family)],
-        detours=detours(then, goal),
-        uncopied=[line for family in FAMILIES for line in _uncopied(goal, network, family)],
-        outages=outages(network, goal),
-        no_lans=no_lans,
+        waiting=[waiting for family in FAMILIES for waiting in _waiting(judged, family)],
+        rules=_rule_lines(judged),
+        vpn=[line for family in FAMILIES for line in _vpn_lines(judged, family)],
+        lan=[*_placeholder_lines(judged), *(line for family in FAMILIES for line in _reached(judged, family))],
+        losses=judged.losses,
+        uncopied=[line for family in FAMILIES for line in _uncopied(judged, family)],
+        outages=outages(judged.network, goal),
         commands=len(plan(goal, prune=config.lan.prune)),
     )
 
 
-def _absent(config: Config, snapshot: Snapshot, network: Network) -> str:
+def _traffic(judged: Judgement) -> str:
+    found = sorted(judged.internet.items(), key=lambda item: item[1].state not in ("active", "blocked"))
+    said = {family: each.words(judged.network) for family, each in found if each.decision}
+    is_up = tunnel.link_state(judged.config, judged.snapshot) == "up"
+    for family, each in judged.internet.items():
+        obstacle = judged.goal.states[family].obstacle
+        if each.state == "blocked" and is_up and obstacle and judged.config.manages:
+            said[family] = f"is blocked ({obstacle})"
+    if any(each.state in ("active", "blocked") for each in judged.internet.values()):
+        return joined(said)
+    if not said and not is_up:
+        return ""
+    return ": ".join(filter(None, ["packets to the internet do not enter it", joined(said)]))
+
+
+def _absent(judged: Judgement) -> str:
+    config, snapshot, network = judged.config, judged.snapshot, judged.network
     is_gone = config.is_auto or is_absent(config, snapshot)
     return absent(config, snapshot.links, detect(config, snapshot, network)) if is_gone else ""
 
 
-def _firewalls(vpns: Sequence[Form]) -> list[str]:
-    products = dict.fromkeys(map(product_of, vpns))
+def _firewalls(network: Network) -> list[str]:
+    products = dict.fromkeys(product_of(form) for family in FAMILIES for form in forms(network, family))
     return [product.name for product in products if product.firewalls]
 
 
-def _uncopied(goal: Desired, network: Network, family: Family) -> Iterator[Line]:
-    judged = {verdict.route for verdict in goal.judged[family].verdicts}
-    for route in network.tables[MAIN][family]:
+def _uncopied(judged: Judgement, family: Family) -> Iterator[Line]:
+    known = {verdict.route for verdict in judged.goal.judged[family].verdicts}
+    for route in judged.network.tables[MAIN][family]:
         prefix = route.prefix
-        if route in judged or not PRIVATE.covers(prefix):
+        if route in known or not PRIVATE.covers(prefix):
             continue
-        is_used = network.way(usual(family, prefix.host)).route == route
-        if not is_used and (reason := why_not_copied(goal, route)):
+        is_used = judged.network.way(usual(family, prefix.host)).route == route
+        if not is_used and (reason := why_not_copied(judged.goal, route)):
             yield Line(family, "skipped", MAIN, route, reason)
 
 
-def _rule_lines(snapshot: Snapshot, goal: Desired) -> list[RuleLine]:
-    wanted, ours = goal.rules.wanted, goal.rules.ours
+def _rule_lines(judged: Judgement) -> list[RuleLine]:
+    wanted, ours = judged.goal.rules.wanted, judged.goal.rules.ours
     lines = [RuleLine(rule, "missing") for rule in wanted if rule not in ours]
     seen: set[Rule] = set()
-    for rule in snapshot.rules:
+    for rule in judged.snapshot.rules:
         state = "theirs" if rule not in ours else "in step" if rule in wanted and rule not in seen else "stale"
         seen.add(rule)
         lines.append(RuleLine(rule, state))
     return sorted(lines, key=lambda line: line.rule.priority)
 
 
-def _waiting(config: Config, goal: Desired, family: Family) -> Iterator[Waiting]:
-    obstacle = goal.states[family].obstacle
-    if config.manages and obstacle:
-        routes = [str(prefix) for prefix in config.tunnel.routes if prefix.family == family]
-        if routes or config.tunnel.internet:
-            yield Waiting(family, [*routes, "default"] if config.tunnel.internet else routes, obstacle)
+def _waiting(judged: Judgement, family: Family) -> Iterator[Waiting]:
+    obstacle, settings = judged.goal.states[family].obstacle, judged.config.tunnel
+    if judged.config.manages and obstacle:
+        routes = [str(prefix) for prefix in settings.routes if prefix.family == family]
+        if routes or settings.internet:
+            yield Waiting(family, [*routes, "default"] if settings.internet else routes, obstacle)
 
 
-def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
+def _vpn_lines(judged: Judgement, family: Family) -> Iterator[Line]:
     """All routes of the VPN's tables except copies; in manage mode also those that should be there."""
+    goal = judged.goal
     for table, (wanted, ours, others) in goal.contents[family].items():
         copies = set(goal.judged[family].wanted) if table == goal.layout.mirror else set()
         present = set(ours)
@@ -203,40 +200,30 @@ def _vpn_lines(family: Family, goal: Desired) -> Iterator[Line]:
             yield Line(family, "theirs", table, route, "")
 
 
-def _placeholder_lines(goal: Desired) -> Iterator[Line]:
-    mirror = goal.layout.mirror
-    for route, verdict in goal.placeholders.items():
-        state = "in step" if route in goal.contents["inet"][mirror].ours else "missing"
+def _placeholder_lines(judged: Judgement) -> Iterator[Line]:
+    mirror = judged.goal.layout.mirror
+    for route, verdict in judged.goal.placeholders.items():
+        state = "in step" if route in judged.goal.contents["inet"][mirror].ours else "missing"
         yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
 
 
-def _reached(family: Family, goal: Desired, network: Network, then: Network, no_lans: frozenset[str]) -> Iterator[Line]:
-    """The lines of the LANs, completed with where packets to each LAN go now, and `then`: after a `sync`.
-
-    A network on one of the devices `no_lans` is no LAN.
-    """
-    after = {table: frozenset(then.tables[table][family]) for table in goal.contents[family]}
-    copies = by_destination(goal.judged[family].wanted)
-    unchosen = {verdict.route for verdict in goal.judged[family].verdicts if verdict.is_accepted or verdict.warning}
-    for line in _lan_lines(family, goal):
-        if line.state == "stale":
-            stays = line.route in after[line.table]
+def _reached(judged: Judgement, family: Family) -> Iterator[Line]:
+    """The lines of the LANs, completed with where packets to each LAN go now, and after a `sync`."""
+    losses: dict[Route, LostRoute] = {each.copy: each for each in judged.lost_routes}
+    for line in _lan_lines(judged.goal, family):
+        place = key(line.route)
+        if loss := losses.get(line.route) if line.state == "stale" else None:
+            reason = f"main has lost this route, but {loss.address} is still here: sync would cut this LAN"
+            yield line._replace(reason=reason, is_lost_then=True)
+        elif line.state == "stale":
+            stays = line.route in judged.then.table(line.table, family)
             reason = f"{line.reason}, but lan.prune is false" if stays else line.reason
             yield line._replace(reason=reason, stays=stays)
-            continue
-        same = copies.get(line.route.dst, ())
-        is_missed = line.route in unchosen and no_lans.isdisjoint(line.route.attributes.devices)
-        yield line._replace(
-            lost=lost(network, line.route, same) or _unplugged(network, line.route),
-            is_lost_then=is_missed and bool(lost(then, line.route, same)),
-        )
-
-
-def _with_loss(line: Line, loss: LostRoute | None) -> Line:
-    if loss is None:
-        return line
-    reason = f"main has lost this route, but {loss.address} is still here: sync would cut this LAN"
-    return line._replace(reason=reason, is_lost_then=True)
+        elif line.route in judged.lans[place].routes if place in judged.lans else False:
+            lost = judged.lans[place].lost or _unplugged(judged.network, line.route)
+            yield line._replace(lost=lost, is_lost_then=judged.lans_then[place].is_cut, lan=place)
+        else:
+            yield line
 
 
 def _unplugged(network: Network, route: Route) -> str:
@@ -245,7 +232,7 @@ def _unplugged(network: Network, route: Route) -> str:
     return f"go nowhere: {' and '.join(outages)}" if outages and len(outages) == len(devices) else ""
 
 
-def _lan_lines(family: Family, goal: Desired) -> Iterator[Line]:
+def _lan_lines(goal: Desired, family: Family) -> Iterator[Line]:
     mirror = goal.layout.mirror
     here = goal.contents[family][mirror]
     ours = set(here.ours)
@@ -284,8 +271,8 @@ def as_document(found: Status) -> dict[str, Any]:
             "mode": found.mode,
             "internet": found.internet,
             "carriers": {
-                family: {"dev": list(carrier.devices), "priority": carrier.priority, "table": carrier.table}
-                for family, carrier in found.carriers.items()
+                family: {"dev": list(way.devices), "priority": way.steps[-1].rule.priority, "table": way.table}
+                for family, way in found.carriers.items()
             },
             "obstacles": {family: reason for family, reason in found.obstacles.items() if reason},
         },
@@ -308,15 +295,11 @@ def as_document(found: Status) -> dict[str, Any]:
         ],
         "vpn": _documents(found.vpn),
         "lan": [
-            {**document, "reachable": not line.lost, "lost": line.lost}
+            {**document, "reachable": not line.lost if line.lan else None, "lost": line.lost}
             for document, line in zip(_documents(found.lan), found.lan, strict=True)
         ],
         "firewalls": found.firewalls,
-        "shadows": [
-            {"lan": str(lan), "tunnel": str(tunnel), "whole": whole, "refused": refused}
-            for lan, tunnel, whole, refused in found.shadows
-        ],
-        "detours": [detour.document for detour in found.detours],
+        "losses": [loss.document for loss in found.losses],
         "uncopied": _documents(found.uncopied),
         "outages": [{"dev": [outage.name], "why": outage.why} for outage in found.outages],
     }

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.internet import joined
+from fz_iproute.diagnosis.lans import Key, Loss, key
 from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.prefix import FAMILY_NAMES
+from fz_iproute.mirror.words import some
 
 
 class Item(NamedTuple):
@@ -50,30 +51,34 @@ class Summary(NamedTuple):
 
 def summary(found: Status) -> Summary:
     """Summarize the status. Items that are wrong come first, then those that are due."""
-    # Neither a placeholder nor the network of a VPN, or of a port of a bridge, is a LAN.
-    unicast = [line for line in found.lan if line.route.attributes.type == "unicast"]
-    unicast = [line for line in unicast if line.state != "stale" or line.is_lost_then]
-    present = [line for line in unicast if found.no_lans.isdisjoint(line.route.attributes.devices)]
+    # A copy of which main has lost the original stands for its LAN.
+    present = [line for line in found.lan if line.lan or (line.state == "stale" and line.is_lost_then)]
     # If packets reach a LAN that is not copied, it needs no copy.
     lans = [line for line in present if line.state != "skipped" or line.lost]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
+    losses = (_loss_item(loss) for loss in found.losses if loss.extent != "whole")
     outages = (Item("left out", "", names, "", why) for names, why in together(found.outages))
-    items = [*listed.values(), *_parts(found), *outages]
+    items = [*listed.values(), *losses, *outages]
+    names, lost = ({_name(line) for line in lans if is_all or line.lost} for is_all in (True, False))
     return Summary(
         vpn="; ".join([*vpn(found), *([] if found.absent else [f"copies in table {found.layout.mirror}"])]),
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
         verb=_verb(found),
-        lans=len(lans),
-        unmissed=len(set(present) - set(lans)),
-        reachable=sum(not line.lost for line in lans),
+        lans=len(names),
+        unmissed=len({_name(line) for line in present} - names),
+        reachable=len(names - lost),
         firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
         is_due=found.is_used and found.commands > 0,
-        is_idle=not found.is_used and found.commands > 0 and not any(line.lost for line in lans),
+        is_idle=not found.is_used and found.commands > 0 and not lost,
         is_lost_then=any(line.is_lost_then for line in present),
         unused=[outage.name for outage in found.outages if not outage.lans],
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed and not line.lost],
     )
+
+
+def _name(line: Line) -> Key:
+    return line.lan or key(line.route)
 
 
 def as_document(said: Summary) -> dict[str, Any]:
@@ -97,22 +102,10 @@ def vpn(found: Status) -> Iterator[str]:
     if found.absent:
         yield found.absent
         return
-    name = found.tunnel
     led = " and ".join(f"table {table} leads into {device}" for device, table in found.others.items())
-    yield f"{name} is {found.tunnel_state}" + (f", but {led}" if led else "")
-    is_up = found.tunnel_state == "up"
-    inside = {family: "enters it" for family, state in found.internet.items() if state == "active"}
-    refused = {
-        family: f"is blocked ({why})" if is_up and (why := found.obstacles.get(family)) else "is blocked"
-        for family, state in found.internet.items()
-        if state == "blocked"
-    }
-    said = joined({**inside, **refused, **found.outside})
-    if inside or refused:
-        yield said
-    elif said or is_up:
-        yield ": ".join(filter(None, ["packets to the internet do not enter it", said]))
-    yield from found.carried
+    yield f"{found.tunnel} is {found.tunnel_state}" + (f", but {led}" if led else "")
+    if found.traffic:
+        yield found.traffic
 
 
 def _rule_items(found: Status) -> Iterator[Item]:
@@ -135,10 +128,8 @@ def _vpn_items(found: Status) -> Iterator[Item]:
 def _lan_item(line: Line, found: Status) -> Item | None:
     """The item for a LAN. None if it is in step and reachable, or needs no copy."""
     if line.is_stuck:
-        takers = _takers(line, found)
         is_left_out = line.state == "skipped" and line.lost.startswith("enter")
-        by = f"the VPN routes {takers}" if takers else line.reason if is_left_out else ""
-        return _item("wrong", line, by or f"its packets {line.lost}")
+        return _item("wrong", line, line.reason if is_left_out else f"its packets {line.lost}")
     match line.state:
         case "missing" | "changed" | "stale" if not found.is_used:
             return None
@@ -154,7 +145,7 @@ def _lan_item(line: Line, found: Status) -> Item | None:
             return _item(
                 "left out" if line.stays else "due", line, line.reason if line.is_lost_then else f"stale: {line.reason}"
             )
-        case "skipped" if line.lost and found.no_lans.isdisjoint(line.route.attributes.devices):
+        case "skipped" if line.lost and line.lan:
             return _item("left out", line, line.reason)
     return None
 
@@ -164,17 +155,7 @@ def _item(kind: str, line: Line, why: str) -> Item:
     return Item(kind, state, line.route.dst, " ".join(line.route.attributes.devices), why)
 
 
-def _takers(line: Line, found: Status) -> str:
-    """The VPN's prefixes that take all of this LAN."""
-    lan = line.route.prefix
-    return " and ".join(str(shadow.tunnel) for shadow in found.shadows if shadow.whole and shadow.lan == lan)
-
-
-def _parts(found: Status) -> Iterator[Item]:
-    """The parts of LANs that the VPN or a rule takes or refuses. This is no fault, but the user should know."""
-    for shadow in found.shadows:
-        if not shadow.whole:
-            verb = "refuses" if shadow.refused else "routes"
-            yield Item("left out", "", str(shadow.tunnel), "", f"a part of {shadow.lan} that the VPN {verb}")
-    for detour in found.detours:
-        yield Item("left out", "", f"rule {detour.rule.priority}", FAMILY_NAMES[detour.rule.family], str(detour))
+def _loss_item(loss: Loss) -> Item:
+    """The item for parts of LANs, or for some packets. This is no fault, but the user should know."""
+    which = "some packets" if loss.extent == "some packets" else "packets to this part of a LAN"
+    return Item("left out", "", some(loss.names), "", f"{which} {loss.why}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.diagnosis.summary import vpn
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import printable
 
@@ -42,29 +42,13 @@ def _lines(found: Status, width: int | None) -> Iterator[_Drawn]:
         yield "", "main has no link-scoped routes"
     for wait in found.waiting:
         yield "", f"waits   {wait}"
-    for shadow in _shadows(found):
-        yield "", shadow
+    for loss in found.losses:
+        yield "", f"lost    {loss}"
     for line in found.uncopied:
         yield "", f"main    {line.route}  # {line.reason}"
-    for detour in found.detours:
-        yield "", f"rule    {detour.rule.priority}: {detour}"
     for outage in found.outages:
         yield "", f"link    {outage.name} {outage.why}"
     yield "", LEGEND
-
-
-def _shadows(found: Status) -> Iterator[str]:
-    together: dict[Prefix, list[Prefix]] = defaultdict(list)
-    for lan, tunnel, whole, refused in found.shadows:
-        if whole:
-            together[lan].append(tunnel)
-        elif refused:
-            yield f"shadow  the VPN's table refuses packets to {tunnel}, a part of the LAN {lan}"
-        else:
-            yield f"shadow  {tunnel} of the VPN is inside the LAN {lan}"
-    for lan, tunnels in together.items():
-        verb = "takes" if len(tunnels) == 1 else "take"
-        yield f"shadow  {' and '.join(map(str, tunnels))} of the VPN {verb} all of the LAN {lan}"
 
 
 def _family(found: Status, family: Family, width: int | None) -> Iterator[_Drawn]:

@@ -11,6 +11,7 @@ from fz_iproute.diagnosis.checks import examine
 from fz_iproute.diagnosis.checks.finding import Finding, as_document
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.remedy import COMMENT
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load, usual_path
@@ -19,7 +20,7 @@ from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror import config_text, parse, parse_links
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.model import Link, Route
+from fz_iproute.mirror.model import Link, Route, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import LOCAL, count, of_table, printable
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
@@ -119,7 +120,8 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
         return examine(_here(_machine(_with(errors, recorded), config)))
     except (IpUnusable, ReadFailed) as error:
         errors["ip.error"] = str(error)
-        return examine(_here(Machine(_with(errors, recorded), config, None, {})))
+        nothing = Network({}, (), {})
+        return examine(_here(Machine(config, Snapshot(), nothing, _with(errors, recorded), is_read=False)))
 
 
 def _here(machine: Machine) -> Machine:
@@ -143,7 +145,8 @@ def _machine(recorded: Recording, config: Config) -> Machine:
     ip = RecordedIp(recorded)
     snapshot = Reader(ip, config).read()
     with shape_is_known():
-        return Machine(recorded, config, snapshot, _tables(ip, recorded, snapshot.links))
+        tables = _tables(ip, recorded, snapshot.links)
+        return Machine(config, snapshot, Network.of(snapshot, tables), recorded)
 
 
 def _tables(

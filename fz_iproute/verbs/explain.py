@@ -7,6 +7,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from fz_iproute.diagnosis.answer import Answer, Question, answered, as_document, as_text, packets, route_get
+from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.sentence import Case
@@ -16,7 +17,6 @@ from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.ip_json import Document
 from fz_iproute.mirror.model import Snapshot
 from fz_iproute.mirror.prefix import Prefix
@@ -174,11 +174,11 @@ def _answers(question: Question, config: Config, source: Source, sync: str) -> l
         if device and device not in snapshot.links:
             raise UsageError(f"{name}: there is no interface {device!r}")
     network = _network(source, snapshot, asked[0])
-    goal = desired(config, snapshot)
-    cases = [Case(config, snapshot, goal, network, packet, network.way(packet), sync) for packet in asked]
+    judged = Judgement(config, snapshot, network)
+    cases = [Case(judged, packet, network.way(packet), sync) for packet in asked]
     if sources := [case.connected for case in cases if case.connected]:
-        network = _network(source, snapshot, *asked[:1], *sources)
-        cases = [case._replace(network=network) for case in cases]
+        judged = Judgement(config, snapshot, _network(source, snapshot, *asked[:1], *sources))
+        cases = [case._replace(judged=judged) for case in cases]
     sysctls = _sysctls(source, question.iif) if question.iif else {}
     return [answered(case, sysctls, _said_by_kernel(source, question, case.packet)) for case in cases]
 

@@ -347,21 +347,22 @@ def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
 
 # How the kernel is asked about packets that a rule selects.
 SELECTED = {"uidrange 7-9": "uid 8", "dport 9100": "ipproto tcp dport 9100"}
-DETOUR = re.compile(r"^rule .* \((inet6?)\): packets to (.*?)(?: that match `(.*)`|, a part of a LAN,) (.*)$")
+SOME_PACKETS = re.compile(r"^some packets to (.*?) (enter .*|leave by .*|are refused|have no route): (.*)$")
 
 
-def wrong_detours(land: Land, findings: list[Finding]) -> Iterator[str]:
+def wrong_losses(land: Land, findings: list[Finding]) -> Iterator[str]:
     """What `doctor` says of some packets to a LAN, and the kernel does not. It speaks of the time after a `sync`."""
     if not any(each["name"] == "mirror" and each["level"] == "ok" for each in findings):
         return
-    for match in filter(None, (DETOUR.match(each["seen"]) for each in findings if each["name"] == "shadows")):
-        family, prefixes, rule, becomes = match.groups()
-        selector = next((asked for selector, asked in SELECTED.items() if selector in (rule or "")), "")
-        networks = [ip_network(prefix) for prefix in re.sub(REST, "", prefixes).split(", ")]
+    for match in filter(None, (SOME_PACKETS.match(each["seen"]) for each in findings if each["name"] == "shadows")):
+        prefixes, becomes, by = match.groups()
+        family = "inet6" if ":" in prefixes else "inet"
+        selector = next((asked for selector, asked in SELECTED.items() if selector in by), "")
+        networks = [ip_network(prefix) for prefix in re.sub(REST, "", prefixes).split(", ") if "part" not in prefix]
         hosts = [host for host in LANDS[family].hosts if any(ip_address(host) in network for network in networks)]
         answers = ask(land.namespace, family, [f"route get {host} {selector}" for host in hosts])  # type: ignore[arg-type]
         ways = {"" if isinstance(each, str) else each[0]["dev"] for each in answers}
-        tried["detours"] += 1
+        tried["some packets"] += 1
         lost = [""] if becomes in ("are refused", "have no route") else becomes.split()
         if answers and ways.isdisjoint(lost):
             yield f"shadows: {match[0]!r}: the kernel says {ways}"
@@ -459,20 +460,20 @@ def _unnamed_leaks(findings: list[Finding], truth: Truth) -> Iterator[str]:
                 yield f"{name} leaves by {ways}, which doctor does not name"
 
 
+LOST = re.compile(r"^packets to (.*?)(?:, a part of a LAN,)? (?:are refused|have no route|enter|leave by)")
+
+
 def _shadows(finding: Finding, truth: Truth) -> str:
-    if match := re.search(r" of the VPN takes? all of the LAN (\S+)", finding["seen"]):
-        ways = truth.to(match[1])
-        return "" if len(ways) == len(truth.in_tunnel(ways)) else f"the kernel reaches some of it: {ways}"
-    if match := re.search(r" refuses packets to (\S+), a part of", finding["seen"]):
-        return "" if "" in truth.to(match[1]) else "the kernel refuses none"
-    if match := re.search(r"^(\S+).* of the VPN (?:is|are) inside the LAN (\S+)", finding["seen"]):
-        return "" if truth.in_tunnel(truth.to(match[2])) else "the kernel reaches all of it"
-    if match := re.search(r"^packets to (.*?) (?:are refused|have no route|enter|leave by)", finding["seen"]):
+    if match := re.search(
+        r"^packets to (.*?)(?:, a part of a LAN,)? (?:are refused|have no route|enter|leave by)", finding["seen"]
+    ):
         # The kernel names the same device, whether the packets go to a router or to the LAN.
-        prefixes = [] if "through the router" in finding["seen"] else re.sub(REST, "", match[1]).split(", ")
+        prefixes = re.sub(REST, "", match[1]).split(", ")
+        prefixes = [] if "through the router" in finding["seen"] or "a part of" in match[1] else prefixes
         for prefix in prefixes:
-            devices = {lan.device for lans in truth.lans.values() for lan in lans if str(lan.prefix) == prefix}
             network = ip_network(prefix)
+            lans = [lan for lans in truth.lans.values() for lan in lans if lan.prefix.version == network.version]
+            devices = {lan.device for lan in lans if network.subnet_of(lan.prefix)}
             hops = set().union(*(hops for host, hops in truth.hops.items() if ip_address(host) in network)) - {"lo"}
             if hops and hops <= devices:  # and not through a router
                 return f"the kernel reaches {prefix}"
@@ -563,7 +564,7 @@ def one(land: Land, seed: int) -> list[str]:
     land.become(made)
     before = Examined.of(land)
     all_told = Told.of(land.recordings[0], ASKED)
-    some = (*wrong_detours(land, before.findings), *wrong_leaks(land, before.findings))
+    some = (*wrong_losses(land, before.findings), *wrong_leaks(land, before.findings))
     wrong = [*lies(before, all_told, made.config), *some]
     is_fresh = True
     for finding in before.findings:

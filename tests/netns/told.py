@@ -80,7 +80,7 @@ def lies(
         if len(here) == 1 and by and told.vpn and not re.search(words, told.vpn):
             yield f"status: {told.vpn!r} does not say that {family} leaves by {by}"
     for lan in told.status["lan"]:
-        if lan["verdict"] == "stale" or not lan["route"].startswith(lan["dst"]) or "proto 245" in lan["route"]:
+        if lan["reachable"] is None or not lan["route"].startswith(lan["dst"]) or "proto 245" in lan["route"]:
             continue
         devices = {device for each in told.status["lan"] if each["dst"] == lan["dst"] for device in each["dev"]}
         here = ways(lan["dst"], "")
@@ -93,17 +93,18 @@ def lies(
         is_lost = not lan["reachable"] and not is_said
         if is_lost and here and all(devices.issuperset(each) for each in (here, *bound)):
             yield f"status: packets to {lan['dst']} {lan['lost']}: {here}"
-    yield from _of_detours(told, ways)
+    yield from _of_losses(told, ways)
     yield from _of_sentences(told, ways, tunnels)
 
 
-def _of_detours(told: Told, ways: Ways) -> Iterator[str]:
-    for detour in told.status["detours"]:
-        for part in detour["dst"] if not (detour["partial"] or told.is_due) else ():
-            here = ways(part, "")
-            lost = {"are refused": [""], "have no route": [""]}.get(detour["lost"], detour["lost"].split())
+def _of_losses(told: Told, ways: Ways) -> Iterator[str]:
+    for loss in told.status["losses"]:
+        parts = [] if loss["extent"] == "some packets" or told.is_due else loss["dst"]
+        for part in parts:
+            here = [] if part.startswith("a part of") else ways(part, "")
+            lost = {"are refused": [""], "have no route": [""]}.get(loss["lost"], loss["lost"].split())
             if here and set(here).isdisjoint(lost):
-                yield f"status: packets to {part} {detour['lost']} by rule {detour['priority']}: {here}"
+                yield f"status: packets to {part} {loss['lost']} by {loss['by']}: {here}"
 
 
 def _of_sentences(told: Told, ways: Ways, tunnels: Collection[str]) -> Iterator[str]:

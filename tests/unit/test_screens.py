@@ -65,7 +65,7 @@ watch  runs (process 812)
     ("missing", 80): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
 LAN    27 of 30 reachable   → fz-iproute doctor
-       ! 100.64.3.0/24   docker0  the VPN routes 100.64.0.0/11
+       ! 100.64.3.0/24   docker0  the VPN's table has its own route to 100.64.0…
        + 172.17.0.0/16   docker0  not copied yet
        ~ 192.168.1.0/24  eth0     the copy has src 192.168.1.99
        = 172.18.0.0/16, 172.19.0.0/16, 172.20.0.0/16, 15 more, 9 link-local
@@ -74,7 +74,7 @@ watch  runs (process 812)
     ("missing", 200): """
 VPN    tun-firezone is up; IPv4 and IPv6 enter it; copies in table 539098368
 LAN    27 of 30 reachable   → fz-iproute doctor
-       ! 100.64.3.0/24   docker0  the VPN routes 100.64.0.0/11
+       ! 100.64.3.0/24   docker0  the VPN's table has its own route to 100.64.0.0/11
        + 172.17.0.0/16   docker0  not copied yet
        ~ 192.168.1.0/24  eth0     the copy has src 192.168.1.99
        = 172.18.0.0/16, 172.19.0.0/16, 172.20.0.0/16, 172.21.0.0/16, 14 more, 9 link-local
@@ -118,8 +118,8 @@ LAN    29 of 29 have a route, but Mullvad's firewall may stop the packets
 watch  runs (process 812)
 """,
     ("another VPN", 200): """
-VPN    tun-firezone is missing; all traffic goes into wg0 (IPv4 and IPv6) by rule 32763, table
-       51820; copies in table 539098368
+VPN    tun-firezone is missing; packets to the internet do not enter it: IPv4 and IPv6 go into wg0
+       by rule 32763, table 51820; copies in table 539098368
        → fz-iproute detect
 LAN    9 of 29 reachable   → fz-iproute doctor
        ! 172.17.0.0/16   docker0          its packets enter wg0

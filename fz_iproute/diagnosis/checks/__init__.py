@@ -103,7 +103,7 @@ _OF_TAKEN = ("leak", "dns")
 
 
 def _findings(check: Check, machine: Machine) -> list[Found]:
-    if check.needs_ip and machine.snapshot is None:
+    if check.needs_ip and not machine.is_read:
         return [Found("info", "could not look: ip does not answer")]
     try:
         return list(check.look(machine))

@@ -3,15 +3,15 @@
 import shlex
 from collections.abc import Iterable, Iterator
 
+from fz_iproute.diagnosis.checks.cures import removals
 from fz_iproute.diagnosis.checks.finding import Found, Level
+from fz_iproute.diagnosis.lans import key
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.reached import lost
 from fz_iproute.diagnosis.remedy import Remedy, Step, Sync, added, advice
-from fz_iproute.diagnosis.shadow import is_refusal
 from fz_iproute.diagnosis.simulated import RouteStep
 from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import plan
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN, count, some
 
 
@@ -32,7 +32,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
         yield Found("ok", f"{count(copies, 'copy', 'copies')}, in step")
         return
     table = machine.goal.layout.mirror
-    if not machine.config.manages and not any(rule.table == table for rule in machine.seen.rules):
+    if not machine.config.manages and not any(rule.table == table for rule in machine.snapshot.rules):
         yield Found("info", f"no rule leads to table {table}, so copies have no effect")
         return
     first = f"{machine.ip(due[0].family, shlex.join(due[0].words))} ({due[0].reason})"
@@ -41,22 +41,25 @@ def mirror(machine: Machine) -> Iterator[Found]:
         f"the copy of {copy.dst} is stale, its source {source} is gone" for copy, source in stale_copies(machine)
     ]:
         seen = f"{some(stale)}: no program can connect there; {seen}"
-    losing = list(_lost_with_sync(machine))
-    words = (
-        f"the VPN routes {some(map(str, losing))} explicitly: renumber that LAN, or, if you need the VPN's hosts there "
-        f"more, run `{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
-    )
-    refusals = tuple(step for lan in losing for step in refusing(machine, lan.family, [lan]))
-    if refusals:
-        words = f"decide whether packets to {some(step.route.dst for step in refusals)} should be refused"
-    harmful = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
+    contents = [found for tables in machine.goal.contents.values() for found in tables.values()]
+    copied = {key(route) for found in contents for route in found.ours}
+    cut = {place: lan for place, lan in machine.lans_then.items() if lan.is_cut}
+    losing = [lan for place, lan in cut.items() if place in copied or not machine.lans[place].lost]
+    words = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
+    if refusals := removals(machine, losing):
+        words = f"decide whether packets to {some(str(lan.prefix) for lan in losing)} should be refused"
+    elif losing:
+        words = (
+            f"the VPN routes {some(str(lan.prefix) for lan in losing)} explicitly: renumber that LAN, or, if you need "
+            f"the VPN's hosts there more, run `{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
+        )
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
     remedies = [*([Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else []), Remedy((*restoring, Sync()))]
     if routed:
         remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
     why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
     level: Level = "warning" if _is_early(machine, due) else "failure"
-    yield Found(level, seen, why, (*remedies, *advice(words if losing else harmful)))
+    yield Found(level, seen, why, (*remedies, *advice(words)))
 
 
 def _left_behind(machine: Machine) -> Iterator[Found]:
@@ -92,10 +95,12 @@ def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
     """
     if any(command.words[:2] not in (("route", "add"), ("route", "append")) for command in due):
         return False
-    for tables in machine.goal.contents.values():
+    for family, tables in machine.goal.contents.items():
         new = {route for found in tables.values() for route in found.wanted}
         new -= {route for found in tables.values() for route in found.ours}
-        if any(not (same := machine.copies_to(route)) or lost(machine.network, route, same) for route in new):
+        if not new.issubset(machine.goal.judged[family].wanted):
+            return False
+        if any(machine.lans[place].lost for route in new if (place := key(route)) in machine.lans):
             return False
     return True
 
@@ -106,7 +111,7 @@ def stale_copies(machine: Machine) -> Iterator[tuple[Route, str]]:
     The kernel still uses such a route, but no program can connect by it.
     """
     for family, tables in machine.goal.contents.items():
-        own = machine.addresses(family)
+        own = {each.prefix.address for each in machine.network.own(family)}
         for copy in (copy for found in tables.values() for copy in found.ours):
             if copy.attributes.source and copy.attributes.source not in own:
                 yield copy, copy.attributes.value("src")
@@ -125,26 +130,3 @@ def routes_inside(machine: Machine, family: Family, prefixes: Iterable[Prefix]) 
     for prefix in sorted(chosen):
         if prefix.family == family and chosen.covering(prefix) == prefix:
             yield from machine.main(family).inside(prefix)
-
-
-def _lost_with_sync(machine: Machine) -> Iterator[Prefix]:
-    """LANs that `sync` would give to the VPN: they have a copy now, and the VPN routes them explicitly."""
-    here = machine.goal.contents
-    for family in FAMILIES:
-        copies = {route.dst for found in here[family].values() for route in found.ours}
-        for verdict in machine.goal.judged[family].verdicts:
-            if verdict.explicit and verdict.route.dst in copies:
-                yield verdict.route.prefix
-
-
-def refusing(machine: Machine, family: Family, lans: Iterable[Prefix]) -> tuple[RouteStep, ...]:
-    """The deletion of each route that refuses packets to these LANs, or to a part of them, after a `sync`."""
-    own = {route for tables in machine.goal.contents[family].values() for route in (*tables.ours, *tables.wanted)}
-    found = (way.decision for lan in lans for way in machine.then.ways_to_hosts(lan))
-    return tuple(
-        dict.fromkeys(
-            RouteStep("del", decision.table, decision.route)
-            for decision in found
-            if decision.route and is_refusal(decision.route) and decision.route not in own
-        )
-    )

@@ -42,7 +42,7 @@ def _servers(machine: Machine, path: str, hosts: Iterable[str]) -> Iterator[_Ser
 
     Older snapshots do not tell which link a server belongs to. Then the file counts, too.
     """
-    names = {link.ifindex: name for name, link in machine.seen.links.items()}
+    names = {link.ifindex: name for name, link in machine.snapshot.links.items()}
     lines = [line.split() for line in machine.facts.get("resolved", "").splitlines()]
     if path != "/run/systemd/resolve/resolv.conf" or not lines:
         yield from (_Server(path, *each) for each in _parsed(hosts))

@@ -56,7 +56,7 @@ def _drops(machine: Machine, chains: Sequence[_Chain]) -> Iterator[Found]:
     for chain in chains:
         dropped: dict[str, list[str]] = defaultdict(list)
         for family in machine.families:
-            for lan in machine.lans(family) if chain.family in ("inet", _NFT[family]) else ():
+            for lan in machine.accepted(family) if chain.family in ("inet", _NFT[family]) else ():
                 for device in _devices(machine, lan):
                     dropped[_verdict(chain, lan, device)].append(str(lan))
         seen = f"nft table {chain.family} {chain.table}, chain {chain.name},"

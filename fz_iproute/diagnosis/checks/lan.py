@@ -1,24 +1,21 @@
 """Checks of the LAN: suspicious prefixes, overlaps with the VPN, discovery, and DHCP."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 
-from fz_iproute.diagnosis.checks.copies import refusing, routes_inside, stale_copies
+from fz_iproute.diagnosis.checks.copies import routes_inside
+from fz_iproute.diagnosis.checks.cures import of_loss, removals
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
-from fz_iproute.diagnosis.checks.vpn import rule_in_front
-from fz_iproute.diagnosis.detect import differences
-from fz_iproute.diagnosis.detours import Detour
-from fz_iproute.diagnosis.lookup import Decision, usual
-from fz_iproute.diagnosis.lost_routes import together
-from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.reached import fates, of_most
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force, written
-from fz_iproute.diagnosis.shadow import Shadow, shadows, taker
-from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
+from fz_iproute.diagnosis.lans import losses
+from fz_iproute.diagnosis.lookup import usual
+from fz_iproute.diagnosis.lost_routes import outages, together
+from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force
+from fz_iproute.diagnosis.simulated import RouteStep
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import MAIN, REFUSALS, some, table_name
+from fz_iproute.mirror.words import MAIN, some
 
 
 def prefixes(machine: Machine) -> Iterator[Found]:
@@ -56,7 +53,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
             why = "DHCP (option 121) has pushed it as local: packets leave the tunnel for whoever answers there"
             words = f"if you want it, {in_file(machine, added(machine, 'allow', prefix))}"
             # lan.deny would also refuse other LANs inside the prefix.
-            if not any(prefix != lan and prefix.covers(lan) for lan in machine.lans(family)):
+            if not any(prefix != lan and prefix.covers(lan) for lan in machine.accepted(family)):
                 words = f"{in_force(machine, added(machine, 'deny', prefix))}; or, {words}"
             yield Found("warning", f"{route}: pushed by DHCP, and mirrored by this configuration", why, advice(words))
     yield from _public(machine, family, list(dict.fromkeys(public)))
@@ -83,9 +80,25 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
 
 def shadowed(machine: Machine) -> Iterator[Found]:
     """Check that packets reach each LAN, or do so after a `sync`."""
-    found = [each for family in machine.families for each in _out_of_reach(machine, family)]
-    found += [*_unplugged(machine), *_unlisted(machine)]
-    yield from or_ok(found, "no LAN stays out of reach after a sync")
+    yield from or_ok(
+        (*_losses(machine), *_unplugged(machine), *_unlisted(machine)), "no LAN stays out of reach after a sync"
+    )
+
+
+def _losses(machine: Machine) -> Iterator[Found]:
+    """What packets do not reach of the LANs, neither now nor after a `sync`."""
+    # If the configured tunnel is missing, the check `tunnel` already says what the VPNs do that are there instead.
+    is_there = machine.config.tunnel.interface in machine.snapshot.links
+    named = set() if is_there else {vpn.table for vpn in machine.vpns}
+    found = {key: lan for key, lan in machine.lans_then.items() if not lan.is_cut or key in machine.cut}
+    for loss in losses(machine.then, found):
+        if loss.extent == "whole" and loss.decision.table not in named:
+            why = "hosts there cannot be reached, and `sync` does not change that"
+            yield Found("failure", f"{loss}", why, tuple(of_loss(machine, loss)))
+        elif loss.extent == "part" and not machine.config.manages and removals(machine, loss.lans):
+            yield Found("warning", f"{loss}", "hosts there cannot be reached", tuple(of_loss(machine, loss)))
+        elif loss.extent != "whole":
+            yield Found("info", f"{loss}", "these packets do not reach the LAN")
 
 
 def _unlisted(machine: Machine) -> Iterator[Found]:
@@ -102,114 +115,8 @@ def _unlisted(machine: Machine) -> Iterator[Found]:
 
 def _unplugged(machine: Machine) -> Iterator[Found]:
     """Network cards that do not reach their LAN. Rules of the VPN are not to blame."""
-    for names, why in together(machine.status.outages):
+    for names, why in together(outages(machine.network, machine.goal)):
         yield Found("info", f"{names} {why}")
-
-
-def _out_of_reach(machine: Machine, family: Family) -> Iterator[Found]:
-    by_lan: dict[Prefix, list[Shadow]] = defaultdict(list)
-    for shadow in shadows(machine.network, machine.goal, family):
-        by_lan[shadow.lan].append(shadow)
-    for lan, same in by_lan.items():
-        yield from _overlaps(machine, lan, same)
-    yield from _cut(machine, family, {lan for lan, same in by_lan.items() if any(shadow.whole for shadow in same)})
-    for detour in machine.status.detours:
-        if detour.rule.family == family and not _is_in_front(machine, detour):
-            seen = f"rule {detour.rule.priority} ({family}): {detour}"
-            yield Found("info", seen, "these packets do not reach the LAN")
-
-
-def _is_in_front(machine: Machine, detour: Detour) -> bool:
-    """True if the check `rules` says it: the rule comes before the VPN's, and keeps packets from the tunnel."""
-    own = [rule for rule in machine.seen.rules if rule.table in machine.goal.layout.tables]
-    is_first = any(rule.priority >= detour.rule.priority for rule in own if rule.family == detour.rule.family)
-    routed = PrefixSet(prefix for _, prefix in machine.tunnel_prefixes(detour.rule.family))
-    is_routed = detour.rule.dst is not None and routed.covers(detour.rule.dst)
-    return is_first and is_routed and not detour.is_partial and not detour.becomes.startswith("enter")
-
-
-def _overlaps(machine: Machine, lan: Prefix, same: Sequence[Shadow]) -> Iterator[Found]:
-    """The prefixes of the VPN that take addresses of this LAN."""
-    taken = [str(shadow.tunnel) for shadow in same if not shadow.refused]
-    names = some(taken, is_sample=any(way.part.is_sample for way in machine.network.ways_to_hosts(lan)))
-    if any(shadow.whole for shadow in same):
-        why = f"packets to {lan} go into the tunnel: this LAN cannot be reached"
-        deny = in_force(machine, added(machine, "deny", lan))
-        words = f"renumber the LAN, or, if you don't need it, {deny}"
-        verb = "takes" if len(taken) == 1 else "take"
-        yield Found("failure", f"{names} of the VPN {verb} all of the LAN {lan}", why, advice(words))
-    elif taken:
-        why = "hosts of the LAN with these addresses cannot be reached; those of the VPN can"
-        yield Found("info", f"{names} of the VPN {'is' if len(taken) == 1 else 'are'} inside the LAN {lan}", why)
-    refused = [str(shadow.tunnel) for shadow in same if shadow.refused]
-    if refused and not any(line.route.prefix == lan for line in machine.cut):
-        command = machine.ip(lan.family, f"route show table all {refused[0]}")
-        seen = f"the VPN's table refuses packets to {some(refused)}, a part of the LAN {lan}"
-        level: Level = "info" if machine.config.manages else "warning"
-        steps = refusing(machine, lan.family, [lan])
-        remedies = (*([Remedy(steps)] if steps else []), *advice(f"find out who has put that route there: `{command}`"))
-        yield Found(level, seen, "hosts there cannot be reached", remedies)
-
-
-def _without_rule(machine: Machine, family: Family, decision: Decision, lans: Sequence[str]) -> Found:
-    """LANs whose packets enter the tunnel by its default route, because no earlier rule leads to the copies."""
-    table = machine.goal.layout.mirror
-    rule = decision.steps[-1].rule
-    seen = f"packets to {some(lans)} go into the tunnel by rule {rule.priority}"
-    why = f"no rule before it leads to table {table}, which gets the copies: the LAN cannot be reached"
-    takers = [(vpn, vpn.config) for vpn in machine.vpns if vpn.config and vpn.table == decision.table]
-    settings: list[tuple[Step, ...]] = [(step, Sync()) for vpn, _ in takers for step in written(machine, vpn)]
-    settings += [(Setting("tables", "layout", name), Sync()) for name in ("auto", "single")]
-    settings += [(*(Setting(*key) for key in differences(machine.config, config)), Sync()) for _, config in takers]
-    settings = [(Sync(),)] if machine.config.manages else settings
-    words = advice(f"find out which table the VPN's rules lead to, {decision.table} or {table}")
-    return Found("failure", f"{seen}, table {decision.table} ({family})", why, (*map(Remedy, settings), *words))
-
-
-def _cut(machine: Machine, family: Family, said: Collection[Prefix]) -> Iterator[Found]:
-    """LANs that are cut for any other reason, by what becomes of their packets. Other findings have `said` some."""
-    routed = PrefixSet(prefix for _, prefix in machine.tunnel_prefixes(family))
-    tables = machine.goal.layout.tables
-    leading = [rule for rule in machine.seen.rules if rule.family == family and rule.table in tables]
-    # If the configured tunnel is missing, the check `tunnel` already says what the VPNs do that are there instead.
-    is_there = machine.config.tunnel.interface in machine.seen.links
-    named = set() if is_there else {vpn.table for vpn in machine.vpns}
-    stale = {copy.prefix for copy, _ in stale_copies(machine)}  # the check `mirror` says it
-    lost: dict[tuple[str, Decision, str], list[str]] = defaultdict(list)
-    unasked: list[tuple[str, Decision]] = []
-    for route, same in ((line.route, machine.copies_to(line.route)) for line in machine.cut if line.family == family):
-        found = of_most(fates(machine.network, route, same))
-        if not found or not found.lost or route.prefix in said:
-            continue
-        decision = found.decision
-        in_front = leading and routed.covers(route.prefix) and rule_in_front(machine, decision, leading)
-        by_rule = decision.steps[-1].rule.dst if decision.steps else None  # a rule to this LAN
-        if machine.is_tunnelled(decision) and not (by_rule or route.attributes.inexpressible):
-            unasked.append((route.dst, decision))
-        elif by_rule or not (in_front or route.prefix in stale or decision.table in named):
-            lost[(found.lost, decision, route.attributes.inexpressible)].append(route.dst)
-    if unasked:
-        yield _without_rule(machine, family, unasked[0][1], [lan for lan, _ in unasked])
-    for (words, decision, inexpressible), lans in lost.items():
-        remedies: tuple[Remedy, ...] = ()
-        if inexpressible:
-            why = f"its route cannot be copied exactly: {inexpressible}"
-            remedies = advice(f"replace the route of {some(lans)} in main by a simpler one")
-        else:
-            why = "hosts there cannot be reached, and `sync` does not change that"
-            last = [step.rule for step in decision.steps[-1:]]
-            rules = [rule for rule in last if rule.action in REFUSALS.values() or rule.dst]
-            remedies = tuple(Remedy((RuleStep("del", rule),)) for rule in rules)
-            routes = refusing(machine, family, (Prefix.of_route(lan, family) for lan in lans))
-            remedies += (Remedy(routes), Remedy((*routes, Sync()))) if routes else ()
-            table = f"route show table {table_name(decision.table)}" if decision.route else "rule show"
-            remedies += advice(f"find out who has made that: `{machine.ip(family, table)}`")
-        seen = f"packets to {some(lans)} {words}"
-        if decision.route:
-            seen += f": {decision.route} in table {table_name(decision.table)}"
-        elif decision.steps:  # not if the kernel itself refuses a wrong source address
-            seen += f": rule {shown(decision.steps[-1].rule)}"
-        yield Found("failure", seen, why, remedies)
 
 
 def overrides(machine: Machine) -> Iterator[Found]:
@@ -303,10 +210,13 @@ def dhcp(machine: Machine) -> Iterator[Found]:
     yield from or_ok(_taken_servers(machine), "no known DHCP server is inside a route of the VPN")
 
 
+_WIDE = 8  # the default route and its parts
+
+
 def _taken_servers(machine: Machine) -> Iterator[Found]:
     for server in machine.facts.get("dhcp.servers", "").split():
         decision = machine.way("inet", Prefix.of_route(server, "inet").address)
-        if decision.route and taker(decision, machine.goal):
+        if decision.route and machine.is_tunnelled(decision) and decision.route.prefix.length > _WIDE:
             why = (
                 "the lease cannot be renewed there: the question goes into the tunnel, until the client asks everybody"
             )

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 
+from fz_iproute.diagnosis.checks.cures import rule_in_front, ways_past
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
-from fz_iproute.diagnosis.checks.vpn import rule_in_front, ways_past
-from fz_iproute.diagnosis.detours import matching
-from fz_iproute.diagnosis.internet import joined, leaking, outside
+from fz_iproute.diagnosis.internet import joined
+from fz_iproute.diagnosis.lans import matching
 from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.reach import size
@@ -23,18 +23,20 @@ def leak(machine: Machine) -> Iterator[Found]:
     """Check that no packets to the internet get around the tunnel, if it takes those of the other family."""
     taken = [FAMILY_NAMES[family] for family in machine.families if machine.has_internet(family)]
     if not taken:
+        said = joined(
+            {family: each.words(machine.network) for family, each in machine.internet.items() if each.decision}
+        )
         seen = f"packets to the internet do not enter {machine.config.tunnel.interface}"
-        yield Found("ok", ": ".join(filter(None, [seen, joined(outside(machine.network, machine.outward))])))
+        yield Found("ok", ": ".join(filter(None, [seen, said])))
         return
-    leaks = leaking(machine.outward)
-    found = [_all_around(machine, family, taken[0]) for family in leaks]
-    for family in (family for family in machine.families if family not in leaks):
+    found = [_all_around(machine, family, taken[0]) for family in machine.leaking]
+    for family in (family for family in machine.families if family not in machine.leaking):
         found += [*_partly_around(machine, family), *_selected_around(machine, family)]
     yield from or_ok(found, "no packets to the internet get around the tunnel")
 
 
 def _all_around(machine: Machine, family: Family, taken: str) -> Found:
-    name, decision = FAMILY_NAMES[family], machine.outward[family].outside
+    name, decision = FAMILY_NAMES[family], machine.internet[family].decision
     assert decision
     seen = f"{taken} goes into the tunnel, but {shown(decision.steps[-1].rule)} sends {name} out of"
     why = f"sites that have {name} see the machine's own address, and the network sees the traffic"
@@ -44,7 +46,7 @@ def _all_around(machine: Machine, family: Family, taken: str) -> Found:
 
 def _partly_around(machine: Machine, family: Family) -> Iterator[Found]:
     wanted = machine.goal.judged[family].wanted
-    ways = machine.internet(family)
+    ways = machine.ways_to_internet(family)
     around = [
         way
         for way in ways
@@ -78,7 +80,7 @@ _LARGE = 128  # one such part of the internet is a large one: a /7 of IPv4
 
 def _selected_around(machine: Machine, family: Family) -> Iterator[Found]:
     """Rules that send only some packets around the tunnel: those of a port or a user. Perhaps that is intended."""
-    for rule in (rule for rule in machine.seen.rules if rule.family == family and not rule.dst):
+    for rule in (rule for rule in machine.snapshot.rules if rule.family == family and not rule.dst):
         like = matching(rule)
         if like is None or like == usual(family):
             continue
@@ -91,7 +93,7 @@ def _selected_around(machine: Machine, family: Family) -> Iterator[Found]:
 
 def _leak_remedies(machine: Machine, family: Family, decision: Decision) -> Iterator[Remedy]:
     name, table = FAMILY_NAMES[family], machine.goal.layout.internet
-    unmarked = (rule for rule in machine.seen.rules if rule.inverted or not rule.mark)
+    unmarked = (rule for rule in machine.snapshot.rules if rule.inverted or not rule.mark)
     leading = [rule for rule in unmarked if (rule.family, rule.table) == (family, table)]
     if leading and (rule := rule_in_front(machine, decision, leading)):
         yield from ways_past(machine, rule, {table: leading[0]})
@@ -116,8 +118,9 @@ def _defaults(machine: Machine, family: Family, table: int) -> Iterator[tuple[st
     if any(route.dst == "default" for route in machine.network.table(table, family)):
         yield "", []
         return
-    for link in machine.numbered_tunnels(family):
-        yield f"sends {name} into the tunnel", [Route.make(family, "default", link)]
+    for device in sorted(machine.network.numbered(family) & machine.goal.tunnels):
+        if (link := machine.snapshot.links[device]).word:
+            yield f"sends {name} into the tunnel", [Route.make(family, "default", link)]
     yield f"blocks {name} to the internet", [Route.make(family, "default", None, metric=BACKSTOP_METRIC)]
 
 
@@ -143,7 +146,7 @@ def _cut_off_uplinks(machine: Machine) -> set[str]:
         return set()
     return {
         device
-        for way in machine.internet("inet", machine.config.tunnel.fwmark.value)
+        for way in machine.ways_to_internet("inet", machine.config.tunnel.fwmark.value)
         for device in set(way.decision.devices) - machine.goal.tunnels
         if _is_strict(machine, device) and _is_answered_by_tunnel(machine, way.part.address, way.decision.route)
     }

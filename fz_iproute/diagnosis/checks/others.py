@@ -23,7 +23,7 @@ def networkd(machine: Machine) -> Iterator[Found]:
     tables = machine.goal.layout.tables
     wanted = [route for judged in machine.goal.judged.values() for route in judged.wanted]
     copies = [route for route in wanted if not route.attributes.is_of("kernel")]
-    rules = [rule for rule in machine.seen.rules if rule.table in tables and rule.protocol != "kernel"]
+    rules = [rule for rule in machine.snapshot.rules if rule.table in tables and rule.protocol != "kernel"]
     at_risk = []
     if copies and _networkd_manages(machine.facts, _FOREIGN_ROUTES):
         at_risk.append(f"{count(len(copies), 'copy', 'copies')} such as {copies[0].dst}")
@@ -80,16 +80,16 @@ def other_vpn(machine: Machine) -> Iterator[Found]:
 def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
     tables = machine.goal.layout.tables
     # If the configured tunnel is missing, the check `tunnel` already names the VPNs that are there instead.
-    named = set() if machine.config.tunnel.interface in machine.seen.links else {vpn.table for vpn in machine.vpns}
+    named = set() if machine.config.tunnel.interface in machine.snapshot.links else {vpn.table for vpn in machine.vpns}
     for table in sorted(BY_TABLE.keys() - named - set(tables)):
-        rule = next((rule for rule in machine.seen.rules if (rule.family, rule.table) == (family, table)), None)
+        rule = next((rule for rule in machine.snapshot.rules if (rule.family, rule.table) == (family, table)), None)
         devices = machine.network.table(table, family).devices
         # A table that leads into the configured tunnel belongs to this VPN, even if the configuration does not name it.
         if rule is None or not any(map(machine.network.may_be_tunnel, devices - machine.goal.tunnels)):
             continue
         name = f"{BY_TABLE[table]} ({shown(rule)}, {family})"
         own = [route.prefix for each in tables for route in machine.tunnel_routes(each, family)]
-        own += machine.lans(family)
+        own += machine.accepted(family)
         taken = [prefix for prefix in own if _is_taken(machine, table, prefix)]
         routes = [route for route in machine.network.table(table, family) if route.attributes.type == "unicast"]
         ways = [way for route in routes for way in machine.ways(route.prefix)]

@@ -18,7 +18,7 @@ def ip(machine: Machine) -> Iterator[Found]:
     version = machine.recording.versions.get("ip", "")
     error = machine.facts.get("ip.error", "")
     why = "fz-iproute reads and changes everything with ip; the checks that need it could not look"
-    if machine.snapshot and not is_too_old(version):
+    if machine.is_read and not is_too_old(version):
         yield Found("ok", version or "its version was not recorded")
     elif version and not is_too_old(version):
         yield Found("failure", error or "it did not answer", why, advice(f"{machine.fz_iproute('status')} --verbose"))

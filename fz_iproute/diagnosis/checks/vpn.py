@@ -1,34 +1,33 @@
 """Checks of the VPN: its tunnel, the rules to its tables, and the mark that keeps its own packets out of the tunnel."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from fz_iproute.diagnosis.checks.cures import additions, rule_in_front, ways_past
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.detect import Vpn, differences, followed
-from fz_iproute.diagnosis.internet import is_emptied, unused_tables
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.parts import Part
 from fz_iproute.diagnosis.reach import Way
-from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_force, perhaps_synced, written
-from fz_iproute.diagnosis.shadow import other_tunnels
+from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_force, written
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.config import FIREZONE_MARK
 from fz_iproute.mirror.desired import explicit
 from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import BITS, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, some, table_name
+from fz_iproute.mirror.words import LOCAL, MAIN, REFUSALS, some, table_name
 
 
 def tunnel(machine: Machine) -> Iterator[Found]:
     """Check that the configured interface exists and is up."""
     name = machine.config.tunnel.interface
-    link = machine.seen.links.get(name)
+    link = machine.snapshot.links.get(name)
     if machine.config.is_auto:
         found = followed(machine.config, machine.vpns)
         yield Found("info", found.said)
     elif link and link.up:
-        is_well = not is_emptied(machine.config, machine.seen, machine.goal)
+        is_well = not machine.is_emptied
         yield Found("ok", f"{name} is up") if is_well else _emptied(machine)
     elif link:
         why = machine.outside(*machine.families) or "packets for the VPN go elsewhere or nowhere"
@@ -37,7 +36,7 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         yield Found("failure", f"{name} is down", f"the kernel has removed its routes: {why}", (*steps, *words))
     elif machine.vpns:
         yield from (_another_vpn(machine, vpn) for vpn in machine.vpns)
-    elif not any(rule.table in machine.goal.layout.tables for rule in machine.seen.rules):
+    elif not any(rule.table in machine.goal.layout.tables for rule in machine.snapshot.rules):
         yield Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
     else:
         yield _no_tunnel(machine)
@@ -49,7 +48,7 @@ def _emptied(machine: Machine) -> Found:
     seen = f"{name} is up, but no route in table {' or '.join(map(str, tables))} leads into it"
     why = "; ".join(filter(None, ["the VPN carries nothing", machine.outside(*machine.families)]))
     words = f"reconnect the VPN's client, which adds its routes again: the kernel removes them when {name} goes down"
-    if any(rule.mark == FIREZONE_MARK for rule in machine.seen.rules if rule.table in tables):
+    if any(rule.mark == FIREZONE_MARK for rule in machine.snapshot.rules if rule.table in tables):
         return Found("failure", seen, why, advice(words))  # Firezone's client always has some routes
     return Found("warning", seen, why, advice(f"if the client has been connected for a while, {words}"))
 
@@ -57,7 +56,7 @@ def _emptied(machine: Machine) -> Found:
 def _no_tunnel(machine: Machine) -> Found:
     """The finding if the configured interface is missing, and no other VPN takes all traffic."""
     seen = f"there is no {machine.config.tunnel.interface}"
-    if others := other_tunnels(machine.network, machine.goal):
+    if others := machine.other_tunnels:
         led = " and ".join(f"table {table} leads into {device}" for device, table in others.items())
         settings = {device: Setting("tunnel", "interface", device) for device in others}
         remedies = [Remedy((setting, *then)) for then in ((), (Sync(),)) for setting in settings.values()]
@@ -103,11 +102,11 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
 
 def rules(machine: Machine) -> Iterator[Found]:
     """Check that the VPN's rules exist, are in the right order, and that no other rule takes their packets before."""
-    leading = [rule for rule in machine.seen.rules if rule.table in machine.goal.layout.tables]
-    if not leading and machine.config.tunnel.interface not in machine.seen.links:
+    leading = [rule for rule in machine.snapshot.rules if rule.table in machine.goal.layout.tables]
+    if not leading and machine.config.tunnel.interface not in machine.snapshot.links:
         yield Found("info", f"no rule leads to the VPN's table, and there is no {machine.config.tunnel.interface}")
         return
-    found = [_unused(machine, family, table) for family, table in unused_tables(machine.seen, machine.goal)]
+    found = [_unused(machine, family, table) for family, table in machine.unused_tables()]
     found += [each for family in machine.families for each in _rule_problems(machine, family)]
     found += [_no_main(machine, family) for family in machine.families if not machine.reaches_main(family)]
     if leading or found:
@@ -121,7 +120,7 @@ def rules(machine: Machine) -> Iterator[Found]:
 
 def _no_main(machine: Machine, family: Family) -> Found:
     remedies = (Remedy((RuleStep("add", Rule(family, 32766, "lookup", MAIN, protocol="kernel")),)),)
-    if any((rule.family, rule.table) == (family, MAIN) for rule in machine.seen.rules):
+    if any((rule.family, rule.table) == (family, MAIN) for rule in machine.snapshot.rules):
         why = "packets that no other rule takes find no way"
         return Found("warning", f"no rule looks up main for all packets ({family})", why, remedies)
     why = "no packet that stays out of the tunnel finds a way, the VPN's own included"
@@ -130,8 +129,8 @@ def _no_main(machine: Machine, family: Family) -> Found:
 
 def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
     tables = machine.goal.layout.tables
-    rules = [rule for rule in machine.seen.rules if rule.family == family]
-    first = {rule.table: rule for rule in reversed(rules) if rule.table in tables}
+    rules = [rule for rule in machine.snapshot.rules if rule.family == family]
+    first = machine.leading(family)
     yield from _repeated(machine, family, rules)
     yield from _wrong_order(machine, family, [first[table] for table in tables if table in first])
     yield from _late_local(machine, rules)
@@ -143,18 +142,7 @@ def _unused(machine: Machine, family: Family, table: int) -> Found:
     is_wide = any(route.dst in wide for route in machine.tunnel_routes(table, family))
     outside = machine.outside(family) if is_wide else ""
     why = f"no packet uses the routes in there{outside and ': '}{outside}"
-    return Found("failure", f"no rule looks up table {table} ({family})", why, _additions(machine, family, table))
-
-
-def _additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...]:
-    """Add the missing rule to one of the VPN's tables: with its usual priority, or else before all other rules."""
-    if machine.config.manages:
-        return (Remedy((Sync(),)),)
-    priorities = [machine.usual_priority(table)]
-    in_front = [rule.priority for rule in machine.seen.rules if rule.family == family and rule.priority]
-    priorities += [min(in_front) - 1] if in_front else []
-    rules = (machine.own_rule(family, table, priority) for priority in priorities if priority > 0)
-    return perhaps_synced(*([RuleStep("add", rule)] for rule in rules))
+    return Found("failure", f"no rule looks up table {table} ({family})", why, additions(machine, family, table))
 
 
 def _repeated(machine: Machine, family: Family, rules: Iterable[Rule]) -> Iterator[Found]:
@@ -221,7 +209,6 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
     routes = [route for table in first for route in machine.tunnel_routes(table, family)]
     narrower = explicit(routes) - machine.goal.split[family]
     claims = PrefixSet(narrower)
-    cut = PrefixSet(line.route.prefix for line in machine.cut if line.family == family)
     for (rule, source), found in taken.items():
         if source and (rule, 0) in taken:
             continue  # there is already a finding: the rule takes these packets from any source
@@ -232,33 +219,31 @@ def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> I
         is_all = 2 * of_default >= 1 << BITS[family]
         is_whole = any(way.part.prefix == prefix for prefix, way in found)
         is_explicit = any(claims.overlapping(part.prefix) for part in parts)
-        is_cut = any(cut.overlapping(part.prefix) for part in parts)
-        lans = [str(lan) for lan in cut if any(lan.covers(part.prefix) for part in parts)]
         is_selective = rule.dst or rule.mark or rule.src
         whose = f" from {Prefix.of_host(family, source)}" if source else ""
         table = next(table for table in reversed(machine.goal.layout.tables) if table in first)
         seen = f"{shown(rule)} ({family}) takes packets{whose} to {_names(parts)} before they get to table {table}"
-        if not (is_all or is_whole or is_explicit or is_cut) and machine.is_of_another_vpn(rule):
+        if not (is_all or is_whole or is_explicit) and machine.is_of_another_vpn(rule):
             yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
             continue
         ways = [way.decision for _, way in found if way.decision.outcome == "unicast"]
         devices = dict.fromkeys(device for decision in ways for device in decision.devices)
         becomes = f"leave by {some(devices)}, outside the tunnel" if devices else "never get there"
         why = f"the kernel asks this rule before the VPN's, so the packets {becomes}"
-        why += f", and {some(lans)} of the LAN cannot be reached" if lans else ""
         takes_all = not source and (is_all or (is_whole and not is_selective))
-        yield Found("failure" if takes_all or is_cut else "warning", seen, why, ways_past(machine, rule, first))
+        yield Found("failure" if takes_all else "warning", seen, why, ways_past(machine, rule, first))
 
 
 def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tuple[Rule, int], _Ways]:
     """What each rule takes, by the rule and the source of the packets."""
     found: dict[tuple[Rule, int], _Ways] = defaultdict(list)
-    leading = {table: [rule for rule in machine.seen.rules if rule.table == table] for table in first}
+    leading = {table: [rule for rule in machine.snapshot.rules if rule.table == table] for table in first}
+    lans = PrefixSet(machine.accepted(family))  # the check `shadows` is about them
     for source in machine.sources(family):
         for table, prefix in machine.tunnel_prefixes(family):
             for way in machine.ways(prefix, src=source) if table in first else ():
                 rule = rule_in_front(machine, way.decision, leading[table])
-                if rule and machine.is_around_tunnel(way):
+                if rule and machine.is_around_tunnel(way) and not lans.covers(way.part.prefix):
                     found[rule, source].append((prefix, way))
     return found
 
@@ -269,36 +254,6 @@ def _names(parts: Sequence[Part]) -> str:
     outer = [part for part in parts if chosen.covering(part.prefix) == part.prefix]
     names = (str(part.prefix) if part.prefix.length else "the internet" for part in outer)
     return some(names, is_sample=any(part.is_sample for part in outer))
-
-
-def rule_in_front(machine: Machine, decision: Decision, rules: Collection[Rule]) -> Rule | None:
-    """The rule of another program that decides before the kernel reaches any of these rules; None if there is none."""
-    if not decision.steps or any(step.rule in rules for step in decision.steps):
-        return None
-    jump = next((step.rule for step in decision.steps if step.result == "goto"), None)
-    rule = jump or decision.steps[-1].rule
-    # Table local should come first, and another table of the VPN may come first.
-    return None if rule.table in (LOCAL, *machine.goal.layout.tables) else rule
-
-
-def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Remedy, ...]:
-    """Remedies for a rule that comes before the VPN's rules: delete it, or move the VPN's rules before it."""
-    words = f"decide which of the two should win; `ip rule` shows both, {shown(rule)} comes first"
-    if machine.is_of_another_vpn(rule):
-        words = f"decide which VPN should carry these packets: rule {rule.priority} belongs to another one"
-        if any(vpn.table == rule.table for vpn in machine.vpns):
-            words += f"; `{machine.fz_iproute('detect')}` says whether copies can serve that one"
-        return advice(words)
-    late = [each for each in first.values() if each.priority >= rule.priority]
-    moves: list[Step] = []
-    for number, each in enumerate(late):
-        priority = rule.priority - len(late) + number
-        if priority > 0:
-            moves += [RuleStep("add", each._replace(priority=priority)), RuleStep("del", each)]
-    is_kernels = (rule.priority, rule.table) in ((32766, MAIN), (32767, DEFAULT))
-    changes: list[list[Step]] = [] if is_kernels else [[RuleStep("del", rule)]]
-    changes += [moves] if moves else []
-    return (*perhaps_synced(*changes), *advice(words))
 
 
 def mark(machine: Machine) -> Iterator[Found]:
@@ -317,7 +272,7 @@ def _offline(machine: Machine) -> Iterator[Found]:
     One family is enough for the VPN, because many networks have only one.
     """
     mark = machine.config.tunnel.fwmark
-    ways = [way for family in machine.families for way in machine.internet(family, mark.value)]
+    ways = [way for family in machine.families for way in machine.ways_to_internet(family, mark.value)]
     is_full = any(map(machine.has_internet, machine.families))
     if is_full and not any(way.decision.outcome == "unicast" for way in ways):
         seen = f"packets marked {mark} have no route to the internet"
@@ -328,7 +283,7 @@ def _offline(machine: Machine) -> Iterator[Found]:
 
 def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
     mark = machine.config.tunnel.fwmark
-    ways = machine.internet(family, mark.value)
+    ways = machine.ways_to_internet(family, mark.value)
     inside = (way for way in ways if machine.is_tunnelled(way.decision))
     decision = next(inside, ways[0]).decision
     rule = decision.steps[-1].rule

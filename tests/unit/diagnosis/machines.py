@@ -75,7 +75,7 @@ class Case(NamedTuple):
             for found in ({**FACTS, **self.facts}, {"ipv4/conf/all/rp_filter": "0", **self.sysctls})
         )
         recording = Recording("2026-01-02T03:04:05Z", {"ip": self.ip}, "", sysctls, {}, facts)
-        return Machine(recording, self.config, seen if self.is_read else None, network.tables)
+        return Machine(self.config, seen, network, recording, is_read=self.is_read)
 
     def findings(self, name: str = "") -> list[Finding]:
         """What `doctor` finds: all, or that of one check."""

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Packet
-from fz_iproute.diagnosis.lost_routes import lost_routes, outages, together
+from fz_iproute.diagnosis.lost_routes import outages, together
 from fz_iproute.diagnosis.sentence import Case as Question
 from fz_iproute.diagnosis.sentence import sentence
 from fz_iproute.diagnosis.status import status
@@ -63,13 +64,13 @@ def test_main_gets_its_route_back_and_no_remedy_is_a_sync_that_cuts_the_lan(
 )  # fmt: skip
 def test_a_lan_that_main_has_or_that_should_go_is_not_lost(lines: list[str], config: Config) -> None:
     seen, network = Case(lines, config=config).read()
-    assert [] == lost_routes(network, desired(config, seen), prune=config.lan.prune)
+    assert [] == Judgement(config, seen, network).lost_routes
 
 
 def test_a_lan_that_the_machine_has_left_is_not_lost() -> None:
     seen, network = Case(LOST).read()
     tables = {**network.tables, 255: {"inet": (), "inet6": ()}}
-    assert [] == lost_routes(replace(network, tables=tables), desired(Config(), seen), prune=True)
+    assert [] == Judgement(Config(), seen, replace(network, tables=tables)).lost_routes
 
 
 @pytest.mark.parametrize(("lines", "host"), [(LOST, "192.168.1.7"), (LOST6, "fd00:1::7")])
@@ -77,7 +78,7 @@ def test_explain_does_not_advise_a_sync_that_cuts_the_lan(lines: list[str], host
     seen, network = Case(lines).read()
     prefix = Prefix.parse(host)
     packet = Packet(prefix.family, prefix.address)
-    case = Question(Config(), seen, desired(Config(), seen), network, packet, network.way(packet), "fz-iproute sync")
+    case = Question(Judgement(Config(), seen, network), packet, network.way(packet), "fz-iproute sync")
     assert "run `" not in sentence(case)
     assert "`fz-iproute sync` would cut this LAN" in sentence(case)
 
@@ -120,7 +121,7 @@ def test_a_network_card_without_an_address_is_named() -> None:
     goal = desired(Config(), seen)
     assert [("eth7", "has no address: no LAN is reached by it")] == list(together(outages(network, goal)))
     packet = Packet("inet", Prefix.parse("10.9.9.9").address)
-    case = Question(Config(), seen, goal, network, packet, network.way(packet), "fz-iproute sync")
+    case = Question(Judgement(Config(), seen, network), packet, network.way(packet), "fz-iproute sync")
     assert sentence(case).endswith("; main has no LAN with this address: eth7 has no address")
 
 

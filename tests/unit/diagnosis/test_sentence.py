@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.sentence import Case, sentence, step_text
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.config import replace as configured
-from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.prefix import Family, Prefix
 from tests.layouts import read
 from tests.unit.diagnosis.machines import (
@@ -261,7 +261,7 @@ def case(lines: Sequence[str], address: str, config: Config | None = None, **fie
     seen = replace(seen, numbered=numbered)
     network = Network(seen.links, seen.rules, tables)
     packet = Packet(family, int(ip_address(address)), **fields)
-    return Case(config, seen, desired(config, seen), network, packet, network.way(packet), "fz-iproute sync")
+    return Case(Judgement(config, seen, network), packet, network.way(packet), "fz-iproute sync")
 
 
 def asked(lines: Sequence[str], question: str, config: Config | None = None) -> Case:

@@ -111,7 +111,7 @@ def test_a_lan_that_the_vpn_routes_is_lost_after_a_sync(copies: list[Route]) -> 
     ("route", "why"),
     [
         ("blackhole 192.168.1.0/24", "its packets are refused"),
-        ("192.168.0.0/16 dev tun-firezone", "the VPN routes 192.168.0.0/16"),
+        ("192.168.0.0/16 dev tun-firezone", "the VPN's table has its own route to 192.168.0.0/16"),
     ],
 )
 def test_a_lan_that_is_refused_is_not_said_to_be_routed(route: str, why: str) -> None:

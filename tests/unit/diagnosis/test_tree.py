@@ -28,7 +28,7 @@ CASES = {
          + 10.128.0.0/9 dev docker0 proto boot scope link
          + 100.64.0.0/10 dev eth0 proto boot scope link
          + 100.96.7.0/24 dev eth0 proto boot scope link
-shadow  100.64.0.0/11 of the VPN is inside the LAN 100.64.0.0/10
+lost    packets to 100.64.0.0/10 enter tun-firezone: 100.64.0.0/11 of table 539098368, by rule 32765 (not from all…
 main    10.0.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: lan.allow would mirror it
 main    10.1.0.0/16 proto boot scope global nexthop via 192.168.1.1 dev eth0 nexthop via 172.17.0.2 dev docker0  #…
 main    10.2.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global mtu 1400  # through a router: lan.allow would…
@@ -52,9 +52,9 @@ main    fd00:9::/64 dev eth0 proto boot metric 1024 pref medium  # it has expire
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
          = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
-shadow  192.168.1.64/26 of the VPN is inside the LAN 192.168.1.0/24
-shadow  the VPN's table refuses packets to 192.168.1.8/29, a part of the LAN 192.168.1.0/24
-shadow  172.17.0.0/17 and 172.17.128.0/17 of the VPN take all of the LAN 172.17.0.0/16
+lost    packets to 172.17.0.0/16 enter tun-firezone: 172.17.0.0/17 of table 539098368, 172.17.128.0/17 of table 53…
+lost    packets to 192.168.1.8/29, a part of a LAN, are refused: unreachable 192.168.1.8/29 of table 539098368, by…
+lost    packets to 192.168.1.64/26, a part of a LAN, enter tun-firezone: 192.168.1.64/26 of table 539098368, by ru…
 """,
     ),
     "copies elsewhere and a placeholder": Case(
@@ -141,7 +141,7 @@ no tun-firezone here, but IPv4 goes into wt0 (IPv6 is refused)
     "another VPN in front": Case(
         [*without("dev tun-firezone", SERVED), *LAYOUTS["Tailscale"].lines],
         """
-tun-firezone is missing; all traffic goes into tailscale0 (IPv4 and IPv6) by rule 5270, table 52
+tun-firezone is missing; packets to the internet do not enter it: IPv4 and IPv6 go into tailscale0 by rule 5270, t…
   5210   from all fwmark 0x80000/0xff0000 lookup main
   5230   from all fwmark 0x80000/0xff0000 lookup default
   5250   from all fwmark 0x80000/0xff0000 unreachable
@@ -153,6 +153,8 @@ tun-firezone is missing; all traffic goes into tailscale0 (IPv4 and IPv6) by rul
   5250   from all fwmark 0x80000/0xff0000 unreachable
   5270   from all lookup 52
          = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
+lost    packets to 172.17.0.0/16, 192.168.1.0/24 enter tailscale0: default of table 52, by rule 5270 (from all loo…
+lost    packets to fd00:1::/64 enter tailscale0: default of table 52, by rule 5270 (from all lookup 52)
 """,
     ),
 }

@@ -1,0 +1,125 @@
+"""What may mend a wrong decision about packets: rules to add, to move or to delete, routes to delete, and settings."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from fz_iproute.diagnosis.detect import differences
+from fz_iproute.diagnosis.lans import Fate, Lan, Loss, fates
+from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.machine import Machine, shown
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_force, perhaps_synced, written
+from fz_iproute.diagnosis.simulated import RouteStep, RuleStep, after
+from fz_iproute.mirror.model import Rule
+from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, some, table_name
+
+
+def rule_in_front(machine: Machine, decision: Decision, rules: Collection[Rule]) -> Rule | None:
+    """The rule of another program that decides before the kernel reaches any of these rules; None if there is none."""
+    if not decision.steps or any(step.rule in rules for step in decision.steps):
+        return None
+    jump = next((step.rule for step in decision.steps if step.result == "goto"), None)
+    rule = jump or decision.steps[-1].rule
+    # Table local should come first, and another table of the VPN may come first.
+    return None if rule.table in (LOCAL, *machine.goal.layout.tables) else rule
+
+
+def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Remedy, ...]:
+    """Remedies for a rule that comes before the VPN's rules: delete it, or move the VPN's rules before it."""
+    words = f"decide which of the two should win; `ip rule` shows both, {shown(rule)} comes first"
+    if machine.is_of_another_vpn(rule):
+        words = f"decide which VPN should carry these packets: rule {rule.priority} belongs to another one"
+        if any(vpn.table == rule.table for vpn in machine.vpns):
+            words += f"; `{machine.fz_iproute('detect')}` says whether copies can serve that one"
+        return advice(words)
+    late = [each for each in first.values() if each.priority >= rule.priority]
+    moves: list[Step] = []
+    for number, each in enumerate(late):
+        priority = rule.priority - len(late) + number
+        if priority > 0:
+            moves += [RuleStep("add", each._replace(priority=priority)), RuleStep("del", each)]
+    is_kernels = (rule.priority, rule.table) in ((32766, MAIN), (32767, DEFAULT))
+    changes: list[list[Step]] = [] if is_kernels else [[RuleStep("del", rule)]]
+    changes += [moves] if moves else []
+    return (*perhaps_synced(*changes), *advice(words))
+
+
+def additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...]:
+    """Add the missing rule to one of the VPN's tables: with its usual priority, or else before all other rules."""
+    if machine.config.manages:
+        return (Remedy((Sync(),)),)
+    priorities = [machine.usual_priority(table)]
+    in_front = [rule.priority for rule in machine.network.rules if rule.family == family and rule.priority]
+    priorities += [min(in_front) - 1] if in_front else []
+    rules = (machine.own_rule(family, table, priority) for priority in priorities if priority > 0)
+    return perhaps_synced(*([RuleStep("add", rule)] for rule in rules))
+
+
+def removals(machine: Machine, lans: Sequence[Lan]) -> tuple[RouteStep | RuleStep, ...]:
+    """The deletion of each rule and route that is only there to refuse packets to these LANs, or to divert them.
+
+    What another one would do after the first is gone, the model of the kernel tells.
+    """
+    steps: list[RouteStep | RuleStep] = []
+    network = machine.then
+    while len(steps) < _MOST:
+        missed = [fate for lan in lans for fate in fates(network, lan.routes) if fate.lost]
+        if not (possible := [step for fate in missed if (step := _removal(machine, fate))]):
+            break
+        step = possible[0]
+        steps.append(step)
+        network = after(network, [step])
+    return tuple(steps)
+
+
+_MOST = 6  # a person should look at more of them first
+
+
+def _removal(machine: Machine, fate: Fate) -> RouteStep | RuleStep | None:
+    decision = fate.decision
+    if not decision.steps:
+        return None
+    rule, route = decision.steps[-1].rule, decision.route
+    if rule.table not in machine.goal.layout.tables and (rule.dst or rule.action in REFUSALS.values()):
+        return RuleStep("del", rule)
+    is_refusal = route and route.dst != "default" and route.attributes.type in REFUSALS.values()
+    tables = machine.goal.contents[rule.family].values()
+    if not route or not is_refusal or any(route in (*found.ours, *found.wanted) for found in tables):
+        return None
+    return RouteStep("del", decision.table, route)
+
+
+def of_loss(machine: Machine, loss: Loss) -> Iterator[Remedy]:
+    """What may bring back the LANs of this loss, the most likely first; at last, what to do in words."""
+    first, mirror = machine.leading(loss.family), machine.goal.layout.mirror
+    if machine.config.manages or (first and mirror not in first):
+        yield from additions(machine, loss.family, mirror)
+    if removed := removals(machine, loss.lans):
+        yield from (Remedy(removed), Remedy((*removed, Sync())))
+    decision, route = loss.decision, loss.decision.route
+    if first and (rule := rule_in_front(machine, decision, list(first.values()))):
+        yield from ways_past(machine, rule, first)
+        return
+    is_tunnelled = machine.is_tunnelled(decision)
+    lans = [lan.prefix for lan in loss.lans]
+    if is_tunnelled and route and route.dst != "default" and route.prefix not in machine.goal.split[loss.family]:
+        deny = in_force(machine, added(machine, "deny", *lans))
+        yield from advice(f"renumber the LAN, or, if you don't need it, {deny}")
+    elif inexpressible := [lan.routes[0] for lan in loss.lans if lan.routes[0].attributes.inexpressible]:
+        yield from advice(f"replace the route of {some(each.dst for each in inexpressible)} in main by a simpler one")
+    elif is_tunnelled:
+        yield from _settings(machine, decision.table)
+        yield from advice(f"find out which table the VPN's rules lead to, {decision.table} or {mirror}")
+    else:
+        table = f"route show table {table_name(decision.table)}" if route else "rule show"
+        yield from advice(f"find out who has made that: `{machine.ip(loss.family, table)}`")
+
+
+def _settings(machine: Machine, table: int) -> Iterator[Remedy]:
+    """Configurations by which the copies may get into the table that takes the packets, or before it."""
+    takers = [(vpn, vpn.config) for vpn in machine.vpns if vpn.config and vpn.table == table]
+    for vpn, _ in takers:
+        yield from (Remedy((step, Sync())) for step in written(machine, vpn))
+    for name in ("auto", "single"):
+        yield Remedy((Setting("tables", "layout", name), Sync()))
+    for _, config in takers:
+        yield Remedy((*(Setting(*key) for key in differences(machine.config, config)), Sync()))

@@ -1,0 +1,132 @@
+"""Judges a machine with one configuration: what becomes of packets now and after a `sync`, and what the tables lack."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from fz_iproute.diagnosis.internet import Internet, internet
+from fz_iproute.diagnosis.lans import Key, Lan, Loss, lans, losses
+from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
+from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.simulated import rank
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.desired import Desired, desired, own_tables
+from fz_iproute.mirror.model import Route, Snapshot
+from fz_iproute.mirror.plan import unpruned
+from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.tunnel import link_state
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What follows from the configuration, the snapshot, and the rules and routes that decide where packets go.
+
+    It is frozen, because it remembers its conclusions.
+    """
+
+    config: Config
+    snapshot: Snapshot
+    network: Network
+
+    @classmethod
+    def reading(cls, config: Config, snapshot: Snapshot, network: Network) -> "Judgement":
+        """The same machine with the tables that the planner would read with this configuration."""
+        tables = {
+            table: {family: network.table(table, family) for family in FAMILIES}
+            for table in own_tables(config, network.rules)
+        }
+        return cls(config, replace(snapshot, tables=tables), network)
+
+    @cached_property
+    def goal(self) -> Desired:
+        """What the VPN's tables should hold."""
+        return desired(self.config, self.snapshot)
+
+    @cached_property
+    def then(self) -> Network:
+        """The network after a `sync`. Without `lan.prune`, stale copies remain."""
+        goal, network = self.goal, self.network
+        tables = {table: dict(families) for table, families in network.tables.items()}
+        for family, contents in goal.contents.items():
+            for table, (wanted, ours, others) in contents.items():
+                is_pruned = self.config.lan.prune or table != goal.layout.mirror
+                strays = () if is_pruned else unpruned(wanted, ours, goal.tunnels)
+                tables.setdefault(table, {})[family] = tuple(sorted((*others, *strays, *wanted), key=rank))
+        rules = [rule for rule in network.rules if rule not in goal.rules.ours]
+        rules = sorted((*rules, *goal.rules.wanted), key=lambda rule: rule.priority)
+        return replace(network, rules=tuple(rules), tables=tables)
+
+    @cached_property
+    def lans(self) -> Mapping[Key, Lan]:
+        """What becomes of packets to each LAN."""
+        return lans(self.network, self.goal)
+
+    @cached_property
+    def lans_then(self) -> Mapping[Key, Lan]:
+        """The same after a `sync`."""
+        return lans(self.then, self.goal)
+
+    @cached_property
+    def losses(self) -> list[Loss]:
+        """What packets do not reach of the LANs after a `sync`."""
+        return losses(self.then, self.lans_then)
+
+    @cached_property
+    def lost_routes(self) -> list[LostRoute]:
+        """The LANs that `sync` would cut, because main has lost their routes."""
+        return lost_routes(self.network, self.goal) if self.config.lan.prune else []
+
+    @cached_property
+    def internet(self) -> dict[Family, Internet]:
+        """What becomes of most packets to the internet."""
+        return {family: internet(self.network, self.goal, family) for family in self.network.families}
+
+    @property
+    def leaking(self) -> list[Family]:
+        """The families that leave outside the tunnel, although it takes the other family.
+
+        If it takes neither, that is no leak: such a VPN carries only packets to its own networks.
+        """
+        is_taken = any(each.state == "active" for each in self.internet.values())
+        return [family for family, each in self.internet.items() if is_taken and each.state == "outside"]
+
+    def is_tunnelled(self, decision: Decision) -> bool:
+        """True if the packet goes into the VPN."""
+        return not decision.stays and self.goal.is_by_tunnel(decision.devices)
+
+    def tunnel_routes(self, table: int, family: Family) -> list[Route]:
+        """The routes of one of the VPN's tables that lead into the tunnel."""
+        routes = self.snapshot.tables.get(table, {}).get(family, ())
+        return [route for route in routes if self.goal.is_by_tunnel(route.attributes.devices)]
+
+    def unused_tables(self) -> Iterator[tuple[Family, int]]:
+        """The VPN's tables that have routes into the tunnel, but no rule leads there."""
+        used = {(rule.family, rule.table) for rule in self.snapshot.rules}
+        for family in self.network.families:
+            for table in self.goal.layout.tables:
+                if (family, table) not in used and self.tunnel_routes(table, family):
+                    yield family, table
+
+    @property
+    def is_emptied(self) -> bool:
+        """True if the tunnel is up, and rules lead to the VPN's tables, but none of them has a route into the tunnel.
+
+        When the tunnel goes down, the kernel removes these routes. It does not bring them back.
+        """
+        tables = self.goal.layout.tables
+        led = [rule.family for rule in self.snapshot.rules if rule.table in tables]
+        if self.config.manages or link_state(self.config, self.snapshot) != "up" or not led:
+            return False
+        return not any(self.tunnel_routes(table, family) for family in led for table in tables)
+
+    @property
+    def other_tunnels(self) -> dict[str, int]:
+        """The devices that may be tunnels, to which other programs have made routes in the VPN's tables; the table."""
+        return {
+            device: table
+            for contents in self.goal.contents.values()
+            for table, here in contents.items()
+            for route in here.others
+            for device in filter(self.network.may_be_tunnel, route.attributes.devices)
+        }

@@ -1,0 +1,66 @@
+"""What packets do not reach of the LANs: whole LANs, parts, and packets of a port or a user. Each is named once."""
+
+import pytest
+
+from fz_iproute.diagnosis.judgement import Judgement
+from fz_iproute.diagnosis.status import status
+from fz_iproute.diagnosis.summary import summary
+from tests.unit.diagnosis.machines import MIRROR, SERVED, Case, vpn
+
+TO_TUNNEL = "route add default dev tun-firezone table 77"
+TO_ROUTER = "route add default via 172.17.0.2 dev docker0 table 78"
+PART = "a part of a LAN"
+BOTH = "some packets to 172.17.0.0/16, 192.168.1.0/24"
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("to 192.168.1.64/26 lookup 77", f"packets to 192.168.1.64/26, {PART}, enter tun-firezone: default of table 7"),
+        ("to 192.168.1.66 lookup 78", f"packets to 192.168.1.66/32, {PART}, leave by docker0 through the router"),
+        ("to 192.168.1.64/26 prohibit", f"packets to 192.168.1.64/26, {PART}, are refused: rule 5 (from all to"),
+        ("to 192.168.1.64/26 goto 32767", f"packets to 192.168.1.64/26, {PART}, have no route"),
+        ("ipproto 17 lookup 77", f"{BOTH} enter tun-firezone: default of table 77, by rule 5 (from all ipproto 17 "),
+        ("dport 9100 lookup 77", BOTH),
+        ("sport 1-99 lookup 77", BOTH),
+        ("tos 0x10 lookup 77", BOTH),
+        ("uidrange 1000-2000 lookup 77", BOTH),
+        ("uidrange 1000-2000 to 192.168.1.0/24 unreachable", "some packets to 192.168.1.0/24 are refused"),
+        ("uidrange 1000-2000 to 192.168.1.7 blackhole", "some packets to 192.168.1.7/32 are refused"),
+        ("to 192.168.1.0/24 prohibit", "packets to 192.168.1.0/24 are refused: rule 5 (from all to 192.168.1.0/24 pro"),
+        ("to 192.168.1.128/25 prohibit", "packets to 192.168.1.0/24 are refused"),  # half of it
+        ("to 10.9.0.0/16 lookup 77", ""),
+        ("uidrange 1000-2000 to 10.9.0.0/16 lookup 77", ""),
+        ("dport 9100 lookup 539098368", ""),
+        ("to 192.168.1.64/26 lookup main", ""),
+        ("fwmark 0xfd002021 lookup 77", ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_in_front", [True, False])
+def test_what_a_rule_takes_of_a_lan_is_named_once(rule: str, said: str, is_in_front: bool) -> None:
+    case = Case([*SERVED, TO_TUNNEL, TO_ROUTER, f"rule add {rule} pref {5 if is_in_front else 32766}"])
+    found = status(case.config, *case.read())
+    assert len(found.losses) == bool(said and is_in_front)
+    assert all(str(loss).startswith(said) for loss in found.losses)
+    items = [item for item in summary(found).items if item.kind in ("left out", "wrong")]
+    assert len(found.losses) == len(items)
+    of_doctor = [each.seen for each in case.findings("shadows") if each.level != "ok"]
+    assert [str(loss) for loss in found.losses] == of_doctor
+
+
+@pytest.mark.parametrize(
+    ("verb", "dev", "said"),
+    [("", " dev tun-firezone", "enter tun-firezone: 192.168.1.64/26"), ("prohibit ", "", "are refused: prohibit 192")],
+)
+def test_a_part_that_the_table_of_the_vpn_takes_is_named_with_its_route(verb: str, dev: str, said: str) -> None:
+    case = Case([*SERVED, *vpn("192.168.1.64/26", verb=verb, dev=dev)])
+    (loss,) = Judgement(case.config, *case.read()).losses
+    assert str(loss).startswith(f"packets to 192.168.1.64/26, {PART}, {said}") and f"of table {MIRROR}" in str(loss)
+
+
+@pytest.mark.parametrize("device", ["tun-firezone", "wg9"])
+def test_the_network_of_a_tunnel_is_no_lan(device: str) -> None:
+    case = Case([*SERVED, f"route add 10.9.0.0/24 dev {device} proto kernel scope link src 10.9.0.2"])
+    judged = Judgement(case.config, *case.read())
+    assert "10.9.0.0/24" not in {dst for dst, _ in judged.lans}
+    assert summary(status(case.config, *case.read())).lans == len(judged.lans)
