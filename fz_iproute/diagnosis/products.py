@@ -1,14 +1,15 @@
-"""The known VPN clients: the form of their rules, their marks and tables, and how each of them treats the LAN.
+"""Recognises the known VPN clients of data/products.json.
 
 A client is recognised by the form of its rules and routes. Marks, tables and device names only decide between clients
 of the same form, because most clients choose another table if theirs is in use.
 """
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pkgutil import get_data
 from typing import Literal, NamedTuple
 
-from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.model import Mark, Route, Rule
 from fz_iproute.mirror.words import DEFAULT, MAIN
 
@@ -62,13 +63,13 @@ class Form(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A VPN client."""
+    """A VPN client. data/products.json lists them."""
 
     name: str
-    form: tuple[Trait, ...]  # the traits that its rules and routes always have
+    form: Sequence[Trait] = ()  # the traits that its rules and routes always have
     mark: int | None = None
-    tables: Collection[int] = ()
-    devices: tuple[str, ...] = ()  # the names of its interfaces, as globs
+    tables: Sequence[int] = ()
+    devices: Sequence[str] = ()  # the names of its interfaces, as globs
     telling: bool = False  # the form alone is enough to recognise it
     switch: str = ""  # the client's own command that makes the LAN reachable
     why: str = ""  # why to use that command instead of copies
@@ -84,66 +85,9 @@ class Product(NamedTuple):
         return 4 * numbers + 2 * names + self.telling
 
 
-_WG_QUICK: tuple[Trait, ...] = ("marked out", "main first", "mark is table")
-
-FIREZONE = Product("Firezone", ("marked out",), FIREZONE_MARK.value, Config().tables.ids, ("tun-firezone",))
-UNKNOWN = Product("unknown", ())
-PRODUCTS = (
-    FIREZONE,
-    Product("NetBird", ("main first", "marked out"), 0x1BD00, (7120,), ("wt0", "wt[0-9]*")),
-    Product(
-        "Tailscale",
-        ("marked to main", "for all"),
-        0x80000,
-        (52,),
-        ("tailscale*",),
-        telling=True,
-        switch="tailscale set --exit-node-allow-lan-access",
-        why="it changes its table itself and would undo copies, but it keeps the LAN if this is set",
-    ),
-    Product(
-        "Mullvad",
-        ("main first", "marked out"),
-        0x6D6F6C65,
-        (1836018789,),
-        ("wg*-mullvad",),
-        switch="mullvad lan set allow",
-        why="routes are not enough, because its firewall (nft table mullvad) cuts the LAN unless this is set",
-        firewalls=True,
-    ),
-    Product(
-        "NordVPN",
-        ("marked out",),
-        0xE1F1,
-        (205,),
-        ("nordlynx", "nordtun"),
-        switch="nordvpn set lan-discovery enabled",
-        why="its firewall cuts the LAN too, unless this is set",
-    ),
-    Product("Cloudflare WARP", ("marked out",), 0x100CF, (65743,), ("CloudflareWARP",)),
-    Product(
-        "sing-box or mihomo",
-        ("by port", "main first"),
-        tables=(2022,),
-        telling=True,
-        refusal="a copy would let DNS packets to the LAN get around its DNS hijack",
-    ),
-    Product("Netmaker", ("main first", "for all"), tables=(111,), devices=("netmaker*", "nm-*")),
-    Product("Outline", ("marked out",), 0x711E, (7113,), ("outline-tun*",)),
-    Product("ProtonVPN", ("main first", "marked out"), devices=("proton*", "pvpn*")),
-    Product("wg-quick", (*_WG_QUICK, "boot"), telling=True),
-    Product("NetworkManager", (*_WG_QUICK, "static"), telling=True),
-    Product("ZeroTier", ("in main", "in parts"), devices=("zt*",)),
-    Product("Nebula", ("in main",), devices=("nebula*",)),
-    Product("OpenVPN", ("in main", "in parts"), devices=("tun[0-9]*", "tap[0-9]*")),
-    Product(
-        "strongSwan",
-        ("no device",),
-        tables=(220,),
-        telling=True,
-        refusal="it has no tunnel device: the kernel's IPsec policies decide (`ip xfrm policy`)",
-    ),
-)
+UNKNOWN = Product("unknown")
+PRODUCTS = tuple(Product(**fields) for fields in json.loads(get_data("fz_iproute", "data/products.json") or ""))
+FIREZONE = PRODUCTS[0]
 
 
 def product_of(form: Form) -> Product:

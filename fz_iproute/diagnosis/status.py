@@ -150,8 +150,8 @@ def _absent(judged: Judgement) -> str:
 
 
 def _firewalls(network: Network) -> list[str]:
-    products = dict.fromkeys(product_of(form) for family in FAMILIES for form in forms(network, family))
-    return [product.name for product in products if product.firewalls]
+    products = (product_of(form) for family in FAMILIES for form in forms(network, family))
+    return list(dict.fromkeys(product.name for product in products if product.firewalls))
 
 
 def _uncopied(judged: Judgement, family: Family) -> Iterator[Line]:

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 
 from fz_iproute.diagnosis.detect import Vpn, absent, as_document, as_text, detect, followed, missing
+from fz_iproute.diagnosis.products import PRODUCTS, Trait
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
@@ -65,6 +67,11 @@ def test_a_client_is_known_by_one_of_its_numbers_alone(name: str, of: str) -> No
     moved = (f" {layout.table}", " 4242") if of == "mark" else (f" {layout.mark} ", " 0x42 ")
     (vpn,) = found([f"{line} ".replace(*moved).replace(f" {layout.interface} ", " vpn9 ") for line in layout.lines])
     assert (layout.product, "vpn9") == (vpn.product.name, vpn.interface)
+
+
+def test_the_products_have_known_traits_and_the_first_is_the_one_of_the_defaults() -> None:
+    assert {trait for product in PRODUCTS for trait in product.form} <= set(get_args(Trait))
+    assert Config().tunnel.fwmark.value == PRODUCTS[0].mark and Config().tables.ids == set(PRODUCTS[0].tables)
 
 
 def test_detect_does_not_promise_a_lan_that_a_firewall_cuts() -> None:
