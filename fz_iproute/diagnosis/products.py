@@ -67,7 +67,7 @@ class Product(NamedTuple):
 
     name: str
     form: Sequence[Trait] = ()  # the traits that its rules and routes always have
-    mark: int | None = None
+    mark: str = ""
     tables: Sequence[int] = ()
     devices: Sequence[str] = ()  # the names of its interfaces, as globs
     telling: bool = False  # the form alone is enough to recognise it
@@ -80,7 +80,7 @@ class Product(NamedTuple):
         """A score: how well the form matches this client. 0 if it does not match."""
         if not form.traits.issuperset(self.form):
             return 0
-        numbers = (form.mark is not None and form.mark.value == self.mark) + (form.rule.table in self.tables)
+        numbers = (form.mark is not None and f"{form.mark.value:#x}" == self.mark) + (form.rule.table in self.tables)
         names = any(fnmatchcase(form.interface, glob) for glob in self.devices)
         return 4 * numbers + 2 * names + self.telling
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.judgement import Judgement
+from fz_iproute.diagnosis.lans import decided_by
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
 from fz_iproute.diagnosis.lost_routes import outages
 from fz_iproute.diagnosis.uncopied import what_main_does
@@ -11,9 +12,9 @@ from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import replace
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.placeholder import is_placeholder
-from fz_iproute.mirror.policy import TO_ALL, Verdict
+from fz_iproute.mirror.policy import TO_ALL
 from fz_iproute.mirror.prefix import PRIVATE, Prefix
-from fz_iproute.mirror.words import LOCAL, MAIN, some, table_name
+from fz_iproute.mirror.words import LOCAL, MAIN, some
 
 
 class Case(NamedTuple):
@@ -48,24 +49,50 @@ def sentence(case: Case) -> str:
         said += _if_connected(case, case.connected)
     links = (case.judged.snapshot.links.get(device) for device in case.decision.devices)
     said += "".join(f"; but {link.name} {link.outage}" for link in links if link and link.outage)
-    route = case.decision.route
-    lan = _lan(case)
-    if not lan and PRIVATE.covers(_host(case)) and (not route or route.dst == "default"):
-        said += _without_lan(case)
-    if route and _is_stale(case, route):
-        if missed := next((each for each in case.judged.lost_routes if each.copy == route), None):
-            return f"{said}; {missed}: `{case.sync}` would cut this LAN, and `doctor` says how main gets its route back"
-        if lan and lan.explicit:
-            loss = f"`{case.sync}` gives this LAN's addresses to the VPN"
-            return f"{said}; the VPN routes {lan.explicit} explicitly, so {loss}"
-        return f"{said}; run `{case.sync}`"
-    return said
+    return "; ".join(filter(None, [said, _after_a_sync(case) or _more(case)]))
 
 
-def _without_lan(case: Case) -> str:
-    """Which network cards do not reach their LAN, because the address may belong to it."""
-    found = [f"{outage.name} {outage.why}" for outage in outages(case.judged.network, case.judged.goal)]
-    return f"; main has no LAN with this address: {some(found)}" if found else ""
+def _after_a_sync(case: Case) -> str:
+    """What a `sync` changes for the packet, "" if nothing."""
+    judged, now, then = case.judged, case.decision, case.judged.then.way(case.packet)
+    if (then.outcome, then.devices, then.route) == (now.outcome, now.devices, now.route):
+        return ""
+    if missed := next((each for each in judged.lost_routes if each.copy == now.route), None):
+        return f"{missed}: `{case.sync}` would cut this LAN, and `doctor` says how main gets its route back"
+    if judged.is_tunnelled(then) or then.error:
+        is_out = now.outcome == "unicast" and not judged.is_tunnelled(now)
+        return f"but `{case.sync}` ends that: {decided_by([then])}" if is_out else f"run `{case.sync}`"
+    is_new = then.route and then.route.dst != "default" and (not now.route or then.route.dst != now.route.dst)
+    missing = f"{then.route.dst} is not in the VPN's table yet; " if then.route and is_new else ""
+    return f"{missing}run `{case.sync}`"
+
+
+def _more(case: Case) -> str:
+    """What else a user may miss: why a route of main is not followed, or which setting would send it to the LAN."""
+    judged, packet, route = case.judged, case.packet, case.decision.route
+    if case.decision.outcome in _TO_ALL:
+        changed = dataclasses.replace(judged, config=replace(judged.config, lan={"multicast": True}))
+        is_sent = judged.is_tunnelled(case.decision) and not judged.is_tunnelled(changed.then.way(packet))
+        return "lan.multicast = true would send it to the LAN" if is_sent else ""
+    main = judged.network.table(MAIN, packet.family)
+    found = judged.network.main_alone.way(packet).route
+    expired = (each for each in main if each.attributes.expired and each.prefix.covers(_host(case)))
+    if not found or found.dst == "default":
+        found = next(expired, None)
+    if found and route and (found.dst, found.attributes.path) == (route.dst, route.attributes.path):
+        return ""
+    if found and not case.decision.stays:
+        verdicts = {verdict.route.as_copied: verdict for verdict in judged.goal.judged[packet.family].verdicts}
+        if found not in verdicts:
+            does = what_main_does(judged.goal, found)
+            return f"main {does}" if does else ""
+        refusal = verdicts[found].refusal
+        return f"{found.dst} is not mirrored: {refusal}" if refusal else f"a copy of {found.dst} does not change that"
+    idle = [outage for outage in outages(judged.network, judged.goal) if not outage.lans]
+    cards = [f"{outage.name} ({outage.why})" for outage in idle]
+    if cards and PRIVATE.covers(_host(case)) and (not route or route.dst == "default"):
+        return f"main has no LAN with this address, and these cards reach none: {some(cards)}"
+    return ""
 
 
 def _if_connected(case: Case, packet: Packet) -> str:
@@ -101,11 +128,12 @@ def _way(case: Case) -> str:
         return f"leaves by {by}{_TO_ALL[decision.outcome]}, because {why}"
     if decision.route is None:
         return f"leaves by {by}, because the sender is bound to it: no route is used"
-    if case.judged.goal.is_by_tunnel(decision.devices):
-        return f"goes into the tunnel, because {_why_into_the_tunnel(case, decision.route)}"
+    why = _why(case, decision.route)
+    if case.judged.is_tunnelled(decision):
+        return f"goes into the tunnel{why}"
     if _may_enter_a_tunnel(case, decision.route):
-        return f"goes into {by}, which may be a tunnel, because {_why_out(case, decision.route)}"
-    return f"leaves by {by}{_to_whom(case, decision.route)}, because {_why_out(case, decision.route)}"
+        return f"goes into {by}, which may be a tunnel{why}"
+    return f"leaves by {by}{_to_whom(case, decision.route)}{why}"
 
 
 _TO_ALL = {"multicast": " to all listeners there", "broadcast": " to everybody on the LAN"}
@@ -140,131 +168,39 @@ def _to_whom(case: Case, route: Route) -> str:
 
 
 def _refused(case: Case) -> str:
-    decision = case.decision
-    if decision.route is None:
-        step = decision.steps[-1]
-        return f"is refused ({decision.outcome}) by rule {step.rule.priority}"
-    state = case.judged.goal.states[case.packet.family]
-    if case.judged.config.manages and state.obstacle and tunnel.is_tunnel_route(decision.route):
+    decision, judged = case.decision, case.judged
+    state = judged.goal.states[case.packet.family]
+    is_own = decision.route and tunnel.is_tunnel_route(decision.route)
+    if judged.config.manages and state.obstacle and is_own:
         setting = "internet_leak" if state.usable else "on_down"
         return f"is refused, because {state.obstacle} (tunnel.{setting})"
-    return f"is refused by the route {decision.route} in table {decision.table}"
+    return f"is refused: {decided_by([decision])}"
 
 
-def _why_into_the_tunnel(case: Case, route: Route) -> str:
-    if case.decision.table not in case.judged.goal.layout.tables:
-        return f"table {case.decision.table} has {route}"
-    lan = _lan(case)
-    by_main = _by_main(case)
+def _why(case: Case, route: Route) -> str:
+    """Why this route decides: `, because …` in the VPN's terms if it is in one of its tables, else `: …`."""
+    goal, decision, family = case.judged.goal, case.decision, case.packet.family
+    if decision.table not in goal.layout.tables:
+        return f": {decided_by([decision])}"
+    here = goal.contents[family][decision.table]
     if is_placeholder(route):
-        refusal = lan.refusal if lan else "no longer needed"
-        return f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
-    if route.dst != "default" and route.prefix not in case.judged.goal.split[case.packet.family]:
-        over = f", which wins over the LAN {lan.route.dst}" if lan and lan.explicit else ""
-        return f"the VPN routes {route.dst} explicitly{over}"
-    reason = _all_traffic(case)
-    if by_main:
-        return f"{reason} and {by_main}"
-    if case.decision.outcome in _TO_ALL:
-        return f"{reason}{_by_multicast(case)}"
-    if lan is None:
-        return reason
-    if lan.refusal:
-        return f"{reason} and {lan.route.dst} is not mirrored: {lan.refusal}"
-    missing = f"the copy of {lan.route.dst} is missing; run `{case.sync}`"
-    return f"{reason} and {_why_no_copy_helps(case, lan) or missing}"
-
-
-def _by_multicast(case: Case) -> str:
-    """What to do so that `lan.multicast` sends this packet to the LAN: `sync`, or set it. "" if it would not."""
-    is_on = case.judged.config.lan.multicast
-    changed = replace(case.judged.config, lan={"multicast": True})
-    if case.judged.is_tunnelled(dataclasses.replace(case.judged, config=changed).then.way(case.packet)):
-        return ""
-    if is_on:
-        return f" and the route that lan.multicast adds is missing; run `{case.sync}`"
-    return "; lan.multicast = true would send it to the LAN"
-
-
-def _why_no_copy_helps(case: Case, lan: Verdict) -> str:
-    """Why the packet would enter the tunnel even with a copy of the LAN route; "" if a copy would help."""
-    mirror = case.judged.goal.layout.mirror
-    asked = [step for step in case.decision.steps if step.rule.table == mirror]
-    if not asked:
-        is_there = lan.route in case.judged.goal.contents[case.packet.family][mirror].ours
-        copies = f"the copy in table {mirror}" if is_there else f"table {mirror}, which gets the copies"
-        rule = case.decision.steps[-1].rule
-        return f"rule {rule.priority} decides, before any rule that leads to {copies}"
-    if not case.judged.is_tunnelled(case.judged.then.way(case.packet)):
-        return ""
-    stronger = next((step.route for step in asked if step.result == "throw"), None)
-    by = f"table {mirror} has {stronger}: " if stronger else ""
-    return f"{by}a copy of {lan.route.dst} does not change that"
-
-
-def _all_traffic(case: Case) -> str:
-    # The device that the packet leaves by. The configuration may name another one.
-    device = next(device for device in case.decision.devices if device in case.judged.goal.tunnels)
-    return f"all traffic goes into {device}"
-
-
-def _by_main(case: Case) -> str:
-    """What main would do with the packet, if by a route that is not copied: `main has 10.0.0.0/16 via 10.0.0.1: …`."""
-    packet = case.packet
-    found = case.judged.network.main_alone.way(packet).route
-    judged = {verdict.route for verdict in case.judged.goal.judged[packet.family].verdicts}
-    main = case.judged.network.table(MAIN, packet.family) if not found or found.dst == "default" else ()
-    expired = [route for route in main if route.attributes.expired and route.prefix.covers(_host(case))]
-    for route in (*expired, *([found] if found else [])):
-        if route not in judged and (does := what_main_does(case.judged.goal, route)):
-            return f"main {does}"
-    return ""
-
-
-def _is_stale(case: Case, route: Route) -> bool:
-    here = case.judged.goal.contents[case.packet.family].get(case.decision.table)
-    return here is not None and route in here.ours and route not in here.wanted
-
-
-def _why_out(case: Case, route: Route) -> str:
-    decision, layout = case.decision, case.judged.goal.layout
-    if _is_stale(case, route):
-        return f"table {decision.table} has a stale copy of {route.dst}"
-    if decision.table == layout.mirror and route in case.judged.goal.contents[case.packet.family][layout.mirror].ours:
-        if route.dst in TO_ALL and decision.outcome in _TO_ALL:
-            return f"lan.multicast has added a route for {route.dst} to the VPN's table"
-        by_main = _by_main(case)
-        return f"{route.dst} is mirrored into the VPN's table" + (f", although {by_main}" if by_main else "")
-    if decision.table in layout.tables:
-        return f"table {decision.table} has {route.dst}, which is not known to be a copy"
-    asked = [step for step in decision.steps if step.rule.table in layout.tables]
-    if not asked:
-        return _why_before(case, route)
-    if all(step.result == "does not fit" for step in asked):
-        return f"the packet {asked[0].why}, so the VPN's tables are not consulted"
-    return f"the VPN's tables have {_no_route(case.packet)}"
-
-
-def _why_before(case: Case, route: Route) -> str:
-    """Why the kernel decides before it reaches a rule of the VPN."""
-    rules = [rule for rule in case.judged.snapshot.rules if rule.family == case.packet.family]
-    of_vpn = [rule.priority for rule in rules if rule.table in case.judged.goal.layout.tables]
-    rule = case.decision.steps[-1].rule
-    if of_vpn:
-        return f"rule {rule.priority} decides, before the VPN's {min(of_vpn)}"
-    if case.decision.table == MAIN and route.dst != "default" and case.judged.network.may_be_tunnelled(case.decision):
-        return f"main has {route.dst}"
-    if case.decision.table == MAIN:
-        return "no rule leads to the VPN's tables"
-    return f"rule {rule.priority} leads to table {table_name(case.decision.table)}, and none leads to the VPN's tables"
-
-
-def _lan(case: Case) -> Verdict | None:
-    """The verdict on the LAN route to the destination with the longest prefix. Routes into the tunnel are no LANs."""
-    verdicts = case.judged.goal.judged[case.packet.family].verdicts
-    covering = [verdict for verdict in verdicts if verdict.route.prefix.covers(_host(case))]
-    lans = [verdict for verdict in covering if not case.judged.goal.is_by_tunnel(verdict.route.attributes.devices)]
-    return max(lans, key=lambda verdict: verdict.route.prefix.length, default=None)
+        verdict = goal.placeholders.get(route)
+        refusal = verdict.refusal if verdict else "no longer needed"
+        why = f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
+    elif case.judged.is_tunnelled(decision) and (route.dst == "default" or route.prefix in goal.split[family]):
+        # The device that the packet leaves by. The configuration may name another one.
+        why = f"all traffic goes into {next(each for each in decision.devices if each in goal.tunnels)}"
+    elif case.judged.is_tunnelled(decision):
+        why = f"the VPN routes {route.dst} explicitly"
+    elif route not in here.ours:
+        why = f"table {decision.table} has {route.dst}, which is not known to be a copy"
+    elif route not in here.wanted:
+        why = f"table {decision.table} has a stale copy of {route.dst}"
+    elif route.dst in TO_ALL:
+        why = f"lan.multicast has added a route for {route.dst} to the VPN's table"
+    else:
+        why = f"{route.dst} is mirrored into the VPN's table"
+    return f", because {why}"
 
 
 def _no_route(packet: Packet) -> str:

@@ -66,7 +66,7 @@ def test_the_way_is_said_with_its_reason(lines: Sequence[str], answers: Mapping[
 def test_a_route_that_cannot_be_copied_is_named(machine: Machine) -> None:
     machine.batch([f"route add 203.0.113.0/24 dev {LAN} scope link mtu lock 1400"])
     said = sentences(machine, "203.0.113.7")["203.0.113.7"]
-    assert f"{ACTIVE} and 203.0.113.0/24 is not mirrored: cannot be copied exactly: " in said
+    assert f"{ACTIVE}; 203.0.113.0/24 is not mirrored: cannot be copied exactly: " in said
 
 
 def test_a_kernel_that_disagrees_is_an_error(machine: Machine, tmp_path: Path) -> None:

@@ -52,7 +52,11 @@ class Told(NamedTuple):
     @property
     def advised(self) -> list[str]:
         """The addresses that a sync would bring back, as `explain` says."""
-        return [address for address, said in self.sentences.items() if said.endswith(f"is missing; run `{SYNC}`")]
+        return [
+            address
+            for address, said in self.sentences.items()
+            if said.endswith(f"is not in the VPN's table yet; run `{SYNC}`")
+        ]
 
 
 Ways = Callable[[str, str], list[str]]  # of unmarked packets to the hosts in a prefix, from a source or ""

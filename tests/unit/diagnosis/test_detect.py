@@ -71,7 +71,7 @@ def test_a_client_is_known_by_one_of_its_numbers_alone(name: str, of: str) -> No
 
 def test_the_products_have_known_traits_and_the_first_is_the_one_of_the_defaults() -> None:
     assert {trait for product in PRODUCTS for trait in product.form} <= set(get_args(Trait))
-    assert Config().tunnel.fwmark.value == PRODUCTS[0].mark and Config().tables.ids == set(PRODUCTS[0].tables)
+    assert str(Config().tunnel.fwmark) == PRODUCTS[0].mark and Config().tables.ids == set(PRODUCTS[0].tables)
 
 
 def test_detect_does_not_promise_a_lan_that_a_firewall_cuts() -> None:

@@ -61,8 +61,10 @@ IN_MAIN = [
 ]
 UNCOPIED = [line for line in TIERED if f"table {LAN}" not in line]
 ACTIVE = "goes into the tunnel, because all traffic goes into tun-firezone"
-MISSING = f"{ACTIVE} and the copy of {{}} is missing; run `fz-iproute sync`"
-NOTHING = "because the VPN's tables have no route to the address"
+MISSING = f"{ACTIVE}; {{}} is not in the VPN's table yet; run `fz-iproute sync`"
+BY_MAIN = "{} of table main, by rule 32766 (from all lookup main)"
+BY_VPN = "{} of table 539098368, by rule 32765 (not from all fwmark 0xfd002021 lookup 539098368)"
+USELESS = f"{ACTIVE}; a copy of {{}} does not change that"
 OURS = "stays on this machine, because the address is its own"
 COPIED = "leaves by eth0 to the LAN, because {} is mirrored into the VPN's table"
 LEFT = "leaves by eth0 to the LAN, because table 539098368 has a stale copy of 192.168.1.0/24"
@@ -76,10 +78,8 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             "192.168.1.7": MISSING.format("192.168.1.0/24"),
             "fd00:1::7": MISSING.format("fd00:1::/64"),
             "100.64.0.9": "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly",
-            "192.168.1.7 mark=0xfd002021": "leaves by eth0 to the LAN, "
-            "because the packet is marked 0xfd002021, so the VPN's tables are not consulted",
-            "8.8.8.8 oif=eth0": "leaves by eth0 through the router 192.168.1.1, "
-            "because the VPN's tables have no route to the address by eth0",
+            "192.168.1.7 mark=0xfd002021": f"leaves by eth0 to the LAN: {BY_MAIN.format('192.168.1.0/24')}",
+            "8.8.8.8 oif=eth0": f"leaves by eth0 through the router 192.168.1.1: {BY_MAIN.format('default')}",
             "8.8.8.8 oif=docker0": "leaves by docker0, because the sender is bound to it: no route is used",
             "8.8.8.8 src=10.3.3.3": "cannot be sent: its source is not an address of this machine",
             **dict.fromkeys(("192.168.1.5", "fd00:1::5", "0.0.0.0"), OURS),
@@ -97,42 +97,42 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         [*FIREZONE, *OTHERS],
         {
-            "203.0.113.7": f"leaves by eth0 through the router 192.168.1.1, {NOTHING}",
-            "198.51.100.7": "is refused by the route unreachable 198.51.100.0/24 proto boot scope global "
-            "in table 539098368",
+            "203.0.113.7": f"leaves by eth0 through the router 192.168.1.1: {BY_MAIN.format('default')}",
+            "198.51.100.7": f"is refused: {BY_VPN.format('unreachable 198.51.100.0/24')}",
             "198.18.0.7": "leaves by eth0 through the router 192.168.1.1, "
             "because table 539098368 has 198.18.0.0/15, which is not known to be a copy",
-            "192.0.2.7": "leaves by eth0 to the LAN, because rule 50 decides, before the VPN's 32765",
-            "99.0.0.1": "leaves by wg0 to the internet, because rule 53 decides, before the VPN's 32765",
-            "192.0.3.7": "is refused (prohibit) by rule 54",
+            "192.0.2.7": "leaves by eth0 to the LAN: 192.0.2.0/24 of table 77, "
+            "by rule 50 (from all to 192.0.2.0/24 lookup 77)",
+            "99.0.0.1": "leaves by wg0 to the internet: default of table 78, "
+            "by rule 53 (from all to 99.0.0.0/8 lookup 78)",
+            "192.0.3.7": "is refused: rule 54 (from all to 192.0.3.0/24 prohibit)",
         },
     ),
     (
         [*FIREZONE, *IN_MAIN],
         {
-            "10.0.3.3": f"{ACTIVE} and main has 10.0.0.0/16 via 192.168.1.1: lan.allow would mirror it",
-            "10.1.3.3": f"{ACTIVE} and main has 10.1.0.0/16 through a router: lan.allow would mirror it",
-            "10.2.3.3": f"{ACTIVE} and main has 10.2.0.0/16 via 192.168.1.1: lan.allow would mirror it, "
+            "10.0.3.3": f"{ACTIVE}; main has 10.0.0.0/16 via 192.168.1.1: lan.allow would mirror it",
+            "10.1.3.3": f"{ACTIVE}; main has 10.1.0.0/16 through a router: lan.allow would mirror it",
+            "10.2.3.3": f"{ACTIVE}; main has 10.2.0.0/16 via 192.168.1.1: lan.allow would mirror it, "
             "unless one of its metrics is locked",
-            "10.9.0.7": f"{ACTIVE} and main rejects it (unreachable 10.9.0.0/24)",
-            "10.7.0.7": f"{ACTIVE} and main has 10.7.0.0/24, but it leads into the tunnel",
-            "10.66.0.9": ACTIVE,
-            "fd00:9::7": f"{ACTIVE} and main has fd00:9::/64, but it has expired",
-            "fd00:8::7": f"{ACTIVE} and main has fd00:8::/48 via fd00:1::1: lan.allow would mirror it",
+            "10.9.0.7": f"{ACTIVE}; main rejects it (unreachable 10.9.0.0/24)",
+            "10.7.0.7": f"{ACTIVE}; main has 10.7.0.0/24, but it leads into the tunnel",
+            "10.66.0.9": f"{ACTIVE}; 10.66.0.0/24 is not mirrored: tun-firezone is the tunnel",
+            "fd00:9::7": f"{ACTIVE}; main has fd00:9::/64, but it has expired",
+            "fd00:8::7": f"{ACTIVE}; main has fd00:8::/48 via fd00:1::1: lan.allow would mirror it",
             "10.128.7.7": MISSING.format("10.128.0.0/16"),
-            "100.64.0.9": "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly",
-            "10.1.3.3 mark=0xfd002021": "leaves by eth0 or docker0 through routers, "
-            "because the packet is marked 0xfd002021, so the VPN's tables are not consulted",
-            "10.8.0.7": f"{ACTIVE} and main has 10.8.0.0/24 on-link, but with scope global: lan.allow would mirror it",
-            "2001:db8::1": f"{ACTIVE} and main has 2001:db8::/32 via fd00:1::1: "
-            "wider than lan.min_prefixlen.inet6 = 48",
+            "100.64.0.9": "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly; "
+            "a copy of 100.64.0.0/10 does not change that",
+            "10.1.3.3 mark=0xfd002021": f"leaves by eth0 or docker0 through routers: {BY_MAIN.format('10.1.0.0/16')}",
+            "10.8.0.7": f"{ACTIVE}; main has 10.8.0.0/24 on-link, but with scope global: lan.allow would mirror it",
+            "2001:db8::1": f"{ACTIVE}; main has 2001:db8::/32 via fd00:1::1: wider than lan.min_prefixlen.inet6 = 48",
         },
     ),
     (
         [*FIREZONE, *IN_MAIN, f"route add 100.96.0.0/11 dev tun-firezone table {MIRROR}"],
         {
-            "100.96.7.9": "goes into the tunnel, because the VPN routes 100.96.0.0/11 explicitly, "
-            "which wins over the LAN 100.96.7.0/24"
+            "100.96.7.9": "goes into the tunnel, because the VPN routes 100.96.0.0/11 explicitly; "
+            "100.96.7.0/24 is not mirrored: the VPN's table has its own route to 100.96.0.0/11"
         },
     ),
     (
@@ -141,45 +141,43 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             "route add unreachable 192.168.1.66",
         ],
         {
-            "192.168.1.66": f"{COPIED.format('192.168.1.0/24')}, although main rejects it (unreachable 192.168.1.66)",
+            "192.168.1.66": f"{COPIED.format('192.168.1.0/24')}; main rejects it (unreachable 192.168.1.66)",
         },
     ),
     (
         [*TIERED, *HALVES],
         {
-            "192.168.1.7": f"{ACTIVE} and rule 100 decides, before any rule that leads to the copy in table 539098369",
+            "192.168.1.7": USELESS.format("192.168.1.0/24"),
             "172.18.0.7": ACTIVE,
         },
     ),
     (
         [*TIERED, f"route add throw 172.17.0.0/17 table {LAN}"],
         {
-            "172.17.0.7": f"{ACTIVE} and table 539098369 has throw 172.17.0.0/17 proto boot scope global: "
-            "a copy of 172.17.0.0/16 does not change that"
+            "172.17.0.7": USELESS.format("172.17.0.0/16"),
         },
     ),
     (
         [*UNCOPIED, *HALVES],
         {
-            "192.168.1.7": f"{ACTIVE} and rule 100 decides, "
-            "before any rule that leads to table 539098369, which gets the copies"
+            "192.168.1.7": USELESS.format("192.168.1.0/24"),
         },
     ),
     (
         [line.replace(f"lookup {LAN}", f"lookup {LAN} suppress_prefixlength 24") for line in TIERED],
-        {"192.168.1.7": f"{ACTIVE} and a copy of 192.168.1.0/24 does not change that"},
+        {"192.168.1.7": USELESS.format("192.168.1.0/24")},
     ),
     (
         [*FIREZONE, "route del default", "-6 route del default", "-6 route add fd00:9::/64 dev eth0 expires -1"],
         {
             "8.8.8.8": ACTIVE,
             "8.8.8.8 mark=0xfd002021": "cannot be sent: no rule leads to a route",
-            "fd00:9::7": f"{ACTIVE} and main has fd00:9::/64, but it has expired",
+            "fd00:9::7": f"{ACTIVE}; main has fd00:9::/64, but it has expired",
         },
     ),
     (
         FIREZONE[1:],  # IPv6 only
-        {"8.8.8.8": "leaves by eth0 through the router 192.168.1.1, because no rule leads to the VPN's tables"},
+        {"8.8.8.8": f"leaves by eth0 through the router 192.168.1.1: {BY_MAIN.format('default')}"},
     ),
     (
         [*FIREZONE, HELD],
@@ -191,8 +189,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         [*FIREZONE[:2], BACKSTOP],  # left by manage mode
         {
-            "8.8.8.8": "is refused by the route unreachable default proto static scope global metric 4294967295 "
-            "in table 539098368"
+            "8.8.8.8": f"is refused: {BY_VPN.format('unreachable default')}",
         },
     ),
     (
@@ -204,18 +201,15 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     ),
     (
         [*FIREZONE, STALE, f"route add 192.168.0.0/16 dev tun-firezone table {MIRROR}"],
-        {
-            "192.168.1.7": f"{LEFT}{GONE}; the VPN routes 192.168.0.0/16 explicitly, "
-            "so `fz-iproute sync` gives this LAN's addresses to the VPN"
-        },
+        {"192.168.1.7": f"{LEFT}{GONE}; but `fz-iproute sync` ends that: {BY_VPN.format('192.168.0.0/16')}"},
     ),
     (
         [*SERVED, f"{FROM_5} lookup 77", "route add default dev tun-firezone table 77"],
         {
             "192.168.1.7": f"{COPIED.format('192.168.1.0/24')}; but a program that connects sends from 192.168.1.5: "
             "rule 50 decides, and it leaves by tun-firezone",
-            "192.168.1.7 src=192.168.1.5": "goes into the tunnel, "
-            "because table 77 has default dev tun-firezone proto boot scope link",
+            "192.168.1.7 src=192.168.1.5": "goes into the tunnel: default of table 77, "
+            "by rule 50 (from 192.168.1.5 lookup 77); a copy of 192.168.1.0/24 does not change that",
         },
     ),
     (
@@ -229,23 +223,23 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         WIREGUARD,
         {
-            "192.168.1.7": "goes into wg0, which may be a tunnel, "
-            "because rule 32765 leads to table 51820, and none leads to the VPN's tables",
+            "192.168.1.7": "goes into wg0, which may be a tunnel: default of table 51820, "
+            "by rule 32765 (not from all fwmark 0xca6c lookup 51820); a copy of 192.168.1.0/24 does not change that",
         },
     ),
     (
         ["route add 0.0.0.0/1 via 10.64.0.1 dev tun0"],  # as OpenVPN does
-        {"1.1.1.1": "goes into tun0, which may be a tunnel, because main has 0.0.0.0/1"},
+        {"1.1.1.1": f"goes into tun0, which may be a tunnel: {BY_MAIN.format('0.0.0.0/1')}"},
     ),
     (
         ["route del default", "route add default dev ppp0"],  # a modem
-        {"8.8.8.8": "leaves by ppp0 to the internet, because no rule leads to the VPN's tables"},
+        {"8.8.8.8": f"leaves by ppp0 to the internet: {BY_MAIN.format('default')}"},
     ),
     (
         ["route del default", "route add default dev docker0"],
         {
-            "10.3.3.3": "leaves by docker0, because no rule leads to the VPN's tables",
-            "192.168.1.7": "leaves by eth0 to the LAN, because no rule leads to the VPN's tables",
+            "10.3.3.3": f"leaves by docker0: {BY_MAIN.format('default')}",
+            "192.168.1.7": f"leaves by eth0 to the LAN: {BY_MAIN.format('192.168.1.0/24')}",
         },
     ),
 ]
@@ -291,14 +285,16 @@ def test_the_way_is_said_with_its_reason(lines: list[str], question: str, said: 
 def test_the_setting_that_refuses_a_lan_is_named(lan: dict[str, Any], reason: str) -> None:
     config = configured(Config(), lan=lan)
     lines = [*FIREZONE, "route add 203.0.113.0/24 dev eth0"]
-    assert f"{ACTIVE} and 203.0.113.0/24 is not mirrored: {reason}" == sentence(case(lines, "203.0.113.9", config))
+    assert f"{ACTIVE}; 203.0.113.0/24 is not mirrored: {reason}" == sentence(case(lines, "203.0.113.9", config))
     placeholder = "goes into the tunnel, because a placeholder keeps the VPN's client from copying 203.0.113.0/24"
-    assert f"{placeholder} ({reason})" == sentence(case([*lines, HELD], "203.0.113.9", config))
+    assert f"{placeholder} ({reason}); 203.0.113.0/24 is not mirrored: {reason}" == sentence(
+        case([*lines, HELD], "203.0.113.9", config)
+    )
 
 
 def test_where_lan_multicast_is_set_its_route_is_missing() -> None:
     config = configured(Config(), lan={"multicast": True})
-    said = f"{ACTIVE} and the route that lan.multicast adds is missing; run `fz-iproute sync`"
+    said = MISSING.format("224.0.0.0/4")
     assert said == sentence(case(SERVED, "224.0.0.251", config))
 
 
@@ -319,7 +315,7 @@ def test_the_setting_that_blocks_is_named(lines: list[str], said: str) -> None:
     found = case([*FIREZONE[:2], *lines], "8.8.8.8", IN_MANAGE_MODE, numbered={"inet6": frozenset(["tun-firezone"])})
     assert f"is refused, because {said}" == sentence(found)
     others = case([*FIREZONE[:2], *lines, *OTHERS], "198.51.100.7", IN_MANAGE_MODE)
-    assert sentence(others).startswith("is refused by the route unreachable 198.51.100.0/24 proto boot")
+    assert sentence(others).startswith("is refused: unreachable 198.51.100.0/24 of table")
 
 
 @pytest.mark.parametrize(
