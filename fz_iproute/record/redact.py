@@ -6,7 +6,7 @@ fz-iproute. Each other word is replaced by a new name, everywhere by the same.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,8 +18,6 @@ from fz_iproute.record.recording import Recording
 from fz_iproute.record.renaming import Addresses, Names
 from fz_iproute.record.vocabulary import WORDS
 
-# JSON keys whose values name an interface.
-_INTERFACES = frozenset(["ifname", "dev", "link", "master", "iif", "oif"])
 # Numbers, times in UTC, and capabilities.
 _KEPT = re.compile(r"(ipproto-)?(0x[0-9a-f]+|\d+(\.\d+)?)(ms|s|sec)?|\d{4}-\d\d-\d\dT[0-9:.]+Z|[0-9a-f]{16}", re.ASCII)
 _WORD = r"""[^\s"'#,()=\[\]{}\\]+"""
@@ -42,7 +40,9 @@ class Redactor:
             if key.startswith("-json")
         }
         documents = [document for listing in self._outputs.values() for document in listing]
-        interfaces = dict.fromkeys([self._config.tunnel.interface, *_interfaces(documents)])
+        interfaces = dict.fromkeys(
+            [self._config.tunnel.interface, *(each["ifname"] for each in documents if "ifname" in each)]
+        )
         drop_ins = {path.rpartition("/")[2] for path in recorded.facts if ".d/" in path}
         self._names = Names((name for name in interfaces if name.lower() not in WORDS), drop_ins)
         self._addresses = Addresses(secret, documents)
@@ -121,14 +121,3 @@ def _version(text: str) -> str:
     """The version numbers alone: the release of a kernel may have a name that the person who built it chose."""
     found = re.match(r"(ip utility, iproute2-(ss)?)?\d+(\.\d+)*", text, re.ASCII)
     return found[0] if found else ""
-
-
-def _interfaces(value: Any, key: str = "") -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _interfaces(part, name)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _interfaces(part, key)
-    elif isinstance(value, str) and key in _INTERFACES:
-        yield value

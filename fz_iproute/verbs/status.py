@@ -8,25 +8,23 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 
 from fz_iproute.daemon.signals import redraws
-from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.status import Status, as_document, status
-from fz_iproute.diagnosis.summary import Summary, summary
+from fz_iproute.diagnosis.status import as_document, status
 from fz_iproute.diagnosis.summary import as_document as summary_document
+from fz_iproute.diagnosis.summary import summary
 from fz_iproute.diagnosis.tree import draw
 from fz_iproute.files.config_file import is_lab, load
 from fz_iproute.files.lock import watching
 from fz_iproute.ip.coprocess import CoprocessIp
-from fz_iproute.ip.decisive import decisive_routes
 from fz_iproute.ip.ip import Source
 from fz_iproute.ip.monitor import changes
-from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.following import Following
 from fz_iproute.verbs.options import add_json, add_snapshot
-from fz_iproute.verbs.output import write, write_json
+from fz_iproute.verbs.output import write
 from fz_iproute.verbs.screen import screen
+from fz_iproute.verbs.seen import seen
 from fz_iproute.verbs.source import as_typed, chosen_source
 
 EXAMPLES = ("fz-iproute status", "fz-iproute status --check > /dev/null || notify-send 'LAN cut off'")
@@ -51,95 +49,67 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Print the status once; with --watch, after each change, until the reader of stdout goes or a signal comes."""
     with chosen_source(arguments, log) as (source, config):
-        view = _View(arguments, source, config)
         if arguments.watch and isinstance(source, CoprocessIp):
-            gc.enable()
-            written = load(arguments.config)
-            following = Following(lambda: written, source, Log("ERROR"))
-            with redraws() as bell:
-                for rang in changes(source, bell, _STDOUT, view.watching):
-                    if not view.show_again(following.load(), always=rang):
-                        break
-                    source.end_coprocesses()  # a running `ip` keeps the old name of a renamed interface
+            is_good = _follow(arguments, source, config)
         else:
-            view.show()
-    return int(arguments.check and not view.is_good)
+            text, is_good = _shown(arguments, source, config)
+            write(text)
+    return int(arguments.check and not is_good)
 
 
-class _View:
-    """The status of one machine, in the form that the options choose."""
+def _follow(arguments: Namespace, source: CoprocessIp, config: Config) -> bool:
+    """Print the status again whenever it changes. Returns whether the last one was good."""
+    gc.enable()
+    written = load(arguments.config)
+    following = Following(lambda: written, source, Log("ERROR"))
+    before, is_good = "", True
 
-    def __init__(self, arguments: Namespace, source: Source, config: Config) -> None:
-        self.is_good = True
-        self._arguments = arguments
-        self._source = source
-        self._shown = ""
-        self._follow(config)
+    def daemon() -> int | None:
+        return _watching(arguments, config)
 
-    def _follow(self, config: Config) -> None:
-        self._config = config
-        self._reader = Reader(self._source, config)
+    with redraws() as bell:
+        for rang in changes(source, bell, _STDOUT, daemon):
+            config = following.load()
+            text, is_good = _shown(arguments, source, config)
+            start = "" if arguments.json else _CLEAR if sys.stdout.isatty() else "\n" if before else ""
+            if (rang or text != before) and not write(start + text):
+                break
+            before = text
+            source.end_coprocesses()  # a running `ip` keeps the old name of a renamed interface
+    return is_good
 
-    def show(self) -> None:
-        """Print the status once."""
-        found, said = self._status()
-        if self._arguments.json:
-            write_json(self._document(found, said))
-        else:
-            write(self._picture(found, said))
 
-    def show_again(self, config: Config, *, always: bool) -> bool:
-        """Print the status in place of the last one, or as JSON on one line. False if nobody reads it any more.
+def _shown(arguments: Namespace, source: Source, config: Config) -> tuple[str, bool]:
+    """The status in the form that the options choose, and whether it is good."""
+    found = status(config, *seen(source, config))
+    said = summary(found)
+    process = _watching(arguments, config)
+    shown = screen(arguments)
+    if arguments.json:
+        document = {**as_document(found), "summary": summary_document(said), "watch": process}
+        # With --watch, each document is a line.
+        text = json.dumps({"schema": 1, **document}, indent=None if arguments.watch else 2)
+    elif arguments.routes:
+        text = draw(found, width=shown.width, colour=shown.colour)
+    else:
+        daemon = None if process is None else _daemon(arguments, process, is_used=found.is_used)
+        text = "\n".join(drawn(said, daemon, partial(as_typed, arguments, source), shown))
+    return text, said.is_good
 
-        `always`: also if it says the same as the last one.
-        """
-        if config != self._config:
-            self._follow(config)
-        found, said = self._status()
-        if self._arguments.json:
-            text = json.dumps({"schema": 1, **self._document(found, said)})
-        else:
-            text = self._picture(found, said)
-        if text == self._shown and not always:
-            return True
-        start = _CLEAR if sys.stdout.isatty() else "\n" if self._shown else ""
-        self._shown = text
-        return write(text if self._arguments.json else start + text)
 
-    def _status(self) -> tuple[Status, Summary]:
-        snapshot = self._reader.read()
-        found = status(self._config, snapshot, Network.of(snapshot, decisive_routes(self._source, snapshot)))
-        said = summary(found)
-        self.is_good = said.is_good
-        return found, said
+def _watching(arguments: Namespace, config: Config) -> int | None:
+    """The process id of the daemon; 0 if there is none, None if unknown."""
+    return None if arguments.snapshot else watching(arguments.netns, config.tables.mirrors)
 
-    def _document(self, found: Status, said: Summary) -> dict[str, object]:
-        return {**as_document(found), "summary": summary_document(said), "watch": self.watching()}
 
-    def _picture(self, found: Status, said: Summary) -> str:
-        shown = screen(self._arguments)
-        if self._arguments.routes:
-            return draw(found, width=shown.width, colour=shown.colour)
-        advised = partial(as_typed, self._arguments, self._source)
-        return "\n".join(drawn(said, self._daemon(is_used=found.is_used), advised, shown))
-
-    def watching(self) -> int | None:
-        """The process id of the daemon; 0 if there is none, None if unknown."""
-        if self._arguments.snapshot:
-            return None
-        return watching(self._arguments.netns, self._config.tables.mirrors)
-
-    def _daemon(self, *, is_used: bool) -> Daemon | None:
-        process = self.watching()
-        if process is None:
-            return None
-        if process:
-            return Daemon(f"runs (process {process})", is_running=True)
-        if not is_used:  # most VPNs need no copies
-            return Daemon("does not run")
-        if is_lab():  # in a lab, nothing can be installed
-            return Daemon("does not run: changes wait for the next sync", "watch")
-        is_usual = not (self._arguments.config or self._arguments.netns)
-        if is_usual and any(map(os.path.exists, _EVERY_MINUTE)):
-            return Daemon("does not run: sync runs every minute")
-        return Daemon("does not run: changes wait for the next sync", "install")
+def _daemon(arguments: Namespace, process: int, *, is_used: bool) -> Daemon:
+    if process:
+        return Daemon(f"runs (process {process})", is_running=True)
+    if not is_used:  # most VPNs need no copies
+        return Daemon("does not run")
+    if is_lab():  # in a lab, nothing can be installed
+        return Daemon("does not run: changes wait for the next sync", "watch")
+    is_usual = not (arguments.config or arguments.netns)
+    if is_usual and any(map(os.path.exists, _EVERY_MINUTE)):
+        return Daemon("does not run: sync runs every minute")
+    return Daemon("does not run: changes wait for the next sync", "install")

@@ -112,10 +112,10 @@ def test_no_old_name_or_address_is_left(mode: str) -> None:
 
 def test_a_name_has_the_same_replacement_everywhere() -> None:
     hidden = Redactor(RECORDED, b"secret").redacted()
-    assert "ipv4/conf/net3/rp_filter" in hidden.sysctls
+    assert "ipv4/conf/net2/rp_filter" in hidden.sysctls
     line, _ = hidden.outputs["-oneline -4 route show table main"].splitlines()
     lan = r"192\.168\.\d+"
-    assert re.fullmatch(rf"{lan}\.0/24 dev net3 proto kernel scope link src {lan}\.\d+ metric 600", line)
+    assert re.fullmatch(rf"{lan}\.0/24 dev net2 proto kernel scope link src {lan}\.\d+ metric 600", line)
     assert 'interface = "tun1"\n' in hidden.config
     assert 'interfaces = ["net2", "net3"]\n' in hidden.config
 
@@ -203,10 +203,10 @@ def test_secrets_in_the_files_of_a_machine_are_replaced() -> None:
     netns = facts["netns"]
     heading, command, refusal, *_ = facts["journal"].splitlines()
     assert re.fullmatch(r"# 2025-01-01T00:00:00.000Z 1.0 ms, 1 command, woken by: name\d+", heading)
-    assert re.fullmatch(rf"ip -n {netns} route add table 539098368 192\.168\.\d+\.0/24 dev net3 proto static", command)
+    assert re.fullmatch(rf"ip -n {netns} route add table 539098368 192\.168\.\d+\.0/24 dev net2 proto static", command)
     assert "#" == facts["journal"].splitlines()[5]  # a person may have written it
-    assert '#   refused: Cannot find device "net3"' == refusal
-    assert re.search(r"(?m)^nameserver fe80:[0-9a-f:]+%net3\nnameserver 127.0.0.53$", facts["/etc/resolv.conf"])
+    assert '#   refused: Cannot find device "net2"' == refusal
+    assert re.search(r"(?m)^nameserver fe80:[0-9a-f:]+%net2\nnameserver 127.0.0.53$", facts["/etc/resolv.conf"])
     assert f"/etc/netns/{netns}/resolv.conf" in facts
     assert re.fullmatch(r"254 main\n0x7 (name\d+) #\n78 105\n\1\n", facts["/etc/iproute2/rt_tables"])
     assert facts["/etc/iproute2/rt_tables.d/0002.conf"].split()[1] == facts["/etc/iproute2/rt_tables"].split()[3]
@@ -216,7 +216,7 @@ def test_secrets_in_the_files_of_a_machine_are_replaced() -> None:
     all_names, router = re.findall(r"(?m)(\S+)$", facts["resolved"])
     assert (f"2 ~. {all_names}\n3 {router}\n", router) == (facts["resolved"], facts["dhcp.servers"])
     assert "203.0.113.9" not in text
-    wanted = rf"chain inet wg-quick-net3 name\d+ drop\naccept to {all_names}/32 dev net3 nodev name\d+ maybe\n"
+    wanted = rf"chain inet wg-quick-net2 name\d+ drop\naccept to {all_names}/32 dev net2 nodev name\d+ maybe\n"
     assert re.fullmatch(wanted, facts["nft"])
 
 
