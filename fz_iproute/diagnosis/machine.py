@@ -11,7 +11,6 @@ from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.internet import joined
 from fz_iproute.diagnosis.judgement import Judgement
-from fz_iproute.diagnosis.lans import Key, Lan
 from fz_iproute.diagnosis.lookup import Decision, usual, within_link
 from fz_iproute.diagnosis.products import FIREZONE
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Way
@@ -122,11 +121,6 @@ class Machine(Judgement):
             return False
         by_main = [route.attributes.devices for route in self.on_link(Prefix.of_host(family, way.part.address))]
         return not any(decision.devices == devices for devices in by_main if not self.goal.is_by_tunnel(devices))
-
-    @cached_property
-    def cut(self) -> dict[Key, Lan]:
-        """The LANs that packets reach neither now nor after a `sync`, although no setting leaves them out."""
-        return {key: lan for key, lan in self.lans_then.items() if lan.is_cut and self.lans[key].lost}
 
     @cached_property
     def vpns(self) -> list[Vpn]:

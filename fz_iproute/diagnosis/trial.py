@@ -3,13 +3,14 @@
 `doctor` prints only remedies that do no harm.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fz_iproute.diagnosis.lookup import Decision, usual, within_link
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.parts import Bounds
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Network
-from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
+from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import REFUSALS
 
 
@@ -23,8 +24,8 @@ def harm(before: Machine, after: Machine) -> str:
 
 def _losses(before: Machine, after: Machine) -> Iterator[str]:
     for family in before.families:
-        lans = PrefixSet(route.prefix for route in after.goal.judged[family].wanted)
-        for part in _bounds(before.network, after.network, family, lans).parts(Prefix(family, 0, 0)):
+        copies = after.goal.judged[family].wanted
+        for part in _bounds(before.network, after.network, family, copies).parts(Prefix(family, 0, 0)):
             host = Prefix.of_host(family, part.address)
             if within_link(family, part.address):
                 continue
@@ -35,21 +36,24 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                     if was == becomes:
                         continue
                     where = f"packets to {part.prefix}"
+                    is_freed = after.gets_out(becomes) and not (
+                        becomes.route in copies or _is_lan(after, becomes, host)
+                    )
                     if mark:
                         if before.gets_out(was) and not after.gets_out(becomes) and becomes.outcome not in OF_NO_HOST:
                             yield f"the VPN's own {where} would not get out"
-                    elif was.outcome in REFUSALS.values() and after.gets_out(becomes) and not lans.covers(host):
+                    elif was.outcome in REFUSALS.values() and is_freed:
                         yield f"{where} are refused now, and would leave by {' '.join(becomes.devices)}"
-                    elif before.may_be_tunnelled(was) and after.gets_out(becomes) and not lans.covers(host):
+                    elif before.may_be_tunnelled(was) and is_freed:
                         yield f"{where} would leave the tunnel"
                     elif _is_lan(before, was, host) and becomes.devices != was.devices:
                         yield f"{part.prefix} of the LAN would be out of reach"
 
 
-def _bounds(before: Network, after: Network, family: Family, lans: PrefixSet) -> Bounds:
+def _bounds(before: Network, after: Network, family: Family, copies: Iterable[Route]) -> Bounds:
     """The prefixes that rules or routes name, in either of the two networks."""
     tables = (*before.all_tables(family), *after.all_tables(family))
-    return Bounds(tables, (*before.selected(family), *after.selected(family), *lans))
+    return Bounds(tables, (*before.selected(family), *after.selected(family), *(route.prefix for route in copies)))
 
 
 def _is_lan(machine: Machine, decision: Decision, host: Prefix) -> bool:

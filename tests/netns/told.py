@@ -97,15 +97,17 @@ def lies(
         is_lost = not lan["reachable"] and not is_said
         if is_lost and here and all(devices.issuperset(each) for each in (here, *bound)):
             yield f"status: packets to {lan['dst']} {lan['lost']}: {here}"
-    yield from _of_losses(told, ways)
+    yield from _of_losses(told, ways, own)
     yield from _of_sentences(told, ways, tunnels)
 
 
-def _of_losses(told: Told, ways: Ways) -> Iterator[str]:
+def _of_losses(told: Told, ways: Ways, own: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for loss in told.status["losses"]:
         parts = [] if loss["extent"] == "some packets" or told.is_due else loss["dst"]
         for part in parts:
-            here = [] if part.startswith("a part of") else ways(part, "")
+            # A program that connects sends from an own address, which another rule may select.
+            sources = ["", *(source for each in own.values() for source in each)]
+            here = [] if part.startswith("a part of") else [way for source in sources for way in ways(part, source)]
             lost = {"are refused": [""], "have no route": [""]}.get(loss["lost"], loss["lost"].split())
             if here and set(here).isdisjoint(lost):
                 yield f"status: packets to {part} {loss['lost']} by {loss['by']}: {here}"

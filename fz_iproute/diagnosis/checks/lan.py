@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from operator import attrgetter
 
 from fz_iproute.diagnosis.checks.copies import routes_inside
 from fz_iproute.diagnosis.checks.cures import of_loss, removals
@@ -90,8 +91,9 @@ def _losses(machine: Machine) -> Iterator[Found]:
     # If the configured tunnel is missing, the check `tunnel` already says what the VPNs do that are there instead.
     is_there = machine.config.tunnel.interface in machine.snapshot.links
     named = set() if is_there else {vpn.table for vpn in machine.vpns}
-    found = {key: lan for key, lan in machine.lans_then.items() if not lan.is_cut or key in machine.cut}
-    for loss in losses(machine.then, found):
+    now = {name for loss in losses(machine.network, machine.lans) for name in loss.names}
+    lost = (each._replace(names=tuple(name for name in each.names if name in now)) for each in machine.losses)
+    for loss in filter(attrgetter("names"), lost):
         if loss.extent == "whole" and loss.decision.table not in named:
             why = "hosts there cannot be reached, and `sync` does not change that"
             yield Found("failure", f"{loss}", why, tuple(of_loss(machine, loss)))
