@@ -167,7 +167,15 @@ class _VerbParser(_Parser):
             words = (_SHAPES.get(str(action.nargs), "{}").format(action.metavar) for action in arguments)
             self.usage = " ".join(("%(prog)s [OPTION ...]", *words))
             self.formatter_class = RawDescriptionHelpFormatter
-            self.epilog = "\n  ".join(["examples:", *verb.EXAMPLES])
+
+    def format_help(self) -> str:
+        import tomllib  # noqa: PLC0415  # needed only here
+
+        from fz_iproute.files.data import texts  # noqa: PLC0415
+
+        if examples := tomllib.loads(texts("help")["examples.toml"]).get(self.prog.split()[-1]):
+            self.epilog = "\n  ".join(["examples:", *examples])
+        return super().format_help()
 
     def parse_known_args(self, *args: Any, **options: Any) -> Any:
         self.fill()

@@ -10,11 +10,6 @@ from fz_iproute.files.data import texts
 from fz_iproute.log import Log
 from fz_iproute.verbs.output import write
 
-EXAMPLES = (
-    "fz-iproute completion bash",
-    "fz-iproute completion fish > ~/.config/fish/completions/fz-iproute.fish",
-)
-
 # Where the values of an option are listed, by its `dest`.
 _FOLDERS = {"netns": "/run/netns", **dict.fromkeys(("iif", "oif", "interface"), "/sys/class/net")}
 # What a shell itself has to complete, by the metavar.

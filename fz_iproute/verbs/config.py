@@ -9,11 +9,6 @@ from fz_iproute.mirror.config_text import doubts, dump
 from fz_iproute.verbs.options import add_common
 from fz_iproute.verbs.output import write
 
-EXAMPLES = (
-    "fz-iproute config show",
-    "fz-iproute config check /etc/fz-iproute/config.toml",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the subcommands `show` and `check`."""

@@ -25,11 +25,6 @@ from fz_iproute.verbs.source import advised, as_typed, chosen_source
 
 _INDENT = 11  # columns for the name of a value
 
-EXAMPLES = (
-    "fz-iproute detect",
-    "sudo fz-iproute detect --write /etc/fz-iproute/config.toml",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

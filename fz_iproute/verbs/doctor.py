@@ -31,8 +31,6 @@ from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import Screen, screen
 from fz_iproute.verbs.source import concrete, machine_ip
 
-EXAMPLES = ("fz-iproute doctor", "fz-iproute doctor --snapshot laptop.json")
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

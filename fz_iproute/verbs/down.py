@@ -8,11 +8,6 @@ from fz_iproute.verbs.sync import add, change
 
 __all__ = ["add", "run"]
 
-EXAMPLES = (
-    "sudo fz-iproute down",
-    "fz-iproute down --dry-run",
-)
-
 
 def run(arguments: Namespace, log: Log) -> int:
     """Remove it. ApplyFailed lists the commands that `ip` refused. Locked if a running `watch` would undo them."""

@@ -26,8 +26,6 @@ from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import screen
 from fz_iproute.verbs.source import as_typed, chosen_source
 
-EXAMPLES = ("fz-iproute explain 192.168.188.1", "fz-iproute explain printer.lan 2606:4700::1111 --mark 0xfd002021")
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

@@ -10,11 +10,6 @@ from fz_iproute.service.manual import page
 from fz_iproute.verbs.output import write
 from fz_iproute.verbs.screen import MOST_READABLE, screen
 
-EXAMPLES = (
-    "fz-iproute help explain",
-    "fz-iproute help fz-iproute.toml  # a page of the manual; the other one is fz-iproute",
-)
-
 _USUAL = 80  # columns, if the width of the screen is unknown
 
 

@@ -15,11 +15,6 @@ from fz_iproute.service.units import Choice, hiding, rt_tables, shared_files, ta
 from fz_iproute.verbs.options import add_choice, add_root
 from fz_iproute.verbs.output import write
 
-EXAMPLES = (
-    "sudo fz-iproute install --now",
-    "fz-iproute install --timer --dry-run",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

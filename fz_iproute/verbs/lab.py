@@ -9,11 +9,6 @@ from fz_iproute.lab.lab import lab
 from fz_iproute.log import Log
 from fz_iproute.verbs.source import trace
 
-EXAMPLES = (
-    "fz-iproute lab",
-    "fz-iproute lab --snapshot laptop.json ip route get 192.168.188.1",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

@@ -13,11 +13,6 @@ from fz_iproute.verbs.output import write_to
 from fz_iproute.verbs.seen import seen
 from fz_iproute.verbs.source import running_machine
 
-EXAMPLES = (
-    "fz-iproute metrics",
-    "sudo fz-iproute metrics -o /var/lib/prometheus/node-exporter/fz-iproute.prom",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

@@ -13,11 +13,6 @@ from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.source import chosen_source, say_absent
 
-EXAMPLES = (
-    "fz-iproute plan",
-    "fz-iproute plan --exit-code --snapshot laptop.json",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

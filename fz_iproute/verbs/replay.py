@@ -23,11 +23,6 @@ from fz_iproute.verbs.options import add_dry_run
 from fz_iproute.verbs.output import write, write_lines
 from fz_iproute.verbs.source import trace
 
-EXAMPLES = (
-    "sudo fz-iproute replay /var/log/fz-iproute/journal",
-    "fz-iproute replay --dry-run --until 2026-11-26T12:00:00Z journal",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

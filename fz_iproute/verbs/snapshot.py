@@ -13,11 +13,6 @@ from fz_iproute.record.take import take
 from fz_iproute.verbs.output import write_to
 from fz_iproute.verbs.source import running_machine
 
-EXAMPLES = (
-    "fz-iproute snapshot -o laptop.json",
-    "fz-iproute snapshot --redact -o report.json",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

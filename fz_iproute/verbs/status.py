@@ -27,8 +27,6 @@ from fz_iproute.verbs.screen import screen
 from fz_iproute.verbs.seen import seen
 from fz_iproute.verbs.source import as_typed, chosen_source
 
-EXAMPLES = ("fz-iproute status", "fz-iproute status --check > /dev/null || notify-send 'LAN cut off'")
-
 _STDOUT = 1
 # Files that show that `install --timer` or `install --cron` is in use.
 _EVERY_MINUTE = ("/etc/systemd/system/timers.target.wants/fz-iproute-sync.timer", "/etc/cron.d/fz-iproute")

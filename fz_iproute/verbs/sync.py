@@ -14,11 +14,6 @@ from fz_iproute.verbs.output import write_json
 from fz_iproute.verbs.plan import command_document, print_plan
 from fz_iproute.verbs.source import passes_of, running_machine
 
-EXAMPLES = (
-    "sudo fz-iproute sync",
-    "sudo fz-iproute --quiet sync  # from cron",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

@@ -9,11 +9,6 @@ from fz_iproute.service.units import PER_INSTANCE, SHIPPED, UNITS_OF_MACHINE, ch
 from fz_iproute.verbs.options import add_root
 from fz_iproute.verbs.output import write
 
-EXAMPLES = (
-    "sudo fz-iproute uninstall",
-    "fz-iproute uninstall --dry-run",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

@@ -11,11 +11,6 @@ from fz_iproute.service.units import SCRIPTS, UNITS, rt_tables, unit_files
 from fz_iproute.verbs.options import add_choice
 from fz_iproute.verbs.output import write
 
-EXAMPLES = (
-    "fz-iproute unit systemd",
-    "fz-iproute unit nm-dispatcher",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""

@@ -15,11 +15,6 @@ from fz_iproute.verbs.source import running_machine
 # The pause between two looks, in seconds. A look takes some milliseconds.
 _PAUSE = 0.2
 
-EXAMPLES = (
-    "fz-iproute wait",
-    "fz-iproute wait --timeout 30 && mount /mnt/nas",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add the option of this verb."""

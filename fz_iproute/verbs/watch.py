@@ -15,11 +15,6 @@ from fz_iproute.log import Log
 from fz_iproute.verbs.following import Following
 from fz_iproute.verbs.source import passes_of, trace
 
-EXAMPLES = (
-    "sudo fz-iproute watch",
-    "sudo fz-iproute -c /etc/fz-iproute/office.toml watch",
-)
-
 
 def add(parser: ArgumentParser) -> None:
     """Add nothing: this verb has only the common options."""
