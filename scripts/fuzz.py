@@ -37,6 +37,7 @@ from fz_iproute.record.facts import facts
 from fz_iproute.record.firewall import firewall
 from fz_iproute.record.recorded_ip import blamed_on, load_recording
 from fz_iproute.record.redact import Redactor
+from fz_iproute.record.vocabulary import words
 
 PROJECT = Path(__file__).parents[1]
 FINDS = PROJECT / ".cache" / "fuzz"
@@ -90,7 +91,7 @@ def lab(path: Path) -> None:
 def redact(path: Path) -> None:
     """A snapshot without names and addresses."""
     with blamed_on(path):  # only what `snapshot` has just recorded is redacted
-        Redactor(load_recording(path), b"0" * 16).redacted()
+        Redactor(load_recording(path), b"0" * 16, words()).redacted()
 
 
 def configuration(path: Path) -> None:

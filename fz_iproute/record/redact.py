@@ -6,7 +6,7 @@ fz-iproute. Each other word is replaced by a new name, everywhere by the same.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,7 +16,6 @@ from fz_iproute.mirror import config_text
 from fz_iproute.mirror.ip_json import Document, documents_of
 from fz_iproute.record.recording import Recording
 from fz_iproute.record.renaming import Addresses, Names
-from fz_iproute.record.vocabulary import WORDS
 
 # Numbers, times in UTC, and capabilities.
 _KEPT = re.compile(r"(ipproto-)?(0x[0-9a-f]+|\d+(\.\d+)?)(ms|s|sec)?|\d{4}-\d\d-\d\dT[0-9:.]+Z|[0-9a-f]{16}", re.ASCII)
@@ -29,10 +28,14 @@ _COMMENT = re.compile(r"(?m)(^|(?<=\s))#(?! [0-9TZ:.-]+ [0-9.]+ ms, |   refused:
 
 
 class Redactor:
-    """Redacts one recording. Without the `secret`, nobody can find out the old addresses."""
+    """Redacts one recording, except the words that are `known`, in lower case.
 
-    def __init__(self, recorded: Recording, secret: bytes) -> None:
+    Without the `secret`, nobody can find out the old addresses.
+    """
+
+    def __init__(self, recorded: Recording, secret: bytes, known: Collection[str]) -> None:
         self._recorded = recorded
+        self._known = known
         self._config = config_text.parse(recorded.config, "config")
         self._outputs = {
             key: documents_of(text.encode("utf-8", "surrogateescape"))
@@ -44,7 +47,7 @@ class Redactor:
             [self._config.tunnel.interface, *(each["ifname"] for each in documents if "ifname" in each)]
         )
         drop_ins = {path.rpartition("/")[2] for path in recorded.facts if ".d/" in path}
-        self._names = Names((name for name in interfaces if name.lower() not in WORDS), drop_ins)
+        self._names = Names((name for name in interfaces if name.lower() not in known), drop_ins)
         self._addresses = Addresses(secret, documents)
         self.prefix = self._addresses.prefix
         # The name of an interface may hold signs that end a word.
@@ -77,7 +80,7 @@ class Redactor:
         return self._word.sub(lambda match: self._new(match[0]), text)
 
     def _new(self, word: str) -> str:
-        if word.lower() in WORDS or _KEPT.fullmatch(word):
+        if word.lower() in self._known or _KEPT.fullmatch(word):
             return word
         if new := self._addresses.new(word) or self._names.hardware(word) or self._names.known.get(word):
             return new

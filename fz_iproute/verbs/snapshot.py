@@ -10,6 +10,7 @@ from fz_iproute.log import Log
 from fz_iproute.record.recording import dump
 from fz_iproute.record.redact import Redactor
 from fz_iproute.record.take import take
+from fz_iproute.record.vocabulary import words
 from fz_iproute.verbs.output import write_to
 from fz_iproute.verbs.source import running_machine
 
@@ -30,6 +31,6 @@ def run(arguments: Namespace, log: Log) -> int:
         # The lab's own file disappears with the lab, so advice for the recorded machine must not name it.
         recorded = replace(recorded, facts={**recorded.facts, "config.path": str(DEFAULT_PATH)})
     if arguments.redact:
-        recorded = Redactor(recorded, os.urandom(16)).redacted()
+        recorded = Redactor(recorded, os.urandom(16), words()).redacted()
     write_to(arguments.output, dump(recorded), 0o600)  # it describes the network
     return 0

@@ -17,6 +17,7 @@ from fz_iproute import cli
 from fz_iproute.record.recorded_ip import load_recording
 from fz_iproute.record.recording import dump
 from fz_iproute.record.redact import Redactor
+from fz_iproute.record.vocabulary import words as kept_words
 from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, run, wait_until
 from tests.netns.questions import addresses, as_nobody
 from tests.netns.test_names import furnish as furnish_a_device
@@ -259,7 +260,7 @@ def test_the_answers_are_those_of_the_machine(
     path, hidden = open_path / "snapshot", open_path / "redacted"
     live = known_to_nobody(machine, namespace, path, *asked, config=scenario.config)
 
-    redactor = Redactor(load_recording(path), os.urandom(16))
+    redactor = Redactor(load_recording(path), os.urandom(16), kept_words())
     renamed = Renaming(redactor, machine)
     hidden.write_text(dump(redactor.redacted()))
     others = map(redactor.address, asked)

@@ -47,7 +47,7 @@ PURE = {
     "daemon.schedule",
 }
 PURE |= {f"service.{name}" for name in ("units", "figures")}
-PURE |= {f"record.{name}" for name in ("recording", "redact", "renaming", "vocabulary")}
+PURE |= {f"record.{name}" for name in ("recording", "redact", "renaming")}
 PURE |= {f"lab.{name}" for name in ("addresses", "devices", "printed", "routes", "rules")}
 IMPURE = {"sh", "loguru", "watchfiles", "os", "time", "subprocess", "socket", "pathlib", "sys", "threading"}
 READS_TEXT = {"socket.inet_pton", "socket.AF_INET", "socket.AF_INET6"}  # pure parts of an impure module

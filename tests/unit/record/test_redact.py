@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix
 from fz_iproute.record import recording as core_recording
-from fz_iproute.record.redact import Redactor
+from fz_iproute.record.redact import Redactor as ActualRedactor
 from fz_iproute.record.renaming import Names
+from fz_iproute.record.vocabulary import words
 from fz_iproute.verbs import doctor
 from tests.unit.recordings import machine, parent, places, printed, recording
 
 RECORDED = recording()
+Redactor = partial(ActualRedactor, known=words())
 BITS: dict[Family, int] = {"inet": 32, "inet6": 128}
 KNOWN: dict[Family, str] = {
     "inet": "10.0.0.0/8 192.168.188.0/24 8.8.8.0/24 172.16.0.0/12 100.64.0.0/10 169.254.0.0/16",
