@@ -36,7 +36,7 @@ def facts(config: Config, path: Path | None, netns: str | None, root: Path = Pat
     if netns:
         found["netns"] = netns
     else:
-        if servers := dhcp_servers(root):
+        if servers := dhcp_servers(root, _content):
             found["dhcp.servers"] = " ".join(servers)
         if lines := list(resolvers(root, _text)):
             found["resolved"] = "".join(f"{line}\n" for line in lines)
@@ -71,12 +71,17 @@ def _of_config(path: Path) -> Iterator[tuple[str, str]]:
 
 def _text(path: Path) -> str | None:
     """The content of the file; of a large file, the last lines. None if it cannot be read."""
+    content = _content(path)
+    return None if content is None else content.decode("utf-8", "replace")
+
+
+def _content(path: Path) -> bytes | None:
     try:
         with opened(path) as file:
             start = max(0, os.fstat(file.fileno()).st_size - _MOST_BYTES)
             if start:
                 file.seek(start)
-            text = (file.read(_MOST_BYTES) or b"").decode("utf-8", "replace")
+            content = file.read(_MOST_BYTES) or b""
     except OSError:
         return None
-    return text.partition("\n")[2] if start else text
+    return content.partition(b"\n")[2] if start else content

@@ -1,13 +1,11 @@
 """Reads which servers gave the DHCP leases of this machine. Nothing else of a lease is recorded."""
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
 
-_MOST_BYTES = 1 << 16
 _SERVER_ADDRESS = re.compile(rb"^SERVER_ADDRESS=([0-9.]+)$", re.MULTILINE)
 _LEASE = re.compile(rb"^lease \{(.*?)^\}", re.MULTILINE | re.DOTALL)
 _SERVER = re.compile(rb"option dhcp-server-identifier ([0-9.]+);")
@@ -17,26 +15,14 @@ _HEADER, _COOKIE = 236, b"\x63\x82\x53\x63"
 _PAD, _END, _SERVER_IDENTIFIER = 0, 255, 54
 
 
-def dhcp_servers(root: Path) -> list[str]:
-    """The addresses of the servers, sorted. Files that cannot be read are ignored."""
-    found: set[str] = set()
-    for pattern in ("run/systemd/netif/leases/*", "var/lib/NetworkManager/internal-*.lease"):
-        for content in _contents(root, pattern):
-            found.update(match.decode() for match in _SERVER_ADDRESS.findall(content))
-    for pattern in ("var/lib/dhcp/dhclient*.lease*", "var/lib/dhclient/*.lease*", "var/lib/NetworkManager/dhclient-*"):
-        for content in _contents(root, pattern):
-            found.update(_of_dhclient(content))
-    for pattern in ("var/lib/dhcpcd/*.lease", "var/lib/dhcpcd5/*.lease"):
-        for content in _contents(root, pattern):
-            found.update(_of_packet(content))
-    return sorted(found)
+def dhcp_servers(root: Path, read: Callable[[Path], bytes | None]) -> list[str]:
+    """The addresses of the servers, sorted. Files that `read` cannot read are ignored."""
+    contents = ((servers, read(path)) for pattern, servers in _READERS.items() for path in root.glob(pattern))
+    return sorted({server for servers, content in contents if content for server in servers(content)})
 
 
-def _contents(root: Path, pattern: str) -> Iterator[bytes]:
-    for path in root.glob(pattern):
-        with suppress(OSError):
-            if path.is_file():
-                yield path.read_bytes()[-_MOST_BYTES:]
+def _of_networkd(content: bytes) -> Iterator[str]:
+    yield from (match.decode() for match in _SERVER_ADDRESS.findall(content))
 
 
 def _of_dhclient(content: bytes) -> Iterator[str]:
@@ -57,3 +43,15 @@ def _of_packet(content: bytes) -> Iterator[str]:
             if options[0] == _SERVER_IDENTIFIER and length == 5 and len(options) >= 6:
                 yield str(IPv4Address(options[2:6]))
             options = options[1 + length :]
+
+
+# How to find the servers in the files of each program.
+_READERS = {
+    "run/systemd/netif/leases/*": _of_networkd,
+    "var/lib/NetworkManager/internal-*.lease": _of_networkd,
+    "var/lib/dhcp/dhclient*.lease*": _of_dhclient,
+    "var/lib/dhclient/*.lease*": _of_dhclient,
+    "var/lib/NetworkManager/dhclient-*": _of_dhclient,
+    "var/lib/dhcpcd/*.lease": _of_packet,
+    "var/lib/dhcpcd5/*.lease": _of_packet,
+}
