@@ -156,7 +156,9 @@ def test_nexthop_objects_come_before_their_groups_and_whole_or_not_at_all() -> N
 def everything(found: Printed) -> Iterator[Command | Lost]:
     wanted, lost = devices.devices(found.links)
     yield from lost
-    links = parse_links.links({"ifname": device.name, "ifindex": device.ifindex, "flags": ["UP"]} for device in wanted)
+    links = parse_links.links(
+        {"ifname": device.name, "ifindex": place, "flags": ["UP"]} for place, device in enumerate(wanted, 1)
+    )
     yield from devices.cables_and_bridges(wanted)
     yield from devices.link_states(wanted, links)
     yield from devices.far_states(wanted)
@@ -186,6 +188,13 @@ def demo_parts() -> dict[str, Any]:
         "rules": {"inet": [{"priority": 5, "src": "1.2.3.0", "srclen": 24, "iif": "x", "tos": "0x10", "table": "7"}]},
         "routes": {("inet", 254): [[dst, rest] for dst, rest in listed(routes)]},  # unlike a tuple, it may be changed
     }
+
+
+def test_every_part_is_tried() -> None:
+    found = list(everything(Printed(**demo_parts())))
+    assert not [part for part in found if isinstance(part, Lost)]
+    kinds = {part.words[0] for part in found if isinstance(part, Command)}
+    assert {"link", "address", "route", "nexthop", "rule"} == kinds
 
 
 HOSTILE = st.sampled_from(
