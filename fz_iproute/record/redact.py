@@ -22,6 +22,7 @@ _KEPT = re.compile(r"(ipproto-)?(0x[0-9a-f]+|\d+(\.\d+)?)(ms|s|sec)?|\d{4}-\d\d-
 _WORD = r"""[^\s"'#,()=\[\]{}\\]+"""
 # Signs between the parts of a word, as in a path, an address with a zone, or the label of an address.
 _JOINTS = "/%:"
+_HARDWARE = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5,}", re.ASCII)
 _WG_QUICK = "wg-quick-"  # how the names of its nft tables start
 # A comment in a file may hold anything. Only those that fz-iproute writes into its journal tell something.
 _COMMENT = re.compile(r"(?m)(^|(?<=\s))#(?! [0-9TZ:.-]+ [0-9.]+ ms, |   refused: |   in doubt: ).*")
@@ -82,8 +83,10 @@ class Redactor:
     def _new(self, word: str) -> str:
         if word.lower() in self._known or _KEPT.fullmatch(word):
             return word
-        if new := self._addresses.new(word) or self._names.hardware(word) or self._names.known.get(word):
+        if new := self._addresses.new(word) or self._names.known.get(word):
             return new
+        if _HARDWARE.fullmatch(word):
+            return re.sub("[0-9a-f]", "0", word)
         if word.startswith(_WG_QUICK):
             return _WG_QUICK + self._new(word.removeprefix(_WG_QUICK))
         for joint in _JOINTS:

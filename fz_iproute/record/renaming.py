@@ -4,7 +4,6 @@ Addresses are renamed bit by bit, so that every prefix keeps its members (as in 
 Address Anonymization", 2002). Addresses stay inside prefixes that have a meaning, for example private ones.
 """
 
-import re
 from collections.abc import Collection, Iterable
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
@@ -19,8 +18,6 @@ _FROZEN = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/
 _CLOSED = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "240.0.0.0/4"]
 _CLOSED += ["2000::/3", "fd00::/8", "fc00::/7", "fe80::/10", "fe80::/64", "::/8", "::ffff:0:0/96", "64:ff9b::/96"]
 
-_HARDWARE = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,}", re.ASCII)
-
 
 class Names:
     """New names: `net1` for an interface, or `tap1` if the start of its name tells something; `name1` for all else.
@@ -30,7 +27,6 @@ class Names:
 
     def __init__(self, interfaces: Iterable[str], drop_ins: Collection[str] = ()) -> None:
         self.known = {name: f"{place:04}.conf" for place, name in enumerate(sorted(drop_ins), 1)}
-        self._hardware: dict[str, str] = {}
         for number, name in enumerate(interfaces, 1):
             start = next((start for start in (*TUNS, *MODEMS, *OF_GUESTS) if name.startswith(start)), "net")
             self.known[name] = f"{start}{number}"
@@ -38,17 +34,6 @@ class Names:
     def new(self, name: str) -> str:
         """The new name. An empty name stays empty."""
         return self.known.setdefault(name, f"name{len(self.known)}") if name else name
-
-    def hardware(self, text: str) -> str | None:
-        """A new, locally administered hardware address for a hardware address; None for any other text."""
-        if not _HARDWARE.fullmatch(text):
-            return None
-        octets = bytes.fromhex(text.replace(":", ""))
-        if set(octets) in ({0x00}, {0xFF}):
-            return text  # all zeros and all ones identify no card
-        number = len(self._hardware) + 1
-        new = b"\x02" + number.to_bytes(len(octets) - 1, "big")
-        return self._hardware.setdefault(text, new.hex(":"))
 
 
 class Addresses:
