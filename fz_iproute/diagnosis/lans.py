@@ -43,7 +43,8 @@ def decided_by(decisions: Iterable[Decision]) -> str:
         if route := decision.route:
             kind = "" if route.attributes.type == "unicast" else f"{route.attributes.type} "
             routes[f"{kind}{route.dst} of table {table_name(decision.table)}"] = None
-        for step in decision.steps[-1:]:
+        jumps = [step for step in decision.steps[:-1] if step.result == "goto"]
+        for step in (*jumps, *decision.steps[-1:]):
             rules[f"rule {step.rule.priority} ({step.rule})"] = None
     return ", by ".join(filter(None, [some(routes), some(rules)]))
 

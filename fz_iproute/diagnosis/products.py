@@ -94,7 +94,3 @@ def product_of(form: Form) -> Product:
     """The client that matches best."""
     best = max(PRODUCTS, key=lambda product: product.likeness(form))
     return best if best.likeness(form) else UNKNOWN
-
-
-# By the number of a table, the name of the client that normally uses it.
-BY_TABLE = {table: product.name for product in PRODUCTS for table in product.tables}

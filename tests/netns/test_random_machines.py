@@ -368,15 +368,19 @@ def wrong_losses(land: Land, findings: list[Finding]) -> Iterator[str]:
             yield f"shadows: {match[0]!r}: the kernel says {ways}"
 
 
-SELECTED_LEAK = re.compile(r"^packets to the internet that match rule (.*) \((inet6?)\) get around the tunnel$")
+LEAK = re.compile(
+    r"^(some )?(IPv\d)(?: from (\S+)/\d+)? to (.*?) (leaves by (\S+), outside the tunnel|goes into (\S+)|is refused"
+    r"|has no route): (.*)$"
+)
 
 
 def wrong_leaks(land: Land, findings: list[Finding]) -> Iterator[str]:
     """What `doctor` says of some packets to the internet, and the kernel does not."""
-    for match in filter(None, (SELECTED_LEAK.match(each["seen"]) for each in findings if each["name"] == "leak")):
-        rule, family = match.groups()
+    for match in filter(None, (LEAK.match(each["seen"]) for each in findings if each["name"] == "leak")):
+        is_some, name, *_, rule = match.groups()
         selector = next((asked for selector, asked in SELECTED.items() if selector in rule), None)
-        if selector:
+        if is_some and selector:
+            family = FAMILIES[name]
             lines = [f"route get {host} {selector}" for host in LANDS[family].internet]
             answers = ask(land.namespace, family, lines)  # type: ignore[arg-type]
             tried["leaks of some packets"] += 1
@@ -407,17 +411,6 @@ class Truth(Kernel):
 REST = r" and (\d+ more|others)"
 
 
-def _rules(finding: Finding, truth: Truth) -> str:
-    if match := re.search(r" takes packets(?: from (\S+)/\d+)? to (.*) before they get to table", finding["seen"]):
-        source, prefixes = match.groups()
-        for prefix in re.sub(REST, "", prefixes).split(", "):
-            whole = "::/0" if "(inet6)" in finding["seen"] else "0.0.0.0/0"
-            ways = truth.to(whole if prefix == "the internet" else prefix, source or "")
-            if ways and len(ways) == len(truth.in_tunnel(ways)):
-                return f"all packets to {prefix} enter the tunnel"
-    return ""
-
-
 def _mark(finding: Finding, truth: Truth) -> str:
     ways = truth.internet("inet", truth.mark) + truth.internet("inet6", truth.mark)
     if finding["level"] == "ok" and "stay out" in finding["seen"] and truth.in_tunnel(ways):
@@ -435,15 +428,20 @@ def _leak(finding: Finding, truth: Truth) -> str:
         return next((f"all of {family} does" for family in LANDS if len(inside[family]) == len(ways[family])), "")
     if finding["level"] == "ok":
         return f"some does: {out}" if any(out.values()) else ""
-    if match := re.search(r"^IPv\d to (.*?)(?: and \d+ more| and others)? gets around", finding["seen"]):
-        reached = [way for prefix in match[1].split(", ") for way in truth.to(prefix)]
-        return "it does not" if reached and not set(reached) - {"", *TUNNELS} else ""
-    if SELECTED_LEAK.match(finding["seen"]):
-        return ""  # see wrong_leaks
-    match = re.search(r"^(IPv\d) goes into the tunnel, but .* sends (IPv\d) out of (\S+)$", finding["seen"])
+    match = LEAK.match(finding["seen"])
     assert match, finding
-    taken, left = FAMILIES[match[1]], FAMILIES[match[2]]
-    return "" if inside[taken] and match[3] in out[left] else f"the kernel says {ways}"
+    is_some, name, source, prefixes, _, by, into, _ = match.groups()
+    if is_some:
+        return ""  # see wrong_leaks
+    whole = "::/0" if name == "IPv6" else "0.0.0.0/0"
+    named = [whole if prefix == "the internet" else prefix for prefix in re.sub(REST, "", prefixes).split(", ")]
+    for prefix in named:
+        there = truth.to(prefix, source or "") if prefix != whole or source else truth.internet(FAMILIES[name])
+        if there and len(truth.in_tunnel(there)) == len(there):
+            return f"all packets to {prefix} enter the tunnel"
+    if finding["level"] == "failure" and prefixes == "the internet" and not source:
+        return "" if (by or into or "") in truth.internet(FAMILIES[name]) else f"the kernel says {ways}"
+    return ""
 
 
 FAMILIES = {"IPv4": "inet", "IPv6": "inet6"}
@@ -456,7 +454,7 @@ def _unnamed_leaks(findings: list[Finding], truth: Truth) -> Iterator[str]:
         is_out = not {"", "lo", *TUNNELS} & {*ways}
         if is_out and all(len(truth.in_tunnel(here)) == len(here) for here in others):
             tried["leaks"] += 1
-            if not any(f" sends {name} out of " in each["seen"] and each["level"] == "failure" for each in findings):
+            if not any(each["seen"].startswith(f"{name} to ") and each["level"] == "failure" for each in findings):
                 yield f"{name} leaves by {ways}, which doctor does not name"
 
 
@@ -544,7 +542,6 @@ def _dns(finding: Finding, truth: Truth) -> str:
 
 JUDGES: dict[str, Callable[[Finding, Truth], str]] = {
     "tunnel": _tunnel,
-    "rules": _rules,
     "mark": _mark,
     "leak": _leak,
     "shadows": _shadows,

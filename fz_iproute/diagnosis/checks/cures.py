@@ -1,6 +1,7 @@
 """What may mend a wrong decision about packets: rules to add, to move or to delete, routes to delete, and settings."""
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 
 from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.lans import Fate, Lan, Loss, fates
@@ -23,7 +24,7 @@ def rule_in_front(machine: Machine, decision: Decision, rules: Collection[Rule])
     return None if rule.table in (LOCAL, *machine.goal.layout.tables) else rule
 
 
-def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Remedy, ...]:
+def ways_past(machine: Machine, rule: Rule) -> tuple[Remedy, ...]:
     """Remedies for a rule that comes before the VPN's rules: delete it, or move the VPN's rules before it."""
     words = f"decide which of the two should win; `ip rule` shows both, {shown(rule)} comes first"
     if machine.is_of_another_vpn(rule):
@@ -31,7 +32,8 @@ def ways_past(machine: Machine, rule: Rule, first: dict[int, Rule]) -> tuple[Rem
         if any(vpn.table == rule.table for vpn in machine.vpns):
             words += f"; `{machine.fz_iproute('detect')}` says whether copies can serve that one"
         return advice(words)
-    late = [each for each in first.values() if each.priority >= rule.priority]
+    first = [same[0] for same in machine.leading(rule.family).values()]
+    late = [each for each in first if each.priority >= rule.priority]
     moves: list[Step] = []
     for number, each in enumerate(late):
         priority = rule.priority - len(late) + number
@@ -90,14 +92,14 @@ def _removal(machine: Machine, fate: Fate) -> RouteStep | RuleStep | None:
 
 def of_loss(machine: Machine, loss: Loss) -> Iterator[Remedy]:
     """What may bring back the LANs of this loss, the most likely first; at last, what to do in words."""
-    first, mirror = machine.leading(loss.family), machine.goal.layout.mirror
-    if machine.config.manages or (first and mirror not in first):
+    leading, mirror = machine.leading(loss.family), machine.goal.layout.mirror
+    if machine.config.manages or (leading and mirror not in leading):
         yield from additions(machine, loss.family, mirror)
     if removed := removals(machine, loss.lans):
         yield from (Remedy(removed), Remedy((*removed, Sync())))
     decision, route = loss.decision, loss.decision.route
-    if first and (rule := rule_in_front(machine, decision, list(first.values()))):
-        yield from ways_past(machine, rule, first)
+    if leading and (rule := rule_in_front(machine, decision, [*chain.from_iterable(leading.values())])):
+        yield from ways_past(machine, rule)
         return
     is_tunnelled = machine.is_tunnelled(decision)
     lans = [lan.prefix for lan in loss.lans]

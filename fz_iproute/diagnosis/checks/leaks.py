@@ -2,70 +2,110 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from fz_iproute.diagnosis.checks.cures import rule_in_front, ways_past
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
+from fz_iproute.diagnosis.full_tunnel import becomes
 from fz_iproute.diagnosis.internet import joined
-from fz_iproute.diagnosis.lans import matching
+from fz_iproute.diagnosis.lans import decided_by, matching
 from fz_iproute.diagnosis.lookup import Decision, usual
-from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.reach import size
+from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.reach import Way, size
 from fz_iproute.diagnosis.received import in_force
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, Sysctl, advice, perhaps_synced
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
-from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.prefix import BITS, FAMILY_NAMES, Family, Prefix
+from fz_iproute.mirror.desired import explicit
+from fz_iproute.mirror.model import Route, Rule
+from fz_iproute.mirror.prefix import BITS, FAMILY_NAMES, Family, Prefix, PrefixSet
+from fz_iproute.mirror.split_default import INTERNET
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
-from fz_iproute.mirror.words import some, table_name
+from fz_iproute.mirror.words import some
 
 
 def leak(machine: Machine) -> Iterator[Found]:
-    """Check that no packets to the internet get around the tunnel, if it takes those of the other family."""
-    taken = [FAMILY_NAMES[family] for family in machine.families if machine.has_internet(family)]
-    if not taken:
-        said = joined(
-            {family: each.words(machine.network) for family, each in machine.internet.items() if each.decision}
-        )
-        seen = f"packets to the internet do not enter {machine.config.tunnel.interface}"
-        yield Found("ok", ": ".join(filter(None, [seen, said])))
-        return
-    found = [_all_around(machine, family, taken[0]) for family in machine.leaking]
-    for family in (family for family in machine.families if family not in machine.leaking):
-        found += [*_partly_around(machine, family), *_selected_around(machine, family)]
-    yield from or_ok(found, "no packets to the internet get around the tunnel")
-
-
-def _all_around(machine: Machine, family: Family, taken: str) -> Found:
-    name, decision = FAMILY_NAMES[family], machine.internet[family].decision
-    assert decision
-    seen = f"{taken} goes into the tunnel, but {shown(decision.steps[-1].rule)} sends {name} out of"
-    why = f"sites that have {name} see the machine's own address, and the network sees the traffic"
-    level: Level = "info" if machine.config.allows_leak else "failure"
-    return Found(level, f"{seen} {' '.join(decision.devices)}", why, tuple(_leak_remedies(machine, family, decision)))
-
-
-def _partly_around(machine: Machine, family: Family) -> Iterator[Found]:
-    wanted = machine.goal.judged[family].wanted
-    ways = machine.ways_to_internet(family)
-    around = [
-        way
-        for way in ways
-        if machine.gets_out(way.decision)
-        and machine.is_around_tunnel(way)
-        and way.decision.route not in wanted
-        # A VPN without a mark reaches its server by a rule or a route for this one host.
-        and not (machine.has_no_mark and way.part.prefix.length == BITS[family])
+    """Check that no packets that the VPN should carry get around the tunnel."""
+    found = [
+        each for family in machine.families for each in (*_around(machine, family), *_selected_around(machine, family))
     ]
-    if not around:
-        return
-    parts = [way.part for way in around]
-    names = some((str(part.prefix) for part in parts), is_sample=any(part.is_sample for part in parts))
-    routes = dict.fromkeys((way.decision.table, way.decision.route) for way in around if way.decision.route)
-    seen = f"{FAMILY_NAMES[family]} to {names} gets around the tunnel"
-    why = f"decided by {some(f'{route} in table {table_name(table)}' for table, route in routes)}"
-    # A few networks are outside on purpose. That is hardly so for a large part of the internet.
-    is_large = _LARGE * size(around) >= size(ways)
-    yield Found("warning" if is_large else "info", seen, why, _without(machine, family, routes) if is_large else ())
+    seen = "no packets to the internet get around the tunnel"
+    if not any(map(machine.has_internet, machine.families)):
+        ways = {family: each for family, each in machine.internet.items() if each.decision}
+        said = joined({family: each.words(machine.network) for family, each in ways.items()})
+        seen = f"packets to the internet do not enter {machine.config.tunnel.interface}"
+        seen = ": ".join(filter(None, [seen, said]))
+    yield from or_ok(found, seen)
+
+
+class _Group(NamedTuple):
+    """Why packets get around the tunnel."""
+
+    rule: Rule  # the one to blame
+    is_in_front: bool  # it comes before the VPN's rules
+    source: int  # 0: from all
+
+
+def _around(machine: Machine, family: Family) -> Iterator[Found]:
+    """What gets around the tunnel of all that the VPN should carry, by the rule, and by the source that rules name."""
+    groups: dict[_Group, list[Way]] = defaultdict(list)
+    for group, way in _ways_around(machine, family):
+        if not group.source or group._replace(source=0) not in groups:
+            groups[group].append(way)
+    narrower = explicit(route for table in machine.goal.layout.tables for route in machine.tunnel_routes(table, family))
+    claims = PrefixSet(narrower - machine.goal.split[family])
+    for group, ways in groups.items():
+        rule, is_in_front, source = group
+        parts, decisions = [way.part for way in ways], [way.decision for way in ways]
+        chosen = PrefixSet(part.prefix for part in parts)
+        outer = [way for way in ways if chosen.covering(way.part.prefix) == way.part.prefix]
+        is_all = machine.internet[family].decision in decisions and not source
+        is_explicit = any(claims.overlapping(part.prefix) for part in parts)
+        is_whole = any(part.prefix in narrower for part in parts) and not (source or rule.dst or rule.mark or rule.src)
+        is_large = _LARGE * size(ways) >= size(machine.ways_to_internet(family))
+        level: Level = "warning" if is_in_front or is_large else "info"
+        why, remedies = "the kernel asks this rule before the VPN's", ways_past(machine, rule)
+        if is_all or is_whole:
+            level = "failure" if is_in_front or not machine.config.allows_leak else "info"
+        elif is_in_front and not is_explicit and machine.is_of_another_vpn(rule):
+            level, why, remedies = "info", "that VPN has routes for these hosts, and its rule comes first", ()
+        if not is_in_front:
+            why = "these hosts see the machine's own address, and the network sees the traffic"
+            routes = dict.fromkeys((each.table, each.route) for each in decisions if each.route)
+            remedies = _without(machine, family, routes) if is_large else ()
+            remedies = tuple(_leak_remedies(machine, family)) if is_all else remedies
+        whose = f" from {Prefix.of_host(family, source)}" if source else ""
+        names = ("the internet" if part.prefix == INTERNET[family] else str(part.prefix) for part, _ in outer)
+        to = some(names, is_sample=any(part.is_sample for part, _ in outer))
+        seen = f"{FAMILY_NAMES[family]}{whose} to {to} {_becomes(machine, outer[0].decision)}"
+        yield Found(level, f"{seen}: {decided_by(way.decision for way in outer)}", why, remedies)
+
+
+def _becomes(machine: Machine, decision: Decision) -> str:
+    outside = ", outside the tunnel" if machine.gets_out(decision) else ""
+    return f"{becomes(machine.network, decision)}{outside}"
+
+
+def _ways_around(machine: Machine, family: Family) -> Iterator[tuple[_Group, Way]]:
+    leading, layout = machine.leading(family), machine.goal.layout
+    wanted = machine.goal.judged[family].wanted
+    lans = PrefixSet(machine.accepted(family))  # the check `shadows` is about them
+    claims = [(table, prefix) for table, prefix in machine.tunnel_prefixes(family) if table in leading]
+    is_wide = any(not prefix.length or prefix in machine.goal.split[family] for _, prefix in claims)
+    if is_wide or any(map(machine.has_internet, machine.families)):
+        whole = INTERNET[family]
+        claims = [each for each in claims if not (each[1].covers(whole) or whole.covers(each[1]))]
+        claims.append((layout.internet, whole))
+    for source in machine.sources(family):
+        for table, prefix in claims:
+            for way in machine.ways(prefix, src=source):
+                part, decision = way
+                # By a rule or a route for this one host, a VPN without a mark reaches its server.
+                is_server = machine.has_no_mark and part.prefix.length == BITS[family]
+                if is_server or decision.route in wanted or lans.covers(part.prefix):
+                    continue
+                rule = rule_in_front(machine, decision, leading[table]) if table in leading else None
+                if machine.is_around_tunnel(way) and (rule or machine.gets_out(decision)):
+                    yield _Group(rule or decision.steps[-1].rule, bool(rule), source), way
 
 
 def _without(machine: Machine, family: Family, routes: Iterable[tuple[int, Route]]) -> tuple[Remedy, ...]:
@@ -82,27 +122,26 @@ def _selected_around(machine: Machine, family: Family) -> Iterator[Found]:
     """Rules that send only some packets around the tunnel: those of a port or a user. Perhaps that is intended."""
     for rule in (rule for rule in machine.snapshot.rules if rule.family == family and not rule.dst):
         like = matching(rule)
-        if like is None or like == usual(family):
+        if like is None or like == usual(family) or not machine.has_internet(family):
             continue
         ways = machine.network.internet(like)
         around = [way for way in ways if machine.gets_out(way.decision) and way.decision.steps[-1].rule == rule]
         if 2 * size(around) > size(ways):
-            seen = f"packets to the internet that match rule {shown(rule)} ({family}) get around the tunnel"
+            decision = around[0].decision
+            seen = (
+                f"some {FAMILY_NAMES[family]} to the internet {_becomes(machine, decision)}: {decided_by([decision])}"
+            )
             yield Found("info", seen, "the kernel asks this rule before the VPN's")
 
 
-def _leak_remedies(machine: Machine, family: Family, decision: Decision) -> Iterator[Remedy]:
+def _leak_remedies(machine: Machine, family: Family) -> Iterator[Remedy]:
     name, table = FAMILY_NAMES[family], machine.goal.layout.internet
-    unmarked = (rule for rule in machine.snapshot.rules if rule.inverted or not rule.mark)
-    leading = [rule for rule in unmarked if (rule.family, rule.table) == (family, table)]
-    if leading and (rule := rule_in_front(machine, decision, leading)):
-        yield from ways_past(machine, rule, {table: leading[0]})
-        return
     if machine.config.manages:
         block = (Setting("tunnel", "internet_leak", "block"),) if machine.config.allows_leak else ()
         yield Remedy((*block, Sync()))
         return
-    led = [] if leading else [RuleStep("add", machine.own_rule(family, table, machine.usual_priority(table)))]
+    rule = machine.own_rule(family, table, machine.usual_priority(table))
+    led = [] if table in machine.leading(family) else [RuleStep("add", rule)]
     for effect, default in _defaults(machine, family, table):
         steps: list[RouteStep | RuleStep] = [*(RouteStep("add", table, route) for route in default), *led]
         undo = [step._replace(verb="del") for step in reversed(steps)]

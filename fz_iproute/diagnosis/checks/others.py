@@ -2,17 +2,16 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok
+from fz_iproute.diagnosis.detect import Vpn
+from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.products import BY_TABLE
-from fz_iproute.diagnosis.reach import Way, size
 from fz_iproute.diagnosis.remedy import advice
-from fz_iproute.mirror.prefix import Family, Prefix
-from fz_iproute.mirror.words import count, some
+from fz_iproute.mirror.words import count
 
 
 def networkd(machine: Machine) -> Iterator[Found]:
@@ -72,52 +71,17 @@ _BOOLEANS |= dict.fromkeys(("0", "no", "n", "false", "f", "off"), False)
 
 
 def other_vpn(machine: Machine) -> Iterator[Found]:
-    """Check that this VPN and another known one do not take each other's packets."""
-    found = (each for family in machine.families for each in _vpn_problems(machine, family))
-    yield from or_ok(found, "no rule leads to a table of another known VPN")
+    """Check that no other VPN waits behind this one. If it comes first, the check `leak` names its rule."""
+    others = [vpn for vpn in machine.vpns if vpn.interface not in machine.goal.tunnels]
+    idle = (vpn for vpn in others if not all_traffic(machine.network, vpn.interface))
+    is_there = machine.config.tunnel.interface in machine.snapshot.links  # else the check `tunnel` names them all
+    yield from or_ok((_waiting(vpn) for vpn in idle if is_there), "no other VPN waits behind this one")
 
 
-def _vpn_problems(machine: Machine, family: Family) -> Iterator[Found]:
-    tables = machine.goal.layout.tables
-    # If the configured tunnel is missing, the check `tunnel` already names the VPNs that are there instead.
-    named = set() if machine.config.tunnel.interface in machine.snapshot.links else {vpn.table for vpn in machine.vpns}
-    for table in sorted(BY_TABLE.keys() - named - set(tables)):
-        rule = next((rule for rule in machine.snapshot.rules if (rule.family, rule.table) == (family, table)), None)
-        devices = machine.network.table(table, family).devices
-        # A table that leads into the configured tunnel belongs to this VPN, even if the configuration does not name it.
-        if rule is None or not any(map(machine.network.may_be_tunnel, devices - machine.goal.tunnels)):
-            continue
-        name = f"{BY_TABLE[table]} ({shown(rule)}, {family})"
-        own = [route.prefix for each in tables for route in machine.tunnel_routes(each, family)]
-        own += machine.accepted(family)
-        taken = [prefix for prefix in own if _is_taken(machine, table, prefix)]
-        routes = [route for route in machine.network.table(table, family) if route.attributes.type == "unicast"]
-        ways = [way for route in routes for way in machine.ways(route.prefix)]
-        words = f"decide which VPN these packets belong to; the other one is {BY_TABLE[table]}, by rule {rule.priority}"
-        if taken:
-            why = "its tunnel takes packets that belong to this VPN or to the LAN"
-            spelled = some(str(prefix) if prefix.length else "default" for prefix in taken)
-            yield Found("warning", f"{name} is asked before this VPN, and has {spelled}", why, advice(words))
-        elif any(machine.is_tunnelled(way.decision) for way in ways) and not any(map(_by(table), ways)):
-            why = "this VPN takes all packets before it: nothing behind the other one can be reached"
-            yield Found("warning", f"{name} is asked after this VPN, so never", why, advice(words))
-        else:
-            yield Found("info", f"{name} is here too, and does not interfere")
-
-
-def _by(table: int) -> Callable[[Way], bool]:
-    """A function that tells whether packets leave by a route of this table."""
-    return lambda way: way.decision.outcome == "unicast" and way.decision.table == table
-
-
-def _is_taken(machine: Machine, table: int, prefix: Prefix) -> bool:
-    """True if packets to the prefix leave by a route of this table, not into the tunnel.
-
-    For the default route, it must be most of the packets; for any other prefix, a part is enough.
-    """
-    ways = machine.ways(prefix)
-    taken = size(way for way in ways if _by(table)(way) and machine.is_around_tunnel(way))
-    return taken > 0 if prefix.length else 2 * taken > size(ways)
+def _waiting(vpn: Vpn) -> Found:
+    why = "this VPN takes all packets before it: nothing behind the other one can be reached"
+    words = f"decide which VPN should carry the packets; the other one is {vpn.product.name}, by rule {vpn.priority}"
+    return Found("warning", f"{vpn.headline}: {vpn.product.name}, table {vpn.table}", why, advice(words))
 
 
 # A command that ran so often within a short time is reported. Older entries of the journal do not count.

@@ -3,19 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from fz_iproute.diagnosis.checks.cures import additions, rule_in_front, ways_past
+from fz_iproute.diagnosis.checks.cures import additions
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.parts import Part
-from fz_iproute.diagnosis.reach import Way
 from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_force, written
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.config import FIREZONE_MARK
-from fz_iproute.mirror.desired import explicit
 from fz_iproute.mirror.model import Rule
-from fz_iproute.mirror.prefix import BITS, Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import LOCAL, MAIN, REFUSALS, some, table_name
 
 
@@ -101,7 +98,7 @@ def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
 
 
 def rules(machine: Machine) -> Iterator[Found]:
-    """Check that the VPN's rules exist, are in the right order, and that no other rule takes their packets before."""
+    """Check that the VPN's rules exist, and are in the right order."""
     leading = [rule for rule in machine.snapshot.rules if rule.table in machine.goal.layout.tables]
     if not leading and machine.config.tunnel.interface not in machine.snapshot.links:
         yield Found("info", f"no rule leads to the VPN's table, and there is no {machine.config.tunnel.interface}")
@@ -128,13 +125,11 @@ def _no_main(machine: Machine, family: Family) -> Found:
 
 
 def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
-    tables = machine.goal.layout.tables
+    tables, leading = machine.goal.layout.tables, machine.leading(family)
     rules = [rule for rule in machine.snapshot.rules if rule.family == family]
-    first = machine.leading(family)
     yield from _repeated(machine, family, rules)
-    yield from _wrong_order(machine, family, [first[table] for table in tables if table in first])
+    yield from _wrong_order(machine, family, [leading[table][0] for table in tables if table in leading])
     yield from _late_local(machine, rules)
-    yield from _taken_before(machine, family, first)
 
 
 def _unused(machine: Machine, family: Family, table: int) -> Found:
@@ -197,63 +192,6 @@ def _late_local(machine: Machine, rules: list[Rule]) -> Iterator[Found]:
         steps = (RuleStep("add", rule._replace(priority=0)), RuleStep("del", rule))
         seen = f"{shown(rule)} ({family}) comes after the rule to table {late[0]}"
         yield Found("warning", seen, why, (Remedy(steps),))
-
-
-# Where packets to parts of prefixes that the VPN routes go. Each has the prefix.
-_Ways = list[tuple[Prefix, Way]]
-
-
-def _taken_before(machine: Machine, family: Family, first: dict[int, Rule]) -> Iterator[Found]:
-    """The findings for rules that take packets before the VPN's rules do, for each source that rules name."""
-    taken = _taken(machine, family, first)
-    routes = [route for table in first for route in machine.tunnel_routes(table, family)]
-    narrower = explicit(routes) - machine.goal.split[family]
-    claims = PrefixSet(narrower)
-    for (rule, source), found in taken.items():
-        if source and (rule, 0) in taken:
-            continue  # there is already a finding: the rule takes these packets from any source
-        if machine.has_no_mark and rule.dst and rule.dst.length == BITS[family]:
-            continue  # it is needed: by this rule for one host, a VPN without a mark reaches its server
-        parts = [way.part for _, way in found]
-        of_default = sum(way.part.size for prefix, way in found if prefix not in narrower)
-        is_all = 2 * of_default >= 1 << BITS[family]
-        is_whole = any(way.part.prefix == prefix for prefix, way in found)
-        is_explicit = any(claims.overlapping(part.prefix) for part in parts)
-        is_selective = rule.dst or rule.mark or rule.src
-        whose = f" from {Prefix.of_host(family, source)}" if source else ""
-        table = next(table for table in reversed(machine.goal.layout.tables) if table in first)
-        seen = f"{shown(rule)} ({family}) takes packets{whose} to {_names(parts)} before they get to table {table}"
-        if not (is_all or is_whole or is_explicit) and machine.is_of_another_vpn(rule):
-            yield Found("info", seen, "that VPN has routes for these hosts, and its rule comes first")
-            continue
-        ways = [way.decision for _, way in found if way.decision.outcome == "unicast"]
-        devices = dict.fromkeys(device for decision in ways for device in decision.devices)
-        becomes = f"leave by {some(devices)}, outside the tunnel" if devices else "never get there"
-        why = f"the kernel asks this rule before the VPN's, so the packets {becomes}"
-        takes_all = not source and (is_all or (is_whole and not is_selective))
-        yield Found("failure" if takes_all else "warning", seen, why, ways_past(machine, rule, first))
-
-
-def _taken(machine: Machine, family: Family, first: dict[int, Rule]) -> dict[tuple[Rule, int], _Ways]:
-    """What each rule takes, by the rule and the source of the packets."""
-    found: dict[tuple[Rule, int], _Ways] = defaultdict(list)
-    leading = {table: [rule for rule in machine.snapshot.rules if rule.table == table] for table in first}
-    lans = PrefixSet(machine.accepted(family))  # the check `shadows` is about them
-    for source in machine.sources(family):
-        for table, prefix in machine.tunnel_prefixes(family):
-            for way in machine.ways(prefix, src=source) if table in first else ():
-                rule = rule_in_front(machine, way.decision, leading[table])
-                if rule and machine.is_around_tunnel(way) and not lans.covers(way.part.prefix):
-                    found[rule, source].append((prefix, way))
-    return found
-
-
-def _names(parts: Sequence[Part]) -> str:
-    """The prefixes of the parts in words. Those inside another one are left out."""
-    chosen = PrefixSet(part.prefix for part in parts)
-    outer = [part for part in parts if chosen.covering(part.prefix) == part.prefix]
-    names = (str(part.prefix) if part.prefix.length else "the internet" for part in outer)
-    return some(names, is_sample=any(part.is_sample for part in outer))
 
 
 def mark(machine: Machine) -> Iterator[Found]:

@@ -59,7 +59,7 @@ def levels(name: str, case: Case) -> list[str]:
         ("rt_tables", "warning", of_facts(**{"/etc/iproute2/rt_tables": "7 8\n"})),
         ("leak", "failure", Case(NO_DEFAULT6, config=LEAKY)),
         ("leak", "ok", Case([*WITHOUT_IPV6, "-6 route add 2001:db8:1::/64 dev eth0"])),
-        ("rules", "failure", Case([*SERVED, "rule add prohibit pref 10"])),
+        ("leak", "failure", Case([*SERVED, "rule add prohibit pref 10"])),
         ("rules", "failure", Case(WITHOUT_MAIN)),
         ("rules", "warning", Case(LOCAL_LATE)),
         ("mark", "ok", Case(WITHOUT_IPV6)),
@@ -118,15 +118,15 @@ def test_thousands_of_routes_through_a_router_change_nothing_that_is_said(lines:
 @pytest.mark.parametrize(
     ("count", "named"),
     [
-        (2, "11.0.0.0/16, 11.1.0.0/16 before"),
-        (5, "11.2.0.0/16 and 2 more before"),
-        (1_500, "11.0.0.0/16 and others before"),
+        (2, "11.0.0.0/16, 11.1.0.0/16 leaves"),
+        (5, "11.2.0.0/16 and 2 more leaves"),
+        (1_500, "11.0.0.0/16 and others leaves"),
     ],
 )
 def test_the_number_of_those_that_are_not_named_is_right_or_not_said(count: int, named: str) -> None:
     """Of thousands of routes that differ in nothing but their destination, one stands for all."""
     many = [f"{11 + number // 256}.{number % 256}.0.0/16 via 192.168.1.1 dev eth0" for number in range(count)]
-    (found,) = only("rules", [*SERVED, "rule add lookup 77 pref 5", *(f"route add {each} table 77" for each in many)])
+    (found,) = only("leak", [*SERVED, "rule add lookup 77 pref 5", *(f"route add {each} table 77" for each in many)])
     assert named in found.seen
 
 
@@ -329,7 +329,7 @@ def test_a_fight_is_one_command_repeated_often_within_the_hour() -> None:
 @pytest.mark.parametrize("kill_switch", ["not fwmark 0xca6c lookup 51820", "lookup 51820", "to 100.64.0.0/10 prohibit"])
 def test_no_remedy_opens_what_a_kill_switch_refuses(kill_switch: str) -> None:
     """The VPN has no default route, so what the other one refuses would leave by main's."""
-    found = only("rules", [*OFF, f"rule add {kill_switch} pref 100", "route add unreachable default table 51820"])
+    found = only("leak", [*OFF, f"rule add {kill_switch} pref 100", "route add unreachable default table 51820"])
     assert {"failure", "warning"} & {each.level for each in found}
     assert not [each.remedy for each in found if each.remedy.startswith("ip rule del priority 100")]
 
@@ -398,7 +398,7 @@ def test_servers_of_resolved_are_asked_by_their_link(file: str, links: str, mend
 
 
 def test_no_remedy_puts_a_rule_before_the_kernels_first() -> None:
-    found = only("rules", [*SERVED, "rule add prohibit pref 1"])
+    found = only("leak", [*SERVED, "rule add prohibit pref 1"])
     assert found and not [each.remedy for each in found if "priority 0" in each.remedy]
 
 

@@ -207,26 +207,22 @@ COPIES protocol boot && ip -6 rule del priority 50 not from all fwmark MARK look
     "main in front": Case(
         [*SERVED, "rule add lookup main pref 5"],
         """
-rules failure: 5: from all lookup main (inet) takes packets to the internet before they get to table VPN → ip rule
-del priority 5 from all lookup main
-leak failure: IPv6 goes into the tunnel, but 5: from all lookup main sends IPv4 out of eth0 → ip rule del priority 5
-from all lookup main
+leak failure: IPv4 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 5 (from all
+lookup main) → ip rule del priority 5 from all lookup main
 """,
     ),
     "main in front for a source": Case(
         [*SERVED, "rule add from 192.168.1.5 lookup main pref 5"],
         """
-rules warning: 5: from 192.168.1.5 lookup main (inet) takes packets from 192.168.1.5/32 to the internet before they
-get to table VPN → ip rule del priority 5 from 192.168.1.5 lookup main
+leak warning: IPv4 from 192.168.1.5/32 to the internet leaves by eth0, outside the tunnel: default of table main, by
+rule 5 (from 192.168.1.5 lookup main) → ip rule del priority 5 from 192.168.1.5 lookup main
 """,
     ),
     "a jump over the VPN": Case(
         [*SERVED, "rule add goto 32766 pref 5"],
         """
-rules failure: 5: from all goto 32766 (inet) takes packets to the internet before they get to table VPN → ip rule
-del priority 5 from all goto 32766
-leak failure: IPv6 goes into the tunnel, but 32766: from all lookup main sends IPv4 out of eth0 → ip rule del
-priority 5 from all goto 32766
+leak failure: IPv4 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 5 (from all
+goto 32766), rule 32766 (from all lookup main) → ip rule del priority 5 from all goto 32766
 """,
     ),
     "another mark": Case(
@@ -273,9 +269,9 @@ main has no default route: `ip route show table main`
         """
 rules failure: no rule looks up table VPN (inet6) → ip -6 rule add priority 32765 not from all fwmark MARK lookup
 VPN protocol boot
-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 rule add
-priority 32765 not from all fwmark MARK lookup VPN protocol boot  # undo: ip -6 rule del priority 32765 not from all
-fwmark MARK lookup VPN protocol boot
+leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
+all lookup main) → ip -6 rule add priority 32765 not from all fwmark MARK lookup VPN protocol boot  # undo: ip -6
+rule del priority 32765 not from all fwmark MARK lookup VPN protocol boot
 """,
     ),
     "no default route of IPv6, and no copies": Case(
@@ -283,9 +279,10 @@ fwmark MARK lookup VPN protocol boot
         """
 mirror failure: 3 commands are due, the first: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope
 link src 172.17.0.1 (missing) → fz-iproute sync
-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute sync &&
-ip -6 route add table VPN unreachable default dev lo proto static metric 4294967295 pref medium  # blocks IPv6 to
-the internet; undo: ip -6 route del table VPN unreachable default dev lo proto static metric 4294967295 pref medium
+leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
+all lookup main) → fz-iproute sync && ip -6 route add table VPN unreachable default dev lo proto static metric
+4294967295 pref medium  # blocks IPv6 to the internet; undo: ip -6 route del table VPN unreachable default dev lo
+proto static metric 4294967295 pref medium
 """,
     ),
     "no default route of IPv6 in manage mode": Case(
@@ -294,25 +291,23 @@ the internet; undo: ip -6 route del table VPN unreachable default dev lo proto s
 rules failure: no rule looks up table VPN (inet6) → fz-iproute sync
 mirror failure: 6 commands are due, the first: ip rule add priority 32765 not fwmark MARK lookup VPN protocol kernel
 (missing) → fz-iproute sync
-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → fz-iproute sync
+leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
+all lookup main) → fz-iproute sync
 """,
         config=MANAGED,
     ),
     "main in front for IPv6": Case(
         [*SERVED, "-6 rule add lookup main pref 5"],
         """
-rules failure: 5: from all lookup main (inet6) takes packets to the internet before they get to table VPN → ip -6
-rule del priority 5 from all lookup main
-leak failure: IPv4 goes into the tunnel, but 5: from all lookup main sends IPv6 out of eth0 → ip -6 rule del
-priority 5 from all lookup main
+leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 5 (from all
+lookup main) → ip -6 rule del priority 5 from all lookup main
 """,
     ),
     "main in front for a part of IPv6": Case(
         [*SERVED, "-6 rule add to 2600::/12 lookup main pref 5"],
         """
-rules warning: 5: from all to 2600::/12 lookup main (inet6) takes packets to 2600::/12 before they get to table VPN
-→ ip -6 rule del priority 5 from all to 2600::/12 lookup main
-leak info: IPv6 to 2600::/12 gets around the tunnel
+leak warning: IPv6 to 2600::/12 leaves by eth0, outside the tunnel: default of table main, by rule 5 (from all to
+2600::/12 lookup main) → ip -6 rule del priority 5 from all to 2600::/12 lookup main
 """,
     ),
     "Tailscale alone": Case(
@@ -328,49 +323,38 @@ mirror info: no rule leads to table VPN, so copies have no effect
     "Tailscale in front": Case(
         [*SERVED, *TAILSCALE],
         """
-rules failure: 5270: from all lookup 52 (inet) takes packets to the internet before they get to table VPN → decide
-which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether copies can
-serve that one
-rules failure: 5270: from all lookup 52 (inet6) takes packets to the internet before they get to table VPN → decide
-which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether copies can
-serve that one
 shadows failure: packets to 172.17.0.0/16, 192.168.1.0/24 enter tailscale0: default of table 52, by rule 5270 (from
 all lookup 52) → decide which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect`
 says whether copies can serve that one
 shadows failure: packets to fd00:1::/64 enter tailscale0: default of table 52, by rule 5270 (from all lookup 52) →
 decide which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether
 copies can serve that one
-other-vpn warning: Tailscale (5270: from all lookup 52, inet) is asked before this VPN, and has default,
-100.64.0.0/11, 172.17.0.0/16 and 1 more → decide which VPN these packets belong to; the other one is Tailscale, by
-rule 5270
-other-vpn warning: Tailscale (5270: from all lookup 52, inet6) is asked before this VPN, and has
-fd00:2021:1111::/107, default, fd00:1::/64 → decide which VPN these packets belong to; the other one is Tailscale,
-by rule 5270
+leak failure: IPv4 to the internet goes into tailscale0: default of table 52, by rule 5270 (from all lookup 52) →
+decide which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether
+copies can serve that one
+leak failure: IPv6 to the internet goes into tailscale0: default of table 52, by rule 5270 (from all lookup 52) →
+decide which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether
+copies can serve that one
 """,
     ),
     "NetBird behind": Case(
         [*SERVED, *(line.replace("pref 10", "pref 4000") for line in NETBIRD)],
         """
-other-vpn warning: NetBird (40006: not from all fwmark 0x1bd00 lookup 7120, inet) is asked after this VPN, so never
-→ decide which VPN these packets belong to; the other one is NetBird, by rule 40006
-other-vpn warning: NetBird (40006: not from all fwmark 0x1bd00 lookup 7120, inet6) is asked after this VPN, so never
-→ decide which VPN these packets belong to; the other one is NetBird, by rule 40006
+other-vpn warning: wt0 would carry all traffic, but another rule comes first: NetBird, table 7120 → decide which VPN
+should carry the packets; the other one is NetBird, by rule 40006
 """,
     ),
     "Tailscale for a part of the VPN": Case(
         [*SERVED, *without("default dev", TAILSCALE), *vpn("100.66.0.0/16", dev=" dev tailscale0", table=52)],
         """
-rules warning: 5270: from all lookup 52 (inet) takes packets to 100.66.0.0/16 before they get to table VPN → decide
-which VPN should carry these packets: rule 5270 belongs to another one
-other-vpn warning: Tailscale (5270: from all lookup 52, inet) is asked before this VPN, and has 100.64.0.0/11 →
-decide which VPN these packets belong to; the other one is Tailscale, by rule 5270
+leak warning: IPv4 to 100.66.0.0/16 goes into tailscale0: 100.66.0.0/16 of table 52, by rule 5270 (from all lookup
+52) → decide which VPN should carry these packets: rule 5270 belongs to another one
 """,
     ),
     "Tailscale for others": Case(
         [*SERVED, *without("default dev", TAILSCALE), *vpn("10.77.0.0/16", dev=" dev tailscale0", table=52)],
         """
-rules info: 5270: from all lookup 52 (inet) takes packets to 10.77.0.0/16 before they get to table VPN
-other-vpn info: Tailscale (5270: from all lookup 52, inet) is here too, and does not interfere
+leak info: IPv4 to 10.77.0.0/16 goes into tailscale0: 10.77.0.0/16 of table 52, by rule 5270 (from all lookup 52)
 """,
     ),
     "networkd": Case(
@@ -466,12 +450,12 @@ tun-firezone proto boot scope link
     "the VPN behind main": Case(
         [line.replace("pref 32765", "pref 40000") for line in SERVED],
         """
-rules failure: 32766: from all lookup main (inet) takes packets to the internet before they get to table VPN → ip
-rule add priority 32765 not from all fwmark MARK lookup VPN && ip rule del priority 40000 not from all fwmark MARK
-lookup VPN
-rules failure: 32766: from all lookup main (inet6) takes packets to the internet before they get to table VPN → ip
--6 rule add priority 32765 not from all fwmark MARK lookup VPN && ip -6 rule del priority 40000 not from all fwmark
-MARK lookup VPN
+leak failure: IPv4 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
+all lookup main) → ip rule add priority 32765 not from all fwmark MARK lookup VPN && ip rule del priority 40000 not
+from all fwmark MARK lookup VPN
+leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
+all lookup main) → ip -6 rule add priority 32765 not from all fwmark MARK lookup VPN && ip -6 rule del priority
+40000 not from all fwmark MARK lookup VPN
 """,
     ),
     "a host in front of a VPN without a mark": Case(
@@ -481,8 +465,8 @@ MARK lookup VPN
     "another table in front": Case(
         [*SERVED, "rule add lookup 77 pref 5", "route add 100.64.0.0/11 via 192.168.1.1 dev eth0 table 77"],
         """
-rules warning: 5: from all lookup 77 (inet) takes packets to 100.64.0.0/11 before they get to table VPN → ip rule
-del priority 5 from all lookup 77
+leak failure: IPv4 to 100.64.0.0/11 leaves by eth0, outside the tunnel: 100.64.0.0/11 of table 77, by rule 5 (from
+all lookup 77) → ip rule del priority 5 from all lookup 77
 """,
     ),
     "WireGuard alone": Case(
@@ -536,8 +520,9 @@ mirror info: no rule leads to table VPN, so copies have no effect
         """
 mirror failure: 3 commands are due, the first: ip route add table 2022 172.17.0.0/16 dev docker0 proto kernel scope
 link src 172.17.0.1 (missing) → fz-iproute sync
-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → find out why IPv6
-does not go into the tunnel: `ip -6 rule show` and `ip -6 route show table 2022`
+leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
+all lookup main) → find out why IPv6 does not go into the tunnel: `ip -6 rule show` and `ip -6 route show table
+2022`
 """,
         config=of("tun0", single=2022),
     ),
@@ -558,9 +543,9 @@ MARK lookup VPN) → [tables]: single = VPN, then fz-iproute sync
         """
 rules failure: no rule looks up table 539098370 (inet6) → ip -6 rule add priority 300 not from all fwmark MARK
 lookup 539098370 protocol boot
-leak failure: IPv4 goes into the tunnel, but 32766: from all lookup main sends IPv6 out of eth0 → ip -6 rule add
-priority 300 not from all fwmark MARK lookup 539098370 protocol boot  # undo: ip -6 rule del priority 300 not from
-all fwmark MARK lookup 539098370 protocol boot
+leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
+all lookup main) → ip -6 rule add priority 300 not from all fwmark MARK lookup 539098370 protocol boot  # undo: ip
+-6 rule del priority 300 not from all fwmark MARK lookup 539098370 protocol boot
 """,
     ),
 }
@@ -707,6 +692,7 @@ def test_discovery(lines: list[str], config: Config, said: str) -> None:
     )
 
 
+HALF = "0.0.0.0/1 leaves by eth0, outside the tunnel: 0.0.0.0/1 of table main, by rule 50 (from all lookup main sup"
 HALF_IN_MAIN = ["rule add lookup main suppress_prefixlength 0 pref 50", "route add 0.0.0.0/1 via 192.168.1.1 dev eth0"]
 
 
@@ -721,18 +707,33 @@ HALF_IN_MAIN = ["rule add lookup main suppress_prefixlength 0 pref 50", "route a
             ],
         ),
         (without("rule", without("default", SERVED)), ["no packet uses the routes in there"] * 2),
-        (
-            [*SERVED, *HALF_IN_MAIN],
-            ["the kernel asks this rule before the VPN's, so the packets leave by eth0, outside the tunnel"],
-        ),
-        (
-            [*SERVED, "rule add to 8.0.0.0/8 prohibit pref 50"],
-            ["the kernel asks this rule before the VPN's, so the packets never get there"],
-        ),
     ],
 )
 def test_what_leaves_outside_the_tunnel_is_said(lines: list[str], why: list[str]) -> None:
     assert why == [each.why for each in Case(lines).findings("rules")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "seen"),
+    [
+        (HALF_IN_MAIN, f"IPv4 to {HALF}"),
+        (
+            ["rule add to 8.0.0.0/8 prohibit pref 50"],
+            "IPv4 to 8.0.0.0/8 is refused: rule 50 (from all to 8.0.0.0/8 p",
+        ),
+        (
+            ["rule add to 0.0.0.0/1 goto 32767 pref 50"],
+            "IPv4 to 0.0.0.0/1 has no route: rule 50 (from all to 0.0.0.0/1",
+        ),
+        (
+            ["rule add to 8.0.0.0/8 lookup main pref 50"],
+            "IPv4 to 8.0.0.0/8 leaves by eth0, outside the tunnel: default",
+        ),
+    ],
+)
+def test_a_rule_in_front_that_takes_a_part_is_told(lines: list[str], seen: str) -> None:
+    (found,) = [each for each in Case([*SERVED, *lines]).findings("leak") if each.level != "ok"]
+    assert found.seen.startswith(seen) and found.remedy.startswith("ip rule del priority 50")
 
 
 def test_each_name_server_is_named_with_its_way() -> None:
