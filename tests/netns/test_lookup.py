@@ -210,7 +210,7 @@ def questions(family: Family) -> Iterator[tuple[str, Packet]]:
     land = LANDS[family]
     own = land.own[0].split("/")[0]
     # Only rules look at these, so a few combinations are enough.
-    tcp, udp = ("tcp", 6, 1000, 443, 0), ("udp", 17, 2000, 53, 1000)
+    tcp, udp = ("tcp", 6, 1000, 500, 0), ("udp", 17, 2000, 53, 1000)
     shapes = [(0, 0, *tcp), (0, 0xB0, *udp), (1, 0x10, *tcp), (0x2F, 0, *udp), (MARK, 0x10, *udp)]
     for mark, tos, proto, ipproto, sport, dport, uid in shapes:
         same = f"mark {mark:#x} tos {tos:#x} ipproto {proto} sport {sport} dport {dport}"
@@ -228,7 +228,7 @@ def questions(family: Family) -> Iterator[tuple[str, Packet]]:
                 # A received packet counts as root's, but `ip -6 route get` without a uid assumes nobody.
                 words = [dst, f"from {land.foreign} iif {iif}", same, "uid 0"]
                 src = int(ip_address(land.foreign))
-                yield " ".join(words), base._replace(dst=int(ip_address(dst)), src=src, iif=iif)
+                yield " ".join(words), base._replace(dst=int(ip_address(dst)), src=src, iif=iif, uid=1000)
 
 
 QUESTIONS = {family: list(questions(family)) for family in FAMILIES}
@@ -376,6 +376,15 @@ SUBTLE: dict[str, tuple[Family, list[str], list[str]]] = {
         "inet",
         [f"pref 100 from {LANDS['inet'].own[0]} lookup 100"],
         [f"default dev {UP} table 100", f"default dev {OTHER} table {MAIN}"],
+    ),
+    "packets of this machine, of root, and to the last port of a range": (
+        "inet",
+        [
+            "pref 100 to 10.0.0.0/8 iif lo lookup 100",
+            "pref 200 to 192.0.2.0/24 uidrange 0-0 lookup 100",
+            "pref 300 dport 400-500 lookup 7",
+        ],
+        [f"default dev {OTHER} table 100", f"default dev {FICKLE} table 7", f"default dev {UP} table {MAIN}"],
     ),
     "of all metrics but the lowest the preferred one wins": (
         "inet6",
