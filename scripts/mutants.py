@@ -25,7 +25,7 @@ from hypothesis import settings
 PROJECT = Path(__file__).parents[1]
 RECORDED = "tests/unit/ip/test_recorded_versions.py"
 TESTS = {
-    "mirror": ["tests/unit/mirror", RECORDED],
+    "mirror": ["tests/unit/mirror", "tests/unit/ip/test_passes.py", RECORDED],
     "diagnosis": ["tests/unit/diagnosis", "tests/unit/test_screens.py", RECORDED],
 }
 LONGEST = 240.0  # seconds; a mutant that makes the tests hang is noticed, too
