@@ -1,7 +1,6 @@
 """`snapshot`: records everything that the planner, `doctor` and `explain` read."""
 
 import platform
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from fz_iproute.ip.ip import Ip
 from fz_iproute.ip.reader import lan_questions
 from fz_iproute.mirror import config_text, parse_links, parse_rules
 from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.ip_json import Document
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import LOCAL, MAIN, RULES_IN_DETAIL, of_table
 from fz_iproute.record.facts import facts
@@ -20,11 +20,25 @@ from fz_iproute.record.recording import Recording, question_key
 from fz_iproute.record.sysctl import sysctls
 
 
-def take(ip: Ip, config: Config, path: Path | None, netns: str | None) -> Recording:
-    """Record the machine. ReadFailed if any output of `ip` is unusable.
+def take(ip: Ip | None, config: Config, path: Path | None, netns: str | None) -> Recording:
+    """Record the machine. ReadFailed if any output of `ip` is unusable. Without `ip`, record what needs none.
 
     `path` is the configuration file, if one was named.
     """
+    outputs, links = _outputs(ip, config) if ip else ({}, [])
+    nft = firewall(ip) if ip else None
+    return Recording(
+        taken=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        versions={"fz-iproute": __version__, "kernel": platform.release(), **({"ip": ip.version} if ip else {})},
+        config=config_text.dump(config),
+        sysctls=sysctls(ip, sorted(parse_links.links(links))) if ip else {},
+        outputs=outputs,
+        facts={**facts(config, path, netns), **({} if nft is None else {"nft": nft})},
+    )
+
+
+def _outputs(ip: Ip, config: Config) -> tuple[dict[str, str], list[Document]]:
+    """What `ip` prints, by question, and the links in it."""
     outputs: dict[str, str] = {}
 
     def record(family: Family | None, *questions: str) -> list[list[Any]]:
@@ -50,24 +64,4 @@ def take(ip: Ip, config: Config, path: Path | None, netns: str | None) -> Record
             for question in lan_questions(config, family):
                 lines = ip.text(family, question)
                 outputs[question_key(family, question, "-oneline")] = "".join(f"{line}\n" for line in lines)
-    found = take_without_ip(config, path, netns)
-    nft = firewall(ip)
-    return replace(
-        found,
-        facts={**found.facts, **({} if nft is None else {"nft": nft})},
-        versions={**found.versions, "ip": ip.version},
-        sysctls=sysctls(ip, sorted(parse_links.links(links))),
-        outputs=outputs,
-    )
-
-
-def take_without_ip(config: Config, path: Path | None, netns: str | None) -> Recording:
-    """Record what needs no `ip`. The other parts are empty."""
-    return Recording(
-        taken=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        versions={"fz-iproute": __version__, "kernel": platform.release()},
-        config=config_text.dump(config),
-        sysctls={},
-        outputs={},
-        facts=facts(config, path, netns),
-    )
+    return outputs, links

@@ -25,7 +25,7 @@ from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import LOCAL, count, of_table, printable
 from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
 from fz_iproute.record.recording import Recording, question_key, recorded_tables
-from fz_iproute.record.take import take, take_without_ip
+from fz_iproute.record.take import take
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
 from fz_iproute.verbs.screen import Screen, screen
@@ -109,7 +109,7 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
         config = load(path, suspicious=True)
     except UsageError as error:
         errors["config.error"] = str(error)
-    recorded = take_without_ip(config, path, netns)
+    recorded = take(None, config, path, netns)
     try:
         with machine_ip(arguments, log) as ip:
             recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version})
