@@ -36,7 +36,7 @@ class Locks:
         try:
             # Other users may know that a `watch` runs, but may not hold a lock.
             path.parent.mkdir(mode=0o711, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+            self._fd = _opened(path)
         except OSError as error:
             raise file_failure(path, error) from None
 
@@ -113,6 +113,19 @@ class Locks:
     def _release(self, places: Iterable[int]) -> None:
         for place in places:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, place)
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    with suppress(FileExistsError):
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        # The daemon has to open it later, as the user of its unit. An existing file keeps its owner, since it may be a
+        # hard link to some other file.
+        with suppress(OSError):
+            owner = path.parent.stat()
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+        return fd
+    return os.open(path, flags)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from fz_iproute.errors import Locked, UsageError
 from fz_iproute.files.lock import Locks, locked, watching
 from fz_iproute.files.report import Report
 from tests.unit.ip.test_process import free_descriptors
+from tests.user_ids import need_user_ids
 
 TABLE, OTHER = 7, 8
 
@@ -34,6 +35,14 @@ def holder(kind: str, *tables: int) -> subprocess.Popen[str]:
     assert process.stdout
     process.stdout.readline()
     return process
+
+
+def test_a_file_that_root_makes_belongs_to_the_owner_of_the_folder(folder: Path) -> None:
+    """The daemon, as the user of its unit, has to open it later."""
+    need_user_ids()
+    os.chown(folder, 65534, 65534)
+    with locked(None, [TABLE], 0):
+        assert [65534] == [path.stat().st_uid for path in folder.iterdir()]
 
 
 def test_a_held_lock_names_its_holder_and_is_free_afterwards(folder: Path) -> None:
