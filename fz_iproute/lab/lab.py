@@ -82,11 +82,11 @@ def _build(recorded: Recording, trace: Callable[[str], None] | None) -> list[Los
     printed = printed_of(recorded)
     wanted, impossible = devices(printed.links)
     site = _Site(trace)
-    lost: list[Lost | str] = [*impossible, *sysctl.prepare_lab(recorded.sysctls)]
+    sysctl.prepare_lab()
     wanted = _with_tuns(wanted, site)
     site.run(cables_and_bridges(wanted), namespace.one_by_one)
     links = parse_links.links(answer(site.ip, None, "link show"))
-    lost += sysctl.set_of_devices(recorded.sysctls, [device.name for device in wanted if device.name in links])
+    untuned = sysctl.restore(recorded.sysctls, [device.name for device in wanted if device.name in links])
     # Refusals in FAR are not reported: only this namespace stands for the recorded machine.
     namespace.one_by_one(site.far, far_states(wanted))
     site.run(link_states(wanted, links), namespace.one_by_one)
@@ -102,7 +102,7 @@ def _build(recorded: Recording, trace: Callable[[str], None] | None) -> list[Los
     site.run(late)
     site.loopback("del", sources)
     site.run(rules(printed), namespace.one_by_one)
-    return lost + site.lost
+    return [*impossible, *untuned, *site.lost]
 
 
 def _with_tuns(wanted: Sequence[Device], site: "_Site") -> list[Device]:

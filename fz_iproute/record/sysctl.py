@@ -22,7 +22,7 @@ _OF_DEVICE = (
 def sysctls(ip: Ip, devices: Iterable[str]) -> dict[str, str]:
     """Values by name, such as `ipv4/conf/all/rp_filter`. A sysctl that cannot be read is left out."""
     # A device name that is not UTF-8 cannot be part of an argument.
-    names = (name for name in (*_names_of_all(), *_names_of(devices)) if name == name.encode(errors="replace").decode())
+    names = (name for name in _names(devices) if name == name.encode(errors="replace").decode())
     # Only a process inside a network namespace can read those of the namespace.
     answer = ip.start_other("grep", "-sH", "", *(f"{_ROOT}/{name}" for name in names)).answer()
     found = {}
@@ -33,33 +33,23 @@ def sysctls(ip: Ip, devices: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _names_of_all() -> list[str]:
+def _names(devices: Iterable[str]) -> list[str]:
     # The order matters: writing one of the first also sets later ones, and the same sysctl of every device.
-    return [*_GLOBAL, *_names_of(("all", "default"))]
+    return [*_GLOBAL, *(name.format(device) for device in ("all", "default", *devices) for name in _OF_DEVICE)]
 
 
-def _names_of(devices: Iterable[str]) -> list[str]:
-    return [name.format(device) for device in devices for name in _OF_DEVICE]
-
-
-def prepare_lab(recorded: Mapping[str, str]) -> list[str]:
-    """Set the sysctls for all links, before links exist. Returns a line for each that could not be set."""
+def prepare_lab() -> None:
+    """Keep the kernel from adding addresses to new links itself, and from detecting duplicates before it uses one."""
     for devices in ("all", "default"):
-        # The kernel must not add addresses itself. No address may wait for duplicate address detection.
         for name, value in {"accept_dad": "0", "addr_gen_mode": "1", "accept_ra": "0"}.items():
             with suppress(OSError):
                 (_ROOT / f"ipv6/conf/{devices}/{name}").write_text(value)
-    return _written(recorded, _names_of_all())
 
 
-def set_of_devices(recorded: Mapping[str, str], devices: Iterable[str]) -> list[str]:
-    """Set the sysctls of these links. Returns a line for each that could not be set."""
-    return _written(recorded, _names_of(devices))
-
-
-def _written(recorded: Mapping[str, str], names: Iterable[str]) -> list[str]:
+def restore(recorded: Mapping[str, str], devices: Iterable[str]) -> list[str]:
+    """Set the recorded values, once the devices exist. Returns a line for each that could not be set."""
     failures = []
-    for name in names:
+    for name in _names(devices):
         value = recorded.get(name, "")
         try:
             if _VALUE.fullmatch(value) and (_ROOT / name).read_text().strip() != value:

@@ -1,27 +1,23 @@
 """`config`: show the configuration in force, or check a file."""
 
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from fz_iproute.files.config_file import ConfigFile
 from fz_iproute.log import Log
 from fz_iproute.mirror.config_text import doubts, dump
-from fz_iproute.verbs.options import add_common
 from fz_iproute.verbs.output import write
 
 
 def add(parser: ArgumentParser) -> None:
-    """Add the subcommands `show` and `check`."""
-    verbs = parser.add_subparsers(metavar="show|check", required=True)
-    text = "print the configuration in force, with defaults, as TOML"
-    show = verbs.add_parser("show", help=text, description=text, argument_default=SUPPRESS)
-    show.set_defaults(checks=False, file=None)
-    add_common(show)
-    text = "list all problems of a file"
-    check = verbs.add_parser("check", help=text, description=text, argument_default=SUPPRESS)
-    check.set_defaults(checks=True)
-    check.add_argument("file", metavar="FILE", type=Path, nargs="?", default=None, help="default: the one in force")
-    add_common(check)
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        "what",
+        metavar="show|check",
+        choices=("show", "check"),
+        help="print the configuration with all defaults, as TOML; or list all problems of a file",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="default: the one in force")
 
 
 def run(arguments: Namespace, log: Log) -> int:
@@ -29,7 +25,7 @@ def run(arguments: Namespace, log: Log) -> int:
     file = ConfigFile(arguments.file or arguments.config)
     config = file.load()
     no_file = "" if file.place.exists() else f"{file.place}: there is no such file, so the defaults are in force"
-    if not arguments.checks:
+    if arguments.what == "show":
         write(dump(config).rstrip())
         log.info(f"# {no_file or f'read from {file.place}'}")
         return 0

@@ -33,7 +33,7 @@ def told(words: str, code: int, capsys: pytest.CaptureFixture[str]) -> str:
         ("sync --exit-code", "unrecognized arguments: --exit-code; see `fz-iproute sync --help`"),
         ("lab -br ip", "unrecognized arguments: -br; see `fz-iproute lab --help`"),
         ("config", "the following arguments are required: show|check; see `fz-iproute config --help`"),
-        ("config check a b", "unrecognized arguments: b; see `fz-iproute config check --help`"),
+        ("config check a b", "unrecognized arguments: b; see `fz-iproute config --help`"),
         ("unit", "the following arguments are required: NAME; see `fz-iproute unit --help`"),
         ("sync -q -v", "argument -v/--verbose: not allowed with argument -q/--quiet; see `fz-iproute sync --help`"),
         ("sync --log-format xml", "argument --log-format: invalid choice: 'xml' (choose from 'text', 'json'); see "),
