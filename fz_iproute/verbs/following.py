@@ -10,13 +10,6 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.verbs.seen import seen
 
 
-def resolved(config: Config, source: Source, log: Log) -> Config:
-    """The configuration for the VPN that `auto` stands for; unchanged if there is none, or more than one."""
-    found = _look(config, source)
-    log.info(f"# {found.said}")  # not a warning, because a cron job would repeat it every minute
-    return found.config
-
-
 class Following:
     """Loads a configuration again and again, and finds the VPN that `auto` stands for. It logs each change once."""
 
@@ -39,7 +32,7 @@ class Following:
             self._last = config, config
             return config
         try:
-            found = _look(config, self._source)
+            found = look(config, self._source)
         except (ReadFailed, IpUnusable, OSError):
             # Keep the VPN of the last time, if the file has not changed: nothing tells that the VPN has gone.
             return self._last[1] if config == self._last[0] else config
@@ -52,5 +45,6 @@ class Following:
         return found.config
 
 
-def _look(config: Config, source: Source) -> Followed:
+def look(config: Config, source: Source) -> Followed:
+    """The VPN that `auto` stands for now, if there is exactly one."""
     return followed(config, detect(config, *seen(source, config)))

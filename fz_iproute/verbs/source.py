@@ -61,12 +61,14 @@ def _log_of_vpns(arguments: Namespace, log: Log) -> Log:
 
 
 def concrete(config: Config, source: Source, log: Log) -> Config:
-    """The configuration, with the VPN that `auto` stands for now."""
+    """The configuration, with the VPN that `auto` stands for now. Unchanged if there is none, or more than one."""
     if not config.is_auto:
         return config
-    from fz_iproute.verbs.following import resolved  # noqa: PLC0415  # seldom needed
+    from fz_iproute.verbs.following import look  # noqa: PLC0415  # seldom needed
 
-    return resolved(config, source, log)
+    found = look(config, source)
+    log.info(f"# {found.said}")  # not a warning, because a cron job would repeat it every minute
+    return found.config
 
 
 def passes_of(
