@@ -21,6 +21,7 @@ def journal(booted: Booted, unit: str = SERVICE) -> str:
 
 @pytest.fixture(scope="module")
 def service(booted: Booted) -> Booted:
+    booted.fz("down")  # so root has made the folder of the locks before the unit starts
     try:
         said = booted.fz("install", "--now")
     except AssertionError as error:
