@@ -170,6 +170,16 @@ def test_a_swap_is_refused_though_the_rule_of_the_table_stays() -> None:
 
 
 @MANY
+@given(one=configurations())
+def test_single_and_tiered_send_every_packet_the_same_way(one: Config) -> None:
+    kernels = {layout: FakeKernel() for layout in ("single", "tiered")}
+    for layout, kernel in kernels.items():
+        kernel.sync(replace(one, tables={"layout": layout}))
+    single, tiered = ({probe: kernel.way(probe) for probe in PROBES} for kernel in kernels.values())
+    assert single == tiered
+
+
+@MANY
 @given(one=configurations(), away=st.booleans())
 def test_the_first_sync_and_down_can_be_interrupted_anywhere(one: Config, away: bool) -> None:
     bare, whole = FakeKernel(), FakeKernel()

@@ -1,18 +1,11 @@
 """In every layout, the kernel (`ip route get`) sends packets the right way, with and without the mark."""
 
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests.netns import terrain
-from tests.netns.namespace import LAN, MAIN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, Namespace
-from tests.netns.test_lookup import ask
-
-Network = IPv4Network | IPv6Network
+from tests.netns.namespace import LAN, MARK, MIRROR, TUNNEL, Machine
 
 IN_THE_LAN = ["192.168.188.1", "192.168.188.200", "fd00:188::1", "fd00:188::abcd"]
 ON_THE_UPLINK = ["10.77.0.1", "fd00:77::1"]
@@ -61,78 +54,3 @@ def test_a_stale_copy_is_ours_though_the_layout_has_changed_since(machine: Machi
     assert ([], []) == (machine.route("192.168.188.0/24"), machine.route("fd00:188::/64"))
     assert machine.reaches("192.168.188.1")
     assert "" == machine.fz("plan")
-
-
-# Single against tiered
-
-PREFIXES = {
-    "inet": st.builds(
-        lambda number, length: ip_network(((10 << 24) + (number << 12), length), strict=False),
-        st.integers(0, 31),
-        st.integers(12, 26),
-    ),
-    "inet6": st.builds(
-        lambda number, length: ip_network(((0xFD07 << 112) + (number << 68), length), strict=False),
-        st.integers(0, 31),
-        st.integers(48, 72),
-    ),
-}
-
-
-@st.composite
-def inside(draw: st.DrawFn, networks: list[Network]) -> str:
-    """An address in one of the networks, often its first or last."""
-    network = draw(st.sampled_from(networks))
-    last = network.num_addresses - 1
-    return str(network[draw(st.sampled_from([0, last]) | st.integers(0, last))])
-
-
-@pytest.fixture(scope="module")
-def twins(long_lived: Callable[..., Any]) -> tuple[Namespace, Namespace]:
-    """Two namespaces with the same devices: one for each layout."""
-    made = long_lived(), long_lived()
-    layouts = [(32765, MIRROR)], [(100, MIRROR), (200, TIER_LAN), (300, TIER_INTERNET)]
-    for namespace, rules in zip(made, layouts, strict=True):
-        namespace.veth("lan0")
-        namespace.veth("lan1")
-        namespace.veth("uplink0")
-        namespace.tunnel(TUNNEL)
-        for priority, table in rules:
-            for option in ("", "-6 "):
-                namespace.batch([f"{option}rule add not fwmark {MARK:#x} lookup {table} pref {priority}"])
-    return made
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("family", ["inet", "inet6"])
-@settings(terrain.REAL_KERNEL, max_examples=20)
-@given(data=st.data())
-def test_single_and_tiered_send_every_packet_the_same_way(
-    family: Any, data: st.DataObject, twins: tuple[Namespace, Namespace]
-) -> None:
-    lans = data.draw(st.dictionaries(PREFIXES[family], st.sampled_from(["lan0", "lan1"]), min_size=1, max_size=5))
-    tunnel = data.draw(st.lists(PREFIXES[family], max_size=4, unique=True))
-    internet = data.draw(st.booleans())
-    addresses = data.draw(st.lists(inside([*lans, *tunnel]), min_size=1, max_size=12))
-    single, tiered = twins
-    option = "-6 " if family == "inet6" else ""
-    link = "" if option else " scope link"
-    wide = "" if option else " scope global"
-    for namespace, table in ((single, MIRROR), (tiered, TIER_INTERNET)):
-        tables = (MAIN, MIRROR, TIER_LAN, TIER_INTERNET)
-        namespace.batch((f"{option}route flush table {number}" for number in tables), force=True)
-        namespace.batch(
-            [
-                *(f"{option}route add {lan} dev {device}{link}" for lan, device in lans.items()),
-                f"{option}route add default dev uplink0{wide}",
-                *(f"{option}route add {prefix} dev {TUNNEL}{wide} table {MIRROR}" for prefix in tunnel),
-                *([f"{option}route add default dev {TUNNEL}{wide} table {table}"] if internet else []),
-            ]
-        )
-        namespace.fz("-q", "sync", config="[lan]\nmin_prefixlen = { inet = 8, inet6 = 32 }\n")
-    questions = [f"{address}{marked}" for address in addresses for marked in ("", f" mark {MARK:#x}")]
-    expected, actual = (
-        [answer[0]["dev"] for answer in ask(one, family, [f"route get {question}" for question in questions])]
-        for one in (tiered, single)
-    )
-    assert dict(zip(questions, expected, strict=True)) == dict(zip(questions, actual, strict=True))
