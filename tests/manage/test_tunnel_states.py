@@ -63,20 +63,6 @@ def test_closed_packets_of_the_vpn_are_stopped_at_once_and_never_reach_a_lan(  #
     assert [] == [line for table in (MIRROR, TIER_LAN, TIER_INTERNET) for line in laptop.contents(table)]
 
 
-@LAYOUTS
-@pytest.mark.parametrize("keys", [{"on_down": "closed", "internet": False}, {"on_down": "open"}], ids=str)
-def test_the_backstop_stands_behind_the_default_route_and_goes_with_it(keys, layout, laptop: Laptop) -> None:  # type: ignore[no-untyped-def]
-    laptop.sync(manage(layout=layout, on_down="closed"))
-    assert [
-        f"default dev {TUNNEL} proto static",
-        "unreachable default proto static metric 4294967295",
-        f"default dev {TUNNEL} proto static metric 1024 pref medium",
-        "unreachable default dev lo proto static metric 4294967295 pref medium",
-    ] == [line for line in laptop.contents(INTERNET_TABLE[layout]) if "default" in line]
-    laptop.sync(manage(layout=layout, **keys))
-    assert [] == backstops(laptop, layout)
-
-
 # A tunnel without one family
 
 

@@ -11,9 +11,10 @@ from fz_iproute.diagnosis.machine import shown
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
 from fz_iproute.mirror import ip_json, parse, parse_links, parse_rules
-from fz_iproute.mirror.model import Mark, Route, Rule
-from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
+from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.words import RULES_IN_DETAIL
+from tests.layouts import route, rule
 from tests.netns.namespace import Namespace, run
 from tests.unit.diagnosis.test_simulated import COMMANDS, LEFT
 
@@ -22,45 +23,39 @@ OWN = {"inet": "10.1.1.9/24", "inet6": "fd00:1::9/64"}
 PREFIXES = {"inet": ["default", "10.1.0.0/16", "10.1.1.7"], "inet6": ["default", "fd00:1::/48", "fd00:1::7"]}
 
 
-def rule_step(draw: Callable[[Any], Any], family: Family) -> RuleStep:
-    prefix = Prefix.parse(OWN[family].split("/")[0] + ("/32" if family == "inet" else "/128"))
-    rule = Rule(
-        family,
-        draw(st.sampled_from([10, 20])),
-        "lookup",
-        draw(st.sampled_from(TABLES)),
-        inverted=draw(st.booleans()),
-        src=draw(st.sampled_from([None, prefix])),
-        mark=draw(st.sampled_from([None, Mark(7), Mark(7, 0xFF)])),
-        iif=draw(st.sampled_from(["", "", "lo"])),
-        options=draw(st.sampled_from([(), (("suppress_prefixlen", "0"),)])),
-        protocol=draw(st.sampled_from(["kernel", "boot"])),
-    )
-    return RuleStep(draw(st.sampled_from(["add", "add", "del"])), rule)
+def rule_line(draw: Callable[[Any], Any], family: Family) -> str:
+    own = OWN[family].split("/")[0]
+    words = [
+        f"rule {draw(st.sampled_from(['add', 'add', 'del']))}",
+        draw(st.sampled_from(["", "not"])),
+        draw(st.sampled_from(["", f"from {own}"])),
+        draw(st.sampled_from(["", "fwmark 0x7", "fwmark 0x7/0xff"])),
+        draw(st.sampled_from(["", "", "iif lo"])),
+        f"lookup {draw(st.sampled_from(TABLES))}",
+        draw(st.sampled_from(["", "suppress_prefixlength 0"])),
+        f"pref {draw(st.sampled_from([10, 20]))}",
+        draw(st.sampled_from(["protocol kernel", "protocol boot"])),
+    ]
+    return " ".join(filter(None, words))
 
 
-def route_step(draw: Callable[[Any], Any], family: Family) -> RouteStep:
-    dst = draw(st.sampled_from(PREFIXES[family]))
-    document: dict[str, Any] = {"dst": dst, "protocol": "static", "flags": []}
-    kind = draw(st.sampled_from(["unicast", "unicast", "unreachable", "throw"]))
-    if kind != "unicast":
-        document["type"] = kind
-    metric = draw(st.sampled_from([0, 5, 2**32 - 1]))
-    if metric or family == "inet6":
-        document["metric"] = metric or 1024
-    if family == "inet6":
-        document["pref"] = "medium"
-        document["dev"] = "lo" if kind != "unicast" else "v0"
-    elif kind == "unicast":
-        document |= {"dev": "v0", "scope": "link"}
-    (route,) = parse.routes(ip_json.listed([document]), family, {})
-    return RouteStep(draw(st.sampled_from(["add", "add", "del"])), draw(st.sampled_from(TABLES)), route)
+def route_line(draw: Callable[[Any], Any], family: Family) -> str:
+    kind = draw(st.sampled_from(["", "", "unreachable", "throw"]))
+    verb, dst = draw(st.sampled_from(["add", "add", "del"])), draw(st.sampled_from(PREFIXES[family]))
+    if family == "inet":
+        path, usual = "" if kind else "dev v0 scope link", ""
+    else:
+        path, usual = "dev lo" if kind else "dev v0", "metric 1024"
+    metric = draw(st.sampled_from([usual, "metric 5", f"metric {2**32 - 1}"]))
+    words = [f"route {verb}", kind, dst, path, "proto static", metric, f"table {draw(st.sampled_from(TABLES))}"]
+    return " ".join(filter(None, words))
 
 
-def line(step: RuleStep | RouteStep) -> str:
-    if isinstance(step, RouteStep):
-        return f"route {step.verb} table {step.table} {' '.join(step.route.words)}"
-    return f"rule {step.verb} priority {step.rule.priority} {step.rule} protocol {step.rule.protocol}"
+def step(line: str, family: Family) -> RuleStep | RouteStep:
+    what, verb, *words = line.split()
+    if what == "rule":
+        return RuleStep(verb, rule(line, family))  # type: ignore[arg-type]
+    return RouteStep(verb, int(words[-1]), route(line, family))  # type: ignore[arg-type]
 
 
 def read(land: Namespace, family: Family) -> Network:
@@ -100,20 +95,20 @@ def test_the_model_does_what_the_kernel_does(family: Family, land: Namespace) ->
     def agrees(data: st.DataObject) -> None:
         option = "-6" if family == "inet6" else "-4"
         before = read(land, family)
-        steps = [
-            (rule_step if data.draw(st.booleans()) else route_step)(data.draw, family)
+        lines = [
+            (rule_line if data.draw(st.booleans()) else route_line)(data.draw, family)
             for _ in range(data.draw(st.integers(1, 12)))
         ]
         network = before
-        for step in steps:
-            done = run("ip", "-n", land.name, option, *line(step).split(), check=False)
-            note(f"{line(step)}: {done.stderr.strip()}")
+        for line in lines:
+            done = run("ip", "-n", land.name, option, *line.split(), check=False)
+            note(f"{line}: {done.stderr.strip()}")
             try:
-                network = after(network, [step])
+                network = after(network, [step(line, family)])
             except Refused as refused:
-                assert str(refused) in done.stderr, f"the kernel took {line(step)}"
+                assert str(refused) in done.stderr, f"the kernel took {line}"
             else:
-                assert not done.stderr, f"the kernel refused {line(step)}"
+                assert not done.stderr, f"the kernel refused {line}"
         found = read(land, family)
         assert network.rules == found.rules
         for table in TABLES:
@@ -136,6 +131,6 @@ def test_the_kernel_refuses_what_the_model_refuses_and_has_the_same_in_the_end(n
 
 def by_destination(routes: tuple[Route, ...]) -> dict[str, list[Route]]:
     found: dict[str, list[Route]] = {}
-    for route in routes:
-        found.setdefault(route.dst, []).append(route)
+    for each in routes:
+        found.setdefault(each.dst, []).append(each)
     return found

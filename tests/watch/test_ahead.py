@@ -36,15 +36,3 @@ def test_many_addresses_are_copied_as_a_reading_would(machine: Machine, watch: W
         wait_until(lambda: oracle.in_step(machine), "the copies are there")
     after = daemon.counters()
     assert (16, 0) == tuple(after[name] - before[name] for name in ("commands", "refused"))
-
-
-def test_a_route_that_takes_the_place_of_another_is_read_first(machine: Machine, watch: Watch) -> None:
-    """The monitor announces it like a new one."""
-    daemon = watch()
-    machine.ip("route", "add", "10.5.0.0/24", "dev", LAN)
-    daemon.wait_in_step()
-    before = daemon.counters()
-    machine.ip("route", "replace", "10.5.0.0/24", "dev", "uplink0")
-    daemon.wait_in_step()
-    after = daemon.counters()
-    assert (1, 0) == tuple(after[name] - before[name] for name in ("commands", "refused"))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.netns.namespace import LAN, MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, repeating, wait_until
+from tests.netns.namespace import LAN, MARK, MIRROR, TIER_LAN, TUNNEL, Machine, repeating, wait_until
 from tests.watch.conftest import Watch
 
 DENIED = "192.168.188.0/24"
@@ -118,17 +118,3 @@ def test_a_placeholder_goes_when_nothing_needs_it(end: str, tiered: bool, machin
         assert LAN == machine.way("192.168.188.1")
     if end == "down":
         assert before == machine.raw("inet", table)
-
-
-@pytest.mark.parametrize("tiered", [False, True], ids=["single", "tiered"])
-def test_without_the_internet_resource_a_refused_lan_is_reached_as_without_us(tiered: bool, machine: Machine) -> None:
-    table = table_of_copies(machine, tiered)
-    machine.ip("route", "del", "default", "table", str(TIER_INTERNET if tiered else MIRROR))
-    stand(machine, table)
-    machine.fz("sync", config=SETTINGS["deny"])
-    assert [f"throw {DENIED} proto 245 metric 600"] == placeholders(machine, table)
-    assert LAN == machine.way("192.168.188.1")
-    machine.tunnel_route("default", TIER_INTERNET if tiered else MIRROR)
-    machine.fz("sync", config=SETTINGS["deny"])
-    assert TUNNEL == machine.way("192.168.188.1")
-    assert "" == machine.fz("plan", config=SETTINGS["deny"])

@@ -173,8 +173,6 @@ def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"not": None, "fwmark": "0xfd002021", "table": "7"}, "not from all fwmark 0xfd002021 lookup 7"),
-        ({"uid_start": 5, "uid_end": 9, "table": "7"}, "from all uidrange 5-9 lookup 7"),
         (
             {"ipproto": "ipproto-6", "sport_start": 4, "sport_end": 5, "table": "7"},
             "from all ipproto 6 sport 4-5 lookup 7",
@@ -182,22 +180,15 @@ def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_
         ({"dport": 7, "dport_mask": "0xffff", "table": "7"}, "from all dport 7 lookup 7"),
         ({"sport": 22, "sport_mask": "0xffff", "dport": 7, "table": "7"}, "from all sport 22 dport 7 lookup 7"),
         ({"sport": 22, "sport_mask": "0xfff0", "table": "7"}, "from all sport 22 sport_mask 0xfff0 lookup 7"),
-        ({"table": "7", "flow_from": "3", "flow_to": "4"}, "from all lookup 7 realms 3/4"),
-        ({"table": "7", "flow_to": "4"}, "from all lookup 7 realms 4"),
-        ({"tos": "0x10", "fwmark": "0x1", "table": "7"}, "from all tos 0x10 fwmark 0x1 lookup 7"),
-        ({"l3mdev": None}, "from all lookup [l3mdev-table]"),
         (
             {"l3mdev": None, "ipproto": "ipproto-6", "action": "7"},
             "from all lookup [l3mdev-table] ipproto 6 unreachable",
         ),
-        ({"src": "192.0.2.7", "dst": "192.0.2.0", "dstlen": 24, "nop": None}, "from 192.0.2.7 to 192.0.2.0/24 nop"),
         ({"iif": "eth9", "iif_detached": None, "table": "7"}, "from all iif eth9 [detached] lookup 7"),
-        ({"goto": 60}, "from all goto 60"),
-        ({"action": "7"}, "from all unreachable"),
-        ({"suppress_prefixlen": 0, "table": "254"}, "from all lookup main suppress_prefixlength 0"),
     ],
 )
 def test_a_rule_is_written_as_ip_prints_it(keys, said) -> None:
+    """What other versions print than the installed one, or only at times. tests/netns/test_lookup.py has the rest."""
     (rule,) = parse_rules.rules([{"priority": 7, "src": "all", **keys}], "inet")
     assert (7, said) == (rule.priority, str(rule))
 
