@@ -1,6 +1,5 @@
 """Computes what `status` shows: the tunnel, the rules, and the state of every route."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -11,14 +10,14 @@ from fz_iproute.diagnosis.internet import joined
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import Key, Loss, key
 from fz_iproute.diagnosis.lookup import Decision, usual
-from fz_iproute.diagnosis.lost_routes import LostRoute, Outage, outages
+from fz_iproute.diagnosis.lost_routes import Outage, outages
 from fz_iproute.diagnosis.products import product_of
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
-from fz_iproute.mirror.desired import Desired, is_absent
-from fz_iproute.mirror.model import Route, Rule, Snapshot
+from fz_iproute.mirror.desired import is_absent
+from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family
 from fz_iproute.mirror.tunnel import Layout
@@ -33,6 +32,7 @@ class Line(NamedTuple):
     table: int
     route: Route
     reason: str
+    is_vpn: bool = False  # no route to a LAN, but one of the VPN or of another program
     lost: str = ""  # for a LAN: where packets to it go instead; "" if they reach it
     is_lost_then: bool = False  # for a LAN: packets do not reach it after a `sync`, and no setting wants that
     lan: Key | None = None  # the LAN of a route of main; None for copies, and for routes to the network of a VPN
@@ -102,6 +102,7 @@ def status_of(judged: Judgement) -> Status:
     config, snapshot, goal = judged.config, judged.snapshot, judged.goal
     states = {family: each.state for family, each in judged.internet.items() if each.state in ("active", "blocked")}
     carriers = {family: each.decision for family, each in judged.internet.items() if each.is_carried and each.decision}
+    lines = [line for family in FAMILIES for line in _lines(judged, family)]
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state=tunnel.link_state(config, snapshot),
@@ -119,8 +120,8 @@ def status_of(judged: Judgement) -> Status:
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
         waiting=[waiting for family in FAMILIES for waiting in _waiting(judged, family)],
         rules=_rule_lines(judged),
-        vpn=[line for family in FAMILIES for line in _vpn_lines(judged, family)],
-        lan=[*_placeholder_lines(judged), *(line for family in FAMILIES for line in _reached(judged, family))],
+        vpn=[line for line in lines if line.is_vpn],
+        lan=[line for line in lines if not line.is_vpn],
         losses=judged.losses,
         uncopied=[line for family in FAMILIES for line in _uncopied(judged, family)],
         outages=outages(judged.network, goal),
@@ -184,82 +185,60 @@ def _waiting(judged: Judgement, family: Family) -> Iterator[Waiting]:
             yield Waiting(family, [*routes, "default"] if settings.internet else routes, obstacle)
 
 
-def _vpn_lines(judged: Judgement, family: Family) -> Iterator[Line]:
-    """All routes of the VPN's tables except copies; in manage mode also those that should be there."""
+def _lines(judged: Judgement, family: Family) -> Iterator[Line]:
+    """Every route of the VPN's tables, and every LAN route of main."""
     goal = judged.goal
+    verdicts, mirror = goal.judged[family].verdicts, goal.layout.mirror
+    refused = {verdict.route.as_copied: verdict.refusal for verdict in verdicts if verdict.refusal}
+    notes = {verdict.route: verdict.warning for verdict in verdicts if not verdict.refusal}
+    held = {each: f"{why.refusal}; in place of a copy by the VPN's client" for each, why in goal.placeholders.items()}
     for table, (wanted, ours, others) in goal.contents[family].items():
-        copies = set(goal.judged[family].wanted) if table == goal.layout.mirror else set()
-        present = set(ours)
+        present, stale = set(ours), by_destination(route for route in ours if route not in {*wanted})
         for route in wanted:
-            if route not in copies and route not in goal.placeholders:
-                yield Line(family, "in step" if route in present else "missing", table, route, "")
-        for route in ours:
-            if tunnel.is_tunnel_route(route) and route not in wanted:
-                yield Line(family, "stale", table, route, "the configuration has no such route here")
+            is_vpn = tunnel.is_tunnel_route(route) and route not in notes
+            reason = held.get(route) or notes.get(route, "")
+            state = "in step" if route in present else "missing"
+            if state == "missing" and stale.get(route.dst):
+                state, old = "changed", stale[route.dst].pop(0)
+                reason = held.get(route) or f"the copy has {route.changed_from(old)}"
+            yield _reached(judged, Line(family, state, table, route, reason, is_vpn))
+        for route in chain.from_iterable(stale.values()):
+            if tunnel.is_tunnel_route(route):
+                yield Line(family, "stale", table, route, "the configuration has no such route here", is_vpn=True)
+            elif table != mirror:
+                yield Line(family, "stale", table, route, f"the copies are in table {mirror} now")
+            else:
+                yield _stale(judged, Line(family, "stale", table, route, refused.get(route, "main has no such route")))
         for route in others:
-            yield Line(family, "theirs", table, route, "")
+            yield Line(family, "theirs", table, route, "", is_vpn=True)
+    for verdict in verdicts:
+        if verdict.refusal:
+            yield _reached(judged, Line(family, "skipped", mirror, verdict.route, verdict.refusal))
 
 
-def _placeholder_lines(judged: Judgement) -> Iterator[Line]:
-    mirror = judged.goal.layout.mirror
-    for route, verdict in judged.goal.placeholders.items():
-        state = "in step" if route in judged.goal.contents["inet"][mirror].ours else "missing"
-        yield Line("inet", state, mirror, route, f"{verdict.refusal}; in place of a copy by the VPN's client")
-
-
-def _reached(judged: Judgement, family: Family) -> Iterator[Line]:
-    """The lines of the LANs, completed with where packets to each LAN go now, and after a `sync`."""
-    losses: dict[Route, LostRoute] = {each.copy: each for each in judged.lost_routes}
-    for line in _lan_lines(judged.goal, family):
-        place = key(line.route)
-        if loss := losses.get(line.route) if line.state == "stale" else None:
+def _stale(judged: Judgement, line: Line) -> Line:
+    """The line of a stale copy, completed with whether a `sync` removes it, and whether it should."""
+    for loss in judged.lost_routes:
+        if loss.copy == line.route:
             reason = f"main has lost this route, but {loss.address} is still here: sync would cut this LAN"
-            yield line._replace(reason=reason, is_lost_then=True)
-        elif line.state == "stale":
-            stays = line.route in judged.then.table(line.table, family)
-            reason = f"{line.reason}, but lan.prune is false" if stays else line.reason
-            yield line._replace(reason=reason, stays=stays)
-        elif line.route in judged.lans[place].routes if place in judged.lans else False:
-            lost = judged.lans[place].lost or _unplugged(judged.network, line.route)
-            yield line._replace(lost=lost, is_lost_then=judged.lans_then[place].is_cut, lan=place)
-        else:
-            yield line
+            return line._replace(reason=reason, is_lost_then=True)
+    stays = line.route in judged.then.table(line.table, line.family)
+    return line._replace(reason=f"{line.reason}, but lan.prune is false" if stays else line.reason, stays=stays)
+
+
+def _reached(judged: Judgement, line: Line) -> Line:
+    """The line of a route of main, completed with where packets to its LAN go now, and after a `sync`."""
+    place = key(line.route)
+    if place not in judged.lans or line.route not in judged.lans[place].routes:
+        return line
+    lost = judged.lans[place].lost or _unplugged(judged.network, line.route)
+    return line._replace(lost=lost, is_lost_then=judged.lans_then[place].is_cut, lan=place)
 
 
 def _unplugged(network: Network, route: Route) -> str:
     devices = route.attributes.devices
     outages = [f"{device} {link.outage}" for device in devices if (link := network.links.get(device)) and link.outage]
     return f"go nowhere: {' and '.join(outages)}" if outages and len(outages) == len(devices) else ""
-
-
-def _lan_lines(goal: Desired, family: Family) -> Iterator[Line]:
-    mirror = goal.layout.mirror
-    here = goal.contents[family][mirror]
-    ours = set(here.ours)
-    wanted = set(here.wanted)
-    stale: dict[str, list[Route]] = defaultdict(list)
-    for route in here.ours:
-        if route not in wanted and not tunnel.is_tunnel_route(route):
-            stale[route.dst].append(route)
-    refused = {}
-    for route, refusal, warning, _ in goal.judged[family].verdicts:
-        if refusal:
-            refused[route.as_copied] = refusal
-            yield Line(family, "skipped", mirror, route, refusal)
-        elif route in ours:
-            yield Line(family, "in step", mirror, route, warning)
-        elif stale[route.dst]:
-            old = stale[route.dst].pop(0)
-            yield Line(family, "changed", mirror, route, f"the copy has {route.changed_from(old)}")
-        else:
-            yield Line(family, "missing", mirror, route, warning)
-    for route in chain.from_iterable(stale.values()):
-        yield Line(family, "stale", mirror, route, refused.get(route, "main has no such route"))
-    for table, found in goal.contents[family].items():
-        if table != mirror:
-            for route in found.ours:
-                if not tunnel.is_tunnel_route(route):
-                    yield Line(family, "stale", table, route, f"the copies are in table {mirror} now")
 
 
 def as_document(found: Status) -> dict[str, Any]:

@@ -133,12 +133,8 @@ def _lan_item(line: Line, found: Status) -> Item | None:
     match line.state:
         case "missing" | "changed" | "stale" if not found.is_used:
             return None
-        case "missing" if is_placeholder(line.route):
-            # It comes in the place of a copy, whose line says the same.
-            is_said = any((each.state, each.route.dst) == ("stale", line.route.dst) for each in found.lan)
-            return None if is_said else _item("due", line, line.reason)
         case "missing":
-            return _item("due", line, "not copied yet")
+            return _item("due", line, line.reason if is_placeholder(line.route) else "not copied yet")
         case "changed":
             return _item("due", line, line.reason)
         case "stale":

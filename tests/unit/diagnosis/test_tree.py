@@ -23,11 +23,11 @@ CASES = {
     "routes of main that are not copied": Case(
         [*FIREZONE, *IN_MAIN, "route add 100.64.7.0/24 via 192.168.1.1 dev eth0", "route add throw 10.6.0.0/24"],
         """
-         · 10.66.0.0/24 dev tun-firezone proto kernel scope link  # tun-firezone is the tunnel
          + 10.128.0.0/16 dev eth0 proto boot scope link
          + 10.128.0.0/9 dev docker0 proto boot scope link
          + 100.64.0.0/10 dev eth0 proto boot scope link
          + 100.96.7.0/24 dev eth0 proto boot scope link
+         · 10.66.0.0/24 dev tun-firezone proto kernel scope link  # tun-firezone is the tunnel
 lost    packets to 100.64.0.0/10 enter tun-firezone: 100.64.0.0/11 of table 539098368, by rule 32765 (not from all…
 main    10.0.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global  # through a router: lan.allow would mirror it
 main    10.1.0.0/16 proto boot scope global nexthop via 192.168.1.1 dev eth0 nexthop via 172.17.0.2 dev docker0  #…
@@ -70,10 +70,10 @@ observe, layout tiered: the VPN's own routes in table 539098368, copies in 53909
   100    not from all fwmark 0xfd002021 lookup 539098368
          - throw 203.0.113.0/24 proto 245 scope global  # the copies are in table 539098369 now
   200    not from all fwmark 0xfd002021 lookup 539098369
-         = throw 203.0.113.0/24 proto 245 scope global
-           # a public prefix: lan.trust = "private", and lan.allow does not have it; in place of a copy by the VPN…
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
          = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
+         = throw 203.0.113.0/24 proto 245 scope global
+           # a public prefix: lan.trust = "private", and lan.allow does not have it; in place of a copy by the VPN…
          · 203.0.113.0/24 dev eth0 proto boot scope link
            # a public prefix: lan.trust = "private", and lan.allow does not have it
   300    not from all fwmark 0xfd002021 lookup 539098370
