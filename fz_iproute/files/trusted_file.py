@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from fz_iproute.errors import UsageError
+from fz_iproute.errors import FzError, NotPermitted, UsageError
 
 
 def opened(place: Path) -> BinaryIO:
@@ -42,3 +42,8 @@ def said_of(error: OSError) -> str:
     """The error in words, with advice if this user lacks the right to use the file."""
     is_helpless = isinstance(error, PermissionError) and os.geteuid()
     return f"{error.strerror}; run as root (sudo), or give this user the right" if is_helpless else f"{error.strerror}"
+
+
+def file_failure(path: Path, error: OSError) -> FzError:
+    """The error to raise after a failure with this file."""
+    return (NotPermitted if isinstance(error, PermissionError) else UsageError)(f"{path}: {said_of(error)}")

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 
-from fz_iproute.errors import FzError, NotPermitted, UsageError
-from fz_iproute.files.trusted_file import said_of
+from fz_iproute.errors import UsageError
+from fz_iproute.files.trusted_file import file_failure
 
 
 @contextmanager
@@ -58,8 +58,3 @@ def create(path: Path, text: str) -> None:
         raise UsageError(f"{path} exists already; name a new file, or move that one away") from None
     except OSError as error:
         raise file_failure(path, error) from None
-
-
-def file_failure(path: Path, error: OSError) -> FzError:
-    """The error to raise after a failure with this file."""
-    return (NotPermitted if isinstance(error, PermissionError) else UsageError)(f"{path}: {said_of(error)}")

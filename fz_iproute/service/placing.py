@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fz_iproute.errors import ApplyFailed, UsageError
 from fz_iproute.files.config_file import VARIABLE, is_lab
-from fz_iproute.files.whole_file import file_failure, replace
+from fz_iproute.files.trusted_file import file_failure
+from fz_iproute.files.whole_file import replace
 from fz_iproute.service.units import File, is_sealed
 
 

@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import NamedTuple
 
 MOST_READABLE = 100  # columns; longer lines of prose are hard to read
-_CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+_CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
 
 
 class Screen(NamedTuple):
