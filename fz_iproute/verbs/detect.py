@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from fz_iproute.mirror.words import printable
 from fz_iproute.own_commands import own_command
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
-from fz_iproute.verbs.screen import Screen, screen
+from fz_iproute.verbs.screen import screen
 from fz_iproute.verbs.seen import seen
 from fz_iproute.verbs.source import advised, as_typed, chosen_source
 
@@ -49,7 +49,7 @@ def run(arguments: Namespace, log: Log) -> int:
         written = config if path.exists() and not arguments.snapshot else None
         steps = partial(_next_step, arguments, source, config, found)
         text = as_text(vpns, steps, written) if vpns else _none(arguments, found)
-        write("\n".join(_drawn(text, screen(arguments))))
+        write(screen(arguments).page(text, _INDENT, literal="    "))
     if done:
         log.info(f"# {done}{_use(arguments)}")
     elif arguments.write:
@@ -118,17 +118,6 @@ def _use(arguments: Namespace) -> str:
     start = ("sudo " if os.geteuid() else "") + own_command(config=config, netns=arguments.netns)
     lasting = "watch` as long as this lab is there" if is_lab() else "install --now` for good"
     return f"; next: `{start} sync` once, or `{start} {lasting}"
-
-
-def _drawn(text: str, shown: Screen) -> Iterator[str]:
-    """The lines, folded to the width of the screen. The configuration is not folded, so that it can be copied."""
-    for line in text.split("\n"):
-        if line.startswith("    "):
-            yield line
-        elif line.startswith(" "):
-            yield from shown.folded(line, _INDENT)
-        else:
-            yield from (shown.paint(part, "bold") for part in shown.folded(line, 2))
 
 
 def _chosen(vpns: Sequence[Vpn]) -> Config:

@@ -134,12 +134,7 @@ def _text(arguments: Namespace, word: str, question: Question, answers: Sequence
     is_whole = arguments.level == "DEBUG" or any(answer.objection for answer in answers)
     name = "" if word == question.address else word
     text = as_text(answers if is_whole else answers[:1], question, config, name, shown.width)
-    lines = []
-    for line in text.split("\n"):
-        is_detail = line.startswith(" ")
-        first, *rest = shown.folded(line, 8, most=None) if is_detail else shown.folded(line, 2)
-        lines += [first, *rest] if is_detail else [shown.paint(each, "bold") for each in (first, *rest)]
-    return "\n".join(lines)
+    return shown.page(text, 8, most=None)
 
 
 def _mark(text: str) -> int:

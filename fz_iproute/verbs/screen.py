@@ -32,6 +32,21 @@ class Screen(NamedTuple):
             return [text]
         return wrap(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
+    def page(self, text: str, indent: int, most: int | None = MOST_READABLE, literal: str = "\0") -> str:
+        """The text in lines that fit the screen: bold headings, and folded details, which begin with a space.
+
+        Lines that begin with `literal` stay as they are, so that they can be copied.
+        """
+        lines: list[str] = []
+        for line in text.split("\n"):
+            if line.startswith(literal):
+                lines.append(line)
+            elif line.startswith(" "):
+                lines += self.folded(line, indent, most)
+            else:
+                lines += (self.paint(part, "bold") for part in self.folded(line, 2))
+        return "\n".join(lines)
+
 
 def screen(arguments: Namespace) -> Screen:
     """The screen that stdout goes to. --color decides about colours."""
