@@ -17,8 +17,12 @@ from fz_iproute.mirror.ip_json import Document, documents_of
 from fz_iproute.record.recording import Recording
 from fz_iproute.record.renaming import Addresses, Names
 
+# JSON keys whose values are free text. Nothing reads them, so they are left out.
+_FREE = frozenset(["ifalias", "altnames"])
 # Numbers, times in UTC, and capabilities.
-_KEPT = re.compile(r"(ipproto-)?(0x[0-9a-f]+|\d+(\.\d+)?)(ms|s|sec)?|\d{4}-\d\d-\d\dT[0-9:.]+Z|[0-9a-f]{16}", re.ASCII)
+_KEPT = re.compile(
+    r"(ipproto-)?(0x[0-9a-f]+|\d+(\.\d+)?)(ms|s|sec)?|\d{4}-\d\d-\d\dT[0-9:.]+Z|0000[0-9a-f]{12}", re.ASCII
+)
 _WORD = r"""[^\s"'#,()=\[\]{}\\]+"""
 # Signs between the parts of a word, as in a path, an address with a zone, or the label of an address.
 _JOINTS = "/%:"
@@ -100,7 +104,7 @@ class Redactor:
     def _value(self, value: Any) -> Any:
         """A value of the JSON that `ip` has printed."""
         if isinstance(value, dict):
-            new = {key: self._value(part) for key, part in value.items()}
+            new = {key: self._value(part) for key, part in value.items() if key not in _FREE}
             for key in ("src", "dst"):
                 # The JSON has the prefix of a rule in two parts.
                 if f"{key}len" in value and (prefix := self._addresses.new(f"{value[key]}/{value[f'{key}len']}")):
