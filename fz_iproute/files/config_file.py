@@ -51,24 +51,19 @@ class ConfigFile:
         A program may delete the old file before it writes the new one. In between, the defaults would be wrong.
         """
         try:
-            config = _read(self.place, suspicious)
+            content = read_trusted(self.place, _MOST_BYTES, "a configuration", suspicious=suspicious)
         except FileNotFoundError:
             if self._may_be_missing:
                 return Config()
             raise UsageError(f"{self.place}: no such file") from None
         self._may_be_missing = False
-        return config
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{self.place}: not a text: byte {error.start} is not UTF-8") from None
+        if not text.strip():
+            # When the disk is full, an editor may leave an empty file.
+            raise UsageError(f"{self.place}: is empty; if that is intended, write a comment, or delete the file")
+        from fz_iproute.mirror.config_text import parse  # noqa: PLC0415  # most machines have no file; it takes time
 
-
-def _read(place: Path, suspicious: bool) -> Config:
-    content = read_trusted(place, _MOST_BYTES, "a configuration", suspicious=suspicious)
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{place}: not a text: byte {error.start} is not UTF-8") from None
-    if not text.strip():
-        # When the disk is full, an editor may leave an empty file.
-        raise UsageError(f"{place}: is empty; if that is intended, write a comment, or delete the file")
-    from fz_iproute.mirror.config_text import parse  # noqa: PLC0415  # most machines have no file, and this takes time
-
-    return parse(text, str(place), table_ids)
+        return parse(text, str(self.place), table_ids)
