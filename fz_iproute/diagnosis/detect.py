@@ -312,7 +312,7 @@ def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
         return Followed(found, f"auto: {vpn.headline}; copies go to table {table_name(vpn.table)}")
     if served:
         names = " and ".join(printable(vpn.interface) for vpn, _ in served)
-        words = f"auto: {names} could all be served, so none is; name one of them in tunnel.interface"
+        words = f"auto: copies can serve only one of {names}: name it in tunnel.interface"
         return Followed(config, words, is_doubtful=True)
     others = "; ".join(f"{vpn.headline}, but {vpn.why}" for vpn in vpns)
     return Followed(config, f"auto: {others or 'no VPN takes all traffic here'}")

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from fz_iproute.diagnosis.internet import Internet, internet
 from fz_iproute.diagnosis.lans import Key, Lan, Loss, lans, losses
-from fz_iproute.diagnosis.lookup import Decision
+from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import rank
@@ -90,6 +90,17 @@ class Judgement:
         """
         is_taken = any(each.state == "active" for each in self.internet.values())
         return [family for family, each in self.internet.items() if is_taken and each.state == "outside"]
+
+    @property
+    def is_offline(self) -> bool:
+        """True if the tunnel takes packets to the internet, but those of the VPN itself do not get out.
+
+        One family is enough for the VPN, because many networks have only one.
+        """
+        mark = self.config.tunnel.fwmark.value
+        ways = (way for family in self.internet for way in self.network.internet(usual(family)._replace(mark=mark)))
+        gets_out = any(each.outcome == "unicast" and not self.is_tunnelled(each) for _, each in ways)
+        return any(each.state == "active" for each in self.internet.values()) and not gets_out
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""

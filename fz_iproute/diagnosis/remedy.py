@@ -47,13 +47,7 @@ class Sysctl(NamedTuple):
     value: str
 
 
-class LinkUp(NamedTuple):
-    """`ip link set DEVICE up`."""
-
-    device: str
-
-
-Step = RuleStep | RouteStep | Setting | WriteConfig | Sync | Sysctl | LinkUp
+Step = RuleStep | RouteStep | Setting | WriteConfig | Sync | Sysctl
 
 
 COMMENT = "  # "  # stands before what a shell ignores
@@ -64,8 +58,14 @@ class Remedy(NamedTuple):
 
     steps: tuple[Step, ...] = ()
     words: str = ""
-    undo: tuple[RouteStep | RuleStep, ...] = ()  # the commands that undo it, for a remedy that helps only for now
     effect: str = ""  # what it does, where that must be said
+
+    @property
+    def undo(self) -> list[Step]:
+        """The steps that undo what it adds and deletes; none if a later step depends on that, or changes a setting."""
+        changes = self.steps[self.steps[:1] == (Sync(),) :]
+        back: list[Step] = [_reverse(step) for step in reversed(changes) if isinstance(step, RuleStep | RouteStep)]
+        return back if len(back) == len(changes) else []
 
     def text(self, machine: Machine) -> str:
         """The printed form: first the keys to set in the configuration file, then one line for a shell."""
@@ -82,6 +82,10 @@ class Remedy(NamedTuple):
         """True if it changes the configuration file, or runs fz-iproute, which reads the file."""
         text = self.text(machine)
         return machine.config_path in text or "fz-iproute " in text
+
+
+def _reverse(step: RuleStep | RouteStep) -> RuleStep | RouteStep:
+    return step._replace(verb="del" if step.verb == "add" else "add")
 
 
 def added(machine: Machine, key: Literal["allow", "deny"], *prefixes: Prefix) -> Setting:
@@ -133,8 +137,6 @@ def _after(machine: Machine, step: Step) -> Machine:
         case Sysctl(name, value):
             sysctls = {**machine.recording.sysctls, name: value}
             return replace(machine, recording=replace(machine.recording, sysctls=sysctls))
-        case LinkUp(device):
-            network = replace(network, links={**network.links, device: network.links[device]._replace(up=True)})
         case _:
             network = after(network, [step])
     return _with(machine, network)
@@ -199,8 +201,6 @@ def _command(step: Step, machine: Machine) -> str:
         case Sysctl(name, value):
             setting = shlex.quote(f"{sysctl_name(name)}={value}")
             return machine.as_root(machine.inside(f"sysctl -w {setting}"))
-        case LinkUp(device):
-            return machine.as_root(machine.ip("inet", f"link set {shlex.quote(device)} up"))
         case _:
             raise AssertionError(step)
 

@@ -7,7 +7,7 @@ from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import decided_by
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
 from fz_iproute.diagnosis.lost_routes import outages
-from fz_iproute.diagnosis.uncopied import what_main_does
+from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import replace
 from fz_iproute.mirror.model import Route
@@ -84,8 +84,8 @@ def _more(case: Case) -> str:
     if found and not case.decision.stays:
         verdicts = {verdict.route.as_copied: verdict for verdict in judged.goal.judged[packet.family].verdicts}
         if found not in verdicts:
-            does = what_main_does(judged.goal, found)
-            return f"main {does}" if does else ""
+            reason = why_not_copied(judged.goal, found)
+            return f"main has {found}: {reason}" if reason else ""
         refusal = verdicts[found].refusal
         return f"{found.dst} is not mirrored: {refusal}" if refusal else f"a copy of {found.dst} does not change that"
     idle = [outage for outage in outages(judged.network, judged.goal) if not outage.lans]

@@ -9,17 +9,17 @@ from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.internet import joined
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import Key, Loss, key
-from fz_iproute.diagnosis.lookup import Decision, usual
+from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.lost_routes import Outage, outages
 from fz_iproute.diagnosis.products import product_of
 from fz_iproute.diagnosis.reach import Network
-from fz_iproute.diagnosis.uncopied import why_not_copied
+from fz_iproute.diagnosis.uncopied import uncopied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
 from fz_iproute.mirror.plan import plan
-from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family
+from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import MAIN
 
@@ -74,7 +74,9 @@ class Status(NamedTuple):
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Decision]  # about most packets to it if another device takes them that may be a tunnel
     traffic: str  # a sentence about most packets to the internet; "" if there is nothing to say
-    needs_doctor: bool  # packets leave outside the tunnel, but the VPN should probably carry them
+    needs_doctor: (
+        bool  # packets leave outside the tunnel that it should probably carry, or the VPN's own do not get out
+    )
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
     obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
@@ -114,7 +116,10 @@ def status_of(judged: Judgement) -> Status:
         carriers=carriers,
         traffic=_traffic(judged),
         needs_doctor=bool(
-            (judged.leaking and not config.allows_leak) or judged.is_emptied or any(judged.unused_tables())
+            (judged.leaking and not config.allows_leak)
+            or judged.is_emptied
+            or judged.is_offline
+            or any(judged.unused_tables())
         ),
         firewalls=_firewalls(judged.network) if carriers else [],
         obstacles={family: goal.states[family].obstacle for family in FAMILIES if config.manages},
@@ -123,7 +128,9 @@ def status_of(judged: Judgement) -> Status:
         vpn=[line for line in lines if line.is_vpn],
         lan=[line for line in lines if not line.is_vpn],
         losses=judged.losses,
-        uncopied=[line for family in FAMILIES for line in _uncopied(judged, family)],
+        uncopied=[
+            Line(route.attributes.family, "skipped", MAIN, route, why) for route, why in uncopied(judged.network, goal)
+        ],
         outages=outages(judged.network, goal),
         commands=len(plan(goal, prune=config.lan.prune)),
     )
@@ -153,17 +160,6 @@ def _absent(judged: Judgement) -> str:
 def _firewalls(network: Network) -> list[str]:
     products = (product_of(form) for family in FAMILIES for form in forms(network, family))
     return list(dict.fromkeys(product.name for product in products if product.firewalls))
-
-
-def _uncopied(judged: Judgement, family: Family) -> Iterator[Line]:
-    known = {verdict.route for verdict in judged.goal.judged[family].verdicts}
-    for route in judged.network.tables[MAIN][family]:
-        prefix = route.prefix
-        if route in known or not PRIVATE.covers(prefix):
-            continue
-        is_used = judged.network.way(usual(family, prefix.host)).route == route
-        if not is_used and (reason := why_not_copied(judged.goal, route)):
-            yield Line(family, "skipped", MAIN, route, reason)
 
 
 def _rule_lines(judged: Judgement) -> list[RuleLine]:

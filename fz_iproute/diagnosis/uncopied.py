@@ -1,11 +1,27 @@
-"""Says why a route of main is not copied, and which setting would change that."""
+"""Finds routes of main that nothing copies, and says why, and which setting would change that."""
 
+from collections.abc import Iterator
+
+from fz_iproute.diagnosis.lookup import usual
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.words import METRICS, REFUSALS
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE
+from fz_iproute.mirror.words import MAIN, METRICS, REFUSALS
 
 # `ip` always locks rto_min, and never fastopen_no_cookie.
 _LOCKABLE = frozenset(METRICS) - {"rto_min", "fastopen_no_cookie"}
+
+
+def uncopied(network: Network, goal: Desired) -> Iterator[tuple[Route, str]]:
+    """Each route of main to a private network that nothing copies, so that packets take another route; and why."""
+    known = {verdict.route for verdict in goal.verdicts}
+    for family in FAMILIES:
+        for route in network.table(MAIN, family):
+            if route not in known and PRIVATE.covers(route.prefix):
+                is_used = network.way(usual(family, route.prefix.host)).route == route
+                if not is_used and (reason := why_not_copied(goal, route)):
+                    yield route, reason
 
 
 def why_not_copied(goal: Desired, route: Route) -> str:
@@ -17,15 +33,14 @@ def why_not_copied(goal: Desired, route: Route) -> str:
     if route.dst == "default":
         return ""
     if attributes.type in REFUSALS.values():
-        return "main rejects it"
+        return "it rejects packets"
     if attributes.type != "unicast" or (attributes.on_link and not attributes.expired):
         return ""
     if attributes.expired:
         return "it has expired"
     if goal.is_by_tunnel(attributes.devices):
         return "it leads into the tunnel"
-    obstacle = "through a router" if attributes.gatewayed else f"on-link, but with scope {attributes.scope}"
-    return f"{obstacle}: {_if_allowed(goal, route)}"
+    return _if_allowed(goal, route)
 
 
 def _if_allowed(goal: Desired, route: Route) -> str:
@@ -38,19 +53,3 @@ def _if_allowed(goal: Desired, route: Route) -> str:
         return "lan.allow would mirror it"
     # A route with a locked metric cannot be copied, but the JSON of `ip` does not show whether a metric is locked.
     return "lan.allow would mirror it, unless one of its metrics is locked"
-
-
-def what_main_does(goal: Desired, route: Route) -> str:
-    """The same reason as a sentence about main: `has 10.0.0.0/16 via 10.0.0.1: lan.allow would mirror it`."""
-    reason = why_not_copied(goal, route)
-    if not reason:
-        return ""
-    if route.attributes.type in REFUSALS.values():
-        return f"rejects it ({route.attributes.type} {route.dst})"
-    obstacle, _, change = reason.partition(": ")
-    if not change:
-        return f"has {route.dst}, but {obstacle}"
-    gateway = route.attributes.value("via")
-    if gateway and len(route.attributes.devices) == 1:
-        obstacle = f"via {gateway}"
-    return f"has {route.dst} {obstacle}: {change}"

@@ -13,7 +13,7 @@ from fz_iproute.diagnosis.lost_routes import outages, together
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force
 from fz_iproute.diagnosis.simulated import RouteStep
-from fz_iproute.mirror.model import Route
+from fz_iproute.diagnosis.uncopied import uncopied
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN, some
@@ -127,31 +127,24 @@ def overrides(machine: Machine) -> Iterator[Found]:
     Main may refuse a part of the LAN, reach it through a router, or by another device. Then a copy must not override
     that.
     """
-    looks = (_overridden, _left_out)
-    found = [each for family in machine.families for look in looks for each in look(machine, family)]
-    yield from or_ok(found, "main and the copies agree about every part of the LAN")
+    found = [each for family in machine.families for each in _overridden(machine, family)]
+    yield from or_ok((*found, *_left_out(machine)), "main and the copies agree about every part of the LAN")
 
 
-def _left_out(machine: Machine, family: Family) -> Iterator[Found]:
-    """Private networks that main has routes to, but whose packets enter the tunnel: the routes are not copied."""
-    routed = []
-    for route in routes_inside(machine, family, PRIVATE):
-        prefix = route.prefix
-        is_wide = prefix.length < machine.config.lan.min_prefixlen[family]
-        if route.attributes.gatewayed and not is_wide and _is_lost(machine, route):
-            routed.append(prefix)
+def _left_out(machine: Machine) -> Iterator[Found]:
+    """Private networks that main reaches through a router, but whose packets enter the tunnel."""
+    routes = (route for route, reason in uncopied(machine.network, machine.goal) if "wider than" not in reason)
+    routed = [
+        route.prefix
+        for route in routes
+        if route.attributes.gatewayed and not machine.goal.is_by_tunnel(route.attributes.devices)
+        if all(machine.is_tunnelled(way.decision) for way in machine.ways(route.prefix))
+    ]
     if routed:
         why = "main reaches them through a router, and only routes on the link are mirrored by default"
         steps = (added(machine, "allow", *dict.fromkeys(routed)), Sync())
         seen = f"packets to {some(map(str, routed))}, which main has routes for, go into the tunnel"
         yield Found("info", seen, why, (Remedy(steps),))
-
-
-def _is_lost(machine: Machine, route: Route) -> bool:
-    """True if the route does not lead into the tunnel, but all packets to its destination go there."""
-    ways = machine.ways(route.prefix)
-    outside = not machine.goal.is_by_tunnel(route.attributes.devices)
-    return outside and all(machine.is_tunnelled(way.decision) for way in ways)
 
 
 def _overridden(machine: Machine, family: Family) -> Iterator[Found]:

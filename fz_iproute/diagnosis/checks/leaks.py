@@ -144,9 +144,8 @@ def _leak_remedies(machine: Machine, family: Family) -> Iterator[Remedy]:
     led = [] if table in machine.leading(family) else [RuleStep("add", rule)]
     for effect, default in _defaults(machine, family, table):
         steps: list[RouteStep | RuleStep] = [*(RouteStep("add", table, route) for route in default), *led]
-        undo = [step._replace(verb="del") for step in reversed(steps)]
         for remedy in perhaps_synced(steps) if steps else ():
-            yield remedy._replace(undo=tuple(undo), effect=effect)
+            yield remedy._replace(effect=effect)
     asked = " and ".join(f"`{machine.ip(family, what)}`" for what in ("rule show", f"route show table {table}"))
     yield from advice(f"find out why {name} does not go into the tunnel: {asked}")
 

@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.detect import Vpn, differences, followed
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.remedy import LinkUp, Remedy, Setting, Step, Sync, advice, in_force, written
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice, in_force, written
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.config import FIREZONE_MARK
 from fz_iproute.mirror.model import Rule
@@ -24,15 +24,19 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         found = followed(machine.config, machine.vpns)
         yield Found("info", found.said)
     elif link and link.up:
-        is_well = not machine.is_emptied
-        yield Found("ok", f"{name} is up") if is_well else _emptied(machine)
+        moved = [vpn for vpn in machine.vpns if vpn.interface == name] if machine.is_emptied else []
+        yield from (_another_vpn(machine, vpn, f"no route of the configured tables leads into {name}") for vpn in moved)
+        if not moved:
+            yield _emptied(machine) if machine.is_emptied else Found("ok", f"{name} is up")
     elif link:
         why = machine.outside(*machine.families) or "packets for the VPN go elsewhere or nowhere"
-        words = advice(f"reconnect the VPN's client: setting {name} up again does not bring back its routes")
-        steps = (Remedy((LinkUp(name), Sync())),) if machine.config.manages else ()
-        yield Found("failure", f"{name} is down", f"the kernel has removed its routes: {why}", (*steps, *words))
+        words = f"reconnect the VPN's client: setting {name} up again does not bring back its routes"
+        if machine.config.manages:
+            sync = machine.fz_iproute("sync")
+            words = f"set {name} up again and add its IPv6 address, which the kernel has removed, too; then {sync}"
+        yield Found("failure", f"{name} is down", f"the kernel has removed its routes: {why}", advice(words))
     elif machine.vpns:
-        yield from (_another_vpn(machine, vpn) for vpn in machine.vpns)
+        yield from (_another_vpn(machine, vpn, f"there is no {name}") for vpn in machine.vpns)
     elif not any(rule.table in machine.goal.layout.tables for rule in machine.snapshot.rules):
         yield Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
     else:
@@ -70,18 +74,17 @@ def _no_tunnel(machine: Machine) -> Found:
 _ELSEWHERE = "the VPN's table leads into another interface than the configured one"
 
 
-def _another_vpn(machine: Machine, vpn: Vpn) -> Found:
+def _another_vpn(machine: Machine, vpn: Vpn, start: str) -> Found:
     """The finding if another VPN than the configured one takes all traffic.
 
     That alone is no fault, but perhaps fz-iproute should be configured for that VPN.
     """
-    name = machine.config.tunnel.interface
     if vpn.table in machine.goal.layout.tables:
-        seen = f"there is no {name}, but {vpn.interface} carries the VPN"
+        seen = f"{start}, but {vpn.interface} carries the VPN"
         remedies = [Remedy((step, Sync())) for step in written(machine, vpn)]
         remedies.append(Remedy((Setting("tunnel", "interface", vpn.interface),)))
         return Found("failure", seen, _ELSEWHERE, tuple(remedies))
-    seen = f"there is no {name}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
+    seen = f"{start}, but {vpn.headline} by rule {vpn.priority}, table {table_name(vpn.table)}"
     if vpn.advice == "nothing":  # what else cuts a LAN has a finding of its own
         return Found("info" if vpn.cut or vpn.holes else "ok", f"{seen}; {vpn.why}")
     why = f"the LAN is {vpn.lan}: {vpn.by}"
@@ -210,9 +213,7 @@ def _offline(machine: Machine) -> Iterator[Found]:
     One family is enough for the VPN, because many networks have only one.
     """
     mark = machine.config.tunnel.fwmark
-    ways = [way for family in machine.families for way in machine.ways_to_internet(family, mark.value)]
-    is_full = any(map(machine.has_internet, machine.families))
-    if is_full and not any(way.decision.outcome == "unicast" for way in ways):
+    if machine.is_offline:
         seen = f"packets marked {mark} have no route to the internet"
         ask = machine.ip("inet", "route show table main")
         words = advice(f"connect this machine to a network, or find out why main has no default route: `{ask}`")

@@ -167,7 +167,7 @@ BESIDE = [line.replace("7113", "7114").replace("0x711e", "0x7").replace("outline
         (
             [*OUTLINE, *(f"-6 {line}" for line in BESIDE)],  # another one for IPv6
             "auto",
-            "outline-tun1 and wg5 could all be served, so none is; name one of them in tunnel.interface",
+            "copies can serve only one of outline-tun1 and wg5: name it in tunnel.interface",
         ),
         (
             LAYOUTS["NetBird"].lines,
@@ -180,7 +180,7 @@ def test_auto_serves_the_one_vpn_that_needs_copies(lines: list[str], interface: 
     config = replace(Config(), tunnel={"interface": "auto"})
     served = followed(config, detect(config, *on(lines)))
     assert (interface, f"auto: {said}") == (served.config.tunnel.interface, served.said)
-    assert ("could all" in said) is served.is_doubtful
+    assert ("only one" in said) is served.is_doubtful
 
 
 @pytest.mark.parametrize(
@@ -346,3 +346,9 @@ def test_the_second_vpn_is_served_by_the_configuration_that_detect_prints() -> N
         (vpn,) = [vpn for vpn in detect(config, *on([*lines, *copies])) if vpn.interface == "wg9"]
         assert (config, True, {}) == (vpn.config, vpn.is_configured, missing(config, config))
         assert {"172.17.0.0/16", "192.168.1.0/24", "fd00:1::/64"} == {str(lan) for lan in (*vpn.cut, *vpn.kept)}
+
+
+def test_lans_that_the_settings_leave_out_are_not_said_to_be_kept() -> None:
+    config = replace(Config(), lan={"interfaces": ("wlan9",)})
+    (vpn,) = detect(config, *on(OUTLINE))
+    assert ("none", (), ()) == (vpn.lan, vpn.cut, vpn.kept)

@@ -125,7 +125,7 @@ deny = ["192.168.1.0/24"], then fz-iproute sync
         """
 shadows warning: packets to 192.168.1.64/26, a part of a LAN, are refused: prohibit 192.168.1.64/26 of table VPN, by
 rule 32765 (not from all fwmark MARK lookup VPN) → ip route del table VPN prohibit 192.168.1.64/26 proto boot scope
-global
+global  # undo: ip route add table VPN prohibit 192.168.1.64/26 proto boot scope global
 """,
     ),
     "copies in a table that is not asked": Case(
@@ -190,7 +190,8 @@ interface = "NAME", then fz-iproute sync
         [*SERVED, "rule add not fwmark 0xfd002021 lookup 539098368 pref 32764"],
         """
 rules warning: 2 rules (inet) say the same, with priority 32764, 32765: not from all fwmark MARK lookup VPN → ip
-rule del priority 32764 not from all fwmark MARK lookup VPN
+rule del priority 32764 not from all fwmark MARK lookup VPN  # undo: ip rule add priority 32764 not from all fwmark
+MARK lookup VPN
 """,
     ),
     "rules in the wrong order": Case(
@@ -198,31 +199,37 @@ rule del priority 32764 not from all fwmark MARK lookup VPN
         """
 rules failure: out of order (inet): 100: not from all fwmark MARK lookup VPN, 50: not from all fwmark MARK lookup
 COPIES, 300: not from all fwmark MARK lookup 539098370 → ip rule add priority 200 not from all fwmark MARK lookup
-COPIES protocol boot && ip rule del priority 50 not from all fwmark MARK lookup COPIES
+COPIES protocol boot && ip rule del priority 50 not from all fwmark MARK lookup COPIES  # undo: ip rule add priority
+50 not from all fwmark MARK lookup COPIES && ip rule del priority 200 not from all fwmark MARK lookup COPIES
+protocol boot
 rules failure: out of order (inet6): 100: not from all fwmark MARK lookup VPN, 50: not from all fwmark MARK lookup
 COPIES, 300: not from all fwmark MARK lookup 539098370 → ip -6 rule add priority 200 not from all fwmark MARK lookup
-COPIES protocol boot && ip -6 rule del priority 50 not from all fwmark MARK lookup COPIES
+COPIES protocol boot && ip -6 rule del priority 50 not from all fwmark MARK lookup COPIES  # undo: ip -6 rule add
+priority 50 not from all fwmark MARK lookup COPIES && ip -6 rule del priority 200 not from all fwmark MARK lookup
+COPIES protocol boot
 """,
     ),
     "main in front": Case(
         [*SERVED, "rule add lookup main pref 5"],
         """
 leak failure: IPv4 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 5 (from all
-lookup main) → ip rule del priority 5 from all lookup main
+lookup main) → ip rule del priority 5 from all lookup main  # undo: ip rule add priority 5 from all lookup main
 """,
     ),
     "main in front for a source": Case(
         [*SERVED, "rule add from 192.168.1.5 lookup main pref 5"],
         """
 leak warning: IPv4 from 192.168.1.5/32 to the internet leaves by eth0, outside the tunnel: default of table main, by
-rule 5 (from 192.168.1.5 lookup main) → ip rule del priority 5 from 192.168.1.5 lookup main
+rule 5 (from 192.168.1.5 lookup main) → ip rule del priority 5 from 192.168.1.5 lookup main  # undo: ip rule add
+priority 5 from 192.168.1.5 lookup main
 """,
     ),
     "a jump over the VPN": Case(
         [*SERVED, "rule add goto 32766 pref 5"],
         """
 leak failure: IPv4 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 5 (from all
-goto 32766), rule 32766 (from all lookup main) → ip rule del priority 5 from all goto 32766
+goto 32766), rule 32766 (from all lookup main) → ip rule del priority 5 from all goto 32766  # undo: ip rule add
+priority 5 from all goto 32766
 """,
     ),
     "another mark": Case(
@@ -268,7 +275,7 @@ main has no default route: `ip route show table main`
         without("-6 rule", SERVED),
         """
 rules failure: no rule looks up table VPN (inet6) → ip -6 rule add priority 32765 not from all fwmark MARK lookup
-VPN protocol boot
+VPN protocol boot  # undo: ip -6 rule del priority 32765 not from all fwmark MARK lookup VPN protocol boot
 leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
 all lookup main) → ip -6 rule add priority 32765 not from all fwmark MARK lookup VPN protocol boot  # undo: ip -6
 rule del priority 32765 not from all fwmark MARK lookup VPN protocol boot
@@ -300,14 +307,16 @@ all lookup main) → fz-iproute sync
         [*SERVED, "-6 rule add lookup main pref 5"],
         """
 leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 5 (from all
-lookup main) → ip -6 rule del priority 5 from all lookup main
+lookup main) → ip -6 rule del priority 5 from all lookup main  # undo: ip -6 rule add priority 5 from all lookup
+main
 """,
     ),
     "main in front for a part of IPv6": Case(
         [*SERVED, "-6 rule add to 2600::/12 lookup main pref 5"],
         """
 leak warning: IPv6 to 2600::/12 leaves by eth0, outside the tunnel: default of table main, by rule 5 (from all to
-2600::/12 lookup main) → ip -6 rule del priority 5 from all to 2600::/12 lookup main
+2600::/12 lookup main) → ip -6 rule del priority 5 from all to 2600::/12 lookup main  # undo: ip -6 rule add
+priority 5 from all to 2600::/12 lookup main
 """,
     ),
     "Tailscale alone": Case(
@@ -444,7 +453,7 @@ its routes
         [*SERVED, "route del default", "route add default dev tun-firezone"],
         """
 mark failure: 32766: from all lookup main sends packets marked MARK into the tunnel → ip route del default dev
-tun-firezone proto boot scope link
+tun-firezone proto boot scope link  # undo: ip route add default dev tun-firezone proto boot scope link
 """,
     ),
     "the VPN behind main": Case(
@@ -452,10 +461,12 @@ tun-firezone proto boot scope link
         """
 leak failure: IPv4 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
 all lookup main) → ip rule add priority 32765 not from all fwmark MARK lookup VPN && ip rule del priority 40000 not
-from all fwmark MARK lookup VPN
+from all fwmark MARK lookup VPN  # undo: ip rule add priority 40000 not from all fwmark MARK lookup VPN && ip rule
+del priority 32765 not from all fwmark MARK lookup VPN
 leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
 all lookup main) → ip -6 rule add priority 32765 not from all fwmark MARK lookup VPN && ip -6 rule del priority
-40000 not from all fwmark MARK lookup VPN
+40000 not from all fwmark MARK lookup VPN  # undo: ip -6 rule add priority 40000 not from all fwmark MARK lookup VPN
+&& ip -6 rule del priority 32765 not from all fwmark MARK lookup VPN
 """,
     ),
     "a host in front of a VPN without a mark": Case(
@@ -466,7 +477,7 @@ all lookup main) → ip -6 rule add priority 32765 not from all fwmark MARK look
         [*SERVED, "rule add lookup 77 pref 5", "route add 100.64.0.0/11 via 192.168.1.1 dev eth0 table 77"],
         """
 leak failure: IPv4 to 100.64.0.0/11 leaves by eth0, outside the tunnel: 100.64.0.0/11 of table 77, by rule 5 (from
-all lookup 77) → ip rule del priority 5 from all lookup 77
+all lookup 77) → ip rule del priority 5 from all lookup 77  # undo: ip rule add priority 5 from all lookup 77
 """,
     ),
     "WireGuard alone": Case(
@@ -542,7 +553,8 @@ MARK lookup VPN) → [tables]: single = VPN, then fz-iproute sync
         without("-6 rule add not fwmark 0xfd002021 lookup 539098370", TIERS),
         """
 rules failure: no rule looks up table 539098370 (inet6) → ip -6 rule add priority 300 not from all fwmark MARK
-lookup 539098370 protocol boot
+lookup 539098370 protocol boot  # undo: ip -6 rule del priority 300 not from all fwmark MARK lookup 539098370
+protocol boot
 leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
 all lookup main) → ip -6 rule add priority 300 not from all fwmark MARK lookup 539098370 protocol boot  # undo: ip
 -6 rule del priority 300 not from all fwmark MARK lookup 539098370 protocol boot

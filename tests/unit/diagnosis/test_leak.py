@@ -179,4 +179,38 @@ def test_main_is_looked_up_for_all_packets_or_that_is_a_problem(
     lines = [OPTION[family] + line for line in ("rule del lookup main pref 32766", *again)]
     found = Case([*SERVED, *lines]).findings("rules")
     assert [level] == [each.level for each in found]
-    assert level == "ok" or found[0].remedy.endswith("rule add priority 32766 from all lookup main protocol kernel")
+    assert level == "ok" or "rule add priority 32766 from all lookup main protocol kernel  # undo" in found[0].remedy
+
+
+@pytest.mark.parametrize("mode", ["observe", "manage"])
+def test_a_foreign_half_of_the_internet_in_the_vpns_table_is_named(mode: str) -> None:
+    config = replace(Config(), tunnel={"mode": mode, "internet": mode == "manage"})
+    case = Case([*SERVED, f"route add 0.0.0.0/1 via 192.168.1.1 dev eth0 table {MIRROR}"], config=config)
+    (found,) = [each for each in case.findings("leak") if each.level != "ok"]
+    assert found.seen.startswith("IPv4 to 0.0.0.0/1 leaves by eth0, outside the tunnel: 0.0.0.0/1 of table")
+
+
+@pytest.mark.parametrize(
+    ("lines", "verb"),
+    [
+        ([], ""),
+        (["route del default", "-6 route del default"], "doctor"),
+        (both("rule add fwmark 0xfd002021 unreachable pref 5"), "doctor"),
+        (["-6 route del default"], ""),  # the other family is enough
+    ],
+)
+def test_if_the_vpns_own_packets_do_not_get_out_status_says_who_knows_more(lines: list[str], verb: str) -> None:
+    assert verb == shown(Case([*SERVED, *lines]))[1]
+
+
+def test_a_vpn_whose_routes_are_in_another_table_now_is_told_with_that_table() -> None:
+    moved = both("rule add not fwmark 0xfd002021 lookup 77 pref 32764", "route add default dev tun-firezone table 77")
+    (found,) = Case([*without("dev tun-firezone", SERVED), *moved]).findings("tunnel")
+    assert "failure" == found.level and "table 77" in found.seen
+    assert "single = 77" in found.remedy and "reconnect" not in found.remedy
+
+
+def test_a_managed_tunnel_that_is_down_needs_its_addresses_again() -> None:
+    case = Case([*without("dev tun-firezone", SERVED), "link set dev tun-firezone down"], config=MANAGED)
+    (found,) = case.findings("tunnel")
+    assert found.remedy.startswith("set tun-firezone up again and add its IPv6 address")

@@ -5,7 +5,8 @@ import pytest
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
-from tests.unit.diagnosis.machines import MIRROR, SERVED, Case, vpn
+from fz_iproute.mirror.config import Config, replace
+from tests.unit.diagnosis.machines import MIRROR, SERVED, TIERS, Case, vpn
 
 TO_TUNNEL = "route add default dev tun-firezone table 77"
 TO_ROUTER = "route add default via 172.17.0.2 dev docker0 table 78"
@@ -64,3 +65,25 @@ def test_the_network_of_a_tunnel_is_no_lan(device: str) -> None:
     judged = Judgement(case.config, *case.read())
     assert "10.9.0.0/24" not in {dst for dst, _ in judged.lans}
     assert summary(status(case.config, *case.read())).lans == len(judged.lans)
+
+
+def test_if_two_rules_cut_a_lan_the_remedy_deletes_both() -> None:
+    rules = ["rule add to 192.168.1.0/24 prohibit pref 5", "rule add to 192.168.1.0/24 lookup 77 pref 6"]
+    (found,) = [each for each in Case([*SERVED, TO_TUNNEL, *rules]).findings("shadows") if each.level != "ok"]
+    commands, _, undo = found.remedy.partition("  # undo: ")
+    assert ["ip rule del priority 5", "ip rule del priority 6"] == [each[:22] for each in commands.split(" && ")]
+    assert ["ip rule add priority 6", "ip rule add priority 5"] == [each[:22] for each in undo.split(" && ")]
+
+
+@pytest.mark.parametrize("option", ["", "-6 "])
+def test_a_tiered_layout_that_has_lost_the_rule_to_the_copies_gets_it_back(option: str) -> None:
+    config = replace(Config(), tables={"layout": "tiered"})
+    case = Case([*TIERS, f"{option}rule del not fwmark 0xfd002021 lookup 539098369 pref 200"], config=config)
+    (found,) = [each for each in case.findings("shadows") if each.level != "ok"]
+    assert found.remedy.startswith(f"ip {option}rule add priority 200 not from all fwmark 0xfd002021 lookup 539098369")
+
+
+def test_a_lan_counts_once_however_many_routes_lead_to_it() -> None:
+    case = Case([*SERVED, "route append 192.168.1.0/24 dev wlan0 metric 600"])
+    said = summary(status(case.config, *case.read()))
+    assert 3 == said.lans == said.reachable

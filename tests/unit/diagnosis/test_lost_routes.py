@@ -7,6 +7,7 @@ import pytest
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.lost_routes import outages, together
+from fz_iproute.diagnosis.remedy import COMMENT
 from fz_iproute.diagnosis.sentence import Case as Question
 from fz_iproute.diagnosis.sentence import sentence
 from fz_iproute.diagnosis.status import status
@@ -41,7 +42,7 @@ def test_main_gets_its_route_back_and_no_remedy_is_a_sync_that_cuts_the_lan(
 ) -> None:
     machine = Case(lines)
     found = machine.findings("mirror")
-    assert remedies == [each.remedy for each in found]
+    assert remedies == [each.remedy.partition(COMMENT)[0] for each in found]
     assert all("main has lost the route of" in each.seen for each in found[: len(machine.machine.lost_routes)])
     said = summary(status(machine.config, *machine.read()))
     assert said.is_due and said.is_lost_then, "status does not advise a sync either"

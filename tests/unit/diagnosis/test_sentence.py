@@ -111,21 +111,26 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         [*FIREZONE, *IN_MAIN],
         {
-            "10.0.3.3": f"{ACTIVE}; main has 10.0.0.0/16 via 192.168.1.1: lan.allow would mirror it",
-            "10.1.3.3": f"{ACTIVE}; main has 10.1.0.0/16 through a router: lan.allow would mirror it",
-            "10.2.3.3": f"{ACTIVE}; main has 10.2.0.0/16 via 192.168.1.1: lan.allow would mirror it, "
-            "unless one of its metrics is locked",
-            "10.9.0.7": f"{ACTIVE}; main rejects it (unreachable 10.9.0.0/24)",
-            "10.7.0.7": f"{ACTIVE}; main has 10.7.0.0/24, but it leads into the tunnel",
+            "10.0.3.3": f"{ACTIVE}; main has 10.0.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global: "
+            "lan.allow would mirror it",
+            "10.1.3.3": f"{ACTIVE}; main has 10.1.0.0/16 proto boot scope global nexthop via 192.168.1.1 dev eth0 "
+            "nexthop via 172.17.0.2 dev docker0: lan.allow would mirror it",
+            "10.2.3.3": f"{ACTIVE}; main has 10.2.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global mtu 1400: "
+            "lan.allow would mirror it, unless one of its metrics is locked",
+            "10.9.0.7": f"{ACTIVE}; main has unreachable 10.9.0.0/24 proto boot scope global: it rejects packets",
+            "10.7.0.7": f"{ACTIVE}; main has 10.7.0.0/24 via 10.66.0.1 dev tun-firezone proto boot scope global: "
+            "it leads into the tunnel",
             "10.66.0.9": f"{ACTIVE}; 10.66.0.0/24 is not mirrored: tun-firezone is the tunnel",
-            "fd00:9::7": f"{ACTIVE}; main has fd00:9::/64, but it has expired",
-            "fd00:8::7": f"{ACTIVE}; main has fd00:8::/48 via fd00:1::1: lan.allow would mirror it",
+            "fd00:9::7": f"{ACTIVE}; main has fd00:9::/64 dev eth0 proto boot metric 1024 pref medium: it has expired",
+            "fd00:8::7": f"{ACTIVE}; main has fd00:8::/48 via fd00:1::1 dev eth0 proto boot metric 1024 pref medium: "
+            "lan.allow would mirror it",
             "10.128.7.7": MISSING.format("10.128.0.0/16"),
             "100.64.0.9": "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly; "
             "a copy of 100.64.0.0/10 does not change that",
             "10.1.3.3 mark=0xfd002021": f"leaves by eth0 or docker0 through routers: {BY_MAIN.format('10.1.0.0/16')}",
-            "10.8.0.7": f"{ACTIVE}; main has 10.8.0.0/24 on-link, but with scope global: lan.allow would mirror it",
-            "2001:db8::1": f"{ACTIVE}; main has 2001:db8::/32 via fd00:1::1: wider than lan.min_prefixlen.inet6 = 48",
+            "10.8.0.7": f"{ACTIVE}; main has 10.8.0.0/24 dev eth0 proto boot scope global: lan.allow would mirror it",
+            "2001:db8::1": f"{ACTIVE}; main has 2001:db8::/32 via fd00:1::1 dev eth0 proto boot metric 1024 "
+            "pref medium: wider than lan.min_prefixlen.inet6 = 48",
         },
     ),
     (
@@ -141,7 +146,8 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             "route add unreachable 192.168.1.66",
         ],
         {
-            "192.168.1.66": f"{COPIED.format('192.168.1.0/24')}; main rejects it (unreachable 192.168.1.66)",
+            "192.168.1.66": f"{COPIED.format('192.168.1.0/24')}; main has unreachable 192.168.1.66 "
+            "proto boot scope global: it rejects packets",
         },
     ),
     (
@@ -172,7 +178,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         {
             "8.8.8.8": ACTIVE,
             "8.8.8.8 mark=0xfd002021": "cannot be sent: no rule leads to a route",
-            "fd00:9::7": f"{ACTIVE}; main has fd00:9::/64, but it has expired",
+            "fd00:9::7": f"{ACTIVE}; main has fd00:9::/64 dev eth0 proto boot metric 1024 pref medium: it has expired",
         },
     ),
     (
