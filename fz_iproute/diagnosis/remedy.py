@@ -1,6 +1,7 @@
 """A remedy for a problem, as data. It can be printed as commands, and tried on a model of the machine."""
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -60,12 +61,17 @@ class Remedy(NamedTuple):
     words: str = ""
     effect: str = ""  # what it does, where that must be said
 
-    @property
-    def undo(self) -> list[Step]:
-        """The steps that undo what it adds and deletes; none if a later step depends on that, or changes a setting."""
+    def undo(self, machine: Machine) -> list[Step]:
+        """The steps that undo what it adds and deletes; none if a later step depends on that, or changes a setting.
+
+        The kernel would put a rule that is added again behind those of the same priority, so there is no undo then.
+        """
         changes = self.steps[self.steps[:1] == (Sync(),) :]
         back: list[Step] = [_reverse(step) for step in reversed(changes) if isinstance(step, RuleStep | RouteStep)]
-        return back if len(back) == len(changes) else []
+        places = Counter((rule.family, rule.priority) for rule in machine.network.rules)
+        rules = (step.rule for step in back if isinstance(step, RuleStep) and step.verb == "add")
+        is_exact = all(places[rule.family, rule.priority] < 2 for rule in rules)
+        return back if is_exact and len(back) == len(changes) else []
 
     def text(self, machine: Machine) -> str:
         """The printed form: first the keys to set in the configuration file, then one line for a shell."""
@@ -74,7 +80,7 @@ class Remedy(NamedTuple):
         parts = [in_file(machine, *settings)] if settings else []
         parts += [" && ".join(commands)] if commands else []
         parts += [self.words] if self.words else []
-        undo = " && ".join(_command(step, machine) for step in self.undo)
+        undo = " && ".join(_command(step, machine) for step in self.undo(machine))
         comment = "; ".join(filter(None, [self.effect, undo and f"undo: {undo}"]))
         return ", then ".join(parts) + (f"{COMMENT}{comment}" if comment else "")
 
