@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 from fz_iproute.mirror import config as core_config
@@ -56,19 +57,22 @@ class Redactor:
         self._addresses = Addresses(secret, documents)
         self.prefix = self._addresses.prefix
         # The name of an interface may hold signs that end a word.
-        self._word = re.compile("|".join([*(rf"(?<!\S){re.escape(name)}(?!\S)" for name in interfaces), _WORD]))
+        odd = (rf"(?<!\S){re.escape(name)}(?!\S)" for name in interfaces if not re.fullmatch(_WORD, name))
+        self._word = re.compile("|".join([*odd, _WORD]))
+        self._renamed = cache(self._new)  # most words come again and again
         self.names = {name: self._text(name) for name in interfaces}
 
     def redacted(self) -> Recording:
         """The recording with new names and addresses."""
         recorded = self._recorded
+        lines = {key: text for key, text in recorded.outputs.items() if key not in self._outputs}
         return replace(
             recorded,
             versions={name: _version(text) for name, text in recorded.versions.items()},
             config=self._text(config_text.dump(self._without_globs())),
             sysctls=self._texts(recorded.sysctls),
             outputs={
-                **self._texts(recorded.outputs),
+                **self._texts(lines),
                 **{self._text(key): self._printed(found) for key, found in self._outputs.items()},
             },
             facts=self._texts({name: _COMMENT.sub("#", text) for name, text in recorded.facts.items()}),
@@ -82,7 +86,7 @@ class Redactor:
         return {self._text(name): self._text(text) for name, text in texts.items()}
 
     def _text(self, text: str) -> str:
-        return self._word.sub(lambda match: self._new(match[0]), text)
+        return self._word.sub(lambda match: self._renamed(match[0]), text)
 
     def _new(self, word: str) -> str:
         if word.lower() in self._known or _KEPT.fullmatch(word):
