@@ -35,10 +35,10 @@ def devices(documents: Iterable[Document]) -> tuple[list[Device], list[Lost]]:
         else:
             lost.append(Lost(f"link {name!r}", "no link can have this name, or another link has it"))
     masters = {document.get("master") for document in found.values()}
-    return [_device(place, document, found, masters) for place, document in enumerate(found.values(), 1)], lost
+    return [_device(place, document, masters) for place, document in enumerate(found.values(), 1)], lost
 
 
-def _device(place: int, document: Document, others: Mapping[str, Document], masters: set[object]) -> Device:
+def _device(place: int, document: Document, masters: set[object]) -> Device:
     name, flags = document["ifname"], document["flags"]
     if name == "lo":
         kind = "loopback"
@@ -46,14 +46,13 @@ def _device(place: int, document: Document, others: Mapping[str, Document], mast
         kind = "tun"
     else:
         kind = "bridge" if name in masters else "veth"
-    master = document.get("master", "")
     return Device(
         name=name,
         far_end=f"far{place}",
         kind=kind,
         up="UP" in flags,
         carrier="LOWER_UP" in flags,
-        master=master if master in others else "",
+        master=document.get("master", ""),
         options=tuple(_options(document, kind)),
     )
 
