@@ -89,7 +89,7 @@ def land(long_lived: Callable[[], Namespace]) -> Namespace:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_model_does_what_the_kernel_does(family: Family, land: Namespace) -> None:
     @settings(
-        max_examples=25, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=15, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(data=st.data())
     def agrees(data: st.DataObject) -> None:
@@ -97,7 +97,7 @@ def test_the_model_does_what_the_kernel_does(family: Family, land: Namespace) ->
         before = read(land, family)
         lines = [
             (rule_line if data.draw(st.booleans()) else route_line)(data.draw, family)
-            for _ in range(data.draw(st.integers(1, 12)))
+            for _ in range(data.draw(st.integers(10, 40)))
         ]
         network = before
         for line in lines:
