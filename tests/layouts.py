@@ -293,7 +293,9 @@ def read(lines: Sequence[str], config: Config) -> tuple[Snapshot, dict[int, dict
         family: tuple(
             route
             for route in seen.main[family]
-            if route.attributes.on_link or (config.lan.multicast and route.dst == "default")
+            if route.attributes.on_link
+            or (config.lan.multicast and route.dst == "default")
+            or any(allowed.covers(route.prefix) for allowed in config.lan.allow)
         )
         for family in FAMILIES
     }

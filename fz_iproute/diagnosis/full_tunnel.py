@@ -14,7 +14,7 @@ from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, MODEMS, printable
 
 def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
     """The decision about most packets that this machine sends to the internet. None if no majority shares one."""
-    ways = network.internet(usual(family)._replace(mark=mark))
+    ways = network.internet(usual(family, mark=mark))
     groups: dict[object, list[Way]] = defaultdict(list)
     for way in ways:
         groups[way.decision.outcome, way.decision.devices].append(way)

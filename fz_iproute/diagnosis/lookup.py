@@ -35,9 +35,12 @@ class Packet(NamedTuple):
     uid: int | None = None  # of the sender
 
 
-def usual(family: Family, dst: int = 0) -> Packet:
-    """A usual packet that this machine sends: HTTPS over TCP. It has ports, because rules may select by port."""
-    return Packet(family, dst, ipproto=6, sport=50000, dport=443)
+def usual(family: Family, dst: int = 0, mark: int = 0) -> Packet:
+    """A usual packet that this machine sends: HTTPS over TCP, by a human user; if it is marked, by the VPN's client.
+
+    Rules may select by all that.
+    """
+    return Packet(family, dst, mark=mark, ipproto=6, sport=50000, dport=443, uid=0 if mark else 1000)
 
 
 class Step(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.desired import Desired
-from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import LOCAL, some
 
@@ -79,54 +79,62 @@ class Outage(NamedTuple):
     why: str  # `has no carrier`
     lans: tuple[str, ...]  # the LANs that main reaches by this card only
     is_cut: bool  # no packet gets to them
+    lost: str = ""  # an own address to whose network main has no route, although no setting leaves that out
 
     def __str__(self) -> str:
         if self.lans:
             return f"{self.why}: {some(self.lans)} cannot be reached" if self.is_cut else self.why
-        return f"{self.why}: no LAN is reached by it"
+        return self.why if self.lost else f"{self.why}: no LAN is reached by it"
 
 
 def outages(network: Network, goal: Desired) -> list[Outage]:
     """The network cards that do not reach their LANs."""
-    losses = _losses(network, goal)
     lans: dict[str, dict[str, None]] = defaultdict(dict)  # without repetitions
     for route in (verdict.route for verdict in goal.verdicts):
         if len(route.attributes.devices) == 1:
             lans[route.attributes.devices[0]][route.dst] = None
-    found = {
-        name: link.outage or (losses.get(name, "") if link.needs_address else "")
-        for name, link in network.links.items()
-    }
-    return [
-        Outage(name, why, tuple(lans[name]), is_cut=bool(network.links[name].outage))
-        for name, why in found.items()
-        if why and name not in goal.tunnels
-    ]
-
-
-def _losses(network: Network, goal: Desired) -> dict[str, str]:
-    """Why links that work have no LAN: they have no address, or main has no route to the network of one."""
-    if LOCAL not in network.tables:
-        return {}
+    unrouted = _unrouted(network, goal)
     numbered = {device for family in FAMILIES for device in network.numbered(family)}
-    found = {name: "has no address" for name in network.links if name not in numbered}
+    found = []
+    for name, link in network.links.items():
+        if name in goal.tunnels:
+            continue
+        if link.outage:
+            found.append(Outage(name, link.outage, tuple(lans[name]), is_cut=True))
+        elif not link.needs_address or LOCAL not in network.tables:
+            continue
+        elif address := unrouted.get(name):
+            why = f"has the address {address}, and main no route to its network"
+            lost = "" if _is_left_out(goal, address, link) else address
+            found.append(Outage(name, why, tuple(lans[name]), is_cut=False, lost=lost))
+        elif name not in numbered:
+            found.append(Outage(name, "has no address", tuple(lans[name]), is_cut=False))
+    return found
+
+
+def _unrouted(network: Network, goal: Desired) -> dict[str, str]:
+    """By device, an own address to whose network neither main nor a copy has a route."""
     # The kernel adds a broadcast route to table local for each IPv4 address with a network around it.
     local = network.table(LOCAL, "inet")
     wide = {route.attributes.value("src") for route in local if route.attributes.type == "broadcast"}
     kept = {device for lost in lost_routes(network, goal) for device in lost.copy.attributes.devices}
-    for device, own in _homeless(network, goal, "inet").items():
-        lost = [route.dst for route in own if route.dst in wide]
-        if lost and device not in kept:
-            found[device] = f"has the address {lost[0]}, and main no route to its network"
-    return found
+    own = _homeless(network, goal, "inet").items()
+    lost = {device: [route.dst for route in routes if route.dst in wide] for device, routes in own}
+    return {device: addresses[0] for device, addresses in lost.items() if addresses and device not in kept}
 
 
-def together(found: Iterable[Outage]) -> Iterator[tuple[str, str]]:
-    """The names of network cards, and what is said of them: one sentence for all unused sockets without a cable."""
+def _is_left_out(goal: Desired, address: str, link: Link) -> bool:
+    """True if a setting leaves out a LAN with this address on this link."""
+    route = Route.make("inet", address, link._replace(word=link.name), scope="link")
+    return any(each.refusal for each in goal.by_family["inet"].policy.verdicts([route], PrefixSet(())))
+
+
+def together(found: Iterable[Outage]) -> Iterator[tuple[list[Outage], str]]:
+    """Network cards, and what is said of them: one sentence for all unused sockets without a cable."""
     alike: dict[str, list[Outage]] = defaultdict(list)
     for outage in found:
         alike[outage.name if outage.lans else outage.why].append(outage)
     for same in alike.values():
         first = same[0]
         said = str(first) if len(same) == 1 else f"each {first.why}: no LAN is reached by them"
-        yield some(outage.name for outage in same), said
+        yield same, said

@@ -50,7 +50,7 @@ class Machine(Judgement):
 
     def ways_to_internet(self, family: Family, mark: int = 0) -> list[Way]:
         """Where packets to each part of the internet go, the largest part first."""
-        return self.network.internet(usual(family)._replace(mark=mark))
+        return self.network.internet(usual(family, mark=mark))
 
     def has_internet(self, family: Family) -> bool:
         """True if most packets to the internet enter the VPN."""
@@ -144,12 +144,12 @@ class Machine(Judgement):
         return any(vpn.product != FIREZONE and not vpn.mark for vpn in own)
 
     def is_of_another_vpn(self, rule: Rule) -> bool:
-        """True if the rule has the form that VPN clients use, or leads into a device that may be a tunnel."""
+        """True if the rule has the form that VPN clients use, or leads into another device that may be a tunnel."""
         if rule.table in (0, MAIN, *self.goal.layout.tables):
             return False
         devices = self.network.table(rule.table, rule.family).devices
         is_marked = rule.mark is not None and rule.mark != self.config.tunnel.fwmark
-        return is_marked or any(map(self.network.may_be_tunnel, devices))
+        return is_marked or any(map(self.network.may_be_tunnel, devices - self.goal.tunnels))
 
     def leading(self, family: Family) -> dict[int, list[Rule]]:
         """The rules to each of the VPN's tables, by table. One for marked packets only is not the VPN's."""

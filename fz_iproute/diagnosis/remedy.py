@@ -96,7 +96,7 @@ def _reverse(step: RuleStep | RouteStep) -> RuleStep | RouteStep:
 
 def added(machine: Machine, key: Literal["allow", "deny"], *prefixes: Prefix) -> Setting:
     """The setting that adds prefixes to a list of section [lan]."""
-    return Setting("lan", key, (*getattr(machine.config.lan, key), *prefixes))
+    return Setting("lan", key, tuple(dict.fromkeys((*getattr(machine.config.lan, key), *prefixes))))
 
 
 def perhaps_synced(*changes: Sequence[Step]) -> tuple[Remedy, ...]:

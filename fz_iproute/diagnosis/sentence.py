@@ -88,7 +88,7 @@ def _more(case: Case) -> str:
             return f"main has {found}: {reason}" if reason else ""
         refusal = verdicts[found].refusal
         return f"{found.dst} is not mirrored: {refusal}" if refusal else f"a copy of {found.dst} does not change that"
-    idle = [outage for outage in outages(judged.network, judged.goal) if not outage.lans]
+    idle = [outage for outage in outages(judged.network, judged.goal) if outage.lost or not outage.lans]
     cards = [f"{outage.name} ({outage.why})" for outage in idle]
     if cards and PRIVATE.covers(_host(case)) and (not route or route.dst == "default"):
         return f"main has no LAN with this address, and these cards reach none: {some(cards)}"

@@ -36,6 +36,7 @@ class Line(NamedTuple):
     lost: str = ""  # for a LAN: where packets to it go instead; "" if they reach it
     is_lost_then: bool = False  # for a LAN: packets do not reach it after a `sync`, and no setting wants that
     lan: Key | None = None  # the LAN of a route of main; None for copies, and for routes to the network of a VPN
+    is_wanted: bool = False  # for a LAN: no setting leaves it out
     stays: bool = False  # for a stale copy: `sync` does not remove it
 
     @property
@@ -227,8 +228,9 @@ def _reached(judged: Judgement, line: Line) -> Line:
     place = key(line.route)
     if place not in judged.lans or line.route not in judged.lans[place].routes:
         return line
-    lost = judged.lans[place].lost or _unplugged(judged.network, line.route)
-    return line._replace(lost=lost, is_lost_then=judged.lans_then[place].is_cut, lan=place)
+    found = judged.lans[place]
+    lost = found.lost or _unplugged(judged.network, line.route)
+    return line._replace(lost=lost, is_lost_then=judged.lans_then[place].is_cut, lan=place, is_wanted=found.is_wanted)
 
 
 def _unplugged(network: Network, route: Route) -> str:

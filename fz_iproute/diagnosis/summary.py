@@ -1,10 +1,10 @@
 """Summarizes the status: whether the VPN is up, which LANs can be reached, and what to do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.lans import Key, Loss, key
-from fz_iproute.diagnosis.lost_routes import together
+from fz_iproute.diagnosis.lost_routes import Outage, together
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.prefix import FAMILY_NAMES
@@ -54,24 +54,24 @@ def summary(found: Status) -> Summary:
     # A copy of which main has lost the original stands for its LAN.
     present = [line for line in found.lan if line.lan or (line.state == "stale" and line.is_lost_then)]
     # If packets reach a LAN that is not copied, it needs no copy.
-    lans = [line for line in present if line.state != "skipped" or line.lost]
+    lans = [line for line in present if line.state != "skipped" or line.lost or line.is_wanted]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
     losses = (_loss_item(loss) for loss in found.losses if loss.extent != "whole")
-    outages = (Item("left out", "", names, "", why) for names, why in together(found.outages))
-    items = [*listed.values(), *losses, *outages]
+    items = [*listed.values(), *losses, *(_outage_item(same, why) for same, why in together(found.outages))]
+    unrouted = sum(bool(outage.lost) for outage in found.outages)
     names, lost = ({_name(line) for line in lans if is_all or line.lost} for is_all in (True, False))
     return Summary(
         vpn="; ".join([*vpn(found), *([] if found.absent else [f"copies in table {found.layout.mirror}"])]),
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
         verb=_verb(found),
-        lans=len(names),
+        lans=len(names) + unrouted,
         unmissed=len({_name(line) for line in present} - names),
         reachable=len(names - lost),
         firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
         is_due=found.is_used and found.commands > 0,
         is_idle=not found.is_used and found.commands > 0 and not lost,
         is_lost_then=any(line.is_lost_then for line in present),
-        unused=[outage.name for outage in found.outages if not outage.lans],
+        unused=[outage.name for outage in found.outages if not (outage.lans or outage.lost)],
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed and not line.lost],
     )
@@ -141,7 +141,7 @@ def _lan_item(line: Line, found: Status) -> Item | None:
             return _item(
                 "left out" if line.stays else "due", line, line.reason if line.is_lost_then else f"stale: {line.reason}"
             )
-        case "skipped" if line.lost and line.lan:
+        case "skipped" if line.lan and (line.lost or line.is_wanted):
             return _item("left out", line, line.reason)
     return None
 
@@ -155,3 +155,9 @@ def _loss_item(loss: Loss) -> Item:
     """The item for parts of LANs, or for some packets. This is no fault, but the user should know."""
     which = "some packets" if loss.extent == "some packets" else "packets to this part of a LAN"
     return Item("left out", "", some(loss.names), "", f"{which} {loss.why}")
+
+
+def _outage_item(same: Sequence[Outage], why: str) -> Item:
+    """The item for network cards. Only a route that main has lost is a fault."""
+    kind = "wrong" if any(outage.lost for outage in same) else "left out"
+    return Item(kind, "", some(outage.name for outage in same), "", why)

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from fz_iproute.diagnosis.lookup import Decision, usual, within_link
+from fz_iproute.diagnosis.lookup import Decision, Packet, usual, within_link
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.parts import Bounds
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Network
@@ -31,7 +31,7 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                 continue
             for mark in (0, before.config.tunnel.fwmark.value):
                 for source in before.sources(family):
-                    packet = usual(family, part.address)._replace(src=source, mark=mark)
+                    packet = usual(family, part.address, mark)._replace(src=source)
                     was, becomes = before.network.way(packet), after.network.way(packet)
                     if was == becomes:
                         continue
@@ -48,6 +48,20 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                         yield f"{where} would leave the tunnel"
                     elif _is_lan(before, was, host) and becomes.devices != was.devices:
                         yield f"{part.prefix} of the LAN would be out of reach"
+                    elif _is_answer(before, packet, was) and not (
+                        becomes.devices == was.devices or _is_lan(after, becomes, host)
+                    ):
+                        yield f"answers from {Prefix.of_host(family, source)} to {part.prefix} would not get out"
+
+
+def _is_answer(machine: Machine, packet: Packet, decision: Decision) -> bool:
+    """True if the packet may answer a connection from outside, and leaves by the card that has its source address.
+
+    If the tunnel takes packets without a source, hardly any others have this source: connect() chooses another one.
+    """
+    own = machine.network.own(packet.family) if packet.src and machine.gets_out(decision) else ()
+    is_by_card = any((each.prefix.address, each.attributes.devices) == (packet.src, decision.devices) for each in own)
+    return is_by_card and machine.is_tunnelled(machine.network.way(packet._replace(src=0)))
 
 
 def _bounds(before: Network, after: Network, family: Family, copies: Iterable[Route]) -> Bounds:

@@ -63,7 +63,7 @@ class ConfigFile:
             raise UsageError(f"{self.place}: not a text: byte {error.start} is not UTF-8") from None
         if not text.strip():
             # When the disk is full, an editor may leave an empty file.
-            raise UsageError(f"{self.place}: is empty; if that is intended, write a comment, or delete the file")
+            raise UsageError(f"{self.place}: is empty; if that is intended, write a comment")
         from fz_iproute.mirror.config_text import parse  # noqa: PLC0415  # most machines have no file; it takes time
 
         return parse(text, str(self.place), table_ids)

@@ -60,7 +60,7 @@ def _count(said: Summary) -> str:
         return "reachable without copies"
     # All LANs are reachable, but copies are due: they are needed as soon as the VPN takes all traffic.
     early = "; not in step" if said.is_due and said.reachable == said.lans else ""
-    none = f", none by {some(said.unused)}" if said.unused else ""
+    none = f", none by {some(said.unused)}" if said.unused and said.reachable else ""
     return f"{said.reachable} of {said.lans} reachable{' without copies' if said.is_idle else early}{none}"
 
 

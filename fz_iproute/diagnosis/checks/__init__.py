@@ -77,8 +77,12 @@ def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str
         objection = _objection(machine, remedy, (name, found.seen), known) if remedy.steps else ""
         if not objection:
             return remedy.text(machine)
-        objections.append(f"decide yourself: `{remedy.text(machine)}` is no remedy, because {objection}")
+        if objection != _USELESS:
+            objections.append(f"decide yourself: `{remedy.text(machine)}` is no remedy, because {objection}")
     return next(iter(objections), "")
+
+
+_USELESS = "it would not help"
 
 
 def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known: set[tuple[str, str]]) -> str:
@@ -89,10 +93,10 @@ def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known
         return f"it is refused ({refused})"
     if harmful := harm(machine, after):
         return harmful
-    then = _problems((check.name, each) for check in CHECKS for each in _findings(check, after))
-    if finding in then:
-        return "it would not help"
-    new = then - known
+    then = [(check.name, each) for check in CHECKS for each in _findings(check, after)]
+    if finding in {(name, each.seen) for name, each in then if each.level != "ok"}:
+        return _USELESS
+    new = _problems(then) - known
     if any(after.has_internet(family) > machine.has_internet(family) for family in machine.families):
         new = {(name, seen) for name, seen in new if name not in _OF_TAKEN}
     return next((f"it would bring about {name}: {seen}" for name, seen in sorted(new)), "")

@@ -7,7 +7,18 @@ from fz_iproute.diagnosis.detect import differences
 from fz_iproute.diagnosis.lans import Fate, Lan, Loss, fates
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_force, perhaps_synced, written
+from fz_iproute.diagnosis.remedy import (
+    COMMENT,
+    Remedy,
+    Setting,
+    Step,
+    Sync,
+    added,
+    advice,
+    in_force,
+    perhaps_synced,
+    written,
+)
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep, after
 from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import Family
@@ -25,13 +36,21 @@ def rule_in_front(machine: Machine, decision: Decision, rules: Collection[Rule])
 
 
 def ways_past(machine: Machine, rule: Rule) -> tuple[Remedy, ...]:
-    """Remedies for a rule that comes before the VPN's rules: delete it, or move the VPN's rules before it."""
+    """Remedies for a rule that comes before the VPN's rules: delete it, or move the VPN's rules before it.
+
+    A rule that selects by source may send the answers to connections from outside. It stays, behind one for the LAN.
+    """
     words = f"decide which of the two should win; `ip rule` shows both, {shown(rule)} comes first"
     if machine.is_of_another_vpn(rule):
         words = f"decide which VPN should carry these packets: rule {rule.priority} belongs to another one"
         if any(vpn.table == rule.table for vpn in machine.vpns):
             words += f"; `{machine.fz_iproute('detect')}` says whether copies can serve that one"
         return advice(words)
+    if rule.src and not rule.inverted:
+        near = Rule(rule.family, rule.priority - 1, "lookup", MAIN, src=rule.src, options=_NO_DEFAULT, protocol="boot")
+        gone, _, _ = Remedy((RuleStep("del", rule),)).text(machine).partition(COMMENT)
+        words = f"keep rule {rule.priority} if hosts outside connect to this one: it sends the answers; else `{gone}`"
+        return (*(perhaps_synced([RuleStep("add", near)]) if rule.priority else ()), *advice(words))
     first = [same[0] for same in machine.leading(rule.family).values()]
     late = [each for each in first if each.priority >= rule.priority]
     moves: list[Step] = []
@@ -43,6 +62,10 @@ def ways_past(machine: Machine, rule: Rule) -> tuple[Remedy, ...]:
     changes: list[list[Step]] = [] if is_kernels else [[RuleStep("del", rule)]]
     changes += [moves] if moves else []
     return (*perhaps_synced(*changes), *advice(words))
+
+
+# What main has, except for its default route.
+_NO_DEFAULT = (("suppress_prefixlen", "0"),)
 
 
 def additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...]:
@@ -121,7 +144,7 @@ def _settings(machine: Machine, table: int) -> Iterator[Remedy]:
     takers = [(vpn, vpn.config) for vpn in machine.vpns if vpn.config and vpn.table == table]
     for vpn, _ in takers:
         yield from (Remedy((step, Sync())) for step in written(machine, vpn))
-    for name in ("auto", "single"):
-        yield Remedy((Setting("tables", "layout", name), Sync()))
-    for _, config in takers:
-        yield Remedy((*(Setting(*key) for key in differences(machine.config, config)), Sync()))
+    layouts = [name for name in ("auto", "single") if name != machine.config.tables.layout]
+    changes = [[Setting("tables", "layout", name)] for name in layouts]
+    changes += [[Setting(*key) for key in differences(machine.config, config)] for _, config in takers]
+    yield from (Remedy((*change, Sync())) for change in changes if change)

@@ -1,5 +1,6 @@
 """Checks of the LAN: suspicious prefixes, overlaps with the VPN, discovery, and DHCP."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from operator import attrgetter
@@ -117,8 +118,16 @@ def _unlisted(machine: Machine) -> Iterator[Found]:
 
 def _unplugged(machine: Machine) -> Iterator[Found]:
     """Network cards that do not reach their LAN. Rules of the VPN are not to blame."""
-    for names, why in together(outages(machine.network, machine.goal)):
-        yield Found("info", f"{names} {why}")
+    for same, why in together(outages(machine.network, machine.goal)):
+        names = [outage.name for outage in same]
+        seen = f"{some(names)} {why}"
+        if same[0].lost:
+            words = f"reconnect {names[0]}, so that main gets its route back"
+            yield Found("warning", seen, "hosts there cannot be reached", advice(words))
+        else:
+            down = [name for name in names if not machine.network.links[name].up]
+            ups = [machine.as_root(machine.ip("inet", f"link set {shlex.quote(name)} up")) for name in down]
+            yield Found("info", seen, "", advice(" && ".join(ups)) if ups else ())
 
 
 def overrides(machine: Machine) -> Iterator[Found]:
@@ -132,16 +141,17 @@ def overrides(machine: Machine) -> Iterator[Found]:
 
 
 def _left_out(machine: Machine) -> Iterator[Found]:
-    """Private networks that main reaches through a router, but whose packets enter the tunnel."""
+    """Private networks that main has routes to, but whose packets enter the tunnel: the routes are not copied."""
     routes = (route for route, reason in uncopied(machine.network, machine.goal) if "wider than" not in reason)
     routed = [
         route.prefix
         for route in routes
-        if route.attributes.gatewayed and not machine.goal.is_by_tunnel(route.attributes.devices)
+        if route.attributes.type == "unicast" and not route.attributes.expired
+        if not any(map(machine.network.may_be_tunnel, route.attributes.devices))
         if all(machine.is_tunnelled(way.decision) for way in machine.ways(route.prefix))
     ]
     if routed:
-        why = "main reaches them through a router, and only routes on the link are mirrored by default"
+        why = "a route through a router, or with another scope than link, is copied only if lan.allow has it"
         steps = (added(machine, "allow", *dict.fromkeys(routed)), Sync())
         seen = f"packets to {some(map(str, routed))}, which main has routes for, go into the tunnel"
         yield Found("info", seen, why, (Remedy(steps),))
@@ -155,7 +165,8 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
         prefix = route.prefix
         lan = mirrored.covering(prefix)
         is_copied = (route.dst, route.attributes.devices) in own
-        if not lan or is_copied or prefix in machine.routers(family):
+        is_to_router = route.attributes.type == "unicast" and prefix in machine.routers(family)
+        if not lan or is_copied or is_to_router:
             continue
         if not any(way.decision.route in copies for way in machine.ways(prefix)):
             continue
@@ -192,8 +203,7 @@ def multicast(machine: Machine) -> Iterator[Found]:
         steps: tuple[Step, ...] = (Sync(),)
         if not machine.config.lan.multicast:
             steps = (Setting("lan", "multicast", True), Sync())
-        words = advice("no route for multicast wins over the VPN's here: name the interface in the program that looks")
-        remedies = () if machine.lost_routes else (Remedy(steps), *words)
+        remedies = () if machine.lost_routes else (Remedy(steps),)
         yield Found("info", f"{_DISCOVERY} goes into the tunnel, so programs may not find printers", "", remedies)
     else:
         by = f", and leaves by {decision.devices[0]} only" if decision.devices else ""

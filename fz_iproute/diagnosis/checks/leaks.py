@@ -73,7 +73,7 @@ def _around(machine: Machine, family: Family) -> Iterator[Found]:
             routes = dict.fromkeys((each.table, each.route) for each in decisions if each.route)
             remedies = _without(machine, family, routes) if is_large else ()
             remedies = tuple(_leak_remedies(machine, family)) if is_all else remedies
-        whose = f" from {Prefix.of_host(family, source)}" if source else ""
+        whose = f" from {rule.src or Prefix.of_host(family, source)}" if source else ""
         names = ("the internet" if part.prefix == INTERNET[family] else str(part.prefix) for part, _ in outer)
         to = some(names, is_sample=any(part.is_sample for part, _ in outer))
         seen = f"{FAMILY_NAMES[family]}{whose} to {to} {_becomes(machine, outer[0].decision)}"

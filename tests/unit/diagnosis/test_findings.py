@@ -2,9 +2,12 @@
 
 import pytest
 
+from fz_iproute.diagnosis.checks import CHECKS
+from fz_iproute.diagnosis.remedy import Setting
 from fz_iproute.diagnosis.status import status
-from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.config import Config, keys_of, replace
 from fz_iproute.mirror.model import Mark
+from fz_iproute.mirror.prefix import Prefix
 from tests.layouts import LAYOUTS, both
 from tests.unit.diagnosis.machines import (
     FIREZONE,
@@ -209,6 +212,14 @@ priority 50 not from all fwmark MARK lookup COPIES && ip -6 rule del priority 20
 COPIES protocol boot
 """,
     ),
+    "a routed network that is allowed, and not copied yet": Case(
+        [*SERVED, "route add 10.5.0.0/16 via 192.168.1.1 dev eth0"],
+        """
+mirror failure: 1 command is due: ip route add table VPN 10.5.0.0/16 via 192.168.1.1 dev eth0 proto boot scope
+global (missing) → fz-iproute sync
+""",
+        replace(Config(), lan={"allow": (Prefix.parse("10.5.0.0/16"),)}),
+    ),
     "main in front": Case(
         [*SERVED, "rule add lookup main pref 5"],
         """
@@ -220,8 +231,46 @@ lookup main) → ip rule del priority 5 from all lookup main  # undo: ip rule ad
         [*SERVED, "rule add from 192.168.1.5 lookup main pref 5"],
         """
 leak warning: IPv4 from 192.168.1.5/32 to the internet leaves by eth0, outside the tunnel: default of table main, by
-rule 5 (from 192.168.1.5 lookup main) → ip rule del priority 5 from 192.168.1.5 lookup main  # undo: ip rule add
-priority 5 from 192.168.1.5 lookup main
+rule 5 (from 192.168.1.5 lookup main) → keep rule 5 if hosts outside connect to this one: it sends the answers; else
+`ip rule del priority 5 from 192.168.1.5 lookup main`
+""",
+    ),
+    "a rule for the answers of one uplink": Case(
+        [
+            *SERVED,
+            "rule add from 192.168.1.0/24 lookup 7 pref 5",
+            "route add default via 192.168.1.1 dev eth0 table 7",
+        ],
+        """
+shadows failure: packets to 192.168.1.0/24 leave by eth0 through the router 192.168.1.1: default of table 7, by rule
+5 (from 192.168.1.0/24 lookup 7) → ip rule add priority 4 from 192.168.1.0/24 lookup main suppress_prefixlength 0
+protocol boot  # undo: ip rule del priority 4 from 192.168.1.0/24 lookup main suppress_prefixlength 0 protocol boot
+leak warning: IPv4 from 192.168.1.0/24 to the internet leaves by eth0, outside the tunnel: default of table 7, by
+rule 5 (from 192.168.1.0/24 lookup 7) → keep rule 5 if hosts outside connect to this one: it sends the answers; else
+`ip rule del priority 5 from 192.168.1.0/24 lookup 7`
+""",
+    ),
+    "a rule for all human users": Case(
+        [*SERVED, "rule add uidrange 1000-60000 lookup 7 pref 5", "route add default dev tun-firezone table 7"],
+        """
+shadows failure: packets to 172.17.0.0/16, 192.168.1.0/24 enter tun-firezone: default of table 7, by rule 5 (from
+all uidrange 1000-60000 lookup 7) → ip rule del priority 5 from all uidrange 1000-60000 lookup 7  # undo: ip rule
+add priority 5 from all uidrange 1000-60000 lookup 7
+""",
+    ),
+    "main refuses its router": Case(
+        [*SERVED, "route add default via 192.168.1.1 dev eth0", "route add unreachable 192.168.1.1"],
+        """
+overrides warning: unreachable 192.168.1.1 proto boot scope global in main is overridden by the copy of
+192.168.1.0/24 → to keep all of 192.168.1.0/24 in the tunnel, [lan]: deny = ["192.168.1.0/24"], then fz-iproute
+sync; or refuse 192.168.1.1/32 in a firewall
+""",
+    ),
+    "on-link, but with another scope": Case(
+        [*SERVED, "route add 10.6.6.0/24 dev eth0 scope global"],
+        """
+overrides info: packets to 10.6.6.0/24, which main has routes for, go into the tunnel → [lan]: allow =
+["10.6.6.0/24"], then fz-iproute sync
 """,
     ),
     "a jump over the VPN": Case(
@@ -568,6 +617,17 @@ def test_what_is_found(case: Case) -> None:
     assert case.said.strip("\n") == told(case.findings())
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_no_remedy_sets_what_is_set_already(case: Case) -> None:
+    machine = case.machine
+    now = keys_of(machine.config)
+    steps = [
+        step for check in CHECKS for found in check.look(machine) for each in found.remedies for step in each.steps
+    ]
+    for step in steps:
+        assert not isinstance(step, Setting) or now[step.section, step.key] != step.value
+
+
 WIDER = {
     "192.168.1.0/24": ("192.168.0.0/16", "192.168.1.0/25", "192.168.1.128/25"),
     "fd00:1::/64": ("fd00:1::/48", "fd00:1::/65", "fd00:1:0:0:8000::/65"),
@@ -694,6 +754,13 @@ def test_a_refusal_of_a_whole_lan_in_main_is_named_although_the_copy_hides_it(
         (SERVED, Config(), f"{UNFOUND}: [lan]: multicast = true, then fz-iproute sync"),
         (SERVED, replace(Config(), lan={"multicast": True}), f"{UNFOUND}: fz-iproute sync"),
         ([*SERVED, "route del 192.168.1.0/24"], Config(), f"{UNFOUND}: "),  # a sync would cut the LAN
+        (
+            [*FIREZONE, f"route add 192.168.1.128/25 {BY_DOCKER}"],
+            Config(),
+            f"{UNFOUND}: decide yourself: `[lan]: multicast = true, then fz-iproute sync` is no remedy, because it "
+            f"would bring about overrides: 192.168.1.128/25 {BY_DOCKER} proto boot scope global in main is overridden "
+            "by the copy of 192.168.1.0/24",
+        ),
         (without("default", SERVED), Config(), "stays out of tun-firezone, and leaves by eth0 only: "),
     ],
 )

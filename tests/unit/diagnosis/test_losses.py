@@ -6,7 +6,7 @@ from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config, replace
-from tests.unit.diagnosis.machines import MIRROR, SERVED, TIERS, Case, vpn
+from tests.unit.diagnosis.machines import FIREZONE, MIRROR, SERVED, TIERS, Case, vpn
 
 TO_TUNNEL = "route add default dev tun-firezone table 77"
 TO_ROUTER = "route add default via 172.17.0.2 dev docker0 table 78"
@@ -25,13 +25,15 @@ BOTH = "some packets to 172.17.0.0/16, 192.168.1.0/24"
         ("dport 9100 lookup 77", BOTH),
         ("sport 1-99 lookup 77", BOTH),
         ("tos 0x10 lookup 77", BOTH),
-        ("uidrange 1000-2000 lookup 77", BOTH),
-        ("uidrange 1000-2000 to 192.168.1.0/24 unreachable", "some packets to 192.168.1.0/24 are refused"),
-        ("uidrange 1000-2000 to 192.168.1.7 blackhole", "some packets to 192.168.1.7/32 are refused"),
+        ("uidrange 0-999 lookup 77", BOTH),
+        ("uidrange 0-999 to 192.168.1.0/24 unreachable", "some packets to 192.168.1.0/24 are refused"),
+        ("uidrange 0-999 to 192.168.1.7 blackhole", "some packets to 192.168.1.7/32 are refused"),
+        # All human users are not some packets.
+        ("uidrange 1000-60000 to 192.168.1.0/24 lookup 77", "packets to 192.168.1.0/24 enter tun-firezone"),
         ("to 192.168.1.0/24 prohibit", "packets to 192.168.1.0/24 are refused: rule 5 (from all to 192.168.1.0/24 pro"),
         ("to 192.168.1.128/25 prohibit", "packets to 192.168.1.0/24 are refused"),  # half of it
         ("to 10.9.0.0/16 lookup 77", ""),
-        ("uidrange 1000-2000 to 10.9.0.0/16 lookup 77", ""),
+        ("uidrange 0-999 to 10.9.0.0/16 lookup 77", ""),
         ("dport 9100 lookup 539098368", ""),
         ("to 192.168.1.64/26 lookup main", ""),
         ("fwmark 0xfd002021 lookup 77", ""),
@@ -87,3 +89,10 @@ def test_a_lan_counts_once_however_many_routes_lead_to_it() -> None:
     case = Case([*SERVED, "route append 192.168.1.0/24 dev wlan0 metric 600"])
     said = summary(status(case.config, *case.read()))
     assert 3 == said.lans == said.reachable
+
+
+def test_a_lan_that_is_reached_without_a_copy_counts_with_the_reason() -> None:
+    case = Case([*FIREZONE, f"route add throw 192.168.1.0/24 table {MIRROR}"])
+    said = summary(status(case.config, *case.read()))
+    assert (3, 1) == (said.lans, said.reachable)
+    assert "the VPN's table has its own route to 192.168.1.0/24" in {item.why for item in said.lan_items}

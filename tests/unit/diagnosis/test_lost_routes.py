@@ -1,12 +1,13 @@
 """A `sync` that would cut a LAN is no advice, and a network card without a LAN is named."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Packet
-from fz_iproute.diagnosis.lost_routes import outages, together
+from fz_iproute.diagnosis.lost_routes import Outage, outages, together
 from fz_iproute.diagnosis.remedy import COMMENT
 from fz_iproute.diagnosis.sentence import Case as Question
 from fz_iproute.diagnosis.sentence import sentence
@@ -84,6 +85,11 @@ def test_explain_does_not_advise_a_sync_that_cuts_the_lan(lines: list[str], host
     assert "`fz-iproute sync` would cut this LAN" in sentence(case)
 
 
+def named(found: Iterable[Outage]) -> list[tuple[str, str]]:
+    """The names of the cards, and what is said of them."""
+    return [(", ".join(outage.name for outage in same), said) for same, said in together(found)]
+
+
 BROADCAST = "route add broadcast 192.168.1.255 dev eth0 scope link src 192.168.1.5 table 255"
 
 
@@ -112,7 +118,7 @@ def test_a_network_card_that_does_not_reach_its_lan_is_named(
     links = {**seen.links, "eth0": seen.links["eth0"]._replace(**{"needs_address": True, **change})}
     network = replace(network, links=links)
     found = outages(network, desired(Config(), replace(seen, links=links)))
-    assert [("eth0", each) for each in said] == list(together(found))
+    assert [("eth0", each) for each in said] == named(found)
 
 
 def test_a_network_card_without_an_address_is_named() -> None:
@@ -120,7 +126,7 @@ def test_a_network_card_without_an_address_is_named() -> None:
     links = {**seen.links, "eth7": seen.links["eth0"]._replace(name="eth7", needs_address=True)}
     network = replace(network, links=links)
     goal = desired(Config(), seen)
-    assert [("eth7", "has no address: no LAN is reached by it")] == list(together(outages(network, goal)))
+    assert [("eth7", "has no address: no LAN is reached by it")] == named(outages(network, goal))
     packet = Packet("inet", Prefix.parse("10.9.9.9").address)
     case = Question(Judgement(Config(), seen, network), packet, network.way(packet), "fz-iproute sync")
     assert sentence(case).endswith(
@@ -135,4 +141,23 @@ def test_unused_sockets_are_named_together() -> None:
     }
     found = outages(replace(network, links={**links, **seen.links}), desired(Config(), seen))
     expected = [("eth7, eth8", "each has no carrier: no LAN is reached by them")]
-    assert [*expected, ("eth9", "is down: no LAN is reached by it")] == list(together(found))
+    assert [*expected, ("eth9", "is down: no LAN is reached by it")] == named(found)
+
+
+@pytest.mark.parametrize(
+    ("lan", "kind", "lans"),
+    [
+        ({}, "wrong", 3),
+        ({"exclude_interfaces": ("eth0",)}, "left out", 1),
+        ({"deny": (Prefix.parse("192.168.0.0/16"),)}, "left out", 2),
+    ],
+)
+def test_a_lan_that_main_has_lost_counts_unless_it_is_left_out(lan: dict[str, object], kind: str, lans: int) -> None:
+    lines = [*without(f"{TO_IT} {MIRROR}", SERVED), BROADCAST, "route del 192.168.1.0/24"]
+    config = configured(Config(), lan=lan)
+    seen, network = Case(lines, config=config).read()
+    links = {**seen.links, "eth0": seen.links["eth0"]._replace(needs_address=True)}
+    said = summary(status(config, replace(seen, links=links), replace(network, links=links)))
+    (item,) = (each for each in said.items if "no route to its network" in each.why)
+    assert (kind, "eth0", lans) == (item.kind, item.what, said.lans)
+    assert not (said.is_good and kind == "wrong")

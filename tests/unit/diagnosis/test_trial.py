@@ -33,6 +33,11 @@ FROM_IT = ["rule add pref 60 from 192.168.1.5 lookup main", "rule add pref 50 fr
         ([*SPLIT, TO_TEST_NET], SPLIT, "packets to 192.0.2.0/24 are refused now, and would leave by eth0"),
         # What is sent from the address leaves the tunnel.
         ([*SERVED, *FROM_IT], [*SERVED, FROM_IT[0]], "packets to 0.0.0.0/0 would leave the tunnel"),
+        # Others connect to the address, and the answers leave as the connections come.
+        ([*SERVED, FROM_IT[0]], SERVED, "answers from 192.168.1.5/32 to 0.0.0.0/0 would not get out"),
+        ([*SERVED, FROM_IT[0]], [*SERVED, *FROM_IT], "answers from 192.168.1.5/32 to 0.0.0.0/0 would not get out"),
+        ([*SERVED, "rule add pref 60 from 172.17.0.1 lookup main"], SERVED, ""),  # nobody connects to it by eth0
+        ([*SERVED, FROM_IT[0], "rule add pref 5 lookup main"], SERVED, ""),  # all packets enter the tunnel again
     ],
 )
 def test_what_would_be_lost_is_said(before: list[str], after: list[str], said: str) -> None:
