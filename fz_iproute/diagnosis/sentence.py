@@ -105,9 +105,11 @@ def _if_connected(case: Case, packet: Packet) -> str:
     if decision.outcome == "foreign":
         gone = f"the route's source address {source} is gone from this machine"
         return f"; but no program can connect ({decision.error}), because {gone}"
-    if (decision.outcome, decision.devices) == (case.decision.outcome, case.decision.devices):
+    router, usual = (each.route.attributes.value("via") if each.route else "" for each in (decision, case.decision))
+    if (decision.outcome, decision.devices, router) == (case.decision.outcome, case.decision.devices, usual):
         return ""
     by = f"leaves by {' or '.join(decision.devices)}" if decision.devices else f"fails ({decision.error})"
+    by += f" through the router {router}" if router else ""
     rule = decision.steps[-1].rule
     return f"; but a program that connects sends from {source}: rule {rule.priority} decides, and it {by}"
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.status import Line
 from fz_iproute.diagnosis.summary import Item, Summary
 from fz_iproute.mirror.words import printable, some
 from fz_iproute.verbs.screen import MOST_READABLE, Screen
@@ -28,7 +27,7 @@ def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], s
     vpn = _labelled("VPN", said.vpn, said.verb and advised(said.verb), screen)
     lan = _labelled("LAN", _count(said), mends and advised(mends), screen)
     tail = [
-        *_others(said.others, screen),
+        *_others(said, screen),
         *(_labelled("watch", daemon.text, daemon.verb and advised(daemon.verb), screen) if daemon else []),
     ]
     vpn_items, lan_items = _items(said.vpn_items, screen), _items(said.lan_items, screen)
@@ -97,8 +96,9 @@ def _items(items: Sequence[Item], screen: Screen) -> list[str]:
     return lines
 
 
-def _others(lines: Sequence[Line], screen: Screen) -> list[str]:
+def _others(said: Summary, screen: Screen) -> list[str]:
     """One line with the reachable LANs that need no attention: as many as fit, and how many more there are."""
+    lines, mark = said.others, "·" if said.is_idle else "="  # without rules to the copies, these may be missing
     names = list(dict.fromkeys(line.route.dst for line in lines if not line.route.dst.startswith("fe80:")))
     link_local = sum(line.route.dst.startswith("fe80:") for line in lines)
     ending = f"{link_local} link-local" if link_local else ""
@@ -107,5 +107,5 @@ def _others(lines: Sequence[Line], screen: Screen) -> list[str]:
         rest = f"{len(names) - count} more" if count < len(names) else ""
         text = ", ".join(filter(None, (*names[:count], rest, ending)))
         if len(text) <= space or not count:
-            return [f"{'':{_INDENT}}{screen.paint('=', 'green')} {screen.cut(text, _INDENT + 2)}"] if text else []
+            return [f"{'':{_INDENT}}{screen.paint(mark, 'green')} {screen.cut(text, _INDENT + 2)}"] if text else []
     return []

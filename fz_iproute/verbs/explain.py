@@ -72,12 +72,12 @@ def run(arguments: Namespace, log: Log) -> int:
 
 
 def _host(word: str) -> str:
-    """The host in a URL; any other word unchanged."""
-    if "://" in word:
+    """The host in a URL, or before a port; any other word unchanged."""
+    if "://" in word or word.count(":") == 1 or word.startswith("["):
         from urllib.parse import urlsplit  # noqa: PLC0415  # few paste a URL
 
         with suppress(ValueError):
-            return urlsplit(word).hostname or word
+            return urlsplit(word if "://" in word else f"//{word}").hostname or word
     return word
 
 

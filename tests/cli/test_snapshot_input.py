@@ -127,9 +127,15 @@ def plan_of(recorded: Recording) -> None:
 
 
 def test_explain_takes_the_host_out_of_a_url() -> None:
-    for url in ("http://192.168.188.1:631/ipp?a=1", "https://user@192.168.188.1", "smb://192.168.188.1/share"):
+    for url in (
+        "http://192.168.188.1:631/ipp?a=1",
+        "https://user@192.168.188.1",
+        "smb://192.168.188.1/share",
+        "192.168.188.1:631",
+    ):
         assert run(DEMO, "explain", "192.168.188.1") == run(DEMO, "explain", url)
-    assert run(DEMO, "explain", "fd00:77::1") == run(DEMO, "explain", "http://[fd00:77::1]:80/")
+    for url in ("http://[fd00:77::1]:80/", "[fd00:77::1]:80", "[fd00:77::1]"):
+        assert run(DEMO, "explain", "fd00:77::1") == run(DEMO, "explain", url)
     assert "ADDRESS: 'http://[x/' is not an IPv4 or IPv6 address\n" in run(DEMO, "explain", "http://[x/")[2]
 
 

@@ -84,7 +84,7 @@ watch  runs (process 812)
 VPN    no tun-firezone here, and no rule leads to table 539098368 or 539098369:
        the VPN is off, or has other names
 LAN    29 of 29 reachable without copies
-       = 172.17.0.0/16, 172.18.0.0/16, 172.19.0.0/16, 17 more, 9 link-local
+       · 172.17.0.0/16, 172.18.0.0/16, 172.19.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("not all traffic", 80): """
@@ -114,7 +114,7 @@ VPN    no tun-firezone here, but all traffic goes into wg0-mullvad (IPv4 and
        IPv6)
        → fz-iproute detect
 LAN    29 of 29 have a route, but Mullvad's firewall may stop the packets
-       = 172.17.0.0/16, 172.18.0.0/16, 172.19.0.0/16, 17 more, 9 link-local
+       · 172.17.0.0/16, 172.18.0.0/16, 172.19.0.0/16, 17 more, 9 link-local
 watch  runs (process 812)
 """,
     ("another VPN", 200): """

@@ -219,6 +219,13 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         },
     ),
     (
+        [*SERVED, f"{FROM_5} lookup 77", "route add default via 192.168.1.1 dev eth0 table 77"],
+        {
+            "192.168.1.7": f"{COPIED.format('192.168.1.0/24')}; but a program that connects sends from 192.168.1.5: "
+            "rule 50 decides, and it leaves by eth0 through the router 192.168.1.1",
+        },
+    ),
+    (
         [*SERVED, f"{FROM_5} prohibit"],
         {
             "192.168.1.7": f"{COPIED.format('192.168.1.0/24')}; but a program that connects sends from 192.168.1.5: "
