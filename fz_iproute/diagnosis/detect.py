@@ -44,6 +44,7 @@ class Vpn(NamedTuple):
     why: str  # the reason for the advice
     elsewhere: tuple[str, ...]  # what else is cut, and neither by this VPN nor for want of copies
     leak: str  # see full_tunnel.leak
+    released: str  # see Judgement.released
     is_configured: bool  # the present configuration names this VPN
     config: Config | None  # makes the copies that keep the LAN reachable; None if copies do not help
 
@@ -60,7 +61,7 @@ class Vpn(NamedTuple):
     @property
     def besides(self) -> list[str]:
         """What the user should know besides the advice."""
-        return [*self.elsewhere, *([self.leak] if self.leak else [])]
+        return [*self.elsewhere, *filter(None, (self.leak, self.released))]
 
     @property
     def reasons(self) -> str:
@@ -127,6 +128,7 @@ class _Judge:
             why=why,
             elsewhere=tuple(self._elsewhere(served)),
             leak=leak(self.network, form.interface),
+            released=self._judged.released,
             is_configured=self._judged.config is self.config,
             config=None if product.refusal or product.switch else served,
         )

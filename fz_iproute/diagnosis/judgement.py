@@ -14,7 +14,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, own_tables
 from fz_iproute.mirror.model import Route, Snapshot
 from fz_iproute.mirror.plan import unpruned
-from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
 from fz_iproute.mirror.tunnel import link_state
 
 
@@ -81,6 +81,16 @@ class Judgement:
     def internet(self) -> dict[Family, Internet]:
         """What becomes of most packets to the internet."""
         return {family: internet(self.network, self.goal, family) for family in self.network.families}
+
+    @property
+    def released(self) -> str:
+        """`sync would send IPv4 to the internet outside the tunnel`, which it enters now, and why. "" if not."""
+        active = [family for family, each in self.internet.items() if each.state == "active"]
+        if not self.config.manages:
+            return ""  # then `sync` changes no route into the tunnel
+        names = [FAMILY_NAMES[each] for each in active if internet(self.then, self.goal, each).state == "outside"]
+        why = "" if self.config.tunnel.internet else ": tunnel.internet is false"
+        return f"sync would send {' and '.join(names)} to the internet outside the tunnel{why}" if names else ""
 
     @property
     def leaking(self) -> list[Family]:

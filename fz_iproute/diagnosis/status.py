@@ -75,9 +75,8 @@ class Status(NamedTuple):
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Decision]  # about most packets to it if another device takes them that may be a tunnel
     traffic: str  # a sentence about most packets to the internet; "" if there is nothing to say
-    needs_doctor: (
-        bool  # packets leave outside the tunnel that it should probably carry, or the VPN's own do not get out
-    )
+    released: str  # see Judgement.released
+    needs_doctor: bool  # `doctor` finds something about the VPN: see status_of
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
     obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family
     rules: list[RuleLine]  # all rules
@@ -116,8 +115,10 @@ def status_of(judged: Judgement) -> Status:
         internet=dict.fromkeys(FAMILIES, "off") | states,
         carriers=carriers,
         traffic=_traffic(judged),
+        released=judged.released,
         needs_doctor=bool(
-            (judged.leaking and not config.allows_leak)
+            judged.released
+            or (judged.leaking and not config.allows_leak)
             or judged.is_emptied
             or judged.is_offline
             or any(judged.unused_tables())

@@ -33,7 +33,7 @@ class Summary(NamedTuple):
     firewalls: str  # `Mullvad's firewall`, if it may stop packets to a LAN that has a route; else ""
     is_due: bool  # `sync` has something to do that makes a difference
     is_idle: bool  # copies are missing but not needed: packets reach all LANs, and no rule leads to the copies
-    is_lost_then: bool  # packets do not reach every LAN after a `sync`, although no setting leaves it out
+    is_lost_then: bool  # after a `sync`, packets do not reach a LAN that no setting leaves out, or leave the tunnel
     lan_items: list[Item]
     unused: list[str]  # network cards that reach no LAN
     others: list[Line]  # LANs that are in step and reachable
@@ -70,7 +70,7 @@ def summary(found: Status) -> Summary:
         firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
         is_due=found.is_used and found.commands > 0,
         is_idle=not found.is_used and found.commands > 0 and not lost,
-        is_lost_then=any(line.is_lost_then for line in present),
+        is_lost_then=bool(found.released) or any(line.is_lost_then for line in present),
         unused=[outage.name for outage in found.outages if not (outage.lans or outage.lost)],
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed and not line.lost],
@@ -104,8 +104,7 @@ def vpn(found: Status) -> Iterator[str]:
         return
     led = " and ".join(f"table {table} leads into {device}" for device, table in found.others.items())
     yield f"{found.tunnel} is {found.tunnel_state}" + (f", but {led}" if led else "")
-    if found.traffic:
-        yield found.traffic
+    yield from filter(None, (found.traffic, found.released))
 
 
 def _rule_items(found: Status) -> Iterator[Item]:

@@ -17,6 +17,7 @@ from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import EVERYTHING, Command, Part, Snapshot
 from fz_iproute.mirror.plan import check_roles, plan, remove_all
 from fz_iproute.mirror.policy import Verdict
+from fz_iproute.mirror.prefix import FAMILY_NAMES
 from fz_iproute.mirror.tunnel import Layout, link_state
 
 # How often one pass applies commands and reads again. Another program may change the tables at the same time. If it
@@ -70,6 +71,10 @@ class Plans:
         self._warned = warnings
         commands = self._difference(goal)
         self._is_in_step = not commands
+        if commands and self._config.manages and not self._config.tunnel.internet and goal.released:
+            families = " and ".join(FAMILY_NAMES[family] for family in goal.released)
+            into = f"the default route into {self._config.tunnel.interface} ({families})"
+            self._log.warning(f"{into} goes, and nothing replaces it: tunnel.internet is false")
         return commands
 
     def ahead(self) -> Ahead | None:

@@ -236,7 +236,7 @@ def _order(change: Change, rank: tuple[int, int], tunnels: frozenset[str]) -> _O
 def _staleness(route: Route, table: int, desired: Desired) -> str:
     if is_placeholder(route):
         return "no copy is refused here any more"
-    if table == desired.layout.mirror and route.attributes.on_link:
+    if table == desired.layout.mirror and route.attributes.on_link and _is_copy(route, desired.tunnels):
         return "main has no such route"
     return "the configuration has no such route here"
 

@@ -99,7 +99,7 @@ def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequ
     if arguments.write:
         return ""
     if vpn.config == config:
-        return as_typed(arguments, source, "sync")
+        return as_typed(arguments, source, "doctor" if vpn.released else "sync")
     if arguments.snapshot:
         return ""
     path = arguments.config or usual_path()

@@ -7,7 +7,7 @@ from fz_iproute.diagnosis.checks.cures import removals
 from fz_iproute.diagnosis.checks.finding import Found, Level
 from fz_iproute.diagnosis.lans import key
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.remedy import Remedy, Step, Sync, added, advice
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice
 from fz_iproute.diagnosis.simulated import RouteStep
 from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import plan
@@ -53,11 +53,16 @@ def mirror(machine: Machine) -> Iterator[Found]:
             f"the VPN routes {some(str(lan.prefix) for lan in losing)} explicitly: renumber that LAN, or, if you need "
             f"the VPN's hosts there more, run `{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
         )
+    if machine.released:
+        words = f"decide whether the tunnel should carry the internet: {machine.released}"
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
     remedies = [*([Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else []), Remedy((*restoring, Sync()))]
+    if machine.released:
+        remedies.append(Remedy((Setting("tunnel", "internet", True), Sync()), effect=f"without it, {machine.released}"))
     if routed:
         remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
-    why = "the copies do not match main; `watch` keeps them in step, and its log tells if another program undoes that"
+    what = "rules and routes are not as configured" if machine.config.manages else "the copies do not match main"
+    why = f"{what}; `watch` keeps them in step, and its log tells if another program undoes that"
     level: Level = "warning" if _is_early(machine, due) else "failure"
     yield Found(level, seen, why, (*remedies, *advice(words)))
 

@@ -19,7 +19,7 @@ from fz_iproute.mirror.desired import explicit
 from fz_iproute.mirror.model import Route, Rule
 from fz_iproute.mirror.prefix import BITS, FAMILY_NAMES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.split_default import INTERNET
-from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
+from fz_iproute.mirror.tunnel import BACKSTOP_METRIC, link_state
 from fz_iproute.mirror.words import some
 
 
@@ -34,6 +34,12 @@ def leak(machine: Machine) -> Iterator[Found]:
         said = joined({family: each.words(machine.network) for family, each in ways.items()})
         seen = f"packets to the internet do not enter {machine.config.tunnel.interface}"
         seen = ": ".join(filter(None, [seen, said]))
+        tunnel = machine.config.tunnel
+        is_up = link_state(machine.config, machine.snapshot) == "up"
+        if machine.config.manages and is_up and not tunnel.internet and machine.outside(*machine.families):
+            steps = Setting("tunnel", "internet", True), Sync()
+            remedy = Remedy(steps, effect=f"if {tunnel.interface} should carry them")
+            found.append(Found("info", seen, "tunnel.internet is false", (remedy,)))
     yield from or_ok(found, seen)
 
 

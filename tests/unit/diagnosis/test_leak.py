@@ -1,14 +1,19 @@
 """Whatever lets packets to the internet around the tunnel, `doctor` and `status` tell, for both families alike."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from fz_iproute.diagnosis.checks.leaks import leak
+from fz_iproute.diagnosis.remedy import Sync, tried
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Mark
+from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
 from tests.layouts import both
-from tests.unit.diagnosis.machines import MIRROR, SERVED, TIERS, WIREGUARD, Case, told, without
+from tests.unit.diagnosis.machines import MIRROR, SERVED, SPLIT, TIERS, WIREGUARD, Case, told, without
 
 OPTION = {"inet": "", "inet6": "-6 "}
 ROUTER = {"inet": "192.168.1.1", "inet6": "fd00:1::1"}
@@ -214,3 +219,33 @@ def test_a_managed_tunnel_that_is_down_needs_its_addresses_again() -> None:
     case = Case([*without("dev tun-firezone", SERVED), "link set dev tun-firezone down"], config=MANAGED)
     (found,) = case.findings("tunnel")
     assert found.remedy.startswith("set tun-firezone up again and add its IPv6 address")
+
+
+@pytest.mark.parametrize("families", [FAMILIES, FAMILIES[:1], FAMILIES[1:]], ids=" and ".join)
+def test_in_manage_mode_a_sync_that_would_open_the_tunnel_is_told_everywhere(families: Sequence[Family]) -> None:
+    """The routes of the VPN's client are treated as ours. So `tunnel.internet` decides, which is false by default."""
+    config, outside = replace(Config(), tunnel={"mode": "manage"}), set(FAMILIES) - {*families}
+    case = Case(broken("no default route", *outside) if outside else SERVED, config=config)
+    names = " and ".join(FAMILY_NAMES[family] for family in families)
+    danger = f"sync would send {names} to the internet outside the tunnel: tunnel.internet is false"
+    said = summary(status(config, *case.read()))
+    assert danger in said.vpn and said.verb == "doctor" and said.is_due and said.is_lost_then
+    assert [danger] == [vpn.released for vpn in case.machine.vpns]
+    remedy = "in /etc/fz-iproute/config.toml, section [tunnel]: internet = true, then fz-iproute sync"
+    (due,) = case.findings("mirror")
+    assert f"{remedy}  # without it, {danger}" == due.remedy
+    assert [*families] == case.machine.goal.released
+    reasons = {each.reason for each in plan(case.machine.goal) if "default" in each.words}
+    assert {"stale: the configuration has no such route here"} == reasons
+    synced = tried(case.machine, [Sync()])
+    (left,) = leak(synced)
+    assert ("info", "tunnel.internet is false") == (left.level, left.why)
+    assert not synced.released and not synced.goal.released
+    asked = tried(synced, left.remedies[0].steps)
+    assert all(map(asked.has_internet, FAMILIES)) and not asked.goal.released
+
+
+def test_a_sync_that_opens_nothing_is_not_said_to() -> None:
+    for lines, tunnel in ((SERVED, {}), (SERVED, {"mode": "manage", "internet": True}), (SPLIT, {"mode": "manage"})):
+        machine = Case(lines, config=replace(Config(), tunnel=tunnel)).machine
+        assert ("", []) == (machine.released, machine.goal.released)
