@@ -1,5 +1,6 @@
 """Judges a machine with one configuration: what becomes of packets now and after a `sync`, and what the tables lack."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,9 +13,9 @@ from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import rank
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, own_tables
-from fz_iproute.mirror.model import Route, Snapshot
+from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.plan import unpruned
-from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
+from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family, Prefix
 from fz_iproute.mirror.tunnel import link_state
 
 
@@ -96,10 +97,27 @@ class Judgement:
     def leaking(self) -> list[Family]:
         """The families that leave outside the tunnel, although it takes the other family.
 
-        If it takes neither, that is no leak: such a VPN carries only packets to its own networks.
+        Or a rule leads to the VPN's default route, but another one decides. If there is neither such a route nor the
+        other family, that is no leak: such a VPN carries only packets to its own networks.
         """
         is_taken = any(each.state == "active" for each in self.internet.values())
-        return [family for family, each in self.internet.items() if is_taken and each.state == "outside"]
+        outside = [family for family, each in self.internet.items() if each.state == "outside"]
+        return [family for family in outside if is_taken or self.is_claimed(family)]
+
+    def is_claimed(self, family: Family) -> bool:
+        """True if a rule leads to a default route into the tunnel."""
+        wide = self.goal.split[family] | {Prefix(family, 0, 0)}
+        return any(
+            route.prefix in wide for table in self.leading(family) for route in self.tunnel_routes(table, family)
+        )
+
+    def leading(self, family: Family) -> dict[int, list[Rule]]:
+        """The rules to each of the VPN's tables, by table. One for marked packets only is not the VPN's."""
+        found: dict[int, list[Rule]] = defaultdict(list)
+        for rule in self.network.rules:
+            if rule.family == family and rule.table in self.goal.layout.tables and (rule.inverted or not rule.mark):
+                found[rule.table].append(rule)
+        return dict(found)
 
     @property
     def is_offline(self) -> bool:

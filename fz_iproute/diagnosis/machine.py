@@ -1,7 +1,6 @@
 """A recorded machine as the checks of `doctor` see it: where its packets go, and how a remedy is spelled there."""
 
 import shlex
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,14 +149,6 @@ class Machine(Judgement):
         devices = self.network.table(rule.table, rule.family).devices
         is_marked = rule.mark is not None and rule.mark != self.config.tunnel.fwmark
         return is_marked or any(map(self.network.may_be_tunnel, devices - self.goal.tunnels))
-
-    def leading(self, family: Family) -> dict[int, list[Rule]]:
-        """The rules to each of the VPN's tables, by table. One for marked packets only is not the VPN's."""
-        found: dict[int, list[Rule]] = defaultdict(list)
-        for rule in self.network.rules:
-            if rule.family == family and rule.table in self.goal.layout.tables and (rule.inverted or not rule.mark):
-                found[rule.table].append(rule)
-        return dict(found)
 
     def usual_priority(self, table: int) -> int:
         """The priority that the configuration gives to the rule for one of the VPN's tables."""

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, candidates, detect, missing, toml_of
+from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.errors import UsageError
 from fz_iproute.files.config_file import is_lab, load, usual_path
 from fz_iproute.files.whole_file import create
@@ -39,7 +40,8 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Print the VPNs. Returns 1 if there is none. UsageError if --write cannot decide for which one to write."""
     with chosen_source(arguments, log) as (source, config):
-        found = detect(config, *seen(source, config), arguments.interface)
+        machine = seen(source, config)
+        found = detect(config, *machine, arguments.interface)
     vpns = [vpn for vpn in found if arguments.interface in (None, vpn.interface)]
     done = _written(arguments, vpns) if arguments.write and vpns else ""
     if arguments.json:
@@ -49,6 +51,11 @@ def run(arguments: Namespace, log: Log) -> int:
         written = config if path.exists() and not arguments.snapshot else None
         steps = partial(_next_step, arguments, source, config, found)
         text = as_text(vpns, steps, written) if vpns else _none(arguments, found)
+        if not found and Judgement.reading(config, *machine).leaking:
+            doctor = as_typed(arguments, source, "doctor")
+            text = (
+                f"{printable(config.tunnel.interface)} would carry all traffic, but another rule comes first: {doctor}"
+            )
         write(screen(arguments).page(text, _INDENT, literal="    "))
     if done:
         log.info(f"# {done}{_use(arguments)}")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.layouts import LAYOUTS
+from tests.layouts import LAYOUTS, both
 from tests.netns.laptop import Laptop
 from tests.netns.namespace import PROGRAM, run
 
@@ -31,6 +31,12 @@ def test_without_a_vpn_the_next_step_is_said(laptop: Laptop, tmp_path: Path) -> 
     path = tmp_path / "snapshot.json"
     laptop.fz("snapshot", "-o", str(path))
     assert f"{said} take another snapshot{tap}" == laptop.fz("detect", "--snapshot", str(path), code=1)
+
+
+def test_a_vpn_before_whose_rule_another_one_decides_is_named(laptop: Laptop) -> None:
+    laptop.equip([*LAYOUTS["Firezone up to 1.5.3"].lines, *both("rule add lookup main pref 10")])
+    said = laptop.fz("detect", code=1)
+    assert said.startswith("tun-firezone would carry all traffic, but another rule comes first: ") and "doctor" in said
 
 
 def test_a_tap_with_any_name_is_served_if_the_user_names_it(laptop: Laptop, tmp_path: Path) -> None:

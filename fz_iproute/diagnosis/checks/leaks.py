@@ -96,8 +96,7 @@ def _ways_around(machine: Machine, family: Family) -> Iterator[tuple[_Group, Way
     wanted = machine.goal.judged[family].wanted
     lans = PrefixSet(machine.accepted(family))  # the check `shadows` is about them
     claims = [(table, prefix) for table, prefix in machine.tunnel_prefixes(family) if table in leading]
-    is_wide = any(not prefix.length or prefix in machine.goal.split[family] for _, prefix in claims)
-    if is_wide or any(map(machine.has_internet, machine.families)):
+    if machine.is_claimed(family) or any(map(machine.has_internet, machine.families)):
         whole = INTERNET[family]
         claims = [each for each in claims if not (each[1].covers(whole) or whole.covers(each[1]))]
         claims.append((layout.internet, whole))
