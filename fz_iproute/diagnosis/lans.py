@@ -55,18 +55,12 @@ class Lan(NamedTuple):
     routes: tuple[Route, ...]  # of main
     is_wanted: bool  # no setting leaves it out
     fates: tuple[Fate, ...]  # of all its parts that other hosts may have
+    most: Fate | None  # the fate of most packets; None if there are none
 
     @property
     def prefix(self) -> Prefix:
         """The addresses of the LAN."""
         return self.routes[0].prefix
-
-    @property
-    def most(self) -> Fate | None:
-        """The fate of most packets: they are lost if at least half of them are. None if there are none."""
-        missed, reached = ([each for each in self.fates if bool(each.lost) is lost] for lost in (True, False))
-        alike = missed if _size(missed) >= _size(reached) else reached
-        return max(alike, key=lambda each: each.part.size, default=None)
 
     @property
     def lost(self) -> str:
@@ -108,14 +102,21 @@ def lans(network: Network, goal: Desired) -> dict[Key, Lan]:
         links = [network.links[device] for device in devices if device in network.links]
         if not goal.is_by_tunnel(devices) and not any(link.may_be_tunnel or link.is_port for link in links):
             found[key(verdict.route)].append(verdict)
-    return {
-        place: Lan(
-            tuple(verdict.route for verdict in same),
-            any(verdict.is_accepted or verdict.warning for verdict in same),
-            tuple(fates(network, [verdict.route for verdict in same])),
-        )
-        for place, same in found.items()
-    }
+    return {place: _lan(network, same) for place, same in found.items()}
+
+
+def _lan(network: Network, verdicts: Sequence[Verdict]) -> Lan:
+    routes = tuple(verdict.route for verdict in verdicts)
+    is_wanted = any(verdict.is_accepted or verdict.warning for verdict in verdicts)
+    found = tuple(fates(network, routes))
+    return Lan(routes, is_wanted, found, _of_most(found))
+
+
+def _of_most(found: Sequence[Fate]) -> Fate | None:
+    """The fate of most packets: they are lost if at least half of them are."""
+    missed, reached = ([each for each in found if bool(each.lost) is lost] for lost in (True, False))
+    alike = missed if _size(missed) >= _size(reached) else reached
+    return max(alike, key=lambda each: each.part.size, default=None)
 
 
 def fates(network: Network, routes: Sequence[Route], like: Packet | None = None) -> Iterator[Fate]:

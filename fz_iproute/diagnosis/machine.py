@@ -12,7 +12,7 @@ from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.internet import joined
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Decision, usual, within_link
-from fz_iproute.diagnosis.products import FIREZONE
+from fz_iproute.diagnosis.products import FIREZONE, Form
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Way
 from fz_iproute.mirror.config import FIREZONE_MARK
 from fz_iproute.mirror.model import Route, Rule
@@ -128,10 +128,9 @@ class Machine(Judgement):
         return detect(self.config, self.snapshot, self.network)
 
     @cached_property
-    def full_tunnels(self) -> frozenset[str]:
-        """The interfaces of these VPNs. Finding them is cheaper than `vpns`, which also judges each VPN."""
-        found = (form for family in FAMILIES for form in forms(self.network, family))
-        return frozenset(form.interface for form in found if form.has_device)
+    def forms(self) -> list[Form]:
+        """The forms of these VPNs. Finding them is cheaper than `vpns`, which also judges each VPN."""
+        return [form for family in FAMILIES for form in forms(self.network, family)]
 
     @cached_property
     def has_no_mark(self) -> bool:

@@ -96,12 +96,8 @@ class Status(NamedTuple):
 
 def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
     """Judge the snapshot. `network` must have all routes that decide about packets to the internet and to LANs."""
-    return status_of(Judgement(config, snapshot, network))
-
-
-def status_of(judged: Judgement) -> Status:
-    """The status of a machine that is judged."""
-    config, snapshot, goal = judged.config, judged.snapshot, judged.goal
+    judged = Judgement(config, snapshot, network)
+    goal = judged.goal
     states = {family: each.state for family, each in judged.internet.items() if each.state in ("active", "blocked")}
     carriers = {family: each.decision for family, each in judged.internet.items() if each.is_carried and each.decision}
     lines = [line for family in FAMILIES for line in _lines(judged, family)]

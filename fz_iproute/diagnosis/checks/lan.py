@@ -36,7 +36,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
     public: list[Prefix] = []
     wide: list[Prefix] = []
     for route, refusal, *_ in judged.verdicts:
-        if not machine.full_tunnels.isdisjoint(route.attributes.devices):
+        if any(form.has_device and form.interface in route.attributes.devices for form in machine.forms):
             continue  # the route leads into a VPN, so it is no LAN
         prefix = route.prefix
         if refusal.startswith("wider than"):
@@ -92,7 +92,8 @@ def _losses(machine: Machine) -> Iterator[Found]:
     # If the configured tunnel is missing, the check `tunnel` already says what the VPNs do that are there instead.
     is_there = machine.config.tunnel.interface in machine.snapshot.links
     named = set() if is_there else {vpn.table for vpn in machine.vpns}
-    now = {name for loss in losses(machine.network, machine.lans) for name in loss.names}
+    found = losses(machine.network, machine.lans) if machine.losses else []
+    now = {name for loss in found for name in loss.names}
     lost = (each._replace(names=tuple(name for name in each.names if name in now)) for each in machine.losses)
     for loss in filter(attrgetter("names"), lost):
         if loss.extent == "whole" and loss.decision.table not in named:

@@ -7,9 +7,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok
-from fz_iproute.diagnosis.detect import Vpn
 from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.machine import Machine, shown
+from fz_iproute.diagnosis.products import Form, product_of
 from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.mirror.words import count
 
@@ -72,16 +72,18 @@ _BOOLEANS |= dict.fromkeys(("0", "no", "n", "false", "f", "off"), False)
 
 def other_vpn(machine: Machine) -> Iterator[Found]:
     """Check that no other VPN waits behind this one. If it comes first, the check `leak` names its rule."""
-    others = [vpn for vpn in machine.vpns if vpn.interface not in machine.goal.tunnels]
-    idle = (vpn for vpn in others if not all_traffic(machine.network, vpn.interface))
+    others = (form for form in machine.forms if form.interface not in machine.goal.tunnels)
+    idle = (form for form in others if not all_traffic(machine.network, form.interface))
     is_there = machine.config.tunnel.interface in machine.snapshot.links  # else the check `tunnel` names them all
-    yield from or_ok((_waiting(vpn) for vpn in idle if is_there), "no other VPN waits behind this one")
+    yield from or_ok((_waiting(form) for form in idle if is_there), "no other VPN waits behind this one")
 
 
-def _waiting(vpn: Vpn) -> Found:
+def _waiting(form: Form) -> Found:
+    name, rule = product_of(form).name, form.rule
+    seen = f"{form.interface} would carry all traffic, but another rule comes first: {name}, table {rule.table}"
     why = "this VPN takes all packets before it: nothing behind the other one can be reached"
-    words = f"decide which VPN should carry the packets; the other one is {vpn.product.name}, by rule {vpn.priority}"
-    return Found("warning", f"{vpn.headline}: {vpn.product.name}, table {vpn.table}", why, advice(words))
+    words = f"decide which VPN should carry the packets; the other one is {name}, by rule {rule.priority}"
+    return Found("warning", seen, why, advice(words))
 
 
 # A command that ran so often within a short time is reported. Older entries of the journal do not count.
