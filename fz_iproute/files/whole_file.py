@@ -25,23 +25,18 @@ def _draft(path: Path, text: str, mode: int) -> Iterator[Path]:
 
 
 def replace(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace the file by one with this text. UsageError or NotPermitted if that fails."""
-    try:
-        with _draft(path, text, mode) as new:
-            new.replace(path)
-    except OSError as error:
-        raise file_failure(path, error) from None
-
-
-def save(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write the output of a verb to the file that the user names. UsageError or NotPermitted if that fails.
+    """Replace the file by one with this text, or write a new one. UsageError or NotPermitted if that fails.
 
     Only a regular file is replaced: in place of /dev/stdout, or of a link that another user has made, there must not
     suddenly be a file.
     """
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
         raise UsageError(f"{path}: not a regular file; leave out -o to write to stdout")
-    replace(path, text, mode)
+    try:
+        with _draft(path, text, mode) as new:
+            new.replace(path)
+    except OSError as error:
+        raise file_failure(path, error) from None
 
 
 def create(path: Path, text: str) -> None:

@@ -115,20 +115,17 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
             recorded = replace(recorded, versions={**recorded.versions, "ip": ip.version})
             config = concrete(config, ip, Log("ERROR"))  # logs nothing, because the check `tunnel` says the same
             recorded = take(ip, config, path, netns)
-        return examine(_here(_machine(_with(errors, recorded), config)))
+        return examine(_here(_machine(recorded, config), errors))
     except (IpUnusable, ReadFailed) as error:
         errors["ip.error"] = str(error)
         nothing = Network({}, (), {})
-        return examine(_here(Machine(config, Snapshot(), nothing, _with(errors, recorded), is_read=False)))
+        return examine(_here(Machine(config, Snapshot(), nothing, recorded, is_read=False), errors))
 
 
-def _here(machine: Machine) -> Machine:
-    """The machine, with what decides how commands are spelled in its remedies: the usual file, and sudo."""
-    return replace(machine, usual_path=str(usual_path()), needs_sudo=os.geteuid() != 0)
-
-
-def _with(errors: Mapping[str, str], recorded: Recording) -> Recording:
-    return replace(recorded, facts={**recorded.facts, **errors})
+def _here(machine: Machine, errors: Mapping[str, str]) -> Machine:
+    """The machine with what could not be read, and with what decides how commands are spelled in its remedies."""
+    recording = replace(machine.recording, facts={**machine.facts, **errors})
+    return replace(machine, recording=recording, usual_path=str(usual_path()), needs_sudo=os.geteuid() != 0)
 
 
 def of_snapshot(snapshot: Path, path: Path | None) -> list[Finding]:

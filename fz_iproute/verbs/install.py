@@ -56,13 +56,11 @@ def run(arguments: Namespace, log: Log) -> int:
             cron = own_command("install", "--cron", *options, config=choice.config, netns=choice.netns)
             write(f"{then}: `{cron}`, because nothing starts it without systemd; cron then runs `sync` every minute")
         else:
-            write(f"{then}: {_next(choice, is_started=arguments.now or not choice.is_sandboxed)}")
+            is_started = arguments.now or not choice.is_sandboxed
+            start = "" if is_started else f"`systemctl start {choice.enabled}`, then "
+            status = own_command("status", config=choice.config_file, netns=choice.netns)
+            write(f"{then}: {start}`{status}` tells whether it works")
     return 0
-
-
-def _next(choice: Choice, *, is_started: bool) -> str:
-    start = "" if is_started else f"`systemctl start {choice.enabled}`, then "
-    return f"{start}`{own_command('status', config=choice.config_file, netns=choice.netns)}` tells whether it works"
 
 
 def _config(choice: Choice) -> Config:

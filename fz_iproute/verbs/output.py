@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fz_iproute.errors import UsageError
-from fz_iproute.files.whole_file import save
+from fz_iproute.files.whole_file import replace
 
 
 def write(text: str) -> bool:
@@ -32,7 +32,7 @@ def write_to(path: Path | None, text: str, mode: int = 0o644) -> None:
     if path is None:
         write(text)
     else:
-        save(path, f"{text}\n", mode)
+        replace(path, f"{text}\n", mode)
 
 
 def _sent(send: Callable[[TextIO], object]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.errors import UsageError
-from fz_iproute.files.whole_file import save
+from fz_iproute.files.whole_file import replace
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def is_written(file: Path) -> bool:
 
 def test_a_regular_file_is_replaced_so_that_no_reader_sees_half_of_it(old: Path) -> None:
     with old.open() as reading:
-        save(old, "new\n", 0o600)
+        replace(old, "new\n", 0o600)
         assert is_written(old)
         assert "a longer text than the new one\n" == reading.read()
     assert [old] == list(old.parent.iterdir())
@@ -59,5 +59,5 @@ def test_a_device_is_refused_and_stays() -> None:
 def refused(path: Path) -> None:
     kind = path.lstat().st_mode
     with pytest.raises(UsageError, match="not a regular file; leave out -o to write to stdout"):
-        save(path, "new\n")
+        replace(path, "new\n")
     assert kind == path.lstat().st_mode
