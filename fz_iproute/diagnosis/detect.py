@@ -202,7 +202,8 @@ class _Judge:
         Copies help if they make the difference for at least one LAN: it is cut now, or would be without them.
         """
         if self.form.rule.table in KERNEL_TABLES:
-            return None, f"its routes are in table {table_name(self.form.rule.table)}, where copies change nothing"
+            where = f"its routes are in table {table_name(self.form.rule.table)}, where copies change nothing"
+            return None, f"{where}; look for a setting of its client"
         try:
             candidate = config_text.parse(config_text.dump(self._judged.config), "the configuration would be refused")
         except UsageError as error:

@@ -63,7 +63,7 @@ def summary(found: Status) -> Summary:
     return Summary(
         vpn="; ".join([*vpn(found), *([] if found.absent else [f"copies in table {found.layout.mirror}"])]),
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
-        verb=_verb(found),
+        verb=_verb(found, is_cut=bool(lost)),
         lans=len(names) + unrouted,
         unmissed=len({_name(line) for line in present} - names),
         reachable=len(names - lost),
@@ -89,11 +89,13 @@ def as_document(said: Summary) -> dict[str, Any]:
 # The VPN
 
 
-def _verb(found: Status) -> str:
+def _verb(found: Status, *, is_cut: bool) -> str:
     if found.tunnel_state == "up" and not found.carriers:
         return "doctor" if found.needs_doctor else ""
     if not (found.is_used or found.carriers):
         return ""  # the VPN is off
+    if not (found.is_used or is_cut or found.firewalls) and found.carriers.keys() == found.internet.keys():
+        return ""  # another VPN carries all, and keeps the LAN
     return "detect" if found.absent or (found.tunnel_state == "missing" and not found.others) else "doctor"
 
 

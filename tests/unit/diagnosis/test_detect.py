@@ -115,7 +115,8 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
         (
             HALVES,
             "192.168.1.0/25 of table main, by rule 32766 (from all lookup main)",
-            "192.168.1.0/24: its routes are in table main, where copies change nothing" + LEAK,
+            "192.168.1.0/24: its routes are in table main, where copies change nothing; look for a setting of its "
+            "client" + LEAK,
         ),
         (
             [*OUTLINE, "rule add unreachable pref 5"],  # nothing of it is asked

@@ -6,6 +6,7 @@ from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config, replace
+from tests.layouts import LAYOUTS
 from tests.unit.diagnosis.machines import FIREZONE, MIRROR, SERVED, TIERS, Case, vpn
 
 TO_TUNNEL = "route add default dev tun-firezone table 77"
@@ -89,6 +90,21 @@ def test_a_lan_counts_once_however_many_routes_lead_to_it() -> None:
     case = Case([*SERVED, "route append 192.168.1.0/24 dev wlan0 metric 600"])
     said = summary(status(case.config, *case.read()))
     assert 3 == said.lans == said.reachable
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [
+        ("wg-quick", ""),
+        ("NetBird", ""),
+        ("NetBird without IPv6", "detect"),
+        ("Mullvad", "detect"),
+        ("Outline", "detect"),
+    ],
+)
+def test_nothing_is_to_be_done_if_another_vpn_carries_all_and_keeps_the_lan(name: str, verb: str) -> None:
+    case = Case(LAYOUTS[name].lines)
+    assert verb == summary(status(case.config, *case.read())).verb
 
 
 def test_a_lan_that_is_reached_without_a_copy_counts_with_the_reason() -> None:
