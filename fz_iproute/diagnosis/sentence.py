@@ -87,7 +87,7 @@ def _more(case: Case) -> str:
             reason = why_not_copied(judged.goal, found)
             return f"main has {found}: {reason}" if reason else ""
         refusal = verdicts[found].refusal
-        return f"{found.dst} is not mirrored: {refusal}" if refusal else f"a copy of {found.dst} does not change that"
+        return f"{found.dst} is not copied: {refusal}" if refusal else f"a copy of {found.dst} does not change that"
     idle = [outage for outage in outages(judged.network, judged.goal) if outage.lost or not outage.lans]
     cards = [f"{outage.name} ({outage.why})" for outage in idle]
     if cards and PRIVATE.covers(_host(case)) and (not route or route.dst == "default"):
@@ -201,7 +201,7 @@ def _why(case: Case, route: Route) -> str:
     elif route.dst in TO_ALL:
         why = f"lan.multicast has added a route for {route.dst} to the VPN's table"
     else:
-        why = f"{route.dst} is mirrored into the VPN's table"
+        why = f"{route.dst} is copied into the VPN's table"
     return f", because {why}"
 
 

@@ -49,7 +49,8 @@ def _if_allowed(goal: Desired, route: Route) -> str:
     for verdict in here.policy.allowing(route.prefix).verdicts([route], here.claimed):
         if verdict.refusal:
             return verdict.refusal
+    would = f'lan.allow = ["{route.prefix}"] would copy it'
     if _LOCKABLE.isdisjoint(route.attributes.words):
-        return "lan.allow would mirror it"
+        return would
     # A route with a locked metric cannot be copied, but the JSON of `ip` does not show whether a metric is locked.
-    return "lan.allow would mirror it, unless one of its metrics is locked"
+    return f"{would}, unless one of its metrics is locked"

@@ -223,7 +223,7 @@ class Lan:
     """Which routes of main are copied."""
 
     trust: str = _key("any", _one_of("any", "private"))
-    allow: tuple[Prefix, ...] = _key((), _list(_network("they are never mirrored")))
+    allow: tuple[Prefix, ...] = _key((), _list(_network("they are never copied")))
     deny: tuple[Prefix, ...] = _key((), _list(_prefix))
     interfaces: tuple[str, ...] = _key(("*",), _list(_glob))
     exclude_interfaces: tuple[str, ...] = _key((), _list(_glob))

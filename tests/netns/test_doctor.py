@@ -337,7 +337,7 @@ def test_each_name_server_of_a_link_is_named_with_its_way(patient: Patient) -> N
     patient.sh(f"mkdir -p {folder} && echo > /run/systemd/resolve/resolv.conf")
     patient.sh(f"echo SERVERS=192.168.188.1 > {folder}/{wifi}; echo SERVERS=100.100.111.1 > {folder}/{tunnel}")
     found = patient.trouble("dns", "warning")
-    assert f"{LAN}: 192.168.188.1 is in the mirrored LAN 192.168.188.0/24" == found["seen"]
+    assert f"{LAN}: 192.168.188.1 is in the copied LAN 192.168.188.0/24" == found["seen"]
     assert f"resolvectl dns {LAN} ADDRESS" in found["remedy"]
     patient.sh(f"echo DOMAINS=~. >> {folder}/{tunnel}")
     (found,) = [each for each in patient.doctor() if each["name"] == "dns"]
@@ -345,7 +345,7 @@ def test_each_name_server_of_a_link_is_named_with_its_way(patient: Patient) -> N
     assert ("ok", sorted(ways)) == (found["level"], sorted(found["seen"].split("; ")[:2]))
     patient.sh(f"echo SERVERS=9.9.9.9 > {folder}/{patient.machine.index('uplink0')}; rm {folder}/{tunnel}")
     assert {
-        f"{LAN}: 192.168.188.1 is in the mirrored LAN 192.168.188.0/24",
+        f"{LAN}: 192.168.188.1 is in the copied LAN 192.168.188.0/24",
         "uplink0: 9.9.9.9 is asked by uplink0, around the tunnel",
     } == {each["seen"] for each in patient.troubles("dns")}
     assert "dev uplink0" in patient.machine.ip("route", "get", "9.9.9.9", "oif", "uplink0")

@@ -507,7 +507,7 @@ def _rp_filter(finding: Finding, truth: Truth) -> str:
         servers = [host for host, uplink in uplinks.items() if uplink == device]
         if servers and all(truth.received.get((device, host)) for host in servers):
             return "the kernel lets the answers in"
-    if match := re.search(r"and (.*) is not mirrored", rest):
+    if match := re.search(r"and (.*) is not copied", rest):
         sources = [source for _, source in RECEIVED if ip_address(source) in ip_network(match[1].split(",")[0])]
         if sources and all(truth.received.get((device, source)) for source in sources):
             return "the kernel lets them in"
@@ -534,7 +534,7 @@ def _dns(finding: Finding, truth: Truth) -> str:
         said = {"out of reach": [""], "on this machine": ["lo"]}.get(where) or where.split()
         if way not in said:
             return f"{server}: {way!r}"
-    if match := re.search(r": (\S+) is in the mirrored LAN", finding["seen"]):
+    if match := re.search(r": (\S+) is in the copied LAN", finding["seen"]):
         way = truth.ways["inet6" if ":" in match[1] else "inet", match[1], "", 0]
         return "" if way and way not in truth.tunnels else f"{match[1]}: {way!r}"
     return ""

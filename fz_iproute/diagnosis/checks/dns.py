@@ -134,5 +134,5 @@ def _outside(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
             remedy = f"resolvectl dns {server.device or devices} ADDRESS, with a server behind the tunnel"
         else:
             remedy = f"in {server.place}: nameserver ADDRESS, with a server behind the tunnel, instead of {server}"
-        seen = f"{server} is in the mirrored LAN {lan}" if lan else f"{server} is asked by {devices}, around the tunnel"
+        seen = f"{server} is in the copied LAN {lan}" if lan else f"{server} is asked by {devices}, around the tunnel"
         yield Found("warning", f"{server.place}: {seen}", why, advice(remedy))

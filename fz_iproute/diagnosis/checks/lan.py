@@ -43,7 +43,7 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
             why = "a hostile DHCP server can hand out such a prefix to pull traffic out of the tunnel"
             narrow = in_force(machine, Setting("lan", "min_prefixlen", {family: prefix.length}))
             words = f"leave it as it is: its packets stay in the tunnel; only if this network is yours, {narrow}"
-            yield Found("warning", f"{route}: {refusal}, so not mirrored", why, advice(words))
+            yield Found("warning", f"{route}: {refusal}, so not copied", why, advice(words))
         elif refusal == PART_OF_A_DEFAULT:
             wide.append(prefix)
         elif refusal or trusted.covers(prefix):
@@ -57,13 +57,13 @@ def _suspicious(machine: Machine, family: Family) -> Iterator[Found]:
             # lan.deny would also refuse other LANs inside the prefix.
             if not any(prefix != lan and prefix.covers(lan) for lan in machine.accepted(family)):
                 words = f"{in_force(machine, added(machine, 'deny', prefix))}; or, {words}"
-            yield Found("warning", f"{route}: pushed by DHCP, and mirrored by this configuration", why, advice(words))
+            yield Found("warning", f"{route}: pushed by DHCP, and copied by this configuration", why, advice(words))
     yield from _public(machine, family, list(dict.fromkeys(public)))
     if wide:
         why = "a hostile DHCP server can hand out such prefixes to pull traffic out of the tunnel"
         allow = in_force(machine, added(machine, "allow", *wide))
         words = f"leave it as it is: their packets stay in the tunnel; only if this network is yours, {allow}"
-        seen = f"{some(map(str, wide))}: public, on-link, and together much of the internet, so not mirrored"
+        seen = f"{some(map(str, wide))}: public, on-link, and together much of the internet, so not copied"
         yield Found("warning", seen, why, advice(words))
 
 
@@ -77,7 +77,7 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
     words = f"{in_file(machine, added(machine, 'allow', *prefixes))}; or, if this network is not yours, {strict}"
     is_usual = family == "inet6" and all(prefix.length >= 64 for prefix in prefixes)
     level: Level = "info" if is_usual else "warning"
-    yield Found(level, f"{names}: public, and mirrored by this configuration", why, advice(words))
+    yield Found(level, f"{names}: public, and copied by this configuration", why, advice(words))
 
 
 def shadowed(machine: Machine) -> Iterator[Found]:
@@ -97,7 +97,9 @@ def _losses(machine: Machine) -> Iterator[Found]:
     lost = (each._replace(names=tuple(name for name in each.names if name in now)) for each in machine.losses)
     for loss in filter(attrgetter("names"), lost):
         if loss.extent == "whole" and loss.decision.table not in named:
-            why = "hosts there cannot be reached, and `sync` does not change that"
+            is_routed = machine.gets_out(loss.decision) and "through the router" in loss.lost
+            becomes = "the router decides whether they arrive" if is_routed else "hosts there cannot be reached"
+            why = f"{becomes}, and `sync` does not change that"
             yield Found("failure", f"{loss}", why, tuple(of_loss(machine, loss)))
         elif loss.extent == "part" and not machine.config.manages and removals(machine, loss.lans):
             yield Found("warning", f"{loss}", "hosts there cannot be reached", tuple(of_loss(machine, loss)))

@@ -232,7 +232,7 @@ def _cut_off_lans(machine: Machine, uplinks: Collection[str]) -> Iterator[Found]
                     lost[device].append(route.dst)
     for device, destinations in lost.items():
         why = "the answers to hosts there go into the tunnel, so the kernel drops what these hosts send"
-        seen = f"{device} has strict rp_filter, and {some(destinations)} is not mirrored"
+        seen = f"{device} has strict rp_filter, and {some(destinations)} is not copied"
         yield Found("warning", seen, why, _loosened(device))
 
 

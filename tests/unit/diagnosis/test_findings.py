@@ -150,14 +150,14 @@ shadows failure: packets to 172.17.0.0/16, 192.168.1.0/24 enter tun-firezone: 12
         """
 mirror failure: 4 commands are due, the first: ip route add table VPN 10.99.0.0/16 dev eth0 proto dhcp scope link
 (missing) → fz-iproute sync
-prefixes warning: 8.0.0.0/7 dev eth0 proto boot scope link: wider than lan.min_prefixlen.inet = 8, so not mirrored →
+prefixes warning: 8.0.0.0/7 dev eth0 proto boot scope link: wider than lan.min_prefixlen.inet = 8, so not copied →
 leave it as it is: its packets stay in the tunnel; only if this network is yours, [lan]: min_prefixlen = { inet = 7
 }, then fz-iproute sync
-prefixes warning: 10.99.0.0/16 dev eth0 proto dhcp scope link: pushed by DHCP, and mirrored by this configuration →
+prefixes warning: 10.99.0.0/16 dev eth0 proto dhcp scope link: pushed by DHCP, and copied by this configuration →
 [lan]: deny = ["10.99.0.0/16"], then fz-iproute sync; or, if you want it, [lan]: allow = ["10.99.0.0/16"]
-prefixes warning: 198.51.100.0/24: public, and mirrored by this configuration → [lan]: allow = ["198.51.100.0/24"];
+prefixes warning: 198.51.100.0/24: public, and copied by this configuration → [lan]: allow = ["198.51.100.0/24"];
 or, if this network is not yours, [lan]: trust = "private", then fz-iproute sync
-prefixes info: 2001:db8:7::/64: public, and mirrored by this configuration → [lan]: allow = ["2001:db8:7::/64"]; or,
+prefixes info: 2001:db8:7::/64: public, and copied by this configuration → [lan]: allow = ["2001:db8:7::/64"]; or,
 if this network is not yours, [lan]: trust = "private", then fz-iproute sync
 """,
     ),
@@ -166,7 +166,7 @@ if this network is not yours, [lan]: trust = "private", then fz-iproute sync
         """
 mirror failure: 1 command is due: ip -6 route add table VPN 2001:db8:8::/60 dev eth0 proto boot metric 1024 pref
 medium (missing) → fz-iproute sync
-prefixes warning: 2001:db8:8::/60: public, and mirrored by this configuration → [lan]: allow = ["2001:db8:8::/60"];
+prefixes warning: 2001:db8:8::/60: public, and copied by this configuration → [lan]: allow = ["2001:db8:8::/60"];
 or, if this network is not yours, [lan]: trust = "private", then fz-iproute sync
 """,
     ),
@@ -446,7 +446,7 @@ net.ipv4.conf.eth0.rp_filter=2
         """
 mirror failure: 1 command is due: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope link src
 172.17.0.1 (missing) → fz-iproute sync
-rp_filter warning: docker0 has strict rp_filter, and 172.17.0.0/16 is not mirrored → sysctl -w
+rp_filter warning: docker0 has strict rp_filter, and 172.17.0.0/16 is not copied → sysctl -w
 net.ipv4.conf.docker0.rp_filter=2
 """,
         sysctls={"ipv4/conf/docker0/rp_filter": "1"},
@@ -454,7 +454,7 @@ net.ipv4.conf.docker0.rp_filter=2
     "a name server in the LAN": Case(
         SERVED,
         """
-dns warning: /etc/resolv.conf: 192.168.1.1 is in the mirrored LAN 192.168.1.0/24 → in /etc/resolv.conf: nameserver
+dns warning: /etc/resolv.conf: 192.168.1.1 is in the copied LAN 192.168.1.0/24 → in /etc/resolv.conf: nameserver
 ADDRESS, with a server behind the tunnel, instead of 192.168.1.1
 """,
         facts={"/etc/resolv.conf": "nameserver 192.168.1.1\nnameserver 8.8.8.8\n"},
@@ -485,8 +485,8 @@ ip failure: iproute2-5.2.0 is too old → install iproute2 5.3 or newer
     "two on-link halves of the internet": Case(
         [*SERVED, "route add 0.0.0.0/1 dev eth0", "route add 128.0.0.0/1 dev eth0"],
         """
-prefixes warning: 0.0.0.0/1, 128.0.0.0/1: public, on-link, and together much of the internet, so not mirrored →
-leave it as it is: their packets stay in the tunnel; only if this network is yours, [lan]: allow = ["0.0.0.0/1",
+prefixes warning: 0.0.0.0/1, 128.0.0.0/1: public, on-link, and together much of the internet, so not copied → leave
+it as it is: their packets stay in the tunnel; only if this network is yours, [lan]: allow = ["0.0.0.0/1",
 "128.0.0.0/1"], then fz-iproute sync
 """,
         config=replace(Config(), lan={"min_prefixlen": {"inet": 1, "inet6": 48}}),
@@ -836,7 +836,7 @@ def test_a_name_server_to_which_no_packet_gets_is_not_ok(others: list[str], leve
 @pytest.mark.parametrize(
     ("server", "more", "level", "said"),
     [
-        ("fe80::1%eth0", [], "warning", "fe80::1 is in the mirrored LAN fe80::/64"),
+        ("fe80::1%eth0", [], "warning", "fe80::1 is in the copied LAN fe80::/64"),
         ("fe80::1%tun-firezone", [], "ok", "fe80::1 (into tun-firezone)"),
         ("8.8.4.4", [], "ok", "8.8.4.4 (into tun-firezone)"),
         (

@@ -112,3 +112,12 @@ def test_a_lan_that_is_reached_without_a_copy_counts_with_the_reason() -> None:
     said = summary(status(case.config, *case.read()))
     assert (3, 1) == (said.lans, said.reachable)
     assert "the VPN's table has its own route to 192.168.1.0/24" in {item.why for item in said.lan_items}
+
+
+@pytest.mark.parametrize(
+    ("way", "why"), [("via 192.168.1.1 dev eth0", "the router decides"), ("dev tun-firezone", "hosts there cannot be")]
+)
+def test_a_router_may_send_packets_on_and_a_tunnel_does_not(way: str, why: str) -> None:
+    lines = [*SERVED, "rule add pref 5 to 192.168.1.0/24 lookup 79", f"route add default {way} table 79"]
+    (found,) = [each for each in Case(lines).findings("shadows") if each.level == "failure"]
+    assert found.why.startswith(why)

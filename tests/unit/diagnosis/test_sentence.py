@@ -66,7 +66,7 @@ BY_MAIN = "{} of table main, by rule 32766 (from all lookup main)"
 BY_VPN = "{} of table 539098368, by rule 32765 (not from all fwmark 0xfd002021 lookup 539098368)"
 USELESS = f"{ACTIVE}; a copy of {{}} does not change that"
 OURS = "stays on this machine, because the address is its own"
-COPIED = "leaves by eth0 to the LAN, because {} is mirrored into the VPN's table"
+COPIED = "leaves by eth0 to the LAN, because {} is copied into the VPN's table"
 LEFT = "leaves by eth0 to the LAN, because table 539098368 has a stale copy of 192.168.1.0/24"
 GONE = "; but no program can connect (Network is unreachable), because the route's source address 192.168.1.99 is gone"
 GONE += " from this machine"
@@ -112,23 +112,24 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         [*FIREZONE, *IN_MAIN],
         {
             "10.0.3.3": f"{ACTIVE}; main has 10.0.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global: "
-            "lan.allow would mirror it",
+            'lan.allow = ["10.0.0.0/16"] would copy it',
             "10.1.3.3": f"{ACTIVE}; main has 10.1.0.0/16 proto boot scope global nexthop via 192.168.1.1 dev eth0 "
-            "nexthop via 172.17.0.2 dev docker0: lan.allow would mirror it",
+            'nexthop via 172.17.0.2 dev docker0: lan.allow = ["10.1.0.0/16"] would copy it',
             "10.2.3.3": f"{ACTIVE}; main has 10.2.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global mtu 1400: "
-            "lan.allow would mirror it, unless one of its metrics is locked",
+            'lan.allow = ["10.2.0.0/16"] would copy it, unless one of its metrics is locked',
             "10.9.0.7": f"{ACTIVE}; main has unreachable 10.9.0.0/24 proto boot scope global: it rejects packets",
             "10.7.0.7": f"{ACTIVE}; main has 10.7.0.0/24 via 10.66.0.1 dev tun-firezone proto boot scope global: "
             "it leads into the tunnel",
-            "10.66.0.9": f"{ACTIVE}; 10.66.0.0/24 is not mirrored: tun-firezone is the tunnel",
+            "10.66.0.9": f"{ACTIVE}; 10.66.0.0/24 is not copied: tun-firezone is the tunnel",
             "fd00:9::7": f"{ACTIVE}; main has fd00:9::/64 dev eth0 proto boot metric 1024 pref medium: it has expired",
             "fd00:8::7": f"{ACTIVE}; main has fd00:8::/48 via fd00:1::1 dev eth0 proto boot metric 1024 pref medium: "
-            "lan.allow would mirror it",
+            'lan.allow = ["fd00:8::/48"] would copy it',
             "10.128.7.7": MISSING.format("10.128.0.0/16"),
             "100.64.0.9": "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly; "
             "a copy of 100.64.0.0/10 does not change that",
             "10.1.3.3 mark=0xfd002021": f"leaves by eth0 or docker0 through routers: {BY_MAIN.format('10.1.0.0/16')}",
-            "10.8.0.7": f"{ACTIVE}; main has 10.8.0.0/24 dev eth0 proto boot scope global: lan.allow would mirror it",
+            "10.8.0.7": f"{ACTIVE}; main has 10.8.0.0/24 dev eth0 proto boot scope global: "
+            'lan.allow = ["10.8.0.0/24"] would copy it',
             "2001:db8::1": f"{ACTIVE}; main has 2001:db8::/32 via fd00:1::1 dev eth0 proto boot metric 1024 "
             "pref medium: wider than lan.min_prefixlen.inet6 = 48",
         },
@@ -137,7 +138,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         [*FIREZONE, *IN_MAIN, f"route add 100.96.0.0/11 dev tun-firezone table {MIRROR}"],
         {
             "100.96.7.9": "goes into the tunnel, because the VPN routes 100.96.0.0/11 explicitly; "
-            "100.96.7.0/24 is not mirrored: the VPN's table has its own route to 100.96.0.0/11"
+            "100.96.7.0/24 is not copied: the VPN's table has its own route to 100.96.0.0/11"
         },
     ),
     (
@@ -221,7 +222,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         [*SERVED, f"{FROM_5} lookup 77", "route add default via 192.168.1.1 dev eth0 table 77"],
         {
-            "192.168.1.7": f"{COPIED.format('192.168.1.0/24')}; but a program that connects sends from 192.168.1.5: "
+            "192.168.1.8": f"{COPIED.format('192.168.1.0/24')}; but a program that connects sends from 192.168.1.5: "
             "rule 50 decides, and it leaves by eth0 through the router 192.168.1.1",
         },
     ),
@@ -298,9 +299,9 @@ def test_the_way_is_said_with_its_reason(lines: list[str], question: str, said: 
 def test_the_setting_that_refuses_a_lan_is_named(lan: dict[str, Any], reason: str) -> None:
     config = configured(Config(), lan=lan)
     lines = [*FIREZONE, "route add 203.0.113.0/24 dev eth0"]
-    assert f"{ACTIVE}; 203.0.113.0/24 is not mirrored: {reason}" == sentence(case(lines, "203.0.113.9", config))
+    assert f"{ACTIVE}; 203.0.113.0/24 is not copied: {reason}" == sentence(case(lines, "203.0.113.9", config))
     placeholder = "goes into the tunnel, because a placeholder keeps the VPN's client from copying 203.0.113.0/24"
-    assert f"{placeholder} ({reason}); 203.0.113.0/24 is not mirrored: {reason}" == sentence(
+    assert f"{placeholder} ({reason}); 203.0.113.0/24 is not copied: {reason}" == sentence(
         case([*lines, HELD], "203.0.113.9", config)
     )
 

@@ -29,15 +29,15 @@ CASES = {
          + 100.96.7.0/24 dev eth0 proto boot scope link
          · 10.66.0.0/24 dev tun-firezone proto kernel scope link  # tun-firezone is the tunnel
 lost    packets to 100.64.0.0/10 enter tun-firezone: 100.64.0.0/11 of table 539098368, by rule 32765 (not from all…
-main    10.0.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global  # lan.allow would mirror it
+main    10.0.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global  # lan.allow = ["10.0.0.0/16"] would copy it
 main    10.1.0.0/16 proto boot scope global nexthop via 192.168.1.1 dev eth0 nexthop via 172.17.0.2 dev docker0  #…
-main    10.2.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global mtu 1400  # lan.allow would mirror it, unless…
+main    10.2.0.0/16 via 192.168.1.1 dev eth0 proto boot scope global mtu 1400  # lan.allow = ["10.2.0.0/16"] would…
 main    10.7.0.0/24 via 10.66.0.1 dev tun-firezone proto boot scope global  # it leads into the tunnel
-main    10.8.0.0/24 dev eth0 proto boot scope global  # lan.allow would mirror it
+main    10.8.0.0/24 dev eth0 proto boot scope global  # lan.allow = ["10.8.0.0/24"] would copy it
 main    unreachable 10.9.0.0/24 proto boot scope global  # it rejects packets
 main    100.64.7.0/24 via 192.168.1.1 dev eth0 proto boot scope global  # the VPN's table has its own route to 100…
 main    fd00:8::/64 dev eth0 proto boot metric 1024 pref medium  # it has expired
-main    fd00:8::/48 via fd00:1::1 dev eth0 proto boot metric 1024 pref medium  # lan.allow would mirror it
+main    fd00:8::/48 via fd00:1::1 dev eth0 proto boot metric 1024 pref medium  # lan.allow = ["fd00:8::/48"] would…
 main    fd00:9::/64 dev eth0 proto boot metric 1024 pref medium  # it has expired
 """,
     ),
