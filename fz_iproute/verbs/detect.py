@@ -101,8 +101,7 @@ def _written(arguments: Namespace, vpns: Sequence[Vpn]) -> str:
 def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequence[Vpn], vpn: Vpn) -> str:
     """The command to run next, or what to do with the configuration that is printed below."""
     if vpn.advice != "mirror" or vpn.config is None:
-        has_more = vpn.elsewhere or (vpn.leak and vpn.is_configured)
-        return as_typed(arguments, source, "doctor") if has_more else ""
+        return as_typed(arguments, source, "doctor") if vpn.besides else ""
     if arguments.write:
         return ""
     if vpn.config == config:

@@ -28,6 +28,10 @@ def leak(machine: Machine) -> Iterator[Found]:
     found = [
         each for family in machine.families for each in (*_around(machine, family), *_selected_around(machine, family))
     ]
+    for vpn in machine.vpns:
+        if vpn.leak and vpn.interface not in machine.goal.tunnels:
+            words = advice(f"let {vpn.interface} carry both families, or block the other, in the settings of this VPN")
+            found.append(Found("warning", f"{vpn.interface}: {vpn.leak}", "the network sees this traffic", words))
     seen = "no packets to the internet get around the tunnel"
     if not any(map(machine.has_internet, machine.families)):
         ways = {family: each for family, each in machine.internet.items() if each.decision}

@@ -221,6 +221,15 @@ def test_a_managed_tunnel_that_is_down_needs_its_addresses_again() -> None:
     assert found.remedy.startswith("set tun-firezone up again and add its IPv6 address")
 
 
+@pytest.mark.parametrize("taken", FAMILIES)
+def test_the_leak_of_a_vpn_that_is_not_configured_is_told(taken: Family) -> None:
+    left = FAMILY_NAMES[next(family for family in FAMILIES if family != taken)]
+    for lines, levels in (([OPTION[taken] + line for line in WIREGUARD], ["warning"]), (both(*WIREGUARD), ["ok"])):
+        found = Case(lines).findings("leak")
+        assert levels == [each.level for each in found]
+        assert levels == ["ok"] or f"wg0: {left} leaves by eth0, outside the VPN" == found[0].seen
+
+
 @pytest.mark.parametrize("families", [FAMILIES, FAMILIES[:1], FAMILIES[1:]], ids=" and ".join)
 def test_in_manage_mode_a_sync_that_would_open_the_tunnel_is_told_everywhere(families: Sequence[Family]) -> None:
     """The routes of the VPN's client are treated as ours. So `tunnel.internet` decides, which is false by default."""
