@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.checks.cures import rule_in_front, ways_past
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.full_tunnel import becomes
+from fz_iproute.diagnosis.full_tunnel import leak as around
 from fz_iproute.diagnosis.internet import joined
 from fz_iproute.diagnosis.lans import decided_by, matching
 from fz_iproute.diagnosis.lookup import Decision, usual
@@ -28,10 +29,10 @@ def leak(machine: Machine) -> Iterator[Found]:
     found = [
         each for family in machine.families for each in (*_around(machine, family), *_selected_around(machine, family))
     ]
-    for vpn in machine.vpns:
-        if vpn.leak and vpn.interface not in machine.goal.tunnels:
-            words = advice(f"let {vpn.interface} carry both families, or block the other, in the settings of this VPN")
-            found.append(Found("warning", f"{vpn.interface}: {vpn.leak}", "the network sees this traffic", words))
+    for other in sorted({form.interface for form in machine.forms} - machine.goal.tunnels):
+        if said := around(machine.network, other):
+            words = advice(f"let {other} carry both families, or block the other, in the settings of this VPN")
+            found.append(Found("warning", f"{other}: {said}", "the network sees this traffic", words))
     seen = "no packets to the internet get around the tunnel"
     if not any(map(machine.has_internet, machine.families)):
         ways = {family: each for family, each in machine.internet.items() if each.decision}
