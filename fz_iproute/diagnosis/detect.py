@@ -112,6 +112,7 @@ class _Judge:
         cut = sorted(_cut(self._lans).values(), key=self._is_elsewhere)
         kept = (lan.most for lan in self._lans.values() if lan.most and not lan.lost)
         deciding = next(iter((*cut, *kept)), None)
+        by = self._left_out or "main has no other LAN to copy"
         return Vpn(
             product=product,
             interface=form.interface,
@@ -123,7 +124,7 @@ class _Judge:
             cut=tuple(lan.prefix for lan in self._lans.values() if lan.lost),
             kept=tuple(lan.prefix for lan in self._lans.values() if not lan.lost),
             holes=self._holes,
-            by=(deciding.by or f"its packets {deciding.lost}") if deciding else "main has no other LAN to copy",
+            by=(deciding.by or f"its packets {deciding.lost}") if deciding else by,
             advice=advice,
             why=why,
             elsewhere=tuple(self._elsewhere(served)),
@@ -144,7 +145,9 @@ class _Judge:
         config, form = self.config, self.form
         judged = Judgement.reading(config, self.snapshot, self.network)
         is_named = config.tunnel.interface == form.interface and form.mark in (None, config.tunnel.fwmark)
-        if is_named and form.rule.table in judged.goal.layout.tables:
+        layout = judged.goal.layout
+        # Without manage mode, the table of the default route tells the layout: copies would have no effect elsewhere.
+        if is_named and form.rule.table in (layout.tables if config.manages else [layout.internet]):
             return judged
         return Judgement.reading(_naming(config, form, _tiers(self.network, form)), self.snapshot, self.network)
 
@@ -152,6 +155,12 @@ class _Judge:
     def _lans(self) -> dict[Key, Lan]:
         """What becomes of packets to each LAN on the link that no setting leaves out, and that has room for hosts."""
         return _with_hosts(self._judged.lans)
+
+    @property
+    def _left_out(self) -> str:
+        """`the configuration leaves out 10.0.0.0/24`, for the LANs that packets do not reach; "" if there are none."""
+        cut = _cut(_with_hosts(self._judged.lans, is_wanted=False))
+        return f"the configuration leaves out {_names(cut)}" if cut else ""
 
     @property
     def _holes(self) -> tuple[str, ...]:
@@ -194,7 +203,9 @@ class _Judge:
             return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
         if taken:
             return "refuse", f"{_names(taken)}: {obstacle}"
-        return "nothing", "this VPN cuts no LAN" if cut else f"no LAN is cut{except_for}"
+        if cut:
+            return "nothing", "the LAN is not cut by this VPN"
+        return "nothing", self._left_out or f"no LAN is cut{except_for}"
 
     def _served(self) -> tuple[Config | None, str]:
         """The configuration for this VPN if copies help, else None; and why it still takes some LANs nevertheless.
@@ -226,11 +237,11 @@ class _Judge:
         return self.network if tables == self.network.tables else replace(self.network, tables=tables)
 
 
-def _with_hosts(found: Mapping[Key, Lan]) -> dict[Key, Lan]:
+def _with_hosts(found: Mapping[Key, Lan], *, is_wanted: bool = True) -> dict[Key, Lan]:
     return {
         key: lan
         for key, lan in found.items()
-        if lan.is_wanted and lan.fates and not key[1] and lan.routes[0].attributes.on_link
+        if lan.is_wanted is is_wanted and lan.fates and not key[1] and lan.routes[0].attributes.on_link
     }
 
 

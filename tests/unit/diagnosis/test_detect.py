@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from fz_iproute.diagnosis.detect import Vpn, absent, as_document, as_text, detect, followed, missing
+from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.products import PRODUCTS, Trait
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.status import status
@@ -14,8 +15,9 @@ from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Snapshot
+from fz_iproute.mirror.prefix import Prefix
 from tests.layouts import LAYOUTS, NO_VPN, Layout, copied, machine, named
-from tests.unit.diagnosis.machines import OWN, Case
+from tests.unit.diagnosis.machines import FIREZONE, OWN, TIERED, Case
 
 
 def found(lines: Sequence[str]) -> list[Vpn]:
@@ -121,7 +123,8 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
         (
             [*OUTLINE, "rule add unreachable pref 5"],  # nothing of it is asked
             "rule 5 (from all unreachable)",
-            "this VPN cuts no LAN; packets to 172.17.0.0/16, 192.168.1.0/24 are refused: rule 5 (from all unreachable)",
+            "the LAN is not cut by this VPN; "
+            "packets to 172.17.0.0/16, 192.168.1.0/24 are refused: rule 5 (from all unreachable)",
         ),
         (
             [*NETBIRD, "route add throw 192.168.1.64/26"],  # the rest of main's LAN stays reachable
@@ -208,12 +211,43 @@ def test_a_link_local_prefix_is_no_lan_that_is_cut() -> None:
     assert "copies bring back the LAN (fd00:1::/64)" == found(lines)[0].why
 
 
+@pytest.mark.parametrize(
+    "lan",
+    [
+        {"interfaces": ("wlan*",)},
+        {"exclude_interfaces": ("*",)},
+        {"deny": (Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0"))},
+    ],
+    ids=lambda lan: next(iter(lan)),
+)
+def test_lans_that_the_configuration_leaves_out_are_not_called_kept(lan: dict[str, Any]) -> None:
+    config, names = replace(Config(), lan=lan), "172.17.0.0/16, 192.168.1.0/24, fd00:1::/64"
+    left_out = f"the configuration leaves out {names}"
+    (vpn,) = detect(config, *on(FIREZONE))
+    assert ("none", left_out, "nothing", left_out) == (vpn.lan, vpn.by, vpn.advice, vpn.why)
+    (vpn,) = detect(config, *on(LAYOUTS["wg-quick"].lines))
+    assert "no LAN is cut" == vpn.why, "packets reach them"
+
+
+@pytest.mark.parametrize("layout", ["single", "tiered"])
+def test_the_layout_of_the_configuration_is_corrected(layout: str) -> None:
+    """In another layout, the copies get into a table that no packet is looked up in."""
+    config = replace(Config(), tables={"layout": layout})
+    for lines, is_tiered in ((FIREZONE, False), (TIERED, True)):
+        (vpn,) = detect(config, *on(lines))
+        assert vpn.config and ("mirror", is_tiered) == (vpn.advice, vpn.config.tables.layout == "tiered")
+        keys = {("tables", "layout"): "tiered" if is_tiered else "single"}
+        assert (keys if is_tiered != (layout == "tiered") else {}) == missing(config, vpn.config)
+        seen, network = on(lines)
+        assert not any(lan.lost for lan in Judgement.reading(vpn.config, seen, network).lans_then.values())
+
+
 def test_a_vpn_behind_another_one_is_told() -> None:
     first, second = found([*TAILSCALE, *OUTLINE])
     assert "all traffic goes into tailscale0 (IPv4 and IPv6)" == first.headline
     assert "outline-tun1 would carry all traffic, but another rule comes first" == second.headline
     into = "packets to 172.17.0.0/16, 192.168.1.0/24 enter tailscale0: default of table 52, by rule 5270"
-    assert second.reasons.startswith(f"this VPN cuts no LAN; {into}") and second.cut, second.reasons
+    assert second.reasons.startswith(f"the LAN is not cut by this VPN; {into}") and second.cut, second.reasons
 
 
 @pytest.mark.parametrize(
