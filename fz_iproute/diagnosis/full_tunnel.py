@@ -74,7 +74,7 @@ def forms(network: Network, family: Family) -> Iterator[Form]:
     for place, rule in enumerate(rules):
         route = _into_tunnel(network, rule)
         device = next(filter(network.may_be_tunnel, route.attributes.devices), "") if route else ""
-        if route and not _is_uplink(network, device):
+        if route and not is_uplink(network, device):
             before = rules[:place]
             yield Form(device, _mark_past(network, rule, before), rule, route, tuple(before))
 
@@ -92,7 +92,7 @@ def _alone(network: Network, rule: Rule) -> Network:
     return replace(network, rules=(rule,), tables={rule.table: network.tables.get(rule.table, {})})
 
 
-def _is_uplink(network: Network, device: str) -> bool:
+def is_uplink(network: Network, device: str) -> bool:
     """True if the device is a modem and no tunnel.
 
     A modem has a default route in main. A tunnel may have one, too, but then the packets of the VPN itself must take

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
+from fz_iproute.diagnosis.full_tunnel import is_uplink
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import decided_by
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
@@ -149,8 +150,9 @@ _PLAIN = {
 
 def _may_enter_a_tunnel(case: Case, route: Route) -> bool:
     """True if the packet leaves by a device that may be a tunnel, and that is not likely to be a modem."""
-    is_modem = route.dst == "default" and not PRIVATE.covers(_host(case))
-    return case.judged.network.may_be_tunnelled(case.decision) and not is_modem
+    network, devices = case.judged.network, case.decision.devices
+    is_modem = route.dst == "default" and any(is_uplink(network, device) for device in devices)
+    return network.may_be_tunnelled(case.decision) and not is_modem
 
 
 def _host(case: Case) -> Prefix:

@@ -33,6 +33,11 @@ def leak(machine: Machine) -> Iterator[Found]:
         if said := around(machine.network, other):
             words = advice(f"let {other} carry both families, or block the other, in the settings of this VPN")
             found.append(Found("warning", f"{other}: {said}", "the network sees this traffic", words))
+    for family, each in machine.internet.items():
+        is_by_vpn = each.decision and each.decision.table in machine.goal.layout.tables
+        if each.decision and each.state == "blocked" and is_by_vpn and not machine.config.manages:
+            seen = f"{FAMILY_NAMES[family]} to the internet is refused: {decided_by([each.decision])}"
+            found.append(Found("info", seen, "no host there can be reached"))
     seen = "no packets to the internet get around the tunnel"
     if not any(map(machine.has_internet, machine.families)):
         ways = {family: each for family, each in machine.internet.items() if each.decision}

@@ -114,8 +114,9 @@ def rules(machine: Machine) -> Iterator[Found]:
     else:
         # The VPN's routes may be in main. Then packets do not leave outside of it.
         why = machine.outside(*machine.families)
-        words = advice("if the VPN should be on, reconnect its client, which adds its rules and routes")
-        yield Found("warning" if why else "info", "no rule leads to the VPN's table", why, words if why else ())
+        remedies = advice("if the VPN should be on, reconnect its client, which adds its rules and routes")
+        remedies = (Remedy((Sync(),)),) if machine.config.manages else remedies
+        yield Found("warning" if why else "info", "no rule leads to the VPN's table", why, remedies if why else ())
 
 
 def _no_main(machine: Machine, family: Family) -> Found:
@@ -228,6 +229,8 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
     rule = decision.steps[-1].rule
     if machine.is_tunnelled(decision):
         why = "the VPN's own packets go into the VPN, unless the client keeps them out in another way"
+        if rule.inverted and rule.mark:
+            why = f"this rule keeps packets out that are marked {rule.mark}: tunnel.fwmark is probably wrong"
         seen = f"{shown(rule)} sends packets marked {mark} into the tunnel"
         yield Found("failure", seen, why, _unmarked(machine, decision))
     elif machine.has_internet(family) and decision.outcome in ("local", *REFUSALS.values()):

@@ -258,3 +258,31 @@ def test_a_sync_that_opens_nothing_is_not_said_to() -> None:
     for lines, tunnel in ((SERVED, {}), (SERVED, {"mode": "manage", "internet": True}), (SPLIT, {"mode": "manage"})):
         machine = Case(lines, config=replace(Config(), tunnel=tunnel)).machine
         assert ("", []) == (machine.released, machine.goal.released)
+
+
+def test_in_manage_mode_the_missing_rules_are_added_by_a_sync() -> None:
+    lines = without("rule add not fwmark", without("dev tun-firezone", SERVED))
+    case = Case([*lines, "link set dev tun-firezone up"], config=MANAGED)
+    (found,) = case.findings("rules")
+    assert ("warning", "fz-iproute sync") == (found.level, found.remedy)
+    (due,) = case.findings("mirror")
+    assert due.why.startswith("rules and routes are not as configured")
+
+
+def test_a_wrong_mark_in_the_configuration_is_named_as_the_cause() -> None:
+    found = Case(SERVED, config=replace(Config(), tunnel={"fwmark": Mark(0x33)})).findings("mark")
+    assert {"this rule keeps packets out that are marked 0xfd002021: tunnel.fwmark is probably wrong"} == {
+        each.why for each in found if each.level == "failure"
+    }
+
+
+def test_internet_that_the_table_of_the_vpn_refuses_is_told() -> None:
+    refusal = f"route add unreachable default table {MIRROR}"
+    (found,) = Case([*SERVED, f"route del default table {MIRROR}", refusal]).findings("leak")
+    assert found.level == "info" and found.seen.startswith("IPv4 to the internet is refused: unreachable default")
+
+
+def test_a_rule_that_leads_to_no_device_is_not_called_that_of_a_vpn() -> None:
+    case = Case([*SERVED, "rule add fwmark 0/0xff lookup 99 pref 90", "route add unreachable default table 99"])
+    found = [each for each in case.findings() if "rule 90" in each.seen]
+    assert found and all("ip rule del priority 90 " in each.remedy for each in found), found

@@ -103,7 +103,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             "because table 539098368 has 198.18.0.0/15, which is not known to be a copy",
             "192.0.2.7": "leaves by eth0 to the LAN: 192.0.2.0/24 of table 77, "
             "by rule 50 (from all to 192.0.2.0/24 lookup 77)",
-            "99.0.0.1": "leaves by wg0 to the internet: default of table 78, "
+            "99.0.0.1": "goes into wg0, which may be a tunnel: default of table 78, "
             "by rule 53 (from all to 99.0.0.0/8 lookup 78)",
             "192.0.3.7": "is refused: rule 54 (from all to 192.0.3.0/24 prohibit)",
         },
