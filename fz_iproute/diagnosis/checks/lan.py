@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from operator import attrgetter
 
-from fz_iproute.diagnosis.checks.copies import routes_inside
 from fz_iproute.diagnosis.checks.cures import of_loss, removals
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.lans import losses
@@ -162,19 +161,18 @@ def _left_out(machine: Machine) -> Iterator[Found]:
 
 def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
     copies = machine.goal.judged[family].wanted
-    mirrored = PrefixSet(route.prefix for route in copies)
     own = {(route.dst, route.attributes.devices) for route in copies}
-    for route in routes_inside(machine, family, mirrored):
+    ways = (way for lan in machine.accepted(family) for way in machine.ways(lan))
+    found = {
+        route: decision.route.prefix
+        for part, decision in ways
+        if decision.route in copies and (route := machine.network.main_alone.way(usual(family, part.address)).route)
+    }
+    for route, lan in found.items():
         prefix = route.prefix
-        lan = mirrored.covering(prefix)
-        is_copied = (route.dst, route.attributes.devices) in own
         is_to_router = route.attributes.type == "unicast" and prefix in machine.routers(family)
-        if not lan or is_copied or is_to_router:
+        if (route.dst, route.attributes.devices) in own or is_to_router:
             continue
-        if not any(way.decision.route in copies for way in machine.ways(prefix)):
-            continue
-        if lan == prefix and machine.network.main_alone.way(usual(family, prefix.host)).route != route:
-            continue  # main prefers the route that is copied
         if route.attributes.type != "unicast" and lan == prefix:
             why = f"so the VPN's own packets do not get to {lan}, nor will any once the copies are gone"
             words = f"find out who has made that: `{machine.ip(family, f'route show {prefix}')}`"
