@@ -193,6 +193,13 @@ class Loss(NamedTuple):
     fates: tuple[Fate, ...]  # of most packets to each of them
 
     @property
+    def prefixes(self) -> list[Prefix]:
+        """The addresses that it is about."""
+        if self.extent == "whole":
+            return [lan.prefix for lan in self.lans]
+        return [fate.part.prefix for fate in self.fates]
+
+    @property
     def decision(self) -> Decision:
         """The decision about most packets to the first of them."""
         return self.fates[0].decision

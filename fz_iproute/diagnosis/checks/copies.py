@@ -46,7 +46,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
     cut = {place: lan for place, lan in machine.lans_then.items() if lan.is_cut}
     losing = [lan for place, lan in cut.items() if place in copied or not machine.lans[place].lost]
     words = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
-    if refusals := removals(machine, losing):
+    if refusals := removals(machine, losing, [lan.prefix for lan in losing]):
         words = f"decide whether packets to {some(str(lan.prefix) for lan in losing)} should be refused"
     elif losing:
         words = (

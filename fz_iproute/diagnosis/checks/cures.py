@@ -1,6 +1,6 @@
 """What may mend a wrong decision about packets: rules to add, to move or to delete, routes to delete, and settings."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
 from fz_iproute.diagnosis.detect import differences
@@ -21,7 +21,7 @@ from fz_iproute.diagnosis.remedy import (
 )
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep, after
 from fz_iproute.mirror.model import Rule
-from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, some, table_name
 
 
@@ -79,15 +79,16 @@ def additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...
     return perhaps_synced(*([RuleStep("add", rule)] for rule in rules))
 
 
-def removals(machine: Machine, lans: Sequence[Lan]) -> tuple[RouteStep | RuleStep, ...]:
-    """The deletion of each rule and route that is only there to refuse packets to these LANs, or to divert them.
+def removals(machine: Machine, lans: Sequence[Lan], parts: Iterable[Prefix]) -> tuple[RouteStep | RuleStep, ...]:
+    """The deletion of each rule and route that only refuses packets to these parts of LANs, or diverts them.
 
     What another one would do after the first is gone, the model of the kernel tells.
     """
     steps: list[RouteStep | RuleStep] = []
-    network = machine.then
+    network, chosen = machine.then, PrefixSet(parts)
     while len(steps) < _MOST:
-        missed = [fate for lan in lans for fate in fates(network, lan.routes) if fate.lost]
+        found = (fate for lan in lans for fate in fates(network, lan.routes))
+        missed = [fate for fate in found if fate.lost and chosen.covers(fate.part.prefix)]
         if not (possible := [step for fate in missed if (step := _removal(machine, fate))]):
             break
         step = possible[0]
@@ -118,7 +119,7 @@ def of_loss(machine: Machine, loss: Loss) -> Iterator[Remedy]:
     leading, mirror = machine.leading(loss.family), machine.goal.layout.mirror
     if machine.config.manages or (leading and mirror not in leading):
         yield from additions(machine, loss.family, mirror)
-    if removed := removals(machine, loss.lans):
+    if removed := removals(machine, loss.lans, loss.prefixes):
         yield from (Remedy(removed), Remedy((*removed, Sync())))
     decision, route = loss.decision, loss.decision.route
     if leading and (rule := rule_in_front(machine, decision, [*chain.from_iterable(leading.values())])):

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from fz_iproute.diagnosis.checks.cures import of_loss, removals
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
-from fz_iproute.diagnosis.lans import losses
+from fz_iproute.diagnosis.lans import Loss, losses
 from fz_iproute.diagnosis.lookup import usual
 from fz_iproute.diagnosis.lost_routes import outages, together
 from fz_iproute.diagnosis.machine import Machine
@@ -100,10 +100,16 @@ def _losses(machine: Machine) -> Iterator[Found]:
             becomes = "the router decides whether they arrive" if is_routed else "hosts there cannot be reached"
             why = f"{becomes}, and `sync` does not change that"
             yield Found("failure", f"{loss}", why, tuple(of_loss(machine, loss)))
-        elif loss.extent == "part" and not machine.config.manages and removals(machine, loss.lans):
+        elif loss.extent == "part" and not machine.config.manages and _is_refused_by_routes(machine, loss):
             yield Found("warning", f"{loss}", "hosts there cannot be reached", tuple(of_loss(machine, loss)))
         elif loss.extent != "whole":
             yield Found("info", f"{loss}", "these packets do not reach the LAN")
+
+
+def _is_refused_by_routes(machine: Machine, loss: Loss) -> bool:
+    """True if routes refuse the packets that could be deleted. A rule for some addresses is probably intended."""
+    removed = removals(machine, loss.lans, loss.prefixes)
+    return bool(removed) and all(isinstance(step, RouteStep) for step in removed)
 
 
 def _unlisted(machine: Machine) -> Iterator[Found]:

@@ -121,3 +121,11 @@ def test_a_router_may_send_packets_on_and_a_tunnel_does_not(way: str, why: str) 
     lines = [*SERVED, "rule add pref 5 to 192.168.1.0/24 lookup 79", f"route add default {way} table 79"]
     (found,) = [each for each in Case(lines).findings("shadows") if each.level == "failure"]
     assert found.why.startswith(why)
+
+
+def test_a_remedy_for_a_part_of_a_lan_leaves_what_cuts_other_parts() -> None:
+    rule = "rule add to 192.168.1.128/26 lookup 77 pref 5"
+    found = Case([*SERVED, TO_TUNNEL, rule, *vpn("192.168.1.64/28", verb="blackhole ", dev="")]).findings("shadows")
+    assert ["info", "warning"] == sorted(each.level for each in found)
+    (remedy,) = [each.remedy for each in found if each.level == "warning"]
+    assert "blackhole 192.168.1.64/28" in remedy and "rule" not in remedy
