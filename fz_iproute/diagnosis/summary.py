@@ -96,7 +96,8 @@ def _verb(found: Status, *, is_cut: bool) -> str:
         return ""  # the VPN is off
     if not (found.is_used or is_cut or found.firewalls) and found.carriers.keys() == found.internet.keys():
         return ""  # another VPN carries all, and keeps the LAN
-    return "detect" if found.absent or (found.tunnel_state == "missing" and not found.others) else "doctor"
+    is_other = found.tunnel_state == "missing" and found.carriers and not found.others
+    return "detect" if found.absent or is_other else "doctor"
 
 
 def vpn(found: Status) -> Iterator[str]:

@@ -286,3 +286,9 @@ def test_a_rule_that_leads_to_no_device_is_not_called_that_of_a_vpn() -> None:
     case = Case([*SERVED, "rule add fwmark 0/0xff lookup 99 pref 90", "route add unreachable default table 99"])
     found = [each for each in case.findings() if "rule 90" in each.seen]
     assert found and all("ip rule del priority 90 " in each.remedy for each in found), found
+
+
+def test_for_a_missing_tunnel_that_no_other_vpn_replaces_status_sends_to_doctor() -> None:
+    """`detect` would find nothing."""
+    case = Case([*without("dev tun-firezone", SERVED), "link del tun-firezone"])
+    assert ("doctor", []) == (shown(case)[1], case.machine.vpns)
