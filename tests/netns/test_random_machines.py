@@ -316,6 +316,11 @@ def harm(before: Kernel, after: Kernel) -> Iterator[str]:
             yield f"left the tunnel: {probe} {was} -> {becomes}"
         elif was and becomes != "lo" and before.is_lan(probe, was) and not after.is_lan(probe, becomes):
             yield f"lost in the LAN: {probe} {was} -> {becomes}"
+        elif probe[2] and was not in ("", "lo", *TUNNELS) and not is_in_lan(after.lans, probe, becomes):
+            family, host, source, _ = probe
+            is_its_card = is_in_lan(before.own, (family, source, "", 0), was)
+            if is_its_card and before.ways[family, host, "", 0] in before.tunnels:
+                yield f"answers do not get out as connections come in: {probe} {was} -> {becomes}"
 
 
 def lies(found: Examined, all_told: Told, config: str) -> Iterator[str]:
