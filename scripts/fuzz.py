@@ -29,8 +29,7 @@ from fz_iproute.ip.process import Answer
 from fz_iproute.lab.addresses import addresses, missing_sources, routers
 from fz_iproute.lab.devices import cables_and_bridges, devices, far_states
 from fz_iproute.lab.lab import printed_of
-from fz_iproute.lab.routes import nexthops, routes
-from fz_iproute.lab.rules import rules
+from fz_iproute.lab.routes import nexthops, routes, rules
 from fz_iproute.mirror import config_text, ip_json, journal, parse_links
 from fz_iproute.mirror.rt_tables import parsed as rt_tables
 from fz_iproute.record.facts import facts

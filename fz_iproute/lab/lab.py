@@ -15,8 +15,7 @@ from fz_iproute.lab import namespace
 from fz_iproute.lab.addresses import addresses, missing_sources, routers
 from fz_iproute.lab.devices import FAR, Device, cables_and_bridges, devices, far_states, link_states, stand_in
 from fz_iproute.lab.printed import Lost, Printed
-from fz_iproute.lab.routes import nexthops, routes
-from fz_iproute.lab.rules import rules
+from fz_iproute.lab.routes import nexthops, routes, rules
 from fz_iproute.log import Log
 from fz_iproute.mirror import config as core_config
 from fz_iproute.mirror import config_text, parse_links

@@ -1,12 +1,12 @@
-"""Rebuilds the nexthop objects and the routes."""
+"""Rebuilds the nexthop objects, the routes and the rules."""
 
 from collections.abc import Mapping
 
 from fz_iproute.lab.printed import Found, Lost, Printed, command
-from fz_iproute.mirror import parse
+from fz_iproute.mirror import parse, parse_rules
 from fz_iproute.mirror.ip_json import Document
 from fz_iproute.mirror.model import Command, Link, Route
-from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.prefix import FAMILIES, Family
 
 
 def nexthops(printed: Printed, links: Mapping[str, Link]) -> Found:
@@ -78,3 +78,22 @@ def _route(family: Family, table: int, route: Route) -> Command | Lost:
     if route.attributes.expired:
         return Lost(what, "it has timed out")
     return command(what, family, ("route", "append", "table", str(table), *route.words))
+
+
+def rules(printed: Printed) -> Found:
+    """Delete the rules that every new namespace has, then add the recorded ones in order."""
+    for family in FAMILIES:
+        found = parse_rules.rules(printed.rules.get(family, ()), family)
+        if found:
+            for priority in (0, 32766, 32767) if family == "inet" else (0, 32766):
+                yield Command.of(family, ("rule", "del", "priority", str(priority)))
+        for rule in found:
+            words = list(rule.words)
+            if rule.mark:
+                # The mask must be given: without one, `fwmark 0` matches every packet.
+                words[words.index("fwmark") + 1] = f"{rule.mark.value:#x}/{rule.mark.mask:#x}"
+            if rule.protocol not in ("", "unspec"):
+                words += ["protocol", rule.protocol]
+            what = f"rule {rule.priority}: {rule}"
+            line = ("rule", "add", "priority", str(rule.priority), *words)
+            yield command(what, family, line, devices=(rule.iif, rule.oif))

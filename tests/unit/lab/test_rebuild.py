@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from fz_iproute.ip.ip import documents_of
 from fz_iproute.lab import addresses, devices, printed
 from fz_iproute.lab import routes as lab_routes
-from fz_iproute.lab import rules as lab_rules
 from fz_iproute.lab.lab import DEMO
 from fz_iproute.lab.printed import Lost, Printed
 from fz_iproute.mirror import parse_links
@@ -131,7 +130,7 @@ def test_a_stale_copy_has_a_source_that_no_link_has() -> None:
     ids=str,
 )
 def test_a_rule_is_rebuilt_whole_or_not_at_all(document: dict[str, Any], words: str | None) -> None:
-    found = lab_rules.rules(of(rules={"inet": [{"priority": 5, "src": "all", **document}]}))
+    found = lab_routes.rules(of(rules={"inet": [{"priority": 5, "src": "all", **document}]}))
     *born, line = lines(found)
     assert ["rule del priority 0", "rule del priority 32766", "rule del priority 32767"] == born
     assert line == f"rule add priority 5 {words}" if words else line.startswith("lost: rule 5: ")
@@ -167,7 +166,7 @@ def everything(found: Printed) -> Iterator[Command | Lost]:
     for source in addresses.missing_sources(found):
         yield Command.of("inet", ("address", "add", source, "dev", "lo"))
     early, late = lab_routes.routes(found, links)
-    yield from (*early, *late, *lab_routes.nexthops(found, links), *lab_rules.rules(found))
+    yield from (*early, *late, *lab_routes.nexthops(found, links), *lab_routes.rules(found))
 
 
 def demo_parts() -> dict[str, Any]:
