@@ -55,16 +55,6 @@ def test_a_route_of_main_that_changes_to_and_fro_is_no_fight() -> None:
     assert [] == fight.admit([held], 1.25).admitted
 
 
-def test_it_is_told_once() -> None:
-    fight, told, now = Fight(), 0, 0.0
-    while now < 100:
-        admission = fight.admit([command("add")], now)
-        told += len(admission.to_report)
-        fight.ran(admission.admitted, now)
-        now += 0.05
-    assert 1 == told
-
-
 def test_what_is_undone_twice_at_once_is_no_fight() -> None:
     """`ip route flush` deletes in rounds, so it finds what was put back meanwhile."""
     fight = Fight()

@@ -61,11 +61,6 @@ def test_a_good_configuration_takes_effect_and_its_table_is_locked(trial: FzErro
     assert world.is_locked(1), "something may be left in the former table"
 
 
-def test_an_unchanged_file_changes_nothing(world: World) -> None:
-    assert not world.reloader.reload()
-    assert [] == world.said
-
-
 def test_a_configuration_that_cannot_follow_is_refused_once_and_its_locks_are_given_back(world: World) -> None:
     world.file, world.trial = SECOND, UsageError("run `down` first")
     assert not world.reloader.reload()
