@@ -20,6 +20,7 @@ MOVED = route("10.0.0.0/24", metric=600)
 FORMER, LATTER = (route("10.0.0.0/24", prefsrc=src) for src in ("10.0.0.1", "10.0.0.2"))
 CHANGED6 = route("fd00::/64", protocol="static")
 LINK_LOCAL = [route("fe80::/64"), route("fe80::/64", "eth1")]
+TWINS = [COPY, route("10.0.0.0/24", "eth1")]
 ADD, REPLACE, DEL = (
     f"route {verb} table 539098368 10.0.0.0/24 dev eth0 proto kernel scope link" for verb in ("add", "replace", "del")
 )
@@ -34,8 +35,9 @@ ADD, REPLACE, DEL = (
         ([LATTER], [FORMER], [f"{REPLACE} src 10.0.0.2"]),
         ([MOVED], [COPY], [f"{ADD} metric 600", DEL]),
         ([CHANGED6], [route("fd00::/64")], [f"route replace table 539098368 {CHANGED6}"]),
+        (TWINS, TWINS[::-1], [f"route {verb} table 539098368 {TWINS[1]}" for verb in ("del", "append")]),
     ],
-    ids=["missing", "in step", "another order", "another source", "another metric", "another protocol in IPv6"],
+    ids=["missing", "in step", "another order", "another source", "another metric", "IPv6", "twins in another order"],
 )
 def test_what_is_planned(main: list[Route], table: list[Route], planned: list[str]) -> None:
     assert planned == [command.line for command in plan(desired(Config(), snapshot(main, table)))]
