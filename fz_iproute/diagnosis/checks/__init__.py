@@ -77,7 +77,7 @@ def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str
         objection = _objection(machine, remedy, (name, found.seen), known) if remedy.steps else ""
         if not objection:
             return remedy.text(machine)
-        if objection != _USELESS:
+        if objection != _USELESS or found.level != "info":
             objections.append(f"decide yourself: `{remedy.text(machine)}` is no remedy, because {objection}")
     return next(iter(objections), "")
 
