@@ -30,11 +30,12 @@ def tunnel(machine: Machine) -> Iterator[Found]:
             yield _emptied(machine) if machine.is_emptied else Found("ok", f"{name} is up")
     elif link:
         why = machine.outside(*machine.families) or "packets for the VPN go elsewhere or nowhere"
-        words = f"reconnect the VPN's client: setting {name} up again does not bring back its routes"
+        remedies = advice(f"reconnect the VPN's client: setting {name} up again does not bring back its routes")
         if machine.config.manages:
             sync = machine.fz_iproute("sync")
             words = f"set {name} up again and add its IPv6 address, which the kernel has removed, too; then {sync}"
-        yield Found("failure", f"{name} is down", f"the kernel has removed its routes: {why}", advice(words))
+            remedies = (Remedy((Sync(),)), *advice(words))  # alone, `sync` does not help, but says if it refuses to run
+        yield Found("failure", f"{name} is down", f"the kernel has removed its routes: {why}", remedies)
     elif machine.vpns:
         yield from (_another_vpn(machine, vpn, f"there is no {name}") for vpn in machine.vpns)
     elif not any(rule.table in machine.goal.layout.tables for rule in machine.snapshot.rules):
