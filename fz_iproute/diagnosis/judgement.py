@@ -86,9 +86,8 @@ class Judgement:
     @property
     def released(self) -> str:
         """`sync would send IPv4 to the internet outside the tunnel`, which it enters now, and why. "" if not."""
-        active = [family for family, each in self.internet.items() if each.state == "active"]
-        if not self.config.manages:
-            return ""  # then `sync` changes no route into the tunnel
+        # In observe mode, `sync` changes no route into the tunnel.
+        active = [each for each, now in self.internet.items() if now.state == "active" and self.config.manages]
         names = [FAMILY_NAMES[each] for each in active if internet(self.then, self.goal, each).state == "outside"]
         why = "" if self.config.tunnel.internet else ": tunnel.internet is false"
         return f"sync would send {' and '.join(names)} to the internet outside the tunnel{why}" if names else ""

@@ -71,10 +71,13 @@ class Plans:
         self._warned = warnings
         commands = self._difference(goal)
         self._is_in_step = not commands
-        if commands and self._config.manages and not self._config.tunnel.internet and goal.released:
-            families = " and ".join(FAMILY_NAMES[family] for family in goal.released)
-            into = f"the default route into {self._config.tunnel.interface} ({families})"
-            self._log.warning(f"{into} goes, and nothing replaces it: tunnel.internet is false")
+        tunnel = self._config.tunnel
+        if commands and self._config.manages and not tunnel.internet:
+            into = [each for each in commands if each.words[1] == "del" and tunnel.interface in each.words]
+            wide = {"default", *(str(half) for halves in goal.split.values() for half in halves)}
+            if names := dict.fromkeys(FAMILY_NAMES[each.family] for each in into if wide & set(each.words)):
+                lost = f"the default route into {tunnel.interface} ({' and '.join(names)})"
+                self._log.warning(f"{lost} goes, and nothing replaces it: tunnel.internet is false")
         return commands
 
     def ahead(self) -> Ahead | None:

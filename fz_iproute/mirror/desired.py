@@ -195,18 +195,6 @@ class Desired:
         """The verdicts with a warning, each once, in order."""
         return dict.fromkeys(verdict for verdict in self.verdicts if verdict.warning)
 
-    @property
-    def released(self) -> list[Family]:
-        """The families whose default route into the tunnel is to be deleted, and nothing replaces it."""
-        found: list[Family] = []
-        for family, tables in self.contents.items():
-            wide, every = self.split[family] | {Prefix(family, 0, 0)}, tables.values()
-            had = (route for here in every for route in here.ours if self.is_by_tunnel(route.attributes.devices))
-            left = (route for here in every for route in (*here.wanted, *here.others))
-            if any(route.prefix in wide for route in had) and not any(route.prefix in wide for route in left):
-                found.append(family)
-        return found
-
     def with_wanted_of(self, other: "Desired | None") -> "Desired":
         """What is there, paired with what `other` wants; None wants nothing."""
         contents: dict[Family, dict[int, Contents]] = {}

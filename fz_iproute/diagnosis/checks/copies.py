@@ -53,8 +53,6 @@ def mirror(machine: Machine) -> Iterator[Found]:
             f"the VPN routes {some(str(lan.prefix) for lan in losing)} explicitly: renumber that LAN, or, if you need "
             f"the VPN's hosts there more, run `{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
         )
-    if machine.released:
-        words = f"decide whether the tunnel should carry the internet: {machine.released}"
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
     remedies = [*([Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else []), Remedy((*restoring, Sync()))]
     if machine.released:

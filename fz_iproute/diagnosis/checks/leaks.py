@@ -44,8 +44,7 @@ def leak(machine: Machine) -> Iterator[Found]:
         said = joined({family: each.words(machine.network) for family, each in ways.items()})
         seen = f"packets to the internet do not enter {machine.config.tunnel.interface}"
         seen = ": ".join(filter(None, [seen, said]))
-        tunnel = machine.config.tunnel
-        is_up = link_state(machine.config, machine.snapshot) == "up"
+        tunnel, is_up = machine.config.tunnel, link_state(machine.config, machine.snapshot) == "up"
         if machine.config.manages and is_up and not tunnel.internet and machine.outside(*machine.families):
             steps = Setting("tunnel", "internet", True), Sync()
             remedy = Remedy(steps, effect=f"if {tunnel.interface} should carry them")
