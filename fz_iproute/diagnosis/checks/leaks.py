@@ -102,7 +102,7 @@ def _becomes(machine: Machine, decision: Decision) -> str:
 
 def _ways_around(machine: Machine, family: Family) -> Iterator[tuple[_Group, Way]]:
     leading, layout = machine.leading(family), machine.goal.layout
-    wanted = machine.goal.judged[family].wanted
+    wanted = {*machine.goal.judged[family].wanted, *(each.copy for each in machine.lost_routes)}
     lans = PrefixSet(machine.accepted(family))  # the check `shadows` is about them
     claims = [(table, prefix) for table, prefix in machine.tunnel_prefixes(family) if table in leading]
     if machine.is_claimed(family) or any(map(machine.has_internet, machine.families)):

@@ -161,3 +161,8 @@ def test_a_lan_that_main_has_lost_counts_unless_it_is_left_out(lan: dict[str, ob
     (item,) = (each for each in said.items if "no route to its network" in each.why)
     assert (kind, "eth0", lans) == (item.kind, item.what, said.lans)
     assert not (said.is_good and kind == "wrong")
+
+
+@pytest.mark.parametrize("lines", [LOST, LOST6])
+def test_a_copy_that_main_has_lost_is_no_leak(lines: list[str]) -> None:
+    assert ["ok"] == [each.level for each in Case(lines).findings("leak")]
