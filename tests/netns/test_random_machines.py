@@ -433,6 +433,8 @@ def _leak(finding: Finding, truth: Truth) -> str:
         return next((f"all of {family} does" for family in LANDS if len(inside[family]) == len(ways[family])), "")
     if finding["level"] == "ok":
         return f"some does: {out}" if any(out.values()) else ""
+    if other := re.fullmatch(r"\S+: (\S+) leaves by (\S+), outside the VPN", finding["seen"]):
+        return "" if other[2] in out[FAMILIES[other[1]]] else f"the kernel says {ways}"
     match = LEAK.match(finding["seen"])
     assert match, finding
     is_some, name, source, prefixes, _, by, into, _ = match.groups()
