@@ -300,8 +300,10 @@ class Renaming:
         return [*map(self._word, value.split())] if isinstance(value, str) else value
 
     def _word(self, word: str) -> str:
-        # A name may end in a punctuation mark, and an address in a colon.
-        for form in ("^()(.*)()$", r"^([(]?)(.*?)([,;)]*)$", r"^([(]?)(.*?)([,;:)]*)$"):
+        # A name may end in a punctuation mark, and an address in a colon. A list of TOML has both in quotes.
+        for form in ("^()(.*)()$", r"^([(]?)(.*?)([,;)]*)$", r"^([(]?)(.*?)([,;:)]*)$", r'^(\[")(.*)("\])$'):
+            if not re.fullmatch(form, word):
+                continue
             ((start, core, end),) = re.findall(form, word)
             new = self._names.get(core) or self._redactor.address(core)
             if new != core:

@@ -104,7 +104,8 @@ def test_a_vpn_that_keeps_the_lan_needs_nothing(case: Case, laptop: Laptop, serv
         (found,) = detected(laptop)
         assert_is(case, found, lan="kept", advice="nothing")
         assert not found["config"]
-        assert {} == complaints(laptop)
+        leaks = {"leak"} if case.count == 1 else set()  # IPv6 stays outside
+        assert leaks == complaints(laptop).keys()
         assert [True, True] == answering(laptop)
         assert_only_the_tunnel_carries(laptop, vpn.device, case.count)
     wait_until(lambda: before == laptop.routing(), "the VPN has left nothing")
