@@ -29,8 +29,8 @@ _MORE_FOLLOWS = 0.001
 class Listener:
     """Owns the monitor, and asks the schedule for passes when events matter.
 
-    `start` starts a monitor. Before all else, `copy_ahead` is told which new routes a line announces, and the line.
-    Times are seconds on one clock, which the caller reads.
+    `start` starts a monitor. If all that was heard is new routes and addresses, `copy_ahead` gets the routes and the
+    first line, before all else. Times are seconds on one clock, which the caller reads.
     """
 
     def __init__(

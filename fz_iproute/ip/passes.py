@@ -71,13 +71,8 @@ class Plans:
         self._warned = warnings
         commands = self._difference(goal)
         self._is_in_step = not commands
-        tunnel = self._config.tunnel
-        if commands and self._config.manages and not tunnel.internet:
-            into = [each for each in commands if each.words[1] == "del" and tunnel.interface in each.words]
-            wide = {"default", *(str(half) for halves in goal.split.values() for half in halves)}
-            if names := dict.fromkeys(FAMILY_NAMES[each.family] for each in into if wide & set(each.words)):
-                lost = f"the default route into {tunnel.interface} ({' and '.join(names)})"
-                self._log.warning(f"{lost} goes, and nothing replaces it: tunnel.internet is false")
+        if commands and self._config.manages and not self._config.tunnel.internet:
+            self._warn_of_lost_default(commands, goal)
         return commands
 
     def ahead(self) -> Ahead | None:
@@ -90,6 +85,15 @@ class Plans:
             self._log.info(f"# {verdict.route}: {verdict.warning}")
         elif verdict.route not in goal.contents[verdict.route.attributes.family][goal.layout.mirror].ours:
             self._log.warning(f"{verdict.route}: {verdict.warning}")
+
+    def _warn_of_lost_default(self, commands: Collection[Command], goal: Desired) -> None:
+        """Warn if the default route into the tunnel, or a half of it, goes: then the internet is outside the tunnel."""
+        tunnel = self._config.tunnel.interface
+        wide = {"default", *(str(half) for halves in goal.split.values() for half in halves)}
+        gone = (each for each in commands if each.words[1] == "del" and tunnel in each.words and wide & {*each.words})
+        if names := dict.fromkeys(FAMILY_NAMES[each.family] for each in gone):
+            lost = f"the default route into {tunnel} ({' and '.join(names)})"
+            self._log.warning(f"{lost} goes, and nothing replaces it: tunnel.internet is false")
 
     def plan_down(self) -> list[Command]:
         """The commands that `down` would run."""
