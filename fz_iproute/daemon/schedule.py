@@ -51,11 +51,10 @@ class Schedule:
         """The pass that is due now, if any. One pass serves all reasons that are due, and names the first of them."""
         if now >= self._full_due:
             return Due(self._full_reason, full=True)
-        reasons = (
-            (self.again, "a retry"),
-            (self._expiry_due, "a route has expired"),
-            (self._second_look_due, "ip monitor has just been started"),
-        )
+        if self._second_look_due is not None and now >= self._second_look_due:
+            # It may have missed that a link got another name, which a long-lived `ip` would go on using.
+            return Due("ip monitor has just been started", full=True)
+        reasons = ((self.again, "a retry"), (self._expiry_due, "a route has expired"))
         others = [reason for due, reason in reasons if due is not None and now >= due]
         if self._pace.due is not None and now >= self._pace.due:
             return Due(self._event, EVERYTHING if others else self._changed)

@@ -18,6 +18,7 @@ fault=
 [ -n "$fault" ] && echo "$kind" >>{folder}/seen
 case "$fault" in
 hang) exec sleep 1000 ;;
+late) sleep 1; exec {real} "$@" ;;
 garbage) echo '}}{{ no JSON'; exit 0 ;;
 half) said=$({real} "$@" </dev/stdin); printf '%.*s' $((${{#said}} / 2)) "$said"; exit 0 ;;
 half-line) read -r line; printf '[{{"dst":'; exit 0 ;;

@@ -73,6 +73,19 @@ def test_sigterm_ends_it_while_ip_hangs(
     assert 0 == made.stop()
 
 
+def test_new_processes_read_what_changes_before_the_monitor_listens(
+    machine: Machine, broken_ip: BrokenIp, daemon: Watch
+) -> None:
+    """A long-lived one would go on using the old names of links, and no event has ended it."""
+    broken_ip.breaks("late", "monitor")
+    made = daemon("", path=broken_ip.folder, patience=10 * DEADLINE)
+    made.start()
+    broken_ip.breaks("hang")
+    machine.bridge("br0")
+    wait_until(lambda: broken_ip.failed("oneshot"), "an ip hangs")
+    assert 0 == made.stop()
+
+
 def test_sigterm_ends_it_while_its_coprocess_hangs(machine: Machine, watch: Watch) -> None:
     daemon = watch()
     for pid in daemon.coprocesses():
