@@ -151,7 +151,7 @@ def _metric(name: str, value: object) -> tuple[str, str]:
         if not value:
             raise _Inexpressible(f"its {name} is below 1 ms, and `ip` prints no fractions")
         return (name, f"{_value(value)}ms")
-    if name == "ecn" and value is None:
+    if name == "ecn":
         return ("features", "ecn")
     word = "congctl" if name == "congestion" else name
     if word not in METRICS:

@@ -185,6 +185,8 @@ def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_
             "from all lookup [l3mdev-table] ipproto 6 unreachable",
         ),
         ({"iif": "eth9", "iif_detached": None, "table": "7"}, "from all iif eth9 [detached] lookup 7"),
+        ({"src": "192.0.2.7", "table": "7"}, "from 192.0.2.7 lookup 7"),
+        ({"src": "192.0.2.0", "srclen": 24, "table": "7"}, "from 192.0.2.0/24 lookup 7"),
     ],
 )
 def test_a_rule_is_written_as_ip_prints_it(keys, said) -> None:

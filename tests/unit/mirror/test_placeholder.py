@@ -7,7 +7,7 @@ from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import Prefix
-from tests.unit.routes import gatewayed, route, snapshot, tunnel
+from tests.unit.routes import LINKS, gatewayed, route, snapshot, tunnel
 
 REFUSED = "10.0.0.0/24"
 DENYING = replace(Config(), lan={"deny": (Prefix.parse(REFUSED),)})
@@ -63,6 +63,12 @@ def test_it_has_the_place_of_the_copy(keys: dict[str, object], words: str) -> No
     assert [f"{INTO_TUNNEL} {words}"] == planned([refused], [VPN, refused])
     assert [f"{REMOVED} {words}"] == planned([refused], [VPN, tunnel(REFUSED, **keys), refused])
     assert [] == planned([refused], [VPN, held(**keys)])
+
+
+def test_while_no_tunnel_is_up_the_client_adds_nothing_so_there_is_none() -> None:
+    links = {**LINKS, "tun-firezone": LINKS["tun-firezone"]._replace(up=False)}
+    (command,) = plan(desired(DENYING, snapshot([COPY], [COPY], links=links)))
+    assert command.words[:2] == ("route", "del")
 
 
 def test_it_stays_as_long_as_the_route_is_there_and_refused() -> None:

@@ -286,6 +286,12 @@ def test_public_prefixes_that_cover_much_of_the_internet_are_refused_together(
     assert not any(verdict.refusal for verdict in verdicts if verdict.route.dst.startswith(private))
 
 
+def test_an_on_link_route_by_a_card_is_a_copy_in_the_table_that_gets_the_copies() -> None:
+    stale = route("10.9.0.0/24", protocol="static")
+    goal = desired(Config(), snapshot([], [tunnel("default"), stale]))
+    assert (stale,) == goal.contents["inet"][Config().tables.single].ours
+
+
 LANS = [route("10.0.0.0/24"), route("10.1.0.0/24", "eth1")]
 ROUTERS = [gatewayed("default", "10.0.0.1", "eth0", metric=20), gatewayed("default", "10.1.0.1", "eth1", metric=10)]
 TO_ALL = ["224.0.0.0/4", "255.255.255.255"]
