@@ -145,8 +145,8 @@ def test_lost_events_ask_for_a_full_pass(world: World) -> None:
 def test_the_first_line_that_matters_wakes(world: World) -> None:
     matter = [LINE, "[LINK]2: eth0"]
     world.monitors[0].said += ["[ROUTE]10.9.0.0/16 dev eth0 table 77", *matter]
-    assert matter == world.listener.listen(20.0)
-    assert Due(LINE) == world.schedule.due(20.0)
+    assert matter == world.listener.listen(1.0)
+    assert Due(LINE) == world.schedule.due(1.0)
 
 
 ADDRESS = "[ADDR]2: eth0    inet 10.5.0.1/24 scope 0 eth0"

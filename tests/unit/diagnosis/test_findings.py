@@ -887,3 +887,12 @@ def test_a_list_of_interfaces_that_leaves_out_every_lan_is_told(interfaces: tupl
     found = [each for each in Case(FIREZONE, config=config).findings("shadows") if "lan.interfaces" in each.seen]
     assert is_told == bool(found)
     assert all(each.level == "warning" and '"wlan*", ' in each.remedy and '"eth0"' in each.remedy for each in found)
+
+
+def test_a_rule_that_shares_its_priority_has_no_undo() -> None:
+    """The kernel would put it behind the other one."""
+    lines = [*SERVED, "rule add lookup main pref 5"]
+    for others, is_undone in ([], True), (["rule add to 198.51.100.0/24 lookup main pref 5"], False):
+        (leak, *_) = Case([*lines, *others]).findings("leak")
+        assert "ip rule del priority 5 from all lookup main" in leak.remedy
+        assert is_undone == ("undo" in leak.remedy)
