@@ -105,10 +105,12 @@ class Judgement:
 
     def is_claimed(self, family: Family) -> bool:
         """True if a rule leads to a default route into the tunnel."""
+        return any(self.has_default(table, family) for table in self.leading(family))
+
+    def has_default(self, table: int, family: Family) -> bool:
+        """True if the table has a default route into the tunnel, or a part of a split one."""
         wide = self.goal.split[family] | {Prefix(family, 0, 0)}
-        return any(
-            route.prefix in wide for table in self.leading(family) for route in self.tunnel_routes(table, family)
-        )
+        return any(route.prefix in wide for route in self.tunnel_routes(table, family))
 
     def leading(self, family: Family) -> dict[int, list[Rule]]:
         """The rules to each of the VPN's tables, by table. One for marked packets only is not the VPN's."""

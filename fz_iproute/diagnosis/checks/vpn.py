@@ -138,9 +138,7 @@ def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _unused(machine: Machine, family: Family, table: int) -> Found:
-    wide = {"default", *map(str, machine.goal.split[family])}
-    is_wide = any(route.dst in wide for route in machine.tunnel_routes(table, family))
-    outside = machine.outside(family) if is_wide else ""
+    outside = machine.outside(family) if machine.has_default(table, family) else ""
     why = f"no packet uses the routes in there{outside and ': '}{outside}"
     return Found("failure", f"no rule looks up table {table} ({family})", why, additions(machine, family, table))
 
