@@ -120,7 +120,7 @@ def measure_reaction(build_lan: Callable[[], object], *, quick: bool) -> Iterato
     fails is left out.
     """
     build_lan()
-    runs, block = (60, 20) if quick else (200, 50)
+    runs, block = (60, 20) if quick else (200, 20)  # small blocks, because the pace of a shared machine changes
     contenders = {US: fz_iproute, FLOOR: sketch} | ({BIRD_2: bird} if bird_program() else {})
     for name, whole in (("reaction after quiet", False), ("reaction with `ip address add`", True)):
         found: dict[str, list[float]] = {contender: [] for contender in contenders}

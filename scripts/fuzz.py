@@ -17,24 +17,29 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fz_iproute import cli
+from fz_iproute.daemon.ahead import Ahead
 from fz_iproute.daemon.events import Interest, is_about_links, matters
-from fz_iproute.daemon.news import changed_by, new_routes
+from fz_iproute.daemon.news import changed_by
 from fz_iproute.errors import FzError
 from fz_iproute.ip.ip import Asked, Ip
+from fz_iproute.ip.passes import Plans
 from fz_iproute.ip.process import Answer
 from fz_iproute.lab.addresses import addresses, missing_sources, routers
 from fz_iproute.lab.devices import cables_and_bridges, devices, far_states
-from fz_iproute.lab.lab import printed_of
+from fz_iproute.lab.lab import DEMO, printed_of
 from fz_iproute.lab.routes import nexthops, routes, rules
+from fz_iproute.log import Log
 from fz_iproute.mirror import config_text, ip_json, journal, parse_links
+from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.rt_tables import parsed as rt_tables
 from fz_iproute.record.facts import facts
 from fz_iproute.record.firewall import firewall
-from fz_iproute.record.recorded_ip import blamed_on, load_recording
+from fz_iproute.record.recorded_ip import RecordedIp, blamed_on, load_recording
 from fz_iproute.record.redact import Redactor
 from fz_iproute.record.vocabulary import words
 
@@ -110,8 +115,14 @@ def monitor(path: Path) -> None:
         for interest in (Interest(), Interest(frozenset(["77"]), True, frozenset(["10.6.0.0/24"]))):
             matters(line, interest)
         changed_by(line)
-        new_routes([line])
+        machine_ahead().commands(f"{line}\n")
         is_about_links(line)
+
+
+@cache
+def machine_ahead() -> Ahead:
+    """Plans copies for the machine of the demo."""
+    return Ahead(Plans(RecordedIp(load_recording(DEMO)), Config(), Log("ERROR")).look())
 
 
 class NoIp(Ip):

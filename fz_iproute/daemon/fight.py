@@ -38,9 +38,10 @@ class Fight:
     def __init__(self) -> None:
         self._memories: dict[_Key, _Memory] = {}
 
-    def __contains__(self, command: Command) -> bool:
-        """True if the command ran lately."""
-        return _key(command) in self._memories
+    @property
+    def destinations(self) -> set[str]:
+        """The destinations of the routes that were changed lately."""
+        return {memory.command.words[4] for memory in self._memories.values() if memory.command.words[0] == "route"}
 
     def admit(self, due: Sequence[Command], now: float) -> Admission:
         """Hold back commands that ran lately and are due again before their pause is over."""

@@ -4,13 +4,14 @@ import select
 from collections import Counter
 from collections.abc import Callable
 
+from fz_iproute.daemon.ahead import Ahead
 from fz_iproute.daemon.events import Interest, matters
-from fz_iproute.daemon.news import changed_by, new_routes
+from fz_iproute.daemon.news import changed_by
 from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.errors import IpUnusable, words_for
-from fz_iproute.ip.monitor import LISTENS_AFTER, Monitor
+from fz_iproute.ip.monitor import LISTENS_AFTER, Monitor, events_and_words
 from fz_iproute.log import Log
-from fz_iproute.mirror.ahead import NewRoute
+from fz_iproute.mirror.model import Command
 
 # Pauses before a monitor that has ended is restarted, in seconds. If it had run for longer than `_LASTED`, the first
 # pause is used again. Without a monitor, changes go unnoticed. The full pass after each start finds them, so a change
@@ -29,22 +30,23 @@ _MORE_FOLLOWS = 0.001
 class Listener:
     """Owns the monitor, and asks the schedule for passes when events matter.
 
-    `start` starts a monitor. If all that was heard is new routes and addresses, `copy_ahead` gets the routes and the
-    first line, before all else. Times are seconds on one clock, which the caller reads.
+    `start` starts a monitor. `copy` runs the commands of `ahead`, if it has some for what was heard; its other argument
+    is the first line. Times are seconds on one clock, which the caller reads.
     """
 
     def __init__(
         self,
         start: Callable[[], Monitor],
-        copy_ahead: Callable[[list[NewRoute], str], None],
+        copy: Callable[[list[Command], str], None],
         schedule: Schedule,
         counters: Counter[str],
         log: Log,
     ) -> None:
         self.interest = Interest()
+        self.ahead: Ahead | None = None  # None if a pass has to look first
         self.poll = select.poll()  # has the monitor's descriptor; the caller may add others
         self._start = start
-        self._copy_ahead = copy_ahead
+        self._copy = copy
         self._schedule = schedule
         self._counters = counters
         self._log = log
@@ -82,19 +84,25 @@ class Listener:
         self._schedule.monitor_listens(now + LISTENS_AFTER)
         self.poll.register(self._monitor.fd, select.POLLIN)
 
-    def listen(self, now: float) -> list[str]:
-        """Read the events that the monitor has printed, without waiting for more. Returns those that matter."""
+    def hear(self) -> str:
+        """Read the lines that the monitor has printed, without waiting for more. New routes are copied at once."""
         if self._monitor is None:
-            return []
-        lines, complaint = self._monitor.read()
-        while (routes := new_routes(lines)) == [] and lines and not complaint:
+            return ""
+        text = self._monitor.read()
+        while text and self.ahead and (commands := self.ahead.commands(text)) is not None:
+            if commands:
+                self._copy(commands, text.partition("\n")[0])
+                break
             # These are new addresses. The kernel announces the routes to their networks within a moment.
-            more, complaint = self._monitor.read(_MORE_FOLLOWS)
+            more = self._monitor.read(_MORE_FOLLOWS)
             if not more:
                 break
-            lines += more
-        if routes:
-            self._copy_ahead(routes, lines[0])
+            text += more
+        return text
+
+    def judge(self, text: str, now: float) -> list[str]:
+        """Ask for passes because of these lines. Returns the events that matter."""
+        lines, complaint = events_and_words(text)
         self._counters["events"] += len(lines)
         if lines:
             self._quiet = False
@@ -104,6 +112,8 @@ class Listener:
         self.pause = STORM_PAUSE if is_ignored and now - self._ignored < 2 * STORM_PAUSE else 0.0
         if is_ignored:
             self._ignored = now
+        if waking:
+            self.ahead = None
         if waking and self._schedule.wake(waking[0], frozenset().union(*map(changed_by, waking)), now):
             self._counters["wakes"] += 1
         if lines or complaint:

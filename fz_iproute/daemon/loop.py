@@ -17,6 +17,7 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
+from fz_iproute.daemon.ahead import Ahead
 from fz_iproute.daemon.announcer import Announcer
 from fz_iproute.daemon.events import Interest, is_about_links
 from fz_iproute.daemon.failures import PAUSES, Failures
@@ -31,12 +32,12 @@ from fz_iproute.daemon.signals import ENDING, GraceOver, no_more_grace, signal_p
 from fz_iproute.errors import IpUnusable, Locked, NotPermitted, ReadFailed, UsageError
 from fz_iproute.files.journal import Journal
 from fz_iproute.files.report import Report
-from fz_iproute.ip.apply import Refusal, Work
+from fz_iproute.ip.apply import Refusal
 from fz_iproute.ip.coprocess import CoprocessIp
+from fz_iproute.ip.ip import Asked
 from fz_iproute.ip.monitor import Monitor
 from fz_iproute.ip.passes import Passes
 from fz_iproute.log import Log
-from fz_iproute.mirror.ahead import Ahead, NewRoute
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.journal import record, summary
 from fz_iproute.mirror.model import EVERYTHING, WORKED, Command, Part
@@ -67,15 +68,6 @@ class Origin(NamedTuple):
     follows: Callable[[], bool]
 
 
-class _Begun(NamedTuple):
-    """Copies that `ip` is working on since an event was read."""
-
-    commands: list[Command]
-    work: Work
-    reason: str
-    started: float
-
-
 class Loop:
     """The daemon. The constructor raises Locked if another daemon serves the same table, even after `wait` seconds."""
 
@@ -89,8 +81,6 @@ class Loop:
         self._listener = Listener(partial(Monitor, ip), self._copy_ahead, self._schedule, self._counters, log)
         self._watchdog = Watchdog()
         self._announcer = Announcer(origin.place, log)
-        self._ahead: Ahead | None = None  # None if a pass has to look first
-        self._begun: _Begun | None = None
         self._copied = False  # new routes were copied since the last pass
         self._wrote = False  # the last pass changed something, so the monitor is about to report our own commands
         self._unfinished = False  # this pass leaves something to do, so another one must follow even without an event
@@ -105,7 +95,7 @@ class Loop:
         self._schedule.adopt(config.watch)
         self._report.follow(config.tables.mirrors)
         self._journal = Journal(config.watch.journal, self._log.warning)
-        self._ahead = None
+        self._listener.ahead = None
         self._fight = Fight()  # earlier commands do not matter any more, because they had another goal
         self._listen_for(frozenset())
 
@@ -153,10 +143,10 @@ class Loop:
         wait = max(0.0, min(due for due in dues if due is not None) - now)
         if pause := min(self._listener.pause, wait):
             time.sleep(pause)
-        ready = [fd for fd, _ in self._listener.poll.poll(ceil((wait - pause) * 1000))]
+        ready = dict(self._listener.poll.poll(ceil((wait - pause) * 1000)))
+        text = self._listener.hear()  # before anything else, because it copies new routes
         now = _now()
-        self._listen(now)
-        self._finish_ahead()
+        self._judge(text, now)
         # Ctrl-C and systemd also send the signal to `ip monitor`, whose end would look like a failure.
         if (signals in ready or self._listener.has_ended) and not self._obey(signals):
             return False
@@ -173,9 +163,8 @@ class Loop:
 
     # What wakes a pass
 
-    def _listen(self, now: float) -> None:
-        for line in self._listener.listen(now):
-            self._ahead = None
+    def _judge(self, text: str, now: float) -> None:
+        for line in self._listener.judge(text, now):
             if is_about_links(line):
                 self._ip.end_coprocesses()
             self._fight.forgive(line)
@@ -238,7 +227,7 @@ class Loop:
 
     def _pass(self, reason: str, parts: frozenset[Part] = EVERYTHING) -> bool:
         """Read what may have changed, plan, apply. True if a command has changed something since the last pass."""
-        self._ahead = None
+        self._listener.ahead = None
         self._schedule.again = None
         self._unfinished = False
         changed, self._copied = self._copied, False
@@ -264,35 +253,23 @@ class Loop:
         self._ip.end_coprocesses()
         self._schedule.retry(_now() + self._failures.add(error))
 
-    def _copy_ahead(self, routes: list[NewRoute], reason: str) -> None:
-        """Let `ip` start to copy new routes, if that is simple. The pass that follows corrects what goes wrong.
+    def _copy_ahead(self, commands: list[Command], reason: str) -> None:
+        """Copy new routes. The pass that follows corrects what goes wrong.
 
         No lock is needed, because `ip` adds no route that is there already.
         """
-        if self._ahead is None or not all(self._ip.needs_no_process(route.family) for route in routes):
-            return
-        commands = self._ahead.copies(routes)
-        if not commands or any(command in self._fight for command in commands):
+        asked = self._ip.ask_coprocess([command.line for command in commands], commands[0].family)
+        if asked is None:
             return
         started = _now()
         try:
-            self._begun = _Begun(commands, Work(self._ip, commands), reason, started)
-        except _FAILURES as error:
-            self._failed(error)
-
-    def _finish_ahead(self) -> None:
-        """Wait until `ip` has made the copies that were begun, and record them."""
-        begun, self._begun = self._begun, None
-        if begun is None:
-            return
-        try:
-            refusals = self._run(begun.commands, begun.reason, begun.started, begun.work)
+            refusals = self._run(commands, reason, started, asked)
         except _FAILURES as error:
             self._failed(error)
             return
         if any(refusal.lost for refusal in refusals):
             self._ip.end_coprocesses()
-        self._copied = len(refusals) < len(begun.commands)
+        self._copied = len(refusals) < len(commands)
 
     def _step(self, reason: str, parts: frozenset[Part]) -> bool:
         started = _now()
@@ -314,7 +291,8 @@ class Loop:
         self._refused.forget_all_but(all_due)
         self._listen_for(passes.destinations)
         self._announcer.status(passes.copies, len(due))
-        self._ahead = passes.ahead()
+        if goal := passes.in_step:
+            self._listener.ahead = Ahead(goal, self._fight.destinations)
         return changed
 
     def _carry_out(self, due: list[Command], reason: str, started: float) -> bool:
@@ -339,7 +317,7 @@ class Loop:
         self._unfinished |= len(refusals) > lost
         return len(admission.admitted) > len(refusals)
 
-    def _run(self, commands: list[Command], reason: str, started: float, begun: Work | None = None) -> list[Refusal]:
+    def _run(self, commands: list[Command], reason: str, started: float, begun: Asked | None = None) -> list[Refusal]:
         """Run the commands, and record their outcomes. Returns the commands that `ip` refused."""
         refusals = self._reloader.passes.apply(commands, begun)
         # A lost command may never have run. So if it is due again, that is no fight.

@@ -33,12 +33,14 @@ class Refusal(NamedTuple):
 class Work:
     """Commands that `ip` is working on. Those of one family run in order; the two families run in parallel."""
 
-    def __init__(self, ip: Ip, commands: Sequence[Command]) -> None:
+    def __init__(self, ip: Ip, commands: Sequence[Command], begun: Asked | None = None) -> None:
+        """`begun`: `ip` has all of the commands already. Then they are of one family."""
         self._ip = ip
+        due = [] if begun else commands
         self._due = {
-            family: list(_pieces([command for command in commands if command.family == family])) for family in FAMILIES
+            family: list(_pieces([command for command in due if command.family == family])) for family in FAMILIES
         }
-        self._working = self._start_next()
+        self._working = [(commands[0].family, commands, begun)] if begun else self._start_next()
 
     def finish(self) -> list[Refusal]:
         """Run all commands, and wait for the end. Returns the commands that were not carried out."""

@@ -210,6 +210,19 @@ class CoprocessIp(Ip):
         coprocess = self._coprocess_for(family, questions, first)
         if family is None or coprocess is None:
             return super().ask(family, *questions, first=first)
+        return self._send(coprocess, family, questions, first)
+
+    def ask_coprocess(self, first: Sequence[str], family: Family) -> Asked | None:
+        """Let the coprocess run these commands, which have no numbers. None if that is not possible.
+
+        It calls few functions, for the same reason as `Ahead.commands`.
+        """
+        coprocess = self._coprocesses.get(family)
+        if coprocess is None or not coprocess.open or family in self._slow:
+            return None
+        return self._send(coprocess, family, (), first)
+
+    def _send(self, coprocess: Coprocess, family: Family, questions: tuple[str, ...], first: Sequence[str]) -> Asked:
         if self.trace:
             for line in (*first, *questions):
                 self.trace(f"ip {FAMILY_OPTION[family]} {line}")

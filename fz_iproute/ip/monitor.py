@@ -49,41 +49,44 @@ class Monitor:
         self._rest = b""
         self.ended = False
 
-    def read(self, seconds: float = 0.0) -> tuple[list[str], str]:
-        """The events since the last call. If there is none, wait for one so many seconds.
-
-        The second value is its other text, such as "netlink receive error: No buffer space available" if events were
-        lost.
-        """
+    def read(self, seconds: float = 0.0) -> str:
+        """The lines since the last call. If there is none, wait for one so many seconds."""
         if seconds:
             is_ready(self.fd, select.POLLIN, seconds)
-        text, newline, self._rest = (self._rest + self._new_text()).rpartition(b"\n")
-        lines = text.decode("utf-8", "surrogateescape").split("\n") if newline else []
-        events = [line for line in lines if line.startswith("[")]
-        if len(events) == len(lines):
-            return events, ""
-        return events, " / ".join(printable(line) for line in lines if not line.startswith("["))
-
-    def _new_text(self) -> bytes:
-        parts = []
-        while True:
-            try:
-                part = os.read(self.fd, _MOST_BYTES)
-            except BlockingIOError:
-                break
-            if not part:
+        text = self._rest
+        try:
+            while part := os.read(self.fd, _MOST_BYTES):
+                text += part
+                if len(part) < _MOST_BYTES:
+                    break
+            else:
                 self.ended = True
-                break
-            parts.append(part)
-            if len(part) < _MOST_BYTES:
-                break
-        return b"".join(parts)
+        except BlockingIOError:
+            pass
+        if text.endswith(b"\n"):
+            self._rest = b""
+        else:
+            text, newline, self._rest = text.rpartition(b"\n")
+            text += newline
+        return text.decode("utf-8", "surrogateescape")
 
     def close(self) -> int:
         """Kill the process. Returns its exit code, which is negative if a signal ended it."""
         self._process.kill()
         with self._descriptors:
             return self._process.wait()
+
+
+def events_and_words(text: str) -> tuple[list[str], str]:
+    """The events among these lines of `ip monitor`, and its other words.
+
+    The words are, for example, "netlink receive error: No buffer space available" if events were lost.
+    """
+    lines = text.split("\n")[:-1]
+    events = [line for line in lines if line.startswith("[")]
+    if len(events) == len(lines):
+        return events, ""
+    return events, " / ".join(printable(line) for line in lines if not line.startswith("["))
 
 
 def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Iterator[bool]:
@@ -119,7 +122,7 @@ def changes(ip: Ip, bell: int, output: int, beside: Callable[[], object]) -> Ite
             end = time.monotonic() + _LONGEST_BURST
             is_burst = True
             while is_burst:
-                events, complaint = monitor.read()
+                events, complaint = events_and_words(monitor.read())
                 words = complaint or words
                 is_burst = bool(events) and not monitor.ended and time.monotonic() < end
                 if is_burst:

@@ -7,11 +7,10 @@ from typing import NamedTuple
 from fz_iproute.errors import NotPermitted, UsageError
 from fz_iproute.files.rt_tables import misleading
 from fz_iproute.ip.apply import NO_PERMISSION, Refusal, Work
-from fz_iproute.ip.ip import Ip, Source
+from fz_iproute.ip.ip import Asked, Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.ip.rights import has_net_admin
 from fz_iproute.log import Log
-from fz_iproute.mirror.ahead import Ahead
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import EVERYTHING, Command, Part, Snapshot
@@ -75,9 +74,10 @@ class Plans:
             self._warn_of_lost_default(commands, goal)
         return commands
 
-    def ahead(self) -> Ahead | None:
-        """Plans copies of new routes until something else changes. None if something was due at the last look."""
-        return Ahead(self._last) if self._last and self._is_in_step else None
+    @property
+    def in_step(self) -> Desired | None:
+        """The result of the last look; None if something was due."""
+        return self._last if self._is_in_step else None
 
     def _warn(self, verdict: Verdict, goal: Desired) -> None:
         """Warn of a copy while it is missing. Otherwise, `sync` as a cron job would warn once a minute for ever."""
@@ -157,14 +157,14 @@ class Passes(Plans):
         """Remove everything that fz-iproute has added."""
         return self._carry_out(self.plan_down(), remove_all)
 
-    def apply(self, due: Sequence[Command], begun: Work | None = None) -> list[Refusal]:
+    def apply(self, due: Sequence[Command], begun: Asked | None = None) -> list[Refusal]:
         """Run the commands and log them. Returns those that `ip` refused. NotPermitted if all need CAP_NET_ADMIN.
 
-        `begun`: `ip` works on them already.
+        `begun`: `ip` has them already. Then they are few, and of one family.
         """
         try:
-            work = begun or Work(self._ip, due)
-            if is_admin := self._is_admin:
+            work = Work(self._ip, due, begun)
+            if is_logged := self._is_admin and not begun:
                 self._show(due)  # while `ip` works on them, because ten thousand lines take a while
             refusals = work.finish()
         finally:
@@ -172,7 +172,7 @@ class Passes(Plans):
             self._reader.forget(_parts(due))
         if len(refusals) == len(due) and all(NO_PERMISSION in refusal.words for refusal in refusals):
             raise NotPermitted(f"{refusals[0].words}: only root may change routes; use sudo, or grant CAP_NET_ADMIN")
-        if not is_admin:
+        if not is_logged:
             self._show(due)
         return refusals
 

@@ -6,12 +6,14 @@ Also recognises which routes of the VPN's tables are our copies.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import NamedTuple
 
 from fz_iproute.mirror.config import Lan
 from fz_iproute.mirror.model import Attributes, Link, Route, in_rows
-from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family, Prefix, PrefixSet, ranges
 from fz_iproute.mirror.split_default import share
+from fz_iproute.mirror.words import is_word
 
 # Where programs send packets to discover devices: mDNS and SSDP (multicast), and the broadcasts of older devices.
 TO_ALL = ("224.0.0.0/4", "255.255.255.255")
@@ -29,6 +31,18 @@ class Verdict(NamedTuple):
     def is_accepted(self) -> bool:
         """True if the settings accept the route, even if an explicit route of the VPN wins."""
         return not self.refusal or self.explicit is not None
+
+
+class Plain(NamedTuple):
+    """Describes plain routes: by one of these devices, to a part of a range of addresses, and not too large.
+
+    `ends` has the first addresses after the ranges that begin at `starts`. `largest` counts addresses.
+    """
+
+    devices: frozenset[str]
+    starts: list[int]
+    ends: list[int]
+    largest: int
 
 
 # In IPv6, a table has only one route for each destination, metric and path.
@@ -50,7 +64,6 @@ class Policy:
         self._tunnels = tunnels
         self._allow = PrefixSet(lan.allow)
         self._deny = PrefixSet(lan.deny)
-        self._are_lans: dict[str, bool] = {}  # by the device; see is_plain
 
     def allowing(self, prefix: Prefix) -> "Policy":
         """The same policy, but with the prefix in `lan.allow`."""
@@ -130,13 +143,16 @@ class Policy:
             return Verdict(route, f"the VPN's table has its own route to {vpns}", "", vpns)
         return Verdict(route, "", _PUBLIC if is_public else "")
 
-    def is_plain(self, device: str, prefix: Prefix, explicit: PrefixSet) -> bool:
-        """True if an on-link route is certainly copied without a warning. Its device cannot be a tunnel."""
-        is_lan = self._are_lans.get(device)
-        if is_lan is None:
-            is_lan = not self._may_be_tunnel(device) and not self._refusal_by_devices([device])
-            self._are_lans[device] = is_lan
-        return is_lan and self._is_plain(prefix, explicit)
+    def plain(self, explicit: PrefixSet, family: Family) -> Plain:
+        """The on-link routes of a family that are certainly copied without a warning."""
+        starts, ends = ranges(PRIVATE, [*self._deny, *explicit], family)
+        return Plain(self._lans, starts, ends, 1 << BITS[family] - self._lan.min_prefixlen[family])
+
+    @cached_property
+    def _lans(self) -> frozenset[str]:
+        """The devices whose routes are copied, without those that may be tunnels. Each is one word for `ip`."""
+        devices = (device for device in self._links if is_word(device) and not self._may_be_tunnel(device))
+        return frozenset(device for device in devices if not self._refusal_by_devices([device]))
 
     def _refusal_by_devices(self, devices: Iterable[str]) -> str:
         if self._idle:

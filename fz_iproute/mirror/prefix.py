@@ -67,6 +67,11 @@ class Prefix(NamedTuple):
         """One of the addresses: the second one, since the first may be that of the network itself, or the only one."""
         return self.address + (self.length < BITS[self.family])
 
+    @property
+    def end(self) -> int:
+        """The first address after the prefix."""
+        return self.address + (1 << BITS[self.family] - self.length)
+
     def covers(self, other: "Prefix") -> bool:
         """True if `other` is equal to or inside this prefix."""
         return (
@@ -81,6 +86,24 @@ class Prefix(NamedTuple):
     def __str__(self) -> str:
         host = IPv4Address(self.address) if self.family == "inet" else IPv6Address(self.address)
         return f"{host}/{self.length}"
+
+
+def ranges(within: Iterable[Prefix], without: Iterable[Prefix], family: Family) -> tuple[list[int], list[int]]:
+    """The addresses of a family that are in `within`, whose prefixes are disjoint, but not in `without`.
+
+    They are returned as ranges: where these start, and where they end, sorted. An end is the first address after its
+    range.
+    """
+    starts, ends = [], []
+    holes = sorted((prefix.address, prefix.end) for prefix in without if prefix.family == family)
+    for prefix in sorted(prefix for prefix in within if prefix.family == family):
+        start = prefix.address
+        for hole, end in [*holes, (prefix.end, prefix.end)]:
+            if start < min(hole, prefix.end):
+                starts.append(start)
+                ends.append(min(hole, prefix.end))
+            start = max(start, end)
+    return starts, ends
 
 
 def check_destinations(destinations: Iterable[str], family: Family) -> None:

@@ -40,6 +40,7 @@ PURE = {
     "errors",
     "own_commands",
     "ip.version",
+    "daemon.ahead",
     "daemon.events",
     "daemon.fight",
     "daemon.news",

@@ -34,6 +34,13 @@ def test_attempts_grow_rarer_up_to_the_longest_pause() -> None:
     assert LONGEST_PAUSE <= pauses[-1] < LONGEST_PAUSE + 0.1
 
 
+def test_it_knows_which_routes_were_changed_lately() -> None:
+    fight = Fight()
+    fight.ran([command("add"), Command("inet6", "route del table 7 fd00::/64 dev eth0", "")], 0.0)
+    fight.ran([Command("inet", "rule add priority 7 from all to 10.9.0.0/16 lookup 7", "")], 0.0)
+    assert {"10.0.0.0/24", "fd00::/64"} == fight.destinations
+
+
 def test_a_command_of_the_other_family_is_another_one() -> None:
     line = "rule add priority 7 not fwmark 0x1 lookup 7 protocol kernel"
     one, other = Command("inet", line, ""), Command("inet6", line, "")

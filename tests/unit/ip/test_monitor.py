@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fz_iproute.ip.monitor import Monitor
+from fz_iproute.ip.monitor import Monitor, events_and_words
 
 EVENT = b"[ROUTE]192.168.7.0/24 dev eth0 proto 2 scope 253 src 192.168.7.2 \n"
 LOST = b"netlink receive error No buffer space available (105)\n"
@@ -52,15 +52,15 @@ def test_lines_are_whole_however_the_output_is_cut(size: int, printer: Printer, 
     others: list[str] = []
     for start in range(0, len(text), size):
         printer.prints(text[start : start + size])
-        found, other = monitor.read()
+        found, other = events_and_words(monitor.read())
         events += found
         others += [other] if other else []
     assert (EVENT + NAMED + EVENT).decode().splitlines() == events
     assert [LOST.decode().strip()] * 2 == " / ".join(others).split(" / ")
-    assert ([], "") == monitor.read()
+    assert "" == monitor.read()
     assert not monitor.ended
 
 
 def test_control_characters_of_other_text_do_not_reach_a_terminal(printer: Printer, monitor: Monitor) -> None:
     printer.prints(b"Dump \x1b[31mterminated\n")
-    assert ([], "Dump \\x1b[31mterminated") == monitor.read()
+    assert ([], "Dump \\x1b[31mterminated") == events_and_words(monitor.read())

@@ -1,12 +1,13 @@
 """Prefixes as numbers agree with the standard library's networks."""
 
 from ipaddress import ip_network
+from itertools import chain
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.mirror.prefix import Prefix, PrefixSet, check_destinations
+from fz_iproute.mirror.prefix import Prefix, PrefixSet, check_destinations, ranges
 
 NETWORKS = st.ip_addresses().flatmap(
     lambda address: st.integers(0, address.max_prefixlen).map(
@@ -37,6 +38,20 @@ def test_a_set_answers_as_its_members_would(members, asked) -> None:
     inside = {str(member) for member in alike if member.subnet_of(asked) and member != asked}
     assert inside == set(map(str, found.inside(prefix)))
     assert any(member.overlaps(asked) for member in alike) == (found.overlapping(prefix) is not None)
+
+
+@given(st.lists(NETWORKS, max_size=5), st.lists(NETWORKS, max_size=5), st.lists(st.ip_addresses(), max_size=8))
+def test_ranges_hold_what_is_within_and_not_without(networks, without, addresses) -> None:
+    within = [each for place, each in enumerate(networks) if not any(map(each.overlaps, networks[:place]))]
+    edges = [edge + step for each in (*within, *without) for edge in (each[0], each[-1]) for step in (-1, 0, 1)
+             if 0 <= int(edge) + step < 2**each.max_prefixlen]  # fmt: skip
+    for family, version in (("inet", 4), ("inet6", 6)):
+        starts, ends = ranges(*([Prefix.parse(str(each)) for each in group] for group in (within, without)), family)
+        bounds = [*chain.from_iterable(zip(starts, ends, strict=True))]
+        assert bounds == sorted(bounds)
+        for address in (each for each in (*addresses, *edges) if each.version == version):
+            expected = any(address in each for each in within) and not any(address in each for each in without)
+            assert expected == any(start <= int(address) < end for start, end in zip(starts, ends, strict=True))
 
 
 @pytest.mark.parametrize(

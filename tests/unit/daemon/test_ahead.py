@@ -1,7 +1,7 @@
-"""A copy that is planned ahead, from one line of the monitor, is the one that a reading finds missing."""
+"""A copy that is planned ahead, from the lines of the monitor, is the one that a reading finds missing."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.daemon.news import new_routes
+from fz_iproute.daemon.ahead import MANY, Ahead
 from fz_iproute.ip.passes import Plans
 from fz_iproute.lab.lab import DEMO
 from fz_iproute.log import Log
@@ -54,10 +54,9 @@ def plans(laptop: Laptop, text: str = "") -> Plans:
     return made
 
 
-def planned_ahead(made: Plans, *lines: str) -> list[Command]:
+def planned_ahead(made: Plans, *lines: str, others: Iterable[str] = ()) -> list[Command] | None:
     """What `watch` does about these events at once."""
-    ahead, routes = made.ahead(), new_routes(lines)
-    return ahead.copies(routes) if ahead and routes else []
+    return Ahead(made.in_step, others).commands("".join(f"{line}\n" for line in lines)) if made.in_step else None
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def planned_ahead(made: Plans, *lines: str) -> list[Command]:
 )
 def test_it_is_what_a_reading_finds_missing(line: str, family: str, route: dict[str, object]) -> None:
     laptop = Laptop()
-    ahead = planned_ahead(plans(laptop), line)
+    ahead = planned_ahead(plans(laptop), line) or []
     (laptop.main if family == "inet" else laptop.main6).append({"flags": [], **route})
     assert [line.split("]")[1].split(maxsplit=1)[0]] == [command.words[4] for command in ahead]
     assert Plans(laptop.source(), parse("", "config"), Log("ERROR")).plan_sync() == ahead
@@ -102,13 +101,13 @@ def test_a_reading_would_find_the_same(routes: list[tuple[str, str, int]], text:
     for dst, dev, metric in routes:
         lines.append(f"[ROUTE]{dst} dev {dev} proto 2 scope 253 src 10.5.0.2 metric {metric}")
         laptop.main.append(on_link(dst, dev, metric=metric))
-    ahead = planned_ahead(made, *lines)
+    ahead = planned_ahead(made, *lines) or []
     assert set(ahead) <= set(Plans(laptop.source(), parse(text, "config"), Log("ERROR")).plan_sync())
 
 
 def test_several_routes_are_copied_together() -> None:
     lines = ["[ADDR]2: wlp192s0    inet 10.5.0.2/24 scope 0 wlp192s0", ADDED, ADDED.replace("10.5.0", "10.6.0")]
-    ahead = planned_ahead(plans(Laptop()), *lines)
+    ahead = planned_ahead(plans(Laptop()), *lines) or []
     assert {"10.5.0.0/24", "10.6.0.0/24"} == {command.words[4] for command in ahead}
 
 
@@ -123,6 +122,13 @@ def _by_another_device(laptop: Laptop) -> None:
 
 def _with_a_route_of_the_vpn(laptop: Laptop) -> None:
     laptop.mirror.append({"dst": "10.5.0.0/16", "dev": "tun-firezone", "protocol": "static", "flags": []})
+
+
+def _with_many_routes_of_the_vpn(laptop: Laptop) -> None:
+    laptop.mirror += [
+        {"dst": f"100.64.{number >> 8}.{number & 255}", "dev": "tun-firezone", "protocol": "static", "flags": []}
+        for number in range(MANY)
+    ]
 
 
 def _out_of_step(laptop: Laptop) -> None:
@@ -140,11 +146,14 @@ def _with_a_tunnel(laptop: Laptop) -> None:
         pytest.param(_with_a_copy, "", ADDED, id="there is a copy, and main's route is new"),
         pytest.param(_by_another_device, "", ADDED, id="perhaps `ip route replace`"),
         pytest.param(_with_a_route_of_the_vpn, "", ADDED, id="the VPN routes it"),
+        pytest.param(_with_many_routes_of_the_vpn, "", ADDED, id="the VPN has very many routes"),
         pytest.param(_out_of_step, "", ADDED, id="something else was due at the last look"),
         pytest.param(_with_a_tunnel, "", ADDED.replace("wlp192s0", "wlp192s1"), id="perhaps a tunnel"),
         pytest.param(None, "", ADDED.replace("wlp192s0", "wlp192s7"), id="an unknown device"),
         pytest.param(None, "", "[ROUTE]10.5.0.1 dev lo proto 2 scope 253", id="loopback"),
         pytest.param(None, "", ADDED.replace("10.5.0", "9.5.0"), id="a public prefix, which brings a warning"),
+        pytest.param(None, "[lan]\nmin_prefixlen = {inet = 25}", ADDED, id="too wide"),
+        pytest.param(None, '[lan]\ndeny = ["10.5.0.128/25"]', ADDED, id="denied in part"),
         pytest.param(None, '[lan]\ndeny = ["10.5.0.0/16"]', ADDED, id="denied"),
         pytest.param(None, '[lan]\nexclude_interfaces = ["wlp*"]', ADDED, id="excluded"),
     ],
@@ -155,4 +164,84 @@ def test_it_waits_for_the_reading_where_the_case_is_not_plain(
     laptop = Laptop()
     if alter:
         alter(laptop)
-    assert [] == planned_ahead(plans(laptop, text), line)
+    assert planned_ahead(plans(laptop, text), line) is None
+
+
+def test_it_waits_where_the_route_was_changed_lately() -> None:
+    """Perhaps another program undoes the copy."""
+    made = plans(Laptop())
+    assert planned_ahead(made, ADDED)
+    assert planned_ahead(made, ADDED, others=["10.5.0.0/24"]) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 metric 100 ",
+        "10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 ",
+        "10.5.0.7 dev wlp192s0 scope 253 ",
+        "fd00:5::/64 dev wlp192s0 proto 9 metric 256 pref medium",
+        "fd00:5::7 dev wlp192s0 proto 2 metric 256 pref medium",
+    ],
+)
+def test_a_plain_route_is_copied_word_for_word(line: str) -> None:
+    (command,) = planned_ahead(plans(Laptop()), f"[ROUTE]{line}") or ()
+    said = " ".join(command.words[4:]).replace("kernel", "2").replace("boot", "3").replace("scope link", "scope 253")
+    assert line.split() == said.replace("proto ra", "proto 9").replace("proto 3 ", "").split()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Deleted 10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.1",
+        "10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 linkdown ",
+        "10.5.0.0/24 dev wlp192s0 table 7 scope 253",
+        "10.5.0.0/24 dev wlp192s0 scope 253 mtu 1400",
+        "10.5.0.0/24 dev wlp192s0 proto 77 scope 253",
+        "10.5.0.0/24 dev wlp192s0 proto 3",
+        f"10.5.0.0/24 dev wlp192s0 scope 253 metric {'9' * 5000}",
+        "10.5.0.0/24 via 10.9.0.1 dev wlp192s0 scope 253",
+        "10.5.0.0/24 nhid 7 dev wlp192s0 scope 253",
+        "10.5.0.0/24 scope 253 src 10.5.0.1",
+        "2 10.5.0.1 dev wlp192s0 table 255",
+        "2 10.5.0.1 dev wlp192s0 table 7 proto 2 scope 254 src 10.5.0.1",
+        "unreachable 10.0.0.0/8",
+        "default dev wlp192s0 scope 253",
+        "fd00:5::/64 dev wlp192s0 proto 9 metric 256 expires 77sec pref medium",
+        "fd00:5::/64 dev wlp192s0 dev enp1s0",
+        # `ip` never prints these.
+        "10.5.0.0/33 dev wlp192s0 scope 253",
+        f"10.5.0.0/{'9' * 5000} dev wlp192s0 scope 253",
+        "10.5.0.0.0/24 dev wlp192s0 scope 253",
+        "fd00:5::/129 dev wlp192s0",
+        "255.255.255.255/0 dev wlp192s0 scope 253",
+    ],
+)
+def test_a_route_with_anything_else_waits(line: str) -> None:
+    assert planned_ahead(plans(Laptop()), f"[ROUTE]{line}") is None
+
+
+ADDRESS = "[ADDR]2: wlp192s0    inet 10.5.0.1/24 scope 0 wlp192s0"
+LOCAL = "[ROUTE]2 10.5.0.1 dev wlp192s0 table 255 proto 2 scope 254 src 10.5.0.1 "
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        ([ADDRESS], 0),
+        ([ADDRESS, LOCAL], 0),
+        ([ADDRESS, ADDED, LOCAL.replace("]2", "]3")], 1),
+        ([ADDED, ADDED.replace("10.5", "10.6")], 2),
+        ([ADDED, ADDED], None),
+        ([ADDED, "[ROUTE]fd00:5::/64 dev wlp192s0 proto 2 metric 256 pref medium"], None),
+        ([ADDED, ADDRESS.replace("]", "]Deleted ")], None),
+        ([ADDED, ADDED + "mtu 1400"], None),
+        ([ADDED, "[LINK]2: wlp192s0: <UP>"], None),
+        ([ADDED, "[RULE]7: from all lookup 7", ADDRESS], None),
+        ([ADDED.replace("]", "]Deleted "), ADDED], None),
+        (["netlink receive error", ADDED], None),
+    ],
+)
+def test_it_waits_unless_all_lines_are_about_new_routes_and_addresses(lines: list[str], count: int | None) -> None:
+    found = planned_ahead(plans(Laptop()), *lines)
+    assert count == (None if found is None else len(found))
