@@ -1,7 +1,9 @@
 """Notices when another program keeps undoing our changes. Then a change is repeated less and less often."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from fz_iproute.mirror.model import Command
@@ -96,12 +98,19 @@ class Fight:
 
     def forgive(self, line: str) -> None:
         """Forget commands about the interface in this event: the kernel itself may have removed their routes."""
-        if not self._memories or not line.startswith(("[LINK", "[ADDR")):
-            return
-        words = set(line.replace(":", " ").replace("@", " ").split())
-        self._memories = {
-            key: memory for key, memory in self._memories.items() if not words & set(memory.command.words[4:])
-        }
+        if self._memories and (event := _INTERFACE.match(line)):
+            # The name may be followed by `@`, and the name of another interface.
+            names = {event[1], event[1].rpartition("@")[0]}
+            self._memories = {
+                key: memory for key, memory in self._memories.items() if names.isdisjoint(_devices(memory.command))
+            }
+
+
+_INTERFACE = re.compile(r"\[(?:LINK|ADDR)\](?:Deleted )?\d+: ([^\s:]+)")
+
+
+def _devices(command: Command) -> set[str]:
+    return {word for option, word in pairwise(command.words) if option == "dev"}
 
 
 # The family, whether the command deletes, and what follows the verb. The family is needed because an IPv4 rule and an

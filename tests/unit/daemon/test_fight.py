@@ -72,23 +72,39 @@ def test_what_is_undone_twice_at_once_is_no_fight() -> None:
 
 
 def test_a_fight_that_has_ended_is_forgotten() -> None:
+    """After twice the next pause, which is twice the last one."""
     fight = Fight()
-    attempts(fight, command("add"), 10)
-    assert 3 <= len(attempts(fight, command("add"), 1, start=200.0))
+    *_, before, last = attempts(fight, command("add"), 20)
+    assert 3 <= len(attempts(fight, command("add"), 1, start=last + 4.1 * (last - before)))
 
 
-def test_other_routes_are_not_held_back_nor_excused_by_other_interfaces() -> None:
+@pytest.mark.parametrize(
+    "event",
+    [
+        "[LINK]2: eth1: <BROADCAST,MULTICAST,UP> mtu 1500",
+        "[ADDR]2: eth1    inet 10.0.0.2/24 brd 10.0.0.255 scope link eth1",
+        "[ADDR]2: scope    inet 10.7.0.0/24 scope 0 scope",
+        "[LINK]2: eth1@eth0: <BROADCAST,MULTICAST,UP> mtu 1500",
+        "[ROUTE]10.0.0.0/24 dev eth0 scope 253",
+    ],
+)
+def test_other_routes_are_not_held_back_nor_excused_by_other_interfaces(event: str) -> None:
     fight = Fight()
     attempts(fight, command("add"), 10)
-    fight.forgive("[LINK]2: eth1: <BROADCAST,MULTICAST,UP> mtu 1500")
+    fight.forgive(event)
     other = command("add", "10.1.0.0/24")
     assert [other] == fight.admit([command("add"), other], 10.0).admitted
 
 
 @pytest.mark.parametrize(
     ("verbs", "event"),
-    [(["add", "del"], "[LINK]3: eth1: <UP>"), (["add"], "[LINK]2: eth0@if3: <BROADCAST,MULTICAST,UP> mtu 1500")],
-    ids=["added and removed in turn", "an event of the interface each time"],
+    [
+        (["add", "del"], "[LINK]3: eth1: <UP>"),
+        (["add"], "[LINK]2: eth0: <BROADCAST,MULTICAST,UP> mtu 1500"),
+        (["add"], "[LINK]2: eth0@if3: <BROADCAST,MULTICAST,UP> mtu 1500"),
+        (["add"], "[ADDR]2: eth0    inet 10.0.0.2/24 scope 0 eth0"),
+        (["add"], "[ADDR]Deleted 2: eth0    inet 10.0.0.2/24 scope 0 eth0"),
+    ],
 )
 def test_following_is_not_fighting(verbs: list[str], event: str) -> None:
     fight = Fight()
