@@ -135,9 +135,13 @@ def _out_of_step(laptop: Laptop) -> None:
     laptop.mirror.pop()
 
 
-def _with_a_tunnel(laptop: Laptop) -> None:
-    link = {"ifindex": 77, "ifname": "wlp192s1", "flags": ["UP"], "link_type": "none"}
+def _with_another_card(laptop: Laptop, link_type: str = "ether") -> None:
+    link = {"ifindex": 77, "ifname": "wlp192s1", "flags": ["UP"], "link_type": link_type}
     laptop.outputs["-json link show"].append(link)
+
+
+def _with_a_tunnel(laptop: Laptop) -> None:
+    _with_another_card(laptop, "none")
 
 
 @pytest.mark.parametrize(
@@ -152,10 +156,15 @@ def _with_a_tunnel(laptop: Laptop) -> None:
         pytest.param(None, "", ADDED.replace("wlp192s0", "wlp192s7"), id="an unknown device"),
         pytest.param(None, "", "[ROUTE]10.5.0.1 dev lo proto 2 scope 253", id="loopback"),
         pytest.param(None, "", ADDED.replace("10.5.0", "9.5.0"), id="a public prefix, which brings a warning"),
-        pytest.param(None, "[lan]\nmin_prefixlen = {inet = 25}", ADDED, id="too wide"),
+        pytest.param(None, "[lan]\nmin_prefixlen = {inet = 15}", ADDED.replace("/24", "/14"), id="too wide"),
         pytest.param(None, '[lan]\ndeny = ["10.5.0.128/25"]', ADDED, id="denied in part"),
         pytest.param(None, '[lan]\ndeny = ["10.5.0.0/16"]', ADDED, id="denied"),
-        pytest.param(None, '[lan]\nexclude_interfaces = ["wlp*"]', ADDED, id="excluded"),
+        pytest.param(
+            _with_another_card,
+            '[lan]\nexclude_interfaces = ["wlp192s1"]',
+            ADDED.replace("wlp192s0", "wlp192s1"),
+            id="excluded",
+        ),
     ],
 )
 def test_it_waits_for_the_reading_where_the_case_is_not_plain(
@@ -164,7 +173,9 @@ def test_it_waits_for_the_reading_where_the_case_is_not_plain(
     laptop = Laptop()
     if alter:
         alter(laptop)
-    assert planned_ahead(plans(laptop, text), line) is None
+    made = plans(laptop, text)
+    assert (alter in (_with_a_copy, _out_of_step)) == (made.in_step is None)
+    assert planned_ahead(made, line) is None
 
 
 def test_it_waits_where_the_route_was_changed_lately() -> None:
@@ -177,7 +188,7 @@ def test_it_waits_where_the_route_was_changed_lately() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 metric 100 ",
+        "10.4.0.0/14 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 metric 100 ",
         "10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 ",
         "10.5.0.7 dev wlp192s0 scope 253 ",
         "10.255.255.255 dev wlp192s0 scope 253 ",
