@@ -34,6 +34,23 @@ def test_attempts_grow_rarer_up_to_the_longest_pause() -> None:
     assert LONGEST_PAUSE <= pauses[-1] < LONGEST_PAUSE + 0.1
 
 
+def test_a_fight_is_reported_once() -> None:
+    fight, reported = Fight(), []
+    for second in range(200):
+        admission = fight.admit([command("add")], float(second))
+        fight.ran(admission.admitted, float(second))
+        reported += admission.to_report
+    assert [command("add")] == reported
+
+
+def test_a_command_whose_route_is_replaced_is_forgotten() -> None:
+    fight = Fight()
+    attempts(fight, command("add"), 10)
+    assert [] == fight.admit([command("add")], 10.0).admitted
+    fight.admit([command("replace", dev="eth1")], 10.1)
+    assert [command("add")] == fight.admit([command("add")], 10.2).admitted
+
+
 def test_it_knows_which_routes_were_changed_lately() -> None:
     fight = Fight()
     fight.ran([command("add"), Command("inet6", "route del table 7 fd00::/64 dev eth0", "")], 0.0)
