@@ -192,6 +192,7 @@ def test_it_waits_where_the_route_was_changed_lately() -> None:
         "10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 ",
         "10.5.0.7 dev wlp192s0 scope 253 ",
         "10.255.255.255 dev wlp192s0 scope 253 ",
+        "10.255.255.0/24 dev wlp192s0 scope 253 ",
         "fd00:5::/64 dev wlp192s0 proto 9 metric 256 pref medium",
         "fd00:5::7 dev wlp192s0 proto 2 metric 256 pref medium",
     ],
