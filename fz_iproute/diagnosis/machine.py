@@ -14,7 +14,7 @@ from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Decision, usual, within_link
 from fz_iproute.diagnosis.products import FIREZONE, Form
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Way
-from fz_iproute.mirror.config import FIREZONE_MARK
+from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.model import Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN
@@ -156,9 +156,18 @@ class Machine(Judgement):
         layout = self.goal.layout
         return layout.priorities[layout.tables.index(table)]
 
-    def own_rule(self, family: Family, table: int, priority: int) -> Rule:
-        """A rule to one of the VPN's tables, as its client would make it: for all packets without the VPN's mark."""
-        return Rule(family, priority, "lookup", table, inverted=True, mark=self.config.tunnel.fwmark, protocol="boot")
+    def own_rule(self, family: Family, table: int) -> Rule | None:
+        """A rule to one of the VPN's tables, as its client would make it: for all packets without the VPN's mark.
+
+        None if it is not known to make such rules: it has made others, or the mark may be an unused default.
+        """
+        mark = self.config.tunnel.fwmark
+        rule = Rule(family, self.usual_priority(table), "lookup", table, inverted=True, mark=mark, protocol="boot")
+        form = rule._replace(family="inet", priority=0, table=0, protocol="")
+        led = [each for family in FAMILIES for same in self.leading(family).values() for each in same]
+        is_known = any(each._replace(family="inet", priority=0, table=0, protocol="") == form for each in led)
+        is_set = mark != FIREZONE_MARK or self.config.tunnel.interface == Config().tunnel.interface
+        return rule if is_known or (is_set and not led) else None
 
     def reaches_main(self, family: Family) -> bool:
         """True if a rule looks up main for all packets."""

@@ -72,11 +72,12 @@ def additions(machine: Machine, family: Family, table: int) -> tuple[Remedy, ...
     """Add the missing rule to one of the VPN's tables: with its usual priority, or else before all other rules."""
     if machine.config.manages:
         return (Remedy((Sync(),)),)
-    priorities = [machine.usual_priority(table)]
-    in_front = [rule.priority for rule in machine.network.rules if rule.family == family and rule.priority]
-    priorities += [min(in_front) - 1] if in_front else []
-    rules = (machine.own_rule(family, table, priority) for priority in priorities if priority > 0)
-    return perhaps_synced(*([RuleStep("add", rule)] for rule in rules))
+    rule = machine.own_rule(family, table)
+    if rule is None:
+        return advice("reconnect the VPN's client, which adds its rules")
+    in_front = [each.priority for each in machine.network.rules if each.family == family and each.priority]
+    priorities = [rule.priority, *([min(in_front) - 1] if in_front else [])]
+    return perhaps_synced(*([RuleStep("add", rule._replace(priority=each))] for each in priorities if each > 0))
 
 
 def removals(machine: Machine, lans: Sequence[Lan], parts: Iterable[Prefix]) -> tuple[RouteStep | RuleStep, ...]:

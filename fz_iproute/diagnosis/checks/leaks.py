@@ -31,8 +31,8 @@ def leak(machine: Machine) -> Iterator[Found]:
     ]
     for other in sorted({form.interface for form in machine.forms} - machine.goal.tunnels):
         if said := around(machine.network, other):
-            words = advice(f"let {other} carry both families, or block the other, in the settings of this VPN")
-            found.append(Found("warning", f"{other}: {said}", "the network sees this traffic", words))
+            remedies = advice(_in_settings(other))
+            found.append(Found("warning", f"{other}: {said}", "the network sees this traffic", remedies))
     for family, each in machine.internet.items():
         is_by_vpn = each.decision and each.decision.table in machine.goal.layout.tables
         if each.decision and each.state == "blocked" and is_by_vpn and not machine.config.manages:
@@ -148,14 +148,23 @@ def _selected_around(machine: Machine, family: Family) -> Iterator[Found]:
             yield Found("info", seen, "the kernel asks this rule before the VPN's")
 
 
+def _in_settings(interface: str) -> str:
+    return f"let {interface} carry both families, or block the other, in the settings of this VPN"
+
+
 def _leak_remedies(machine: Machine, family: Family) -> Iterator[Remedy]:
     name, table = FAMILY_NAMES[family], machine.goal.layout.internet
     if machine.config.manages:
         block = (Setting("tunnel", "internet_leak", "block"),) if machine.config.allows_leak else ()
         yield Remedy((*block, Sync()))
         return
-    rule = machine.own_rule(family, table, machine.usual_priority(table))
-    led = [] if table in machine.leading(family) else [RuleStep("add", rule)]
+    led: list[RuleStep] = []
+    if table not in machine.leading(family):
+        rule = machine.own_rule(family, table)
+        if rule is None:
+            yield from advice(_in_settings(machine.config.tunnel.interface))
+            return
+        led = [RuleStep("add", rule)]
     for effect, default in _defaults(machine, family, table):
         steps: list[RouteStep | RuleStep] = [*(RouteStep("add", table, route) for route in default), *led]
         for remedy in perhaps_synced(steps) if steps else ():

@@ -178,7 +178,7 @@ def _wrong_order(machine: Machine, family: Family, leading: list[Rule]) -> Itera
     moves: list[Step] = []
     for rule, priority in zip(leading, machine.config.rules.tiered, strict=False):
         if rule.priority != priority:
-            moves += [RuleStep("add", machine.own_rule(family, rule.table, priority)), RuleStep("del", rule)]
+            moves += [RuleStep("add", rule._replace(priority=priority, protocol="boot")), RuleStep("del", rule)]
     steps = (Sync(),) if machine.config.manages else tuple(moves)
     why = "the kernel must ask the VPN's own routes first, then the LAN, then the default route into the tunnel"
     yield Found("failure", f"out of order ({family}): {', '.join(map(shown, leading))}", why, (Remedy(steps),))

@@ -290,3 +290,28 @@ def test_for_a_missing_tunnel_that_no_other_vpn_replaces_status_sends_to_doctor(
     """`detect` would find nothing."""
     case = Case([*without("dev tun-firezone", SERVED), "link del tun-firezone"])
     assert ("doctor", []) == (shown(case)[1], case.machine.vpns)
+
+
+@pytest.mark.parametrize(
+    ("rule", "fwmark", "is_known"),
+    [
+        ("uidrange 1000-1000 lookup 300", 0xFD002021, False),
+        ("uidrange 1000-1000 lookup 300", 0x1234, False),
+        ("lookup 300", 0xFD002021, False),
+        ("not fwmark 0x1234 lookup 300", 0xFD002021, False),
+        ("not fwmark 0x1234 lookup 300", 0x1234, True),
+    ],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_rule_is_only_added_if_the_client_is_known_to_make_such_rules(
+    rule: str, fwmark: int, *, is_known: bool, family: Family
+) -> None:
+    """Else it could take packets of other users, or the VPN's own."""
+    lines = [f"{OPTION[family]}rule add pref 100 {rule}", f"{OPTION[family]}route add default dev wg0 table 300"]
+    tables = {"layout": "single", "single": 300}
+    config = replace(Config(), tunnel={"interface": "wg0", "fwmark": Mark(fwmark)}, tables=tables)
+    case = Case(lines, config=config, facts={"/etc/resolv.conf": None})
+    (found,) = [each for each in case.findings("leak") if each.level == "failure"]
+    assert is_known is ("rule add" in found.remedy)
+    assert is_known is not ("in the settings of this VPN" in found.remedy)
+    assert f"{fwmark:#x}" in found.remedy or not is_known
