@@ -79,6 +79,14 @@ class Judgement:
         return lost_routes(self.network, self.goal) if self.config.lan.prune else []
 
     @cached_property
+    def left_out(self) -> dict[Route, str]:
+        """The copies that `sync` removes because a setting leaves out their LAN; and which setting that is."""
+        tables = [table for contents in self.goal.contents.values() for table in contents.values()]
+        ours = {route for table in tables for route in set(table.ours).difference(table.wanted)}
+        refused = {each.route.as_copied: each.refusal for each in self.goal.verdicts if not each.is_accepted}
+        return {route: why for route, why in refused.items() if route in ours} if self.config.lan.prune else {}
+
+    @cached_property
     def internet(self) -> dict[Family, Internet]:
         """What becomes of most packets to the internet."""
         return {family: internet(self.network, self.goal, family) for family in self.network.families}

@@ -185,7 +185,7 @@ def _lines(judged: Judgement, family: Family) -> Iterator[Line]:
     verdicts, mirror = goal.judged[family].verdicts, goal.layout.mirror
     refused = {verdict.route.as_copied: verdict.refusal for verdict in verdicts if verdict.refusal}
     notes = {verdict.route: verdict.warning for verdict in verdicts if not verdict.refusal}
-    held = {each: f"{why.refusal}; in place of a copy by the VPN's client" for each, why in goal.placeholders.items()}
+    held = {each: f"{why.refusal}; so that the VPN's client cannot copy it" for each, why in goal.placeholders.items()}
     for table, (wanted, ours, others) in goal.contents[family].items():
         present, stale = set(ours), by_destination(route for route in ours if route not in {*wanted})
         for route in wanted:

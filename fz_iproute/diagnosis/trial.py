@@ -33,7 +33,7 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                 for source in before.sources(family):
                     packet = usual(family, part.address, mark)._replace(src=source)
                     was, becomes = before.network.way(packet), after.network.way(packet)
-                    if was == becomes:
+                    if was == becomes or was.route in before.left_out:
                         continue
                     where = f"packets to {part.prefix}"
                     is_freed = after.gets_out(becomes) and not (

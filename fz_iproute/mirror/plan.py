@@ -196,7 +196,7 @@ def _route_commands(family: Family, desired: Desired, prune: bool, incomplete: b
             route = change.routes[0]
             why = change.reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
             if verdict := desired.placeholders.get(route):
-                why = f"{verdict.refusal}; in place of a copy that the VPN's client would add again"
+                why = f"{verdict.refusal}; so that the VPN's client cannot copy it"
             may_leak = not change.reason and (table != mirror or is_tunnel_route(route))
             commands = _commands(table, change, why, waits=incomplete and may_leak)
             yield change.phase, _order(change, ranks.get(table, (0, 0)), desired.tunnels), commands

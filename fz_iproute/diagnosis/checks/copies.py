@@ -1,6 +1,7 @@
 """The check of the copies: are they in step, and would a `sync` be for the better?"""
 
 import shlex
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from fz_iproute.diagnosis.checks.cures import removals
@@ -54,7 +55,8 @@ def mirror(machine: Machine) -> Iterator[Found]:
             f"the VPN's hosts there more, run `{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
         )
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
-    remedies = [*([Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else []), Remedy((*restoring, Sync()))]
+    remedies = [*([Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else [])]
+    remedies.append(Remedy((*restoring, Sync()), effect=_ends(machine)))
     if machine.released:
         remedies.append(Remedy((Setting("tunnel", "internet", True), Sync()), effect=f"without it, {machine.released}"))
     if routed:
@@ -63,6 +65,14 @@ def mirror(machine: Machine) -> Iterator[Found]:
     why = f"{what}; `watch` keeps them in step, and its log tells if another program undoes that"
     level: Level = "warning" if _is_early(machine, due) else "failure"
     yield Found(level, seen, why, (*remedies, *advice(words)))
+
+
+def _ends(machine: Machine) -> str:
+    """Which copies of LANs a `sync` removes as the settings say."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)  # without repetitions
+    for route, why in machine.left_out.items():
+        found[why][route.dst] = None
+    return "; ".join(f"removes the copy of {some(names)}: {why}" for why, names in found.items())
 
 
 def _left_behind(machine: Machine) -> Iterator[Found]:

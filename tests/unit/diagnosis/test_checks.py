@@ -14,7 +14,7 @@ from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import Prefix
 from tests.layouts import LAYOUTS
-from tests.unit.diagnosis.machines import FIREZONE, HALVES, MIRROR, SERVED, STALE, Case, told, vpn, without
+from tests.unit.diagnosis.machines import FIREZONE, HALVES, MIRROR, SERVED, STALE, TIERS, Case, told, vpn, without
 
 STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
 # All packets of the VPN's client go into the tunnel but those to one host.
@@ -425,3 +425,35 @@ def test_a_route_that_may_be_a_copy_from_an_earlier_lan_allow_is_named(main: str
         each.remedy.startswith(f"ip route del table {MIRROR} {table.split(' metric', maxsplit=1)[0]}") for each in found
     )
     assert not plan(case.machine.goal)
+
+
+PUBLIC = ["route add 203.0.113.0/24 dev eth0 proto boot scope link"]
+
+
+@pytest.mark.parametrize("sort", [SERVED, TIERS], ids=["single", "tiered"])
+@pytest.mark.parametrize(
+    ("lan", "prefixes", "why"),
+    [
+        (
+            {"exclude_interfaces": ("eth0",)},
+            "192.168.1.0/24, 203.0.113.0/24, fd00:1::/64",
+            "lan.exclude_interfaces has eth0",
+        ),
+        (
+            {"interfaces": ("docker*",)},
+            "192.168.1.0/24, 203.0.113.0/24, fd00:1::/64",
+            "lan.interfaces does not have eth0",
+        ),
+        ({"deny": (Prefix.parse("192.168.1.0/24"),)}, "192.168.1.0/24", "lan.deny has 192.168.1.0/24"),
+        ({"trust": "private"}, "203.0.113.0/24", 'a public prefix: lan.trust = "private"'),
+    ],
+    ids=str,
+)
+def test_a_lan_that_a_setting_leaves_out_now_is_removed_by_a_sync(
+    sort: list[str], lan: dict[str, Any], prefixes: str, why: str
+) -> None:
+    copies = [f"{line} table {MIRROR if sort is SERVED else MIRROR + 1}" for line in PUBLIC]
+    case = Case([*sort, *PUBLIC, *copies], config=replace(Config(), lan=lan))
+    (found,) = [each for each in case.findings("mirror") if each.level != "ok"]
+    assert found.remedy.startswith(f"fz-iproute sync  # removes the copy of {prefixes}: {why}")
+    assert not [each for each in case.findings() if "decide yourself" in each.remedy]
