@@ -107,12 +107,14 @@ class _Judge:
     def vpn(self) -> Vpn:
         form, product = self.form, product_of(self.form)
         headline = all_traffic(self.network, form.interface)
-        served, obstacle = self._served()
-        advice, why = self._advice(product, served, obstacle)
-        cut = sorted(_cut(self._lans).values(), key=self._is_elsewhere)
-        kept = (lan.most for lan in self._lans.values() if lan.most and not lan.lost)
-        deciding = next(iter((*cut, *kept)), None)
-        by = self._left_out or "main has no other LAN to copy"
+        advice, why = self._advice(product)
+        cut = list(_cut(self._lans).values())
+        kept = [lan.most for lan in self._lans.values() if lan.most and not lan.lost]
+        # What this VPN cuts is told first.
+        deciding = [fate for fate in cut if not self._is_elsewhere(fate)] or cut[:1] or kept[:1]
+        by = decided_by(fate.decision for fate in deciding)
+        if not by:
+            by = f"its packets {deciding[0].lost}" if deciding else self._left_out or "main has no other LAN to copy"
         return Vpn(
             product=product,
             interface=form.interface,
@@ -124,14 +126,14 @@ class _Judge:
             cut=tuple(lan.prefix for lan in self._lans.values() if lan.lost),
             kept=tuple(lan.prefix for lan in self._lans.values() if not lan.lost),
             holes=self._holes,
-            by=(deciding.by or f"its packets {deciding.lost}") if deciding else by,
+            by=by,
             advice=advice,
             why=why,
-            elsewhere=tuple(self._elsewhere(served)),
+            elsewhere=tuple(self._elsewhere()),
             leak=leak(self.network, form.interface),
             released=self._judged.released,
             is_configured=self._judged.config is self.config,
-            config=None if product.refusal or product.switch else served,
+            config=None if product.refusal or product.switch else self._served,
         )
 
     @property
@@ -177,53 +179,62 @@ class _Judge:
         """True if something else than this VPN decides about these packets."""
         return self.form.rule.table != fate.decision.table and self.form.interface not in fate.decision.devices
 
-    def _elsewhere(self, served: Config | None) -> Iterator[str]:
+    def _elsewhere(self) -> Iterator[str]:
         """What else than this VPN cuts LANs, or parts of them: `packets to 10.0.0.0/24 are refused: rule 5 (…)`."""
-        found = {key: lan for key, lan in self._lans.items() if not (served and lan.lost) or key in self._still_cut}
+        found = {
+            key: lan for key, lan in self._lans.items() if not (self._served and lan.lost) or key in self._still_cut
+        }
         for loss in losses(self.network, found):
             if loss.extent != "some packets" and any(map(self._is_elsewhere, loss.fates)):
                 yield str(loss)
 
-    def _advice(self, product: Product, served: Config | None, obstacle: str) -> tuple[Advice, str]:
+    def _advice(self, product: Product) -> tuple[Advice, str]:
         cut = _cut(self._lans)
         taken = [key for key, fate in cut.items() if not self._is_elsewhere(fate)]
         if product.refusal:
             return "refuse", product.refusal
         if product.switch and (taken or product.firewalls):
             return "client", f"{product.why}: `{product.switch}`"
-        regained = [key for key in cut if served and key not in self._still_cut]
+        regained = [key for key in cut if self._served and key not in self._still_cut]
         others = [key for key in taken if key not in regained]
-        but = f", but not {_names(others)}: {obstacle}" if others else ""
         if regained:
+            by = decided_by(self._still_cut[key].decision for key in others)
+            but = f", but not {_names(others)}{by and ': '}{by}" if others else ""
             return "mirror", f"copies bring back the LAN ({_names(regained)}){but}"
         except_for = f" except for {some(self._holes)}" if self._holes else ""
-        if served:  # the LANs are reachable now only because of the copies
+        keep = ""
+        if self._served:  # the LANs are reachable now only because of the copies
             kept = _names(key for key in self._lans if key not in cut) if cut else "the LAN"
-            keep = f"copies in table {self._judged.goal.layout.mirror} keep {kept}{except_for}{but}"
-            return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
+            keep = f"copies in table {self._judged.goal.layout.mirror} keep {kept}{except_for}"
         if taken:
-            return "refuse", f"{_names(taken)}: {obstacle}"
+            start = f"{keep}, but" if keep else "copies"
+            return "refuse", f"{start} cannot bring back {_names(taken)}{self._barred and ': '}{self._barred}"
+        if self._served:
+            return "nothing", f"{keep}; if fz-iproute makes them, leave it installed"
         if cut:
             return "nothing", "the LAN is not cut by this VPN"
         return "nothing", self._left_out or f"no LAN is cut{except_for}"
 
-    def _served(self) -> tuple[Config | None, str]:
-        """The configuration for this VPN if copies help, else None; and why it still takes some LANs nevertheless.
-
-        Copies help if they make the difference for at least one LAN: it is cut now, or would be without them.
-        """
+    @cached_property
+    def _barred(self) -> str:
+        """Why no configuration for this VPN can make copies; "" if one can."""
         if self.form.rule.table in KERNEL_TABLES:
-            where = f"its routes are in table {table_name(self.form.rule.table)}, where copies change nothing"
-            return None, f"{where}; look for a setting of its client"
+            where = f"the VPN's routes are in table {table_name(self.form.rule.table)}"
+            return f"{where}; look for a setting of the VPN's client"
         try:
-            candidate = config_text.parse(config_text.dump(self._judged.config), "the configuration would be refused")
+            config_text.parse(config_text.dump(self._judged.config), "the configuration would be refused")
         except UsageError as error:
-            return None, str(error).partition("\n")[0]
-        by = decided_by(fate.decision for fate in self._still_cut.values() if not self._is_elsewhere(fate))
-        obstacle = f"copies would not change that: {by}" if by else "copies would not change that"
+            return str(error).partition("\n")[0]
+        return ""
+
+    @cached_property
+    def _served(self) -> Config | None:
+        """The configuration for this VPN if copies help: at least one LAN is cut now, or would be without them."""
+        if self._barred:
+            return None
         without = _cut(_with_hosts(lans(self._without_copies(), self._judged.goal)))
         has_use = not self._still_cut.keys() >= {*_cut(self._lans), *without}
-        return (candidate if has_use else None), obstacle
+        return self._judged.config if has_use else None
 
     def _without_copies(self) -> Network:
         """The network without its present copies, including copies that other programs have made."""

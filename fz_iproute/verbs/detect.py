@@ -101,7 +101,8 @@ def _written(arguments: Namespace, vpns: Sequence[Vpn]) -> str:
 def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequence[Vpn], vpn: Vpn) -> str:
     """The command to run next, or what to do with the configuration that is printed below."""
     if vpn.advice != "mirror" or vpn.config is None:
-        return as_typed(arguments, source, "doctor") if vpn.besides else ""
+        is_lost = vpn.advice in ("nothing", "refuse") and (vpn.cut or vpn.holes)
+        return as_typed(arguments, source, "doctor") if vpn.besides or (is_lost and vpn.is_configured) else ""
     if arguments.write:
         return ""
     if vpn.config == config:

@@ -133,6 +133,8 @@ def wrong_lans(
     tunnel: the prefix, and how it is reached.
     """
     for vpn in vpns:
+        if vpn.advice == "nothing" and vpn.cut and not vpn.elsewhere:
+            yield f"detect: {vpn.interface} cuts {vpn.cut}, and the advice is {vpn.why}"
         for lan in (*vpn.kept, *vpn.cut):
             routes, prefix = main[lan.family], ip_network(str(lan))
             ways = {way for other, way in routes if other == prefix}

@@ -87,12 +87,12 @@ OUTLINE, TAILSCALE, NETBIRD, TIERS = (
 )
 OTHER_TIERS = [line.replace("0xfd002021", "0x77").replace("firezone", "7").replace("5390983", "8") for line in TIERS]
 HALVES = [f"route add {half} dev tun0" for half in ("0.0.0.0/1", "128.0.0.0/1", "192.168.1.0/25", "192.168.1.128/25")]
+WHOLE = "192.168.1.0/24"
 TO_LAN, TO_CONTAINERS = (f"route add {lan} dev outline-tun1 table 7113" for lan in ("192.168.1.0/24", "172.17.0.0/16"))
 COPIES = [f"route add {lan} table 7113" for lan in ("192.168.1.0/24 dev eth0", "172.17.0.0/16 dev docker0")]
 LEAK = "; IPv6 leaves by eth0, outside the VPN"
-UNCHANGED = "copies would not change that: {}192.168.1.0/24 of table 7113, by rule 28958 (not from all fwmark 0x711e "
-UNCHANGED += "lookup 7113)"
 BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e lookup 7113)"
+BY_ROUTE = BY_TABLE.replace("default", WHOLE)
 
 
 @pytest.mark.parametrize(
@@ -106,19 +106,24 @@ BY_TABLE = "default of table 7113, by rule 28958 (not from all fwmark 0x711e loo
         ),
         (
             [*OUTLINE, TO_LAN],
-            BY_TABLE,
-            "copies bring back the LAN (172.17.0.0/16), but not 192.168.1.0/24: " + UNCHANGED.format("") + LEAK,
+            f"default of table 7113, {BY_ROUTE}",
+            f"copies bring back the LAN (172.17.0.0/16), but not 192.168.1.0/24: {BY_ROUTE}{LEAK}",
         ),
         (
             [*OUTLINE, TO_LAN, TO_CONTAINERS],
-            BY_TABLE.replace("default", "172.17.0.0/16"),
-            "172.17.0.0/16, 192.168.1.0/24: " + UNCHANGED.format("172.17.0.0/16 of table 7113, ") + LEAK,
+            f"172.17.0.0/16 of table 7113, {BY_ROUTE}",
+            f"copies cannot bring back 172.17.0.0/16, 192.168.1.0/24{LEAK}",
+        ),
+        (
+            [*OUTLINE, TO_LAN, COPIES[1]],
+            BY_ROUTE,
+            f"copies in table 7113 keep 172.17.0.0/16, fd00:1::/64, but cannot bring back 192.168.1.0/24{LEAK}",
         ),
         (
             HALVES,
             "192.168.1.0/25 of table main, by rule 32766 (from all lookup main)",
-            "192.168.1.0/24: its routes are in table main, where copies change nothing; look for a setting of its "
-            "client" + LEAK,
+            "copies cannot bring back 192.168.1.0/24: the VPN's routes are in table main; look for a setting of the "
+            "VPN's client" + LEAK,
         ),
         (
             [*OUTLINE, "rule add unreachable pref 5"],  # nothing of it is asked
@@ -273,7 +278,7 @@ def test_the_configuration_names_the_tables(lines: list[str], tables: list[str])
 # What becomes of packets to the LAN, whoever decides about it
 
 SERVED = [*LAYOUTS["Firezone up to 1.5.3"].lines, *copied(539098368)]
-WHOLE, KEPT = "192.168.1.0/24", "copies in table 539098368 keep"
+KEPT = "copies in table 539098368 keep"
 INSTALLED = "; if fz-iproute makes them, leave it installed"
 OF_SERVED = f"{KEPT} 172.17.0.0/16, fd00:1::/64{INSTALLED}"
 BY_ROUTER = ["route add default via 192.168.1.1 dev eth0 table 900", "rule add pref 50 to 192.168.1.0/24 lookup 900"]
