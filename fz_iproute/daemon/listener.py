@@ -30,8 +30,8 @@ _MORE_FOLLOWS = 0.001
 class Listener:
     """Owns the monitor, and asks the schedule for passes when events matter.
 
-    `start` starts a monitor. `copy` runs the commands of `ahead`, if it has some for what was heard; its other argument
-    is the first line. Times are seconds on one clock, which the caller reads.
+    `start` starts a monitor. `copy` runs the commands of `ahead`, if it has some for what was heard, which is the other
+    argument. Times are seconds on one clock, which the caller reads.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Listener:
         text = self._monitor.read()
         while text and self.ahead and (commands := self.ahead.commands(text)) is not None:
             if commands:
-                self._copy(commands, text.partition("\n")[0])
+                self._copy(commands, text)
                 break
             # These are new addresses. The kernel announces the routes to their networks within a moment.
             more = self._monitor.read(_MORE_FOLLOWS)

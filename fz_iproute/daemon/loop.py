@@ -253,8 +253,8 @@ class Loop:
         self._ip.end_coprocesses()
         self._schedule.retry(_now() + self._failures.add(error))
 
-    def _copy_ahead(self, commands: list[Command], reason: str) -> None:
-        """Copy new routes. The pass that follows corrects what goes wrong.
+    def _copy_ahead(self, commands: list[Command], text: str) -> None:
+        """Copy the new routes in these lines of the monitor. The pass that follows corrects what goes wrong.
 
         No lock is needed, because `ip` adds no route that is there already.
         """
@@ -263,7 +263,7 @@ class Loop:
             return
         started = _now()
         try:
-            refusals = self._run(commands, reason, started, asked)
+            refusals = self._run(commands, text.partition("\n")[0], started, asked)
         except _FAILURES as error:
             self._failed(error)
             return

@@ -64,9 +64,9 @@ class World:
         self.listener = Listener(self.begin, self.copy, self.schedule, Counter(), self)  # type: ignore[arg-type]
         self.listener.interest = Interest(frozenset(["254"]))
 
-    def copy(self, commands: list[Command], line: str) -> None:
+    def copy(self, commands: list[Command], text: str) -> None:
         assert self.schedule.due(1.0) is None  # no pass is asked for before
-        self.copied.append(([command.line for command in commands], line))
+        self.copied.append(([command.line for command in commands], text.splitlines()[0]))
 
     def listen(self, now: float) -> list[str]:
         return self.listener.judge(self.listener.hear(), now)
