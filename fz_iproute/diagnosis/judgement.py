@@ -101,6 +101,15 @@ class Judgement:
         return f"sync would send {' and '.join(names)} to the internet outside the tunnel{why}" if names else ""
 
     @property
+    def blocked(self) -> str:
+        """`blocks IPv4 to the internet until wg0 is up (tunnel.on_down)`, if a `sync` does that. "" if not."""
+        waiting = [each for each in self.internet if self.config.manages and not self.goal.states[each].usable]
+        open_now = [each for each in waiting if self.internet[each].state != "blocked"]
+        names = [FAMILY_NAMES[each] for each in open_now if internet(self.then, self.goal, each).state == "blocked"]
+        until = f"until {self.config.tunnel.interface} is up (tunnel.on_down)"
+        return f"blocks {' and '.join(names)} to the internet {until}" if names else ""
+
+    @property
     def leaking(self) -> list[Family]:
         """The families that leave outside the tunnel, although it takes the other family.
 

@@ -75,7 +75,7 @@ class Status(NamedTuple):
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Decision]  # about most packets to it if another device takes them that may be a tunnel
     traffic: str  # a sentence about most packets to the internet; "" if there is nothing to say
-    released: str  # see Judgement.released
+    danger: str  # what a `sync` would do to packets to the internet; "" if it leaves them alone, or mends them
     needs_doctor: bool  # `doctor` finds something about the VPN: see status_of
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
     obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family
@@ -111,7 +111,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         internet=dict.fromkeys(FAMILIES, "off") | states,
         carriers=carriers,
         traffic=_traffic(judged),
-        released=judged.released,
+        danger=judged.released or (judged.blocked and f"sync {judged.blocked}"),
         needs_doctor=bool(
             judged.released
             or (judged.leaking and not config.allows_leak)

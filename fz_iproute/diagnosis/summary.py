@@ -34,6 +34,7 @@ class Summary(NamedTuple):
     is_due: bool  # `sync` has something to do that makes a difference
     is_idle: bool  # copies are missing but not needed: packets reach all LANs, and no rule leads to the copies
     is_lost_then: bool  # after a `sync`, packets do not reach a LAN that no setting leaves out, or leave the tunnel
+    is_worse_then: bool  # a `sync` would cut a LAN that is reachable, let packets out of the tunnel, or block them
     lan_items: list[Item]
     unused: list[str]  # network cards that reach no LAN
     others: list[Line]  # LANs that are in step and reachable
@@ -70,7 +71,8 @@ def summary(found: Status) -> Summary:
         firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
         is_due=found.is_used and found.commands > 0,
         is_idle=not found.is_used and found.commands > 0 and not lost,
-        is_lost_then=bool(found.released) or any(line.is_lost_then for line in present),
+        is_lost_then=bool(found.danger) or any(line.is_lost_then for line in present),
+        is_worse_then=bool(found.danger) or any(line.is_lost_then and not line.lost for line in present),
         unused=[outage.name for outage in found.outages if not (outage.lans or outage.lost)],
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed and not line.lost],
@@ -107,7 +109,7 @@ def vpn(found: Status) -> Iterator[str]:
         return
     led = " and ".join(f"table {table} leads into {device}" for device, table in found.others.items())
     yield f"{found.tunnel} is {found.tunnel_state}" + (f", but {led}" if led else "")
-    yield from filter(None, (found.traffic, found.released))
+    yield from filter(None, (found.traffic, found.danger))
 
 
 def _rule_items(found: Status) -> Iterator[Item]:

@@ -26,10 +26,11 @@ def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], s
     mends = _mends(said, daemon)
     vpn = _labelled("VPN", said.vpn, said.verb and advised(said.verb), screen)
     lan = _labelled("LAN", _count(said), mends and advised(mends), screen)
-    tail = [
-        *_others(said, screen),
-        *(_labelled("watch", daemon.text, daemon.verb and advised(daemon.verb), screen) if daemon else []),
-    ]
+    tail = _others(said, screen)
+    if daemon:
+        # `watch` would do what `sync` does.
+        verb = "" if said.is_worse_then else daemon.verb
+        tail += _labelled("watch", daemon.text, verb and advised(verb), screen)
     vpn_items, lan_items = _items(said.vpn_items, screen), _items(said.lan_items, screen)
     space = _MOST_LINES - len(vpn) - len(lan) - len(tail)
     more = advised("status --routes")

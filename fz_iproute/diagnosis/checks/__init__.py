@@ -97,7 +97,8 @@ def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known
     if finding in {(name, each.seen) for name, each in then if each.level != "ok"}:
         return _USELESS
     new = _problems(then) - known
-    if any(after.has_internet(family) > machine.has_internet(family) for family in machine.families):
+    is_taken = any(after.has_internet(family) > machine.has_internet(family) for family in machine.families)
+    if is_taken or machine.blocked:
         new = {(name, seen) for name, seen in new if name not in _OF_TAKEN}
     return next((f"it would bring about {name}: {seen}" for name, seen in sorted(new)), "")
 

@@ -56,7 +56,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
         )
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
     remedies = [*([Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else [])]
-    remedies.append(Remedy((*restoring, Sync()), effect=_ends(machine)))
+    remedies.append(Remedy((*restoring, Sync()), effect="; ".join(filter(None, (_ends(machine), machine.blocked)))))
     if machine.released:
         remedies.append(Remedy((Setting("tunnel", "internet", True), Sync()), effect=f"without it, {machine.released}"))
     if routed:

@@ -38,7 +38,7 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         yield Found("failure", f"{name} is down", f"the kernel has removed its routes: {why}", remedies)
     elif machine.vpns:
         yield from (_another_vpn(machine, vpn, f"there is no {name}") for vpn in machine.vpns)
-    elif not any(rule.table in machine.goal.layout.tables for rule in machine.snapshot.rules):
+    elif not any(rule.table in machine.goal.layout.tables for rule in machine.then.rules):
         yield Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
     else:
         yield _no_tunnel(machine)

@@ -12,6 +12,8 @@ from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
+from fz_iproute.verbs.brief import Daemon, drawn
+from fz_iproute.verbs.screen import Screen
 from tests.layouts import both
 from tests.unit.diagnosis.machines import MIRROR, SERVED, SPLIT, TIERS, WIREGUARD, Case, told, without
 
@@ -239,6 +241,7 @@ def test_in_manage_mode_a_sync_that_would_open_the_tunnel_is_told_everywhere(fam
     danger = f"sync would send {names} to the internet outside the tunnel: tunnel.internet is false"
     said = summary(status(config, *case.read()))
     assert danger in said.vpn and said.verb == "doctor" and said.is_due and said.is_lost_then
+    assert "watch  does not run" == drawn(said, Daemon("does not run", "watch"), str, Screen(80))[-1]
     assert [danger] == [vpn.released for vpn in case.machine.vpns]
     remedy = "in /etc/fz-iproute/config.toml, section [tunnel]: internet = true, then fz-iproute sync"
     (due,) = case.findings("mirror")
@@ -251,6 +254,23 @@ def test_in_manage_mode_a_sync_that_would_open_the_tunnel_is_told_everywhere(fam
     assert not synced.released
     asked = tried(synced, left.remedies[0].steps)
     assert all(map(asked.has_internet, FAMILIES))
+
+
+@pytest.mark.parametrize("on_down", ["open", "closed"])
+@pytest.mark.parametrize("link", ["link del tun-firezone", "link set dev tun-firezone down"])
+def test_in_manage_mode_a_sync_that_would_block_the_internet_says_so(link: str, on_down: str) -> None:
+    config = replace(Config(), tunnel={"mode": "manage", "internet": True, "on_down": on_down})
+    lines = [*without("lookup 539098368", without("dev tun-firezone", SERVED)), link]
+    case = Case(lines, config=config, facts={"/etc/resolv.conf": None})
+    blocks = "blocks IPv4 and IPv6 to the internet until tun-firezone is up (tunnel.on_down)"
+    said = summary(status(config, *case.read()))
+    (due,) = case.findings("mirror")
+    if on_down == "open":
+        assert (False, "fz-iproute sync") == (said.is_worse_then, due.remedy) and "blocks" not in said.vpn
+    else:
+        assert said.is_worse_then and said.is_lost_then and f"sync {blocks}" in said.vpn
+        assert f"fz-iproute sync  # {blocks}" == due.remedy
+        assert not tried(case.machine, [Sync()]).blocked
 
 
 def test_a_sync_that_opens_nothing_is_not_said_to() -> None:

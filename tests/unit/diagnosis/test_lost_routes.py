@@ -46,7 +46,7 @@ def test_main_gets_its_route_back_and_no_remedy_is_a_sync_that_cuts_the_lan(
     assert remedies == [each.remedy.partition(COMMENT)[0] for each in found]
     assert all("main has lost the route of" in each.seen for each in found[: len(machine.machine.lost_routes)])
     said = summary(status(machine.config, *machine.read()))
-    assert said.is_due and said.is_lost_then, "status does not advise a sync either"
+    assert said.is_due and said.is_lost_then and said.is_worse_then, "status does not advise a sync either"
     assert [] == [each.remedy for each in machine.findings() if each.remedy == "fz-iproute sync"]
 
 
