@@ -4,7 +4,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from fz_iproute.diagnosis.checks.cures import removals
+from fz_iproute.diagnosis.checks.cures import as_default, removals
 from fz_iproute.diagnosis.checks.finding import Found, Level
 from fz_iproute.diagnosis.lans import key
 from fz_iproute.diagnosis.machine import Machine
@@ -57,6 +57,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
     remedies = [*([Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else [])]
     remedies.append(Remedy((*restoring, Sync()), effect="; ".join(filter(None, (_ends(machine), machine.blocked)))))
+    remedies += as_default(machine) if losing else ()
     if machine.released:
         remedies.append(Remedy((Setting("tunnel", "internet", True), Sync()), effect=f"without it, {machine.released}"))
     if routed:

@@ -21,7 +21,7 @@ from fz_iproute.diagnosis.remedy import (
 )
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep, after
 from fz_iproute.mirror.model import Rule
-from fz_iproute.mirror.prefix import Family, Prefix, PrefixSet
+from fz_iproute.mirror.prefix import PRIVATE, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import DEFAULT, LOCAL, MAIN, REFUSALS, some, table_name
 
 
@@ -129,8 +129,11 @@ def of_loss(machine: Machine, loss: Loss) -> Iterator[Remedy]:
     is_tunnelled = machine.is_tunnelled(decision)
     lans = [lan.prefix for lan in loss.lans]
     if is_tunnelled and route and route.dst != "default" and route.prefix not in machine.goal.split[loss.family]:
+        yield from as_default(machine)
         deny = in_force(machine, added(machine, "deny", *lans))
-        yield from advice(f"renumber the LAN, or, if you don't need it, {deny}")
+        claimed = machine.goal.by_family[loss.family].claimed
+        is_all = all(claimed.covers(each) for each in PRIVATE if each.family == loss.family)
+        yield from advice(f"{'' if is_all else 'renumber the LAN, or, '}if you don't need it, {deny}")
     elif inexpressible := [lan.routes[0] for lan in loss.lans if lan.routes[0].attributes.inexpressible]:
         yield from advice(f"replace the route of {some(each.dst for each in inexpressible)} in main by a simpler one")
     elif is_tunnelled:
@@ -139,6 +142,12 @@ def of_loss(machine: Machine, loss: Loss) -> Iterator[Remedy]:
     else:
         table = f"route show table {table_name(decision.table)}" if route else "rule show"
         yield from advice(f"find out who has made that: `{machine.ip(loss.family, table)}`")
+
+
+def as_default(machine: Machine) -> tuple[Remedy, ...]:
+    """Take the VPN's widest routes for parts of its default route, so that LANs inside them are copied."""
+    step = Setting("tunnel", "split_default", "auto")
+    return (Remedy((step, Sync())),) if machine.config.tunnel.split_default != step.value else ()
 
 
 def _settings(machine: Machine, table: int) -> Iterator[Remedy]:

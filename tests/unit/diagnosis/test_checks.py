@@ -457,3 +457,21 @@ def test_a_lan_that_a_setting_leaves_out_now_is_removed_by_a_sync(
     (found,) = [each for each in case.findings("mirror") if each.level != "ok"]
     assert found.remedy.startswith(f"fz-iproute sync  # removes the copy of {prefixes}: {why}")
     assert not [each for each in case.findings() if "decide yourself" in each.remedy]
+
+
+THIRDS = ["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/2"]
+TO_AUTO = 'section [tunnel]: split_default = "auto", then fz-iproute sync'
+
+
+@pytest.mark.parametrize("parts", [THIRDS, ["0.0.0.0/1", "128.0.0.0/1"], ["128.0.0.0/1"], ["192.168.0.0/16"]], ids=str)
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_a_remedy_for_a_lan_that_the_vpn_routes_can_work(parts: list[str], *, is_copied: bool) -> None:
+    """No LAN can be renumbered out of a default route in parts. But the setting copies LANs inside these parts."""
+    lines = [*without(" default dev tun", SERVED if is_copied else FIREZONE), *vpn(*parts)]
+    case = Case([*lines, *vpn("default")], config=replace(Config(), tunnel={"split_default": "explicit"}))
+    found = [each for each in case.findings("mirror" if is_copied else "shadows") if each.level != "ok"]
+    is_split = parts != ["192.168.0.0/16"]
+    assert found
+    for each in found:
+        assert is_split is (TO_AUTO in each.remedy)
+        assert is_split is not ("renumber" in each.remedy)
