@@ -3,7 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-from fz_iproute.diagnosis.full_tunnel import is_uplink
+from fz_iproute.diagnosis.full_tunnel import forms, is_uplink
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import decided_by
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
@@ -88,12 +88,20 @@ def _more(case: Case) -> str:
             reason = why_not_copied(judged.goal, found)
             return f"main has {found}: {reason}" if reason else ""
         refusal = verdicts[found].refusal
-        return f"{found.dst} is not copied: {refusal}" if refusal else f"a copy of {found.dst} does not change that"
+        return f"{found.dst} is not copied: {refusal}" if refusal else _useless(case, found)
     idle = [outage for outage in outages(judged.network, judged.goal) if outage.lost or not outage.lans]
     cards = [f"{outage.name} ({outage.why})" for outage in idle]
     if cards and PRIVATE.covers(_host(case)) and (not route or route.dst == "default"):
         return f"main has no LAN with this address, and these cards reach none: {some(cards)}"
     return ""
+
+
+def _useless(case: Case, found: Route) -> str:
+    """What to say if a copy of a route of main would not help: perhaps one in another table would."""
+    judged, table = case.judged, case.decision.table
+    others = {form.rule.table for form in forms(judged.network, found.attributes.family)} - {*judged.goal.layout.tables}
+    also = f"; `detect` says whether one in table {table} does" if table in others else ""
+    return f"a copy of {found.dst} in table {judged.goal.layout.mirror} does not change that{also}"
 
 
 def _if_connected(case: Case, packet: Packet) -> str:

@@ -75,6 +75,7 @@ class Status(NamedTuple):
     internet: dict[Family, str]  # active if most packets to it enter the tunnel, blocked if they are refused, or off
     carriers: dict[Family, Decision]  # about most packets to it if another device takes them that may be a tunnel
     traffic: str  # a sentence about most packets to the internet; "" if there is nothing to say
+    used: list[int]  # the tables whose routes packets to reachable LANs take
     danger: str  # what a `sync` would do to packets to the internet; "" if it leaves them alone, or mends them
     needs_doctor: bool  # `doctor` finds something about the VPN: see status_of
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
@@ -111,6 +112,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         internet=dict.fromkeys(FAMILIES, "off") | states,
         carriers=carriers,
         traffic=_traffic(judged),
+        used=list(dict.fromkeys(_used(judged))),
         danger=judged.released or (judged.blocked and f"sync {judged.blocked}"),
         needs_doctor=bool(
             judged.released
@@ -132,6 +134,11 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         outages=outages(judged.network, goal),
         commands=len(plan(goal, prune=config.lan.prune)),
     )
+
+
+def _used(judged: Judgement) -> Iterator[int]:
+    reached = (lan.most for (_, devices), lan in judged.lans.items() if lan.most and not (lan.lost or devices))
+    return (fate.decision.table for fate in reached)
 
 
 def _traffic(judged: Judgement) -> str:

@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.lost_routes import Outage, together
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.prefix import FAMILY_NAMES
-from fz_iproute.mirror.words import some
+from fz_iproute.mirror.words import MAIN, some, table_name
 
 
 class Item(NamedTuple):
@@ -33,6 +33,7 @@ class Summary(NamedTuple):
     firewalls: str  # `Mullvad's firewall`, if it may stop packets to a LAN that has a route; else ""
     is_due: bool  # `sync` has something to do that makes a difference
     is_idle: bool  # copies are missing but not needed: packets reach all LANs, and no rule leads to the copies
+    how: str  # `by table 300`, or `without copies`: how packets reach the LANs
     is_lost_then: bool  # after a `sync`, packets do not reach a LAN that no setting leaves out, or leave the tunnel
     is_worse_then: bool  # a `sync` would cut a LAN that is reachable, let packets out of the tunnel, or block them
     lan_items: list[Item]
@@ -71,12 +72,17 @@ def summary(found: Status) -> Summary:
         firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
         is_due=found.is_used and found.commands > 0,
         is_idle=not found.is_used and found.commands > 0 and not lost,
+        how=f"by {' and '.join(map(_table, found.used))}" if {*found.used} - {MAIN} else "without copies",
         is_lost_then=bool(found.danger) or any(line.is_lost_then for line in present),
         is_worse_then=bool(found.danger) or any(line.is_lost_then and not line.lost for line in present),
         unused=[outage.name for outage in found.outages if not (outage.lans or outage.lost)],
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
         others=[line for line in lans if line not in listed and not line.lost],
     )
+
+
+def _table(table: int) -> str:
+    return f"table {table_name(table)}"
 
 
 def _name(line: Line) -> Key:

@@ -57,11 +57,11 @@ def _count(said: Summary) -> str:
         which = f"{said.reachable} of {said.lans}" if said.lans else "all"
         return f"{which} have a route, but {said.firewalls} may stop the packets"
     if not said.lans:
-        return "reachable without copies"
+        return f"reachable {said.how}"
     # All LANs are reachable, but copies are due: they are needed as soon as the VPN takes all traffic.
     early = "; not in step" if said.is_due and said.reachable == said.lans else ""
     none = f", none by {some(said.unused)}" if said.unused and said.reachable else ""
-    return f"{said.reachable} of {said.lans} reachable{' without copies' if said.is_idle else early}{none}"
+    return f"{said.reachable} of {said.lans} reachable{f' {said.how}' if said.is_idle else early}{none}"
 
 
 def _shortened(lines: list[str], space: int, command: str, screen: Screen) -> list[str]:

@@ -64,7 +64,7 @@ ACTIVE = "goes into the tunnel, because all traffic goes into tun-firezone"
 MISSING = f"{ACTIVE}; {{}} is not in the VPN's table yet; run `fz-iproute sync`"
 BY_MAIN = "{} of table main, by rule 32766 (from all lookup main)"
 BY_VPN = "{} of table 539098368, by rule 32765 (not from all fwmark 0xfd002021 lookup 539098368)"
-USELESS = f"{ACTIVE}; a copy of {{}} does not change that"
+USELESS = f"{ACTIVE}; a copy of {{}} in table {{}} does not change that"
 OURS = "stays on this machine, because the address is its own"
 COPIED = "leaves by eth0 to the LAN, because {} is copied into the VPN's table"
 LEFT = "leaves by eth0 to the LAN, because table 539098368 has a stale copy of 192.168.1.0/24"
@@ -126,7 +126,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             'lan.allow = ["fd00:8::/48"] would copy it',
             "10.128.7.7": MISSING.format("10.128.0.0/16"),
             "100.64.0.9": "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly; "
-            "a copy of 100.64.0.0/10 does not change that",
+            "a copy of 100.64.0.0/10 in table 539098368 does not change that",
             "10.1.3.3 mark=0xfd002021": f"leaves by eth0 or docker0 through routers: {BY_MAIN.format('10.1.0.0/16')}",
             "10.8.0.7": f"{ACTIVE}; main has 10.8.0.0/24 dev eth0 proto boot scope global: "
             'lan.allow = ["10.8.0.0/24"] would copy it',
@@ -154,25 +154,25 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         [*TIERED, *HALVES],
         {
-            "192.168.1.7": USELESS.format("192.168.1.0/24"),
+            "192.168.1.7": USELESS.format("192.168.1.0/24", LAN),
             "172.18.0.7": ACTIVE,
         },
     ),
     (
         [*TIERED, f"route add throw 172.17.0.0/17 table {LAN}"],
         {
-            "172.17.0.7": USELESS.format("172.17.0.0/16"),
+            "172.17.0.7": USELESS.format("172.17.0.0/16", LAN),
         },
     ),
     (
         [*UNCOPIED, *HALVES],
         {
-            "192.168.1.7": USELESS.format("192.168.1.0/24"),
+            "192.168.1.7": USELESS.format("192.168.1.0/24", LAN),
         },
     ),
     (
         [line.replace(f"lookup {LAN}", f"lookup {LAN} suppress_prefixlength 24") for line in TIERED],
-        {"192.168.1.7": USELESS.format("192.168.1.0/24")},
+        {"192.168.1.7": USELESS.format("192.168.1.0/24", LAN)},
     ),
     (
         [*FIREZONE, "route del default", "-6 route del default", "-6 route add fd00:9::/64 dev eth0 expires -1"],
@@ -216,7 +216,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             "192.168.1.7": f"{COPIED.format('192.168.1.0/24')}; but a program that connects sends from 192.168.1.5: "
             "rule 50 decides, and it leaves by tun-firezone",
             "192.168.1.7 src=192.168.1.5": "goes into the tunnel: default of table 77, "
-            "by rule 50 (from 192.168.1.5 lookup 77); a copy of 192.168.1.0/24 does not change that",
+            "by rule 50 (from 192.168.1.5 lookup 77); a copy of 192.168.1.0/24 in table 539098368 does not change that",
         },
     ),
     (
@@ -238,7 +238,8 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         WIREGUARD,
         {
             "192.168.1.7": "goes into wg0, which may be a tunnel: default of table 51820, "
-            "by rule 32765 (not from all fwmark 0xca6c lookup 51820); a copy of 192.168.1.0/24 does not change that",
+            "by rule 32765 (not from all fwmark 0xca6c lookup 51820); a copy of 192.168.1.0/24 in table 539098368 "
+            "does not change that; `detect` says whether one in table 51820 does",
         },
     ),
     (

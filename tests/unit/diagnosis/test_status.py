@@ -13,7 +13,10 @@ from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.model import Route, Snapshot
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, Prefix
-from tests.layouts import LAYOUTS, machine, read
+from fz_iproute.verbs.brief import drawn
+from fz_iproute.verbs.screen import Screen
+from tests.layouts import LAYOUTS, copied, machine, read
+from tests.unit.diagnosis.machines import WIREGUARD, Case
 from tests.unit.routes import lookup, route, snapshot, tunnel
 
 TABLES = Config().tables.ids
@@ -168,3 +171,20 @@ def test_a_copy_that_becomes_a_placeholder_is_named_once(there: Route, due: list
     seen = snapshot([COPY, DENIED], [*VPN, COPY, there], rules=(lookup(SINGLE, 100), lookup(254, 32766)))
     said = summary(status(config, seen, whole(seen)))
     assert due == [(item.state, item.what) for item in said.items if item.kind == "due"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "how"),
+    [
+        (WIREGUARD, "1 of 3 reachable"),
+        ([*WIREGUARD, *copied(51820)], "3 of 3 reachable by table 51820 and table main"),
+        (LAYOUTS["wg-quick"].lines, "3 of 3 reachable without copies"),
+    ],
+)
+def test_a_lan_that_copies_of_another_configuration_keep_is_not_called_reachable_without(
+    lines: list[str], how: str
+) -> None:
+    case = Case(lines)
+    said = summary(status(case.config, *case.read()))
+    (lan,) = [line for line in drawn(said, None, str, Screen(80)) if line.startswith("LAN")]
+    assert how == lan.removeprefix("LAN    ").partition("   →")[0]
