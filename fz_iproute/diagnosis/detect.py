@@ -43,6 +43,7 @@ class Vpn(NamedTuple):
     advice: Advice
     why: str  # the reason for the advice
     elsewhere: tuple[str, ...]  # what else is cut, and neither by this VPN nor for want of copies
+    unplugged: tuple[str, ...]  # which LANs cannot be reached, whatever the routes are
     leak: str  # see full_tunnel.leak
     released: str  # see Judgement.released
     is_configured: bool  # the present configuration names this VPN
@@ -61,7 +62,7 @@ class Vpn(NamedTuple):
     @property
     def besides(self) -> list[str]:
         """What the user should know besides the advice."""
-        return [*self.elsewhere, *filter(None, (self.leak, self.released))]
+        return [*self.elsewhere, *self.unplugged, *filter(None, (self.leak, self.released))]
 
     @property
     def reasons(self) -> str:
@@ -130,6 +131,7 @@ class _Judge:
             advice=advice,
             why=why,
             elsewhere=tuple(self._elsewhere()),
+            unplugged=tuple(self._unplugged()),
             leak=leak(self.network, form.interface),
             released=self._judged.released,
             is_configured=self._judged.config is self.config,
@@ -187,6 +189,13 @@ class _Judge:
         for loss in losses(self.network, found):
             if loss.extent != "some packets" and any(map(self._is_elsewhere, loss.fates)):
                 yield str(loss)
+
+    def _unplugged(self) -> Iterator[str]:
+        """The network cards without a link: `eth0 has no carrier: 10.0.0.0/24 cannot be reached`."""
+        found: dict[str, list[Key]] = defaultdict(list)
+        for key, lan in self._lans.items():
+            found[self.network.outage(lan.routes[0].attributes.devices)].append(key)
+        return (f"{why}: {_names(keys)} cannot be reached" for why, keys in found.items() if why)
 
     def _advice(self, product: Product) -> tuple[Advice, str]:
         cut = _cut(self._lans)

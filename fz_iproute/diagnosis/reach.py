@@ -1,6 +1,6 @@
 """Finds where packets to each part of a prefix go. `parts` splits it where rules or routes treat it differently."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -84,6 +84,12 @@ class Network:
     def may_be_tunnel(self, device: str) -> bool:
         """True if the device may be a tunnel, as far as the output of `ip` shows. A modem looks like one, too."""
         return device in self.links and self.links[device].may_be_tunnel
+
+    def outage(self, devices: Sequence[str]) -> str:
+        """`eth0 has no carrier`, if none of these devices can send; "" if one can."""
+        outages = [f"{each} {self.links[each].outage}" for each in devices if each in self.links]
+        is_out = all(each in self.links and self.links[each].outage for each in devices)
+        return " and ".join(outages) if is_out else ""
 
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by a device that may be a tunnel."""

@@ -48,8 +48,8 @@ def sentence(case: Case) -> str:
     said = _way(case)
     if case.connected:
         said += _if_connected(case, case.connected)
-    links = (case.judged.snapshot.links.get(device) for device in case.decision.devices)
-    said += "".join(f"; but {link.name} {link.outage}" for link in links if link and link.outage)
+    outage = case.judged.network.outage(case.decision.devices)
+    said += f"; but {outage}" if outage else ""
     return "; ".join(filter(None, [said, _after_a_sync(case) or _more(case)]))
 
 
@@ -65,7 +65,8 @@ def _after_a_sync(case: Case) -> str:
         return f"but `{case.sync}` ends that: {decided_by([then])}" if is_out else f"run `{case.sync}`"
     is_new = then.route and then.route.dst != "default" and (not now.route or then.route.dst != now.route.dst)
     missing = f"{then.route.dst} is not in the VPN's table yet; " if then.route and is_new else ""
-    return f"{missing}run `{case.sync}`"
+    outage = judged.network.outage(then.devices)
+    return f"{missing}run `{case.sync}`{outage and ', but '}{outage}"
 
 
 def _more(case: Case) -> str:

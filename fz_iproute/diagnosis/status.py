@@ -233,14 +233,9 @@ def _reached(judged: Judgement, line: Line) -> Line:
     if place not in judged.lans or line.route not in judged.lans[place].routes:
         return line
     found = judged.lans[place]
-    lost = found.lost or _unplugged(judged.network, line.route)
+    outage = judged.network.outage(line.route.attributes.devices)
+    lost = found.lost or (outage and f"go nowhere: {outage}")
     return line._replace(lost=lost, is_lost_then=judged.lans_then[place].is_cut, lan=place, is_wanted=found.is_wanted)
-
-
-def _unplugged(network: Network, route: Route) -> str:
-    devices = route.attributes.devices
-    outages = [f"{device} {link.outage}" for device in devices if (link := network.links.get(device)) and link.outage]
-    return f"go nowhere: {' and '.join(outages)}" if outages and len(outages) == len(devices) else ""
 
 
 def as_document(found: Status) -> dict[str, Any]:

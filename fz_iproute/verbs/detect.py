@@ -102,7 +102,8 @@ def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequ
     """The command to run next, or what to do with the configuration that is printed below."""
     if vpn.advice != "mirror" or vpn.config is None:
         is_lost = vpn.advice in ("nothing", "refuse") and (vpn.cut or vpn.holes)
-        return as_typed(arguments, source, "doctor") if vpn.besides or (is_lost and vpn.is_configured) else ""
+        is_mended_elsewhere = {*vpn.besides} - {*vpn.unplugged} or (is_lost and vpn.is_configured)
+        return as_typed(arguments, source, "doctor") if is_mended_elsewhere else ""
     if arguments.write:
         return ""
     if vpn.config == config:

@@ -103,9 +103,9 @@ def _is_as_in_main(machine: Machine, family: Family, route: Route) -> bool:
 
 
 def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
-    """True if only new copies are due, and packets reach their LANs without them.
+    """True if only new copies are due, and packets reach their LANs without them, or would not reach them with them.
 
-    So it is before the VPN takes all traffic. Then the missing copies do no harm yet.
+    So it is before the VPN takes all traffic, or while a card has no carrier. Then the missing copies do no harm yet.
     """
     if any(command.words[:2] not in (("route", "add"), ("route", "append")) for command in due):
         return False
@@ -114,7 +114,8 @@ def _is_early(machine: Machine, due: Iterable[Command]) -> bool:
         new -= {route for found in tables.values() for route in found.ours}
         if not new.issubset(machine.goal.judged[family].wanted):
             return False
-        if any(machine.lans[place].lost for route in new if (place := key(route)) in machine.lans):
+        lost = [each for each in new if (place := key(each)) in machine.lans and machine.lans[place].lost]
+        if not all(machine.network.outage(each.attributes.devices) for each in lost):
             return False
     return True
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from fz_iproute.diagnosis.checks.copies import mirror
 from fz_iproute.diagnosis.judgement import Judgement
-from fz_iproute.diagnosis.lookup import Packet
+from fz_iproute.diagnosis.lookup import Packet, usual
 from fz_iproute.diagnosis.lost_routes import Outage, outages, together
 from fz_iproute.diagnosis.remedy import COMMENT
 from fz_iproute.diagnosis.sentence import Case as Question
@@ -166,3 +167,21 @@ def test_a_lan_that_main_has_lost_counts_unless_it_is_left_out(lan: dict[str, ob
 @pytest.mark.parametrize("lines", [LOST, LOST6])
 def test_a_copy_that_main_has_lost_is_no_leak(lines: list[str]) -> None:
     assert ["ok"] == [each.level for each in Case(lines).findings("leak")]
+
+
+@pytest.mark.parametrize("is_out", [False, True])
+def test_a_copy_that_cannot_help_because_a_card_has_no_carrier_is_not_urgent(*, is_out: bool) -> None:
+    case = Case([line for line in SERVED if not ("eth0" in line and f"table {MIRROR}" in line)])
+    seen, network = case.read()
+    links = seen.links | {"eth0": seen.links["eth0"]._replace(outage="has no carrier" if is_out else "")}
+    network = replace(network, links=links)
+    judged = replace(case.machine, snapshot=replace(seen, links=links), network=network)
+    (due,) = mirror(judged)
+    assert ("warning" if is_out else "failure") == due.level
+    outage = "eth0 has no carrier: 192.168.1.0/24, fd00:1::/64 cannot be reached"
+    (vpn,) = judged.vpns
+    assert ([outage] if is_out else []) == vpn.besides
+    packet = usual("inet", Prefix.parse("192.168.1.7/32").address)
+    answer = sentence(Question(judged, packet, network.way(packet), "fz-iproute sync"))
+    ending = ", but eth0 has no carrier" if is_out else ""
+    assert answer.endswith(f"192.168.1.0/24 is not in the VPN's table yet; run `fz-iproute sync`{ending}")
