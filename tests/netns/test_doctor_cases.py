@@ -13,6 +13,7 @@ from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL,
 from tests.netns.remedies import carried_out
 from tests.unit.diagnosis.machines import Case, told
 from tests.unit.diagnosis.test_findings import CASES
+from tests.user_ids import need_user_ids
 
 # The other checks look at files.
 OF_THE_KERNEL = (
@@ -46,6 +47,8 @@ def neutral(laptop: Laptop, config: Path, finding: Finding) -> Finding:
 @pytest.mark.parametrize("case", BUILT.values(), ids=BUILT)
 def test_what_is_found_and_each_remedy_helps_and_does_no_harm(case: Case, runtime: Path) -> None:
     """Each remedy is carried out on a machine of its own."""
+    if any("uidrange" in line for line in case.lines):
+        need_user_ids()
     tried = 0
     while True:
         with removing(Laptop(runtime)) as laptop:
