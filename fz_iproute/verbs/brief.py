@@ -44,7 +44,7 @@ def _mends(said: Summary, daemon: Daemon | None) -> str:
     # While `watch` runs, `sync` does not help: `watch` has tried the same, but failed or was undone by another program.
     if said.is_due and not said.is_lost_then and not (daemon and daemon.is_running):
         return "sync"
-    if not said.is_good:
+    if not said.is_good or (said.lans and not said.reachable):
         return "doctor"
     return "detect" if said.firewalls and said.verb != "detect" else ""
 

@@ -101,7 +101,7 @@ def _written(arguments: Namespace, vpns: Sequence[Vpn]) -> str:
 def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequence[Vpn], vpn: Vpn) -> str:
     """The command to run next, or what to do with the configuration that is printed below."""
     if vpn.advice != "mirror" or vpn.config is None:
-        is_lost = vpn.advice in ("nothing", "refuse") and (vpn.cut or vpn.holes)
+        is_lost = vpn.advice in ("nothing", "refuse") and (vpn.cut or vpn.holes or not vpn.kept)
         is_mended_elsewhere = {*vpn.besides} - {*vpn.unplugged} or (is_lost and vpn.is_configured)
         return as_typed(arguments, source, "doctor") if is_mended_elsewhere else ""
     if arguments.write:

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from fz_iproute.diagnosis.checks.cures import of_loss, removals
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
-from fz_iproute.diagnosis.lans import Loss, losses
+from fz_iproute.diagnosis.lans import Loss, key, losses
 from fz_iproute.diagnosis.lookup import usual
 from fz_iproute.diagnosis.lost_routes import outages, together
 from fz_iproute.diagnosis.machine import Machine
@@ -82,7 +82,7 @@ def _public(machine: Machine, family: Family, prefixes: list[Prefix]) -> Iterato
 def shadowed(machine: Machine) -> Iterator[Found]:
     """Check that packets reach each LAN, or do so after a `sync`."""
     yield from or_ok(
-        (*_losses(machine), *_unplugged(machine), *_unlisted(machine)), "no LAN stays out of reach after a sync"
+        (*_losses(machine), *_unplugged(machine), *_all_left_out(machine)), "no LAN stays out of reach after a sync"
     )
 
 
@@ -112,16 +112,22 @@ def _is_refused_by_routes(machine: Machine, loss: Loss) -> bool:
     return bool(removed) and all(isinstance(step, RouteStep) for step in removed)
 
 
-def _unlisted(machine: Machine) -> Iterator[Found]:
-    """The setting lan.interfaces leaves out every LAN. Probably it has a wrong name."""
-    verdicts = machine.goal.verdicts
-    left_out = [each.route for each in verdicts if each.refusal.startswith("lan.interfaces ")]
-    if left_out and all(each.refusal for each in verdicts):
-        devices = dict.fromkeys(device for route in left_out for device in route.attributes.devices)
+def _all_left_out(machine: Machine) -> Iterator[Found]:
+    """Settings leave out every LAN. If lan.interfaces does, it probably has a wrong name."""
+    verdicts = [each for each in machine.goal.verdicts if key(each.route) in machine.lans]
+    is_lost = any(lan.lost for lan in machine.lans.values())
+    if not is_lost or any(each.is_accepted for each in verdicts):
+        return
+    seen = f"the settings leave out every LAN: {some(each.route.dst for each in verdicts)}"
+    unlisted = [each.route for each in verdicts if each.refusal.startswith("lan.interfaces ")]
+    if unlisted:
+        devices = dict.fromkeys(device for route in unlisted for device in route.attributes.devices)
         listed = Setting("lan", "interfaces", (*machine.config.lan.interfaces, *devices))
-        seen = f"lan.interfaces leaves out every LAN: {some(dict.fromkeys(route.dst for route in left_out))}"
         words = advice(f"if you want to reach them, {in_force(machine, listed)}")
-        yield Found("warning", seen, "no interface of these LANs is listed there", (Remedy((listed, Sync())), *words))
+        yield Found("warning", seen, "lan.interfaces lists no interface of theirs", (Remedy((listed, Sync())), *words))
+    else:
+        words = advice(f"if you want to reach them, change that in {machine.config_path}")
+        yield Found("info", seen, some(each.refusal for each in verdicts), words)
 
 
 def _unplugged(machine: Machine) -> Iterator[Found]:

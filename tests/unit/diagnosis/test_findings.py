@@ -1,13 +1,18 @@
 """What `doctor` finds on small machines, in its own words. tests/netns proves that its remedies help."""
 
+from typing import Any
+
 import pytest
 
 from fz_iproute.diagnosis.checks import CHECKS
 from fz_iproute.diagnosis.remedy import Setting
 from fz_iproute.diagnosis.status import status
+from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config, keys_of, replace
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
+from fz_iproute.verbs.brief import drawn
+from fz_iproute.verbs.screen import Screen
 from tests.layouts import LAYOUTS, both
 from tests.unit.diagnosis.machines import (
     FIREZONE,
@@ -881,12 +886,27 @@ def test_a_wide_route_by_a_network_card_makes_it_no_tunnel(route: str) -> None:
     assert {("192.168.1.0/24", "missing"), ("fd00:1::/64", "missing")} <= states
 
 
-@pytest.mark.parametrize(("interfaces", "is_told"), [(("wlan*",), True), (("eth0",), False), (("eth*", "x"), False)])
-def test_a_list_of_interfaces_that_leaves_out_every_lan_is_told(interfaces: tuple[str, ...], is_told: bool) -> None:
-    config = replace(Config(), lan={"interfaces": interfaces})
-    found = [each for each in Case(FIREZONE, config=config).findings("shadows") if "lan.interfaces" in each.seen]
-    assert is_told == bool(found)
-    assert all(each.level == "warning" and '"wlan*", ' in each.remedy and '"eth0"' in each.remedy for each in found)
+@pytest.mark.parametrize(
+    ("lan", "level", "remedy"),
+    [
+        ({"interfaces": ("wlan*",)}, "warning", 'section [lan]: interfaces = ["wlan*", '),
+        ({"interfaces": ("eth0",)}, "", ""),
+        ({"interfaces": ("eth*", "x")}, "", ""),
+        ({"exclude_interfaces": ("*",)}, "info", "change that in /etc/fz-iproute/config.toml"),
+        ({"exclude_interfaces": ("docker*",)}, "", ""),
+        ({"deny": (Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0"))}, "info", "change that in /etc"),
+        ({"deny": (Prefix.parse("0.0.0.0/0"),)}, "", ""),
+    ],
+)
+def test_settings_that_leave_out_every_lan_are_told_and_status_sends_there(
+    lan: dict[str, Any], level: str, remedy: str
+) -> None:
+    case = Case(FIREZONE, config=replace(Config(), lan=lan))
+    found = [each for each in case.findings("shadows") if "leave out every LAN" in each.seen]
+    assert [level] * bool(level) == [each.level for each in found]
+    assert all(remedy in each.remedy for each in found)
+    said = drawn(summary(status(case.config, *case.read())), None, str, Screen(80))
+    assert level == "" or "LAN    0 of 3 reachable   → doctor" in said
 
 
 def test_a_rule_that_shares_its_priority_has_no_undo() -> None:
