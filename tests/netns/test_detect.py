@@ -271,5 +271,8 @@ def test_auto_serves_the_one_vpn_that_needs_copies(laptop: Laptop) -> None:
     assert "eth0" == laptop.way(HOSTS["inet"]) == laptop.way(HOSTS["inet6"])
     assert "wg7" == laptop.status(auto)["tunnel"]["interface"]
     assert "" == laptop.fz("plan", config=auto)
-    laptop.fz("down", config=auto)
+    assert "" == laptop.fz_done("down", "-q", config=auto).stderr
     assert "wg7" == laptop.way(HOSTS["inet"])
+    laptop.batch(["link del wg7"])
+    said = laptop.fz_done("down", "-q", config=auto).stderr
+    assert said.startswith("warning: nothing is removed: ")
