@@ -1,5 +1,6 @@
 """What may mend a wrong decision about packets: rules to add, to move or to delete, routes to delete, and settings."""
 
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -43,8 +44,11 @@ def ways_past(machine: Machine, rule: Rule) -> tuple[Remedy, ...]:
     words = f"decide which of the two should win; `ip rule` shows both, {shown(rule)} comes first"
     if machine.is_of_another_vpn(rule):
         words = f"decide which VPN should carry these packets: rule {rule.priority} belongs to another one"
-        if any(vpn.table == rule.table for vpn in machine.vpns):
-            words += f"; `{machine.fz_iproute('detect')}` says whether copies can serve that one"
+        for vpn in (vpn for vpn in machine.vpns if vpn.table == rule.table):
+            shows = f"`{machine.fz_iproute('detect')} --interface {shlex.quote(vpn.interface)}` shows"
+            words += (
+                f"; {shows} the configuration that keeps its LAN" if vpn.config else f"; {vpn.interface}: {vpn.why}"
+            )
         return advice(words)
     if rule.src and not rule.inverted:
         near = Rule(rule.family, rule.priority - 1, "lookup", MAIN, src=rule.src, options=_NO_DEFAULT, protocol="boot")

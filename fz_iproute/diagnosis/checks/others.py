@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from fz_iproute.diagnosis.checks.finding import Found, or_ok
 from fz_iproute.diagnosis.full_tunnel import all_traffic
 from fz_iproute.diagnosis.machine import Machine, shown
-from fz_iproute.diagnosis.products import Form, product_of
+from fz_iproute.diagnosis.products import UNKNOWN, Form, product_of
 from fz_iproute.diagnosis.remedy import advice
 from fz_iproute.mirror.words import count
 
@@ -73,17 +73,22 @@ _BOOLEANS |= dict.fromkeys(("0", "no", "n", "false", "f", "off"), False)
 def other_vpn(machine: Machine) -> Iterator[Found]:
     """Check that no other VPN waits behind this one. If it comes first, the check `leak` names its rule."""
     others = (form for form in machine.forms if form.interface not in machine.goal.tunnels)
-    idle = (form for form in others if not all_traffic(machine.network, form.interface))
+    idle = [form for form in others if not all_traffic(machine.network, form.interface)]
+    first = {(form.interface, form.rule.table): form for form in reversed(idle)}  # without its rules behind that one
     is_there = machine.config.tunnel.interface in machine.snapshot.links  # else the check `tunnel` names them all
-    yield from or_ok((_waiting(form) for form in idle if is_there), "no other VPN waits behind this one")
+    yield from or_ok(
+        (_waiting(machine, form) for form in first.values() if is_there), "no other VPN waits behind this one"
+    )
 
 
-def _waiting(form: Form) -> Found:
-    name, rule = product_of(form).name, form.rule
-    seen = f"{form.interface} would carry all traffic, but another rule comes first: {name}, table {rule.table}"
-    why = "this VPN takes all packets before it: nothing behind the other one can be reached"
-    words = f"decide which VPN should carry the packets; the other one is {name}, by rule {rule.priority}"
-    return Found("warning", seen, why, advice(words))
+def _waiting(machine: Machine, form: Form) -> Found:
+    product, rule = product_of(form), form.rule
+    name = form.interface if product == UNKNOWN else f"{form.interface} ({product.name})"
+    decision = machine.internet[rule.family].decision
+    before = decision.steps[-1].rule.priority if decision and decision.steps else "another one"
+    seen = f"{name} is never asked (table {rule.table}, rule {rule.priority}), because rule {before} comes first"
+    words = "decide which VPN should carry all packets, and disconnect the other one"
+    return Found("warning", seen, f"nothing behind {form.interface} can be reached", advice(words))
 
 
 # A command that ran so often within a short time is reported. Older entries of the journal do not count.

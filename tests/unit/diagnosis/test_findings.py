@@ -387,24 +387,25 @@ mirror info: no rule leads to table VPN, so copies have no effect
         [*SERVED, *TAILSCALE],
         """
 shadows failure: packets to 172.17.0.0/16, 192.168.1.0/24 enter tailscale0: default of table 52, by rule 5270 (from
-all lookup 52) → decide which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect`
-says whether copies can serve that one
+all lookup 52) → decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: it
+changes its table itself and would undo copies, but it keeps the LAN if this is set: `tailscale set
+--exit-node-allow-lan-access`
 shadows failure: packets to fd00:1::/64 enter tailscale0: default of table 52, by rule 5270 (from all lookup 52) →
-decide which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether
-copies can serve that one
+decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: it changes its table
+itself and would undo copies, but it keeps the LAN if this is set: `tailscale set --exit-node-allow-lan-access`
 leak failure: IPv4 to the internet goes into tailscale0: default of table 52, by rule 5270 (from all lookup 52) →
-decide which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether
-copies can serve that one
+decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: it changes its table
+itself and would undo copies, but it keeps the LAN if this is set: `tailscale set --exit-node-allow-lan-access`
 leak failure: IPv6 to the internet goes into tailscale0: default of table 52, by rule 5270 (from all lookup 52) →
-decide which VPN should carry these packets: rule 5270 belongs to another one; `fz-iproute detect` says whether
-copies can serve that one
+decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: it changes its table
+itself and would undo copies, but it keeps the LAN if this is set: `tailscale set --exit-node-allow-lan-access`
 """,
     ),
     "NetBird behind": Case(
         [*SERVED, *(line.replace("pref 10", "pref 4000") for line in NETBIRD)],
         """
-other-vpn warning: wt0 would carry all traffic, but another rule comes first: NetBird, table 7120 → decide which VPN
-should carry the packets; the other one is NetBird, by rule 40006
+other-vpn warning: wt0 (NetBird) is never asked (table 7120, rule 40006), because rule 32765 comes first → decide
+which VPN should carry all packets, and disconnect the other one
 """,
     ),
     "Tailscale for a part of the VPN": Case(
