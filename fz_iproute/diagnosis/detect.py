@@ -157,7 +157,7 @@ class _Judge:
 
     @cached_property
     def _lans(self) -> dict[Key, Lan]:
-        """What becomes of packets to each LAN on the link that no setting leaves out, and that has room for hosts."""
+        """What becomes of packets to each LAN that no setting leaves out, and that has room for hosts."""
         return _with_hosts(self._judged.lans)
 
     @property
@@ -258,11 +258,7 @@ class _Judge:
 
 
 def _with_hosts(found: Mapping[Key, Lan], *, is_wanted: bool = True) -> dict[Key, Lan]:
-    return {
-        key: lan
-        for key, lan in found.items()
-        if lan.is_wanted is is_wanted and lan.fates and not key[1] and lan.routes[0].attributes.on_link
-    }
+    return {key: lan for key, lan in found.items() if lan.is_wanted is is_wanted and lan.fates and not key[1]}
 
 
 def _cut(found: Mapping[Key, Lan]) -> dict[Key, Fate]:

@@ -393,3 +393,13 @@ def test_lans_that_the_settings_leave_out_are_not_said_to_be_kept() -> None:
     config = replace(Config(), lan={"interfaces": ("wlan9",)})
     (vpn,) = detect(config, *on(OUTLINE))
     assert ("none", (), ()) == (vpn.lan, vpn.cut, vpn.kept)
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_a_network_behind_a_router_is_a_lan_if_it_is_copied(*, is_allowed: bool) -> None:
+    routed = Prefix.parse("10.0.9.0/24")
+    route = f"route add {routed} via 192.168.1.1 dev eth0"
+    config = replace(Config(), lan={"allow": (routed,)}) if is_allowed else Config()
+    for lines, lans in ((FIREZONE, "cut"), ([*SERVED, f"{route} table 539098368"], "kept")):
+        (vpn,) = detect(config, *on([*lines, route]))
+        assert is_allowed is (routed in getattr(vpn, lans))
