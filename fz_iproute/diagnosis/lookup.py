@@ -13,7 +13,7 @@ from fz_iproute.diagnosis.fib import Fib, Table
 from fz_iproute.mirror.model import Link, Route, Rule
 from fz_iproute.mirror.parse_links import group_number
 from fz_iproute.mirror.prefix import Family, Prefix
-from fz_iproute.mirror.words import LOCAL, MAIN, REFUSALS
+from fz_iproute.mirror.words import LOCAL, MAIN, REFUSALS, ip_protocol
 
 # The result of a rule. "unresolved" is a goto to a rule that does not exist.
 Result = Literal["decides", "does not fit", "no route", "throw", "suppressed", "goto", "unresolved", "nop"]
@@ -248,7 +248,7 @@ def _selectors(rule: Rule, packet: Packet, links: Mapping[str, Link]) -> Iterato
     if tos := options.pop("tos", ""):
         yield f"of tos {tos}", _equal(tos, packet.tos & _TOS_BITS[packet.family])
     if ipproto := options.pop("ipproto", ""):
-        yield f"of {ipproto}", _equal(ipproto.removeprefix("ipproto-"), packet.ipproto)
+        yield f"of ipproto {ip_protocol(ipproto)}", _equal(ipproto.removeprefix("ipproto-"), packet.ipproto)
     # For the kernel, a received packet has uid 0.
     numbers = {"sport": packet.sport, "dport": packet.dport, "uid": 0 if packet.iif else packet.uid}
     for name, value in numbers.items():

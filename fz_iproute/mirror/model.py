@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from fz_iproute.mirror.words import printable, table_name
+from fz_iproute.mirror.words import ip_protocol, printable, table_name
 
 # A locked metric (`mtu lock 1400`) cannot be copied: `ip -json` prints the value, but not the lock.
 LOCKED = "one of its metrics is locked"
@@ -222,7 +222,8 @@ class Rule(NamedTuple):
         return tuple("l3mdev" if word == _L3MDEV else word for word in words)
 
     def __str__(self) -> str:
-        return printable(" ".join(self._printed()))
+        options = tuple((key, ip_protocol(value) if key == "ipproto" else value) for key, value in self.options)
+        return printable(" ".join(self._replace(options=options)._printed()))
 
     def _printed(self) -> list[str]:
         """The words that `ip rule show` prints after the priority, in its order; without the protocol."""

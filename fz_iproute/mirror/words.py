@@ -74,6 +74,18 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
+def ip_protocol(number: str) -> str:
+    """The name of a protocol above IP, as `ip rule` prints it: `tcp` for `6`. If it is not known, the number.
+
+    `ip` accepts names only on machines that have /etc/protocols. So they are for people, and no arguments.
+    """
+    number = number.removeprefix("ipproto-")
+    return _IP_PROTOCOLS.get(number, number)
+
+
+_IP_PROTOCOLS = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp", "132": "sctp"}
+
+
 def some(names: Iterable[str], *, is_sample: bool = False) -> str:
     """The first three names, and how many more there are. If it is a sample, that number is not known."""
     different = list(dict.fromkeys(names))

@@ -1,5 +1,6 @@
 """Whatever bytes a device name holds, routes by that device are copied, or reported with its name."""
 
+from fz_iproute.mirror import parse_rules
 from tests.netns.namespace import MAIN, MIRROR, Namespace, comparable, mirrored, run
 from tests.netns.wiretap import Wiretap
 
@@ -61,3 +62,15 @@ def test_a_tunnel_with_a_strange_name_is_recognised(namespace: Namespace) -> Non
     namespace.veth("tun$'", "10.3.0.5/24")
     namespace.fz("sync", config='[tunnel]\ninterface = "tun$\'"\n')
     assert (1, 0) == (len(namespace.route("10.1.0.0/24")), len(namespace.route("10.3.0.0/24")))
+
+
+def test_protocols_are_named_as_ip_names_them_and_remedies_write_numbers(namespace: Namespace) -> None:
+    """A machine may lack /etc/protocols. Then `ip` knows no names."""
+    namespace.batch([f"rule add pref {1000 + each} ipproto {each} lookup {MIRROR}" for each in range(1, 256)])
+    rules = parse_rules.rules(namespace.ip_json("-N", "rule"), "inet")
+    named = {line.partition(":")[0]: line.split()[4] for line in namespace.ip("rule").splitlines() if "ipproto" in line}
+    for rule in (rule for rule in rules if str(rule.priority) in named):
+        number, said, by_ip = str(rule.priority - 1000), str(rule).split()[3], named[str(rule.priority)]
+        assert said in (number, by_ip) or by_ip == f"ipproto-{number}"
+        assert ("ipproto", number) == rule.words[2:4]
+    assert len(named) == 255

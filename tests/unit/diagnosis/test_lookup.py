@@ -30,7 +30,7 @@ def way(asked: Packet, rules: list[Rule], tables: dict[int, list[Route]], **down
 @pytest.mark.parametrize(
     ("rule", "doubt"),
     [
-        (lookup(254, options=(("ipproto", "ipproto-6"),)), "whether the packet is of ipproto-6"),
+        (lookup(254, options=(("ipproto", "ipproto-6"),)), "whether the packet is of ipproto tcp"),
         (lookup(254, options=(("uid_start", "0"), ("uid_end", "9"))), "whether the packet is of uid 0-9"),
         (lookup(254, options=(("flowlabel", "0x7"),)), "whether the packet is of flowlabel 0x7"),
         (lookup(254, options=(("suppress_ifgroup", "guests"),)), "the group of eth0 is not known"),

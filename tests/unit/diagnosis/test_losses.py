@@ -22,7 +22,7 @@ BOTH = "some packets to 172.17.0.0/16, 192.168.1.0/24"
         ("to 192.168.1.66 lookup 78", f"packets to 192.168.1.66/32, {PART}, leave by docker0 through the router"),
         ("to 192.168.1.64/26 prohibit", f"packets to 192.168.1.64/26, {PART}, are refused: rule 5 (from all to"),
         ("to 192.168.1.64/26 goto 32767", f"packets to 192.168.1.64/26, {PART}, have no route"),
-        ("ipproto 17 lookup 77", f"{BOTH} enter tun-firezone: default of table 77, by rule 5 (from all ipproto 17 "),
+        ("ipproto 17 lookup 77", f"{BOTH} enter tun-firezone: default of table 77, by rule 5 (from all ipproto udp "),
         ("dport 9100 lookup 77", BOTH),
         ("sport 1-99 lookup 77", BOTH),
         ("tos 0x10 lookup 77", BOTH),

@@ -175,14 +175,14 @@ def test_a_name_that_cannot_be_written_is_reported_where_another_link_bears_its_
     [
         (
             {"ipproto": "ipproto-6", "sport_start": 4, "sport_end": 5, "table": "7"},
-            "from all ipproto 6 sport 4-5 lookup 7",
+            "from all ipproto tcp sport 4-5 lookup 7",
         ),
         ({"dport": 7, "dport_mask": "0xffff", "table": "7"}, "from all dport 7 lookup 7"),
         ({"sport": 22, "sport_mask": "0xffff", "dport": 7, "table": "7"}, "from all sport 22 dport 7 lookup 7"),
         ({"sport": 22, "sport_mask": "0xfff0", "table": "7"}, "from all sport 22 sport_mask 0xfff0 lookup 7"),
         (
             {"l3mdev": None, "ipproto": "ipproto-6", "action": "7"},
-            "from all lookup [l3mdev-table] ipproto 6 unreachable",
+            "from all lookup [l3mdev-table] ipproto tcp unreachable",
         ),
         ({"iif": "eth9", "iif_detached": None, "table": "7"}, "from all iif eth9 [detached] lookup 7"),
         ({"src": "192.0.2.7", "table": "7"}, "from 192.0.2.7 lookup 7"),
