@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from fz_iproute.diagnosis.full_tunnel import all_traffic, forms, leak
+from fz_iproute.diagnosis.full_tunnel import forms
+from fz_iproute.diagnosis.internet import all_traffic, leak
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import Fate, Key, Lan, decided_by, lans, losses
 from fz_iproute.diagnosis.products import Form, Product, product_of
@@ -35,7 +36,7 @@ class Vpn(NamedTuple):
     table: int  # has the default route into the tunnel
     priority: int  # of the rule that leads to this table
     families: tuple[Family, ...]  # the families whose traffic it takes
-    headline: str  # see full_tunnel.all_traffic
+    headline: str  # see internet.all_traffic
     cut: tuple[Prefix, ...]  # the LANs that most packets do not reach
     kept: tuple[Prefix, ...]  # the other LANs
     holes: tuple[str, ...]  # the parts of kept LANs that packets do not reach
@@ -44,7 +45,7 @@ class Vpn(NamedTuple):
     why: str  # the reason for the advice
     elsewhere: tuple[str, ...]  # what else is cut, and neither by this VPN nor for want of copies
     unplugged: tuple[str, ...]  # which LANs cannot be reached, whatever the routes are
-    leak: str  # see full_tunnel.leak
+    leak: str  # see internet.leak
     released: str  # see Judgement.released
     is_configured: bool  # the present configuration names this VPN
     config: Config | None  # makes the copies that keep the LAN reachable; None if copies do not help

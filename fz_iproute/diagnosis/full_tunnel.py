@@ -8,8 +8,8 @@ from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.products import Form
 from fz_iproute.diagnosis.reach import Network, Way, size
 from fz_iproute.mirror.model import Mark, Route, Rule
-from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
-from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, MODEMS, printable
+from fz_iproute.mirror.prefix import FAMILIES, Family
+from fz_iproute.mirror.words import KERNEL_TABLES, MAIN, MODEMS
 
 
 def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | None:
@@ -22,52 +22,12 @@ def to_internet(network: Network, family: Family, mark: int = 0) -> Decision | N
     return largest[0].decision if 2 * size(largest) > size(ways) else None
 
 
-def all_traffic(network: Network, interface: str) -> str:
-    """`all traffic goes into wg0 (IPv4 and IPv6)`, or `IPv4 goes into wg0 (IPv6 leaves by eth0)`.
-
-    "" if the interface takes no family's traffic.
-    """
-    inside, outside = _divided(network, interface)
-    if not inside:
-        return ""
-    families = " and ".join(FAMILY_NAMES[family] for family in inside)
-    into = f"goes into {printable(interface)}"
-    if len(inside) == len(network.families):
-        return f"all traffic {into} ({families})"
-    others = ", ".join(f"{FAMILY_NAMES[family]} {becomes(network, way)}" for family, way in outside.items())
-    return f"{families} {into}" + (f" ({others})" if others else "")
-
-
-def leak(network: Network, interface: str) -> str:
-    """`IPv6 leaves by eth0, outside the VPN` if the VPN takes the other family's traffic; else ""."""
-    inside, outside = _divided(network, interface)
-    around = [
-        f"{FAMILY_NAMES[family]} {becomes(network, way)}" for family, way in outside.items() if network.gets_out(way)
-    ]
-    return f"{around[0]}, outside the VPN" if inside and around else ""
-
-
-def _divided(network: Network, interface: str) -> tuple[list[Family], dict[Family, Decision]]:
-    """The families whose traffic enters the interface, and what becomes of the other ones."""
-    ways = {family: to_internet(network, family) for family in network.families}
-    inside = [family for family, way in ways.items() if way and interface in way.devices]
-    return inside, {family: way for family, way in ways.items() if way and family not in inside}
-
-
-def becomes(network: Network, way: Decision) -> str:
-    """What becomes of packets that do not enter the tunnel in question: `leaves by eth0`."""
-    if way.outcome == "unicast":
-        verb = "goes into" if network.may_be_tunnelled(way) else "leaves by"
-        return f"{verb} {printable(' '.join(way.devices))}"
-    return "has no route" if way.outcome == "none" else "is refused"
-
-
 def forms(network: Network, family: Family) -> Iterator[Form]:
     """The VPNs that take all traffic of the family, or would do so if no rule came first. In the order of the rules."""
     decision = to_internet(network, family)
     if decision is None:
         return
-    if network.gets_out(decision):
+    if network.gets_out(decision) and not network.may_be_tunnelled(decision):
         yield from _policies(network, family, decision)
         return
     rules = [rule for rule in network.rules if rule.family == family]

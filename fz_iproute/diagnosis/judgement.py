@@ -89,14 +89,16 @@ class Judgement:
     @cached_property
     def internet(self) -> dict[Family, Internet]:
         """What becomes of most packets to the internet."""
-        return {family: internet(self.network, self.goal, family) for family in self.network.families}
+        return {family: internet(self.network, self.goal.tunnels, family) for family in self.network.families}
 
     @property
     def released(self) -> str:
         """`sync would send IPv4 to the internet outside the tunnel`, which it enters now, and why. "" if not."""
         # In observe mode, `sync` changes no route into the tunnel.
         active = [each for each, now in self.internet.items() if now.state == "active" and self.config.manages]
-        names = [FAMILY_NAMES[each] for each in active if internet(self.then, self.goal, each).state == "outside"]
+        names = [
+            FAMILY_NAMES[each] for each in active if internet(self.then, self.goal.tunnels, each).state == "outside"
+        ]
         why = "" if self.config.tunnel.internet else ": tunnel.internet is false"
         return f"sync would send {' and '.join(names)} to the internet outside the tunnel{why}" if names else ""
 
@@ -105,19 +107,21 @@ class Judgement:
         """`blocks IPv4 to the internet until wg0 is up (tunnel.on_down)`, if a `sync` does that. "" if not."""
         waiting = [each for each in self.internet if self.config.manages and not self.goal.states[each].usable]
         open_now = [each for each in waiting if self.internet[each].state != "blocked"]
-        names = [FAMILY_NAMES[each] for each in open_now if internet(self.then, self.goal, each).state == "blocked"]
+        names = [
+            FAMILY_NAMES[each] for each in open_now if internet(self.then, self.goal.tunnels, each).state == "blocked"
+        ]
         until = f"until {self.config.tunnel.interface} is up (tunnel.on_down)"
         return f"blocks {' and '.join(names)} to the internet {until}" if names else ""
 
     @property
     def leaking(self) -> list[Family]:
-        """The families that leave outside the tunnel, although it takes the other family.
+        """The families that leave outside the tunnel, although it takes the other family, or the rest of this one.
 
         Or a rule leads to the VPN's default route, but another one decides. If there is neither such a route nor the
         other family, that is no leak: such a VPN carries only packets to its own networks.
         """
         is_taken = any(each.state == "active" for each in self.internet.values())
-        outside = [family for family, each in self.internet.items() if each.state == "outside"]
+        outside = [family for family, each in self.internet.items() if each.state == "outside" or each.leaving]
         return [family for family in outside if is_taken or self.is_claimed(family)]
 
     def is_claimed(self, family: Family) -> bool:

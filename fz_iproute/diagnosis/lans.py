@@ -163,10 +163,9 @@ def _fate(
         return _LOST.get(decision.outcome, "are refused"), decision
     attributes = decision.route.attributes
     if attributes.path not in paths:
-        verb = "enter" if network.may_be_tunnelled(decision) else "leave by"
         router = attributes.value("via")
         by = f" through the router {router}" if router else ""
-        return f"{verb} {' or '.join(decision.devices)}{by}", decision
+        return f"{network.hop(decision, 'enter', 'leave by')}{by}", decision
     # connect() takes the source address from the route. Then the kernel decides again, now with this source.
     if attributes.source and not packet.src:
         connected = packet._replace(src=attributes.source)

@@ -112,12 +112,13 @@ class Machine(Judgement):
 
     def gets_out(self, decision: Decision) -> bool:
         """True if the packet leaves by a device that is neither the tunnel nor another device that may be one."""
-        return not self.is_tunnelled(decision) and self.network.gets_out(decision)
+        return self.network.gets_out(decision, self.goal.tunnels)
 
     def is_around_tunnel(self, way: Way) -> bool:
         """True if the packet leaves the machine, but neither into the tunnel nor to a LAN on its own link."""
         decision, family = way.decision, way.part.prefix.family
-        if self.is_tunnelled(decision) or decision.outcome in OF_NO_HOST or within_link(family, way.part.address):
+        is_inside = self.is_tunnelled(decision) and not self.gets_out(decision)
+        if is_inside or decision.outcome in OF_NO_HOST or within_link(family, way.part.address):
             return False
         by_main = [route.attributes.devices for route in self.on_link(Prefix.of_host(family, way.part.address))]
         return not any(decision.devices == devices for devices in by_main if not self.goal.is_by_tunnel(devices))

@@ -1,6 +1,6 @@
 """Finds where packets to each part of a prefix go. `parts` splits it where rules or routes treat it differently."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.lookup import Decision, Packet, decide, usual, within_
 from fz_iproute.diagnosis.parts import Bounds, Part
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
-from fz_iproute.mirror.words import LOCAL, MAIN
+from fz_iproute.mirror.words import LOCAL, MAIN, printable
 
 # The outcomes for addresses that no other host has: this machine's own, broadcast, and so on.
 OF_NO_HOST = ("local", "broadcast", "anycast", "multicast")
@@ -95,9 +95,20 @@ class Network:
         """True if the packet leaves by a device that may be a tunnel."""
         return not decision.stays and any(map(self.may_be_tunnel, decision.devices))
 
-    def gets_out(self, decision: Decision) -> bool:
-        """True if the packet leaves by a device that is no tunnel."""
-        return decision.outcome == "unicast" and not self.may_be_tunnelled(decision)
+    def outside(self, decision: Decision, tunnels: Collection[str] = ()) -> list[str]:
+        """The devices of the decision that are no tunnels. `tunnels` are some, whatever they look like."""
+        return [each for each in decision.devices if each not in tunnels and not self.may_be_tunnel(each)]
+
+    def gets_out(self, decision: Decision, tunnels: Collection[str] = ()) -> bool:
+        """True if the packet, or one of several such packets, leaves by a device that is no tunnel."""
+        return decision.outcome == "unicast" and bool(self.outside(decision, tunnels))
+
+    def hop(self, decision: Decision, into: str, by: str, tunnels: Collection[str] = ()) -> str:
+        """The devices: `goes into wg0 or leaves by eth0`, with `into` and `by` as the verbs."""
+        outside = self.outside(decision, tunnels)
+        inside = [each for each in decision.devices if each not in outside]
+        found = {into: inside, by: outside}
+        return " or ".join(f"{verb} {printable(' or '.join(names))}" for verb, names in found.items() if names)
 
     def way(self, packet: Packet) -> Decision:
         """Where one packet goes."""

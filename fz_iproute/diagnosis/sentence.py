@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.full_tunnel import forms, is_uplink
+from fz_iproute.diagnosis.internet import becomes
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import decided_by
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
@@ -141,9 +142,13 @@ def _way(case: Case) -> str:
     if decision.route is None:
         return f"leaves by {by}, because the sender is bound to it: no route is used"
     why = _why(case, decision.route)
-    if case.judged.is_tunnelled(decision):
+    is_tunnelled, may_be = case.judged.is_tunnelled(decision), _may_enter_a_tunnel(case, decision.route)
+    network, tunnels = case.judged.network, case.judged.goal.tunnels
+    if (is_tunnelled or may_be) and network.gets_out(decision, tunnels):
+        return f"{becomes(network, decision, tunnels)}{why}"
+    if is_tunnelled:
         return f"goes into the tunnel{why}"
-    if _may_enter_a_tunnel(case, decision.route):
+    if may_be:
         return f"goes into {by}, which may be a tunnel{why}"
     return f"leaves by {by}{_to_whom(case, decision.route)}{why}"
 
@@ -201,6 +206,8 @@ def _why(case: Case, route: Route) -> str:
         refusal = verdict.refusal if verdict else "no longer needed"
         why = f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
     elif case.judged.is_tunnelled(decision) and (route.dst == "default" or route.prefix in goal.split[family]):
+        if case.judged.internet[family].leaving:
+            return f", because table {decision.table} routes {route.dst} there"
         # The device that the packet leaves by. The configuration may name another one.
         why = f"all traffic goes into {next(each for each in decision.devices if each in goal.tunnels)}"
     elif case.judged.is_tunnelled(decision):
@@ -224,7 +231,7 @@ def step_text(step: Step, packet: Packet) -> str:
     """The result of a rule, in words."""
     match step.result:
         case "does not fit" if step.doubt:
-            return f"assumed not to match: unknown whether the packet {step.why}"
+            return f"assumed not to match: unknown whether it {step.why}"
         case "does not fit":
             return f"does not match: the packet {step.why}"
         case "no route":

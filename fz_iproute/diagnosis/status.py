@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.detect import absent, detect
 from fz_iproute.diagnosis.full_tunnel import forms
-from fz_iproute.diagnosis.internet import joined
+from fz_iproute.diagnosis.internet import joined, partly
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import Key, Loss, key
 from fz_iproute.diagnosis.lookup import Decision
@@ -150,7 +150,7 @@ def _traffic(judged: Judgement) -> str:
         if each.state == "blocked" and is_up and obstacle and judged.config.manages:
             said[family] = f"is blocked ({obstacle})"
     if any(each.state in ("active", "blocked") for each in judged.internet.values()):
-        return joined(said)
+        return "; ".join((joined(said), *partly(judged.internet)))
     if not said and not is_up:
         return ""
     return ": ".join(filter(None, ["packets to the internet do not enter it", joined(said)]))

@@ -44,7 +44,7 @@ def _losses(before: Machine, after: Machine) -> Iterator[str]:
                             yield f"the VPN's own {where} would not get out"
                     elif was.outcome in REFUSALS.values() and is_freed:
                         yield f"{where} are refused now, and would leave by {' '.join(becomes.devices)}"
-                    elif before.may_be_tunnelled(was) and is_freed:
+                    elif before.may_be_tunnelled(was) and is_freed and not before.gets_out(was):
                         yield f"{where} would leave the tunnel"
                     elif _is_lan(before, was, host) and becomes.devices != was.devices:
                         yield f"{part.prefix} of the LAN would be out of reach"

@@ -22,7 +22,7 @@ def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config
     with machine_ip(arguments, log) as ip:
         config = concrete(load(arguments.config), ip, _log_of_vpns(arguments, log))
         if config.is_auto and arguments.verb == "down":
-            log.warning("nothing is removed: if an earlier `sync` served a VPN that has gone, its table still has copies")
+            log.warning("nothing is removed: if a `sync` served a VPN that has gone since, its table has copies")
         yield ip, config
 
 

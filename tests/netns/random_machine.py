@@ -120,8 +120,9 @@ def _vpn(land: Land, *, is_tiered: bool, is_full: bool) -> Iterator[str]:
 
 def _breakage(dice: random.Random, families: list[str], made: Plan) -> list[str]:
     kinds: list[Callable[[random.Random, Land, Plan], Iterator[str]]] = [
-        *[_rule] * 6, *[_kernel_rule] * 2, *[_vpn_rule] * 3, *[_vpn_route] * 4, *[_main_route] * 3, _default, _routed,
-        _twin, *[_new_address] * 2, *[_lost_route] * 2, *[_detour] * 2, *[_other_vpn] * 4, _link, _sysctl, _setting,
+        *[_rule] * 6, *[_kernel_rule] * 2, *[_vpn_rule] * 3, *[_vpn_route] * 4, *[_main_route] * 3, _default, _spread,
+        _routed, _twin, *[_new_address] * 2, *[_lost_route] * 2, *[_detour] * 2, *[_other_vpn] * 4, _link, _sysctl,
+        _setting,
     ]  # fmt: skip
     return list(dice.choice(kinds)(dice, LANDS[dice.choice(families)], made))
 
@@ -200,8 +201,17 @@ def _default(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
     if dice.random() < 0.8:
         # In the VPN's own table, both halves are parts of its default route.
         device = TUNNEL if table == MIRROR else dice.choice([TUNNEL, TUNNEL, OTHER_VPN])
-        for half in land.halves:
+        for half in land.halves[: dice.choice([1, 2, 2])]:
             yield f"{land.option}route add {half} dev {device}{land.scope} table {table}"
+
+
+def _spread(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:
+    """The default route into the tunnel has two nexthops, and the other one is a router of the LAN."""
+    hops = [f"nexthop dev {TUNNEL}", f"nexthop via {land.router} dev {WIFI}"]
+    dice.shuffle(hops)
+    for table in (MIRROR, TIER_INTERNET):
+        yield f"{land.option}route del default dev {TUNNEL} table {table}"
+        yield f"{land.option}route add default {' '.join(hops)} table {table}"
 
 
 def _routed(dice: random.Random, land: Land, _: Plan) -> Iterator[str]:

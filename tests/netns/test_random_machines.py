@@ -374,8 +374,8 @@ def wrong_losses(land: Land, findings: list[Finding]) -> Iterator[str]:
 
 
 LEAK = re.compile(
-    r"^(some )?(IPv\d)(?: from (\S+)/\d+)? to (.*?) (leaves by (\S+), outside the tunnel|goes into (\S+)|is refused"
-    r"|has no route): (.*)$"
+    r"^(some )?(IPv\d)(?: from (\S+)/\d+)? to (.*?) ((?:goes into \S+ or )?leaves by (\S+), outside the tunnel"
+    r"|goes into (\S+)|is refused|has no route): (.*)$"
 )
 
 
@@ -433,7 +433,7 @@ def _leak(finding: Finding, truth: Truth) -> str:
         return next((f"all of {family} does" for family in LANDS if len(inside[family]) == len(ways[family])), "")
     if finding["level"] == "ok":
         return f"some does: {out}" if any(out.values()) else ""
-    if other := re.fullmatch(r"\S+: (\S+) leaves by (\S+), outside the VPN", finding["seen"]):
+    if other := re.fullmatch(r"\S+: (?:some )?(\S+) leaves by (\S+), outside the VPN", finding["seen"]):
         return "" if other[2] in out[FAMILIES[other[1]]] else f"the kernel says {ways}"
     match = LEAK.match(finding["seen"])
     assert match, finding
@@ -441,7 +441,7 @@ def _leak(finding: Finding, truth: Truth) -> str:
     if is_some:
         return ""  # see wrong_leaks
     whole = "::/0" if name == "IPv6" else "0.0.0.0/0"
-    named = [whole if prefix == "the internet" else prefix for prefix in re.sub(REST, "", prefixes).split(", ")]
+    named = [whole if prefix.endswith("the internet") else prefix for prefix in re.sub(REST, "", prefixes).split(", ")]
     for prefix in named:
         there = truth.to(prefix, source or "") if prefix != whole or source else truth.internet(FAMILIES[name])
         if there and len(truth.in_tunnel(there)) == len(there):

@@ -76,8 +76,14 @@ def lies(
         carrier = told.status["tunnel"]["carriers"].get(family, {}).get("dev", [])
         is_carried, is_refused = here <= set(carrier or tunnels), "" in here
         is_wrong = is_carried != (state == "active" or bool(carrier)) or (state == "blocked" and not is_refused)
-        # If parts of the internet are reached in different ways, `status` speaks of most of it.
-        if len(here) == 1 and is_wrong:
+        # If parts of the internet are reached in different ways, `status` speaks of most of it, and of what gets out.
+        name = "IPv4( and IPv6)?" if family == "inet" else "(IPv4 and )?IPv6"
+        some = re.search(rf"some {name} leaves? by ", told.vpn)
+        # A rule may send a single host elsewhere, which is no large part.
+        leaving = [host for host in hosts if not {"", "lo", *tunnels}.issuperset(ways(host, ""))]
+        if state == "active" and told.vpn and len(leaving) > 1 and not some:
+            yield f"status: {told.vpn!r} does not say that some {family} leaves: {leaving}"
+        if len(here) == 1 and is_wrong and not some:
             yield f"status: {family} is {state}, by {carrier}: {here}"
         by = "".join(here) if here.isdisjoint(("", "lo", *tunnels)) else ""
         words = rf"{'IPv4( and IPv6)?' if family == 'inet' else 'IPv6'} leaves? by {by}\b"

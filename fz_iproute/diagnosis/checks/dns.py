@@ -96,12 +96,9 @@ def _where(machine: Machine, decision: Decision) -> str:
         return "on this machine"
     if decision.outcome != "unicast":
         return "out of reach"
-    by = " or ".join(decision.devices)
-    if machine.is_tunnelled(decision):
-        return f"into {by}"
     route = decision.route
     is_in_lan = route and route.dst != "default" and route.attributes.on_link
-    return f"to the LAN by {by}" if is_in_lan else f"out of {by}"
+    return machine.network.hop(decision, "into", "to the LAN by" if is_in_lan else "out of", machine.goal.tunnels)
 
 
 def _out_of_reach(machine: Machine, servers: list[_Server]) -> Iterator[Found]:

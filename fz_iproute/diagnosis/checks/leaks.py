@@ -1,14 +1,13 @@
 """Checks for packets that bypass the tunnel, and for packets to this machine that rp_filter drops."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.checks.cures import rule_in_front, ways_past
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
-from fz_iproute.diagnosis.full_tunnel import becomes
-from fz_iproute.diagnosis.full_tunnel import leak as around
-from fz_iproute.diagnosis.internet import joined
+from fz_iproute.diagnosis.internet import becomes, is_large, joined
+from fz_iproute.diagnosis.internet import leak as around
 from fz_iproute.diagnosis.lans import decided_by, matching
 from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.machine import Machine
@@ -76,8 +75,8 @@ def _around(machine: Machine, family: Family) -> Iterator[Found]:
         is_all = machine.internet[family].decision in decisions and not source
         is_explicit = any(claims.overlapping(part.prefix) for part in parts)
         is_whole = any(part.prefix in narrower for part in parts) and not (source or rule.dst or rule.mark or rule.src)
-        is_large = _LARGE * size(ways) >= size(machine.ways_to_internet(family))
-        level: Level = "warning" if is_in_front or is_large else "info"
+        has_many = is_large(ways, machine.ways_to_internet(family))
+        level: Level = "warning" if is_in_front or has_many else "info"
         why, remedies = "the kernel asks this rule before the VPN's", ways_past(machine, rule)
         if is_all or is_whole:
             level = "failure" if is_in_front or not machine.config.allows_leak else "info"
@@ -85,11 +84,11 @@ def _around(machine: Machine, family: Family) -> Iterator[Found]:
             level, why, remedies = "info", "that VPN has routes for these hosts, and its rule comes first", ()
         if not is_in_front:
             why = "these hosts see the machine's own address, and the network sees the traffic"
-            routes = dict.fromkeys((each.table, each.route) for each in decisions if each.route)
-            remedies = _without(machine, family, routes) if is_large else ()
+            remedies = _without(machine, family, decisions) if has_many else ()
             remedies = tuple(_leak_remedies(machine, family)) if is_all else remedies
         whose = f" from {rule.src or Prefix.of_host(family, source)}" if source else ""
-        names = ("the internet" if part.prefix == INTERNET[family] else str(part.prefix) for part, _ in outer)
+        internet = "the internet" if is_all or source else "the rest of the internet"
+        names = (internet if part.prefix == INTERNET[family] else str(part.prefix) for part, _ in outer)
         to = some(names, is_sample=any(part.is_sample for part, _ in outer))
         seen = f"{FAMILY_NAMES[family]}{whose} to {to} {_becomes(machine, outer[0].decision)}"
         yield Found(level, f"{seen}: {decided_by(way.decision for way in outer)}", why, remedies)
@@ -97,7 +96,7 @@ def _around(machine: Machine, family: Family) -> Iterator[Found]:
 
 def _becomes(machine: Machine, decision: Decision) -> str:
     outside = ", outside the tunnel" if machine.gets_out(decision) else ""
-    return f"{becomes(machine.network, decision)}{outside}"
+    return f"{becomes(machine.network, decision, machine.goal.tunnels)}{outside}"
 
 
 def _ways_around(machine: Machine, family: Family) -> Iterator[tuple[_Group, Way]]:
@@ -122,14 +121,16 @@ def _ways_around(machine: Machine, family: Family) -> Iterator[tuple[_Group, Way
                     yield _Group(rule or decision.steps[-1].rule, bool(rule), source), way
 
 
-def _without(machine: Machine, family: Family, routes: Iterable[tuple[int, Route]]) -> tuple[Remedy, ...]:
-    """Delete those of the routes that are in the VPN's tables."""
+def _without(machine: Machine, family: Family, decisions: Sequence[Decision]) -> tuple[Remedy, ...]:
+    """Delete those of the deciding routes that are in the VPN's tables. Perhaps a route is missing there."""
+    routes = dict.fromkeys((each.table, each.route) for each in decisions if each.route)
     own = tuple(RouteStep("del", table, route) for table, route in routes if table in machine.goal.layout.tables)
-    words = f"if you do not want that, find out who has made it: `{machine.ip(family, 'rule show')}`"
+    passed = {step.rule.table for each in decisions for step in each.steps if step.result == "no route"}
+    empty = [table for table in machine.goal.layout.tables if table in passed]
+    ask = machine.ip(family, f"route show table {empty[-1]}" if empty else "rule show")
+    why = f"why table {empty[-1]} has no route to them" if empty else "who has made it"
+    words = f"if you do not want that, find out {why}: `{ask}`"
     return (*([Remedy(own)] if own else []), *advice(words))
-
-
-_LARGE = 128  # one such part of the internet is a large one: a /7 of IPv4
 
 
 def _selected_around(machine: Machine, family: Family) -> Iterator[Found]:
@@ -149,7 +150,7 @@ def _selected_around(machine: Machine, family: Family) -> Iterator[Found]:
 
 
 def _in_settings(interface: str) -> str:
-    return f"let {interface} carry both families, or block the other, in the settings of this VPN"
+    return f"let {interface} carry all traffic, or block the rest, in the settings of this VPN"
 
 
 def _leak_remedies(machine: Machine, family: Family) -> Iterator[Remedy]:

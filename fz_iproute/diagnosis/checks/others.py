@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from fz_iproute.diagnosis.checks.finding import Found, or_ok
-from fz_iproute.diagnosis.full_tunnel import all_traffic
+from fz_iproute.diagnosis.internet import all_traffic
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.products import UNKNOWN, Form, product_of
 from fz_iproute.diagnosis.remedy import advice

@@ -82,7 +82,7 @@ def test_why_a_received_packet_is_dropped(question: str, sysctls: dict[str, str]
 PRINTED = """
 dns.google (8.8.8.8) goes into the tunnel, because all traffic goes into tun-firezone
   0: from all lookup local                                no route to the address
-  50: from all ipproto tcp lookup main                    assumed not to match: unknown whether the packet is of ipproto tcp
+  50: from all ipproto tcp lookup main                    assumed not to match: unknown whether it is of ipproto tcp
   32765: not from all fwmark 0xfd002021 lookup 539098368  default dev tun-firezone proto static scope global
   in doubt: rule 50: cannot tell whether the packet is of ipproto tcp; assumed that not
   the kernel was not compared; it says: unicast dev tun-firezone

@@ -560,8 +560,8 @@ tunnel failure: there is no tun-firezone, but IPv4 goes into outline-tun1 (IPv6 
 then fz-iproute sync
 rules info: no rule leads to the VPN's table, and there is no tun-firezone
 mirror info: no rule leads to table VPN, so copies have no effect
-leak warning: outline-tun1: IPv6 leaves by eth0, outside the VPN → let outline-tun1 carry both families, or block
-the other, in the settings of this VPN
+leak warning: outline-tun1: IPv6 leaves by eth0, outside the VPN → let outline-tun1 carry all traffic, or block the
+rest, in the settings of this VPN
 """,
     ),
     "Tailscale as configured, beside a rule that spares the LAN": Case(

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 import pytest
 
 from fz_iproute.diagnosis.checks.leaks import leak
+from fz_iproute.diagnosis.detect import detect
+from fz_iproute.diagnosis.judgement import Judgement
+from fz_iproute.diagnosis.lookup import usual
 from fz_iproute.diagnosis.remedy import Sync, tried
+from fz_iproute.diagnosis.sentence import Case as Explained
+from fz_iproute.diagnosis.sentence import sentence
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config, replace
@@ -335,3 +340,71 @@ def test_a_rule_is_only_added_if_the_client_is_known_to_make_such_rules(
     assert is_known is ("rule add" in found.remedy)
     assert is_known is not ("in the settings of this VPN" in found.remedy)
     assert f"{fwmark:#x}" in found.remedy or not is_known
+
+
+HALF, REST = {"inet": "0.0.0.0/1", "inet6": "2000::/4"}, {"inet": "128.0.0.0/1", "inet6": "3000::/4"}
+NO_DEFAULT = "route del default table 539098368"
+# Most packets enter the tunnel, and a large part of the internet is reached outside of it.
+PARTLY = {
+    "two nexthops": [
+        NO_DEFAULT,
+        "route add default nexthop dev tun-firezone nexthop via {router} dev eth0 table 539098368",
+    ],
+    "two nexthops, the tunnel the last one": [
+        NO_DEFAULT,
+        "route add default nexthop via {router} dev eth0 nexthop dev tun-firezone table 539098368",
+    ],
+    "one half only": [NO_DEFAULT, "route add {half} dev tun-firezone table 539098368"],
+    "the other half left to main": ["route add throw {rest} table 539098368"],
+    "the other half by the LAN": ["route add {rest} via {router} dev eth0 table 539098368"],
+    "a rule for one half": ["rule add to {rest} lookup main pref 5"],
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", PARTLY)
+def test_a_large_part_that_leaves_is_told_by_each_verb(kind: str, family: Family) -> None:
+    words = {"router": ROUTER[family], "half": HALF[family], "rest": REST[family]}
+    case, name = (
+        Case([*SERVED, *(OPTION[family] + line.format(**words) for line in PARTLY[kind])]),
+        FAMILY_NAMES[family],
+    )
+    said = f"some {name} leaves by eth0"
+    assert (f"tun-firezone is up; IPv4 and IPv6 enter it; {said}", "doctor") == shown(case)
+    found = next(each for each in case.findings("leak") if each.level in ("failure", "warning"))
+    assert f"{name} to " in found.seen and "leaves by eth0, outside the tunnel" in found.seen
+    assert found.remedy
+    (vpn,) = detect(case.config, *case.read())
+    assert (f"IPv4 and IPv6 go into tun-firezone ({said})", f"{said}, outside the VPN") == (vpn.headline, vpn.leak)
+    address = {"inet": (203 << 24) + 9, "inet6": (0x3FFE << 112) + 9}[family]
+    packet = usual(family, address)
+    judged = Judgement(case.config, *case.read())
+    text = sentence(Explained(judged, packet, judged.network.way(packet), "fz-iproute sync"))
+    assert "leaves by eth0" in text and "all traffic" not in text
+
+
+WHOLE = {
+    "halves": [
+        NO_DEFAULT,
+        "route add {half} dev tun-firezone table 539098368",
+        "route add {rest} dev tun-firezone table 539098368",
+    ],
+    "a host by the LAN": ["route add {host} via {router} dev eth0 table 539098368"],
+    "two nexthops into the tunnel": [
+        NO_DEFAULT,
+        "route add default nexthop dev tun-firezone nexthop dev tun-firezone table 539098368",
+    ],
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_small_hole_is_not_a_part_that_leaves(kind: str, family: Family) -> None:
+    """A VPN reaches its own server by such a route."""
+    host = {"inet": "203.0.113.9", "inet6": "2600::9"}[family]
+    words = {"router": ROUTER[family], "half": HALF[family], "rest": REST[family], "host": host}
+    case = Case([*SERVED, *(OPTION[family] + line.format(**words) for line in WHOLE[kind])])
+    assert ("tun-firezone is up; IPv4 and IPv6 enter it", "") == shown(case)
+    assert not [each for each in case.findings("leak") if each.level in ("failure", "warning")]
+    (vpn,) = detect(case.config, *case.read())
+    assert ("all traffic goes into tun-firezone (IPv4 and IPv6)", "") == (vpn.headline, vpn.leak)

@@ -356,7 +356,7 @@ STEPS = {
     "tos 0x10 lookup 5": "does not match: the packet is not of tos 0x10",
     "fwmark 0x7 ipproto 6 lookup 5": "does not match: the packet is not marked 0x7",
     "l3mdev unreachable": "does not match: the packet is not of a VRF",
-    "ipproto 6 lookup 5": "assumed not to match: unknown whether the packet is of ipproto tcp",
+    "ipproto 6 lookup 5": "assumed not to match: unknown whether it is of ipproto tcp",
     "lookup 5": "no route to the address",
     "lookup 6": "throw 8.0.0.0/8 proto boot scope global: on to the next rule",
     "lookup 7": "throw 8.8.0.0/16 proto 245 scope global: a placeholder, on to the next rule",
