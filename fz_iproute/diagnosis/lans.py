@@ -77,6 +77,11 @@ class Lan(NamedTuple):
         """The fates of the parts that packets do not reach."""
         return [each for each in self.fates if each.lost]
 
+    @property
+    def is_all_missed(self) -> bool:
+        """True if packets reach no part of it."""
+        return len(self.missed) == len(self.fates)
+
     def part_name(self, fate: Fate) -> str:
         """The prefix of a part, if it has one of its own."""
         if not fate.part.is_sample and fate.part.prefix != self.prefix:
@@ -113,9 +118,9 @@ def _lan(network: Network, verdicts: Sequence[Verdict]) -> Lan:
 
 
 def _of_most(found: Sequence[Fate]) -> Fate | None:
-    """The fate of most packets: they are lost if at least half of them are."""
+    """The fate of most packets: they are lost if more than half of them are."""
     missed, reached = ([each for each in found if bool(each.lost) is lost] for lost in (True, False))
-    alike = missed if _size(missed) >= _size(reached) else reached
+    alike = missed if _size(missed) > _size(reached) else reached
     return max(alike, key=lambda each: each.part.size, default=None)
 
 
@@ -215,7 +220,8 @@ class Loss(NamedTuple):
         return {**named, "lost": self.lost, "by": self.by}
 
     def __str__(self) -> str:
-        some_packets = "some packets" if self.extent == "some packets" else "packets"
+        is_most = self.extent == "whole" and not all(lan.is_all_missed for lan in self.lans)
+        some_packets = "some packets" if self.extent == "some packets" else "most packets" if is_most else "packets"
         part = ", a part of a LAN," if self.extent == "part" and "part of" not in self.names[0] else ""
         return f"{some_packets} to {some(self.names)}{part} {self.why}"
 

@@ -34,6 +34,7 @@ class Line(NamedTuple):
     reason: str
     is_vpn: bool = False  # no route to a LAN, but one of the VPN or of another program
     lost: str = ""  # for a LAN: where packets to it go instead; "" if they reach it
+    is_most_lost: bool = False  # for a LAN: these are most packets to it, but not all
     is_lost_then: bool = False  # for a LAN: packets do not reach it after a `sync`, and no setting wants that
     lan: Key | None = None  # the LAN of a route of main; None for copies, and for routes to the network of a VPN
     is_wanted: bool = False  # for a LAN: no setting leaves it out
@@ -235,7 +236,9 @@ def _reached(judged: Judgement, line: Line) -> Line:
     found = judged.lans[place]
     outage = judged.network.outage(line.route.attributes.devices)
     lost = found.lost or (outage and f"go nowhere: {outage}")
-    return line._replace(lost=lost, is_lost_then=judged.lans_then[place].is_cut, lan=place, is_wanted=found.is_wanted)
+    is_most = bool(found.lost) and not found.is_all_missed
+    line = line._replace(lost=lost, is_most_lost=is_most, lan=place, is_wanted=found.is_wanted)
+    return line._replace(is_lost_then=judged.lans_then[place].is_cut)
 
 
 def as_document(found: Status) -> dict[str, Any]:

@@ -139,7 +139,8 @@ def _lan_item(line: Line, found: Status) -> Item | None:
     """The item for a LAN. None if it is in step and reachable, or needs no copy."""
     if line.is_stuck:
         is_left_out = line.state == "skipped" and line.lost.startswith("enter")
-        return _item("wrong", line, line.reason if is_left_out else f"its packets {line.lost}")
+        which = "most of its packets" if line.is_most_lost else "its packets"
+        return _item("wrong", line, line.reason if is_left_out else f"{which} {line.lost}")
     match line.state:
         case "missing" | "changed" | "stale" if not found.is_used:
             return None

@@ -32,7 +32,7 @@ BOTH = "some packets to 172.17.0.0/16, 192.168.1.0/24"
         # All human users are not some packets.
         ("uidrange 1000-60000 to 192.168.1.0/24 lookup 77", "packets to 192.168.1.0/24 enter tun-firezone"),
         ("to 192.168.1.0/24 prohibit", "packets to 192.168.1.0/24 are refused: rule 5 (from all to 192.168.1.0/24 pro"),
-        ("to 192.168.1.128/25 prohibit", "packets to 192.168.1.0/24 are refused"),  # half of it
+        ("to 192.168.1.128/25 prohibit", f"packets to 192.168.1.128/25, {PART}, are refused"),  # half of it
         ("to 10.9.0.0/16 lookup 77", ""),
         ("uidrange 0-999 to 10.9.0.0/16 lookup 77", ""),
         ("dport 9100 lookup 539098368", ""),
@@ -60,6 +60,32 @@ def test_a_part_that_the_table_of_the_vpn_takes_is_named_with_its_route(verb: st
     case = Case([*SERVED, *vpn("192.168.1.64/26", verb=verb, dev=dev)])
     (loss,) = Judgement(case.config, *case.read()).losses
     assert str(loss).startswith(f"packets to 192.168.1.64/26, {PART}, {said}") and f"of table {MIRROR}" in str(loss)
+
+
+@pytest.mark.parametrize("verb", ["prohibit", "unreachable", "blackhole"])
+@pytest.mark.parametrize("by", ["route", "rule"])
+@pytest.mark.parametrize(
+    ("parts", "doctor", "line"),
+    [
+        (["0/26"], "packets to 192.168.1.0/26, a part of a LAN, are refused", ""),
+        (["128/25"], "packets to 192.168.1.128/25, a part of a LAN, are refused", ""),
+        (["128/25", "64/26"], "most packets to 192.168.1.0/24 are refused", "most of its packets are refused"),
+        (["128/25", "0/25"], "packets to 192.168.1.0/24 are refused", "its packets are refused"),
+        (["0/24"], "packets to 192.168.1.0/24 are refused", "its packets are refused"),
+    ],
+)
+def test_a_lan_is_lost_as_a_whole_only_if_all_its_packets_are(
+    verb: str, by: str, parts: list[str], doctor: str, line: str
+) -> None:
+    prefixes = [f"192.168.1.{part}" for part in parts]
+    rules = [f"rule add to {prefix} {verb} pref {pref}" for pref, prefix in enumerate(prefixes, 5)]
+    routes = [f"route add {verb} {prefix} table {MIRROR}" for prefix in prefixes]
+    # In the VPN's table, a route to the same prefix with a lower metric would win, which is the copy.
+    case = Case([*SERVED, *(rules if by == "rule" or "0/24" in parts else routes)])
+    (found,) = [each.seen for each in case.findings("shadows") if each.level != "ok"]
+    assert found.startswith(f"{doctor}: ")
+    items = [item for item in summary(status(case.config, *case.read())).items if item.kind == "wrong"]
+    assert [item.why for item in items] == ([line] if line else [])
 
 
 @pytest.mark.parametrize("device", ["tun-firezone", "wg9"])
