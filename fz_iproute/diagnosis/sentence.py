@@ -61,13 +61,19 @@ def _after_a_sync(case: Case) -> str:
         return ""
     if missed := next((each for each in judged.lost_routes if each.copy == now.route), None):
         return f"{missed}: `{case.sync}` would cut this LAN, and `doctor` says how main gets its route back"
+    is_removed = now.route and now.route not in judged.then.table(now.table or 0, case.packet.family)
+    start = f"`{case.sync}` {'removes that route' if is_removed else 'changes that'}; then"
     if judged.is_tunnelled(then) or then.error:
         is_out = now.outcome == "unicast" and not judged.is_tunnelled(now)
-        return f"but `{case.sync}` ends that: {decided_by([then])}" if is_out else f"run `{case.sync}`"
+        where = f"packets enter {' or '.join(then.devices)}" if judged.is_tunnelled(then) else "they are lost"
+        return f"{start} {where}: {decided_by([then])}" if is_out else f"run `{case.sync}`"
+    outage = judged.network.outage(then.devices)
+    but = f"{outage and ', but '}{outage}"
+    if then.route and then.route in judged.network.table(then.table or 0, case.packet.family):
+        return f"{start} {then.route.dst} leads to {' or '.join(then.devices)}{but}"
     is_new = then.route and then.route.dst != "default" and (not now.route or then.route.dst != now.route.dst)
     missing = f"{then.route.dst} is not in the VPN's table yet; " if then.route and is_new else ""
-    outage = judged.network.outage(then.devices)
-    return f"{missing}run `{case.sync}`{outage and ', but '}{outage}"
+    return f"{missing}run `{case.sync}`{but}"
 
 
 def _more(case: Case) -> str:
@@ -82,8 +88,10 @@ def _more(case: Case) -> str:
     expired = (each for each in main if each.attributes.expired and each.prefix.covers(_host(case)))
     if not found or found.dst == "default":
         found = next(expired, None)
-    if found and route and (found.dst, found.attributes.path) == (route.dst, route.attributes.path):
-        return ""
+    if found and route and found.dst == route.dst:
+        is_copy = route in judged.goal.judged[packet.family].wanted
+        if is_copy or found.attributes.path == route.attributes.path:
+            return ""
     if found and not case.decision.stays:
         verdicts = {verdict.route.as_copied: verdict for verdict in judged.goal.judged[packet.family].verdicts}
         if found not in verdicts:
@@ -92,9 +100,9 @@ def _more(case: Case) -> str:
         refusal = verdicts[found].refusal
         return f"{found.dst} is not copied: {refusal}" if refusal else _useless(case, found)
     idle = [outage for outage in outages(judged.network, judged.goal) if outage.lost or not outage.lans]
-    cards = [f"{outage.name} ({outage.why})" for outage in idle]
+    cards = [f"{outage.name} {outage.why}" for outage in idle]
     if cards and PRIVATE.covers(_host(case)) and (not route or route.dst == "default"):
-        return f"main has no LAN with this address, and these cards reach none: {some(cards)}"
+        return f"main has no LAN with this address: {some(cards)}"
     return ""
 
 
@@ -213,7 +221,8 @@ def _why(case: Case, route: Route) -> str:
     elif case.judged.is_tunnelled(decision):
         why = f"the VPN routes {route.dst} explicitly"
     elif route not in here.ours:
-        why = f"table {decision.table} has {route.dst}, which is not known to be a copy"
+        name = "the default route" if route.dst == "default" else f"the route {route.dst}"
+        why = f"{name} of table {decision.table} leads there"
     elif route not in here.wanted:
         why = f"table {decision.table} has a stale copy of {route.dst}"
     elif route.dst in TO_ALL:

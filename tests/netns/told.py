@@ -120,12 +120,16 @@ def _of_losses(told: Told, ways: Ways, own: Mapping[str, Sequence[str]]) -> Iter
 
 
 def _of_sentences(told: Told, ways: Ways, tunnels: Collection[str]) -> Iterator[str]:
+    in_step = {lan["dst"] for lan in told.status["lan"] if lan["verdict"] == "in step"}
     for address, said in told.sentences.items():
         (way,) = ways(address, "") or ["lo"]
         is_tunnel = way in tunnels and (way in said or "all traffic goes into" not in said)
         is_lan = way not in ("", told.status["tunnel"]["interface"])
         if ("goes into the tunnel" in said and not is_tunnel) or (said.startswith("leaves by") and not is_lan):
             yield f"explain: {address} {said}: {way!r}"
+        missing = re.search(r"(\S+) is not in the VPN's table yet", said)
+        if missing and missing[1] in in_step:
+            yield f"explain: {address} {said}: it is in step"
         if " to the LAN" in said and way in tunnels:
             yield f"explain: {address} {said}: {way!r}"
 

@@ -68,6 +68,8 @@ USELESS = f"{ACTIVE}; a copy of {{}} in table {{}} does not change that"
 OURS = "stays on this machine, because the address is its own"
 COPIED = "leaves by eth0 to the LAN, because {} is copied into the VPN's table"
 LEFT = "leaves by eth0 to the LAN, because table 539098368 has a stale copy of 192.168.1.0/24"
+STALE_7 = LEFT.replace("192.168.1.0/24", "192.168.1.7")
+NARROW = "route add 192.168.1.7 dev eth0 proto static scope link"
 GONE = "; but no program can connect (Network is unreachable), because the route's source address 192.168.1.99 is gone"
 GONE += " from this machine"
 SAID: list[tuple[list[str], dict[str, str]]] = [
@@ -100,7 +102,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             "203.0.113.7": f"leaves by eth0 through the router 192.168.1.1: {BY_MAIN.format('default')}",
             "198.51.100.7": f"is refused: {BY_VPN.format('unreachable 198.51.100.0/24')}",
             "198.18.0.7": "leaves by eth0 through the router 192.168.1.1, "
-            "because table 539098368 has 198.18.0.0/15, which is not known to be a copy",
+            "because the route 198.18.0.0/15 of table 539098368 leads there",
             "192.0.2.7": "leaves by eth0 to the LAN: 192.0.2.0/24 of table 77, "
             "by rule 50 (from all to 192.0.2.0/24 lookup 77)",
             "99.0.0.1": "goes into wg0, which may be a tunnel: default of table 78, "
@@ -208,7 +210,33 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     ),
     (
         [*FIREZONE, STALE, f"route add 192.168.0.0/16 dev tun-firezone table {MIRROR}"],
-        {"192.168.1.7": f"{LEFT}{GONE}; but `fz-iproute sync` ends that: {BY_VPN.format('192.168.0.0/16')}"},
+        {
+            "192.168.1.7": f"{LEFT}{GONE}; `fz-iproute sync` removes that route; then packets enter tun-firezone: "
+            f"{BY_VPN.format('192.168.0.0/16')}"
+        },
+    ),
+    (
+        [*SERVED, f"{NARROW} table {MIRROR}"],
+        {"192.168.1.7": f"{STALE_7}; `fz-iproute sync` removes that route; then 192.168.1.0/24 leads to eth0"},
+    ),
+    (
+        [*FIREZONE, f"route add 192.168.1.0/24 dev tun-firezone table {MIRROR}", f"{NARROW} table {MIRROR}"],
+        {
+            "192.168.1.7": f"{STALE_7}; `fz-iproute sync` removes that route; then packets enter tun-firezone: "
+            f"{BY_VPN.format('192.168.1.0/24')}"
+        },
+    ),
+    # The tunnel has an address in the LAN, so main has two routes to it.
+    *(
+        (
+            [*SERVED, f"route add {prefix} dev tun-firezone proto kernel scope link src 192.168.1.50 {metric}"],
+            {"192.168.1.7": f"{COPIED.format('192.168.1.0/24')}{more}"},
+        )
+        for prefix, metric, more in (
+            ("192.168.1.0/24", "metric 9", ""),
+            ("192.168.1.0/24", "metric 999", ""),
+            ("192.168.1.0/25", "", "; 192.168.1.0/25 is not copied: tun-firezone is the tunnel"),
+        )
     ),
     (
         [*SERVED, f"{FROM_5} lookup 77", "route add default dev tun-firezone table 77"],
