@@ -81,10 +81,12 @@ class Judgement:
     @cached_property
     def left_out(self) -> dict[Route, str]:
         """The copies that `sync` removes because a setting leaves out their LAN; and which setting that is."""
+        if not self.config.lan.prune:
+            return {}
         tables = [table for contents in self.goal.contents.values() for table in contents.values()]
-        ours = {route for table in tables for route in set(table.ours).difference(table.wanted)}
-        refused = {each.route.as_copied: each.refusal for each in self.goal.verdicts if not each.is_accepted}
-        return {route: why for route, why in refused.items() if route in ours} if self.config.lan.prune else {}
+        unwanted = {route for table in tables for route in set(table.ours).difference(table.wanted)}
+        refused = ((route, self.goal.refused(route)) for route in sorted(unwanted, key=str))
+        return {route: each.refusal for route, each in refused if each and not each.is_accepted}
 
     @cached_property
     def internet(self) -> dict[Family, Internet]:

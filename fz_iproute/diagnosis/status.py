@@ -18,7 +18,7 @@ from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
-from fz_iproute.mirror.plan import plan
+from fz_iproute.mirror.plan import plan, staleness
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.tunnel import Layout
 from fz_iproute.mirror.words import MAIN
@@ -191,7 +191,6 @@ def _lines(judged: Judgement, family: Family) -> Iterator[Line]:
     """Every route of the VPN's tables, and every LAN route of main."""
     goal = judged.goal
     verdicts, mirror = goal.judged[family].verdicts, goal.layout.mirror
-    refused = {verdict.route.as_copied: verdict.refusal for verdict in verdicts if verdict.refusal}
     notes = {verdict.route: verdict.warning for verdict in verdicts if not verdict.refusal}
     held = {each: f"{why.refusal}; so that the VPN's client cannot copy it" for each, why in goal.placeholders.items()}
     for table, (wanted, ours, others) in goal.contents[family].items():
@@ -205,12 +204,11 @@ def _lines(judged: Judgement, family: Family) -> Iterator[Line]:
                 reason = held.get(route) or f"the copy has {route.changed_from(old)}"
             yield _reached(judged, Line(family, state, table, route, reason, is_vpn))
         for route in chain.from_iterable(stale.values()):
+            line = Line(family, "stale", table, route, staleness(route, table, goal))
             if tunnel.is_tunnel_route(route):
-                yield Line(family, "stale", table, route, "the configuration has no such route here", is_vpn=True)
-            elif table != mirror:
-                yield Line(family, "stale", table, route, f"the copies are in table {mirror} now")
+                yield line._replace(is_vpn=True)
             else:
-                yield _stale(judged, Line(family, "stale", table, route, refused.get(route, "main has no such route")))
+                yield _stale(judged, line) if table == mirror else line
         for route in others:
             yield Line(family, "theirs", table, route, "", is_vpn=True)
     for verdict in verdicts:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from fz_iproute.mirror import tunnel
@@ -189,6 +189,17 @@ class Desired:
     def verdicts(self) -> tuple[Verdict, ...]:
         """The verdicts of both families."""
         return tuple(verdict for judged in self.judged.values() for verdict in judged.verdicts)
+
+    @cached_property
+    def _refused(self) -> dict[tuple[str, tuple[str, ...]], Verdict]:
+        return {(each.route.dst, each.route.attributes.devices): each for each in self.verdicts if each.refusal}
+
+    def refused(self, copy: Route) -> Verdict | None:
+        """The refusal of the route of main that this may be a copy of. The copy may be older, and have another metric.
+
+        None if there is no such route.
+        """
+        return self._refused.get((copy.dst, copy.attributes.devices))
 
     @property
     def warnings(self) -> dict[Verdict, None]:

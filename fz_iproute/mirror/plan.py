@@ -182,19 +182,15 @@ def _is_copy(route: Route, tunnels: Collection[str]) -> bool:
 
 
 def _route_commands(family: Family, desired: Desired, prune: bool, incomplete: bool) -> Iterator[_Due]:
-    refused: dict[Route, str] = {}
     mirror = desired.layout.mirror
     ranks = _ranks(family, desired)
     for table, contents in desired.contents[family].items():
         if contents.wanted == contents.ours:
             continue
-        refused = refused or {
-            verdict.route.as_copied: verdict.refusal for verdict in desired.verdicts if verdict.refusal
-        }
         # `prune = false` keeps copies only in the mirror. In another table, they could hide tunnel routes.
         for change in _changes(family, contents, prune or table != mirror, desired.tunnels):
             route = change.routes[0]
-            why = change.reason or f"stale: {refused.get(route) or _staleness(route, table, desired)}"
+            why = change.reason or f"stale: {staleness(route, table, desired)}"
             if verdict := desired.placeholders.get(route):
                 why = f"{verdict.refusal}; so that the VPN's client cannot copy it"
             may_leak = not change.reason and (table != mirror or is_tunnel_route(route))
@@ -233,12 +229,16 @@ def _order(change: Change, rank: tuple[int, int], tunnels: frozenset[str]) -> _O
     return ()
 
 
-def _staleness(route: Route, table: int, desired: Desired) -> str:
+def staleness(route: Route, table: int, desired: Desired) -> str:
+    """Why one of our routes should not be in this table."""
     if is_placeholder(route):
         return "no copy is refused here any more"
-    if table == desired.layout.mirror and route.attributes.on_link and _is_copy(route, desired.tunnels):
-        return "main has no such route"
-    return "the configuration has no such route here"
+    if not route.attributes.on_link or not _is_copy(route, desired.tunnels):
+        return "the configuration has no such route here"
+    if table != desired.layout.mirror:
+        return f"the copies are in table {desired.layout.mirror} now"
+    verdict = desired.refused(route)
+    return verdict.refusal if verdict else "main has no such route"
 
 
 def _ranks(family: Family, desired: Desired) -> Mapping[int, tuple[int, int]]:

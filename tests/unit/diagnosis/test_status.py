@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
@@ -16,7 +18,7 @@ from fz_iproute.mirror.prefix import FAMILIES, Prefix
 from fz_iproute.verbs.brief import drawn
 from fz_iproute.verbs.screen import Screen
 from tests.layouts import LAYOUTS, copied, machine, read
-from tests.unit.diagnosis.machines import WIREGUARD, Case
+from tests.unit.diagnosis.machines import FIREZONE, MIRROR, WIREGUARD, Case
 from tests.unit.routes import lookup, route, snapshot, tunnel
 
 TABLES = Config().tables.ids
@@ -188,3 +190,28 @@ def test_a_lan_that_copies_of_another_configuration_keep_is_not_called_reachable
     said = summary(status(case.config, *case.read()))
     (lan,) = [line for line in drawn(said, None, str, Screen(80)) if line.startswith("LAN")]
     assert how == lan.removeprefix("LAN    ").partition("   →")[0]
+
+
+@pytest.mark.parametrize(
+    "words", ["proto static scope link", "scope link src 192.168.1.9 metric 7", "proto dhcp scope link metric 600"]
+)
+@pytest.mark.parametrize(
+    ("lan", "why"),
+    [
+        ({"deny": (Prefix.parse("192.168.1.0/24"),)}, "lan.deny has 192.168.1.0/24"),
+        ({"exclude_interfaces": ("eth0",)}, "lan.exclude_interfaces has eth0"),
+        ({"interfaces": ("docker0",)}, "lan.interfaces does not have eth0"),
+    ],
+    ids=str,
+)
+def test_a_copy_goes_for_one_reason_in_status_plan_and_doctor(words: str, lan: dict[str, Any], why: str) -> None:
+    """Whoever made the copy, and however it differs from main's route."""
+    config = replace(Config(), lan=lan)
+    case = Case([*FIREZONE, f"route add 192.168.1.0/24 dev eth0 {words} table {MIRROR}"], config=config)
+    snapshot, network = case.read()
+    judged = Judgement(config, snapshot, network)
+    lines = [each for each in status(config, snapshot, network).lan if each.state == "stale"]
+    deleted = [each for each in plan(judged.goal) if each.words[:2] == ("route", "del")]
+    assert [why] == [each.reason for each in lines] == [*judged.left_out.values()]
+    assert [f"stale: {why}"] == [each.reason for each in deleted]
+    assert f"removes the copy of 192.168.1.0/24: {why}" in str(case.findings("mirror"))

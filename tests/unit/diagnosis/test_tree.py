@@ -68,7 +68,7 @@ lost    packets to 192.168.1.64/26, a part of a LAN, enter tun-firezone: 192.168
         """
 observe, layout tiered: the VPN's own routes in table 539098368, copies in 539098369, its default route in 5390983…
   100    not from all fwmark 0xfd002021 lookup 539098368
-         - throw 203.0.113.0/24 proto 245 scope global  # the copies are in table 539098369 now
+         - throw 203.0.113.0/24 proto 245 scope global  # no copy is refused here any more
   200    not from all fwmark 0xfd002021 lookup 539098369
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
          = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
