@@ -9,14 +9,15 @@ from fz_iproute.diagnosis.internet import Internet, internet
 from fz_iproute.diagnosis.lans import Key, Lan, Loss, lans, losses
 from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
-from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.diagnosis.simulated import rank
-from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired, own_tables
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.plan import unpruned
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family, Prefix
 from fz_iproute.mirror.tunnel import link_state
+from fz_iproute.mirror.words import REFUSALS
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,44 @@ class Judgement:
         return dict(found)
 
     @property
+    def is_mark_set(self) -> bool:
+        """True if the configuration sets the mark, or names Firezone's interface. Else it may be an unused default."""
+        settings = self.config.tunnel
+        return settings.fwmark != FIREZONE_MARK or settings.interface == Config().tunnel.interface
+
+    @cached_property
+    def has_no_mark(self) -> bool:
+        """True if the VPN marks no packets: the mark is a default, and no rule up to the VPN's ones selects by any."""
+        asked: list[Rule] = []
+        for family in self.network.families:
+            last = max((rule.priority for same in self.leading(family).values() for rule in same), default=-1)
+            asked += [rule for rule in self.network.rules if rule.family == family and rule.priority <= last]
+        return not self.is_mark_set and not any(rule.mark for rule in asked)
+
+    def own_ways(self, family: Family) -> list[Way]:
+        """Where the packets of the VPN's client go, which carry its mark, to each part of the internet."""
+        return self.network.internet(usual(family, mark=self.config.tunnel.fwmark.value))
+
+    def misled(self, family: Family) -> Decision | None:
+        """About packets of the VPN's client that enter the tunnel; or, if it takes the others, about refused ones."""
+        ways = self.own_ways(family)
+        if self.has_no_mark or not ways:
+            return None
+        inside = (way.decision for way in ways if self.is_tunnelled(way.decision))
+        decision = next(inside, ways[0].decision)
+        is_refused = decision.outcome in ("local", *REFUSALS.values()) and self.internet[family].state == "active"
+        return decision if self.is_tunnelled(decision) or is_refused else None
+
+    @property
     def is_offline(self) -> bool:
         """True if the tunnel takes packets to the internet, but those of the VPN itself do not get out.
 
         One family is enough for the VPN, because many networks have only one.
         """
-        mark = self.config.tunnel.fwmark.value
-        ways = (way for family in self.internet for way in self.network.internet(usual(family)._replace(mark=mark)))
-        gets_out = any(each.outcome == "unicast" and not self.is_tunnelled(each) for _, each in ways)
-        return any(each.state == "active" for each in self.internet.values()) and not gets_out
+        ways = [way.decision for family in self.internet for way in self.own_ways(family)]
+        gets_out = any(each.outcome == "unicast" and not self.is_tunnelled(each) for each in ways)
+        is_taken = any(each.state == "active" for each in self.internet.values())
+        return is_taken and not gets_out and not self.has_no_mark
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""

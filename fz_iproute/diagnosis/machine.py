@@ -12,9 +12,8 @@ from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.internet import joined
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Decision, usual, within_link
-from fz_iproute.diagnosis.products import FIREZONE, Form
+from fz_iproute.diagnosis.products import Form
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Way
-from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.model import Route, Rule
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN
@@ -47,9 +46,9 @@ class Machine(Judgement):
         """Where one packet goes that this machine sends."""
         return self.network.way(usual(family, address)._replace(src=src))
 
-    def ways_to_internet(self, family: Family, mark: int = 0) -> list[Way]:
+    def ways_to_internet(self, family: Family) -> list[Way]:
         """Where packets to each part of the internet go, the largest part first."""
-        return self.network.internet(usual(family, mark=mark))
+        return self.network.internet(usual(family))
 
     def has_internet(self, family: Family) -> bool:
         """True if most packets to the internet enter the VPN."""
@@ -133,15 +132,6 @@ class Machine(Judgement):
         """The forms of these VPNs. Finding them is cheaper than `vpns`, which also judges each VPN."""
         return [form for family in FAMILIES for form in forms(self.network, family)]
 
-    @cached_property
-    def has_no_mark(self) -> bool:
-        """True if the configured VPN marks no packets. Then the mark in the configuration is an unused default."""
-        tunnel = self.config.tunnel
-        if tunnel.fwmark != FIREZONE_MARK or any(rule.mark == tunnel.fwmark for rule in self.network.rules):
-            return False
-        own = [vpn for vpn in self.vpns if vpn.interface == tunnel.interface]
-        return any(vpn.product != FIREZONE and not vpn.mark for vpn in own)
-
     def is_of_another_vpn(self, rule: Rule) -> bool:
         """True if the rule has the form that VPN clients use, or leads into another device that may be a tunnel."""
         if rule.table in (0, MAIN, *self.goal.layout.tables):
@@ -167,8 +157,7 @@ class Machine(Judgement):
         form = rule._replace(family="inet", priority=0, table=0, protocol="")
         led = [each for family in FAMILIES for same in self.leading(family).values() for each in same]
         is_known = any(each._replace(family="inet", priority=0, table=0, protocol="") == form for each in led)
-        is_set = mark != FIREZONE_MARK or self.config.tunnel.interface == Config().tunnel.interface
-        return rule if is_known or (is_set and not led) else None
+        return rule if is_known or (self.is_mark_set and not led) else None
 
     def reaches_main(self, family: Family) -> bool:
         """True if a rule looks up main for all packets."""

@@ -120,6 +120,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
             or (judged.leaking and not config.allows_leak)
             or judged.is_emptied
             or judged.is_offline
+            or any(map(judged.misled, judged.network.families))
             or any(judged.unused_tables())
         ),
         firewalls=_firewalls(judged.network) if carriers else [],

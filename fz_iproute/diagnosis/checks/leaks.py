@@ -208,7 +208,7 @@ def _cut_off_uplinks(machine: Machine) -> set[str]:
         return set()
     return {
         device
-        for way in machine.ways_to_internet("inet", machine.config.tunnel.fwmark.value)
+        for way in machine.own_ways("inet")
         for device in set(way.decision.devices) - machine.goal.tunnels
         if _is_strict(machine, device) and _is_answered_by_tunnel(machine, way.part.address, way.decision.route)
     }

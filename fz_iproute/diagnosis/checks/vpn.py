@@ -13,7 +13,7 @@ from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.config import FIREZONE_MARK
 from fz_iproute.mirror.model import Rule
 from fz_iproute.mirror.prefix import Family
-from fz_iproute.mirror.words import LOCAL, MAIN, REFUSALS, some, table_name
+from fz_iproute.mirror.words import LOCAL, MAIN, some, table_name
 
 
 def tunnel(machine: Machine) -> Iterator[Found]:
@@ -221,10 +221,8 @@ def _offline(machine: Machine) -> Iterator[Found]:
 
 
 def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
-    mark = machine.config.tunnel.fwmark
-    ways = machine.ways_to_internet(family, mark.value)
-    inside = (way for way in ways if machine.is_tunnelled(way.decision))
-    decision = next(inside, ways[0]).decision
+    mark, misled = machine.config.tunnel.fwmark, machine.misled(family)
+    decision = misled or machine.own_ways(family)[0].decision
     rule = decision.steps[-1].rule
     if machine.is_tunnelled(decision):
         why = "the VPN's own packets go into the VPN, unless the client keeps them out in another way"
@@ -232,7 +230,7 @@ def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:
             why = f"this rule keeps packets out that are marked {rule.mark}: tunnel.fwmark is probably wrong"
         seen = f"{shown(rule)} sends packets marked {mark} into the tunnel"
         yield Found("failure", seen, why, _unmarked(machine, decision))
-    elif machine.has_internet(family) and decision.outcome in ("local", *REFUSALS.values()):
+    elif misled:
         where = "to this machine itself" if decision.outcome == "local" else f"nowhere ({decision.outcome})"
         seen = f"{shown(rule)} ({family}) sends packets marked {mark} {where}"
         words = f"decide whether rule {rule.priority} should hold for the VPN's client too"

@@ -525,8 +525,11 @@ all lookup main) → ip -6 rule add priority 32765 not from all fwmark MARK look
 """,
     ),
     "a host in front of a VPN without a mark": Case(
-        [*(line.replace("not fwmark 0xfd002021 ", "") for line in SERVED), "rule add to 99.1.1.1 lookup main pref 5"],
-        "",
+        [
+            *(line.replace("tun-firezone", "tun0").replace("not fwmark 0xfd002021 ", "") for line in SERVED),
+            "rule add to 99.1.1.1 lookup main pref 5",
+        ],
+        config=of("tun0"),
     ),
     "another table in front": Case(
         [*SERVED, "rule add lookup 77 pref 5", "route add 100.64.0.0/11 via 192.168.1.1 dev eth0 table 77"],

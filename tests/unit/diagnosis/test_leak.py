@@ -408,3 +408,40 @@ def test_a_small_hole_is_not_a_part_that_leaves(kind: str, family: Family) -> No
     assert not [each for each in case.findings("leak") if each.level in ("failure", "warning")]
     (vpn,) = detect(case.config, *case.read())
     assert ("all traffic goes into tun-firezone (IPv4 and IPv6)", "") == (vpn.headline, vpn.leak)
+
+
+UNMARKED = "not fwmark 0xfd002021 "
+# What becomes of the mark, per family, and whether packets of the VPN's client are lost then.
+MARKS = {
+    "as it should be": ((), True),
+    "IPv4 without it": (("inet",), False),
+    "IPv6 without it": (("inet6",), False),
+    "both without it": (FAMILIES, False),
+}
+
+
+@pytest.mark.parametrize("interface", ["tun-firezone", "tun0"])
+@pytest.mark.parametrize("mark", ["0xfd002021", "0x7"])
+@pytest.mark.parametrize("kind", MARKS)
+def test_status_leads_to_doctor_exactly_if_doctor_finds_the_mark_lost(kind: str, mark: str, interface: str) -> None:
+    """If neither the configuration nor a rule has a mark, the VPN keeps its own packets out in another way."""
+    families, is_well = MARKS[kind]
+    lines = [
+        line.replace(UNMARKED, "" if ("inet6" if line.startswith("-6") else "inet") in families else UNMARKED)
+        .replace("tun-firezone", interface)
+        .replace("0xfd002021", mark)
+        for line in SERVED
+    ]
+    tunnel = {"interface": interface, "fwmark": Mark(int(mark, 0), 2**32 - 1)}
+    case = Case(lines, config=replace(Config(), tunnel=tunnel, tables={"layout": "single"}))
+    is_unknown = families == FAMILIES and (mark, interface) == ("0xfd002021", "tun0")
+    levels = {each.level for each in case.findings("mark")}
+    assert ({"ok"} if is_well or is_unknown else {"failure"}) == levels
+    assert ("" if is_well or is_unknown else "doctor") == shown(case)[1]
+
+
+@pytest.mark.parametrize("refusal", ["unreachable", "prohibit", "blackhole"])
+def test_if_the_packets_of_the_client_are_refused_status_leads_to_doctor(refusal: str) -> None:
+    case = Case([*SERVED, f"rule add fwmark 0xfd002021 {refusal} pref 5"])
+    assert ["failure"] == [each.level for each in case.findings("mark")]
+    assert "doctor" == shown(case)[1]
