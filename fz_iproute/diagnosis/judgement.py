@@ -215,11 +215,18 @@ class Judgement:
 
     @property
     def other_tunnels(self) -> dict[str, int]:
-        """The devices that may be tunnels, to which other programs have made routes in the VPN's tables; the table."""
-        return {
+        """The devices that may be tunnels, to which other programs have made routes in the VPN's tables; the table.
+
+        Empty if such a route leads into the configured interface, or if `sync` makes the routes into it.
+        """
+        name = self.config.tunnel.interface
+        found = {
             device: table
             for contents in self.goal.contents.values()
             for table, here in contents.items()
             for route in here.others
-            for device in filter(self.network.may_be_tunnel, route.attributes.devices)
+            for device in route.attributes.devices
+            if device == name or self.network.may_be_tunnel(device)
         }
+        is_named = name in found or (self.config.manages and name in self.network.links)
+        return {} if is_named else found

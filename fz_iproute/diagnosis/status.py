@@ -69,7 +69,7 @@ class Status(NamedTuple):
 
     tunnel: str
     tunnel_state: str  # up, down or missing
-    others: dict[str, int]  # if the tunnel is missing: devices in the VPN's tables that may be tunnels, and the table
+    others: dict[str, int]  # see Judgement.other_tunnels
     absent: str  # a sentence instead of the state, if no rule leads to the VPN's tables; else ""
     mode: str
     layout: Layout
@@ -106,7 +106,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state=tunnel.link_state(config, snapshot),
-        others=judged.other_tunnels if config.tunnel.interface not in snapshot.links else {},
+        others=judged.other_tunnels,
         absent=_absent(judged),
         mode=config.tunnel.mode,
         layout=goal.layout,
@@ -120,6 +120,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
             or (judged.leaking and not config.allows_leak)
             or judged.is_emptied
             or judged.is_offline
+            or judged.other_tunnels
             or any(map(judged.misled, judged.network.families))
             or any(judged.unused_tables())
         ),

@@ -324,17 +324,32 @@ def _tunnels(config: Config, snapshot: Snapshot, layout: Layout, last: Desired |
     They are the configured interface and, in observe mode, each device that the VPN's default route uses or has used.
     So a wrong `tunnel.interface` never turns the VPN's device into a LAN, even after the default route has gone. If the
     VPN's tables lead into the configured interface, it is not wrong, and a network card in such a route is no tunnel.
+    If they lead into a tunnel instead, a network card that is configured is wrong: it is no tunnel, but leads to a LAN.
     """
     configured = frozenset([config.tunnel.interface])
     if config.manages:
         return configured
     defaults = _defaults(config, snapshot, layout.internet)
     found = frozenset(device for route in defaults for device in route.attributes.devices)
+    used = [snapshot.links[device] for device in found if device in snapshot.links]
+    if any(link.may_be_tunnel for link in used) and _is_card(config, snapshot, layout):
+        configured = frozenset()
     found |= last.tunnels if last else frozenset()
     if _are_used(snapshot, layout, configured):
         links = snapshot.links
         found = frozenset(device for device in found if device not in links or links[device].may_be_tunnel)
     return configured | found
+
+
+def _is_card(config: Config, snapshot: Snapshot, layout: Layout) -> bool:
+    """True if the configured interface looks like a network card, and the VPN's tables have only copies by it."""
+    link = snapshot.links.get(config.tunnel.interface)
+    if link is None or link.may_be_tunnel:
+        return False
+    main = {route.as_copied for routes in snapshot.main.values() for route in routes}
+    tables = (snapshot.tables.get(table, {}) for table in layout.tables)
+    there = (route for families in tables for routes in families.values() for route in routes)
+    return all(route in main for route in there if link.name in route.attributes.devices)
 
 
 def _are_certain(snapshot: Snapshot, layout: Layout, tunnels: frozenset[str]) -> bool:

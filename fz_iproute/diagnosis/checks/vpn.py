@@ -23,6 +23,10 @@ def tunnel(machine: Machine) -> Iterator[Found]:
     if machine.config.is_auto:
         found = followed(machine.config, machine.vpns)
         yield Found("info", found.said)
+    elif link and machine.other_tunnels:
+        here = [vpn for vpn in machine.vpns if vpn.table in machine.goal.layout.tables and vpn.interface != name]
+        start = f"{name} is {'up' if link.up else 'down'}"
+        yield from (_another_vpn(machine, vpn, start) for vpn in here) if here else [_no_tunnel(machine, start)]
     elif link and link.up:
         moved = [vpn for vpn in machine.vpns if vpn.interface == name] if machine.is_emptied else []
         yield from (_another_vpn(machine, vpn, f"no route of the configured tables leads into {name}") for vpn in moved)
@@ -41,7 +45,7 @@ def tunnel(machine: Machine) -> Iterator[Found]:
     elif not any(rule.table in machine.goal.layout.tables for rule in machine.then.rules):
         yield Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
     else:
-        yield _no_tunnel(machine)
+        yield _no_tunnel(machine, f"there is no {name}")
 
 
 def _emptied(machine: Machine) -> Found:
@@ -55,9 +59,8 @@ def _emptied(machine: Machine) -> Found:
     return Found("warning", seen, why, advice(f"if the client has been connected for a while, {words}"))
 
 
-def _no_tunnel(machine: Machine) -> Found:
-    """The finding if the configured interface is missing, and no other VPN takes all traffic."""
-    seen = f"there is no {machine.config.tunnel.interface}"
+def _no_tunnel(machine: Machine, seen: str) -> Found:
+    """The finding if the VPN does not use the configured interface, and no other VPN takes all traffic."""
     if others := machine.other_tunnels:
         led = " and ".join(f"table {table} leads into {device}" for device, table in others.items())
         settings = {device: Setting("tunnel", "interface", device) for device in others}

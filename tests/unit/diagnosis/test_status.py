@@ -18,7 +18,7 @@ from fz_iproute.mirror.prefix import FAMILIES, Prefix
 from fz_iproute.verbs.brief import drawn
 from fz_iproute.verbs.screen import Screen
 from tests.layouts import LAYOUTS, copied, machine, read
-from tests.unit.diagnosis.machines import FIREZONE, MIRROR, WIREGUARD, Case
+from tests.unit.diagnosis.machines import FIREZONE, MIRROR, SERVED, WIREGUARD, Case
 from tests.unit.routes import lookup, route, snapshot, tunnel
 
 TABLES = Config().tables.ids
@@ -215,3 +215,41 @@ def test_a_copy_goes_for_one_reason_in_status_plan_and_doctor(words: str, lan: d
     assert [why] == [each.reason for each in lines] == [*judged.left_out.values()]
     assert [f"stale: {why}"] == [each.reason for each in deleted]
     assert f"removes the copy of 192.168.1.0/24: {why}" in str(case.findings("mirror"))
+
+
+NO_DEFAULTS = [f"{option}route del default table {MIRROR}" for option in ("", "-6 ")]
+WG0 = "route add 10.9.0.0/24 dev wg0"  # so that there is such an interface
+
+
+@pytest.mark.parametrize(
+    "lines", [FIREZONE, SERVED, [*FIREZONE, *NO_DEFAULTS]], ids=["cut", "copied", "resources only"]
+)
+@pytest.mark.parametrize("interface", ["eth0", "docker0", "wg0", "wg1"])
+def test_an_interface_that_the_vpns_table_does_not_use_is_no_vpn(interface: str, lines: list[str]) -> None:
+    """A network card, another tunnel, or none: a user has written the wrong name."""
+    right = Case([*lines, WG0])
+    case = right._replace(config=replace(Config(), tunnel={"interface": interface}))
+    found = status(case.config, *case.read())
+    said = summary(found)
+    state = "missing" if interface == "wg1" else "up"
+    assert said.vpn.startswith(f"{interface} is {state}, but table {MIRROR} leads into tun-firezone; ")
+    assert "doctor" == said.verb
+    (tunnel,) = case.findings("tunnel")
+    assert "failure" == tunnel.level and 'interface = "tun-firezone"' in tunnel.remedy
+    if "default" in str(found.vpn):  # else a card that is configured may yet become the tunnel: a tap looks like one
+        usual = status(right.config, *right.read())
+        lans, usual_lans = ([line for line in each.lan if line.route.dst != "10.9.0.0/24"] for each in (found, usual))
+        assert (usual_lans, usual.vpn) == (lans, found.vpn)
+        assert ["ok"] == [each.level for each in case.findings("mark")]
+
+
+@pytest.mark.parametrize(
+    "lines", [FIREZONE, SERVED, [*FIREZONE, *NO_DEFAULTS]], ids=["cut", "copied", "resources only"]
+)
+def test_a_network_card_that_the_vpns_table_uses_is_the_vpn(lines: list[str]) -> None:
+    """A tap looks like an Ethernet."""
+    case = Case([line.replace("dev tun-firezone", "dev br9") for line in lines])
+    case = case._replace(config=replace(Config(), tunnel={"interface": "br9"}))
+    found = status(case.config, *case.read())
+    assert {} == found.others
+    assert ["ok"] == [each.level for each in case.findings("tunnel")]
