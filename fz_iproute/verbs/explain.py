@@ -30,7 +30,10 @@ from fz_iproute.verbs.source import as_typed, chosen_source
 def add(parser: ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument(
-        "addresses", metavar="ADDRESS", nargs="+", help="where the packet goes to: an address, a host name or a URL"
+        "addresses",
+        metavar="ADDRESS",
+        nargs="+",
+        help="where the packet goes to: an address, a host name, HOST:PORT or a URL; the port does not matter",
     )
     parser.add_argument("--from", dest="src", metavar="ADDRESS", default="", help="where it comes from")
     parser.add_argument("--mark", type=_mark, help="its firewall mark (default: none; -v shows that of the VPN, too)")
