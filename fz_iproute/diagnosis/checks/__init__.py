@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.checks import copies, dns, firewall, lan, leaks, others, tool, vpn
 from fz_iproute.diagnosis.checks.finding import Finding, Found
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.remedy import Remedy, Sync, config_refusal, sync_refusal, tried
+from fz_iproute.diagnosis.remedy import COMMENT, Remedy, Sync, config_refusal, sync_refusal, tried
 from fz_iproute.diagnosis.simulated import Refused
 from fz_iproute.diagnosis.trial import harm
 from fz_iproute.mirror.ip_json import form_fault
@@ -78,11 +78,12 @@ def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str
         if not objection:
             return remedy.text(machine)
         if objection != _USELESS or found.level != "info":
-            objections.append(f"decide yourself: `{remedy.text(machine)}` is no remedy, because {objection}")
+            command, _, _ = remedy.text(machine).partition(COMMENT)
+            objections.append(f"no safe remedy is known: with `{command}`, {objection}")
     return next(iter(objections), "")
 
 
-_USELESS = "it would not help"
+_USELESS = "this problem would remain"
 
 
 def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known: set[tuple[str, str]]) -> str:
@@ -90,7 +91,7 @@ def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known
     try:
         after = tried(machine, remedy.steps)
     except Refused as refused:
-        return f"it is refused ({refused})"
+        return f"a command would be refused ({refused})"
     if harmful := harm(machine, after):
         return harmful
     then = [(check.name, each) for check in CHECKS for each in _findings(check, after)]
@@ -100,7 +101,7 @@ def _objection(machine: Machine, remedy: Remedy, finding: tuple[str, str], known
     is_taken = any(after.has_internet(family) > machine.has_internet(family) for family in machine.families)
     if is_taken or machine.blocked:
         new = {(name, seen) for name, seen in new if name not in _OF_TAKEN}
-    return next((f"it would bring about {name}: {seen}" for name, seen in sorted(new)), "")
+    return next((f"`doctor` would say: {seen}" for name, seen in sorted(new)), "")
 
 
 # What they find has been outside before, as `harm` proves. It is a problem only since the tunnel takes the rest.

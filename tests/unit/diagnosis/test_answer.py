@@ -13,7 +13,7 @@ from tests.unit.diagnosis.test_sentence import asked
 
 INTO = {"dev": "tun-firezone"}
 UNREACHABLE = "RTNETLINK answers: Network is unreachable"
-TCP = "rule add pref 50 ipproto 6 lookup main"
+SSH = "rule add pref 50 dport 9 lookup main"
 RECEIVED = "8.8.8.8 iif=eth0 src=192.168.1.9"
 HERE = "192.168.1.5 iif=eth0"
 DROP = "is dropped: "
@@ -47,7 +47,7 @@ def answer(lines: Sequence[str], question: str, said: Any = None, sysctls: Mappi
             "RTNETLINK answers: Permission denied",
             "RTNETLINK answers: Permission denied",
         ),
-        ([*FIREZONE, TCP], "8.8.8.8", {"dev": "eth0"}, ""),  # in doubt
+        ([*FIREZONE, SSH], "8.8.8.8", {"dev": "eth0"}, ""),  # in doubt
     ],
 )
 def test_the_kernel_agrees_or_objects(lines: list[str], question: str, said: Any, objection: str) -> None:
@@ -82,9 +82,9 @@ def test_why_a_received_packet_is_dropped(question: str, sysctls: dict[str, str]
 PRINTED = """
 dns.google (8.8.8.8) goes into the tunnel, because all traffic goes into tun-firezone
   0: from all lookup local                                no route to the address
-  50: from all ipproto tcp lookup main                    assumed not to match: unknown whether it is of ipproto tcp
+  50: from all dport 9 lookup main                        assumed not to match: unknown whether it is of dport 9
   32765: not from all fwmark 0xfd002021 lookup 539098368  default dev tun-firezone proto static scope global
-  in doubt: rule 50: cannot tell whether the packet is of ipproto tcp; assumed that not
+  in doubt: rule 50: cannot tell whether the packet is of dport 9; assumed that not
   the kernel was not compared; it says: unicast dev tun-firezone
 dns.google (8.8.8.8), with the VPN's mark 0xfd002021, stays on this machine, because the address is its own
   0: from all lookup local  local 192.168.1.5 dev eth0 proto boot scope host
@@ -94,7 +94,7 @@ dns.google (8.8.8.8), with the mark 0x7, stays on this machine, because the addr
   the kernel says otherwise: unicast dev eth0
 """
 ANSWERS = [
-    answer([*FIREZONE, TCP], "8.8.8.8", INTO),
+    answer([*FIREZONE, SSH], "8.8.8.8", INTO),
     answer(FIREZONE, "192.168.1.5 mark=0xfd002021", {"type": "local", "dev": "lo"}),
     answer(FIREZONE, "192.168.1.5 mark=7", {"dev": "eth0"}),
 ]

@@ -114,10 +114,9 @@ the VPN
     "the VPN takes a part of a LAN": Case(
         [*SERVED, *vpn("192.168.1.64/26"), "route add 192.168.1.64/26 via 192.168.1.1 dev eth0"],
         """
-overrides info: packets to 192.168.1.64/26, which main has routes for, go into the tunnel → decide yourself: `[lan]:
-allow = ["192.168.1.64/26"], then fz-iproute sync` is no remedy, because it would bring about shadows: packets to
-192.168.1.64/26 enter tun-firezone: 192.168.1.64/26 of table VPN, by rule 32765 (not from all fwmark MARK lookup
-VPN)
+overrides info: packets to 192.168.1.64/26, which main has routes for, go into the tunnel → no safe remedy is known:
+with `[lan]: allow = ["192.168.1.64/26"], then fz-iproute sync`, `doctor` would say: packets to 192.168.1.64/26
+enter tun-firezone: 192.168.1.64/26 of table VPN, by rule 32765 (not from all fwmark MARK lookup VPN)
 """,
     ),
     "the VPN takes a LAN in two halves": Case(
@@ -768,8 +767,8 @@ def test_a_refusal_of_a_whole_lan_in_main_is_named_although_the_copy_hides_it(
         (
             [*FIREZONE, f"route add 192.168.1.128/25 {BY_DOCKER}"],
             Config(),
-            f"{UNFOUND}: decide yourself: `[lan]: multicast = true, then fz-iproute sync` is no remedy, because it "
-            f"would bring about overrides: 192.168.1.128/25 {BY_DOCKER} proto boot scope global in main is overridden "
+            f"{UNFOUND}: no safe remedy is known: with `[lan]: multicast = true, then fz-iproute sync`, `doctor` would "
+            f"say: 192.168.1.128/25 {BY_DOCKER} proto boot scope global in main is overridden "
             "by the copy of 192.168.1.0/24",
         ),
         (without("default", SERVED), Config(), "stays out of tun-firezone, and leaves by eth0 only: "),
