@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from fz_iproute.diagnosis.lookup import within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import LOCAL, some
+from fz_iproute.mirror.words import LOCAL, MAIN, some
 
 
 class LostRoute(NamedTuple):
@@ -80,19 +81,25 @@ class Outage(NamedTuple):
     lans: tuple[str, ...]  # the LANs that main reaches by this card only
     is_cut: bool  # no packet gets to them
     lost: str = ""  # an own address to whose network main has no route, although no setting leaves that out
+    also: tuple[str, ...] = ()  # `10.0.0.0/24 is also on eth1`, for LANs that packets would reach if the card was down
 
     def __str__(self) -> str:
         if self.lans:
-            return f"{self.why}: {some(self.lans)} cannot be reached" if self.is_cut else self.why
+            cut = "; ".join([f"{some(self.lans)} cannot be reached", *self.also])
+            return f"{self.why}: {cut}" if self.is_cut else self.why
         return self.why if self.lost else f"{self.why}: no LAN is reached by it"
 
 
 def outages(network: Network, goal: Desired) -> list[Outage]:
     """The network cards that do not reach their LANs."""
     lans: dict[str, dict[str, None]] = defaultdict(dict)  # without repetitions
+    also: dict[str, dict[str, None]] = defaultdict(dict)
     for route in (verdict.route for verdict in goal.verdicts):
-        if len(route.attributes.devices) == 1:
-            lans[route.attributes.devices[0]][route.dst] = None
+        devices, best = route.attributes.devices, _best(network, route).attributes.devices
+        if len(devices) == 1 and devices == best:
+            lans[devices[0]][route.dst] = None
+        elif devices != best and not network.outage(devices):
+            also[best[0]][f"{route.dst} is also on {some(devices)}"] = None
     unrouted = _unrouted(network, goal)
     numbered = {device for family in FAMILIES for device in network.numbered(family)}
     found = []
@@ -100,7 +107,7 @@ def outages(network: Network, goal: Desired) -> list[Outage]:
         if name in goal.tunnels:
             continue
         if link.outage:
-            found.append(Outage(name, link.outage, tuple(lans[name]), is_cut=True))
+            found.append(Outage(name, link.outage, tuple(lans[name]), is_cut=True, also=tuple(also[name])))
         elif not link.needs_address or LOCAL not in network.tables:
             continue
         elif address := unrouted.get(name):
@@ -110,6 +117,13 @@ def outages(network: Network, goal: Desired) -> list[Outage]:
         elif name not in numbered:
             found.append(Outage(name, "has no address", tuple(lans[name]), is_cut=False))
     return found
+
+
+def _best(network: Network, route: Route) -> Route:
+    """The route of main that packets to the same LAN take, even if its card has no carrier."""
+    family, prefix = route.attributes.family, route.prefix
+    same = (each for each in network.table(MAIN, family).to(prefix) if each.attributes.devices)
+    return route if within_link(family, prefix.address) else next(same, route)
 
 
 def _unrouted(network: Network, goal: Desired) -> dict[str, str]:

@@ -234,7 +234,9 @@ def _reached(judged: Judgement, line: Line) -> Line:
     if place not in judged.lans or line.route not in judged.lans[place].routes:
         return line
     found = judged.lans[place]
-    outage = judged.network.outage(line.route.attributes.devices)
+    # A LAN may be on several cards. The one that packets leave by counts.
+    taken = found.most.decision.devices if found.most and not found.lost else line.route.attributes.devices
+    outage = judged.network.outage(taken)
     lost = found.lost or (outage and f"go nowhere: {outage}")
     is_most = bool(found.lost) and not found.is_all_missed
     line = line._replace(lost=lost, is_most_lost=is_most, lan=place, is_wanted=found.is_wanted)

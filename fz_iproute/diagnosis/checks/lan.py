@@ -139,9 +139,11 @@ def _unplugged(machine: Machine) -> Iterator[Found]:
             words = f"reconnect {names[0]}, so that main gets its route back"
             yield Found("warning", seen, "hosts there cannot be reached", advice(words))
         else:
-            down = [name for name in names if not machine.network.links[name].up]
-            ups = [machine.as_root(machine.ip("inet", f"link set {shlex.quote(name)} up")) for name in down]
-            yield Found("info", seen, "", advice(" && ".join(ups)) if ups else ())
+            states = {name: "up" for name in names if not machine.network.links[name].up}
+            states |= {outage.name: "down" for outage in same if outage.also}
+            links = [f"link set {shlex.quote(name)} {state}" for name, state in states.items()]
+            words = " && ".join(machine.as_root(machine.ip("inet", each)) for each in links)
+            yield Found("info", seen, "", advice(words) if words else ())
 
 
 def overrides(machine: Machine) -> Iterator[Found]:

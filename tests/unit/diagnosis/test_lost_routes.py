@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fz_iproute.diagnosis.checks.copies import mirror
+from fz_iproute.diagnosis.checks.lan import shadowed
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Packet, usual
 from fz_iproute.diagnosis.lost_routes import Outage, outages, together
@@ -183,3 +184,27 @@ def test_a_copy_that_cannot_help_because_a_card_has_no_carrier_is_not_urgent(*, 
     answer = sentence(Question(judged, packet, network.way(packet), "fz-iproute sync"))
     ending = ", but eth0 has no carrier" if is_out else ""
     assert answer.endswith(f"192.168.1.0/24 is not in the VPN's table yet; run `fz-iproute sync`{ending}")
+
+
+@pytest.mark.parametrize("metric", [0, 50, 700])
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_of_a_lan_on_two_cards_the_card_that_packets_take_counts(metric: int, *, is_copied: bool) -> None:
+    """The kernel prefers a route by its metric, although its card has no carrier."""
+    lan = "192.168.1.0/24"
+    route = f"route add {lan} dev docker0 scope link src 192.168.1.6 metric {metric}"
+    lines = ["route add local 192.168.1.6 dev docker0 scope host table 255", f"route del {lan}", route]
+    lines.append(f"route add {lan} dev eth0 proto kernel scope link src 192.168.1.5 metric 100")
+    copies = [f"{line} table {MIRROR}" for line in lines[2:]] if is_copied else []
+    case = Case([*without(f"{lan} ", SERVED), *lines, *copies])
+    seen, network = case.read()
+    links = seen.links | {"docker0": seen.links["docker0"]._replace(outage="has no carrier")}
+    seen, network = replace(seen, links=links), replace(network, links=links)
+    said = summary(status(Config(), seen, network))
+    is_preferred = metric < 100
+    lines = [line for line in status(Config(), seen, network).lan if line.route.dst == lan]
+    assert len(lines) == 2 and all(bool(line.lost) is (is_preferred or not is_copied) for line in lines)
+    assert is_copied is (lan in {line.route.dst for line in said.others}) or is_preferred
+    machine = replace(case.machine, snapshot=seen, network=network)
+    (found,) = [each for each in shadowed(machine) if "carrier" in each.seen]
+    assert is_preferred is found.seen.endswith(f"{lan} cannot be reached; {lan} is also on eth0")
+    assert (["ip link set docker0 down"] if is_preferred else []) == [each.words for each in found.remedies]
