@@ -13,7 +13,7 @@ from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import LOCAL, MAIN, some
+from fz_iproute.mirror.words import LOCAL, MAIN, some, table_name
 
 
 class LostRoute(NamedTuple):
@@ -110,7 +110,12 @@ def outages(network: Network, goal: Desired) -> list[Outage]:
             found.append(Outage(name, link.outage, tuple(lans[name]), is_cut=True, also=tuple(also[name])))
         elif not link.needs_address or LOCAL not in network.tables:
             continue
-        elif address := unrouted.get(name):
+        elif (address := unrouted.get(name)) and (way := _by_another_table(network, name, address)):
+            prefix, by = way
+            found.append(
+                Outage(name, f"reaches {prefix} by {by}, and main has no route to it", (prefix,), is_cut=False)
+            )
+        elif address:
             why = f"has the address {address}, and main no route to its network"
             lost = "" if _is_left_out(goal, address, link) else address
             found.append(Outage(name, why, tuple(lans[name]), is_cut=False, lost=lost))
@@ -135,6 +140,17 @@ def _unrouted(network: Network, goal: Desired) -> dict[str, str]:
     own = _homeless(network, goal, "inet").items()
     lost = {device: [route.dst for route in routes if route.dst in wide] for device, routes in own}
     return {device: addresses[0] for device, addresses in lost.items() if addresses and device not in kept}
+
+
+def _by_another_table(network: Network, device: str, address: str) -> tuple[str, str] | None:
+    """The network of this own address, and by which table and rule packets reach it; None if they do not."""
+    for route in network.homes(Prefix.of_route(address, "inet")):
+        ways = network.ways_to_hosts(route.prefix)
+        decision = max(ways, key=lambda way: way.part.size).decision if ways else None
+        if decision and decision.route == route and device in decision.devices:
+            by = f"table {table_name(decision.table)}, rule {decision.steps[-1].rule.priority}"
+            return route.dst, by
+    return None
 
 
 def _is_left_out(goal: Desired, address: str, link: Link) -> bool:

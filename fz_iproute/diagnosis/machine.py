@@ -82,9 +82,10 @@ class Machine(Judgement):
         return [(found[prefix], prefix) for prefix in sorted(outer, key=lambda prefix: (prefix.length, prefix.address))]
 
     def on_link(self, host: Prefix) -> list[Route]:
-        """The on-link routes of main to this host, the longest prefix first, without a default route."""
+        """The on-link routes of main to this host, without a default route, and those to a card's own network."""
         routes = chain.from_iterable(self.main(host.family).covering(host))
-        return [route for route in routes if route.attributes.on_link and route.dst != "default"]
+        by_main = (route for route in routes if route.attributes.on_link and route.dst != "default")
+        return [*by_main, *self.network.homes(host)]
 
     def main(self, family: Family) -> Table:
         """The routes of main."""

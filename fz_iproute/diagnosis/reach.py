@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.fib import Table
 from fz_iproute.diagnosis.lookup import Decision, Packet, decide, usual, within_link
 from fz_iproute.diagnosis.parts import Bounds, Part
+from fz_iproute.mirror.config import MIN_PREFIXLEN
 from fz_iproute.mirror.model import Link, Route, Rule, Snapshot
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN, printable
@@ -70,6 +71,19 @@ class Network:
         """The devices that have an address with a wider scope than link."""
         wide = (each for each in self.own(family) if not within_link(family, each.prefix.address))
         return frozenset(device for each in wide for device in each.attributes.devices)
+
+    def homes(self, host: Prefix) -> list[Route]:
+        """The on-link routes of all tables to networks that have this host and an own address of the same card."""
+        own = self.own(host.family)
+        return [
+            route
+            for table in self.all_tables(host.family)
+            for same in table.covering(host)
+            for route in same
+            if route.attributes.type == "unicast" and route.attributes.on_link
+            if route.prefix.length >= MIN_PREFIXLEN[host.family]  # a wider route leads to more than a LAN
+            if any(route.prefix.covers(it.prefix) and route.attributes.devices == it.attributes.devices for it in own)
+        ]
 
     def selected(self, family: Family) -> list[Prefix]:
         """The destinations that rules select by."""

@@ -11,8 +11,10 @@ from fz_iproute.diagnosis.lookup import usual
 from fz_iproute.diagnosis.remedy import Sync, tried
 from fz_iproute.diagnosis.sentence import Case as Explained
 from fz_iproute.diagnosis.sentence import sentence
+from fz_iproute.diagnosis.simulated import RuleStep
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
+from fz_iproute.diagnosis.trial import harm
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.plan import plan
@@ -445,3 +447,24 @@ def test_if_the_packets_of_the_client_are_refused_status_leads_to_doctor(refusal
     case = Case([*SERVED, f"rule add fwmark 0xfd002021 {refusal} pref 5"])
     assert ["failure"] == [each.level for each in case.findings("mark")]
     assert "doctor" == shown(case)[1]
+
+
+# A rule in front of the VPN's, and routes of its table: to the network of a card's own address, or to another one.
+ASIDE = {
+    "inet": {"192.168.1.0/24": True, "192.168.0.0/16": True, "192.168.7.0/24": False, "128.0.0.0/1": False},
+    "inet6": {"fd00:1::/64": True, "fd00:1::/48": True, "2600:7::/64": False, "2000::/3": False},
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "prefix", "is_lan"), [(family, *each) for family in FAMILIES for each in ASIDE[family].items()]
+)
+def test_a_cards_own_network_by_another_table_is_no_leak(family: Family, prefix: str, is_lan: bool) -> None:
+    lan = next(iter(ASIDE[family]))
+    lines = [f"route del {lan}", f"route add {prefix} dev eth0 table 100", "rule add lookup 100 pref 150"]
+    case = Case([*without(lan, SERVED), *(OPTION[family] + line for line in lines)])
+    told_of = [each.seen for each in case.findings("leak") if each.level != "ok"]
+    assert is_lan != any("by rule 150" in seen for seen in told_of)
+    rule = next(rule for rule in case.machine.snapshot.rules if rule.priority == 150)
+    harmful = harm(case.machine, tried(case.machine, [RuleStep("del", rule)]))
+    assert is_lan == harmful.endswith("of the LAN would be out of reach")

@@ -95,6 +95,13 @@ def named(found: Iterable[Outage]) -> list[tuple[str, str]]:
 BROADCAST = "route add broadcast 192.168.1.255 dev eth0 scope link src 192.168.1.5 table 255"
 
 
+BY_TABLE_100 = [
+    "route del 192.168.1.0/24",
+    "route add 192.168.1.0/24 dev eth0 table 100",
+    "rule add lookup 100 pref 150",
+]
+
+
 @pytest.mark.parametrize(
     ("lines", "change", "said"),
     [
@@ -105,6 +112,16 @@ BROADCAST = "route add broadcast 192.168.1.255 dev eth0 scope link src 192.168.1
         ([*FIREZONE, BROADCAST], {}, []),
         (
             [*FIREZONE, BROADCAST, "route del 192.168.1.0/24"],
+            {},
+            ["has the address 192.168.1.5, and main no route to its network"],
+        ),
+        (
+            [*FIREZONE, BROADCAST, *BY_TABLE_100],
+            {},
+            ["reaches 192.168.1.0/24 by table 100, rule 150, and main has no route to it"],
+        ),
+        (
+            [*FIREZONE, BROADCAST, *BY_TABLE_100[:-1]],
             {},
             ["has the address 192.168.1.5, and main no route to its network"],
         ),
