@@ -239,7 +239,9 @@ def _reached(judged: Judgement, line: Line) -> Line:
     outage = judged.network.outage(taken)
     lost = found.lost or (outage and f"go nowhere: {outage}")
     is_most = bool(found.lost) and not found.is_all_missed
-    line = line._replace(lost=lost, is_most_lost=is_most, lan=place, is_wanted=found.is_wanted)
+    line = line._replace(lost=lost, is_most_lost=is_most, lan=place)
+    # Where `auto` serves no VPN, a LAN needs no copy unless it is lost.
+    line = line._replace(is_wanted=found.is_wanted and bool(lost or not judged.config.is_auto))
     return line._replace(is_lost_then=judged.lans_then[place].is_cut)
 
 

@@ -26,11 +26,12 @@ class Verdict(NamedTuple):
     refusal: str  # why it is not copied; "" if it is
     warning: str  # what the owner of the machine should know about it; mostly ""
     explicit: Prefix | None = None  # if the VPN's explicit route to this prefix is the reason for the refusal
+    is_idle: bool = False  # the reason is that `auto` serves no VPN now
 
     @property
     def is_accepted(self) -> bool:
-        """True if the settings accept the route, even if an explicit route of the VPN wins."""
-        return not self.refusal or self.explicit is not None
+        """True if the settings accept the route, even if an explicit route of the VPN wins, or there is no VPN."""
+        return not self.refusal or self.explicit is not None or self.is_idle
 
 
 class Plain(NamedTuple):
@@ -105,7 +106,8 @@ class Policy:
     def _is_plain(self, prefix: Prefix, explicit: PrefixSet) -> bool:
         """True if routes to any part of the prefix are certainly copied without a warning. It ignores their devices."""
         return (
-            PRIVATE.covers(prefix)
+            not self._idle
+            and PRIVATE.covers(prefix)
             and prefix.length >= self._lan.min_prefixlen[prefix.family]
             and not self._deny.overlapping(prefix)
             and not explicit.overlapping(prefix)
@@ -141,6 +143,8 @@ class Policy:
             return Verdict(route, refusal, refusal)
         if vpns := explicit.covering(prefix):
             return Verdict(route, f"the VPN's table has its own route to {vpns}", "", vpns)
+        if self._idle:
+            return Verdict(route, 'tunnel.interface = "auto" has no VPN to serve', "", is_idle=True)
         return Verdict(route, "", _PUBLIC if is_public else "")
 
     def plain(self, explicit: PrefixSet, family: Family) -> Plain:
@@ -151,12 +155,12 @@ class Policy:
     @cached_property
     def _lans(self) -> frozenset[str]:
         """The devices whose routes are copied, without those that may be tunnels. Each is one word for `ip`."""
+        if self._idle:
+            return frozenset()
         devices = (device for device in self._links if is_word(device) and not self._may_be_tunnel(device))
         return frozenset(device for device in devices if not self._refusal_by_devices([device]))
 
     def _refusal_by_devices(self, devices: Iterable[str]) -> str:
-        if self._idle:
-            return 'tunnel.interface = "auto" has no VPN to serve'
         for device in devices:
             link = self._links.get(device)
             if device in self._tunnels:

@@ -112,7 +112,8 @@ def _next_step(arguments: Namespace, source: Source, config: Config, found: Sequ
         return ""
     path = arguments.config or usual_path()
     if path.exists():
-        return f"put these keys into {path}"
+        both = "; to serve both VPNs, into another file, for -c and `install --instance`"
+        return f"put these keys into {path}{both if len(candidates(found)) > 1 else ''}"
     is_clear = candidates(found) == [vpn] and not arguments.interface  # without its name, a tap may not be found
     options = ["--write", str(path), *([] if is_clear else ["--interface", vpn.interface])]
     return f"{'sudo ' if os.geteuid() else ''}{advised(arguments, source, 'detect', *options)}"

@@ -22,7 +22,8 @@ def tunnel(machine: Machine) -> Iterator[Found]:
     link = machine.snapshot.links.get(name)
     if machine.config.is_auto:
         found = followed(machine.config, machine.vpns)
-        yield Found("info", found.said)
+        is_cut = any(vpn.cut for vpn in machine.vpns)
+        yield Found("failure" if is_cut else "info", found.said, *(_undecided(machine) if found.is_doubtful else ()))
     elif link and machine.other_tunnels:
         here = [vpn for vpn in machine.vpns if vpn.table in machine.goal.layout.tables and vpn.interface != name]
         start = f"{name} is {'up' if link.up else 'down'}"
@@ -46,6 +47,14 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         yield Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
     else:
         yield _no_tunnel(machine, f"there is no {name}")
+
+
+def _undecided(machine: Machine) -> tuple[str, tuple[Remedy, ...]]:
+    """Why `auto` serves no VPN if it could serve several, and what to do."""
+    cut = dict.fromkeys(str(prefix) for vpn in machine.vpns for prefix in vpn.cut)
+    why = f"so it serves none: {some(cut)} cannot be reached" if cut else "so it serves none"
+    shows = f"`{machine.fz_iproute('detect')}` shows what to write"
+    return why, advice(f"name one in tunnel.interface, or make a configuration for each: {shows}")
 
 
 def _emptied(machine: Machine) -> Found:
@@ -108,7 +117,8 @@ def rules(machine: Machine) -> Iterator[Found]:
     """Check that the VPN's rules exist, and are in the right order."""
     leading = [rule for rule in machine.snapshot.rules if rule.table in machine.goal.layout.tables]
     if not leading and machine.config.tunnel.interface not in machine.snapshot.links:
-        yield Found("info", f"no rule leads to the VPN's table, and there is no {machine.config.tunnel.interface}")
+        seen = f"no rule leads to the VPN's table, and there is no {machine.config.tunnel.interface}"
+        yield Found("info", "`auto` serves no VPN now" if machine.config.is_auto else seen)
         return
     found = [_unused(machine, family, table) for family, table in machine.unused_tables()]
     found += [each for family in machine.families for each in _rule_problems(machine, family)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -253,3 +254,31 @@ def test_a_network_card_that_the_vpns_table_uses_is_the_vpn(lines: list[str]) ->
     found = status(case.config, *case.read())
     assert {} == found.others
     assert ["ok"] == [each.level for each in case.findings("tunnel")]
+
+
+TWO = [*FIREZONE, "rule add pref 1000 lookup 300", "route add default dev tun0 table 300"]
+LAN_FIRST = "lookup main suppress_prefixlength 0"
+DENY_ALL = {"deny": (Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0"))}
+
+
+@pytest.mark.parametrize(
+    ("lines", "lan", "is_fault", "level"),
+    [
+        (TWO, {}, True, "failure"),
+        (TWO, DENY_ALL, False, "info"),
+        ([*TWO, *(f"{family}rule add pref 5 {LAN_FIRST}" for family in ("", "-6 "))], {}, False, "info"),
+        ([], {}, False, "info"),
+        ([], DENY_ALL, False, "info"),
+        (LAYOUTS["NetBird"].lines, {}, False, "info"),
+    ],
+)
+def test_a_lan_that_auto_cannot_serve_is_lost_unless_a_setting_leaves_it_out(
+    lines: Sequence[str], lan: dict[str, Any], is_fault: bool, level: str
+) -> None:
+    """`auto` has chosen no VPN."""
+    case = Case([*lines], config=replace(Config(), tunnel={"interface": "auto"}, lan=lan))
+    said = summary(status(case.config, *case.read()))
+    assert is_fault is not said.is_good
+    assert is_fault is any(item.kind == "wrong" for item in said.lan_items)
+    (found,) = case.findings("tunnel")
+    assert level == found.level
