@@ -11,4 +11,4 @@ __all__ = ["add", "run"]
 
 def run(arguments: Namespace, log: Log) -> int:
     """Remove it. ApplyFailed lists the commands that `ip` refused. Locked if a running `watch` would undo them."""
-    return change(arguments, log, Passes.plan_down, Passes.down, free_of_watch=True)
+    return change(arguments, log, Passes.plan_down, Passes.down, is_down=True)

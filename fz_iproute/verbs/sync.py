@@ -32,18 +32,20 @@ def change(
     plan: Callable[[Passes], list[Command]],
     act: Callable[[Passes], Pass],
     *,
-    free_of_watch: bool = False,
+    is_down: bool = False,
 ) -> int:
     """Hold the locks of the tables and run `act`; with --dry-run, only print `plan`.
 
-    Locked if another fz-iproute holds a lock. With `free_of_watch`, also if a `watch` keeps the tables in step.
+    Locked if another fz-iproute holds a lock. With `is_down`, also if a `watch` keeps the tables in step.
     """
     with running_machine(arguments, log) as (ip, config):
+        if is_down and config.is_auto:
+            log.warning(_UNKNOWN_TABLE)
         passes = passes_of(log, ip, config)
         if arguments.dry_run:
             print_plan(arguments, plan(passes))
             return 0
-        with locked(arguments.netns, config.tables.mirrors, arguments.wait, free_of_watch):
+        with locked(arguments.netns, config.tables.mirrors, arguments.wait, is_down):
             done = act(passes)
     line = Spelling(arguments.netns).line
     if arguments.json:
@@ -52,3 +54,10 @@ def change(
     if done.failures:
         raise ApplyFailed("\n".join(f"{line(failure.command)}: {failure.words}" for failure in done.failures))
     return 0
+
+
+# Nothing remembers which VPN `auto` stood for.
+_UNKNOWN_TABLE = (
+    'tunnel.interface = "auto" serves no VPN now, so copies in the table of a former VPN are not found; without a '
+    "rule, they have no effect; to remove them, connect that VPN and repeat this, or `ip route flush table NUMBER`"
+)

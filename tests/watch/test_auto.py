@@ -64,3 +64,17 @@ def test_status_follows_the_vpn_too(machine: Machine) -> None:
         firezone(machine, "del")
         another(machine, "add")
         made.wait_for("wg7 is up")
+
+
+def test_down_says_that_it_cannot_know_the_table_of_a_vpn_that_has_gone(machine: Machine) -> None:
+    """While the VPN is there, `down` removes all copies, and needs no words."""
+    machine.tunnel("wg7")
+    firezone(machine, "del")
+    another(machine, "add")
+    machine.fz("sync", config=AUTO)
+    assert are(machine, [], ALL)()
+    assert "warning" not in machine.fz_done("down", config=AUTO).stderr
+    assert are(machine, [], [])()
+    machine.fz("sync", config=AUTO)
+    another(machine, "del")
+    assert "copies in the table of a former VPN are not found" in machine.fz_done("down", config=AUTO).stderr
