@@ -19,11 +19,9 @@ from fz_iproute.own_commands import WRITING, own_command
 @contextmanager
 def running_machine(arguments: Namespace, log: Log) -> Iterator[tuple[Ip, Config]]:
     """The `ip` of this machine, and the configuration in force. At the end of the block, no `ip` runs any more."""
+    config = load(arguments.config)
     with machine_ip(arguments, log) as ip:
-        config = concrete(load(arguments.config), ip, _log_of_vpns(arguments, log))
-        if config.is_auto and arguments.verb == "down":
-            log.warning("nothing is removed: if a `sync` served a VPN that has gone since, its table has copies")
-        yield ip, config
+        yield ip, concrete(config, ip, _log_of_vpns(arguments, log))
 
 
 @contextmanager

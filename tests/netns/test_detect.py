@@ -275,4 +275,4 @@ def test_auto_serves_the_one_vpn_that_needs_copies(laptop: Laptop) -> None:
     assert "wg7" == laptop.way(HOSTS["inet"])
     laptop.batch(["link del wg7"])
     said = laptop.fz_done("down", "-q", config=auto).stderr
-    assert said.startswith("warning: nothing is removed: ")
+    assert said.startswith('warning: tunnel.interface = "auto" serves no VPN now, ')
