@@ -27,8 +27,13 @@ class Internet(NamedTuple):
             return "enters it"
         if self.state == "blocked":
             return "is blocked"
-        by = f" by rule {self.decision.steps[-1].rule.priority}, table {table_name(self.decision.table)}"
-        return f"{becomes(network, self.decision)}{by if self.is_carried else ''}"
+        return becomes(network, self.decision) + (f" by {by(self.decision)}" if self.is_carried else "")
+
+
+def by(decision: Decision) -> str:
+    """The rule and the table that decide: `rule 5, table 51820`, or only the rule."""
+    table = f", table {table_name(decision.table)}" if decision.table else ""
+    return f"rule {decision.steps[-1].rule.priority}{table}"
 
 
 def internet(network: Network, tunnels: Collection[str], family: Family) -> Internet:

@@ -16,7 +16,7 @@ from fz_iproute.mirror.desired import Desired, desired, own_tables
 from fz_iproute.mirror.model import Route, Rule, Snapshot
 from fz_iproute.mirror.plan import unpruned
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family, Prefix
-from fz_iproute.mirror.tunnel import link_state
+from fz_iproute.mirror.tunnel import is_tunnel_route, link_state
 from fz_iproute.mirror.words import REFUSALS
 
 
@@ -183,6 +183,12 @@ class Judgement:
         gets_out = any(each.outcome == "unicast" and not self.is_tunnelled(each) for each in ways)
         is_taken = any(each.state == "active" for each in self.internet.values())
         return is_taken and not gets_out and not self.has_no_mark
+
+    def obstacle(self, decision: Decision, family: Family) -> str:
+        """In manage mode, why a route that `sync` has added refuses the packet. "" if something else decides."""
+        route = decision.route if self.config.manages and decision.table in self.goal.layout.tables else None
+        is_refused = route and is_tunnel_route(route) and decision.outcome in REFUSALS.values()
+        return self.goal.states[family].obstacle if is_refused else ""
 
     def is_tunnelled(self, decision: Decision) -> bool:
         """True if the packet goes into the VPN."""

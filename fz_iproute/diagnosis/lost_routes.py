@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from fz_iproute.diagnosis.internet import by
 from fz_iproute.diagnosis.lookup import within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.desired import Desired
 from fz_iproute.mirror.model import Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
-from fz_iproute.mirror.words import LOCAL, MAIN, some, table_name
+from fz_iproute.mirror.words import LOCAL, MAIN, some
 
 
 class LostRoute(NamedTuple):
@@ -111,9 +112,9 @@ def outages(network: Network, goal: Desired) -> list[Outage]:
         elif not link.needs_address or LOCAL not in network.tables:
             continue
         elif (address := unrouted.get(name)) and (way := _by_another_table(network, name, address)):
-            prefix, by = way
+            prefix, how = way
             found.append(
-                Outage(name, f"reaches {prefix} by {by}, and main has no route to it", (prefix,), is_cut=False)
+                Outage(name, f"reaches {prefix} by {how}, and main has no route to it", (prefix,), is_cut=False)
             )
         elif address:
             why = f"has the address {address}, and main no route to its network"
@@ -148,8 +149,7 @@ def _by_another_table(network: Network, device: str, address: str) -> tuple[str,
         ways = network.ways_to_hosts(route.prefix)
         decision = max(ways, key=lambda way: way.part.size).decision if ways else None
         if decision and decision.route == route and device in decision.devices:
-            by = f"table {table_name(decision.table)}, rule {decision.steps[-1].rule.priority}"
-            return route.dst, by
+            return route.dst, by(decision)
     return None
 
 

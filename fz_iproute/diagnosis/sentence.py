@@ -10,7 +10,6 @@ from fz_iproute.diagnosis.lans import decided_by
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
 from fz_iproute.diagnosis.lost_routes import outages
 from fz_iproute.diagnosis.uncopied import why_not_copied
-from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import replace
 from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.placeholder import is_placeholder
@@ -196,10 +195,9 @@ def _to_whom(case: Case, route: Route) -> str:
 def _refused(case: Case) -> str:
     decision, judged = case.decision, case.judged
     state = judged.goal.states[case.packet.family]
-    is_own = decision.route and tunnel.is_tunnel_route(decision.route)
-    if judged.config.manages and state.obstacle and is_own:
+    if obstacle := judged.obstacle(decision, case.packet.family):
         setting = "internet_leak" if state.usable else "on_down"
-        return f"is refused, because {state.obstacle} (tunnel.{setting})"
+        return f"is refused, because {obstacle} (tunnel.{setting})"
     return f"is refused: {decided_by([decision])}"
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.detect import absent, detect
 from fz_iproute.diagnosis.full_tunnel import forms
-from fz_iproute.diagnosis.internet import joined, partly
+from fz_iproute.diagnosis.internet import by, joined, partly
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import Key, Loss, key
 from fz_iproute.diagnosis.lookup import Decision
@@ -149,9 +149,11 @@ def _traffic(judged: Judgement) -> str:
     said = {family: each.words(judged.network) for family, each in found if each.decision}
     is_up = tunnel.link_state(judged.config, judged.snapshot) == "up"
     for family, each in judged.internet.items():
-        obstacle = judged.goal.states[family].obstacle
-        if each.state == "blocked" and is_up and obstacle and judged.config.manages:
-            said[family] = f"is blocked ({obstacle})"
+        if each.decision and is_up and each.state == "blocked" and judged.config.manages:
+            if obstacle := judged.obstacle(each.decision, family):
+                said[family] = f"is blocked ({obstacle})"
+            elif each.decision.table not in judged.goal.layout.tables:
+                said[family] = f"is refused by {by(each.decision)}"
     if any(each.state in ("active", "blocked") for each in judged.internet.values()):
         return "; ".join((joined(said), *partly(judged.internet)))
     if not said and not is_up:

@@ -1,5 +1,6 @@
 """Checks of the VPN: its tunnel, the rules to its tables, and the mark that keeps its own packets out of the tunnel."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -34,13 +35,20 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         if not moved:
             yield _emptied(machine) if machine.is_emptied else Found("ok", f"{name} is up")
     elif link:
-        why = machine.outside(*machine.families) or "packets for the VPN go elsewhere or nowhere"
+        settings = machine.config.tunnel
+        is_full = settings.internet or not machine.config.manages
+        outside = machine.outside(*machine.families) if is_full else ""
+        why = outside or "packets for the VPN go elsewhere or nowhere"
         remedies = advice(f"reconnect the VPN's client: setting {name} up again does not bring back its routes")
         if machine.config.manages:
             sync = machine.fz_iproute("sync")
-            words = f"set {name} up again and add its IPv6 address, which the kernel has removed, too; then {sync}"
+            up = machine.as_root(machine.ip("inet", f"link set {shlex.quote(name)} up"))
+            has_ipv6 = settings.internet or any(prefix.family == "inet6" for prefix in settings.routes)
+            words = f"{up} && {sync}"
+            if has_ipv6:
+                words = f"`{up}`, add its IPv6 address again if it had one (the kernel has removed it), then {sync}"
             remedies = (Remedy((Sync(),)), *advice(words))  # alone, `sync` does not help, but says if it refuses to run
-        yield Found("failure", f"{name} is down", f"the kernel has removed its routes: {why}", remedies)
+        yield Found("failure", f"{name} is down", f"the kernel has removed its routes; {why}", remedies)
     elif machine.vpns:
         yield from (_another_vpn(machine, vpn, f"there is no {name}") for vpn in machine.vpns)
     elif not any(rule.table in machine.goal.layout.tables for rule in machine.then.rules):

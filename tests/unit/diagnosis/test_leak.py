@@ -18,11 +18,11 @@ from fz_iproute.diagnosis.trial import harm
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.plan import plan
-from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family
+from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family, Prefix
 from fz_iproute.verbs.brief import Daemon, drawn
 from fz_iproute.verbs.screen import Screen
 from tests.layouts import both
-from tests.unit.diagnosis.machines import MIRROR, SERVED, SPLIT, TIERS, WIREGUARD, Case, told, without
+from tests.unit.diagnosis.machines import BACKSTOP, MIRROR, SERVED, SPLIT, TIERS, WIREGUARD, Case, told, without
 
 OPTION = {"inet": "", "inet6": "-6 "}
 ROUTER = {"inet": "192.168.1.1", "inet6": "fd00:1::1"}
@@ -122,7 +122,7 @@ def test_routes_into_the_tunnel_that_the_kernel_has_removed_are_missed(
         if state == "up":
             assert (level, why) == (found.level, found.why)
         elif "IPv4" in why:
-            assert f"the kernel has removed its routes: {BOTH}" == found.why
+            assert f"the kernel has removed its routes; {BOTH}" == found.why
         if level != "ok":
             assert "reconnect the VPN's client" in found.remedy
             assert "doctor" == shown(case)[1]
@@ -224,10 +224,48 @@ def test_a_vpn_whose_routes_are_in_another_table_now_is_told_with_that_table() -
     assert "single = 77" in found.remedy and "reconnect" not in found.remedy
 
 
-def test_a_managed_tunnel_that_is_down_needs_its_addresses_again() -> None:
-    case = Case([*without("dev tun-firezone", SERVED), "link set dev tun-firezone down"], config=MANAGED)
+@pytest.mark.parametrize(
+    ("settings", "is_out", "again"),
+    [
+        ({"internet": True}, True, True),
+        ({"routes": [Prefix.parse("100.64.0.0/11")]}, False, False),
+        ({"routes": [Prefix.parse("fd00:2021::/48")]}, False, True),
+    ],
+)
+def test_a_managed_tunnel_that_is_down_may_need_its_addresses_again(
+    settings: dict[str, object], is_out: bool, again: bool
+) -> None:
+    """The internet is only missed if the tunnel should carry it, and an IPv6 address if it should carry IPv6."""
+    config = replace(Config(), tunnel={"mode": "manage", **settings})
+    case = Case([*without("dev tun-firezone", SERVED), "link set dev tun-firezone down"], config=config)
     (found,) = case.findings("tunnel")
-    assert found.remedy.startswith("set tun-firezone up again and add its IPv6 address")
+    assert (is_out, again) == (BOTH in found.why, "add its IPv6 address again if it had one" in found.remedy)
+    assert found.remedy.strip("`").startswith("ip link set tun-firezone up")
+    assert found.remedy.endswith("fz-iproute sync")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "IPv4 enters it, IPv6 is blocked (tun-firezone has no IPv6 address)"),
+        ("-6 rule add lookup 800 pref 80", "IPv6 is refused by rule 80, table 800"),
+        ("-6 rule add unreachable pref 80", "IPv6 is refused by rule 80"),
+        ("rule add lookup 800 pref 80", "IPv4 is refused by rule 80, table 800"),
+    ],
+)
+def test_what_another_program_refuses_is_not_said_to_be_our_doing(line: str, said: str) -> None:
+    """The tunnel has no IPv6 address, so `sync` blocks IPv6 in its own table."""
+    refused = [
+        f"{option}route add unreachable default proto static metric 4294967295 table 800" for option in ("", "-6 ")
+    ]
+    case = Case([*without("-6 route add default dev tun", SERVED), "-6 " + BACKSTOP, *refused, *filter(None, [line])])
+    case = case._replace(config=MANAGED, numbered={"inet": frozenset({"tun-firezone"})})
+    assert said in shown(case)[0]
+    family: Family = "inet" if "IPv4 is" in said else "inet6"
+    judged = Judgement(case.config, *case.read())
+    packet = usual(family, {"inet": (203 << 24) + 9, "inet6": (0x3FFE << 112) + 9}[family])
+    text = sentence(Explained(judged, packet, judged.network.way(packet), "fz-iproute sync"))
+    assert ("tunnel.internet_leak" in text) == (not line)
 
 
 @pytest.mark.parametrize("taken", FAMILIES)

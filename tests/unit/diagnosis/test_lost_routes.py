@@ -118,7 +118,7 @@ BY_TABLE_100 = [
         (
             [*FIREZONE, BROADCAST, *BY_TABLE_100],
             {},
-            ["reaches 192.168.1.0/24 by table 100, rule 150, and main has no route to it"],
+            ["reaches 192.168.1.0/24 by rule 150, table 100, and main has no route to it"],
         ),
         (
             [*FIREZONE, BROADCAST, *BY_TABLE_100[:-1]],
