@@ -220,6 +220,15 @@ class Judgement:
         return not any(self.tunnel_routes(table, family) for family in led for table in tables)
 
     @property
+    def is_dead(self) -> bool:
+        """True if the tunnel is up, but has no carrier: a tun outlives its program if it is persistent.
+
+        A WireGuard interface always has a carrier: the kernel itself carries its packets.
+        """
+        link = self.snapshot.links.get(self.config.tunnel.interface)
+        return bool(link and link.may_be_tunnel and link.no_carrier)
+
+    @property
     def other_tunnels(self) -> dict[str, int]:
         """The devices that may be tunnels, to which other programs have made routes in the VPN's tables; the table.
 

@@ -69,6 +69,7 @@ class Status(NamedTuple):
 
     tunnel: str
     tunnel_state: str  # up, down or missing
+    is_dead: bool  # no program carries its packets
     others: dict[str, int]  # see Judgement.other_tunnels
     absent: str  # a sentence instead of the state, if no rule leads to the VPN's tables; else ""
     mode: str
@@ -106,6 +107,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
     return Status(
         tunnel=config.tunnel.interface,
         tunnel_state=tunnel.link_state(config, snapshot),
+        is_dead=judged.is_dead,
         others=judged.other_tunnels,
         absent=_absent(judged),
         mode=config.tunnel.mode,
@@ -119,6 +121,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
             judged.released
             or (judged.leaking and not config.allows_leak)
             or judged.is_emptied
+            or judged.is_dead
             or judged.is_offline
             or judged.other_tunnels
             or any(map(judged.misled, judged.network.families))

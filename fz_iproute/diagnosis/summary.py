@@ -114,7 +114,8 @@ def vpn(found: Status) -> Iterator[str]:
         yield found.absent
         return
     led = " and ".join(f"table {table} leads into {device}" for device, table in found.others.items())
-    yield f"{found.tunnel} is {found.tunnel_state}" + (f", but {led}" if led else "")
+    but = "has no carrier: no program reads it, and its packets are lost" if found.is_dead else led
+    yield f"{found.tunnel} is {found.tunnel_state}" + (f", but {but}" if but else "")
     yield from filter(None, (found.traffic, found.danger))
 
 

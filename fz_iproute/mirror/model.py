@@ -31,6 +31,7 @@ class Link(NamedTuple):
     in_vrf: bool = False  # it is a VRF, or belongs to one
     is_port: bool = False  # it belongs to a bridge, a bond or the like, which takes all packets that arrive here
     needs_address: bool = False  # it is a network card, and no port of a bridge, nor below another link
+    no_carrier: bool = False  # it is up, but drops all packets: no cable is plugged in, or no program reads the tun
     outage: str = ""  # why a network card reaches no LAN: "is down", "has no carrier"; "" if it works, or is no card
 
 

@@ -26,6 +26,7 @@ def links(documents: Iterable[Document]) -> dict[str, Link]:
             in_vrf=_is_vrf(document) or _is_vrf(_master(document, found)),
             is_port="master" in document and not _is_vrf(_master(document, found)),
             needs_address=_is_card(name, document) and below.get(name) in (None, document.get("link")),
+            no_carrier={"UP", "NO-CARRIER"} <= set(document["flags"]),
             outage=_outage(document) if _is_card(name, document) else "",
         )
         for name, document in found.items()

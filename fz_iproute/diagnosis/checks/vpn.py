@@ -29,6 +29,10 @@ def tunnel(machine: Machine) -> Iterator[Found]:
         here = [vpn for vpn in machine.vpns if vpn.table in machine.goal.layout.tables and vpn.interface != name]
         start = f"{name} is {'up' if link.up else 'down'}"
         yield from (_another_vpn(machine, vpn, start) for vpn in here) if here else [_no_tunnel(machine, start)]
+    elif machine.is_dead:
+        why = "no program reads it, and its packets are lost"
+        remedies = advice("reconnect the VPN's client, which has probably ended")
+        yield Found("failure", f"{name} is up, but has no carrier", why, remedies)
     elif link and link.up:
         moved = [vpn for vpn in machine.vpns if vpn.interface == name] if machine.is_emptied else []
         yield from (_another_vpn(machine, vpn, f"no route of the configured tables leads into {name}") for vpn in moved)

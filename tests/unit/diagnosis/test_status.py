@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fz_iproute.diagnosis.checks.vpn import tunnel as tunnel_check
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.status import status
@@ -14,6 +15,7 @@ from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.model import Route, Snapshot
+from fz_iproute.mirror.parse_links import links
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, Prefix
 from fz_iproute.verbs.brief import drawn
@@ -282,3 +284,30 @@ def test_a_lan_that_auto_cannot_serve_is_lost_unless_a_setting_leaves_it_out(
     assert is_fault is any(item.kind == "wrong" for item in said.lan_items)
     (found,) = case.findings("tunnel")
     assert level == found.level
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "is_dead"),
+    [
+        ("none", "POINTOPOINT MULTICAST NOARP UP LOWER_UP", False),  # a tun, or IPsec, whose program is there
+        ("none", "NO-CARRIER POINTOPOINT MULTICAST NOARP UP", True),  # a persistent tun without a program
+        ("ether", "NO-CARRIER BROADCAST MULTICAST UP", True),  # a persistent tap
+        ("none", "POINTOPOINT MULTICAST NOARP", False),  # it is down, which is said in other words
+        ("none", "POINTOPOINT NOARP UP LOWER_UP", False),  # WireGuard: its operstate is UNKNOWN
+        ("none", "POINTOPOINT NOARP UP", False),
+    ],
+)
+def test_a_tunnel_without_a_program_is_not_only_up(kind: str, flags: str, is_dead: bool) -> None:
+    found = links([{"ifname": "tun0", "ifindex": 9, "link_type": kind, "flags": flags.split()}])
+    case = Case(["rule add pref 99 lookup 300", "route add default dev tun0 table 300"], config=OF_TUN0)
+    machine = case.machine
+    snapshot = dataclasses.replace(machine.snapshot, links={**machine.snapshot.links, **found})
+    said = summary(status(OF_TUN0, snapshot, dataclasses.replace(machine.network, links=snapshot.links)))
+    checked = [*tunnel_check(dataclasses.replace(machine, snapshot=snapshot))]
+    words = "tun0 is up, but has no carrier"
+    assert is_dead is said.vpn.startswith(f"{words}: no program reads it, and its packets are lost")
+    assert is_dead is any((each.level, each.seen) == ("failure", words) for each in checked)
+    assert is_dead <= (said.verb == "doctor")
+
+
+OF_TUN0 = replace(Config(), tunnel={"interface": "tun0"}, tables={"layout": "single", "single": 300})
