@@ -115,7 +115,8 @@ def _another_vpn(machine: Machine, vpn: Vpn, start: str) -> Found:
     why = f"the LAN is {vpn.lan}: {vpn.by}"
     level: Level = "failure" if vpn.cut else "warning"
     if vpn.advice != "mirror" or vpn.config is None:
-        return Found(level, seen, why, advice(vpn.why))
+        is_kept = vpn.advice == "refuse" and not (vpn.cut or vpn.holes)
+        return Found(level, seen, why, advice(f"nothing: the LAN is kept; {vpn.why}" if is_kept else vpn.why))
     steps: list[Step] = [*written(machine, vpn)]
     # With the new configuration, `doctor` may find more problems of that VPN. Then the trial rejects the remedy, and
     # this advice remains.
