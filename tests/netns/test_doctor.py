@@ -222,7 +222,8 @@ def test_an_unknown_vpn_is_configured_in_one_step_unless_there_is_a_file(
     remedies = [each["remedy"] for each in found if each["name"] == "tunnel"]
     next_steps = re.findall(r"^  next     (.*)$", patient.sh("fz-iproute detect").stdout, re.MULTILINE)
     if has_file:
-        assert ["put these keys into /etc/fz-iproute/config.toml"] * len(chosen) == next_steps
+        both = "; to serve both VPNs, into another file, for -c and `install --instance`" if len(chosen) > 1 else ""
+        assert [f"put these keys into /etc/fz-iproute/config.toml{both}"] * len(chosen) == next_steps
         start = (
             "in /etc/fz-iproute/config.toml, section [tunnel]: interface = "
             if is_proven
