@@ -211,11 +211,11 @@ def _why(case: Case, route: Route) -> str:
         verdict = goal.placeholders.get(route)
         refusal = verdict.refusal if verdict else "no longer needed"
         why = f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
-    elif case.judged.is_tunnelled(decision) and (route.dst == "default" or route.prefix in goal.split[family]):
-        if case.judged.internet[family].leaving:
-            return f", because table {decision.table} routes {route.dst} there"
+    elif case.judged.is_tunnelled(decision) and route.dst == "default" and goal.tunnels.issuperset(decision.devices):
         # The device that the packet leaves by. The configuration may name another one.
-        why = f"all traffic goes into {next(each for each in decision.devices if each in goal.tunnels)}"
+        why = f"all traffic goes into {decision.devices[0]}"
+    elif case.judged.is_tunnelled(decision) and (route.dst == "default" or route.prefix in goal.split[family]):
+        why = f"table {decision.table} routes {route.dst} there"
     elif case.judged.is_tunnelled(decision):
         why = f"the VPN routes {route.dst} explicitly"
     elif route not in here.ours:

@@ -61,6 +61,8 @@ IN_MAIN = [
 ]
 UNCOPIED = [line for line in TIERED if f"table {LAN}" not in line]
 ACTIVE = "goes into the tunnel, because all traffic goes into tun-firezone"
+HALF = "goes into the tunnel, because table 539098368 routes {} there"
+OF_HALF = HALF.format("128.0.0.0/1")
 MISSING = f"{ACTIVE}; {{}} is not in the VPN's table yet; run `fz-iproute sync`"
 BY_MAIN = "{} of table main, by rule 32766 (from all lookup main)"
 BY_VPN = "{} of table 539098368, by rule 32765 (not from all fwmark 0xfd002021 lookup 539098368)"
@@ -95,7 +97,10 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         },
     ),
     (SERVED, {"192.168.1.7": COPIED.format("192.168.1.0/24"), "fd00:1::7": COPIED.format("fd00:1::/64")}),
-    ([*SPLIT, *HALVES], {"8.8.8.8": ACTIVE, "192.168.1.7": MISSING.format("192.168.1.0/24")}),
+    (
+        [*SPLIT, *HALVES],
+        {"8.8.8.8": HALF.format("0.0.0.0/1"), "192.168.1.7": MISSING.replace(ACTIVE, OF_HALF).format("192.168.1.0/24")},
+    ),
     (
         [*FIREZONE, *OTHERS],
         {
@@ -156,8 +161,8 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         [*TIERED, *HALVES],
         {
-            "192.168.1.7": USELESS.format("192.168.1.0/24", LAN),
-            "172.18.0.7": ACTIVE,
+            "192.168.1.7": USELESS.replace(ACTIVE, OF_HALF).format("192.168.1.0/24", LAN),
+            "172.18.0.7": OF_HALF,
         },
     ),
     (
@@ -169,7 +174,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         [*UNCOPIED, *HALVES],
         {
-            "192.168.1.7": USELESS.format("192.168.1.0/24", LAN),
+            "192.168.1.7": USELESS.replace(ACTIVE, OF_HALF).format("192.168.1.0/24", LAN),
         },
     ),
     (
