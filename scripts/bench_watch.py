@@ -120,7 +120,7 @@ def measure_reaction(build_lan: Callable[[], object], *, quick: bool) -> Iterato
     fails is left out.
     """
     build_lan()
-    runs, block = (60, 20) if quick else (200, 20)  # small blocks, because the pace of a shared machine changes
+    runs, block = (60, 20) if quick else (200, 25)  # small blocks, because the pace of a shared machine changes
     contenders = {US: fz_iproute, FLOOR: sketch} | ({BIRD_2: bird} if bird_program() else {})
     for name, whole in (("reaction after quiet", False), ("reaction with `ip address add`", True)):
         found: dict[str, list[float]] = {contender: [] for contender in contenders}
@@ -256,7 +256,7 @@ def running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
 def react(runs: int, quiet: tuple[float, float] = (0.03, 0.1), *, whole: bool = False) -> list[float]:
     """So many reactions, in ms, after three that do not count; see Judge."""
     with Judge() as judge:
-        judge.rest(0.5)  # until it listens
+        judge.rest(2.5)  # until it listens, and has looked once more for what it had missed before
         return [judge.reaction(quiet, whole=whole) for _ in range(3 + runs)][3:]
 
 
