@@ -6,6 +6,7 @@ A netlink socket of the benchmark hears from the kernel when the copy has arrive
 namespace of this process at the time of `measure`.
 """
 
+import ctypes
 import os
 import random
 import re
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, count, cycle
 from pathlib import Path
@@ -114,33 +115,49 @@ def measure(build_lan: Callable[[], object], *, quick: bool) -> Iterator[Figure]
 
 
 def measure_reaction(build_lan: Callable[[], object], *, quick: bool) -> Iterator[Figure]:
-    """The time from an address to its copy, after quiet; all contenders in turns, a block of runs at a time.
+    """The time from an address to its copy, after quiet.
 
-    Once from the moment when the kernel has the address, and once from the start of `ip address add`. A yardstick that
-    fails is left out.
+    Once from the moment when the kernel has the address, and once from the start of `ip address add`. Each contender
+    runs in a network of its own all the time, and they are timed in turns, because the pace of a shared machine
+    changes. A yardstick that fails is left out.
     """
-    build_lan()
-    runs, block = (60, 20) if quick else (200, 25)  # small blocks, because the pace of a shared machine changes
+    runs = 60 if quick else 200
     contenders = {US: fz_iproute, FLOOR: sketch} | ({BIRD_2: bird} if bird_program() else {})
-    for name, whole in (("reaction after quiet", False), ("reaction with `ip address add`", True)):
-        found: dict[str, list[float]] = {contender: [] for contender in contenders}
-        for _ in range(0, runs, block):
-            for contender in list(found):
-                try:
-                    with contenders[contender]():
-                        found[contender] += react(block, whole=whole)
-                except Failed as failed:
-                    if contender == US:
-                        raise
-                    print(f"scripts/bench: {contender} is left out: {failed}", file=sys.stderr)
-                    del found[contender], contenders[contender]
-        for what, summary in (("median", statistics.median), ("99th percentile", percentile_99)):
-            for yardstick in (FLOOR, BIRD_2):
-                theirs = summary(found[yardstick]) if yardstick in found else None
-                yield Figure(
-                    f"{name}: {what} of {runs}", "ms", summary(found[US]), _limit(what, yardstick, theirs, whole=whole),
-                    yardstick if theirs else f"{yardstick} is missing", theirs, found[US], found.get(yardstick, []),
-                )  # fmt: skip
+    with ExitStack() as stack:
+        judges: dict[str, Judge] = {}
+        for contender, daemon in contenders.items():
+            build_lan()
+            stack.enter_context(daemon())
+            judges[contender] = stack.enter_context(Judge())
+        judges[US].rest(_UNTIL_IT_LISTENS)
+        for name, whole in (("reaction after quiet", False), ("reaction with `ip address add`", True)):
+            found = timed_in_turns(judges, runs, whole=whole)
+            yield from _compared(name, found, runs, whole=whole)
+
+
+def timed_in_turns(judges: dict[str, "Judge"], runs: int, *, whole: bool) -> dict[str, list[float]]:
+    """So many reactions of each contender, in ms, after three that do not count. One that fails is removed."""
+    found: dict[str, list[float]] = {contender: [] for contender in judges}
+    for _ in range(3 + runs):
+        for contender in random.sample(list(judges), len(judges)):
+            try:
+                found[contender].append(judges[contender].reaction(whole=whole))
+            except Failed as failed:
+                if contender == US:
+                    raise
+                print(f"scripts/bench: {contender} is left out: {failed}", file=sys.stderr)
+                del found[contender], judges[contender]
+    return {contender: reactions[3:] for contender, reactions in found.items()}
+
+
+def _compared(name: str, found: dict[str, list[float]], runs: int, *, whole: bool) -> Iterator[Figure]:
+    for what, summary in (("median", statistics.median), ("99th percentile", percentile_99)):
+        for yardstick in (FLOOR, BIRD_2):
+            theirs = summary(found[yardstick]) if yardstick in found else None
+            yield Figure(
+                f"{name}: {what} of {runs}", "ms", summary(found[US]), _limit(what, yardstick, theirs, whole=whole),
+                yardstick if theirs else f"{yardstick} is missing", theirs, found[US], found.get(yardstick, []),
+            )  # fmt: skip
 
 
 def _limit(what: str, yardstick: str, theirs: float | None, *, whole: bool) -> float | None:
@@ -202,8 +219,11 @@ def measure_endurance() -> Iterator[Figure]:
 @contextmanager
 def fz_iproute() -> Iterator[subprocess.Popen[bytes]]:
     """The daemon, with the defaults."""
-    with running(WATCH, RUN / "watch.log") as daemon:
+    log = RUN / "watch.log"
+    with running(WATCH, log) as daemon:
         yield daemon
+        if daemon.poll() is not None:
+            raise Failed(f"{' '.join(WATCH)} has ended: {log.read_text(errors='replace')[-2000:].strip()}")
 
 
 @contextmanager
@@ -238,8 +258,6 @@ def running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
         daemon = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         yield daemon
-        if daemon.poll() is not None:
-            raise Failed(f"{' '.join(argv)} has ended: {log.read_text(errors='replace')[-2000:].strip()}")
     finally:
         daemon.terminate()
         try:
@@ -253,15 +271,23 @@ def running(argv: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
 # --- Reactions.
 
 
-def react(runs: int, quiet: tuple[float, float] = (0.03, 0.1), *, whole: bool = False) -> list[float]:
+# In seconds after the start of a daemon: then it listens, and has looked once more for what it had missed before.
+_UNTIL_IT_LISTENS = 2.5
+_QUIET = (0.03, 0.1)
+
+
+def react(runs: int, quiet: tuple[float, float] = _QUIET) -> list[float]:
     """So many reactions, in ms, after three that do not count; see Judge."""
     with Judge() as judge:
-        judge.rest(2.5)  # until it listens, and has looked once more for what it had missed before
-        return [judge.reaction(quiet, whole=whole) for _ in range(3 + runs)][3:]
+        judge.rest(_UNTIL_IT_LISTENS)
+        return [judge.reaction(quiet) for _ in range(3 + runs)][3:]
 
 
 class Judge:
-    """Adds an address, and hears from the kernel when its copy has come, without starting a process."""
+    """Adds an address, and hears from the kernel when its copy has come, without starting a process.
+
+    It stays with the network in which it was made.
+    """
 
     _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 20, 21, 24, 25
     _REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
@@ -270,6 +296,7 @@ class Judge:
     _RCVBUFFORCE = 33
 
     def __init__(self) -> None:
+        self._network = os.open("/proc/self/ns/net", os.O_RDONLY)
         self._speaker = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._listener.setsockopt(socket.SOL_SOCKET, self._RCVBUFFORCE, 1 << 25)
@@ -283,14 +310,17 @@ class Judge:
     def __exit__(self, *_: object) -> None:
         self._speaker.close()
         self._listener.close()
+        set_network(self._network)
+        os.close(self._network)
         subprocess.run(["ip", "address", "flush", "dev", LAN, "to", "10.200.0.0/16"], check=False)
 
-    def reaction(self, quiet: tuple[float, float], *, whole: bool) -> float:
+    def reaction(self, quiet: tuple[float, float] = _QUIET, *, whole: bool = False) -> float:
         """In ms; before the address comes, and before it goes again, `quiet` seconds pass, by chance from a range.
 
         The `whole` begins with the start of an `ip` that adds the address.
         """
         number = next(self._numbers)
+        set_network(self._network)  # for the new process
         self.rest(random.uniform(*quiet))
         start = time.perf_counter()
         if whole:
@@ -336,6 +366,12 @@ class Judge:
         while (left := end - time.monotonic()) > 0:
             if select.select([self._listener], [], [], left)[0]:
                 self._listener.recv(1 << 16)
+
+
+def set_network(fd: int) -> None:
+    """os.setns() of Python 3.12, with a network namespace."""
+    if ctypes.CDLL(None, use_errno=True).setns(fd, 0):
+        raise Failed(f"setns: {os.strerror(ctypes.get_errno())}")
 
 
 class Storm:
