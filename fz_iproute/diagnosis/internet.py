@@ -57,8 +57,13 @@ def internet(network: Network, tunnels: Collection[str], family: Family) -> Inte
     decision = groups[most][0].decision if groups[most] else None
     is_carried = most == "elsewhere" and decision is not None and network.may_be_tunnelled(decision)
     leaving = max(around.values(), key=size, default=[]) if most == "active" else []
-    by = dict.fromkeys(network.outside(leaving[0].decision, tunnels)) if is_large(leaving, ways) else {}
-    return Internet(most, decision, is_carried, printable(" or ".join(by)))
+    devices = dict.fromkeys(network.outside(leaving[0].decision, tunnels)) if is_large(leaving, ways) else {}
+    return Internet(most, decision, is_carried, printable(" or ".join(devices)))
+
+
+def by_family(network: Network, tunnels: Collection[str]) -> dict[Family, Internet]:
+    """The same for each family of the network."""
+    return {family: internet(network, tunnels, family) for family in network.families}
 
 
 def is_large(part: Sequence[Way], ways: Sequence[Way]) -> bool:
@@ -78,7 +83,7 @@ def all_traffic(network: Network, interface: str) -> str:
 
     "" if the interface takes no family's traffic.
     """
-    found = {family: internet(network, [interface], family) for family in network.families}
+    found = by_family(network, [interface])
     inside = {FAMILY_NAMES[family]: each for family, each in found.items() if each.state == "active"}
     if not inside:
         return ""
@@ -98,7 +103,7 @@ def all_traffic(network: Network, interface: str) -> str:
 
 def leak(network: Network, interface: str) -> str:
     """`IPv6 leaves by eth0, outside the VPN` if the VPN takes the other family, or the rest of this one; else ""."""
-    found = {family: internet(network, [interface], family) for family in network.families}
+    found = by_family(network, [interface])
     around = {family: each.words(network) for family, each in found.items() if each.state == "outside"}
     said = [*filter(None, [joined(around)]), *partly(found)]
     is_taken = any(each.state == "active" for each in found.values())

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from fz_iproute.diagnosis.internet import Internet, internet
+from fz_iproute.diagnosis.internet import Internet, by_family
 from fz_iproute.diagnosis.lans import Key, Lan, Loss, lans, losses
 from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
@@ -92,16 +92,19 @@ class Judgement:
     @cached_property
     def internet(self) -> dict[Family, Internet]:
         """What becomes of most packets to the internet."""
-        return {family: internet(self.network, self.goal.tunnels, family) for family in self.network.families}
+        return by_family(self.network, self.goal.tunnels)
+
+    @cached_property
+    def internet_then(self) -> dict[Family, Internet]:
+        """The same after a `sync`."""
+        return by_family(self.then, self.goal.tunnels)
 
     @property
     def released(self) -> str:
         """`sync would send IPv4 to the internet outside the tunnel`, which it enters now, and why. "" if not."""
         # In observe mode, `sync` changes no route into the tunnel.
         active = [each for each, now in self.internet.items() if now.state == "active" and self.config.manages]
-        names = [
-            FAMILY_NAMES[each] for each in active if internet(self.then, self.goal.tunnels, each).state == "outside"
-        ]
+        names = [FAMILY_NAMES[each] for each in active if self.internet_then[each].state == "outside"]
         why = "" if self.config.tunnel.internet else ": tunnel.internet is false"
         return f"sync would send {' and '.join(names)} to the internet outside the tunnel{why}" if names else ""
 
@@ -110,9 +113,7 @@ class Judgement:
         """`blocks IPv4 to the internet until wg0 is up (tunnel.on_down)`, if a `sync` does that. "" if not."""
         waiting = [each for each in self.internet if self.config.manages and not self.goal.states[each].usable]
         open_now = [each for each in waiting if self.internet[each].state != "blocked"]
-        names = [
-            FAMILY_NAMES[each] for each in open_now if internet(self.then, self.goal.tunnels, each).state == "blocked"
-        ]
+        names = [FAMILY_NAMES[each] for each in open_now if self.internet_then[each].state == "blocked"]
         until = f"until {self.config.tunnel.interface} is up (tunnel.on_down)"
         return f"blocks {' and '.join(names)} to the internet {until}" if names else ""
 

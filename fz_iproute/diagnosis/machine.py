@@ -155,9 +155,11 @@ class Machine(Judgement):
         """
         mark = self.config.tunnel.fwmark
         rule = Rule(family, self.usual_priority(table), "lookup", table, inverted=True, mark=mark, protocol="boot")
-        form = rule._replace(family="inet", priority=0, table=0, protocol="")
         led = [each for family in FAMILIES for same in self.leading(family).values() for each in same]
-        is_known = any(each._replace(family="inet", priority=0, table=0, protocol="") == form for each in led)
+        is_known = any(
+            each._replace(family=family, priority=rule.priority, table=table, protocol=rule.protocol) == rule
+            for each in led
+        )
         return rule if is_known or (self.is_mark_set and not led) else None
 
     def reaches_main(self, family: Family) -> bool:

@@ -101,9 +101,10 @@ class Network:
 
     def outage(self, devices: Sequence[str]) -> str:
         """`eth0 has no carrier`, if none of these devices can send; "" if one can."""
-        outages = [f"{each} {self.links[each].outage}" for each in devices if each in self.links]
-        is_out = all(each in self.links and self.links[each].outage for each in devices)
-        return " and ".join(outages) if is_out else ""
+        out = [
+            f"{each} {self.links[each].outage}" for each in devices if each in self.links and self.links[each].outage
+        ]
+        return " and ".join(out) if len(out) == len(devices) else ""
 
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by a device that may be a tunnel."""

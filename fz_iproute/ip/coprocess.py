@@ -198,8 +198,11 @@ class CoprocessIp(Ip):
 
         So it has answered soon until now, and a batch with many questions is cheaper than a process for each.
         """
+        return self._running(family) is not None
+
+    def _running(self, family: Family) -> Coprocess | None:
         coprocess = self._coprocesses.get(family)
-        return coprocess is not None and coprocess.open and family not in self._slow
+        return coprocess if coprocess and coprocess.open and family not in self._slow else None
 
     def allow_slow_families(self) -> None:
         """Allow coprocesses again for families whose answers were slow."""
@@ -217,10 +220,8 @@ class CoprocessIp(Ip):
 
         It calls few functions, for the same reason as `Ahead.commands`.
         """
-        coprocess = self._coprocesses.get(family)
-        if coprocess is None or not coprocess.open or family in self._slow:
-            return None
-        return self._send(coprocess, family, (), first)
+        coprocess = self._running(family)
+        return self._send(coprocess, family, (), first) if coprocess else None
 
     def _send(self, coprocess: Coprocess, family: Family, questions: tuple[str, ...], first: Sequence[str]) -> Asked:
         if self.trace:

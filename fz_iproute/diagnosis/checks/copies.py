@@ -55,7 +55,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
             f"the VPN's hosts there more, run `{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
         )
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
-    remedies = [*([Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else [])]
+    remedies = [Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else []
     remedies.append(Remedy((*restoring, Sync()), effect="; ".join(filter(None, (_ends(machine), machine.blocked)))))
     remedies += as_default(machine) if losing else ()
     if machine.released:
