@@ -11,7 +11,7 @@ from fz_iproute.daemon.schedule import Schedule
 from fz_iproute.errors import IpUnusable, words_for
 from fz_iproute.ip.monitor import LISTENS_AFTER, Monitor, events_and_words
 from fz_iproute.log import Log
-from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.prefix import Family
 
 # Pauses before a monitor that has ended is restarted, in seconds. If it had run for longer than `_LASTED`, the first
 # pause is used again. Without a monitor, changes go unnoticed. The full pass after each start finds them, so a change
@@ -30,14 +30,14 @@ _MORE_FOLLOWS = 0.001
 class Listener:
     """Owns the monitor, and asks the schedule for passes when events matter.
 
-    `start` starts a monitor. `copy` runs the commands of `ahead`, if it has some for what was heard, which is the other
-    argument. Times are seconds on one clock, which the caller reads.
+    `start` starts a monitor. `copy` runs the batch lines of `ahead`, if it has some for what was heard, which is the
+    last argument. Times are seconds on one clock, which the caller reads.
     """
 
     def __init__(
         self,
         start: Callable[[], Monitor],
-        copy: Callable[[list[Command], str], None],
+        copy: Callable[[Family, list[str], str], None],
         schedule: Schedule,
         counters: Counter[str],
         log: Log,
@@ -89,9 +89,10 @@ class Listener:
         if self._monitor is None:
             return ""
         text = self._monitor.read()
-        while text and self.ahead and (commands := self.ahead.commands(text)) is not None:
-            if commands:
-                self._copy(commands, text)
+        while text and self.ahead and (found := self.ahead.lines(text)):
+            family, lines = found
+            if lines:
+                self._copy(family, lines, text)
                 break
             # These are new addresses. The kernel announces the routes to their networks within a moment.
             more = self._monitor.read(_MORE_FOLLOWS)

@@ -41,6 +41,8 @@ from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.journal import record, summary
 from fz_iproute.mirror.model import EVERYTHING, WORKED, Command, Part
+from fz_iproute.mirror.plan import MISSING
+from fz_iproute.mirror.prefix import Family
 from fz_iproute.mirror.words import MAIN
 
 # The time between SIGTERM and the end, in seconds. To remove the copies, `watch` has to run `ip` several times, on a
@@ -143,12 +145,12 @@ class Loop:
         wait = max(0.0, min(due for due in dues if due is not None) - now)
         if pause := min(self._listener.pause, wait):
             time.sleep(pause)
-        ready = dict(self._listener.poll.poll(ceil((wait - pause) * 1000)))
+        ready = self._listener.poll.poll(ceil((wait - pause) * 1000))
         text = self._listener.hear()  # before anything else, because it copies new routes
         now = _now()
         self._judge(text, now)
         # Ctrl-C and systemd also send the signal to `ip monitor`, whose end would look like a failure.
-        if (signals in ready or self._listener.has_ended) and not self._obey(signals):
+        if (signals in dict(ready) or self._listener.has_ended) and not self._obey(signals):
             return False
         self._listener.restart_if_due(now)
         if due := self._schedule.due(now):
@@ -253,15 +255,16 @@ class Loop:
         self._ip.end_coprocesses()
         self._schedule.retry(_now() + self._failures.add(error))
 
-    def _copy_ahead(self, commands: list[Command], text: str) -> None:
-        """Copy the new routes in these lines of the monitor. The pass that follows corrects what goes wrong.
+    def _copy_ahead(self, family: Family, lines: list[str], text: str) -> None:
+        """Copy the new routes in this text of the monitor. The pass that follows corrects what goes wrong.
 
         No lock is needed, because `ip` adds no route that is there already.
         """
-        asked = self._ip.ask_coprocess([command.line for command in commands], commands[0].family)
+        asked = self._ip.ask_coprocess(lines, family)
         if asked is None:
             return
         started = _now()
+        commands = [Command(family, line, MISSING) for line in lines]
         try:
             refusals = self._run(commands, text.partition("\n")[0], started, asked)
         except _FAILURES as error:

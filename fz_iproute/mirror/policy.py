@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fz_iproute.mirror.config import Lan
 from fz_iproute.mirror.model import Attributes, Link, Route, in_rows
-from fz_iproute.mirror.prefix import BITS, FAMILIES, PRIVATE, Family, Prefix, PrefixSet, ranges
+from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
 from fz_iproute.mirror.split_default import share
 from fz_iproute.mirror.words import is_word
 
@@ -35,15 +35,14 @@ class Verdict(NamedTuple):
 
 
 class Plain(NamedTuple):
-    """Describes plain routes: by one of these devices, to a part of a range of addresses, and not too large.
+    """Describes plain routes: through one of these devices, to a private prefix that overlaps none of `others`.
 
-    `ends` has the first addresses after the ranges that begin at `starts`. `largest` counts addresses.
+    The prefix has at least the length `shortest`.
     """
 
     devices: frozenset[str]
-    starts: list[int]
-    ends: list[int]
-    largest: int
+    others: frozenset[Prefix]
+    shortest: int
 
 
 # In IPv6, a table has only one route for each destination, metric and path.
@@ -149,8 +148,8 @@ class Policy:
 
     def plain(self, explicit: PrefixSet, family: Family) -> Plain:
         """The on-link routes of a family that are certainly copied without a warning."""
-        starts, ends = ranges(PRIVATE, [*self._deny, *explicit], family)
-        return Plain(self._lans, starts, ends, 1 << BITS[family] - self._lan.min_prefixlen[family])
+        others = frozenset(prefix for prefix in (*self._deny, *explicit) if prefix.family == family)
+        return Plain(self._lans, others, self._lan.min_prefixlen[family])
 
     @cached_property
     def _lans(self) -> frozenset[str]:

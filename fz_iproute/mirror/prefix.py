@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_network
+from itertools import takewhile
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Literal, NamedTuple
 
@@ -67,11 +68,6 @@ class Prefix(NamedTuple):
         """One of the addresses: the second one, since the first may be that of the network itself, or the only one."""
         return self.address + (self.length < BITS[self.family])
 
-    @property
-    def end(self) -> int:
-        """The first address after the prefix."""
-        return self.address + (1 << BITS[self.family] - self.length)
-
     def covers(self, other: "Prefix") -> bool:
         """True if `other` is equal to or inside this prefix."""
         return (
@@ -88,22 +84,20 @@ class Prefix(NamedTuple):
         return f"{host}/{self.length}"
 
 
-def ranges(within: Iterable[Prefix], without: Iterable[Prefix], family: Family) -> tuple[list[int], list[int]]:
-    """The addresses of a family that are in `within`, whose prefixes are disjoint, but not in `without`.
+def beginning(prefix: Prefix) -> str:
+    """How `ip` begins to print the destinations that overlap the prefix. "" if they have no common beginning.
 
-    They are returned as ranges: where these start, and where they end, sorted. An end is the first address after its
-    range.
+    Only for private destinations with at least the length `BEGINNING`.
     """
-    starts, ends = [], []
-    holes = sorted((prefix.address, prefix.end) for prefix in without if prefix.family == family)
-    for prefix in sorted(prefix for prefix in within if prefix.family == family):
-        start = prefix.address
-        for hole, end in [*holes, (prefix.end, prefix.end)]:
-            if start < min(hole, prefix.end):
-                starts.append(start)
-                ends.append(min(hole, prefix.end))
-            start = max(start, end)
-    return starts, ends
+    address, length = prefix.address, min(prefix.length, BEGINNING[prefix.family])
+    if prefix.family == "inet":
+        return "".join(f"{octet}." for octet in address.to_bytes(4)[: length // 8])
+    groups = (address >> shift & 0xFFFF for shift in range(112, 112 - length // 16 * 16, -16))
+    return "".join(f"{group:x}:" for group in takewhile(bool, groups))  # `ip` may leave out groups that are zero
+
+
+# How many bits `beginning` looks at.
+BEGINNING: dict[Family, int] = {"inet": 16, "inet6": 48}
 
 
 def check_destinations(destinations: Iterable[str], family: Family) -> None:

@@ -15,6 +15,8 @@ from fz_iproute.lab.lab import DEMO
 from fz_iproute.log import Log
 from fz_iproute.mirror.config_text import parse
 from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.plan import MISSING
+from fz_iproute.mirror.prefix import BEGINNING, BITS, PRIVATE, Prefix
 from fz_iproute.record.recorded_ip import RecordedIp, load_recording
 
 TABLE = "route show table 539098368"
@@ -56,7 +58,8 @@ def plans(laptop: Laptop, text: str = "") -> Plans:
 
 def planned_ahead(made: Plans, *lines: str, others: Iterable[str] = ()) -> list[Command] | None:
     """What `watch` does about these events at once."""
-    return Ahead(made.in_step, others).commands("".join(f"{line}\n" for line in lines)) if made.in_step else None
+    found = Ahead(made.in_step, others).lines("".join(f"{line}\n" for line in lines)) if made.in_step else None
+    return [Command(found[0], line, MISSING) for line in found[1]] if found else None
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,33 @@ def test_it_is_what_a_reading_finds_missing(line: str, family: str, route: dict[
     (laptop.main if family == "inet" else laptop.main6).append({"flags": [], **route})
     assert [line.split("]")[1].split(maxsplit=1)[0]] == [command.words[4] for command in ahead]
     assert Plans(laptop.source(), parse("", "config"), Log("ERROR")).plan_sync() == ahead
+
+
+def _without_routes_of_the_vpn() -> Laptop:
+    laptop = Laptop()
+    for option in ("-4", "-6"):
+        table = laptop.outputs[f"-json {option} {TABLE}"]
+        table[:] = [route for route in table if route["dst"] == "default" or route.get("protocol") == "kernel"]
+    return laptop
+
+
+LOOKED = plans(_without_routes_of_the_vpn())
+
+
+@given(
+    st.sampled_from([*PRIVATE, *map(Prefix.parse, ["0.0.0.0/0", "::/0", "172.0.0.0/8", "192.0.0.0/8", "f800::/5"])]),
+    st.data(),
+)
+def test_it_copies_all_private_prefixes_that_are_not_wide(around: Prefix, data: st.DataObject) -> None:
+    """And no others."""
+    bits = BITS[around.family]
+    length = data.draw(st.integers(max(8, around.length), bits))
+    host = data.draw(st.integers(0, (1 << bits - around.length) - 1))
+    prefix = Prefix(around.family, (around.address | host) >> bits - length << bits - length, length)
+    rest = "proto 2 scope 253" if around.family == "inet" else "proto 2 metric 256 pref medium"
+    line = f"[ROUTE]{prefix} dev wlp192s0 {rest}".replace(f"/{bits} ", " ")
+    is_plain = PRIVATE.covers(prefix) and prefix.length >= BEGINNING[prefix.family]
+    assert is_plain == bool(planned_ahead(LOOKED, line))
 
 
 PREFIXES = ["10.5.0.0/24", "10.77.0.0/24", "100.70.0.0/16", "9.5.0.0/24", "172.0.0.0/7", "192.168.188.0/25", "10.5.0.7"]
@@ -156,7 +186,9 @@ def _with_a_tunnel(laptop: Laptop) -> None:
         pytest.param(None, "", ADDED.replace("wlp192s0", "wlp192s7"), id="an unknown device"),
         pytest.param(None, "", "[ROUTE]10.5.0.1 dev lo proto 2 scope 253", id="loopback"),
         pytest.param(None, "", ADDED.replace("10.5.0", "9.5.0"), id="a public prefix, which brings a warning"),
-        pytest.param(None, "[lan]\nmin_prefixlen = {inet = 15}", ADDED.replace("/24", "/14"), id="too wide"),
+        pytest.param(None, "", ADDED.replace("10.5.0.0/24", "10.4.0.0/14"), id="wide"),
+        pytest.param(None, "[lan]\nmin_prefixlen = {inet = 17}", ADDED.replace("/24", "/16"), id="too wide"),
+        pytest.param(None, "[lan]\nmin_prefixlen = {inet = 17}", ADDED, id="the setting is stricter than a look"),
         pytest.param(None, '[lan]\ndeny = ["10.5.0.128/25"]', ADDED, id="denied in part"),
         pytest.param(None, '[lan]\ndeny = ["10.5.0.0/16"]', ADDED, id="denied"),
         pytest.param(
@@ -188,7 +220,7 @@ def test_it_waits_where_the_route_was_changed_lately() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "10.4.0.0/14 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 metric 100 ",
+        "10.4.0.0/16 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 metric 100 ",
         "10.5.0.0/24 dev wlp192s0 proto 2 scope 253 src 10.5.0.1 ",
         "10.5.0.7 dev wlp192s0 scope 253 ",
         "10.255.255.255 dev wlp192s0 scope 253 ",

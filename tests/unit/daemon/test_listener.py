@@ -11,7 +11,7 @@ from fz_iproute.daemon.listener import PATIENCE, RESTART_PAUSES, STORM_PAUSE, Li
 from fz_iproute.daemon.schedule import Due, Schedule
 from fz_iproute.errors import IpUnusable
 from fz_iproute.mirror.config import Watch
-from fz_iproute.mirror.model import Command
+from fz_iproute.mirror.prefix import Family
 
 LINE = "[ROUTE]10.5.0.0/24 dev eth0 scope 253"
 ADDRESS = "[ADDR]2: eth0    inet 10.5.0.1/24 scope 0 eth0"
@@ -43,11 +43,11 @@ class FakeMonitor:
 class FakeAhead:
     """Copies each line about a route of main, if all lines are about addresses and such routes."""
 
-    def commands(self, text: str) -> list[Command] | None:
+    def lines(self, text: str) -> tuple[Family, list[str]] | None:
         lines = text.splitlines()
         if any(line not in (ADDRESS, LOCAL, LINE) for line in lines):
             return None
-        return [Command("inet", line, "") for line in lines if line == LINE]
+        return "inet", [line for line in lines if line == LINE]
 
 
 class World:
@@ -60,13 +60,14 @@ class World:
         self.warning = self.warnings.append  # it is the log, too
         self.schedule = Schedule(Watch())
         self.schedule.full_begins(0.0)
-        self.copied: list[tuple[list[str], str]] = []  # ahead of all else: the commands, and the event
+        self.copied: list[tuple[list[str], str]] = []  # ahead of all else: the batch lines, and the event
         self.listener = Listener(self.begin, self.copy, self.schedule, Counter(), self)  # type: ignore[arg-type]
         self.listener.interest = Interest(frozenset(["254"]))
 
-    def copy(self, commands: list[Command], text: str) -> None:
+    def copy(self, family: Family, lines: list[str], text: str) -> None:
         assert self.schedule.due(1.0) is None  # no pass is asked for before
-        self.copied.append(([command.line for command in commands], text.splitlines()[0]))
+        assert "inet" == family
+        self.copied.append((lines, text.splitlines()[0]))
 
     def listen(self, now: float) -> list[str]:
         return self.listener.judge(self.listener.hear(), now)

@@ -1,13 +1,12 @@
 """Prefixes as numbers agree with the standard library's networks."""
 
 from ipaddress import ip_network
-from itertools import chain
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fz_iproute.mirror.prefix import Prefix, PrefixSet, check_destinations, ranges
+from fz_iproute.mirror.prefix import BEGINNING, BITS, PRIVATE, Prefix, PrefixSet, beginning, check_destinations
 
 NETWORKS = st.ip_addresses().flatmap(
     lambda address: st.integers(0, address.max_prefixlen).map(
@@ -40,18 +39,32 @@ def test_a_set_answers_as_its_members_would(members, asked) -> None:
     assert any(member.overlaps(asked) for member in alike) == (found.overlapping(prefix) is not None)
 
 
-@given(st.lists(NETWORKS, max_size=5), st.lists(NETWORKS, max_size=5), st.lists(st.ip_addresses(), max_size=8))
-def test_ranges_hold_what_is_within_and_not_without(networks, without, addresses) -> None:
-    within = [each for place, each in enumerate(networks) if not any(map(each.overlaps, networks[:place]))]
-    edges = [edge + step for each in (*within, *without) for edge in (each[0], each[-1]) for step in (-1, 0, 1)
-             if 0 <= int(edge) + step < 2**each.max_prefixlen]  # fmt: skip
-    for family, version in (("inet", 4), ("inet6", 6)):
-        starts, ends = ranges(*([Prefix.parse(str(each)) for each in group] for group in (within, without)), family)
-        bounds = [*chain.from_iterable(zip(starts, ends, strict=True))]
-        assert bounds == sorted(bounds)
-        for address in (each for each in (*addresses, *edges) if each.version == version):
-            expected = any(address in each for each in within) and not any(address in each for each in without)
-            assert expected == any(start <= int(address) < end for start, end in zip(starts, ends, strict=True))
+@given(st.sampled_from(list(PRIVATE)), st.data())
+def test_what_overlaps_a_prefix_begins_like_it(private, data) -> None:
+    bits = BITS[private.family]
+    length, host = data.draw(st.integers(BEGINNING[private.family], bits)), data.draw(st.integers(0, 2**bits - 1))
+    dst = ip_network(((host % (1 << bits - private.length) | private.address), length), strict=False)
+    around = dst.supernet(new_prefix=data.draw(st.integers(0, length)))
+    inside = ip_network((dst[data.draw(st.integers(0, dst.num_addresses - 1))], bits))
+    for overlapping in (around, dst, inside):
+        assert str(dst).startswith(beginning(Prefix.parse(str(overlapping))))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("10.5.7.9/32", "10.5."),
+        ("10.5.0.0/16", "10.5."),
+        ("10.4.0.0/15", "10."),
+        ("0.0.0.0/1", ""),
+        ("fd00:5:7:9::/64", "fd00:5:7:"),
+        ("fd00:0:7::/48", "fd00:"),
+        ("fd00:5:7::/47", "fd00:5:"),
+        ("fc00::/7", ""),
+    ],
+)
+def test_how_destinations_begin(prefix, expected) -> None:
+    assert expected == beginning(Prefix.parse(str(ip_network(prefix, strict=False))))
 
 
 @pytest.mark.parametrize(
