@@ -51,6 +51,24 @@ def test_a_command_whose_route_is_replaced_is_forgotten() -> None:
     assert [command("add")] == fight.admit([command("add")], 10.2).admitted
 
 
+@pytest.mark.parametrize(
+    ("end", "is_same"),
+    [
+        ("metric 7 pref high", True),
+        ("metric 7", True),
+        ("metric 8 pref medium", False),
+        ("metric 70 pref medium", False),
+        ("pref medium", False),
+    ],
+)
+def test_a_route_is_known_by_its_metric(end: str, is_same: bool) -> None:
+    added = Command("inet6", "route add table 7 fd00::/64 dev eth0 proto kernel metric 7 pref medium", "")
+    fight = Fight()
+    attempts(fight, added, 10)
+    fight.admit([Command("inet6", f"route replace table 7 fd00::/64 dev eth1 proto kernel {end}", "")], 10.0)
+    assert ([added] if is_same else []) == fight.admit([added], 10.0).admitted
+
+
 def test_it_knows_which_routes_were_changed_lately() -> None:
     fight = Fight()
     fight.ran([command("add"), Command("inet6", "route del table 7 fd00::/64 dev eth0", "")], 0.0)
@@ -137,3 +155,12 @@ def test_it_says_when_what_is_held_back_may_be_tried() -> None:
     ran = attempts(fight, command("add"), 2)
     admission = fight.admit([command("add")], ran[-1] + 0.001)
     assert admission.again is not None and ran[-1] + FIRST_PAUSE <= admission.again <= ran[-1] + LONGEST_PAUSE
+    assert [command("add")] == fight.admit([command("add")], admission.again).admitted
+
+
+def test_a_fight_goes_on_while_other_commands_are_due() -> None:
+    fight = Fight()
+    attempts(fight, command("add"), 10)
+    for other in (command("add", "10.1.0.0/24"), command("replace", "10.2.0.0/24")):
+        assert [other] == fight.admit([other], 10.0).admitted
+    assert [] == fight.admit([command("add")], 10.0).admitted

@@ -29,6 +29,13 @@ def test_the_first_event_after_quiet_is_served_at_once() -> None:
     assert [1.0, 9.0] == passes([1.0, 9.0])
 
 
+def test_later_events_do_not_put_a_pass_off() -> None:
+    pace = Pace(SETTLE, MAX_WAIT)
+    for now in (1.0, 1.5, 2.0):
+        pace.wake(now)
+        assert 1.0 == pace.due
+
+
 def test_the_pause_doubles_while_events_keep_coming_up_to_max_wait() -> None:
     ran = passes([number / 1000 for number in range(5000)])
     pauses = [later - earlier - PASS for earlier, later in itertools.pairwise(ran)]

@@ -42,6 +42,15 @@ def test_an_event_wakes_once_and_is_the_reason(schedule: Schedule) -> None:
     assert schedule.due(120.0) is None
 
 
+def test_events_wait_for_the_pause_after_a_pass(schedule: Schedule) -> None:
+    schedule.wake("first", INET, 110.0)
+    schedule.ran(110.0, echo=False, unfinished=False)
+    schedule.wake("second", INET, 110.0)
+    assert schedule.due(110.0) is None
+    assert Due("second", INET) == schedule.due(schedule.next)
+    assert 110.0 < schedule.next < 110.5
+
+
 def test_after_the_start_of_a_monitor_there_is_one_second_look(schedule: Schedule) -> None:
     schedule.monitor_listens(112.0)
     schedule.ran(110.5, echo=False, unfinished=False)
