@@ -78,3 +78,12 @@ def test_an_echo_of_our_own_commands_is_no_storm(storm: int) -> None:
         pace.wake(now + 0.001)
         now = max(now + 0.001, pace.due or 0)
         pace.ran(now, echo=True)
+
+
+def test_an_echo_puts_no_later_event_off() -> None:
+    pace = Pace(SETTLE, MAX_WAIT)
+    for now, echo in ((1.0, False), (1.002, True)):
+        pace.wake(now)
+        pace.ran(now, echo=echo)
+    pace.wake(1.003)
+    assert 1.003 == pace.due
