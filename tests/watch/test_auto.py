@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.netns.namespace import MARK, MIRROR, TUNNEL, Machine, wait_until
+from tests.netns.namespace import LAN, MARK, MIRROR, TUNNEL, Machine, wait_until
 from tests.netns.test_tree import terminal
 from tests.watch import oracle
 from tests.watch.conftest import Watch
@@ -55,6 +55,24 @@ def test_watch_moves_to_the_vpn_that_is_up(machine: Machine, watch: Watch) -> No
     firezone(machine, "add")
     wait_until(are(machine, ALL, []), "Firezone is served again")
     assert [] == daemon.complaints
+
+
+def test_a_second_vpn_does_not_end_the_copies_of_the_first(machine: Machine, watch: Watch) -> None:
+    """The second one takes IPv6 only, so without the copies, the IPv4 LANs could not be reached any more."""
+    machine.batch([f"-6 rule del not fwmark {MARK:#x} lookup {MIRROR} pref 32765"])
+    machine.tunnel("wg7")
+    daemon = watch(AUTO)
+    wait_until(are(machine, ALL, []), "Firezone is served")
+    machine.batch(
+        [f"-6 route add default dev wg7 table {OTHER}", f"-6 rule add not fwmark 0x4d lookup {OTHER} pref 500"]
+    )
+    daemon.wait_for(
+        "tun-firezone and wg7 need copies: name one in tunnel.interface; until then, tun-firezone is served"
+    )
+    machine.ip("address", "add", "10.55.0.1/24", "dev", LAN)
+    wait_until(are(machine, [*ALL, "10.55.0.0/24"], []), "Firezone is still served")
+    machine.batch([f"rule del not fwmark {MARK:#x} lookup {MIRROR} pref 32765"])
+    wait_until(are(machine, [], [*ALL, "10.55.0.0/24"]), "the other one is served")
 
 
 def test_status_follows_the_vpn_too(machine: Machine) -> None:

@@ -176,7 +176,7 @@ BESIDE = [line.replace("7113", "7114").replace("0x711e", "0x7").replace("outline
         (
             [*OUTLINE, *(f"-6 {line}" for line in BESIDE)],  # another one for IPv6
             "auto",
-            "copies can serve only one of outline-tun1 and wg5: name it in tunnel.interface",
+            "it serves only one VPN, but outline-tun1 and wg5 need copies: name one in tunnel.interface",
         ),
         (
             LAYOUTS["NetBird"].lines,
@@ -190,6 +190,14 @@ def test_auto_serves_the_one_vpn_that_needs_copies(lines: list[str], interface: 
     served = followed(config, detect(config, *on(lines)))
     assert (interface, f"auto: {said}") == (served.config.tunnel.interface, served.said)
     assert ("only one" in said) is served.is_doubtful
+
+
+@pytest.mark.parametrize(("before", "interface"), [("wg5", "wg5"), ("wg0", "auto"), ("outline-tun1", "outline-tun1")])
+def test_of_two_vpns_auto_goes_on_to_serve_the_one_that_it_has_served(before: str, interface: str) -> None:
+    vpns = detect(replace(Config(), tunnel={"interface": "auto"}), *on([*OUTLINE, *(f"-6 {line}" for line in BESIDE)]))
+    served = followed(replace(Config(), tunnel={"interface": "auto"}), vpns, before)
+    assert interface == served.config.tunnel.interface
+    assert (f"; until then, {before} is served" in served.said) is (before == interface)
 
 
 @pytest.mark.parametrize(
