@@ -117,7 +117,10 @@ def test_all_problems_are_listed_at_once_each_with_its_place() -> None:
         ("[tables]\nsingle = 'green'", "tables.single: no table is named 'green'"),
         ("[tables]\nlan = 'main'", "tables.lan: 254 is the kernel's table main"),
         ("[lan]\ninterfaces = ['eth*', 'tun-firezone']", "tun-firezone is tunnel.interface"),
-        *((f"[tunnel]\ninterface = '{name}'", "not the name of an interface") for name in ("a b", "", "x" * 16)),
+        *(
+            (f"[tunnel]\ninterface = '{name}'", "not the name of an interface")
+            for name in ("a b", "", "x" * 16, "a/b", "a:")
+        ),
         ("[tunnel]\ninterface = 'tun*'", "is a pattern"),
         ("[tunnel]\nprune = false", "belongs to [lan]"),
         ("multicast = true", "belongs to [lan]"),
@@ -209,3 +212,7 @@ def test_a_message_stays_short_however_long_the_value_is(line: str) -> None:
     with pytest.raises(UsageError) as problem:
         parse(line, "x.toml")
     assert len(str(problem.value)) < 200
+
+
+def test_the_name_of_an_interface_has_up_to_15_bytes() -> None:
+    assert "x" * 15 == parse(f"[tunnel]\ninterface = '{'x' * 15}'", "c").tunnel.interface

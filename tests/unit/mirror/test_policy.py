@@ -305,7 +305,8 @@ TO_ALL = ["224.0.0.0/4", "255.255.255.255"]
         ([*LANS, *ROUTERS], [], ["eth1"]),  # the better default route
         ([*LANS[:1], *ROUTERS], [], ["eth0"]),  # no LAN at the better one
         ([*LANS, tunnel("default", metric=1)], [], ["eth0", "eth1"]),
-        ([*LANS, route("10.2.0.0/24", "wlan0")], [], ["eth0", "eth1"]),  # wlan0 has no multicast
+        # wlan0 has no multicast, and `ip` would misread the name of the other device.
+        ([*LANS, route("10.2.0.0/24", "wlan0"), route("10.3.0.0/24", "-4")], [], ["eth0", "eth1"]),
         ([route("fd00:1::/64")], [], []),
         (LANS, [tunnel("224.0.0.0/3")], []),
         ([], [], []),
@@ -313,7 +314,7 @@ TO_ALL = ["224.0.0.0/4", "255.255.255.255"]
 )
 def test_multicast_leaves_by_the_devices_of_mirrored_lans(main: list[Route], table: list[Route], devices) -> None:
     config = replace(Config(), lan={"multicast": True, "min_prefixlen": {"inet": 3, "inet6": 48}})
-    links = {**LINKS, "wlan0": LINKS["wlan0"]._replace(multicast=False)}
+    links = {**LINKS, "wlan0": LINKS["wlan0"]._replace(multicast=False), "-4": LINKS["eth0"]._replace(word=None)}
     for chosen, expected in ((config, devices), (replace(config, lan={"multicast": False}), [])):
         goal = desired(chosen, snapshot(main, table, links=links))
         made = [each for each in goal.contents["inet"][goal.layout.mirror].wanted if each.dst in TO_ALL]

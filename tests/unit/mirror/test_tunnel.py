@@ -5,7 +5,15 @@ import pytest
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Link, Snapshot
 from fz_iproute.mirror.prefix import Prefix
-from fz_iproute.mirror.tunnel import FamilyState, explicit_routes, family_state, internet_routes, is_tunnel_route
+from fz_iproute.mirror.tunnel import (
+    BACKSTOP_METRIC,
+    FamilyState,
+    explicit_routes,
+    family_state,
+    internet_routes,
+    is_backstop,
+    is_tunnel_route,
+)
 from tests.unit.routes import gatewayed, tunnel
 
 UP, DOWN = (Link("tun-firezone", 7, up, False, "tun-firezone") for up in (True, False))
@@ -77,6 +85,20 @@ def test_what_enters_the_tunnel_and_what_is_stopped(state, on_down, leak, intern
     assert "unreachable" not in [
         route.attributes.type for route in explicit_routes(offline, {UP.name: UP}, "inet", state)
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "expected"),
+    [
+        ("unreachable", BACKSTOP_METRIC, True),
+        ("unreachable", 7, False),
+        ("blackhole", BACKSTOP_METRIC, False),
+    ],
+)
+def test_an_unreachable_route_with_the_last_metric_is_a_backstop(kind: str, metric: int, *, expected: bool) -> None:
+    made = tunnel("default", type=kind, metric=metric)
+    assert expected is is_backstop(made)
+    assert expected is is_tunnel_route(made)
 
 
 def test_a_copy_of_a_static_route_is_none_of_the_tunnel() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.mirror.model import Command
-from fz_iproute.mirror.words import PROTOCOLS, printable
+from fz_iproute.mirror.words import PROTOCOLS, printable, sysctl_name
 from tests.unit.routes import gatewayed, route
 
 
@@ -35,6 +35,17 @@ def test_a_word_with_a_space_is_no_word_of_a_command() -> None:
     assert ("route", "del", "10.1.0.0/24") == Command.of("inet", ["route", "del", "10.1.0.0/24"]).words
     with pytest.raises(ValueError, match="a word with a space"):
         Command.of("inet", ["route", "del 10.1.0.0/24"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ipv4/conf/eth0/rp_filter", "net.ipv4.conf.eth0.rp_filter"),
+        ("ipv4/conf/eth0.7/rp_filter", "net/ipv4/conf/eth0.7/rp_filter"),
+    ],
+)
+def test_sysctl_takes_slashes_if_a_name_has_a_dot(name: str, expected: str) -> None:
+    assert expected == sysctl_name(name)
 
 
 def test_the_names_of_protocols_have_iproute2s_numbers() -> None:
