@@ -22,6 +22,7 @@ class LostRoute(NamedTuple):
 
     copy: Route
     address: str  # the machine's own
+    explicit: Prefix | None = None  # the VPN's explicit route because of which `sync` removes the copy anyway
 
     @property
     def original(self) -> Route:
@@ -52,10 +53,18 @@ def _lost_routes(network: Network, goal: Desired, family: Family) -> Iterator[Lo
     for copy in (route for _, ours, _ in tables for route in ours if route in stale and route.attributes.on_link):
         own = [each for device in copy.attributes.devices for each in homeless.get(device, ())]
         inside = [each for each in own if copy.prefix.covers(each.prefix)]
-        # If the settings or the VPN's explicit routes refuse the LAN, `sync` is right to remove the copy.
-        if inside and not any(verdict.refusal for verdict in here.policy.verdicts([copy], here.claimed)):
+        refusals = [each for each in here.policy.verdicts([copy], here.claimed) if each.refusal]
+        # If a setting refuses the LAN, `sync` is right to remove the copy. If the VPN's explicit routes do, packets may
+        # take these already.
+        is_right = not all(each.is_accepted for each in refusals)
+        if inside and not is_right and (not refusals or _is_taken(network, copy)):
             best = max(inside, key=lambda each: each.dst == copy.attributes.value("src"))
-            yield LostRoute(copy, best.dst)
+            yield LostRoute(copy, best.dst, *(each.explicit for each in refusals))
+
+
+def _is_taken(network: Network, copy: Route) -> bool:
+    """True if packets to other hosts of the LAN take this copy."""
+    return any(way.decision.route == copy for way in network.ways_to_hosts(copy.prefix))
 
 
 def _homeless(network: Network, goal: Desired, family: Family) -> dict[str, list[Route]]:

@@ -1,12 +1,13 @@
 """Small machines on which `explain` and `status` could easily say something false; the kernel judges what they say."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, wait_until
+from tests.netns.namespace import LAN, MIRROR, TUNNEL, Machine, Namespace, run, wait_until
 
 
 def explained(namespace: Namespace, *argv: str, config: str = "", code: int = 0) -> dict[str, Any]:
@@ -50,6 +51,45 @@ def test_an_interface_that_does_not_reach_its_lan_is_named(change: str, item: st
     wait_until(lambda: f" lan1  {item}" in machine.fz("status"), "the kernel noticed")
     assert said in explained(machine, "10.1.0.7")["sentence"]
     assert f"lan1 {item}" in " ".join(machine.fz("doctor").split())
+
+
+HOST6 = "fd00:188::7"
+LOST_HERE = f"main has lost the route of fd00:188::/64, but {LAN} still has the address fd00:188::112"
+
+
+@pytest.mark.parametrize(
+    ("vpns", "is_lost"),
+    [
+        ("", True),
+        ("fd00:188::/64 metric 1024", True),
+        ("fd00:188::/60", True),
+        ("fd00:188::/64 metric 5", False),
+    ],
+)
+def test_a_sync_that_cuts_a_lan_whose_route_main_has_lost_is_told_before(
+    vpns: str, machine: Machine, *, is_lost: bool
+) -> None:
+    """Of two routes to the same prefix, the kernel uses the one with the lower metric."""
+    machine.fz("sync")
+    machine.ip("-6", "route", "del", "fd00:188::/64", "dev", LAN)
+    if vpns:
+        machine.ip("-6", "route", "add", *vpns.split(), "dev", TUNNEL, "table", str(MIRROR))
+    assert is_lost is (machine.way(HOST6) == LAN)
+    status = machine.fz("status")
+    assert is_lost is ("sync would cut this LAN" in status)
+    assert is_lost is not bool(re.search("→ .* sync$", status, re.MULTILINE))
+    assert is_lost is (f"{LOST_HERE}: `" in explained(machine, HOST6)["sentence"])
+    found = json.loads(machine.fz("doctor", "--json", code=1))["checks"]
+    said = [each["remedy"] for each in found if each["seen"] == LOST_HERE]
+    assert is_lost is (len(said) == 1)
+    machine.fz("sync")
+    assert TUNNEL == machine.way(HOST6)
+    for remedy in said:
+        command = re.search("ip -n [^`#]+ route add [^`#]+", remedy)
+        assert command and not run("sh", "-c", command[0]).returncode
+        machine.fz("sync")
+        assert LAN in machine.ip("-6", "route", "show", "fd00:188::/64")
+        assert (TUNNEL if vpns else LAN) == machine.way(HOST6)
 
 
 @pytest.mark.parametrize("options", [[], ["--redact"]])

@@ -8,7 +8,7 @@ from fz_iproute.diagnosis.checks.cures import as_default, removals
 from fz_iproute.diagnosis.checks.finding import Found, Level
 from fz_iproute.diagnosis.lans import key
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice
+from fz_iproute.diagnosis.remedy import COMMENT, Remedy, Setting, Step, Sync, added, advice
 from fz_iproute.diagnosis.simulated import RouteStep
 from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import plan
@@ -21,11 +21,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
     yield from _left_behind(machine)
     due = plan(machine.goal, prune=machine.config.lan.prune)
     restoring = tuple(RouteStep("add", MAIN, each.original) for each in machine.lost_routes)
-    for loss, step in zip(machine.lost_routes, restoring, strict=True):
-        why = f"`{machine.fz_iproute('sync')}` would remove the copy, which is its job, and so cut this LAN"
-        steps: tuple[tuple[Step, ...], ...] = ((step,), restoring, (*restoring, Sync()))
-        words = f"reconnect {loss.copy.attributes.devices[0]}, so that main gets its route back"
-        yield Found("failure", str(loss), why, (*map(Remedy, steps), *advice(words)))
+    yield from _lost(machine, restoring)
     if restoring and len(due) == len(restoring):
         return
     if not due:
@@ -50,10 +46,7 @@ def mirror(machine: Machine) -> Iterator[Found]:
     if refusals := removals(machine, losing, [lan.prefix for lan in losing]):
         words = f"decide whether packets to {some(str(lan.prefix) for lan in losing)} should be refused"
     elif losing:
-        words = (
-            f"the VPN routes {some(str(lan.prefix) for lan in losing)} explicitly: renumber that LAN, or, if you need "
-            f"the VPN's hosts there more, run `{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
-        )
+        words = _yielding(machine, [lan.prefix for lan in losing])
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
     remedies = [Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else []
     remedies.append(Remedy((*restoring, Sync()), effect="; ".join(filter(None, (_ends(machine), machine.blocked)))))
@@ -66,6 +59,26 @@ def mirror(machine: Machine) -> Iterator[Found]:
     why = f"{what}; `watch` keeps them in step, and its log tells if another program undoes that"
     level: Level = "warning" if _is_early(machine, due) else "failure"
     yield Found(level, seen, why, (*remedies, *advice(words)))
+
+
+def _lost(machine: Machine, restoring: tuple[RouteStep, ...]) -> Iterator[Found]:
+    """The LANs whose routes main has lost. `restoring` gives main all of them back."""
+    for loss, step in zip(machine.lost_routes, restoring, strict=True):
+        why = f"`{machine.fz_iproute('sync')}` would remove the copy, which is its job, and so cut this LAN"
+        steps: tuple[tuple[Step, ...], ...] = ((step,), restoring, (*restoring, Sync()))
+        words = f"reconnect {loss.copy.attributes.devices[0]}, so that main gets its route back"
+        if loss.explicit:
+            steps = (*steps, *((*restoring, *each.steps) for each in as_default(machine)))
+            command, _, _ = Remedy((step,)).text(machine).partition(COMMENT)
+            words = f"{_yielding(machine, [loss.explicit])}; `{command}` gives main its route back"
+        yield Found("failure", str(loss), why, (*map(Remedy, steps), *advice(words)))
+
+
+def _yielding(machine: Machine, lans: Iterable[Prefix]) -> str:
+    return (
+        f"the VPN routes {some(map(str, lans))} explicitly: renumber that LAN, or, if you need the VPN's hosts there "
+        f"more, run `{machine.fz_iproute('sync')}`, which gives its addresses to the VPN"
+    )
 
 
 def _ends(machine: Machine) -> str:

@@ -111,6 +111,15 @@ renumber that LAN, or, if you need the VPN's hosts there more, run `fz-iproute s
 the VPN
 """,
     ),
+    "the VPN takes a LAN whose route main has lost": Case(
+        [*SERVED, "-6 route del fd00:1::/64", "-6 route add fd00:1::/64 dev tun-firezone table 539098368"],
+        """
+mirror failure: main has lost the route of fd00:1::/64, but eth0 still has the address fd00:1::5 → the VPN routes
+fd00:1::/64 explicitly: renumber that LAN, or, if you need the VPN's hosts there more, run `fz-iproute sync`, which
+gives its addresses to the VPN; `ip -6 route add fd00:1::/64 dev eth0 proto kernel metric 256 pref medium` gives
+main its route back
+""",
+    ),
     "the VPN takes a part of a LAN": Case(
         [*SERVED, *vpn("192.168.1.64/26"), "route add 192.168.1.64/26 via 192.168.1.1 dev eth0"],
         """

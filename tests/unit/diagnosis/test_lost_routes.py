@@ -19,7 +19,7 @@ from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.config import replace as configured
 from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.prefix import Prefix
-from tests.unit.diagnosis.machines import FIREZONE, MIRROR, SERVED, Case, vpn, without
+from tests.unit.diagnosis.machines import FIREZONE, HALVES, MIRROR, SERVED, Case, vpn, without
 
 LOST = [*SERVED, "route del 192.168.1.0/24"]
 LOST6 = [*SERVED, "-6 route del fd00:1::/64"]
@@ -52,6 +52,33 @@ def test_main_gets_its_route_back_and_no_remedy_is_a_sync_that_cuts_the_lan(
     assert [] == [each.remedy for each in machine.findings() if each.remedy == "fz-iproute sync"]
 
 
+CLAIMED = [*LOST, *vpn("192.168.0.0/16")]
+CLAIMED6 = [*LOST6, f"-6 route add fd00:1::/64 dev tun-firezone table {MIRROR}"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "claimed", "add"), [(CLAIMED, "192.168.0.0/16", ADD), (CLAIMED6, "fd00:1::/64", ADD6)]
+)
+def test_a_sync_that_cuts_a_lan_for_the_vpns_own_route_is_no_advice_either(
+    lines: list[str], claimed: str, add: str
+) -> None:
+    machine = Case(lines)
+    (found,) = machine.findings("mirror")
+    assert "main has lost the route of" in found.seen and "so cut this LAN" in found.why
+    assert found.remedy.startswith(f"the VPN routes {claimed} explicitly: renumber that LAN, or, if you need")
+    assert found.remedy.endswith(f"; `{add}` gives main its route back")
+    said = summary(status(machine.config, *machine.read()))
+    assert said.is_due and said.is_worse_then
+    assert [] == [each.remedy for each in machine.findings() if each.remedy == "fz-iproute sync"]
+
+
+def test_an_explicit_route_that_may_be_a_part_of_the_default_route_is_made_one() -> None:
+    config = configured(Config(), tunnel={"split_default": "explicit"})
+    (found,) = Case([*without("docker0", LOST), *HALVES], config=config).findings("mirror")
+    setting = 'in /etc/fz-iproute/config.toml, section [tunnel]: split_default = "auto"'
+    assert f"{setting}, then {ADD} && fz-iproute sync" == found.remedy.partition(COMMENT)[0]
+
+
 @pytest.mark.parametrize(
     ("lines", "config"),
     [
@@ -59,12 +86,12 @@ def test_main_gets_its_route_back_and_no_remedy_is_a_sync_that_cuts_the_lan(
         (FIREZONE, Config()),
         ([*LOST, "route add 192.168.1.0/25 dev eth0"], Config()),
         ([*LOST, "route add 192.168.1.0/24 dev eth0 metric 5"], Config()),
-        ([*LOST, *vpn("192.168.0.0/16")], Config()),
+        ([*LOST6, f"-6 route add fd00:1::/64 dev tun-firezone metric 5 table {MIRROR}"], Config()),
         (LOST, configured(Config(), lan={"deny": (Prefix.parse("192.168.1.0/24"),)})),
         (LOST, configured(Config(), lan={"prune": False})),
         ([*SERVED, *vpn("10.7.0.0/24", dev=" dev eth0")], Config()),
     ],
-    ids=["in step", "no copy", "netmask", "metric", "the VPN's", "denied", "not pruned", "never an address"],
+    ids=["in step", "no copy", "netmask", "metric", "the VPN's wins", "denied", "not pruned", "never an address"],
 )  # fmt: skip
 def test_a_lan_that_main_has_or_that_should_go_is_not_lost(lines: list[str], config: Config) -> None:
     seen, network = Case(lines, config=config).read()
