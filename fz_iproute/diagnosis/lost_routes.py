@@ -12,7 +12,7 @@ from fz_iproute.diagnosis.internet import by
 from fz_iproute.diagnosis.lookup import within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.desired import Desired
-from fz_iproute.mirror.model import Link, Route
+from fz_iproute.mirror.model import Command, Link, Route
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import LOCAL, MAIN, some
 
@@ -34,6 +34,11 @@ class LostRoute(NamedTuple):
             place = next(place for place in range(len(words)) if words[place : place + 2] == ["src", source])
             words[place + 1] = self.address
         return self.copy._replace(attributes=attributes._replace(words=tuple(words)))
+
+    @property
+    def restoring(self) -> Command:
+        """The command that gives main its route back."""
+        return Command.of(self.original.attributes.family, ("route", "add", *self.original.words))
 
     def __str__(self) -> str:
         by = " and ".join(self.copy.attributes.devices)

@@ -14,7 +14,7 @@ from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import Desired, desired, is_absent
 from fz_iproute.mirror.model import EVERYTHING, Command, Part, Snapshot
-from fz_iproute.mirror.plan import check_roles, plan, remove_all
+from fz_iproute.mirror.plan import NO_ORIGINAL, check_roles, plan, remove_all
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.prefix import FAMILY_NAMES
 from fz_iproute.mirror.tunnel import Layout, link_state
@@ -34,16 +34,23 @@ class Pass(NamedTuple):
 Planner = Callable[[Desired], list[Command]]
 
 
+class Remarks(NamedTuple):
+    """Functions that log what a plan does not show."""
+
+    absent: Callable[[], None] = lambda: None  # no rule looks up the VPN's tables; again if one has done so meanwhile
+    lost: Callable[[], None] = lambda: None  # copies are due to go, because main has no such routes
+
+
+_NO_REMARKS = Remarks()
+
+
 class Plans:
-    """Makes plans for one machine, running or recorded.
+    """Makes plans for one machine, running or recorded."""
 
-    `absent` is called when no rule looks up the VPN's tables, and not again until one has done so in the meantime.
-    """
-
-    def __init__(self, source: Source, config: Config, log: Log, absent: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, source: Source, config: Config, log: Log, remarks: Remarks = _NO_REMARKS) -> None:
         self._config = config
         self._log = log
-        self._absent = absent
+        self._remarks = remarks
         self._was_absent = False
         self.is_absent = False  # no rule looked up the VPN's tables at the last look
         self._reader = Reader(source, config)
@@ -61,7 +68,7 @@ class Plans:
         goal = self.look(changed)
         check_roles(goal)
         if self.is_absent and not self._was_absent:
-            self._absent()
+            self._remarks.absent()
         self._was_absent = self.is_absent
         warnings = goal.warnings
         for verdict in warnings:
@@ -72,6 +79,8 @@ class Plans:
         self._is_in_step = not commands
         if commands and self._config.manages and not self._config.tunnel.internet:
             self._warn_of_lost_default(commands, goal)
+        if any(NO_ORIGINAL in command.reason for command in commands):
+            self._remarks.lost()
         return commands
 
     @property
@@ -143,9 +152,9 @@ class Passes(Plans):
     """
 
     def __init__(
-        self, ip: Ip, config: Config, log: Log, absent: Callable[[], None] = lambda: None, *, reasons: bool = False
+        self, ip: Ip, config: Config, log: Log, remarks: Remarks = _NO_REMARKS, *, reasons: bool = False
     ) -> None:
-        super().__init__(ip, config, log, absent)
+        super().__init__(ip, config, log, remarks)
         self._ip = ip
         self._reasons = reasons
 

@@ -23,6 +23,7 @@ from fz_iproute.mirror.tunnel import is_backstop, is_tunnel_route
 
 _HIGHEST_METRIC = 2**32 - 1
 MISSING = "missing"
+NO_ORIGINAL = "main has no such route"
 
 
 class Phase(IntEnum):
@@ -238,7 +239,7 @@ def staleness(route: Route, table: int, desired: Desired) -> str:
     if table != desired.layout.mirror:
         return f"the copies are in table {desired.layout.mirror} now"
     verdict = desired.refused(route)
-    return verdict.refusal if verdict else "main has no such route"
+    return verdict.refusal if verdict else NO_ORIGINAL
 
 
 def _ranks(family: Family, desired: Desired) -> Mapping[int, tuple[int, int]]:

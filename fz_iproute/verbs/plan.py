@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from fz_iproute.ip.passes import Plans
+from fz_iproute.ip.passes import Plans, Remarks
 from fz_iproute.ip.process import Spelling
 from fz_iproute.log import Log
 from fz_iproute.mirror.model import Command
 from fz_iproute.verbs.options import add_json, add_snapshot
 from fz_iproute.verbs.output import write, write_json
-from fz_iproute.verbs.source import chosen_source, say_absent
+from fz_iproute.verbs.source import chosen_source, say_absent, say_lost
 
 
 def add(parser: ArgumentParser) -> None:
@@ -24,7 +24,8 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, log: Log) -> int:
     """Print the plan. Returns 1 if there are commands to run and --exit-code is given."""
     with chosen_source(arguments, log) as (source, config):
-        due = Plans(source, config, log, partial(say_absent, source, config, log)).plan_sync()
+        lost = partial(say_lost, source, config, log, Spelling(arguments.netns))
+        due = Plans(source, config, log, Remarks(partial(say_absent, source, config, log), lost)).plan_sync()
     print_plan(arguments, due, reasons=True)
     return int(bool(due) and arguments.exit_code)
 

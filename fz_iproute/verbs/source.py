@@ -9,7 +9,8 @@ from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.files.config_file import DEFAULT_PATH, ConfigFile, load, usual_path
 from fz_iproute.ip.coprocess import CoprocessIp
 from fz_iproute.ip.ip import Ip, Source
-from fz_iproute.ip.passes import Passes
+from fz_iproute.ip.passes import Passes, Remarks
+from fz_iproute.ip.process import Spelling
 from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.config_text import parse
@@ -84,7 +85,11 @@ def passes_of(
         if not is_following():
             say_absent(ip, config, log, is_daemon=is_daemon)
 
-    return Passes(ip, config, log, absent, reasons=is_daemon)
+    def lost() -> None:
+        if not is_daemon:  # new copies would have to wait
+            say_lost(ip, config, log, ip)
+
+    return Passes(ip, config, log, Remarks(absent, lost), reasons=is_daemon)
 
 
 def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = False) -> None:
@@ -110,6 +115,19 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
         log.warning(said)
     elif said:
         log.info(f"# {said}")
+
+
+def say_lost(source: Source, config: Config, log: Log, spelling: Spelling) -> None:
+    """Warn of each copy that `sync` removes although this machine still has an address in its LAN."""
+    from fz_iproute.diagnosis.judgement import Judgement  # noqa: PLC0415  # as above
+    from fz_iproute.verbs.seen import seen  # noqa: PLC0415
+
+    try:
+        judged = Judgement(config, *seen(source, config))
+    except (ReadFailed, IpUnusable):
+        return
+    for lost in judged.lost_routes:
+        log.warning(f"{lost}; `{spelling.line(lost.restoring)}` gives main its route back")
 
 
 def advised(arguments: Namespace, source: Source, *verb: str) -> str:

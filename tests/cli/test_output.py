@@ -99,7 +99,7 @@ def test_options_may_stand_before_or_after_the_verb(world: World, argv: tuple[st
 
 @pytest.mark.parametrize("count", [1, 3000], ids=["a few lines", "more than a pipe holds"])
 def test_a_reader_that_stops_reading_is_no_error(world: World, count: int) -> None:
-    world.main("inet", *(lan(f"10.{index // 250}.{index % 250}.0/24") for index in range(count)))
+    world.add("inet", *(lan(f"10.{index // 250}.{index % 250}.0/24") for index in range(count)))
     process = world.start("plan")
     assert process.stdout
     if count > 1:
