@@ -14,7 +14,7 @@ from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Decision, usual, within_link
 from fz_iproute.diagnosis.products import Form
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Way
-from fz_iproute.mirror.model import Route, Rule
+from fz_iproute.mirror.model import Route, Rule, by_destination
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN
 from fz_iproute.own_commands import WRITING, own_command
@@ -29,6 +29,7 @@ class Machine(Judgement):
 
     recording: Recording
     is_read: bool = True  # False if `ip` did not answer
+    connected: tuple[Route, ...] = ()  # the IPv4 routes that main should have for the networks of own addresses
     usual_path: str = DEFAULT_CONFIG  # the configuration file that fz-iproute reads here without -c
     needs_sudo: bool = False  # True if an ordinary user of this machine runs `doctor`
 
@@ -90,6 +91,12 @@ class Machine(Judgement):
     def main(self, family: Family) -> Table:
         """The routes of main."""
         return self.network.table(MAIN, family)
+
+    def unconnected(self, device: str) -> list[Route]:
+        """The routes that main should have for the networks of this device's addresses, and that it has not."""
+        missing = (each for each in self.connected if not self.main("inet").to(each.prefix))
+        mine = by_destination(each for each in missing if each.attributes.devices == (device,))
+        return [same[0] for same in mine.values()]
 
     def routers(self, family: Family) -> frozenset[Prefix]:
         """The gateways of main, each as the prefix of a single host."""

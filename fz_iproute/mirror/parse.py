@@ -7,7 +7,7 @@ from typing import Any
 from fz_iproute.mirror.ip_json import Document, Listed
 from fz_iproute.mirror.model import LOCKED, Attributes, Link, Nexthop, Route
 from fz_iproute.mirror.parse_links import device_word, has_gateway
-from fz_iproute.mirror.prefix import Family, check_destinations
+from fz_iproute.mirror.prefix import Family, Prefix, check_destinations
 from fz_iproute.mirror.words import METRICS, printable
 
 _VALUE = re.compile(r"[\w.:/+-]+", re.ASCII)
@@ -45,6 +45,21 @@ def routes(
     if family == "inet6" and len(set(destinations)) < len(found):
         found = list(dict.fromkeys(found))
     return tuple(found)
+
+
+def connected(documents: Iterable[Document], links: Mapping[str, Link]) -> tuple[Route, ...]:
+    """From `ip -json address show`: the IPv4 routes that the kernel adds to main for the networks of addresses."""
+    listing: list[Listed] = []
+    for document in documents:
+        for own in document.get("addr_info", ()):
+            if own.get("family") != "inet" or own["scope"] == "host" or own.get("secondary"):
+                continue
+            dst = Prefix.of_route(f"{own.get('address', own['local'])}/{own['prefixlen']}", "inet")  # of the peer
+            if dst.length < 32 or "address" in own:
+                rest = {"dev": document["ifname"], "protocol": "kernel", "scope": "link", "prefsrc": own["local"]}
+                network = str(dst._replace(address=dst.network(dst.length))).removesuffix("/32")
+                listing.append((network, rest | {key: own[key] for key in own.keys() & {"metric"}}))
+    return routes(listing, "inet", links)
 
 
 def needs_nexthops(listing: Iterable[Listed]) -> bool:

@@ -141,7 +141,8 @@ def _machine(recorded: Recording, config: Config) -> Machine:
     snapshot = Reader(ip, config).read()
     with shape_is_known():
         tables = _tables(ip, recorded, snapshot.links)
-        return Machine(config, snapshot, Network.of(snapshot, tables), recorded)
+        connected = parse.connected(answer(ip, None, "address show"), snapshot.links)
+        return Machine(config, snapshot, Network.of(snapshot, tables), recorded, connected=connected)
 
 
 def _tables(

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.diagnosis.checks.finding import Finding
+from fz_iproute.mirror import parse, parse_links
 from fz_iproute.mirror.config_text import dump
 from tests.manage.laptop import manage
 from tests.netns.laptop import Laptop
-from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, removing, run
+from tests.netns.namespace import MARK, MIRROR, TIER_INTERNET, TIER_LAN, TUNNEL, Machine, Namespace, removing, run
 from tests.netns.remedies import carried_out
 from tests.unit.diagnosis.machines import Case, told
 from tests.unit.diagnosis.test_findings import CASES
@@ -107,3 +108,34 @@ def test_ipv6_leaks_where_the_right_rule_stands_behind_main_and_a_useless_one_be
     for command in remedy.split(" && "):
         run("sh", "-c", command)
     assert TUNNEL == machine.way("2001:db8::1")
+
+
+def test_routes_that_the_kernel_had_added_for_addresses_come_back(machine: Machine) -> None:
+    machine.veth("lan1", "10.1.0.1/24 metric 300", "10.1.0.2/24", "10.3.0.1/20", "10.4.0.1/32", peer="far1")
+    machine.fz("sync")
+    before = machine.ip_json("route", "show", "dev", "lan1")
+    assert ["10.1.0.0/24", "10.3.0.0/20"] == [route["dst"] for route in before]
+    machine.ip("route", "flush", "dev", "lan1")
+    machine.fz("sync")
+    assert [TUNNEL] * 2 == [machine.way(host) for host in ("10.1.0.7", "10.3.0.7")]
+    found = {each["seen"]: each["remedy"] for each in json.loads(machine.fz("doctor", "--json"))["checks"]}
+    remedy = found["lan1 has the address 10.1.0.1, and main no route to its network"]
+    for command in remedy.removesuffix(" sync").split(" && ")[:-1]:
+        run("sh", "-c", command)
+    assert remedy.endswith(" sync")
+    machine.fz("sync")
+    assert before == machine.ip_json("route", "show", "dev", "lan1")
+    assert ["lan1"] * 2 == [machine.way(host) for host in ("10.1.0.7", "10.3.0.7")]
+
+
+def test_it_is_known_which_routes_the_kernel_adds_for_addresses(quiet: Namespace) -> None:
+    quiet.veth("lan1")
+    quiet.veth("lan2")
+    peers = ("10.2.0.1 peer 10.3.0.1/20", "10.5.0.1 peer 10.6.0.1/32", "10.7.0.1 peer 10.8.0.1/24 metric 7")
+    for address in ("10.1.0.1/24", "10.1.0.2/24", "10.4.0.1/32", "10.9.0.1/31", *peers, "10.10.0.1/24 scope link"):
+        quiet.ip("address", "add", *address.split(), "dev", "lan1")
+    quiet.ip("address", "add", "10.1.0.3/24", "dev", "lan2")
+    links = parse_links.links(quiet.ip_json("link", "show"))
+    added = [(route.pop("dst"), route) for route in quiet.ip_json("route", "show")]
+    connected = parse.connected(quiet.ip_json("address", "show"), links)
+    assert {*parse.routes(added, "inet", links)} == {*connected} and len(added) == 7

@@ -136,8 +136,10 @@ def _unplugged(machine: Machine) -> Iterator[Found]:
         names = [outage.name for outage in same]
         seen = f"{some(names)} {why}"
         if same[0].lost:
+            adding = tuple(RouteStep("add", MAIN, route) for route in machine.unconnected(names[0]))
+            remedies = (Remedy(adding), Remedy((*adding, Sync()))) if adding else ()
             words = f"reconnect {names[0]}, so that main gets its route back"
-            yield Found("warning", seen, "hosts there cannot be reached", advice(words))
+            yield Found("warning", seen, "hosts there cannot be reached", (*remedies, *advice(words)))
         else:
             states = {name: "up" for name in names if not machine.network.links[name].up}
             states |= {outage.name: "down" for outage in same if outage.also}
