@@ -36,6 +36,7 @@ class Line(NamedTuple):
     lost: str = ""  # for a LAN: where packets to it go instead; "" if they reach it
     is_most_lost: bool = False  # for a LAN: these are most packets to it, but not all
     is_lost_then: bool = False  # for a LAN: packets do not reach it after a `sync`, and no setting wants that
+    is_regained: bool = False  # for a LAN: a `sync` makes it reachable
     lan: Key | None = None  # the LAN of a route of main; None for copies, and for routes to the network of a VPN
     is_wanted: bool = False  # for a LAN: no setting leaves it out
     stays: bool = False  # for a stale copy: `sync` does not remove it
@@ -238,7 +239,7 @@ def _reached(judged: Judgement, line: Line) -> Line:
     place = key(line.route)
     if place not in judged.lans or line.route not in judged.lans[place].routes:
         return line
-    found = judged.lans[place]
+    found, then = judged.lans[place], judged.lans_then[place]
     # A LAN may be on several cards. The one that packets leave by counts.
     taken = found.most.decision.devices if found.most and not found.lost else line.route.attributes.devices
     outage = judged.network.outage(taken)
@@ -247,7 +248,8 @@ def _reached(judged: Judgement, line: Line) -> Line:
     line = line._replace(lost=lost, is_most_lost=is_most, lan=place)
     # Where `auto` serves no VPN, a LAN needs no copy unless it is lost.
     line = line._replace(is_wanted=found.is_wanted and bool(lost or not judged.config.is_auto))
-    return line._replace(is_lost_then=judged.lans_then[place].is_cut)
+    is_out = bool(then.lost or (then.most and judged.network.outage(then.most.decision.devices)))
+    return line._replace(is_lost_then=then.is_cut, is_regained=bool(lost) and not is_out)
 
 
 def as_document(found: Status) -> dict[str, Any]:

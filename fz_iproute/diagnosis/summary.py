@@ -32,6 +32,7 @@ class Summary(NamedTuple):
     reachable: int  # how many of `lans` packets reach
     firewalls: str  # `Mullvad's firewall`, if it may stop packets to a LAN that has a route; else ""
     is_due: bool  # `sync` has something to do that makes a difference
+    is_early: bool  # but no LAN becomes reachable by that now
     is_idle: bool  # copies are missing but not needed: packets reach all LANs, and no rule leads to the copies
     how: str  # `by table 300`, or `without copies`: how packets reach the LANs
     is_lost_then: bool  # after a `sync`, packets do not reach a LAN that no setting leaves out, or leave the tunnel
@@ -71,6 +72,7 @@ def summary(found: Status) -> Summary:
         reachable=len(names - lost),
         firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
         is_due=found.is_used and found.commands > 0,
+        is_early=not any(line.is_regained for line in lans),
         is_idle=not found.is_used and found.commands > 0 and not lost,
         how=f"by {' and '.join(map(_table, found.used))}" if {*found.used} - {MAIN} else "without copies",
         is_lost_then=bool(found.danger) or any(line.is_lost_then for line in present),

@@ -58,10 +58,11 @@ def _count(said: Summary) -> str:
         return f"{which} have a route, but {said.firewalls} may stop the packets"
     if not said.lans:
         return f"reachable {said.how}"
-    # All LANs are reachable, but copies are due: they are needed as soon as the VPN takes all traffic.
-    early = "; not in step" if said.is_due and said.reachable == said.lans else ""
+    # Copies are due that are needed as soon as the VPN takes all traffic, or a cable is plugged in.
+    early = "; not in step" if said.is_due and said.is_early else ""
     none = f", none by {some(said.unused)}" if said.unused and said.reachable else ""
-    return f"{said.reachable} of {said.lans} reachable{f' {said.how}' if said.is_idle else early}{none}"
+    how = f" {said.how}" if said.is_idle else ""
+    return f"{said.reachable} of {said.lans} reachable{how}{none}{early}"
 
 
 def _shortened(lines: list[str], space: int, command: str, screen: Screen) -> list[str]:

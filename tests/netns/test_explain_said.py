@@ -53,6 +53,25 @@ def test_an_interface_that_does_not_reach_its_lan_is_named(change: str, item: st
     assert f"lan1 {item}" in " ".join(machine.fz("doctor").split())
 
 
+@pytest.mark.parametrize("is_plugged", [True, False])
+def test_a_copy_by_a_card_without_a_carrier_makes_no_lan_reachable(machine: Machine, *, is_plugged: bool) -> None:
+    def lan() -> str:
+        return machine.fz("status").splitlines()[1].partition("→")[0].strip()
+
+    machine.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+    machine.veth("lan1", "10.1.0.1/24", peer="far1")
+    machine.fz("sync")
+    machine.ip("link", "set", "far1", "up" if is_plugged else "down")
+    wait_until(lambda: ("NO-CARRIER" in machine.ip("link", "show", "lan1")) is not is_plugged, "the kernel noticed")
+    in_step = lan()
+    machine.ip("route", "del", "10.1.0.0/24", "dev", "lan1", "table", str(MIRROR))
+    assert TUNNEL == machine.way("10.1.0.7")
+    assert is_plugged is (lan() != f"{in_step}; not in step")
+    assert is_plugged is (lan() < in_step)
+    machine.fz("sync")
+    assert ("lan1", in_step) == (machine.way("10.1.0.7"), lan())
+
+
 WARNED = re.compile("^warning: main has lost the route of fd00:188::/64, .*; `(.*)` gives main its route back$", re.M)
 HOST6 = "fd00:188::7"
 LOST_HERE = f"main has lost the route of fd00:188::/64, but {LAN} still has the address fd00:188::112"

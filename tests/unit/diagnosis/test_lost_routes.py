@@ -221,6 +221,8 @@ def test_a_copy_that_cannot_help_because_a_card_has_no_carrier_is_not_urgent(*, 
     judged = replace(case.machine, snapshot=replace(seen, links=links), network=network)
     (due,) = mirror(judged)
     assert ("warning" if is_out else "failure") == due.level
+    said = summary(status(Config(), judged.snapshot, network))
+    assert said.is_due and not said.is_lost_then and said.is_early is is_out
     outage = "eth0 has no carrier: 192.168.1.0/24, fd00:1::/64 cannot be reached"
     (vpn,) = judged.vpns
     assert ([outage] if is_out else []) == vpn.besides
