@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.internet import by
+from fz_iproute.diagnosis.lans import key
 from fz_iproute.diagnosis.lookup import within_link
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.mirror.desired import Desired
@@ -55,14 +56,16 @@ def _lost_routes(network: Network, goal: Desired, family: Family) -> Iterator[Lo
     tables = here.contents.values()
     stale = {route for wanted, ours, _ in tables if wanted != ours for route in set(ours).difference(wanted)}
     homeless = _homeless(network, goal, family) if stale else {}
+    lans = {key(each.route) for each in goal.judged[family].verdicts} if stale else ()
     for copy in (route for _, ours, _ in tables for route in ours if route in stale and route.attributes.on_link):
         own = [each for device in copy.attributes.devices for each in homeless.get(device, ())]
         inside = [each for each in own if copy.prefix.covers(each.prefix)]
         refusals = [each for each in here.policy.verdicts([copy], here.claimed) if each.refusal]
-        # If a setting refuses the LAN, `sync` is right to remove the copy. If the VPN's explicit routes do, packets may
-        # take these already.
+        # If a setting refuses the LAN, `sync` is right to remove the copy. If the VPN's explicit routes do, or if main
+        # has the LAN on another card, packets may not take the copy.
         is_right = not all(each.is_accepted for each in refusals)
-        if inside and not is_right and (not refusals or _is_taken(network, copy)):
+        is_needed = not (refusals or key(copy) in lans) or _is_taken(network, copy)
+        if inside and is_needed and not is_right:
             best = max(inside, key=lambda each: each.dst == copy.attributes.value("src"))
             yield LostRoute(copy, best.dst, *(each.explicit for each in refusals))
 
@@ -148,12 +151,22 @@ def _best(network: Network, route: Route) -> Route:
 
 def _unrouted(network: Network, goal: Desired) -> dict[str, str]:
     """By device, an own address to whose network neither main nor a copy has a route."""
-    # The kernel adds a broadcast route to table local for each IPv4 address with a network around it.
-    local = network.table(LOCAL, "inet")
-    wide = {route.attributes.value("src") for route in local if route.attributes.type == "broadcast"}
+    # The kernel adds a route for the broadcast address of the network around an IPv4 address to table local.
+    ends: dict[str, set[int]] = defaultdict(set)
+    for route in network.table(LOCAL, "inet"):
+        if route.attributes.type == "broadcast":
+            ends[route.attributes.value("src")].add(route.prefix.address)
+    verdicts = goal.judged["inet"].verdicts
+    lans = [each.route.prefix for each in verdicts if not goal.is_by_tunnel(each.route.attributes.devices)]
+
+    def is_lost(own: Route) -> bool:
+        # Main may have the same network on another card.
+        same = (lan for lan in lans if lan.covers(own.prefix) and lan.last in ends[own.dst])
+        return own.dst in ends and not any(same)
+
     kept = {device for lost in lost_routes(network, goal) for device in lost.copy.attributes.devices}
     own = _homeless(network, goal, "inet").items()
-    lost = {device: [route.dst for route in routes if route.dst in wide] for device, routes in own}
+    lost = {device: [route.dst for route in routes if is_lost(route)] for device, routes in own}
     return {device: addresses[0] for device, addresses in lost.items() if addresses and device not in kept}
 
 

@@ -68,6 +68,11 @@ class Prefix(NamedTuple):
         """One of the addresses: the second one, since the first may be that of the network itself, or the only one."""
         return self.address + (self.length < BITS[self.family])
 
+    @property
+    def last(self) -> int:
+        """The last address. In an IPv4 network, it is the broadcast address."""
+        return self.address | (1 << BITS[self.family] - self.length) - 1
+
     def covers(self, other: "Prefix") -> bool:
         """True if `other` is equal to or inside this prefix."""
         return (

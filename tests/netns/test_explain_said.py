@@ -112,6 +112,20 @@ def test_a_sync_that_cuts_a_lan_whose_route_main_has_lost_is_told_before(
         assert (TUNNEL if vpns else LAN) == machine.way(HOST6)
 
 
+def test_a_lan_that_main_has_by_another_card_is_not_lost(machine: Machine) -> None:
+    machine.veth("lan1", "192.168.188.6/24 metric 900", peer="far1", to=machine.neighbour)
+    machine.fz("sync")
+    machine.ip("route", "del", "192.168.188.0/24", "dev", "lan1")
+    for _ in range(2):
+        assert LAN == machine.way("192.168.188.7")
+        said = machine.fz("status") + machine.fz_done("doctor").stdout + machine.fz_done("plan").stderr
+        assert not re.search("main has lost|cut this LAN|main no route", said)
+        machine.fz("sync")
+    machine.ip("route", "del", "192.168.188.0/24", "dev", LAN)
+    assert LAN == machine.way("192.168.188.7")
+    assert "sync would cut this LAN" in machine.fz("status")
+
+
 def test_a_lan_that_the_machine_has_left_goes_without_a_warning(machine: Machine) -> None:
     machine.fz("sync")
     machine.ip("address", "flush", "dev", LAN, "scope", "global")

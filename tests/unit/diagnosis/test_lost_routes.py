@@ -79,6 +79,14 @@ def test_an_explicit_route_that_may_be_a_part_of_the_default_route_is_made_one()
     assert f"{setting}, then {ADD} && fz-iproute sync" == found.remedy.partition(COMMENT)[0]
 
 
+TWINS = [
+    *without("192.168.1.0/24 ", SERVED),
+    "route del 192.168.1.0/24",
+    *(f"route add 192.168.1.0/24 dev docker0 scope link metric 100{table}" for table in ("", f" table {MIRROR}")),
+    f"route add 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5 metric 700 table {MIRROR}",
+]
+
+
 @pytest.mark.parametrize(
     ("lines", "config"),
     [
@@ -87,11 +95,12 @@ def test_an_explicit_route_that_may_be_a_part_of_the_default_route_is_made_one()
         ([*LOST, "route add 192.168.1.0/25 dev eth0"], Config()),
         ([*LOST, "route add 192.168.1.0/24 dev eth0 metric 5"], Config()),
         ([*LOST6, f"-6 route add fd00:1::/64 dev tun-firezone metric 5 table {MIRROR}"], Config()),
+        (TWINS, Config()),
         (LOST, configured(Config(), lan={"deny": (Prefix.parse("192.168.1.0/24"),)})),
         (LOST, configured(Config(), lan={"prune": False})),
         ([*SERVED, *vpn("10.7.0.0/24", dev=" dev eth0")], Config()),
     ],
-    ids=["in step", "no copy", "netmask", "metric", "the VPN's wins", "denied", "not pruned", "never an address"],
+    ids=["in step", "no copy", "netmask", "metric", "VPN", "twin", "denied", "not pruned", "never an address"],
 )  # fmt: skip
 def test_a_lan_that_main_has_or_that_should_go_is_not_lost(lines: list[str], config: Config) -> None:
     seen, network = Case(lines, config=config).read()
