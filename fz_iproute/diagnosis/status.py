@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from fz_iproute.diagnosis.detect import absent, detect
+from fz_iproute.diagnosis.detect import detect
 from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.internet import by, joined, partly
 from fz_iproute.diagnosis.judgement import Judgement
@@ -13,6 +13,7 @@ from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.lost_routes import Outage, outages
 from fz_iproute.diagnosis.products import product_of
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.served import absent
 from fz_iproute.diagnosis.uncopied import uncopied
 from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from fz_iproute.diagnosis.detect import Followed, detect, followed
+from fz_iproute.diagnosis.detect import detect
+from fz_iproute.diagnosis.served import Followed, followed
 from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.ip.ip import Source
 from fz_iproute.log import Log

@@ -97,7 +97,8 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
 
     If that VPN needs copies, a daemon logs a warning, once. Other verbs do not, because cron may run them every minute.
     """
-    from fz_iproute.diagnosis.detect import absent, detect  # noqa: PLC0415  # a healthy machine needs none of it
+    from fz_iproute.diagnosis.detect import detect  # noqa: PLC0415  # a healthy machine needs none of it
+    from fz_iproute.diagnosis.served import absent  # noqa: PLC0415
     from fz_iproute.verbs.seen import seen  # noqa: PLC0415
 
     try:

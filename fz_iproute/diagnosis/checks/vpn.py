@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fz_iproute.diagnosis.checks.cures import additions
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
-from fz_iproute.diagnosis.detect import Vpn, differences, followed
+from fz_iproute.diagnosis.detect import Vpn, differences
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, advice, in_force, written
+from fz_iproute.diagnosis.served import followed
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.config import FIREZONE_MARK
 from fz_iproute.mirror.model import Rule

@@ -6,10 +6,11 @@ from typing import Any, get_args
 
 import pytest
 
-from fz_iproute.diagnosis.detect import Vpn, absent, as_document, as_text, detect, followed, missing
+from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, detect, missing
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.products import PRODUCTS, Trait
 from fz_iproute.diagnosis.reach import Network
+from fz_iproute.diagnosis.served import absent, followed
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror import config_text

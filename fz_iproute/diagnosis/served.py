@@ -1,0 +1,54 @@
+"""Tells which VPN a configuration serves."""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from fz_iproute.diagnosis.detect import Vpn
+from fz_iproute.mirror.config import Config
+from fz_iproute.mirror.words import printable, table_name
+
+
+class Followed(NamedTuple):
+    """What `tunnel.interface = "auto"` stands for now."""
+
+    config: Config  # for the VPN that is served; unchanged, still with "auto", if none is
+    said: str  # the result in words
+    is_doubtful: bool = False  # more than one VPN could be served
+
+
+def followed(config: Config, vpns: Sequence[Vpn], before: str = "") -> Followed:
+    """Choose the VPN that `auto` stands for. `before` is the interface of the VPN that was served until now.
+
+    If copies would help more than one, that one stays, because its copies may be all that keeps the LAN reachable.
+    """
+    served = [(vpn, vpn.config) for vpn in vpns if vpn.config]
+    if len(served) == 1:
+        vpn, found = served[0]
+        return Followed(found, f"auto: {vpn.headline}; copies go to table {table_name(vpn.table)}")
+    if served:
+        names = " and ".join(printable(vpn.interface) for vpn, _ in served)
+        words = f"auto: it serves only one VPN, but {names} need copies: name one in tunnel.interface"
+        kept = next((found for vpn, found in served if vpn.interface == before), None)
+        if kept:
+            words += f"; until then, {printable(before)} is served"
+        return Followed(kept or config, words, is_doubtful=True)
+    others = "; ".join(f"{vpn.headline}, but {vpn.why}" for vpn in vpns)
+    return Followed(config, f"auto: {others or 'no VPN takes all traffic here'}")
+
+
+def absent(config: Config, links: Collection[str], vpns: Sequence[Vpn]) -> str:
+    """Why no rule leads to the VPN's table: its interface is missing, or another VPN takes all traffic.
+
+    "" if the interface exists and no other VPN takes all traffic: then this VPN may work without such a rule. If the
+    configuration says `auto`, what that stands for.
+    """
+    if config.is_auto:
+        return followed(config, vpns).said
+    name = printable(config.tunnel.interface)
+    tables = " or ".join(map(str, sorted(config.tables.mirrors)))
+    if config.tunnel.interface in links:
+        others = " and ".join(f"{vpn.headline} by table {table_name(vpn.table)}" for vpn in vpns)
+        return f"no rule leads to table {tables}, but {others}" if others else ""
+    if vpns:
+        return f"no {name} here, but {' and '.join(vpn.headline for vpn in vpns)}"
+    return f"no {name} here, and no rule leads to table {tables}: the VPN is off, or has other names"
