@@ -148,13 +148,13 @@ class _Judge:
     def _judged(self) -> Judgement:
         """The machine with the configuration for this VPN: the present one if it already names it, else a new one."""
         config, form = self.config, self.form
-        judged = Judgement.reading(config, self.snapshot, self.network)
+        judged, tiers = Judgement.reading(config, self.snapshot, self.network), _tiers(self.network, form)
         is_named = config.tunnel.interface == form.interface and form.mark in (None, config.tunnel.fwmark)
         layout = judged.goal.layout
         # Without manage mode, the table of the default route tells the layout: copies would have no effect elsewhere.
-        if is_named and form.rule.table in (layout.tables if config.manages else [layout.internet]):
-            return judged
-        return Judgement.reading(_naming(config, form, _tiers(self.network, form)), self.snapshot, self.network)
+        tables = layout.tables if config.manages else [layout.internet]
+        is_right = is_named and form.rule.table in tables and (not tiers or layout.mirror in (*tiers, form.rule.table))
+        return judged if is_right else Judgement.reading(_naming(config, form, tiers), self.snapshot, self.network)
 
     @cached_property
     def _lans(self) -> dict[Key, Lan]:

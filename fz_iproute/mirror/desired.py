@@ -34,9 +34,9 @@ def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
 
 
 def is_absent(config: Config, snapshot: Snapshot) -> bool:
-    """True if no rule looks up the VPN's tables: the VPN is off, or it uses other tables than the configured ones."""
-    tables = layout_of(config, snapshot.rules).tables
-    return not config.manages and not config.is_auto and not any(rule.table in tables for rule in snapshot.rules)
+    """True if no rule looks up the table of the copies: the VPN is off, or the settings name other tables."""
+    table = layout_of(config, snapshot.rules).mirror
+    return not config.manages and not config.is_auto and not any(rule.table == table for rule in snapshot.rules)
 
 
 def _single(config: Config) -> Layout:

@@ -237,7 +237,7 @@ def staleness(route: Route, table: int, desired: Desired) -> str:
     if not route.attributes.on_link or not _is_copy(route, desired.tunnels):
         return "the configuration has no such route here"
     if table != desired.layout.mirror:
-        return f"the copies are in table {desired.layout.mirror} now"
+        return f"copies belong in table {desired.layout.mirror} now"
     verdict = desired.refused(route)
     return verdict.refusal if verdict else NO_ORIGINAL
 

@@ -98,6 +98,7 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
     If that VPN needs copies, a daemon logs a warning, once. Other verbs do not, because cron may run them every minute.
     """
     from fz_iproute.diagnosis.detect import detect  # noqa: PLC0415  # a healthy machine needs none of it
+    from fz_iproute.diagnosis.misplaced import misplaced  # noqa: PLC0415
     from fz_iproute.diagnosis.served import absent  # noqa: PLC0415
     from fz_iproute.verbs.seen import seen  # noqa: PLC0415
 
@@ -107,12 +108,14 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
         return
     vpns = detect(config, snapshot, network)
     said = absent(config, snapshot.links, vpns)
+    is_misplaced = misplaced(config, snapshot, vpns) is not None
     if vpns:
         lan = next((vpn.lan for vpn in vpns if vpn.cut), vpns[0].lan)
-        said += f"; the LAN is {lan}, and copies have no effect: see `fz-iproute detect`"
+        there, verb = (" there", "doctor") if is_misplaced else ("", "detect")
+        said += f"; the LAN is {lan}, and copies{there} have no effect: see `fz-iproute {verb}`"
     elif said:
         said += "; copies have no effect now"
-    if is_daemon and any(vpn.advice == "mirror" for vpn in vpns):
+    if is_daemon and (is_misplaced or any(vpn.advice == "mirror" for vpn in vpns)):
         log.warning(said)
     elif said:
         log.info(f"# {said}")

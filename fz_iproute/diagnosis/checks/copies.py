@@ -2,12 +2,14 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from fz_iproute.diagnosis.checks.cures import as_default, removals
+from fz_iproute.diagnosis.checks.cures import as_default, removals, settings
 from fz_iproute.diagnosis.checks.finding import Found, Level
+from fz_iproute.diagnosis.detect import Vpn
 from fz_iproute.diagnosis.lans import key
 from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.misplaced import misplaced
 from fz_iproute.diagnosis.remedy import COMMENT, Remedy, Setting, Step, Sync, added, advice
 from fz_iproute.diagnosis.simulated import RouteStep
 from fz_iproute.mirror.model import Command, Route
@@ -22,6 +24,9 @@ def mirror(machine: Machine) -> Iterator[Found]:
     due = plan(machine.goal, prune=machine.config.lan.prune)
     restoring = tuple(RouteStep("add", MAIN, each.original) for each in machine.lost_routes)
     yield from _lost(machine, restoring)
+    if found := misplaced(machine.config, machine.snapshot, machine.vpns):
+        yield _misplaced(machine, *found)
+        return
     if restoring and len(due) == len(restoring):
         return
     if not due:
@@ -32,6 +37,11 @@ def mirror(machine: Machine) -> Iterator[Found]:
     if not machine.config.manages and not any(rule.table == table for rule in machine.snapshot.rules):
         yield Found("info", f"no rule leads to table {table}, so copies have no effect")
         return
+    yield _due(machine, due, restoring)
+
+
+def _due(machine: Machine, due: Sequence[Command], restoring: Sequence[RouteStep]) -> Found:
+    """The finding if `sync` has something to do. `restoring`: what main needs first."""
     first = f"{machine.ip(due[0].family, shlex.join(due[0].words))} ({due[0].reason})"
     seen = f"{count(len(due), 'command is due', 'commands are due, the first')}: {first}"
     if stale := [
@@ -58,7 +68,25 @@ def mirror(machine: Machine) -> Iterator[Found]:
     what = "rules and routes are not as configured" if machine.config.manages else "the copies do not match main"
     why = f"{what}; `watch` keeps them in step, and its log tells if another program undoes that"
     level: Level = "warning" if _is_early(machine, due) else "failure"
-    yield Found(level, seen, why, (*remedies, *advice(words)))
+    return Found(level, seen, why, (*remedies, *advice(words)))
+
+
+def _misplaced(machine: Machine, vpn: Vpn, right: int) -> Found:
+    """The finding if no rule looks up the configured table of the copies. They belong in the `right` one.
+
+    Copies there, from an earlier configuration, may still keep the LAN.
+    """
+    seen = f"no rule looks up table {machine.goal.layout.mirror}, which the settings name for copies"
+    cutting = [lan.prefix for place, lan in machine.lans_then.items() if lan.is_cut and not machine.lans[place].lost]
+    sync = f"`{machine.fz_iproute('sync')}`"
+    if vpn.cut:
+        why = f"only copies in table {right} have an effect"
+    elif cutting:
+        why = f"copies in table {right} keep the LAN now; {sync} would remove them and cut {some(map(str, cutting))}"
+    else:
+        why = f"copies in table {right} keep the LAN now, but {sync} does not update them"
+    level: Level = "failure" if vpn.cut or cutting else "warning"
+    return Found(level, seen, why, tuple(settings(machine, vpn.table)))
 
 
 def _lost(machine: Machine, restoring: tuple[RouteStep, ...]) -> Iterator[Found]:

@@ -141,7 +141,7 @@ def of_loss(machine: Machine, loss: Loss) -> Iterator[Remedy]:
     elif inexpressible := [lan.routes[0] for lan in loss.lans if lan.routes[0].attributes.inexpressible]:
         yield from advice(f"replace the route of {some(each.dst for each in inexpressible)} in main by a simpler one")
     elif is_tunnelled:
-        yield from _settings(machine, decision.table)
+        yield from settings(machine, decision.table)
         yield from advice(f"find out which table the VPN's rules lead to, {decision.table} or {mirror}")
     else:
         table = f"route show table {table_name(decision.table)}" if route else "rule show"
@@ -154,7 +154,7 @@ def as_default(machine: Machine) -> tuple[Remedy, ...]:
     return (Remedy((step, Sync())),) if machine.config.tunnel.split_default != step.value else ()
 
 
-def _settings(machine: Machine, table: int) -> Iterator[Remedy]:
+def settings(machine: Machine, table: int) -> Iterator[Remedy]:
     """Configurations by which the copies may get into the table that takes the packets, or before it."""
     takers = [(vpn, vpn.config) for vpn in machine.vpns if vpn.config and vpn.table == table]
     for vpn, _ in takers:

@@ -13,10 +13,11 @@ from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.verbs.brief import drawn
 from fz_iproute.verbs.screen import Screen
-from tests.layouts import LAYOUTS, both
+from tests.layouts import LAYOUTS, both, copied
 from tests.unit.diagnosis.machines import (
     FIREZONE,
     HALVES,
+    LAN,
     MIRROR,
     OWN,
     SERVED,
@@ -609,13 +610,39 @@ all lookup main) → find out why IPv6 does not go into the tunnel: `ip -6 rule 
         FIREZONE,
         """
 rules info: no rule leads to the VPN's table
-mirror info: no rule leads to table 77, so copies have no effect
+mirror failure: no rule looks up table 77, which the settings name for copies → [tables]: single = VPN, then
+fz-iproute sync
 shadows failure: packets to 172.17.0.0/16, 192.168.1.0/24 enter tun-firezone: default of table VPN, by rule 32765
 (not from all fwmark MARK lookup VPN) → [tables]: single = VPN, then fz-iproute sync
 shadows failure: packets to fd00:1::/64 enter tun-firezone: default of table VPN, by rule 32765 (not from all fwmark
 MARK lookup VPN) → [tables]: single = VPN, then fz-iproute sync
 """,
         config=replace(Config(), tables={"layout": "single", "single": 77}),
+    ),
+    "another table is configured, but good copies are left": Case(
+        SERVED,
+        """
+rules info: no rule leads to the VPN's table
+mirror warning: no rule looks up table 77, which the settings name for copies → [tables]: single = VPN, then
+fz-iproute sync
+""",
+        config=replace(Config(), tables={"layout": "single", "single": 77}),
+    ),
+    "another layout is configured, and sync would remove the copies": Case(
+        SERVED,
+        """
+mirror failure: no rule looks up table COPIES, which the settings name for copies → [tables]: layout = "auto", then
+fz-iproute sync
+""",
+        config=replace(Config(), tables={"layout": "tiered"}),
+    ),
+    "another table is configured for the copies of three": Case(
+        [*TIERS, *copied(LAN)],
+        """
+mirror warning: no rule looks up table 77, which the settings name for copies → [tables]: layout = "auto", then
+fz-iproute sync
+""",
+        config=replace(Config(), tables={"layout": "tiered", "lan": 77}),
     ),
     "no rule of IPv6 for the last tier": Case(
         without("-6 rule add not fwmark 0xfd002021 lookup 539098370", TIERS),

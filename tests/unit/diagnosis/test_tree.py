@@ -77,7 +77,7 @@ observe, layout tiered: the VPN's own routes in table 539098368, copies in 53909
          · 203.0.113.0/24 dev eth0 proto boot scope link
            # a public prefix: lan.trust = "private", and lan.allow does not have it
   300    not from all fwmark 0xfd002021 lookup 539098370
-         - 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5  # the copies are in table 539098369 now
+         - 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5  # copies belong in table 539098369 now
   100    not from all fwmark 0xfd002021 lookup 539098368
   200    not from all fwmark 0xfd002021 lookup 539098369
          = fd00:1::/64 dev eth0 proto kernel metric 256 pref medium
