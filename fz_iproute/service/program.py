@@ -1,6 +1,7 @@
 """Finds out how to start the running program again, and whether a sandboxed systemd unit can start it."""
 
 import os
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -59,19 +60,24 @@ def only_warned(arguments: Namespace, log: Log) -> Iterator[None]:
 
 
 def _check_reach(choice: Choice) -> None:
-    """UsageError if the unit could not read its program or configuration.
+    """UsageError if the unit could not read its program, its Python or its configuration.
 
     It runs as an ordinary user, and its sandbox hides the home folders.
     """
-    running = running_program() == choice.program
-    needed = [Path(choice.program[0])]
-    if running:
-        needed += [needed[0].resolve(), Path(sys.prefix), Path(sys.base_prefix).resolve(), Path(__file__).resolve()]
-    for path in needed:
+    program = Path(choice.program[0])
+    pythons = _interpreters(program)
+    needed = [program]
+    if running_program() == choice.program:
+        pythons += [Path(sys.executable), Path(sys.base_prefix).resolve()]
+        needed += [program.resolve(), Path(sys.prefix), Path(__file__).resolve()]
+    for path in (*needed, *pythons):
         if folder := hidden_by_sandbox(str(path)) or _closed(path):
+            why = f"because its user sees nothing in {folder}"
+            if path in pythons:
+                raise UsageError(f"{path}: the unit cannot start this Python, {why}; {_with_another(pythons[0])}")
             raise UsageError(
-                f"{path}: the unit cannot reach it, because its user sees nothing in {folder}; install fz-iproute "
-                "where everybody may read it, for example in /opt/fz-iproute, and name that one with --program"
+                f"{path}: the unit cannot reach it, {why}; install fz-iproute where everybody may read it, for example "
+                "in /opt/fz-iproute, and name that one with --program"
             )
     config = Path(choice.config_file or "/etc/fz-iproute/config.toml")
     if folder := hidden_by_sandbox(str(config)) or _closed(config):
@@ -80,6 +86,31 @@ def _check_reach(choice: Choice) -> None:
         )
     if config.exists() and not config.stat().st_mode & 0o004:
         raise UsageError(f"{config}: the unit cannot read it, because its user is not root; run `chmod o+r {config}`")
+
+
+def _interpreters(program: Path) -> list[Path]:
+    """The interpreter that the first line of a script names, and what that is a link to, as in a venv.
+
+    Empty if it is no script, or cannot be read.
+    """
+    try:
+        with program.open("rb") as file:
+            first = file.readline(_LONGEST)
+    except OSError:
+        return []
+    words = first[2:].split() if first.startswith(b"#!") else []
+    return [each for word in words[:1] for each in (Path(os.fsdecode(word)), Path(os.fsdecode(word)).resolve())]
+
+
+_LONGEST = 4096  # bytes of a first line
+
+
+def _with_another(python: Path) -> str:
+    """How to install fz-iproute with another Python than this one, which may be that of a venv."""
+    folder = python.parent.parent
+    venv = folder if (folder / "pyvenv.cfg").exists() else Path("/opt/fz-iproute")
+    command = f"/usr/bin/python3 -m venv --clear {shlex.quote(str(venv))}"
+    return f"make the venv with one that everybody may start, as by `{command}`, then install fz-iproute in it again"
 
 
 def _closed(path: Path) -> str:

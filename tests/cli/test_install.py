@@ -1,10 +1,12 @@
 """`install` and `uninstall` below a folder, and `unit`, which prints the same."""
 
+import os
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -203,6 +205,29 @@ def test_a_program_that_the_sandbox_hides_is_refused(run: Run, tmp_path: Path, w
     shown = run("install", "-n", *words)
     assert done.stderr.replace("error: ", "warning: ") == shown.stderr and "write " in shown.stdout
     run("install", "--cron", "--program", f"{folder}/fz-iproute", "--root", str(tmp_path))
+
+
+@pytest.mark.parametrize("is_linked", [True, False], ids=["a venv", "no venv"])
+def test_a_program_whose_python_the_sandbox_hides_would_not_start(run: Run, is_linked: bool) -> None:
+    """The program itself can be read, but its first line names a Python in a home, or a link to one."""
+    if not os.access("/var/lib", os.W_OK):
+        pytest.skip("it takes root to make a program outside the folders that the sandbox hides")
+    with TemporaryDirectory(dir="/var/lib") as folder, TemporaryDirectory(dir="/var/tmp") as hidden:
+        python = Path(hidden, "python3")
+        python.touch()
+        Path(folder).chmod(0o755)
+        venv = "/opt/fz-iproute"
+        program, link = Path(folder, "bin/fz-iproute"), Path(folder, "bin/python")
+        program.parent.mkdir()
+        link.symlink_to(python)
+        if is_linked:
+            Path(folder, "pyvenv.cfg").touch()
+            venv = folder
+        program.write_text(f"#!{link if is_linked else python}\n")
+        program.chmod(0o755)
+        said = run("install", "-n", "--program", str(program)).stderr
+        assert said.startswith(f"warning: {python}: the unit cannot start this Python")
+        assert f"`/usr/bin/python3 -m venv --clear {venv}`" in said and 1 == len(said.splitlines())
 
 
 # What is wrong with a unit for this machine, as options, and what is said of it.
