@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fz_iproute.diagnosis.detect import Vpn, as_document, as_text, candidates, detect, missing, toml_of
 from fz_iproute.diagnosis.judgement import Judgement
+from fz_iproute.diagnosis.short_rules import not_carried
 from fz_iproute.errors import UsageError
 from fz_iproute.files.config_file import is_lab, load, usual_path
 from fz_iproute.files.whole_file import create
@@ -51,11 +52,8 @@ def run(arguments: Namespace, log: Log) -> int:
         written = config if path.exists() and not arguments.snapshot else None
         steps = partial(_next_step, arguments, source, config, found)
         text = as_text(vpns, steps, written) if vpns else _none(arguments, found)
-        if not found and Judgement.reading(config, *machine).leaking:
-            doctor = as_typed(arguments, source, "doctor")
-            text = (
-                f"{printable(config.tunnel.interface)} would carry all traffic, but another rule comes first: {doctor}"
-            )
+        if not found and (said := not_carried(Judgement.reading(config, *machine))):
+            text = f"{said}; `{as_typed(arguments, source, 'doctor')}` tells more"
         write(screen(arguments).page(text, _INDENT, literal="    "))
     if done:
         log.info(f"# {done}{_use(arguments)}")

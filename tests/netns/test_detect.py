@@ -36,7 +36,8 @@ def test_without_a_vpn_the_next_step_is_said(laptop: Laptop, tmp_path: Path) -> 
 def test_a_vpn_before_whose_rule_another_one_decides_is_named(laptop: Laptop) -> None:
     laptop.equip([*LAYOUTS["Firezone up to 1.5.3"].lines, *both("rule add lookup main pref 10")])
     said = laptop.fz("detect", code=1)
-    assert said.startswith("tun-firezone would carry all traffic, but another rule comes first: ") and "doctor" in said
+    start = "tun-firezone does not carry all traffic: rule 10 (from all lookup main) comes before rule "
+    assert said.startswith(start) and "doctor` tells more\n" in said
 
 
 def test_a_tap_with_any_name_is_served_if_the_user_names_it(laptop: Laptop, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Way, size
 from fz_iproute.diagnosis.received import in_force
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Sync, Sysctl, advice, perhaps_synced
+from fz_iproute.diagnosis.short_rules import short_rules
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.desired import explicit
 from fz_iproute.mirror.model import Route, Rule
@@ -85,7 +86,9 @@ def _around(machine: Machine, family: Family) -> Iterator[Found]:
         if not is_in_front:
             why = "these hosts see the machine's own address, and the network sees the traffic"
             remedies = _without(machine, family, decisions) if has_many else ()
-            remedies = tuple(_leak_remedies(machine, family)) if is_all else remedies
+            if is_all:
+                short = short_rules(machine, family)
+                why, remedies = "; ".join((*short, why)), tuple(_leak_remedies(machine, family, is_known=bool(short)))
         whose = f" from {rule.src or Prefix.of_host(family, source)}" if source else ""
         internet = "the internet" if is_all or source else "the rest of the internet"
         names = (internet if part.prefix == INTERNET[family] else str(part.prefix) for part, _ in outer)
@@ -153,7 +156,8 @@ def _in_settings(interface: str) -> str:
     return f"let {interface} carry all traffic, or block the rest, in the settings of this VPN"
 
 
-def _leak_remedies(machine: Machine, family: Family) -> Iterator[Remedy]:
+def _leak_remedies(machine: Machine, family: Family, *, is_known: bool) -> Iterator[Remedy]:
+    """What to do about all packets of a family that get around the tunnel. `is_known`: it was said which rule it is."""
     name, table = FAMILY_NAMES[family], machine.goal.layout.internet
     if machine.config.manages:
         block = (Setting("tunnel", "internet_leak", "block"),) if machine.config.allows_leak else ()
@@ -170,6 +174,9 @@ def _leak_remedies(machine: Machine, family: Family) -> Iterator[Remedy]:
         steps: list[RouteStep | RuleStep] = [*(RouteStep("add", table, route) for route in default), *led]
         for remedy in perhaps_synced(steps) if steps else ():
             yield remedy._replace(effect=effect)
+    if is_known:
+        yield from advice(_in_settings(machine.config.tunnel.interface))
+        return
     asked = " and ".join(f"`{machine.ip(family, what)}`" for what in ("rule show", f"route show table {table}"))
     yield from advice(f"find out why {name} does not go into the tunnel: {asked}")
 

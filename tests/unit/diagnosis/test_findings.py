@@ -601,8 +601,7 @@ mirror info: no rule leads to table VPN, so copies have no effect
 mirror failure: 3 commands are due, the first: ip route add table 2022 172.17.0.0/16 dev docker0 proto kernel scope
 link src 172.17.0.1 (missing) → fz-iproute sync
 leak failure: IPv6 to the internet leaves by eth0, outside the tunnel: default of table main, by rule 32766 (from
-all lookup main) → find out why IPv6 does not go into the tunnel: `ip -6 rule show` and `ip -6 route show table
-2022`
+all lookup main) → let tun0 carry all traffic, or block the rest, in the settings of this VPN
 """,
         config=of("tun0", single=2022),
     ),
