@@ -101,6 +101,14 @@ def all_traffic(network: Network, interface: str) -> str:
     return f"all traffic goes {into} ({families})"
 
 
+def traffic_of(network: Network, interface: str, family: Family) -> str:
+    """The same about an interface that takes this family, without what `all traffic` implies. "" if it does not."""
+    if internet(network, [interface], family).state != "active":
+        return ""
+    said = all_traffic(network, interface)
+    return said.partition(" (")[0] if said.startswith("all") else said
+
+
 def leak(network: Network, interface: str) -> str:
     """`IPv6 leaves by eth0, outside the VPN` if the VPN takes the other family, or the rest of this one; else ""."""
     found = by_family(network, [interface])

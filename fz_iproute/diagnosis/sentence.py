@@ -4,11 +4,12 @@ import dataclasses
 from typing import NamedTuple
 
 from fz_iproute.diagnosis.full_tunnel import forms, is_uplink
-from fz_iproute.diagnosis.internet import becomes
+from fz_iproute.diagnosis.internet import becomes, traffic_of
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import decided_by
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
 from fz_iproute.diagnosis.lost_routes import outages
+from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror.config import replace
 from fz_iproute.mirror.model import Route
@@ -25,6 +26,7 @@ class Case(NamedTuple):
     packet: Packet
     decision: Decision
     sync: str  # the command to advise if copies are missing or stale
+    whole: Network | None = None  # with all routes that decide about packets to the internet; None if not read
 
     @property
     def connected(self) -> Packet | None:
@@ -36,6 +38,13 @@ class Case(NamedTuple):
         if self.packet.src or self.packet.iif or self.decision.outcome != "unicast" or not route:
             return None
         return self.packet._replace(src=route.attributes.source) if route.attributes.source else None
+
+    @property
+    def is_by_default(self) -> bool:
+        """True if the packet goes into the tunnel by the VPN's default route."""
+        goal, decision = self.judged.goal, self.decision
+        is_ours = decision.table in goal.layout.tables and decision.route and decision.route.dst == "default"
+        return bool(is_ours) and self.judged.is_tunnelled(decision) and goal.tunnels.issuperset(decision.devices)
 
     @property
     def error(self) -> str:
@@ -211,9 +220,9 @@ def _why(case: Case, route: Route) -> str:
         verdict = goal.placeholders.get(route)
         refusal = verdict.refusal if verdict else "no longer needed"
         why = f"a placeholder keeps the VPN's client from copying {route.dst} ({refusal})"
-    elif case.judged.is_tunnelled(decision) and route.dst == "default" and goal.tunnels.issuperset(decision.devices):
+    elif case.is_by_default and case.whole and (taken := traffic_of(case.whole, decision.devices[0], family)):
         # The device that the packet leaves by. The configuration may name another one.
-        why = f"all traffic goes into {decision.devices[0]}"
+        why = taken
     elif case.judged.is_tunnelled(decision) and (route.dst == "default" or route.prefix in goal.split[family]):
         why = f"table {decision.table} routes {route.dst} there"
     elif case.judged.is_tunnelled(decision):

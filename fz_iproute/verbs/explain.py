@@ -12,7 +12,7 @@ from fz_iproute.diagnosis.lookup import Packet
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.sentence import Case
 from fz_iproute.errors import ReadFailed, UsageError
-from fz_iproute.ip.decisive import matching_routes
+from fz_iproute.ip.decisive import decisive_routes, matching_routes
 from fz_iproute.ip.ip import Ip, Source
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
@@ -175,6 +175,9 @@ def _answers(question: Question, config: Config, source: Source, sync: str) -> l
     if sources := [case.connected for case in cases if case.connected]:
         judged = Judgement(config, snapshot, _network(source, snapshot, *asked[:1], *sources))
         cases = [case._replace(judged=judged) for case in cases]
+    if any(case.is_by_default for case in cases):  # the sentence says which traffic takes that route
+        whole = Network.of(snapshot, decisive_routes(source, snapshot))
+        cases = [case._replace(whole=whole) for case in cases]
     sysctls = _sysctls(source, question.iif) if question.iif else {}
     return [answered(case, sysctls, _said_by_kernel(source, question, case.packet)) for case in cases]
 

@@ -16,13 +16,13 @@ def explained(namespace: Namespace, *argv: str, config: str = "", code: int = 0)
     return dict(found["answers"][0])
 
 
-def test_the_tunnel_that_carries_all_traffic_is_named_and_not_the_configured_one(machine: Machine) -> None:
+def test_the_tunnel_that_carries_ipv4_is_named_and_not_the_configured_one(machine: Machine) -> None:
     machine.ip("route", "del", "default", "table", str(MIRROR))
     machine.tunnel("wg7")
     machine.ip("route", "add", "default", "dev", "wg7", "table", str(MIRROR))
     config = '[tunnel]\ninterface = "wg-somewhere"\n'
     said = explained(machine, "9.9.9.9", config=config)["sentence"]
-    assert "goes into the tunnel, because all traffic goes into wg7" == said
+    assert f"goes into the tunnel, because IPv4 goes into wg7 (IPv6 goes into {TUNNEL})" == said
     first, *_ = machine.fz("status", config=config).splitlines()
     assert first.startswith("VPN    wg-somewhere is missing, but ") and f"table {MIRROR} leads into " in first
 

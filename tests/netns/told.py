@@ -123,7 +123,9 @@ def _of_sentences(told: Told, ways: Ways, tunnels: Collection[str]) -> Iterator[
     in_step = {lan["dst"] for lan in told.status["lan"] if lan["verdict"] == "in step"}
     for address, said in told.sentences.items():
         (way,) = ways(address, "") or ["lo"]
-        is_tunnel = way in tunnels and (way in said or "all traffic goes into" not in said)
+        is_tunnel = way in tunnels and (
+            way in said or not re.search("because (all traffic|IPv[46].*) goe?s? into", said)
+        )
         is_lan = way not in ("", told.status["tunnel"]["interface"])
         if ("goes into the tunnel" in said and not is_tunnel) or (said.startswith("leaves by") and not is_lan):
             yield f"explain: {address} {said}: {way!r}"

@@ -28,6 +28,7 @@ from tests.unit.diagnosis.machines import (
     STALE,
     TIERED,
     WIREGUARD,
+    without,
 )
 
 FROM_5 = "rule add pref 50 from 192.168.1.5"
@@ -299,7 +300,7 @@ def case(lines: Sequence[str], address: str, config: Config | None = None, **fie
     seen = replace(seen, numbered=numbered)
     network = Network(seen.links, seen.rules, tables)
     packet = Packet(family, int(ip_address(address)), **fields)
-    return Case(Judgement(config, seen, network), packet, network.way(packet), "fz-iproute sync")
+    return Case(Judgement(config, seen, network), packet, network.way(packet), "fz-iproute sync", network)
 
 
 def asked(lines: Sequence[str], question: str, config: Config | None = None) -> Case:
@@ -334,6 +335,36 @@ def test_the_setting_that_refuses_a_lan_is_named(lan: dict[str, Any], reason: st
     assert f"{placeholder} ({reason}); 203.0.113.0/24 is not copied: {reason}" == sentence(
         case([*lines, HELD], "203.0.113.9", config)
     )
+
+
+@pytest.mark.parametrize(
+    ("lines", "address", "why"),
+    [
+        (FIREZONE, "8.8.8.8", "all traffic goes into tun-firezone"),
+        (without("-6", FIREZONE), "8.8.8.8", "IPv4 goes into tun-firezone (IPv6 leaves by eth0)"),
+        (without("-6", FIREZONE), "192.168.1.7", "IPv4 goes into tun-firezone (IPv6 leaves by eth0)"),
+        (
+            [*without("-6", FIREZONE), "-6 rule add pref 9 lookup 77", "-6 route add default dev wg0 table 77"],
+            "8.8.8.8",
+            "IPv4 goes into tun-firezone (IPv6 goes into wg0)",
+        ),
+        (
+            [*FIREZONE, "rule add pref 9 to 8.0.0.0/7 lookup main"],
+            "192.168.1.7",
+            "IPv4 and IPv6 go into tun-firezone (some IPv4 leaves by eth0)",
+        ),
+        (
+            [*without("rule", FIREZONE), f"rule add pref 9 uidrange 0-999 lookup {MIRROR}"],
+            "8.8.8.8",
+            "table 539098368 routes default there",
+        ),
+    ],
+)
+def test_the_tunnel_is_said_to_take_no_more_than_it_does(lines: list[str], address: str, why: str) -> None:
+    found = case(lines, address, uid=0)
+    assert sentence(found).partition("; ")[0] == f"goes into the tunnel, because {why}"
+    unread = sentence(found._replace(whole=None)).partition("; ")[0]
+    assert unread == "goes into the tunnel, because table 539098368 routes default there"
 
 
 def test_where_lan_multicast_is_set_its_route_is_missing() -> None:
