@@ -72,7 +72,15 @@ class Judgement:
     @cached_property
     def losses(self) -> list[Loss]:
         """What packets do not reach of the LANs after a `sync`."""
-        return losses(self.then, self.lans_then)
+        now = {
+            (each.family, each.lost, each.by, name) for each in losses(self.network, self.lans) for name in each.names
+        }
+        for lan in self.lans.values():
+            now |= {(lan.prefix.family, each.lost, each.by, lan.part_name(each)) for each in lan.missed}
+        return [
+            each._replace(is_due=any((each.family, each.lost, each.by, name) not in now for name in each.names))
+            for each in losses(self.then, self.lans_then)
+        ]
 
     @cached_property
     def lost_routes(self) -> list[LostRoute]:

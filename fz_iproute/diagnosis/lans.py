@@ -195,6 +195,7 @@ class Loss(NamedTuple):
     names: tuple[str, ...]  # of the LANs or parts
     lans: tuple[Lan, ...]
     fates: tuple[Fate, ...]  # of most packets to each of them
+    is_due: bool = False  # not so yet, but after a `sync`
 
     @property
     def prefixes(self) -> list[Prefix]:
@@ -214,16 +215,21 @@ class Loss(NamedTuple):
         return ": ".join(filter(None, [self.lost, self.by]))
 
     @property
+    def when(self) -> str:
+        """The start of the sentence if it is not so yet; else ""."""
+        return "after `sync`, " if self.is_due else ""
+
+    @property
     def document(self) -> dict[str, Any]:
         """The loss as JSON."""
         named = {"family": self.family, "dst": list(self.names), "extent": self.extent}
-        return {**named, "lost": self.lost, "by": self.by}
+        return {**named, "lost": self.lost, "by": self.by, "due": self.is_due}
 
     def __str__(self) -> str:
         is_most = self.extent == "whole" and not all(lan.is_all_missed for lan in self.lans)
         some_packets = "some packets" if self.extent == "some packets" else "most packets" if is_most else "packets"
         part = ", a part of a LAN," if self.extent == "part" and "part of" not in self.names[0] else ""
-        return f"{some_packets} to {some(self.names)}{part} {self.why}"
+        return f"{self.when}{some_packets} to {some(self.names)}{part} {self.why}"
 
 
 def losses(network: Network, found: Mapping[Key, Lan]) -> list[Loss]:

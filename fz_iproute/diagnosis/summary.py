@@ -168,7 +168,7 @@ def _item(kind: str, line: Line, why: str) -> Item:
 def _loss_item(loss: Loss) -> Item:
     """The item for parts of LANs, or for some packets. This is no fault, but the user should know."""
     which = "some packets" if loss.extent == "some packets" else "packets to this part of a LAN"
-    return Item("left out", "", some(loss.names), "", f"{which} {loss.why}")
+    return Item("left out", "", some(loss.names), "", f"{loss.when}{which} {loss.why}")
 
 
 def _outage_item(same: Sequence[Outage], why: str) -> Item:

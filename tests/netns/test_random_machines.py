@@ -465,13 +465,13 @@ def _unnamed_leaks(findings: list[Finding], truth: Truth) -> Iterator[str]:
                 yield f"{name} leaves by {ways}, which doctor does not name"
 
 
-LOST = re.compile(r"^packets to (.*?)(?:, a part of a LAN,)? (?:are refused|have no route|enter|leave by)")
+LOST = re.compile(
+    r"^(?:after `sync`, )?packets to (.*?)(?:, a part of a LAN,)? (?:are refused|have no route|enter|leave by)"
+)
 
 
 def _shadows(finding: Finding, truth: Truth) -> str:
-    if match := re.search(
-        r"^packets to (.*?)(?:, a part of a LAN,)? (?:are refused|have no route|enter|leave by)", finding["seen"]
-    ):
+    if match := LOST.search(finding["seen"]):
         # The kernel names the same device, whether the packets go to a router or to the LAN.
         prefixes = re.sub(REST, "", match[1]).split(", ")
         prefixes = [] if "through the router" in finding["seen"] or "a part of" in match[1] else prefixes

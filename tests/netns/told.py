@@ -26,7 +26,6 @@ class Told(NamedTuple):
 
     status: dict[str, Any]
     vpn: str  # "" if the VPN is not there
-    is_due: bool  # `sync` has something to do
     is_sync_advised: bool  # by `status`
     sentences: dict[str, str]
     vpns: list[Vpn]
@@ -43,7 +42,6 @@ class Told(NamedTuple):
         return cls(
             as_document(found),
             vpn,
-            found.commands > 0,
             said.is_due and not said.is_lost_then,
             sentences,
             detect(config, *machine),
@@ -109,7 +107,7 @@ def lies(
 
 def _of_losses(told: Told, ways: Ways, own: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for loss in told.status["losses"]:
-        parts = [] if loss["extent"] == "some packets" or told.is_due else loss["dst"]
+        parts = [] if loss["extent"] == "some packets" or loss["due"] else loss["dst"]
         for part in parts:
             # A program that connects sends from an own address, which another rule may select.
             sources = ["", *(source for each in own.values() for source in each)]

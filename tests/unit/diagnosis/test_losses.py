@@ -1,11 +1,15 @@
 """What packets do not reach of the LANs: whole LANs, parts, and packets of a port or a user. Each is named once."""
 
+import dataclasses
+from collections.abc import Mapping
+
 import pytest
 
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config, replace
+from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from tests.layouts import LAYOUTS
 from tests.unit.diagnosis.machines import FIREZONE, MIRROR, SERVED, TIERS, Case, vpn
 
@@ -86,6 +90,27 @@ def test_a_lan_is_lost_as_a_whole_only_if_all_its_packets_are(
     assert found.startswith(f"{doctor}: ")
     items = [item for item in summary(status(case.config, *case.read())).items if item.kind == "wrong"]
     assert [item.why for item in items] == ([line] if line else [])
+
+
+UP = "route add 10.66.0.0/24 dev tun-firezone proto kernel scope link src 10.66.0.2"
+PARTIAL = {"mode": "manage", "internet": True, "routes": (Prefix.parse("192.168.1.128/26"),)}
+ADDED = "to 192.168.1.128/26, a part of a LAN, enter tun-firezone: 192.168.1.128/26 of table 539098368, by rule "
+
+
+@pytest.mark.parametrize("is_synced", [False, True])
+def test_what_only_a_sync_takes_of_a_lan_is_not_told_as_if_it_were_so_now(is_synced: bool) -> None:
+    numbered: Mapping[Family, frozenset[str]] = dict.fromkeys(FAMILIES, frozenset(["tun-firezone"]))
+    case = Case([UP], config=replace(Config(), tunnel=PARTIAL), numbered=numbered)
+    seen, network = case.read()
+    judged = Judgement(case.config, seen, network)
+    if is_synced:
+        judged = Judgement.reading(case.config, dataclasses.replace(seen, rules=judged.then.rules), judged.then)
+    (loss,) = judged.losses
+    when = "" if is_synced else "after `sync`, "
+    assert str(loss).startswith(f"{when}packets {ADDED}")
+    said = summary(status(case.config, judged.snapshot, judged.network))
+    (item,) = [each.why for each in said.items if "part of" in each.why]
+    assert item.startswith(f"{when}packets to this part of a LAN enter tun-firezone: ")
 
 
 @pytest.mark.parametrize("device", ["tun-firezone", "wg9"])
