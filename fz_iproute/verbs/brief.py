@@ -17,7 +17,7 @@ class Daemon(NamedTuple):
     """The state of `watch`."""
 
     text: str
-    verb: str = ""  # the verb to advise, "" for none
+    verb: str = ""  # the verb to advise, perhaps with options; "" for none
     is_running: bool = False
 
 

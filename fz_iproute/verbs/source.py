@@ -148,8 +148,9 @@ def advised(arguments: Namespace, source: Source, *verb: str) -> str:
 
 def as_typed(arguments: Namespace, source: Source, verb: str) -> str:
     """Like `advised`, with sudo if this user needs it. `verb` may be followed by options."""
-    needs_sudo = verb in WRITING and os.geteuid() and not arguments.snapshot
-    return f"{'sudo ' if needs_sudo else ''}{advised(arguments, source, *verb.split())}"
+    words = verb.split()
+    needs_sudo = words[0] in WRITING and os.geteuid() and not arguments.snapshot
+    return f"{'sudo ' if needs_sudo else ''}{advised(arguments, source, *words)}"
 
 
 # With --verbose, these verbs show more findings. Between lines about each `ip`, nobody would see them.

@@ -110,4 +110,4 @@ def _daemon(arguments: Namespace, process: int, *, is_used: bool) -> Daemon:
     is_usual = not (arguments.config or arguments.netns)
     if is_usual and any(map(os.path.exists, _EVERY_MINUTE)):
         return Daemon("does not run: sync runs every minute")
-    return Daemon("does not run: changes wait for the next sync", "install")
+    return Daemon("does not run: changes wait for the next sync", "install --now")

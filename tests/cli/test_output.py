@@ -169,7 +169,7 @@ def test_status_does_not_advise_a_service_where_cron_runs_sync(world: World) -> 
     hide = 'mount -t tmpfs tmpfs /etc/cron.d && "$@" && touch /etc/cron.d/fz-iproute && exec "$@"'
     done = world.run("status", program=["unshare", "--mount", "sh", "-c", hide, "sh", *PROGRAM])
     said = [line.removeprefix("watch  does not run: ") for line in done.out.splitlines() if line.startswith("watch")]
-    assert ["changes wait for the next sync   → fz-iproute install", "sync runs every minute"] == said, done
+    assert ["changes wait for the next sync   → fz-iproute install --now", "sync runs every minute"] == said, done
 
 
 def test_status_advises_no_service_where_no_rule_leads_to_the_copies(world: World) -> None:
