@@ -155,8 +155,10 @@ class Loop:
         self._listener.restart_if_due(now)
         if due := self._schedule.due(now):
             # Perhaps the file can take effect now, or another VPN takes all traffic.
-            if (due.full and self._reloader.trouble) or self._origin.follows():
+            if due.full and self._reloader.trouble:
                 self._reload()
+            elif self._origin.follows():
+                self._reload("a VPN came or went")
             if due.full:
                 self._full_pass(due.reason)
             else:
@@ -197,8 +199,11 @@ class Loop:
             self._reload(is_asked=signal.SIGHUP in asked)
         return True
 
-    def _reload(self, *, is_asked: bool = False) -> None:
-        """Load the configuration again. `is_asked`: by SIGHUP, so systemd waits for READY=1 even if nothing changes."""
+    def _reload(self, reason: str = "new configuration", *, is_asked: bool = False) -> None:
+        """Load the configuration again; the reason is for the log, if it is another one then.
+
+        `is_asked`: by SIGHUP, so systemd waits for READY=1 even if nothing changes.
+        """
         started = time.monotonic_ns() // 1000
         is_new = self._reloader.reload()
         if is_new or is_asked:
@@ -209,7 +214,7 @@ class Loop:
                 self._log.info(f"# {self._origin.place}: there is a new configuration")
             self._journal.reopen()
             self._adopt()
-            self._full_pass("new configuration")
+            self._full_pass(reason)
         if is_new or is_asked:
             notify("READY=1")
 
