@@ -14,7 +14,7 @@ from fz_iproute.diagnosis.served import followed
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.config import FIREZONE_MARK
 from fz_iproute.mirror.model import Rule
-from fz_iproute.mirror.prefix import Family
+from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN, some, table_name
 
 
@@ -148,12 +148,17 @@ def rules(machine: Machine) -> Iterator[Found]:
 
 
 def _no_main(machine: Machine, family: Family) -> Found:
-    remedies = (Remedy((RuleStep("add", Rule(family, 32766, "lookup", MAIN, protocol="kernel")),)),)
+    remedies = (_main_again(family),)
     if any((rule.family, rule.table) == (family, MAIN) for rule in machine.snapshot.rules):
         why = "packets that no other rule takes find no way"
         return Found("warning", f"no rule looks up main for all packets ({family})", why, remedies)
     why = "no packet that stays out of the tunnel finds a way, the VPN's own included"
     return Found("failure", f"no rule looks up main ({family})", why, remedies)
+
+
+def _main_again(family: Family) -> Remedy:
+    """Add the kernel's rule to main."""
+    return Remedy((RuleStep("add", Rule(family, 32766, "lookup", MAIN, protocol="kernel")),))
 
 
 def _rule_problems(machine: Machine, family: Family) -> Iterator[Found]:
@@ -243,8 +248,17 @@ def _offline(machine: Machine) -> Iterator[Found]:
     if machine.is_offline:
         seen = f"packets marked {mark} have no route to the internet"
         ask = machine.ip("inet", "route show table main")
-        words = advice(f"connect this machine to a network, or find out why main has no default route: `{ask}`")
-        yield Found("warning", seen, "the VPN's client cannot reach its servers", words)
+        words = f"connect this machine to a network, or find out why main has no default route: `{ask}`"
+        routed = [family for family in machine.families if _is_routed(machine, family)]
+        if routed:
+            words = f"find out which rule keeps them from main's default route: `{machine.ip(routed[0], 'rule show')}`"
+        again = [_main_again(family) for family in routed if not machine.reaches_main(family)]
+        yield Found("warning", seen, "the VPN's client cannot reach its servers", (*again, *advice(words)))
+
+
+def _is_routed(machine: Machine, family: Family) -> bool:
+    """True if main has a default route."""
+    return any(route.attributes.type == "unicast" for route in machine.main(family).to(Prefix(family, 0, 0)))
 
 
 def _mark_problems(machine: Machine, family: Family) -> Iterator[Found]:

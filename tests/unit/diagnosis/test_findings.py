@@ -334,6 +334,22 @@ mark warning: packets marked MARK have no route to the internet → connect this
 main has no default route: `ip route show table main`
 """,
     ),
+    "no rule to main, which has a default route": Case(
+        [*SERVED, "-6 route del default", "rule del pref 32766 lookup main"],
+        """
+rules failure: no rule looks up main (inet) → ip rule add priority 32766 from all lookup main protocol kernel  #
+undo: ip rule del priority 32766 from all lookup main protocol kernel
+mark warning: packets marked MARK have no route to the internet → ip rule add priority 32766 from all lookup main
+protocol kernel  # undo: ip rule del priority 32766 from all lookup main protocol kernel
+""",
+    ),
+    "a rule past main, which has a default route": Case(
+        [*SERVED, "-6 route del default", "rule add fwmark 0xfd002021 goto 32767 pref 5"],
+        """
+mark warning: packets marked MARK have no route to the internet → find out which rule keeps them from main's default
+route: `ip rule show`
+""",
+    ),
     "no rule for IPv6": Case(
         without("-6 rule", SERVED),
         """
