@@ -136,6 +136,18 @@ class Machine(Judgement):
         return detect(self.config, self.snapshot, self.network)
 
     @cached_property
+    def taps(self) -> list[Vpn]:
+        """The VPNs that take all traffic, if the devices by which it leaves are taps, which look like network cards.
+
+        The default route of main tells nothing: each network card may have one.
+        """
+        most = [each.decision for each in self.internet.values() if each.decision and each.state == "outside"]
+        chosen = [each for each in most if each.route and (each.table, each.route.dst) != (MAIN, "default")]
+        devices = dict.fromkeys(device for each in chosen for device in each.devices)
+        found = ((device, detect(self.config, self.snapshot, self.network, device)) for device in devices)
+        return [vpn for device, vpns in found for vpn in vpns if vpn.interface == device]
+
+    @cached_property
     def forms(self) -> list[Form]:
         """The forms of these VPNs. Finding them is cheaper than `vpns`, which also judges each VPN."""
         return [form for family in FAMILIES for form in forms(self.network, family)]
@@ -154,6 +166,10 @@ class Machine(Judgement):
         """The priority that the configuration gives to the rule for one of the VPN's tables."""
         layout = self.goal.layout
         return layout.priorities[layout.tables.index(table)]
+
+    def shows(self, vpn: Vpn) -> str:
+        """The command that shows what to do about this VPN."""
+        return f"`{self.fz_iproute('detect')} --interface {shlex.quote(vpn.interface)}`"
 
     def own_rule(self, family: Family, table: int) -> Rule | None:
         """A rule to one of the VPN's tables, as its client would make it: for all packets without the VPN's mark.

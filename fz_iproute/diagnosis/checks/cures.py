@@ -1,6 +1,5 @@
 """What may mend a wrong decision about packets: rules to add, to move or to delete, routes to delete, and settings."""
 
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -45,10 +44,8 @@ def ways_past(machine: Machine, rule: Rule) -> tuple[Remedy, ...]:
     if machine.is_of_another_vpn(rule):
         words = f"decide which VPN should carry these packets: rule {rule.priority} belongs to another one"
         for vpn in (vpn for vpn in machine.vpns if vpn.table == rule.table):
-            shows = f"`{machine.fz_iproute('detect')} --interface {shlex.quote(vpn.interface)}` shows"
-            words += (
-                f"; {shows} the configuration that keeps its LAN" if vpn.config else f"; {vpn.interface}: {vpn.why}"
-            )
+            shows = f"{machine.shows(vpn)} shows the configuration that keeps its LAN"
+            words += f"; {shows if vpn.config else f'{vpn.interface}: {vpn.why}'}"
         return advice(words)
     if rule.src and not rule.inverted:
         near = Rule(rule.family, rule.priority - 1, "lookup", MAIN, src=rule.src, options=_NO_DEFAULT, protocol="boot")
@@ -145,7 +142,9 @@ def of_loss(machine: Machine, loss: Loss) -> Iterator[Remedy]:
         yield from advice(f"find out which table the VPN's rules lead to, {decision.table} or {mirror}")
     else:
         table = f"route show table {table_name(decision.table)}" if route else "rule show"
-        yield from advice(f"find out who has made that: `{machine.ip(loss.family, table)}`")
+        taps = [vpn for vpn in machine.taps if (decision.table, decision.devices) == (vpn.table, (vpn.interface,))]
+        shown = [f"if {vpn.interface} is the tap of a VPN, see {machine.shows(vpn)}; else " for vpn in taps]
+        yield from advice(f"{''.join(shown)}find out who has made that: `{machine.ip(loss.family, table)}`")
 
 
 def as_default(machine: Machine) -> tuple[Remedy, ...]:

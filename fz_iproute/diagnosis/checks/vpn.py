@@ -3,6 +3,7 @@
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from fz_iproute.diagnosis.checks.cures import additions
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
@@ -14,7 +15,7 @@ from fz_iproute.diagnosis.served import followed
 from fz_iproute.diagnosis.simulated import RouteStep, RuleStep
 from fz_iproute.mirror.config import FIREZONE_MARK
 from fz_iproute.mirror.model import Rule
-from fz_iproute.mirror.prefix import Family, Prefix
+from fz_iproute.mirror.prefix import FAMILY_NAMES, Family, Prefix
 from fz_iproute.mirror.words import LOCAL, MAIN, some, table_name
 
 
@@ -57,9 +58,23 @@ def tunnel(machine: Machine) -> Iterator[Found]:
     elif machine.vpns:
         yield from (_another_vpn(machine, vpn, f"there is no {name}") for vpn in machine.vpns)
     elif not any(rule.table in machine.goal.layout.tables for rule in machine.then.rules):
-        yield Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
+        yield from map(partial(_tap, machine), machine.taps) if machine.taps else [_off(name)]
     else:
         yield _no_tunnel(machine, f"there is no {name}")
+
+
+def _off(name: str) -> Found:
+    return Found("info", f"the VPN is off: no {name} here, no rule for it, and no other VPN takes all traffic")
+
+
+def _tap(machine: Machine, vpn: Vpn) -> Found:
+    """The finding if the configured VPN is off, and a device takes all traffic that may be the tap of another one."""
+    families = " and ".join(FAMILY_NAMES[family] for family in vpn.families)
+    taken = f"{families} to the internet {'leaves' if len(vpn.families) == 1 else 'leave'} by {vpn.interface}"
+    start = f"no {machine.config.tunnel.interface} here, and no rule for it"
+    seen = f"{start}; {taken} (rule {vpn.priority}, table {table_name(vpn.table)})"
+    words = f"if {vpn.interface} is the tap of a VPN, {machine.shows(vpn)} shows what to do"
+    return Found("info", seen, "a tap looks like a network card", advice(words))
 
 
 def _undecided(machine: Machine) -> tuple[str, tuple[Remedy, ...]]:

@@ -1,5 +1,6 @@
 """What `doctor` finds on small machines, in its own words. tests/netns proves that its remedies help."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.verbs.brief import drawn
 from fz_iproute.verbs.screen import Screen
-from tests.layouts import LAYOUTS, both, copied
+from tests.layouts import LAYOUTS, NO_VPN, both, copied
 from tests.unit.diagnosis.machines import (
     FIREZONE,
     HALVES,
@@ -37,6 +38,10 @@ SPARED = "rule add lookup main suppress_prefixlength 0 pref 105"
 BY_DOCKER = "via 172.17.0.2 dev docker0"
 IN_USE = {"networkd": "in use"}
 TO_LAN6 = "-6 route add fd00:1::/64 dev eth0 proto kernel metric 256 table 539098368"
+TAP = [
+    "route add 10.8.0.0/24 dev br9 proto kernel scope link src 10.8.0.2",
+    "route add local 10.8.0.2 dev br9 scope host table 255",
+]
 STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
 MANAGED = replace(Config(), tunnel={"mode": "manage", "internet": True})
 
@@ -563,6 +568,27 @@ leak failure: IPv4 to 100.64.0.0/11 leaves by eth0, outside the tunnel: 100.64.0
 all lookup 77) → ip rule del priority 5 from all lookup 77  # undo: ip rule add priority 5 from all lookup 77
 """,
     ),
+    "a tap with a table of its own": Case(
+        [*TAP, "rule add not fwmark 0x9 lookup 900 pref 1000", "route add default via 10.8.0.1 dev br9 table 900"],
+        """
+tunnel info: no tun-firezone here, and no rule for it; IPv4 to the internet leaves by br9 (rule 1000, table 900) →
+if br9 is the tap of a VPN, `fz-iproute detect --interface br9` shows what to do
+rules info: no rule leads to the VPN's table, and there is no tun-firezone
+mirror info: no rule leads to table VPN, so copies have no effect
+shadows failure: packets to 10.8.0.0/24, 172.17.0.0/16, 192.168.1.0/24 leave by br9 through the router 10.8.0.1:
+default of table 900, by rule 1000 (not from all fwmark 0x9 lookup 900) → if br9 is the tap of a VPN, see
+`fz-iproute detect --interface br9`; else find out who has made that: `ip route show table 900`
+""",
+    ),
+    "a tap with two halves in main": Case(
+        [*TAP, *(f"route add {half} via 10.8.0.1 dev br9" for half in ("0.0.0.0/1", "128.0.0.0/1"))],
+        """
+tunnel info: no tun-firezone here, and no rule for it; IPv4 to the internet leaves by br9 (rule 32766, table main) →
+if br9 is the tap of a VPN, `fz-iproute detect --interface br9` shows what to do
+rules info: no rule leads to the VPN's table, and there is no tun-firezone
+mirror info: no rule leads to table VPN, so copies have no effect
+""",
+    ),
     "WireGuard alone": Case(
         both(*WIREGUARD),
         """
@@ -676,6 +702,11 @@ all lookup main) → ip -6 rule add priority 300 not from all fwmark MARK lookup
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_is_found(case: Case) -> None:
     assert case.said.strip("\n") == told(case.findings())
+
+
+@pytest.mark.parametrize("lines", NO_VPN.values(), ids=NO_VPN)
+def test_a_network_card_that_is_no_tap_is_not_taken_for_one(lines: Sequence[str]) -> None:
+    assert [] == Case(lines).machine.taps
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
