@@ -15,6 +15,7 @@ from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.remedy import COMMENT
 from fz_iproute.errors import IpUnusable, ReadFailed, UsageError
 from fz_iproute.files.config_file import load, usual_path
+from fz_iproute.files.lock import watching
 from fz_iproute.ip.answers import answer, shape_is_known
 from fz_iproute.ip.reader import Reader
 from fz_iproute.log import Log
@@ -124,7 +125,9 @@ def _of_this_machine(arguments: Namespace, log: Log) -> list[Finding]:
 
 def _here(machine: Machine, errors: Mapping[str, str]) -> Machine:
     """The machine with what could not be read, and with what decides how commands are spelled in its remedies."""
-    recording = replace(machine.recording, facts={**machine.facts, **errors})
+    process = watching(machine.netns or None, machine.config.tables.mirrors)
+    found = {"watch.process": str(process)} if process else {}
+    recording = replace(machine.recording, facts={**machine.facts, **errors, **found})
     return replace(machine, recording=recording, usual_path=str(usual_path()), needs_sudo=os.geteuid() != 0)
 
 

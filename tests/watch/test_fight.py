@@ -1,5 +1,6 @@
 """While another program undoes its changes, it tries less and less often, says so once, and goes on afterwards."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ def test_its_attempts_become_rare_and_one_warning_tells_of_them(route: str, mach
     with somebody_undoes(route, machine) as times:
         time.sleep(ROUND)  # what is counted is what happens in this while
         assert 2 <= len(times) <= MOST
+        found = json.loads(machine.fz_done("doctor", "--json").stdout)["checks"]
+        (due,) = [each for each in found if each["name"] == "mirror" and each["level"] == "failure"]
+        assert f"(process {daemon.process.pid})" in due["why"] and "the log of `watch`" in due["remedy"]
     assert 1 == len(daemon.complaints), daemon.complaints
     assert "another program undoes this again and again" in daemon.complaints[0]
     assert route in daemon.complaints[0]

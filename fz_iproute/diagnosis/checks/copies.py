@@ -52,14 +52,22 @@ def _due(machine: Machine, due: Sequence[Command], restoring: Sequence[RouteStep
     copied = {key(route) for found in contents for route in found.ours}
     cut = {place: lan for place, lan in machine.lans_then.items() if lan.is_cut}
     losing = [lan for place, lan in cut.items() if place in copied or not machine.lans[place].lost]
+    process = machine.facts.get("watch.process")
     words = f"`{machine.fz_iproute('plan')}` shows what sync would do: not all of it is for the better here"
     if refusals := removals(machine, losing, [lan.prefix for lan in losing]):
         words = f"decide whether packets to {some(str(lan.prefix) for lan in losing)} should be refused"
     elif losing:
         words = _yielding(machine, [lan.prefix for lan in losing])
+    elif process:
+        words = (
+            "see the log of `watch` (`journalctl -u fz-iproute`): either another program undoes its commands, and has "
+            "to stop that, or `ip` refuses them"
+        )
     routed = [prefix for family in machine.families for prefix in _routed_parts(machine, family)]
     remedies = [Remedy(refusals), Remedy((*refusals, Sync()))] if refusals else []
-    remedies.append(Remedy((*restoring, Sync()), effect="; ".join(filter(None, (_ends(machine), machine.blocked)))))
+    if restoring or not process:  # else `watch` does what `sync` would do
+        effect = "; ".join(filter(None, (_ends(machine), machine.blocked)))
+        remedies.append(Remedy((*restoring, Sync()), effect=effect))
     remedies += as_default(machine) if losing else ()
     if machine.released:
         remedies.append(Remedy((Setting("tunnel", "internet", True), Sync()), effect=f"without it, {machine.released}"))
@@ -67,6 +75,8 @@ def _due(machine: Machine, due: Sequence[Command], restoring: Sequence[RouteStep
         remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
     what = "rules and routes are not as configured" if machine.config.manages else "the copies do not match main"
     why = f"{what}; `watch` keeps them in step, and its log tells if another program undoes that"
+    if process:
+        why = f"{what}, although `watch` (process {process}) runs, which keeps them in step"
     level: Level = "warning" if _is_early(machine, due) else "failure"
     return Found(level, seen, why, (*remedies, *advice(words)))
 

@@ -65,6 +65,15 @@ mirror failure: 3 commands are due, the first: ip route add table VPN 172.17.0.0
 link src 172.17.0.1 (missing) → fz-iproute sync
 """,
     ),
+    "copies are missing, although watch runs": Case(
+        FIREZONE,
+        """
+mirror failure: 3 commands are due, the first: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope
+link src 172.17.0.1 (missing) → see the log of `watch` (`journalctl -u fz-iproute`): either another program undoes
+its commands, and has to stop that, or `ip` refuses them
+""",
+        facts={"watch.process": "30"},
+    ),
     "a copy is stale": Case(
         [*without("192.168.1.0/24", SERVED), STALE],
         """
