@@ -37,7 +37,10 @@ class Laptop(Terrain):
             else:
                 self.tunnel(device, *(own for gateway, own in _BEFORE_GATEWAYS.items() if f" via {gateway} " in text))
         # A route can only be added with a source that is there; the laptop has lost that of a stale copy since.
-        sources = set(re.findall(r" src (\S+)", text)).difference(_HERE)
+        own = dict(re.findall(r"add local (\S+) dev (br\S+) ", text))
+        for address, bridge in own.items():
+            self.address(bridge, f"{address}/32")
+        sources = set(re.findall(r" src (\S+)", text)).difference(_HERE, own)
         for source in sources:
             self.address("eth0", f"{source}/32")
         self.batch(line for line in lines if not line.endswith(" table 255"))

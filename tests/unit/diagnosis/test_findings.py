@@ -14,11 +14,10 @@ from fz_iproute.mirror.model import Mark
 from fz_iproute.mirror.prefix import Prefix
 from fz_iproute.verbs.brief import drawn
 from fz_iproute.verbs.screen import Screen
-from tests.layouts import LAYOUTS, NO_VPN, both, copied
+from tests.layouts import LAYOUTS, NO_VPN, both
 from tests.unit.diagnosis.machines import (
     FIREZONE,
     HALVES,
-    LAN,
     MIRROR,
     OWN,
     SERVED,
@@ -687,7 +686,7 @@ fz-iproute sync
         config=replace(Config(), tables={"layout": "tiered"}),
     ),
     "another table is configured for the copies of three": Case(
-        [*TIERS, *copied(LAN)],
+        TIERS,
         """
 mirror warning: no rule looks up table 77, which the settings name for copies → [tables]: layout = "auto", then
 fz-iproute sync
