@@ -41,6 +41,7 @@ class Line(NamedTuple):
     lan: Key | None = None  # the LAN of a route of main; None for copies, and for routes to the network of a VPN
     is_wanted: bool = False  # for a LAN: no setting leaves it out
     stays: bool = False  # for a stale copy: `sync` does not remove it
+    no_lan: str = ""  # why a route that is copied leads to no LAN: its device may be a tunnel, or is a port of a bridge
 
     @property
     def is_stuck(self) -> bool:
@@ -239,7 +240,7 @@ def _reached(judged: Judgement, line: Line) -> Line:
     """The line of a route of main, completed with where packets to its LAN go now, and after a `sync`."""
     place = key(line.route)
     if place not in judged.lans or line.route not in judged.lans[place].routes:
-        return line
+        return line._replace(no_lan=_no_lan(judged, line.route))
     found, then = judged.lans[place], judged.lans_then[place]
     # A LAN may be on several cards. The one that packets leave by counts.
     taken = found.most.decision.devices if found.most and not found.lost else line.route.attributes.devices
@@ -251,6 +252,13 @@ def _reached(judged: Judgement, line: Line) -> Line:
     line = line._replace(is_wanted=found.is_wanted and bool(lost or not judged.config.is_auto))
     is_out = bool(then.lost or (then.most and judged.network.outage(then.most.decision.devices)))
     return line._replace(is_lost_then=then.is_cut, is_regained=bool(lost) and not is_out)
+
+
+def _no_lan(judged: Judgement, route: Route) -> str:
+    for link in (judged.network.links[each] for each in route.attributes.devices if each in judged.network.links):
+        if link.may_be_tunnel or link.is_port:
+            return f"{link.name} {'may be a tunnel' if link.may_be_tunnel else 'is a port'}"
+    return ""
 
 
 def as_document(found: Status) -> dict[str, Any]:

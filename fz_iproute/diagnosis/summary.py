@@ -148,7 +148,8 @@ def _lan_item(line: Line, found: Status) -> Item | None:
         case "missing" | "changed" | "stale" if not found.is_used:
             return None
         case "missing":
-            return _item("due", line, line.reason if is_placeholder(line.route) else "not copied yet")
+            why = line.reason if is_placeholder(line.route) else "not copied yet"
+            return _item("due", line, f"{why}; no LAN: {line.no_lan}" if line.no_lan else why)
         case "changed":
             return _item("due", line, line.reason)
         case "stale":

@@ -52,7 +52,7 @@ def _mends(said: Summary, daemon: Daemon | None) -> str:
 def _count(said: Summary) -> str:
     """How many LANs can be reached, according to the routes."""
     if not (said.lans or said.unmissed):
-        return "main has no LAN routes"
+        return "main has no route to a LAN"
     if said.firewalls:
         which = f"{said.reachable} of {said.lans}" if said.lans else "all"
         return f"{which} have a route, but {said.firewalls} may stop the packets"

@@ -169,7 +169,7 @@ def test_neither_the_vpn_nor_the_lans_push_the_other_off_the_screen(vpn: int, la
 def test_where_nobody_needs_copies_the_lans_are_reachable_without() -> None:
     nobody = said("in step")._replace(lans=0, reachable=0, others=[], how="without copies")
     lines = [drawn(nobody._replace(unmissed=count), None, str, Screen(80))[1] for count in (4, 0)]
-    assert ["LAN    reachable without copies", "LAN    main has no LAN routes"] == lines
+    assert ["LAN    reachable without copies", "LAN    main has no route to a LAN"] == lines
 
 
 def test_sync_is_advised_only_where_no_daemon_has_done_it_already() -> None:

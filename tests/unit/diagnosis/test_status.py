@@ -311,3 +311,12 @@ def test_a_tunnel_without_a_program_is_not_only_up(kind: str, flags: str, is_dea
 
 
 OF_TUN0 = replace(Config(), tunnel={"interface": "tun0"}, tables={"layout": "single", "single": 300})
+
+
+@pytest.mark.parametrize("device", ["ppp0", "tailscale0"])
+def test_a_route_that_sync_copies_but_that_leads_to_no_lan_is_told_as_such(device: str) -> None:
+    lines = [*FIREZONE, f"-6 route add fe80::/64 dev {device} proto kernel metric 256"]
+    said = summary(status(Config(), *Case(lines).read()))
+    (item,) = [each for each in said.items if each.what == "fe80::/64"]
+    assert ("due", device, f"not copied yet; no LAN: {device} may be a tunnel") == (item.kind, item.where, item.why)
+    assert ["not copied yet"] * said.lans == [each.why for each in said.items if each != item]
