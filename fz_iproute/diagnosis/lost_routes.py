@@ -120,6 +120,7 @@ def outages(network: Network, goal: Desired) -> list[Outage]:
             also[best[0]][f"{route.dst} is also on {some(devices)}"] = None
     unrouted = _unrouted(network, goal)
     numbered = {device for family in FAMILIES for device in network.numbered(family)}
+    link_local = {device for each in network.own("inet6") for device in each.attributes.devices}
     found = []
     for name, link in network.links.items():
         if name in goal.tunnels:
@@ -138,7 +139,8 @@ def outages(network: Network, goal: Desired) -> list[Outage]:
             lost = "" if _is_left_out(goal, address, link) else address
             found.append(Outage(name, why, tuple(lans[name]), is_cut=False, lost=lost))
         elif name not in numbered:
-            found.append(Outage(name, "has no address", tuple(lans[name]), is_cut=False))
+            why = "has only a link-local address" if name in link_local else "has no address"
+            found.append(Outage(name, why, tuple(lans[name]), is_cut=False))
     return found
 
 

@@ -187,6 +187,14 @@ def test_a_network_card_without_an_address_is_named() -> None:
     assert sentence(case).endswith("; main has no LAN with this address: eth7 has no address")
 
 
+def test_a_link_local_address_is_an_address() -> None:
+    own = ["-6 route add local fe80::7 dev eth7 table 255", "-6 route add fe80::/64 dev eth7 proto kernel metric 256"]
+    seen, network = Case([*SERVED, *own]).read()
+    links = {**seen.links, "eth7": seen.links["eth7"]._replace(needs_address=True)}
+    found = outages(replace(network, links=links), desired(Config(), seen))
+    assert [("eth7", "has only a link-local address")] == named(found)
+
+
 def test_unused_sockets_are_named_together() -> None:
     seen, network = Case(SERVED).read()
     links = {name: seen.links["eth0"]._replace(name=name, outage="has no carrier") for name in ("eth7", "eth8")} | {
