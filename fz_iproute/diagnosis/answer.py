@@ -120,7 +120,8 @@ def as_text(
     lines = []
     address = f"{name} ({question.address})" if name else question.address
     for packet, decision, text, _, objection, said in answers:
-        lines.append(printable(f"{address}{_mark_text(packet.mark, config)} {text}"))
+        subject = f"a packet to {address}" if text.startswith(_OF_PACKETS) else address
+        lines.append(printable(f"{subject}{_mark_text(packet.mark, config)} {text}"))
         rules = [printable(f"  {step.rule.priority}: {step.rule}") for step in decision.steps]
         results = [printable(step_text(step, packet)) for step in decision.steps]
         column = max(map(len, rules), default=0)
@@ -132,10 +133,14 @@ def as_text(
         if objection:
             lines.append(f"  the kernel says otherwise: {printable(objection)}")
         elif said is not None and decision.doubts:
-            lines.append(f"  the kernel was not compared; it says: {printable(said)}")
+            lines.append(f"  not compared with the kernel, which says: {printable(said)}")
         elif said is not None:
             lines.append("  the kernel agrees")
     return "\n".join(lines)
+
+
+# How the sentences start that would be odd if their subject was the address itself.
+_OF_PACKETS = ("cannot be sent", "is refused", "is dropped")
 
 
 def _mark_text(mark: int, config: Config) -> str:

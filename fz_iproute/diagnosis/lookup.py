@@ -174,7 +174,7 @@ def _try_rule(rule: Rule, packet: Packet, fib: Fib, links: Mapping[str, Link]) -
     if fits is None:
         # Few packets are of one port or user. So most packets match a rule that is for all others.
         step = _apply(rule, why, packet, fib, links) if rule.inverted else Step(rule, "does not fit", why)
-        return step._replace(doubt=f"cannot tell whether the packet {why}; assumed that not")
+        return step._replace(doubt=f"cannot tell whether the packet {why}; assumed: no")
     return _apply(rule, why, packet, fib, links) if fits else Step(rule, "does not fit", why)
 
 

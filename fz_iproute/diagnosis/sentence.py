@@ -118,8 +118,8 @@ def _useless(case: Case, found: Route) -> str:
     """What to say if a copy of a route of main would not help: perhaps one in another table would."""
     judged, table = case.judged, case.decision.table
     others = {form.rule.table for form in forms(judged.network, found.attributes.family)} - {*judged.goal.layout.tables}
-    also = f"; `detect` says whether one in table {table} does" if table in others else ""
-    return f"a copy of {found.dst} in table {judged.goal.layout.mirror} does not change that{also}"
+    also = f"; `detect` says whether a copy in table {table} would" if table in others else ""
+    return f"a copy of {found.dst} in table {judged.goal.layout.mirror} would not change that{also}"
 
 
 def _if_connected(case: Case, packet: Packet) -> str:
@@ -151,7 +151,7 @@ def _way(case: Case) -> str:
         return f"stays on this machine, because it is a {decision.outcome} packet"
     by = " or ".join(decision.devices)
     if decision.outcome in _TO_ALL and decision.table == LOCAL:
-        why = "IPv6 multicast is sent by one interface, with lan.multicast too"
+        why = "IPv6 sends multicast by one interface; lan.multicast does not change that"
         if decision.outcome == "broadcast":
             why = "it is the broadcast address there"
         return f"leaves by {by}{_TO_ALL[decision.outcome]}, because {why}"
@@ -231,7 +231,9 @@ def _why(case: Case, route: Route) -> str:
         name = "the default route" if route.dst == "default" else f"the route {route.dst}"
         why = f"{name} of table {decision.table} leads there"
     elif route not in here.wanted:
-        why = f"table {decision.table} has a stale copy of {route.dst}"
+        verdict = goal.refused(route)
+        kind = f"still has a copy of {route.dst} ({verdict.refusal})" if verdict else f"has a stale copy of {route.dst}"
+        why = f"table {decision.table} {kind}"
     elif route.dst in TO_ALL:
         why = f"lan.multicast has added a route for {route.dst} to the VPN's table"
     else:

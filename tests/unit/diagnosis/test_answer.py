@@ -84,8 +84,8 @@ dns.google (8.8.8.8) goes into the tunnel, because all traffic goes into tun-fir
   0: from all lookup local                                no route to the address
   50: from all dport 9 lookup main                        assumed not to match: unknown whether it is of dport 9
   32765: not from all fwmark 0xfd002021 lookup 539098368  default dev tun-firezone proto static scope global
-  in doubt: rule 50: cannot tell whether the packet is of dport 9; assumed that not
-  the kernel was not compared; it says: unicast dev tun-firezone
+  in doubt: rule 50: cannot tell whether the packet is of dport 9; assumed: no
+  not compared with the kernel, which says: unicast dev tun-firezone
 dns.google (8.8.8.8), with the VPN's mark 0xfd002021, stays on this machine, because the address is its own
   0: from all lookup local  local 192.168.1.5 dev eth0 proto boot scope host
   the kernel agrees
@@ -147,3 +147,14 @@ def test_the_packet_is_of_who_asks_and_a_received_one_counts_as_that_of_root(iif
 def test_the_kernel_is_asked_the_same() -> None:
     (found,) = packets(question := Question("FD00::1", src="fd00:1::5", oif="eth0", mark=7), Config(), None)
     assert "fd00::1 from fd00:1::5 oif eth0 mark 0x7" == " ".join(route_get(question, found))
+
+
+def test_what_only_a_packet_can_suffer_is_said_of_a_packet() -> None:
+    for question, start in (
+        ("192.0.3.7", "a packet to 192.0.3.7 is refused: "),
+        ("8.8.8.8 src=10.3.3.3", "a packet to 8.8.8.8 cannot be sent: "),
+        ("8.8.8.8", "8.8.8.8 goes into the tunnel"),
+    ):
+        address = question.split()[0]
+        found = answer([*FIREZONE, "rule add pref 54 to 192.0.3.0/24 prohibit"], question, None)
+        assert as_text([found], Question(address), Config()).startswith(start)

@@ -67,10 +67,12 @@ OF_HALF = HALF.format("128.0.0.0/1")
 MISSING = f"{ACTIVE}; {{}} is not in the VPN's table yet; run `fz-iproute sync`"
 BY_MAIN = "{} of table main, by rule 32766 (from all lookup main)"
 BY_VPN = "{} of table 539098368, by rule 32765 (not from all fwmark 0xfd002021 lookup 539098368)"
-USELESS = f"{ACTIVE}; a copy of {{}} in table {{}} does not change that"
+USELESS = f"{ACTIVE}; a copy of {{}} in table {{}} would not change that"
 OURS = "stays on this machine, because the address is its own"
 COPIED = "leaves by eth0 to the LAN, because {} is copied into the VPN's table"
 LEFT = "leaves by eth0 to the LAN, because table 539098368 has a stale copy of 192.168.1.0/24"
+UNWANTED = LEFT.replace("has a stale copy of 192.168.1.0/24", "still has a copy of 192.168.1.0/24 ({})")
+OWN_ROUTE = "the VPN's table has its own route to 192.168.0.0/16"
 STALE_7 = LEFT.replace("192.168.1.0/24", "192.168.1.7")
 NARROW = "route add 192.168.1.7 dev eth0 proto static scope link"
 GONE = "; but no program can connect (Network is unreachable), because the route's source address 192.168.1.99 is gone"
@@ -90,8 +92,8 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             **dict.fromkeys(("192.168.1.5", "fd00:1::5", "0.0.0.0"), OURS),
             "fd00:1::": f"{OURS} (anycast)",
             "192.168.1.255": "leaves by eth0 to everybody on the LAN, because it is the broadcast address there",
-            "ff02::fb": "leaves by eth0 to all listeners there, because IPv6 multicast is sent by one interface, "
-            "with lan.multicast too",
+            "ff02::fb": "leaves by eth0 to all listeners there, because IPv6 sends multicast by one interface; "
+            "lan.multicast does not change that",
             "224.0.0.251": f"{ACTIVE}; lan.multicast = true would send it to the LAN",
             "255.255.255.255": f"{ACTIVE}; lan.multicast = true would send it to the LAN",
             "224.0.0.251 iif=eth0 src=192.168.1.9": "stays on this machine, because it is a multicast packet",
@@ -134,7 +136,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             'lan.allow = ["fd00:8::/48"] would copy it',
             "10.128.7.7": MISSING.format("10.128.0.0/16"),
             "100.64.0.9": "goes into the tunnel, because the VPN routes 100.64.0.0/11 explicitly; "
-            "a copy of 100.64.0.0/10 in table 539098368 does not change that",
+            "a copy of 100.64.0.0/10 in table 539098368 would not change that",
             "10.1.3.3 mark=0xfd002021": f"leaves by eth0 or docker0 through routers: {BY_MAIN.format('10.1.0.0/16')}",
             "10.8.0.7": f"{ACTIVE}; main has 10.8.0.0/24 dev eth0 proto boot scope global: "
             'lan.allow = ["10.8.0.0/24"] would copy it',
@@ -217,7 +219,8 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
     (
         [*FIREZONE, STALE, f"route add 192.168.0.0/16 dev tun-firezone table {MIRROR}"],
         {
-            "192.168.1.7": f"{LEFT}{GONE}; `fz-iproute sync` removes that route; then packets enter tun-firezone: "
+            "192.168.1.7": f"{UNWANTED.format(OWN_ROUTE)}{GONE}; `fz-iproute sync` removes that route; "
+            "then packets enter tun-firezone: "
             f"{BY_VPN.format('192.168.0.0/16')}"
         },
     ),
@@ -246,7 +249,8 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
             "192.168.1.7": f"{COPIED.format('192.168.1.0/24')}; but a program that connects sends from 192.168.1.5: "
             "rule 50 decides, and it leaves by tun-firezone",
             "192.168.1.7 src=192.168.1.5": "goes into the tunnel: default of table 77, "
-            "by rule 50 (from 192.168.1.5 lookup 77); a copy of 192.168.1.0/24 in table 539098368 does not change that",
+            "by rule 50 (from 192.168.1.5 lookup 77); "
+            "a copy of 192.168.1.0/24 in table 539098368 would not change that",
         },
     ),
     (
@@ -269,7 +273,7 @@ SAID: list[tuple[list[str], dict[str, str]]] = [
         {
             "192.168.1.7": "goes into wg0, which may be a tunnel: default of table 51820, "
             "by rule 32765 (not from all fwmark 0xca6c lookup 51820); a copy of 192.168.1.0/24 in table 539098368 "
-            "does not change that; `detect` says whether one in table 51820 does",
+            "would not change that; `detect` says whether a copy in table 51820 would",
         },
     ),
     (
@@ -365,6 +369,13 @@ def test_the_tunnel_is_said_to_take_no_more_than_it_does(lines: list[str], addre
     assert sentence(found).partition("; ")[0] == f"goes into the tunnel, because {why}"
     unread = sentence(found._replace(whole=None)).partition("; ")[0]
     assert unread == "goes into the tunnel, because table 539098368 routes default there"
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_a_copy_that_a_setting_leaves_out_is_not_called_stale(prune: bool) -> None:
+    config = configured(Config(), lan={"deny": (Prefix.parse("192.168.0.0/16"),), "prune": prune})
+    said = sentence(case(SERVED, "192.168.1.7", config))
+    assert said.startswith(UNWANTED.format("lan.deny has 192.168.0.0/16")), said
 
 
 def test_where_lan_multicast_is_set_its_route_is_missing() -> None:
