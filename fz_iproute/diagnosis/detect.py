@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from fz_iproute.diagnosis.full_tunnel import forms
 from fz_iproute.diagnosis.internet import all_traffic, leak
 from fz_iproute.diagnosis.judgement import Judgement
-from fz_iproute.diagnosis.lans import Fate, Key, Lan, decided_by, lans, losses
+from fz_iproute.diagnosis.lans import Fate, Key, Lan, decided_by, explained, lans, losses
 from fz_iproute.diagnosis.products import Form, Product, product_of
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.errors import UsageError
@@ -114,9 +114,6 @@ class _Judge:
         kept = [lan.most for lan in self._lans.values() if lan.most and not lan.lost]
         # What this VPN cuts is told first.
         deciding = [fate for fate in cut if not self._is_elsewhere(fate)] or cut[:1] or kept[:1]
-        by = decided_by(fate.decision for fate in deciding)
-        if not by:
-            by = f"its packets {deciding[0].lost}" if deciding else self._left_out or "main has no other LAN to copy"
         return Vpn(
             product=product,
             interface=form.interface,
@@ -128,7 +125,7 @@ class _Judge:
             cut=tuple(lan.prefix for lan in self._lans.values() if lan.lost),
             kept=tuple(lan.prefix for lan in self._lans.values() if not lan.lost),
             holes=self._holes,
-            by=by,
+            by=explained(deciding) or self._left_out or "main has no LAN to copy, apart from link-local networks",
             advice=advice,
             why=why,
             elsewhere=tuple(self._elsewhere()),
@@ -204,7 +201,7 @@ class _Judge:
         if product.refusal:
             return "refuse", product.refusal
         if product.switch and (taken or product.firewalls):
-            return "client", f"{product.why}: `{product.switch}`"
+            return "client", f"{product.why}; run `{product.switch}`"
         regained = [key for key in cut if self._served and key not in self._still_cut]
         others = [key for key in taken if key not in regained]
         if regained:

@@ -49,6 +49,17 @@ def decided_by(decisions: Iterable[Decision]) -> str:
     return ", by ".join(filter(None, [some(routes), some(rules)]))
 
 
+def explained(found: Sequence[Fate]) -> str:
+    """Why packets go where they go: `packets take 192.168.1.0/24 of table main, by rule 5 (from all lookup main)`.
+
+    "" if there are no fates.
+    """
+    by = decided_by(each.decision for each in found)
+    if any(each.decision.route for each in found):
+        return f"packets take {by}"
+    return by or next((f"packets {each.lost}" for each in found), "")
+
+
 class Lan(NamedTuple):
     """A network that main reaches, and what becomes of packets to it."""
 

@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ def run(arguments: Namespace, log: Log) -> int:
         path = arguments.config or usual_path()
         written = config if path.exists() and not arguments.snapshot else None
         steps = partial(_next_step, arguments, source, config, found)
-        text = as_text(vpns, steps, written) if vpns else _none(arguments, found)
+        text = as_text(vpns, steps, written) if vpns else _none(arguments, found, machine[0].links)
         if not found and (said := not_carried(Judgement.reading(config, *machine))):
             text = f"{said}; `{as_typed(arguments, source, 'doctor')}` tells more"
         write(screen(arguments).page(text, _INDENT, literal="    "))
@@ -62,14 +62,19 @@ def run(arguments: Namespace, log: Log) -> int:
     return int(not vpns)
 
 
-def _none(arguments: Namespace, found: Sequence[Vpn]) -> str:
+def _none(arguments: Namespace, found: Sequence[Vpn], links: Collection[str]) -> str:
     """The message if no VPN takes all traffic, or none with the interface that the user has named."""
+    name = arguments.interface
+    missing = f"there is no interface {printable(name)}" if name and name not in links else ""
     if found:
         others = " and ".join(printable(vpn.interface) for vpn in found)
-        return f"no VPN takes all traffic into {printable(arguments.interface)}, but into {others}"
-    again = "take another snapshot" if arguments.snapshot else "run this again"
-    tap = "" if arguments.interface else "; if it uses a tap, name that with --interface"
-    return f"no VPN takes all traffic here; if yours is off, connect it first, then {again}{tap}"
+        if missing:
+            return f"{missing}; VPNs here: {others}"
+        return f"no VPN takes all traffic into {printable(name)}, but into {others}"
+    again = "take another snapshot" if arguments.snapshot else "run `detect` again"
+    tap = "" if name else "; if its interface is a tap, add --interface NAME"
+    start = missing or "no VPN takes all traffic here"
+    return f"{start}; if your VPN is off, connect it and {again}{tap}"
 
 
 def _written(arguments: Namespace, vpns: Sequence[Vpn]) -> str:

@@ -25,9 +25,9 @@ def detect(laptop: Laptop, code: int = 0) -> list[dict[str, Any]]:
 
 
 def test_without_a_vpn_the_next_step_is_said(laptop: Laptop, tmp_path: Path) -> None:
-    said = "no VPN takes all traffic here; if yours is off, connect it first, then"
-    tap = "; if it uses a tap, name that with --interface\n"
-    assert f"{said} run this again{tap}" == laptop.fz("detect", code=1)
+    said = "no VPN takes all traffic here; if your VPN is off, connect it and"
+    tap = "; if its interface is a tap, add --interface NAME\n"
+    assert f"{said} run `detect` again{tap}" == laptop.fz("detect", code=1)
     path = tmp_path / "snapshot.json"
     laptop.fz("snapshot", "-o", str(path))
     assert f"{said} take another snapshot{tap}" == laptop.fz("detect", "--snapshot", str(path), code=1)
@@ -227,8 +227,10 @@ def test_of_two_candidates_the_interface_chooses(laptop: Laptop, tmp_path: Path)
     assert "wg7 and wg8" in done.stderr
     laptop.fz("detect", "--write", str(path), "--interface", "wg8")
     assert 'interface = "wg8"' in path.read_text()
+    other = laptop.fz("detect", "--interface", "eth0", code=1)
+    assert other == "no VPN takes all traffic into eth0, but into wg7 and wg8\n"
     other = laptop.fz("detect", "--interface", "wg9", code=1)
-    assert other == "no VPN takes all traffic into wg9, but into wg7 and wg8\n"
+    assert other == "there is no interface wg9; VPNs here: wg7 and wg8\n"
 
 
 def test_a_snapshot_is_judged_like_the_machine(laptop: Laptop, tmp_path: Path) -> None:

@@ -79,8 +79,9 @@ def test_the_products_have_known_traits_and_the_first_is_the_one_of_the_defaults
 
 def test_detect_does_not_promise_a_lan_that_a_firewall_cuts() -> None:
     text = as_text(found(LAYOUTS["Mullvad"].lines), lambda vpn: "")
-    assert "LAN      kept by the routes: 172.17.0.0/16 of table main" in text
-    assert "advice   client: routes are not enough, because its firewall (nft table mullvad) cuts the LAN" in text
+    assert "LAN      kept by the routes: packets take 172.17.0.0/16 of table main" in text
+    why = "copies are not enough, because Mullvad's firewall (nft table mullvad) cuts the LAN, too"
+    assert f"advice   client: {why}; run `mullvad lan set allow`\n" in text
 
 
 OUTLINE, TAILSCALE, NETBIRD, TIERS = (
@@ -147,7 +148,7 @@ BY_ROUTE = BY_TABLE.replace("default", WHOLE)
 )
 def test_what_decides_about_the_lan_is_said(lines: list[str], by: str, why: str) -> None:
     (said,) = as_document(found(lines))["vpns"]
-    assert (by, why) == (said["by"], said["why"])
+    assert (by, why) == (said["by"].removeprefix("packets take "), said["why"])
 
 
 INTO_OUTLINE = "IPv4 goes into outline-tun1 (IPv6 leaves by eth0)"
@@ -346,7 +347,7 @@ def test_what_cuts_the_lan_is_told_though_it_is_not_the_vpn(lines: list[str], la
 def test_a_copy_with_a_source_that_is_gone_cuts_the_lan_until_the_next_sync() -> None:
     (vpn,) = found([line.replace("192.168.1.5 table", "192.168.1.99 table") for line in SERVED])
     assert (f"cut ({WHOLE})", "mirror", f"copies bring back the LAN ({WHOLE})") == (vpn.lan, vpn.advice, vpn.reasons)
-    assert "its packets get the source 192.168.1.99, which this machine no longer has" == vpn.by
+    assert "packets get the source 192.168.1.99, which this machine no longer has" == vpn.by
 
 
 def test_of_a_configuration_file_only_the_missing_keys_are_shown() -> None:

@@ -415,8 +415,7 @@ priority 5 from all to 2600::/12 lookup main
         TAILSCALE,
         """
 tunnel failure: there is no tun-firezone, but all traffic goes into tailscale0 (IPv4 and IPv6) by rule 5270, table
-52 → it changes its table itself and would undo copies, but it keeps the LAN if this is set: `tailscale set
---exit-node-allow-lan-access`
+52 → Tailscale changes its table itself and would undo copies; run `tailscale set --exit-node-allow-lan-access`
 rules info: no rule leads to the VPN's table, and there is no tun-firezone
 mirror info: no rule leads to table VPN, so copies have no effect
 """,
@@ -425,18 +424,17 @@ mirror info: no rule leads to table VPN, so copies have no effect
         [*SERVED, *TAILSCALE],
         """
 shadows failure: packets to 172.17.0.0/16, 192.168.1.0/24 enter tailscale0: default of table 52, by rule 5270 (from
-all lookup 52) → decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: it
-changes its table itself and would undo copies, but it keeps the LAN if this is set: `tailscale set
---exit-node-allow-lan-access`
+all lookup 52) → decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0:
+Tailscale changes its table itself and would undo copies; run `tailscale set --exit-node-allow-lan-access`
 shadows failure: packets to fd00:1::/64 enter tailscale0: default of table 52, by rule 5270 (from all lookup 52) →
-decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: it changes its table
-itself and would undo copies, but it keeps the LAN if this is set: `tailscale set --exit-node-allow-lan-access`
+decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: Tailscale changes its
+table itself and would undo copies; run `tailscale set --exit-node-allow-lan-access`
 leak failure: IPv4 to the internet goes into tailscale0: default of table 52, by rule 5270 (from all lookup 52) →
-decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: it changes its table
-itself and would undo copies, but it keeps the LAN if this is set: `tailscale set --exit-node-allow-lan-access`
+decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: Tailscale changes its
+table itself and would undo copies; run `tailscale set --exit-node-allow-lan-access`
 leak failure: IPv6 to the internet goes into tailscale0: default of table 52, by rule 5270 (from all lookup 52) →
-decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: it changes its table
-itself and would undo copies, but it keeps the LAN if this is set: `tailscale set --exit-node-allow-lan-access`
+decide which VPN should carry these packets: rule 5270 belongs to another one; tailscale0: Tailscale changes its
+table itself and would undo copies; run `tailscale set --exit-node-allow-lan-access`
 """,
     ),
     "NetBird behind": Case(
