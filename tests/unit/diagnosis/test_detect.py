@@ -81,7 +81,7 @@ def test_detect_does_not_promise_a_lan_that_a_firewall_cuts() -> None:
     text = as_text(found(LAYOUTS["Mullvad"].lines), lambda vpn: "")
     assert "LAN      kept by the routes: packets take 172.17.0.0/16 of table main" in text
     why = "copies are not enough, because Mullvad's firewall (nft table mullvad) cuts the LAN, too"
-    assert f"advice   client: {why}; run `mullvad lan set allow`\n" in text
+    assert f"advice   client: {why}; run `mullvad lan set allow`" in text
 
 
 OUTLINE, TAILSCALE, NETBIRD, TIERS = (
