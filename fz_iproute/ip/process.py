@@ -122,10 +122,15 @@ class Process:
             _preexec_fn=partial(_begin, in_child),
         )
         _let_sleep(self._process.process)
+        self._pidfd: int | None = None
         try:
-            self._pidfd: int | None = os.pidfd_open(self._process.pid)
+            self._pidfd = os.pidfd_open(self._process.pid)
         except ProcessLookupError:
-            self._pidfd = None  # it has ended already
+            pass  # it has ended already
+        except OSError:  # the limit of descriptors was lowered after _check_descriptors()
+            os.kill(self._process.pid, signal.SIGKILL)
+            self.wait()
+            raise
 
     def ends(self, seconds: float) -> bool:
         """Wait for the end of the process. False if it is still running after so many seconds."""

@@ -1,5 +1,6 @@
 """A start that fails leaves nothing behind."""
 
+import errno
 import os
 import resource
 import signal
@@ -65,14 +66,14 @@ def test_wherever_descriptors_run_out_none_is_left_open(start: Callable[[Ip], ob
     assert list(range(worked[0], MOST + 1)) == worked
 
 
-def fails_and_leaves_nothing(words: str) -> None:
+def fails_and_leaves_nothing(words: str, start: Callable[[Ip], object] = lambda ip: ip.start("-V")) -> None:
     """Starting `ip` fails with these words each time, and leaves no descriptor and no child."""
     ip = Ip()
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     before = descriptors(), children.read_text()
     for _ in range(3):
         with pytest.raises(IpUnusable, match=words):
-            ip.start("-V")
+            start(ip)
     # A thread of sh may hold one for a moment.
     wait_until(lambda: before == (descriptors(), children.read_text()), f"there is only {before}")
 
@@ -94,6 +95,16 @@ def test_a_child_that_is_killed_before_it_becomes_ip_leaves_no_descriptor_and_no
     """As by the kernel when memory is short. Only the child asks for its session."""
     monkeypatch.setattr("os.getsid", lambda pid: os.kill(os.getpid(), signal.SIGKILL))
     fails_and_leaves_nothing("cannot be started: it was killed")
+
+
+def test_if_the_last_descriptor_cannot_be_had_no_child_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the limit is lowered at that moment."""
+
+    def pidfd_open(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("os.pidfd_open", pidfd_open)
+    fails_and_leaves_nothing("cannot be started: Too many open files", Monitor)
 
 
 def test_a_program_that_is_gone_is_told_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
