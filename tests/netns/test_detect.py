@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.layouts import LAYOUTS, both
 from tests.netns.laptop import Laptop
-from tests.netns.namespace import PROGRAM, run
+from tests.netns.namespace import MIRROR, PROGRAM, TIER_LAN, run
 
 HOSTS = {"inet": "192.168.1.77", "inet6": "fd00:1::77"}
 FAR = {"inet": "198.51.100.7", "inet6": "2001:db8:7::7"}
@@ -263,6 +263,21 @@ def test_a_tunnel_that_is_not_there_is_told_once(laptop: Laptop) -> None:
         said = f"# {OTHER}; the LAN is cut, and copies have no effect: see `fz-iproute detect`\n"
         assert (0, 1) == (done.returncode, done.stderr.count(said))
     assert laptop.fz("status", "--routes").startswith(OTHER)
+
+
+def test_settings_that_send_copies_elsewhere_are_told_before_a_sync_cuts_the_lan(laptop: Laptop) -> None:
+    laptop.equip(LAYOUTS["Firezone up to 1.5.3"].lines)
+    laptop.fz("sync")
+    said = f"# no rule leads to table {TIER_LAN}, but all traffic goes into tun-firezone (IPv4 and IPv6) by table "
+    said += f"{MIRROR}; the LAN is kept, and copies there have no effect: see `fz-iproute doctor`\n"
+    tiered = '[tables]\nlayout = "tiered"\n'
+    assert said == laptop.fz_done("plan", config=tiered).stderr
+    found = json.loads(laptop.fz("doctor", "--json", code=1, config=tiered))["checks"]
+    (why,) = [each["why"] for each in found if each["name"] == "mirror"]
+    assert " sync` would remove them and cut 172.17.0.0/16, 192.168.1.0/24, fd00:1::/64" in why
+    assert "eth0" == laptop.way(HOSTS["inet"])
+    laptop.fz("sync", config=tiered)
+    assert "tun-firezone" == laptop.way(HOSTS["inet"])
 
 
 def test_auto_serves_the_one_vpn_that_needs_copies(laptop: Laptop) -> None:
