@@ -212,12 +212,12 @@ def _command(step: Step, machine: Machine) -> str:
 
 
 def in_file(machine: Machine, *settings: Setting) -> str:
-    """How to set these keys: `in /etc/fz-iproute/config.toml, section [lan]: prune = true`."""
+    """How to set these keys: `set in /etc/fz-iproute/config.toml, section [lan]: prune = true`."""
     sections: dict[str, list[str]] = {}
     for section, key, value in settings:
         sections.setdefault(section, []).append(f"{key} = {config_text.toml(value)}")
     lines = (f"section [{section}]: {', '.join(keys)}" for section, keys in sections.items())
-    return f"in {machine.config_path}, {'; '.join(lines)}"
+    return f"set in {machine.config_path}, {'; '.join(lines)}"
 
 
 def in_force(machine: Machine, *settings: Setting) -> str:

@@ -19,6 +19,7 @@ from fz_iproute.mirror import tunnel
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.desired import is_absent
 from fz_iproute.mirror.model import Route, Rule, Snapshot, by_destination
+from fz_iproute.mirror.placeholder import HELD, is_placeholder
 from fz_iproute.mirror.plan import plan, staleness
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.tunnel import Layout
@@ -202,7 +203,7 @@ def _lines(judged: Judgement, family: Family) -> Iterator[Line]:
     goal = judged.goal
     verdicts, mirror = goal.judged[family].verdicts, goal.layout.mirror
     notes = {verdict.route: verdict.warning for verdict in verdicts if not verdict.refusal}
-    held = {each: f"{why.refusal}; so that the VPN's client cannot copy it" for each, why in goal.placeholders.items()}
+    held = {each: f"{why.refusal}; {HELD}" for each, why in goal.placeholders.items()}
     for table, (wanted, ours, others) in goal.contents[family].items():
         present, stale = set(ours), by_destination(route for route in ours if route not in {*wanted})
         for route in wanted:
@@ -211,7 +212,8 @@ def _lines(judged: Judgement, family: Family) -> Iterator[Line]:
             state = "in step" if route in present else "missing"
             if state == "missing" and stale.get(route.dst):
                 state, old = "changed", stale[route.dst].pop(0)
-                reason = held.get(route) or f"the copy has {route.changed_from(old)}"
+                was = f"the copy has {route.changed_from(old)}"
+                reason = held.get(route) or ("a placeholder is in its place" if is_placeholder(old) else was)
             yield _reached(judged, Line(family, state, table, route, reason, is_vpn))
         for route in chain.from_iterable(stale.values()):
             line = Line(family, "stale", table, route, staleness(route, table, goal))

@@ -89,7 +89,8 @@ class Locks:
             for table in sorted(tables):  # all processes take locks in the same order, so there is no deadlock
                 place = _place(self._namespace, table, kind)
                 while not self._is_taken(place):
-                    trouble = f"another fz-iproute{_named(place)} holds {self._path} for table {table}"
+                    does = "keeps the copies in" if kind == "watch" else "is changing"
+                    trouble = f"another fz-iproute{_named(place)} {does} table {table}"
                     if time.monotonic() >= deadline:
                         raise Locked(f"{trouble}{advice}")
                     if waiting:
@@ -136,7 +137,7 @@ def locked(netns: str | None, tables: Iterable[int], wait: float, free_of_watch:
     advice = f"; this one has waited for {wait:g} s, and --wait SECONDS waits longer"
     with closing(Locks(netns)) as locks:
         if free_of_watch:
-            locks.watch(tables, advice="; it would put back what `down` removes; stop it first")
+            locks.watch(tables, advice=": it would put back what `down` removes, so stop that process first")
         with locks.held(tables, wait, advice):
             yield
 

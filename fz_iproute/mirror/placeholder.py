@@ -15,6 +15,9 @@ from fz_iproute.mirror.prefix import Prefix
 # The protocol of placeholders. It marks them as ours: iproute2's list (rt_protos) gives this number to no program.
 PROTOCOL = "245"
 
+# What one is for.
+HELD = "a placeholder keeps the VPN's client from copying it"
+
 _Place = tuple[str, str, int]
 
 

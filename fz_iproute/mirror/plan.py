@@ -17,7 +17,7 @@ from typing import NamedTuple
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.desired import Contents, Desired
 from fz_iproute.mirror.model import Attributes, Command, Route, Rule, by_destination, has_numbers, in_rows
-from fz_iproute.mirror.placeholder import is_placeholder
+from fz_iproute.mirror.placeholder import HELD, is_placeholder
 from fz_iproute.mirror.prefix import FAMILIES, Family
 from fz_iproute.mirror.tunnel import is_backstop, is_tunnel_route
 
@@ -193,7 +193,7 @@ def _route_commands(family: Family, desired: Desired, prune: bool, incomplete: b
             route = change.routes[0]
             why = change.reason or f"stale: {staleness(route, table, desired)}"
             if verdict := desired.placeholders.get(route):
-                why = f"{verdict.refusal}; so that the VPN's client cannot copy it"
+                why = f"{verdict.refusal}; {HELD}"
             may_leak = not change.reason and (table != mirror or is_tunnel_route(route))
             commands = _commands(table, change, why, waits=incomplete and may_leak)
             yield change.phase, _order(change, ranks.get(table, (0, 0)), desired.tunnels), commands

@@ -60,7 +60,7 @@ def _count(said: Summary) -> str:
         return f"reachable {said.how}"
     # Copies are due that are needed as soon as the VPN takes all traffic, or a cable is plugged in.
     early = "; not in step" if said.is_due and said.is_early else ""
-    none = f", none by {some(said.unused)}" if said.unused and said.reachable else ""
+    none = f"; no LAN by {some(said.unused)}" if said.unused and said.reachable else ""
     how = f" {said.how}" if said.is_idle else ""
     return f"{said.reachable} of {said.lans} reachable{how}{none}{early}"
 

@@ -12,7 +12,7 @@ from tests.netns.namespace import run
 UNDO = "undo: "
 COMMENT = "  # "
 _COMMAND = re.compile(r"(?:ip|sysctl|fz-iproute) [^;]*$")
-SETTING = re.compile(r"in (/\S+), section (\[.+?)(?:, then (.+))?$")
+SETTING = re.compile(r"set in (/\S+), section (\[.+?)(?:, then (.+))?$")
 
 
 def carried_out(remedy: str, config: Path, fz: Callable[..., object]) -> str | None:

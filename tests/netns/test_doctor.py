@@ -225,7 +225,7 @@ def test_an_unknown_vpn_is_configured_in_one_step_unless_there_is_a_file(
         both = "; to serve both VPNs, into another file, for -c and `install --instance`" if len(chosen) > 1 else ""
         assert [f"put these keys into /etc/fz-iproute/config.toml{both}"] * len(chosen) == next_steps
         start = (
-            "in /etc/fz-iproute/config.toml, section [tunnel]: interface = "
+            "set in /etc/fz-iproute/config.toml, section [tunnel]: interface = "
             if is_proven
             else "make a configuration for"
         )

@@ -225,6 +225,6 @@ def test_down_refuses_while_a_watch_would_undo_it(machine: Machine, watch: Watch
     daemon.wait_in_step()
     done = machine.fz_done("-q", "down")
     assert (5, 1) == (done.returncode, len(done.stderr.splitlines())), done
-    assert "it would put back what `down` removes; stop it first" in done.stderr
+    assert "it would put back what `down` removes, so stop that process first" in done.stderr
     assert COPIES == oracle.destinations(machine)
     assert "ip " in machine.fz("down", "--dry-run")

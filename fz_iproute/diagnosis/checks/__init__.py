@@ -79,7 +79,7 @@ def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str
             return remedy.text(machine)
         if objection != _USELESS or found.level != "info":
             command, _, _ = remedy.text(machine).partition(COMMENT)
-            objections.append(f"no safe remedy is known: with `{command}`, {objection}")
+            objections.append(f"no safe remedy is known: if you did this ({command}), {objection}")
     return next(iter(objections), "")
 
 

@@ -124,7 +124,8 @@ def _ends(machine: Machine) -> str:
     found: dict[str, dict[str, None]] = defaultdict(dict)  # without repetitions
     for route, why in machine.left_out.items():
         found[why][route.dst] = None
-    return "; ".join(f"removes the copy of {some(names)}: {why}" for why, names in found.items())
+    whose = {why: f"the {'copy' if len(names) == 1 else 'copies'} of {some(names)}" for why, names in found.items()}
+    return "; ".join(f"removes {copies}: {why}" for why, copies in whose.items())
 
 
 def _left_behind(machine: Machine) -> Iterator[Found]:

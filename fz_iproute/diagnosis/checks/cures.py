@@ -50,7 +50,7 @@ def ways_past(machine: Machine, rule: Rule) -> tuple[Remedy, ...]:
     if rule.src and not rule.inverted:
         near = Rule(rule.family, rule.priority - 1, "lookup", MAIN, src=rule.src, options=_NO_DEFAULT, protocol="boot")
         gone, _, _ = Remedy((RuleStep("del", rule),)).text(machine).partition(COMMENT)
-        words = f"keep rule {rule.priority} if hosts outside connect to this one: it sends the answers; else `{gone}`"
+        words = f"keep rule {rule.priority} if hosts outside connect to this one: their answers need it; else `{gone}`"
         return (*(perhaps_synced([RuleStep("add", near)]) if rule.priority else ()), *advice(words))
     first = [same[0] for same in machine.leading(rule.family).values()]
     late = [each for each in first if each.priority >= rule.priority]
@@ -136,7 +136,9 @@ def of_loss(machine: Machine, loss: Loss) -> Iterator[Remedy]:
         is_all = all(claimed.covers(each) for each in PRIVATE if each.family == loss.family)
         yield from advice(f"{'' if is_all else 'renumber the LAN, or, '}if you don't need it, {deny}")
     elif inexpressible := [lan.routes[0] for lan in loss.lans if lan.routes[0].attributes.inexpressible]:
-        yield from advice(f"replace the route of {some(each.dst for each in inexpressible)} in main by a simpler one")
+        why = some(each.attributes.inexpressible for each in inexpressible)
+        which = some(each.dst for each in inexpressible)
+        yield from advice(f"replace the route of {which} in main by one that can be copied: {why}")
     elif is_tunnelled:
         yield from settings(machine, decision.table)
         yield from advice(f"find out which table the VPN's rules lead to, {decision.table} or {mirror}")

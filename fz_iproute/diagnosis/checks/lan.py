@@ -124,7 +124,8 @@ def _all_left_out(machine: Machine) -> Iterator[Found]:
         devices = dict.fromkeys(device for route in unlisted for device in route.attributes.devices)
         listed = Setting("lan", "interfaces", (*machine.config.lan.interfaces, *devices))
         words = advice(f"if you want to reach them, {in_force(machine, listed)}")
-        yield Found("warning", seen, "lan.interfaces lists no interface of theirs", (Remedy((listed, Sync())), *words))
+        why = "lan.interfaces lists none of their interfaces"
+        yield Found("warning", seen, why, (Remedy((listed, Sync())), *words))
     else:
         words = advice(f"if you want to reach them, change that in {machine.config_path}")
         yield Found("info", seen, some(each.refusal for each in verdicts), words)

@@ -84,7 +84,7 @@ def _around(machine: Machine, family: Family) -> Iterator[Found]:
         elif is_in_front and not is_explicit and machine.is_of_another_vpn(rule):
             level, why, remedies = "info", "that VPN has routes for these hosts, and its rule comes first", ()
         if not is_in_front:
-            why = "these hosts see the machine's own address, and the network sees the traffic"
+            why = "hosts there see this machine's own address, and the network sees the traffic"
             remedies = _without(machine, family, decisions) if has_many else ()
             if is_all:
                 short = short_rules(machine, family)
@@ -268,4 +268,4 @@ def _is_strict(machine: Machine, device: str) -> bool:
 
 def _loosened(device: str) -> tuple[Remedy, ...]:
     # To set it for the device is enough: of this value and that of `all`, the larger one counts.
-    return (Remedy((Sysctl(f"ipv4/conf/{device}/rp_filter", "2"),)),)
+    return (Remedy((Sysctl(f"ipv4/conf/{device}/rp_filter", "2"),), effect="until the next boot"),)

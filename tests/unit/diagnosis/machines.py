@@ -107,5 +107,5 @@ def told(findings: Iterable[Finding]) -> str:
     return "\n".join(fill(line, 116, break_long_words=False, break_on_hyphens=False) for line in text.splitlines())
 
 
-SHORT = {"in /etc/fz-iproute/config.toml, section ": "", "\\n": " ", "/etc/systemd/networkd.conf.d": "FOLDER"}
+SHORT = {"set in /etc/fz-iproute/config.toml, section ": "", "\\n": " ", "/etc/systemd/networkd.conf.d": "FOLDER"}
 SHORT |= {"0xfd002021": "MARK", "539098368": "VPN", "539098369": "COPIES"}

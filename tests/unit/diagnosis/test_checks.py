@@ -167,7 +167,7 @@ def test_a_remedy_keeps_the_members_of_a_list_and_several_public_prefixes_are_on
     lines = [*SERVED, "route add 198.51.100.0/24 dev eth0", "route add 203.0.113.0/24 dev eth0"]
     (found,) = only("prefixes", lines, config=replace(Config(), lan={"allow": (Prefix.parse("10.1.0.0/16"),)}))
     allow = 'allow = ["10.1.0.0/16", "198.51.100.0/24", "203.0.113.0/24"]; or'
-    assert found.remedy.startswith(f"in /etc/fz-iproute/config.toml, section [lan]: {allow}")
+    assert found.remedy.startswith(f"set in /etc/fz-iproute/config.toml, section [lan]: {allow}")
 
 
 def test_remedies_name_the_namespace_and_the_file() -> None:
@@ -177,7 +177,7 @@ def test_remedies_name_the_namespace_and_the_file() -> None:
     found = {each.name: each.remedy for each in case.findings()}
     assert "ip -n 'a b' -6 rule show" == case.machine.ip("inet6", "rule show")
     assert "fz-iproute -c '/x y.toml' --netns 'a b' sync" == found["mirror"]
-    assert "ip netns exec 'a b' sysctl -w net/ipv4/conf/eth0.7/rp_filter=2" == found["rp_filter"]
+    assert "ip netns exec 'a b' sysctl -w net/ipv4/conf/eth0.7/rp_filter=2  # until the next boot" == found["rp_filter"]
     (of_another_vpn,) = only("tunnel", ONLY_WG7.lines, facts={**ONLY_WG7.facts, "netns": "a b"})
     assert "fz-iproute --netns 'a b' detect --write /etc/fz-iproute/config.toml" in of_another_vpn.remedy
 
@@ -455,7 +455,8 @@ def test_a_lan_that_a_setting_leaves_out_now_is_removed_by_a_sync(
     copies = [f"{line} table {MIRROR if sort is SERVED else MIRROR + 1}" for line in PUBLIC]
     case = Case([*sort, *PUBLIC, *copies], config=replace(Config(), lan=lan))
     (found,) = [each for each in case.findings("mirror") if each.level != "ok"]
-    assert found.remedy.startswith(f"fz-iproute sync  # removes the copy of {prefixes}: {why}")
+    copies = "copies" if ", " in prefixes else "copy"
+    assert found.remedy.startswith(f"fz-iproute sync  # removes the {copies} of {prefixes}: {why}")
     assert not [each for each in case.findings() if "no safe remedy" in each.remedy]
 
 

@@ -138,8 +138,9 @@ main its route back
         [*SERVED, *vpn("192.168.1.64/26"), "route add 192.168.1.64/26 via 192.168.1.1 dev eth0"],
         """
 overrides info: packets to 192.168.1.64/26, which main has routes for, go into the tunnel → no safe remedy is known:
-with `[lan]: allow = ["192.168.1.64/26"], then fz-iproute sync`, `doctor` would say: packets to 192.168.1.64/26
-enter tun-firezone: 192.168.1.64/26 of table VPN, by rule 32765 (not from all fwmark MARK lookup VPN)
+if you did this ([lan]: allow = ["192.168.1.64/26"], then fz-iproute sync), `doctor` would say: packets to
+192.168.1.64/26 enter tun-firezone: 192.168.1.64/26 of table VPN, by rule 32765 (not from all fwmark MARK lookup
+VPN)
 """,
     ),
     "the VPN takes a LAN in two halves": Case(
@@ -258,8 +259,8 @@ lookup main) → ip rule del priority 5 from all lookup main  # undo: ip rule ad
         [*SERVED, "rule add from 192.168.1.5 lookup main pref 5"],
         """
 leak warning: IPv4 from 192.168.1.5/32 to the internet leaves by eth0, outside the tunnel: default of table main, by
-rule 5 (from 192.168.1.5 lookup main) → keep rule 5 if hosts outside connect to this one: it sends the answers; else
-`ip rule del priority 5 from 192.168.1.5 lookup main`
+rule 5 (from 192.168.1.5 lookup main) → keep rule 5 if hosts outside connect to this one: their answers need it;
+else `ip rule del priority 5 from 192.168.1.5 lookup main`
 """,
     ),
     "a rule for the answers of one uplink": Case(
@@ -273,8 +274,8 @@ shadows failure: packets to 192.168.1.0/24 leave by eth0 through the router 192.
 5 (from 192.168.1.0/24 lookup 7) → ip rule add priority 4 from 192.168.1.0/24 lookup main suppress_prefixlength 0
 protocol boot  # undo: ip rule del priority 4 from 192.168.1.0/24 lookup main suppress_prefixlength 0 protocol boot
 leak warning: IPv4 from 192.168.1.0/24 to the internet leaves by eth0, outside the tunnel: default of table 7, by
-rule 5 (from 192.168.1.0/24 lookup 7) → keep rule 5 if hosts outside connect to this one: it sends the answers; else
-`ip rule del priority 5 from 192.168.1.0/24 lookup 7`
+rule 5 (from 192.168.1.0/24 lookup 7) → keep rule 5 if hosts outside connect to this one: their answers need it;
+else `ip rule del priority 5 from 192.168.1.0/24 lookup 7`
 """,
     ),
     "a rule for all human users": Case(
@@ -479,7 +480,7 @@ FOLDER && printf '[Network] ManageForeignRoutes=no ManageForeignRoutingPolicyRul
         SERVED,
         """
 rp_filter warning: eth0, by which the VPN's client sends, has strict rp_filter → sysctl -w
-net.ipv4.conf.eth0.rp_filter=2
+net.ipv4.conf.eth0.rp_filter=2  # until the next boot
 """,
         sysctls={**STRICT, "ipv4/conf/all/src_valid_mark": "1"},
     ),
@@ -489,7 +490,7 @@ net.ipv4.conf.eth0.rp_filter=2
 mirror failure: 1 command is due: ip route add table VPN 172.17.0.0/16 dev docker0 proto kernel scope link src
 172.17.0.1 (missing) → fz-iproute sync
 rp_filter warning: docker0 has strict rp_filter, and 172.17.0.0/16 is not copied → sysctl -w
-net.ipv4.conf.docker0.rp_filter=2
+net.ipv4.conf.docker0.rp_filter=2  # until the next boot
 """,
         sysctls={"ipv4/conf/docker0/rp_filter": "1"},
     ),
@@ -855,8 +856,8 @@ def test_a_refusal_of_a_whole_lan_in_main_is_named_although_the_copy_hides_it(
         (
             [*FIREZONE, f"route add 192.168.1.128/25 {BY_DOCKER}"],
             Config(),
-            f"{UNFOUND}: no safe remedy is known: with `[lan]: multicast = true, then fz-iproute sync`, `doctor` would "
-            f"say: 192.168.1.128/25 {BY_DOCKER} proto boot scope global in main is overridden "
+            f"{UNFOUND}: no safe remedy is known: if you did this ([lan]: multicast = true, then fz-iproute sync), "
+            f"`doctor` would say: 192.168.1.128/25 {BY_DOCKER} proto boot scope global in main is overridden "
             "by the copy of 192.168.1.0/24",
         ),
         (without("default", SERVED), Config(), "stays out of tun-firezone, and leaves by eth0 only: "),

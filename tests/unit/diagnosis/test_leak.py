@@ -288,7 +288,7 @@ def test_in_manage_mode_a_sync_that_would_open_the_tunnel_is_told_everywhere(fam
     assert danger in said.vpn and said.verb == "doctor" and said.is_due and said.is_lost_then
     assert "watch  does not run" == drawn(said, Daemon("does not run", "watch"), str, Screen(80))[-1]
     assert [danger] == [vpn.released for vpn in case.machine.vpns]
-    remedy = "in /etc/fz-iproute/config.toml, section [tunnel]: internet = true, then fz-iproute sync"
+    remedy = "set in /etc/fz-iproute/config.toml, section [tunnel]: internet = true, then fz-iproute sync"
     (due,) = case.findings("mirror")
     assert f"{remedy}  # without it, {danger}" == due.remedy
     reasons = {each.reason for each in plan(case.machine.goal) if "default" in each.words}

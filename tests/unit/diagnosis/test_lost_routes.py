@@ -75,7 +75,7 @@ def test_a_sync_that_cuts_a_lan_for_the_vpns_own_route_is_no_advice_either(
 def test_an_explicit_route_that_may_be_a_part_of_the_default_route_is_made_one() -> None:
     config = configured(Config(), tunnel={"split_default": "explicit"})
     (found,) = Case([*without("docker0", LOST), *HALVES], config=config).findings("mirror")
-    setting = 'in /etc/fz-iproute/config.toml, section [tunnel]: split_default = "auto"'
+    setting = 'set in /etc/fz-iproute/config.toml, section [tunnel]: split_default = "auto"'
     assert f"{setting}, then {ADD} && fz-iproute sync" == found.remedy.partition(COMMENT)[0]
 
 

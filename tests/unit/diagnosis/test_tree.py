@@ -73,7 +73,7 @@ observe, layout tiered: the VPN's own routes in table 539098368, copies in 53909
          = 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1
          = 192.168.1.0/24 dev eth0 proto kernel scope link src 192.168.1.5
          = throw 203.0.113.0/24 proto 245 scope global
-           # a public prefix: lan.trust = "private", and lan.allow does not have it; so that the VPN's client cann…
+           # a public prefix: lan.trust = "private", and lan.allow does not have it; a placeholder keeps the VPN's…
          · 203.0.113.0/24 dev eth0 proto boot scope link
            # a public prefix: lan.trust = "private", and lan.allow does not have it
   300    not from all fwmark 0xfd002021 lookup 539098370

@@ -49,9 +49,7 @@ def test_a_held_lock_names_its_holder_and_is_free_afterwards(folder: Path) -> No
     with holder("pass", TABLE) as other:
         with pytest.raises(Locked) as caught, locked(None, [TABLE, OTHER], 0.1):
             raise AssertionError("both hold it")
-        assert f"another fz-iproute (process {other.pid}) holds {folder}/locks for table 7; this one" in str(
-            caught.value
-        )
+        assert f"another fz-iproute (process {other.pid}) is changing table 7; this one" in str(caught.value)
         assert "has waited for 0.1 s, and --wait SECONDS waits longer" in str(caught.value)
         other.communicate()
     with locked(None, [TABLE, OTHER], 0):
@@ -104,7 +102,11 @@ def test_a_daemon_that_is_refused_one_table_takes_none_and_keeps_what_it_has(fol
 
 def test_locks_of_other_kinds_tables_and_folders_are_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with holder("watch", TABLE) as other:
-        with locked(None, [TABLE], 0), pytest.raises(Locked, match="stop it first"), locked(None, [TABLE], 0, True):
+        with (
+            locked(None, [TABLE], 0),
+            pytest.raises(Locked, match="stop that process first"),
+            locked(None, [TABLE], 0, True),
+        ):
             raise AssertionError("both hold it")
         assert other.pid == watching(None, [OTHER, TABLE])
         assert 0 == watching(None, [OTHER])
