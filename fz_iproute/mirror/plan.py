@@ -112,7 +112,7 @@ def check_roles(desired: Desired) -> None:
             if has_moved or was_vpns:
                 raise UsageError(
                     f"table {table} is in use, and the configuration now gives it another role; "
-                    "stop its `watch` and run `fz-iproute down` with this configuration first"
+                    "stop the `watch` of the table, if any, and run `fz-iproute down` with this configuration first"
                 )
 
 

@@ -130,6 +130,6 @@ def _outside(machine: Machine, servers: list[_Server]) -> Iterator[Found]:
         if server.place.startswith("/run/") or server.place == server.device:
             remedy = f"resolvectl dns {server.device or devices} ADDRESS, with a server behind the tunnel"
         else:
-            remedy = f"in {server.place}: nameserver ADDRESS, with a server behind the tunnel, instead of {server}"
+            remedy = f"in {server.place}, replace {server} by a server behind the tunnel: nameserver ADDRESS"
         seen = f"{server} is in the copied LAN {lan}" if lan else f"{server} is asked by {devices}, around the tunnel"
         yield Found("warning", f"{server.place}: {seen}", why, advice(remedy))

@@ -497,8 +497,8 @@ net.ipv4.conf.docker0.rp_filter=2  # until the next boot
     "a name server in the LAN": Case(
         SERVED,
         """
-dns warning: /etc/resolv.conf: 192.168.1.1 is in the copied LAN 192.168.1.0/24 → in /etc/resolv.conf: nameserver
-ADDRESS, with a server behind the tunnel, instead of 192.168.1.1
+dns warning: /etc/resolv.conf: 192.168.1.1 is in the copied LAN 192.168.1.0/24 → in /etc/resolv.conf, replace
+192.168.1.1 by a server behind the tunnel: nameserver ADDRESS
 """,
         facts={"/etc/resolv.conf": "nameserver 192.168.1.1\nnameserver 8.8.8.8\n"},
     ),
