@@ -341,3 +341,9 @@ def test_what_is_nearly_an_address_is_answered_with_what_to_ask_for(asked: str, 
     with pytest.raises(UsageError) as error:
         packets(Question(*addresses(asked, QUIET)), Config(), None)
     assert str(error.value).endswith(said)
+
+
+def test_network_cards_that_reach_no_lan_are_named_after_those_that_do() -> None:
+    unused = said("in step")._replace(lans=4, reachable=4, unused=["eth3", "eth4"])
+    (line,) = [each for each in drawn(unused, None, str, Screen(80)) if each.startswith("LAN")]
+    assert "LAN    4 of 4 reachable; no LAN by eth3, eth4" == line

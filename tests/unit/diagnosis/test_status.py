@@ -22,6 +22,7 @@ from fz_iproute.verbs.brief import drawn
 from fz_iproute.verbs.screen import Screen
 from tests.layouts import LAYOUTS, copied, machine, read
 from tests.unit.diagnosis.machines import FIREZONE, MIRROR, SERVED, WIREGUARD, Case
+from tests.unit.diagnosis.machines import HELD as HELD_ROUTE
 from tests.unit.routes import lookup, route, snapshot, tunnel
 
 TABLES = Config().tables.ids
@@ -320,3 +321,9 @@ def test_a_route_that_sync_copies_but_that_leads_to_no_lan_is_told_as_such(devic
     (item,) = [each for each in said.items if each.what == "fe80::/64"]
     assert ("due", device, f"not copied yet; no LAN: {device} may be a tunnel") == (item.kind, item.where, item.why)
     assert ["not copied yet"] * said.lans == [each.why for each in said.items if each != item]
+
+
+def test_a_copy_that_comes_where_a_placeholder_is_does_not_quote_it() -> None:
+    lines = [*FIREZONE, "route add 203.0.113.0/24 dev eth0", HELD_ROUTE]
+    (item,) = [each for each in summary(status(Config(), *Case(lines).read())).items if each.what == "203.0.113.0/24"]
+    assert ("changed", "a placeholder is in its place") == (item.state, item.why)
