@@ -89,7 +89,7 @@ class Locks:
             for table in sorted(tables):  # all processes take locks in the same order, so there is no deadlock
                 place = _place(self._namespace, table, kind)
                 while not self._is_taken(place):
-                    does = "keeps the copies in" if kind == "watch" else "is changing"
+                    does = "keeps the copies in" if kind == "watch" else "is working on"
                     trouble = f"another fz-iproute{_named(place)} {does} table {table}"
                     if time.monotonic() >= deadline:
                         raise Locked(f"{trouble}{advice}")

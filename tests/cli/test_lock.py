@@ -29,7 +29,7 @@ def test_a_lock_that_is_held_too_long_ends_it_with_one_line(world: World, verb: 
     with held(world):
         done = world.run(verb, "--wait", "0.2", *([journal(world, HEADING, ADD)] if verb == "replay" else []))
     assert (5, "", 1) == (done.code, done.out, len(done.lines)), done
-    assert f"locks for table {TABLE}" in done.errors[0]
+    assert f"is working on table {TABLE}" in done.errors[0]
     assert before == world.tables()
     assert 0 == world.run("sync").code
 

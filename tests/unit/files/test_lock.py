@@ -49,7 +49,7 @@ def test_a_held_lock_names_its_holder_and_is_free_afterwards(folder: Path) -> No
     with holder("pass", TABLE) as other:
         with pytest.raises(Locked) as caught, locked(None, [TABLE, OTHER], 0.1):
             raise AssertionError("both hold it")
-        assert f"another fz-iproute (process {other.pid}) is changing table 7; this one" in str(caught.value)
+        assert f"another fz-iproute (process {other.pid}) is working on table 7; this one" in str(caught.value)
         assert "has waited for 0.1 s, and --wait SECONDS waits longer" in str(caught.value)
         other.communicate()
     with locked(None, [TABLE, OTHER], 0):
