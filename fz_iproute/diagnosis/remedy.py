@@ -73,16 +73,20 @@ class Remedy(NamedTuple):
         is_exact = all(places[rule.family, rule.priority] < 2 for rule in rules)
         return back if is_exact and len(back) == len(changes) else []
 
-    def text(self, machine: Machine) -> str:
-        """The printed form: first the keys to set in the configuration file, then one line for a shell."""
+    def command(self, machine: Machine) -> str:
+        """What to do: first the keys to set in the configuration file, then one line for a shell."""
         settings = [step for step in self.steps if isinstance(step, Setting)]
         commands = [_command(step, machine) for step in self.steps if not isinstance(step, Setting)]
         parts = [in_file(machine, *settings)] if settings else []
         parts += [" && ".join(commands)] if commands else []
         parts += [self.words] if self.words else []
+        return ", then ".join(parts)
+
+    def text(self, machine: Machine) -> str:
+        """The printed form: the command, and a comment on its effect and on how to undo it."""
         undo = " && ".join(_command(step, machine) for step in self.undo(machine))
         comment = "; ".join(filter(None, [self.effect, undo and f"undo: {undo}"]))
-        return ", then ".join(parts) + (f"{COMMENT}{comment}" if comment else "")
+        return self.command(machine) + (f"{COMMENT}{comment}" if comment else "")
 
     def needs_config(self, machine: Machine) -> bool:
         """True if it changes the configuration file, or runs fz-iproute, which reads the file."""

@@ -4,6 +4,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from fz_iproute.errors import IpUnusable, ReadFailed
 from fz_iproute.files.config_file import DEFAULT_PATH, ConfigFile, load, usual_path
@@ -85,11 +86,9 @@ def passes_of(
         if not is_following():
             say_absent(ip, config, log, is_daemon=is_daemon)
 
-    def lost() -> None:
-        if not is_daemon:  # new copies would have to wait
-            say_lost(ip, config, log, ip)
-
-    return Passes(ip, config, log, Remarks(absent, lost), reasons=is_daemon)
+    # A daemon does not look for lost routes, because new copies would have to wait for that.
+    remarks = Remarks(absent) if is_daemon else Remarks(absent, partial(say_lost, ip, config, log, ip))
+    return Passes(ip, config, log, remarks, reasons=is_daemon)
 
 
 def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fz_iproute.diagnosis.checks import copies, dns, firewall, lan, leaks, others, tool, vpn
 from fz_iproute.diagnosis.checks.finding import Finding, Found
 from fz_iproute.diagnosis.machine import Machine
-from fz_iproute.diagnosis.remedy import COMMENT, Remedy, Sync, config_refusal, sync_refusal, tried
+from fz_iproute.diagnosis.remedy import Remedy, Sync, config_refusal, sync_refusal, tried
 from fz_iproute.diagnosis.simulated import Refused
 from fz_iproute.diagnosis.trial import harm
 from fz_iproute.mirror.ip_json import form_fault
@@ -78,8 +78,7 @@ def _proven(machine: Machine, name: str, found: Found, known: set[tuple[str, str
         if not objection:
             return remedy.text(machine)
         if objection != _USELESS or found.level != "info":
-            command, _, _ = remedy.text(machine).partition(COMMENT)
-            objections.append(f"no safe remedy is known: if you did this ({command}), {objection}")
+            objections.append(f"no safe remedy is known: if you did this ({remedy.command(machine)}), {objection}")
     return next(iter(objections), "")
 
 

@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.detect import Vpn
 from fz_iproute.diagnosis.lans import key
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.misplaced import misplaced
-from fz_iproute.diagnosis.remedy import COMMENT, Remedy, Setting, Step, Sync, added, advice
+from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice
 from fz_iproute.diagnosis.simulated import RouteStep
 from fz_iproute.mirror.model import Command, Route
 from fz_iproute.mirror.plan import plan
@@ -74,9 +74,10 @@ def _due(machine: Machine, due: Sequence[Command], restoring: Sequence[RouteStep
     if routed:
         remedies.append(Remedy((added(machine, "allow", *routed), Sync())))
     what = "rules and routes are not as configured" if machine.config.manages else "the copies do not match main"
-    why = f"{what}; `watch` keeps them in step, and its log tells if another program undoes that"
     if process:
         why = f"{what}, although `watch` (process {process}) runs, which keeps them in step"
+    else:
+        why = f"{what}; `watch` keeps them in step, and its log tells if another program undoes that"
     level: Level = "warning" if _is_early(machine, due) else "failure"
     return Found(level, seen, why, (*remedies, *advice(words)))
 
@@ -107,7 +108,7 @@ def _lost(machine: Machine, restoring: tuple[RouteStep, ...]) -> Iterator[Found]
         words = f"reconnect {loss.copy.attributes.devices[0]}, so that main gets its route back"
         if loss.explicit:
             steps = (*steps, *((*restoring, *each.steps) for each in as_default(machine)))
-            command, _, _ = Remedy((step,)).text(machine).partition(COMMENT)
+            command = Remedy((step,)).command(machine)
             words = f"{_yielding(machine, [loss.explicit])}; `{command}` gives main its route back"
         yield Found("failure", str(loss), why, (*map(Remedy, steps), *advice(words)))
 

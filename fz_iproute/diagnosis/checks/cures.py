@@ -8,7 +8,6 @@ from fz_iproute.diagnosis.lans import Fate, Lan, Loss, fates
 from fz_iproute.diagnosis.lookup import Decision
 from fz_iproute.diagnosis.machine import Machine, shown
 from fz_iproute.diagnosis.remedy import (
-    COMMENT,
     Remedy,
     Setting,
     Step,
@@ -49,7 +48,7 @@ def ways_past(machine: Machine, rule: Rule) -> tuple[Remedy, ...]:
         return advice(words)
     if rule.src and not rule.inverted:
         near = Rule(rule.family, rule.priority - 1, "lookup", MAIN, src=rule.src, options=_NO_DEFAULT, protocol="boot")
-        gone, _, _ = Remedy((RuleStep("del", rule),)).text(machine).partition(COMMENT)
+        gone = Remedy((RuleStep("del", rule),)).command(machine)
         words = f"keep rule {rule.priority} if hosts outside connect to this one: their answers need it; else `{gone}`"
         return (*(perhaps_synced([RuleStep("add", near)]) if rule.priority else ()), *advice(words))
     first = [same[0] for same in machine.leading(rule.family).values()]
