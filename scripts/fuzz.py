@@ -115,7 +115,7 @@ def monitor(path: Path) -> None:
         for interest in (Interest(), Interest(frozenset(["77"]), True, frozenset(["10.6.0.0/24"]))):
             matters(line, interest)
         changed_by(line)
-        machine_ahead().commands(f"{line}\n")
+        machine_ahead().lines(f"{line}\n")
         is_about_links(line)
 
 

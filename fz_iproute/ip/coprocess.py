@@ -218,7 +218,7 @@ class CoprocessIp(Ip):
     def ask_coprocess(self, first: Sequence[str], family: Family) -> Asked | None:
         """Let the coprocess run these commands, which have no numbers. None if that is not possible.
 
-        It calls few functions, for the same reason as `Ahead.commands`.
+        It calls few functions, for the same reason as `Ahead.lines`.
         """
         coprocess = self._running(family)
         return self._send(coprocess, family, (), first) if coprocess else None
