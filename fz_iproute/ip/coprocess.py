@@ -57,7 +57,7 @@ class Coprocess:
     def send(self, lines: Sequence[str], answers: int) -> "_Request":
         """Send the lines. The last `answers` of them are questions."""
         first, self.lines = self.lines, self.lines + len(lines)
-        text = memoryview("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
+        text = "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
         while text and self.open:
             try:
                 text = text[os.write(self._stdin, text) :]
@@ -213,22 +213,24 @@ class CoprocessIp(Ip):
         coprocess = self._coprocess_for(family, questions, first)
         if family is None or coprocess is None:
             return super().ask(family, *questions, first=first)
-        return self._send(coprocess, family, questions, first)
+        asked = questions or (_MARKER,)
+        return self._sent(coprocess.send([*first, *asked], len(asked)), family, first, asked)
 
     def ask_coprocess(self, first: Sequence[str], family: Family) -> Asked | None:
         """Let the coprocess run these commands, which have no numbers. None if that is not possible.
 
         It calls few functions, for the same reason as `Ahead.lines`.
         """
-        coprocess = self._running(family)
-        return self._send(coprocess, family, (), first) if coprocess else None
+        coprocess = self._coprocesses.get(family)
+        if coprocess is None or not coprocess.open or family in self._slow:
+            return None
+        return self._sent(coprocess.send([*first, _MARKER], 1), family, first, (_MARKER,))
 
-    def _send(self, coprocess: Coprocess, family: Family, questions: tuple[str, ...], first: Sequence[str]) -> Asked:
+    def _sent(self, request: _Request, family: Family, first: Sequence[str], asked: tuple[str, ...]) -> Asked:
         if self.trace:
-            for line in (*first, *questions):
-                self.trace(f"ip {FAMILY_OPTION[family]} {line}")
-        asked = questions or (_MARKER,)
-        request = coprocess.send([*first, *asked], len(asked))
+            for line in (*first, *asked):
+                if line is not _MARKER:
+                    self.trace(f"ip {FAMILY_OPTION[family]} {line}")
         self._requests.append(request)
         return Asked(family, len(first), asked, request)
 
