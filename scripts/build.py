@@ -49,7 +49,7 @@ run()
 """
 
 # The units of all ways are there, so that `fz-iproute install` need not write into the package's folders.
-WAYS = ([], ["--instance", "x"], ["--timer"], ["--timer", "--instance", "x"])
+WAYS: tuple[list[str], ...] = ([], ["--instance", "x"], ["--timer"], ["--timer", "--instance", "x"])
 
 
 def main() -> None:
@@ -122,7 +122,7 @@ def build_deb(library: Path, root: Path, target: Path) -> None:
     program = root / "usr/bin/fz-iproute"
     program.parent.mkdir()
     program.write_text(PROGRAM)
-    words = ["install", "--root", root, "--prefix", "/usr", "--program", "/usr/bin/fz-iproute"]
+    words = ["install", "--root", str(root), "--prefix", "/usr", "--program", "/usr/bin/fz-iproute"]
     for way in WAYS:
         argv = [sys.executable, "-m", "fz_iproute", *words, *way]
         subprocess.run(argv, cwd=PROJECT, stdout=subprocess.DEVNULL, check=True)

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
+from importlib.resources import as_file
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from fz_iproute.daemon.news import changed_by
 from fz_iproute.errors import FzError
 from fz_iproute.ip.ip import Asked, Ip
 from fz_iproute.ip.passes import Plans
-from fz_iproute.ip.process import Answer
+from fz_iproute.ip.process import Answer, Running
 from fz_iproute.lab.addresses import addresses, missing_sources, routers
 from fz_iproute.lab.devices import cables_and_bridges, devices, far_states
 from fz_iproute.lab.lab import DEMO, printed_of
@@ -122,7 +123,8 @@ def monitor(path: Path) -> None:
 @cache
 def machine_ahead() -> Ahead:
     """Plans copies for the machine of the demo."""
-    return Ahead(Plans(RecordedIp(load_recording(DEMO)), Config(), Log("ERROR")).look())
+    with as_file(DEMO) as demo:
+        return Ahead(Plans(RecordedIp(load_recording(demo)), Config(), Log("ERROR")).look())
 
 
 class NoIp(Ip):
@@ -134,13 +136,13 @@ class NoIp(Ip):
         super().__init__()
         self._text = text
 
-    def start_other(self, *words: str) -> "Told":
+    def start_other(self, program: str, *words: str) -> "Told":  # noqa: ARG002
         """The question for all tables has a good answer."""
         known = '{"nftables": [{"table": {"family": "inet", "name": "mullvad"}}]}'
         return Told(0, known if words[-1] == "tables" else self._text)
 
 
-class Told:
+class Told(Running):
     """A process that has ended."""
 
     def __init__(self, code: int, stdout: str, stderr: str = "") -> None:
@@ -312,7 +314,7 @@ class Changes:
 
     def _value(self) -> Any:
         dice = self._dice
-        made = [
+        made: list[Any] = [
             *(
                 None,
                 True,

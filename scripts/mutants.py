@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jsonschema  # noqa: F401  # imported once, for all mutants
 import pytest
@@ -34,7 +34,7 @@ PURE_OF_DAEMON = ("ahead", "events", "fight", "news", "pace", "schedule")
 LONGEST = 240.0  # seconds; a mutant that makes the tests hang is noticed, too
 EXAMPLES = 8  # of a property
 
-SWAPPED = {
+SWAPPED: dict[type[ast.AST], Any] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.Mult: ast.FloorDiv,
@@ -110,8 +110,8 @@ class Changed(ast.NodeTransformer):
                 return node.operand
             case ast.Constant(value=bool() as value):
                 node.value = not value
-            case ast.Constant():
-                node.value += 1
+            case ast.Constant(value=int() as value):
+                node.value = value + 1
             case ast.If() | ast.IfExp():
                 node.test = ast.Constant(self._how == "always")
             case ast.comprehension():
@@ -164,10 +164,10 @@ def main() -> int:
     for number, place in enumerate(chosen, 1):
         if passes(place, TESTS[arguments.wing]):
             survived += 1
-            line = list(ast.walk(ast.parse(place.path.read_text())))[place.number]
-            where = line.target if isinstance(line, ast.comprehension) else line
-            text = place.path.read_text().splitlines()[where.lineno - 1].strip()
-            print(f"{place.path.relative_to(PROJECT)}:{where.lineno}: {place.how}: {text}", flush=True)
+            node = list(ast.walk(ast.parse(place.path.read_text())))[place.number]
+            line: int = getattr(node.target if isinstance(node, ast.comprehension) else node, "lineno")  # noqa: B009
+            text = place.path.read_text().splitlines()[line - 1].strip()
+            print(f"{place.path.relative_to(PROJECT)}:{line}: {place.how}: {text}", flush=True)
         if number % 25 == 0:
             print(f"{number} tried, {survived} not noticed", flush=True)
     print(f"{len(chosen) - survived} noticed, {survived} not noticed")
@@ -201,7 +201,7 @@ def live(place: Place | None, tests: list[str]) -> int:
     os.dup2(nothing, 2)
     if place:
         tree = ast.parse(place.path.read_text())
-        tree = Changed(list(ast.walk(tree))[place.number], place.how).visit(tree)
+        Changed(list(ast.walk(tree))[place.number], place.how).visit(tree)
         name = ".".join(place.path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
         sys.meta_path.insert(0, Served(name, tree, place.path))
     with tempfile.TemporaryDirectory() as folder:

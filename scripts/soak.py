@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -232,7 +233,7 @@ class Life:
         # The first change is still seen by the instance that there was.
         for wanted, more in ((False, f'[lan]\nexclude_interfaces = ["{LAN}"]\n'), (True, "")):
             self.daemon.config.write_text(self.config(more))
-            wait_until(lambda wanted=wanted: copied() == wanted, "it reads its configuration by itself")
+            wait_until(partial(lambda wanted: copied() == wanted, wanted), "it reads its configuration by itself")
         INOTIFY.write_text(most)
 
     def restart(self) -> None:
@@ -335,18 +336,17 @@ def live(life: Life, seconds: float, only: str | None) -> int:
     print("\n".join(f"{count} x {words}" for words, count in life.complaints.most_common(30)))
     print(f"in step after {slowest:.2f} s at most; the journal has {size} bytes")
     for name, one, other in zip(Needs._fields, before, after, strict=True):
-        text = (
-            f"{one.total()} after a third, {other.total()}"
-            if isinstance(one, Counter)
-            else f"{one} after a third, {other}"
-        )
-        print(f"{name}: {text} at the end")
+        print(f"{name}: {_size(one)} after a third, {_size(other)} at the end")
     print(f"more: {dict(after.descriptors - before.descriptors)}; less: {dict(before.descriptors - after.descriptors)}")
     print(f"memory, ten times: {memories}")
     # A young process still fills its caches, and Python's memory is in pieces. After two thirds of the time, it has.
     grown = after.memory > memories[2 * len(memories) // 3] + 2048 or before[1:] != after[1:]
     print(f"{0 if grown else 1} passed, {int(grown)} failed")
     return int(grown)
+
+
+def _size(need: object) -> object:
+    return need.total() if isinstance(need, Counter) else need
 
 
 def settled(life: Life) -> Needs:
@@ -359,9 +359,12 @@ def settled(life: Life) -> Needs:
     life.daemon.coprocesses()
 
     def calm() -> Needs | None:
-        first, *others = [life.needs() for _ in range(3) if not time.sleep(0.2)]
-        is_watched = "anon_inode:inotify" in first.descriptors
-        return first if is_watched and all(first[1:] == other[1:] for other in others) else None
+        first = life.needs()
+        for _ in range(2):
+            time.sleep(0.2)
+            if life.needs()[1:] != first[1:]:
+                return None
+        return first if "anon_inode:inotify" in first.descriptors else None
 
     return wait_until(calm, "it needs always the same")
 

@@ -43,7 +43,7 @@ _Removable = TypeVar("_Removable", bound="Namespace")
 _numbers = itertools.count(1)
 
 
-def wait_until(condition: Callable[[], _Result], what: str, deadline: float = DEADLINE) -> _Result:
+def wait_until(condition: Callable[[], _Result | None], what: str, deadline: float = DEADLINE) -> _Result:
     """Return the first true answer of `condition`; AssertionError with `what` if there is none before the deadline."""
     end = time.monotonic() + deadline
     pause = 0.005  # it grows: a busy machine should not be kept busy with looking
