@@ -10,6 +10,7 @@ from fz_iproute.log import Log
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.model import Command
 from fz_iproute.mirror.plan import leftovers
+from fz_iproute.mirror.prefix import FAMILIES
 from fz_iproute.mirror.tunnel import Layout
 
 
@@ -89,11 +90,12 @@ class Reloader:
             if passes.first and config.manages and not self.config.manages:
                 # fz-iproute no longer owns the tunnel routes. Those that it found at its start may be the client's.
                 old = old.disowning(passes.first)
-            stale = leftovers(old, self.passes.look(), prune=prune)
-            if stale == []:
-                self._former.remove((config, passes))
-            else:
+            new = self.passes.look()
+            stale = leftovers(old, new, prune=prune)
+            if stale != []:
                 yield stale or []
+            elif not any(new.spared_of(family, old.contents[family]) for family in FAMILIES):
+                self._former.remove((config, passes))
         self._give_back_locks()
 
     def _give_back_locks(self) -> None:

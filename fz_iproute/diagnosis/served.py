@@ -45,10 +45,14 @@ def absent(config: Config, links: Collection[str], vpns: Sequence[Vpn]) -> str:
     if config.is_auto:
         return followed(config, vpns).said
     name = printable(config.tunnel.interface)
-    tables = " or ".join(map(str, sorted(config.tables.mirrors)))
     if config.tunnel.interface in links:
         others = " and ".join(f"{vpn.headline} by table {table_name(vpn.table)}" for vpn in vpns)
-        return f"no rule leads to table {tables}, but {others}" if others else ""
+        return f"{no_rule(config)}, but {others}" if others else ""
     if vpns:
         return f"no {name} here, but {' and '.join(vpn.headline for vpn in vpns)}"
-    return f"no {name} here, and no rule leads to table {tables}: the VPN is off, or has other names"
+    return f"no {name} here, and {no_rule(config)}: the VPN is off, or has other names"
+
+
+def no_rule(config: Config) -> str:
+    """Says that no rule leads to the table of the copies."""
+    return f"no rule leads to table {' or '.join(map(str, sorted(config.tables.mirrors)))}"

@@ -109,7 +109,7 @@ def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
     return tuple(table for table in found if table not in KERNEL_TABLES)
 
 
-# The links, the tunnels, and the destinations of the VPN's explicit routes in the table that gets the copies.
+# The links, the tunnels, and the destinations of the VPN's explicit routes in tables that have copies.
 _Inputs = tuple[Mapping[str, Link], frozenset[str], frozenset[Prefix]]
 
 
@@ -150,6 +150,7 @@ class _Given(NamedTuple):
     tunnels: frozenset[str]
     tunnels_are_certain: bool
     state: FamilyState
+    spared: frozenset[int]  # see Desired
     main: tuple[Route, ...]
     tables: Mapping[int, tuple[Route, ...]]
     former: Mapping[int, Contents]  # the contents that the previous call of `desired` returned
@@ -164,7 +165,7 @@ class _OneFamily(NamedTuple):
     split: frozenset[Prefix]
     placeholders: Mapping[Route, Verdict]
     policy: Policy
-    claimed: PrefixSet  # the destinations of the VPN's explicit routes in the table that gets the copies
+    claimed: PrefixSet  # the destinations of the VPN's explicit routes in the tables that have copies
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ class Desired:
     rules: RuleContents
     tunnels: frozenset[str]  # the interfaces that carry the VPN
     states: Mapping[Family, FamilyState]  # whether the tunnel takes packets of the family
+    spared: Mapping[Family, frozenset[int]]  # the tables in which good copies stay: rules look these up, not the mirror
     split: Mapping[Family, frozenset[Prefix]]  # the parts of the VPN's default route, if it is split
     placeholders: Mapping[Route, Verdict]  # which placeholders should be there, each with the refusal that causes it
     by_family: Mapping[Family, _OneFamily]  # with the policy; the next call of `desired` needs it, too
@@ -212,8 +214,15 @@ class Desired:
         for family, tables in self.contents.items():
             theirs = other.contents[family] if other else {}
             wanted = {table: theirs[table].wanted if table in theirs else () for table in tables}
+            if other:
+                wanted |= other.spared_of(family, tables)
             contents[family] = {table: found._replace(wanted=wanted[table]) for table, found in tables.items()}
         return replace(self, contents=contents, rules=replace(self.rules, wanted=other.rules.wanted if other else ()))
+
+    def spared_of(self, family: Family, tables: Mapping[int, Contents]) -> dict[int, tuple[Route, ...]]:
+        """The copies that stay in these tables, by table."""
+        there = {table: found.ours for table, found in tables.items()}
+        return _spared_of(self.judged[family].wanted, self.spared[family], there)
 
     def disowning(self, found: "Desired") -> "Desired":
         """Treat rules and tunnel routes that were already `found` earlier as somebody else's."""
@@ -238,12 +247,15 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
     tunnels = _tunnels(config, snapshot, layout, last)
     are_certain = _are_certain(snapshot, layout, tunnels)
     states = {family: tunnel.family_state(config, snapshot, family) for family in FAMILIES}
+    spared = {family: _spared(config, snapshot, layout, family) for family in FAMILIES}
     by_family: dict[Family, _OneFamily] = {}
     for family, state in states.items():
         main = snapshot.main.get(family, ())
         tables = {table: routes.get(family, ()) for table, routes in snapshot.tables.items()}
         former = last.contents[family] if last else {}
-        given = _Given(family, layout, snapshot.links, tunnels, are_certain, state, main, tables, former)
+        given = _Given(
+            family, layout, snapshot.links, tunnels, are_certain, state, spared[family], main, tables, former
+        )
         before = last.by_family[family] if last else None
         by_family[family] = before if before and before.given == given else _one_family(config, given, before)
     return Desired(
@@ -255,6 +267,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
         ),
         tunnels=tunnels,
         states=states,
+        spared=spared,
         split={family: found.split for family, found in by_family.items()},
         placeholders=by_family["inet"].placeholders,
         by_family=by_family,
@@ -262,7 +275,7 @@ def desired(config: Config, snapshot: Snapshot, last: Desired | None = None) -> 
 
 
 def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneFamily:
-    family, layout, links, tunnels, are_certain, state, main, tables, _ = given
+    family, layout, links, tunnels, are_certain, state, spared, main, tables, _ = given
     if last and last.judged.inputs[:2] == (links, tunnels):
         policy = last.policy  # it remembers its verdicts on devices
     else:
@@ -280,7 +293,8 @@ def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneF
     # If the copies share the VPN's table, the longest prefix wins there, so a LAN inside a prefix of the VPN is not
     # copied. In the tiered layout that needs no check, because the VPN's table is looked up before the copies'.
     is_shared = layout.name == "single" and layout.mirror in found
-    of_vpn = (*found[layout.mirror][1], *into_tunnel) if is_shared else ()
+    shared = [table for table in found if table in spared or (is_shared and table == layout.mirror)]
+    of_vpn = (*(route for table in shared for route in found[table][1]), *into_tunnel) if shared else ()
     vpns = explicit(of_vpn) - _split(config, of_vpn, family)
     judged = _judged(policy, main, (links, tunnels, vpns), last.judged if last else None)
     verdicts = judged.verdicts
@@ -290,7 +304,8 @@ def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneF
     if family == "inet" and layout.mirror in found and config.lan.prune and not config.manages:
         up = {name: link for name, link in links.items() if name in tunnels and link.up}
         held = placeholders(verdicts, Table(*found[layout.mirror], copies, is_shared), up)
-    placed = {layout.mirror: (*copies, *held)}
+    placed = _spared_of(judged.wanted, spared, {table: ours for table, (ours, _) in found.items()})
+    placed[layout.mirror] = (*copies, *held)
     internet = tunnel.internet_routes(config, links, family, state)
     for table, routes in (layout.user, into_tunnel), (layout.internet, internet):
         _, others = found.get(table, ((), ()))
@@ -299,6 +314,21 @@ def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneF
     # Copies need not be excluded here: they are too narrow to be parts of a split default route.
     in_use = (route for table in layout.tables for route in tables.get(table, ()))
     return _OneFamily(given, judged, contents, _split(config, in_use, family), held, policy, PrefixSet(vpns))
+
+
+def _spared(config: Config, snapshot: Snapshot, layout: Layout, family: Family) -> frozenset[int]:
+    """The tables that rules look up, if none looks up the mirror. Copies there may be all that keeps the LAN."""
+    used = frozenset(rule.table for rule in snapshot.rules if rule.family == family)
+    return frozenset() if config.manages or layout.mirror in used else used
+
+
+def _spared_of(
+    wanted: Iterable[Route], spared: frozenset[int], there: Mapping[int, Iterable[Route]]
+) -> dict[int, tuple[Route, ...]]:
+    """The routes in these tables that stay: they are as wanted in the mirror."""
+    good = set(wanted) if spared else set()
+    kept = {table: tuple(filter(good.__contains__, there[table])) for table in spared.intersection(there)}
+    return {table: routes for table, routes in kept.items() if routes}
 
 
 def _judged(policy: Policy, main: tuple[Route, ...], inputs: _Inputs, last: Judged | None) -> Judged:

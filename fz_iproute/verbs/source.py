@@ -98,7 +98,7 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
     """
     from fz_iproute.diagnosis.detect import detect  # noqa: PLC0415  # a healthy machine needs none of it
     from fz_iproute.diagnosis.misplaced import misplaced  # noqa: PLC0415
-    from fz_iproute.diagnosis.served import absent  # noqa: PLC0415
+    from fz_iproute.diagnosis.served import absent, no_rule  # noqa: PLC0415
     from fz_iproute.verbs.seen import seen  # noqa: PLC0415
 
     try:
@@ -106,17 +106,18 @@ def say_absent(source: Source, config: Config, log: Log, *, is_daemon: bool = Fa
     except (ReadFailed, IpUnusable):
         return
     vpns = detect(config, snapshot, network)
-    said = absent(config, snapshot.links, vpns)
-    is_misplaced = misplaced(config, snapshot, vpns) is not None
-    if vpns:
-        lan = next((vpn.lan for vpn in vpns if vpn.cut), vpns[0].lan)
-        there, verb = (" there", "doctor") if is_misplaced else ("", "detect")
-        said += f"; the LAN is {lan}, and copies{there} have no effect: see `fz-iproute {verb}`"
-    elif said:
+    said = absent(config, snapshot.links, vpns) or no_rule(config)
+    place = misplaced(config, snapshot, vpns)
+    lan = next((vpn.lan for vpn in vpns if vpn.cut), vpns[0].lan if vpns else "")
+    if place:
+        said += f"; the LAN is {lan}, and only copies in table {place[1]} have an effect: see `fz-iproute doctor`"
+    elif vpns:
+        said += f"; the LAN is {lan}, and copies have no effect: see `fz-iproute detect`"
+    else:
         said += "; copies have no effect now"
-    if is_daemon and (is_misplaced or any(vpn.advice == "mirror" for vpn in vpns)):
+    if is_daemon and (place or any(vpn.advice == "mirror" for vpn in vpns)):
         log.warning(said)
-    elif said:
+    else:
         log.info(f"# {said}")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -149,19 +150,46 @@ def test_a_router_of_somebody_elses_stays(machine: Machine, watch: Watch) -> Non
 HERE, ELSEWHERE = ('[tables]\nlayout = "single"\n', '[tables]\nlayout = "single"\nsingle = 1234\n')
 
 
+def look_up(machine: Machine, table: int) -> None:
+    """A VPN now uses this table."""
+    machine.batch(f"{option}rule add lookup {table} pref 32000" for option in ("", "-6 "))
+
+
 def test_a_new_table_gets_the_copies_and_is_locked_and_the_old_one_is_free(machine: Machine, watch: Watch) -> None:
-    """The old table keeps the VPN's routes. As no rule leads to the new one, this is told once."""
+    """The old table keeps the VPN's routes, and the copies, too, until a rule leads to the new one. That is told once.
+
+    Until then, a copy in the old table goes as soon as it differs from main.
+    """
     before = machine.routes("inet"), machine.routes("inet6")
     daemon = watch(HERE)
     daemon.reload(ELSEWHERE)
     daemon.wait_in_step(copies_are(machine, ALL, 1234))
+    assert copies_are(machine, ALL)() and machine.reaches("192.168.188.1")
+    passes = daemon.counters()["passes"]
+    time.sleep(1)
+    assert passes == daemon.counters()["passes"], "it waits without any work"
+    machine.batch(["address add 10.77.0.99/24 dev uplink0", "address del 10.77.0.2/24 dev uplink0"])
+    daemon.wait_in_step(copies_are(machine, ALL, 1234))
+    wait_until(copies_are(machine, ALL[1:]), "the copy with the former address has gone")
+    look_up(machine, 1234)
+    daemon.wait_in_step(copies_are(machine, [], MIRROR))
     assert before == (machine.routes("inet"), machine.routes("inet6"))
     assert 5 == machine.fz_done("--wait", "0", "watch", config=ELSEWHERE).returncode
     other = watch(HERE)
-    daemon.wait_in_step(copies_are(machine, ALL, 1234))
     other.wait_in_step(copies_are(machine, ALL))
+    daemon.wait_in_step(copies_are(machine, ALL, 1234))
     (warning,) = daemon.complaints + other.complaints
     assert warning.startswith("warning: no rule leads to table 1234, but") and warning.endswith("`fz-iproute doctor`")
+
+
+def test_copies_in_the_old_table_go_with_the_rule_that_looks_it_up(machine: Machine, watch: Watch) -> None:
+    daemon = watch(HERE)
+    daemon.reload(ELSEWHERE)
+    daemon.wait_in_step(copies_are(machine, ALL, 1234))
+    assert copies_are(machine, ALL)()
+    machine.batch(f"{option}rule del pref 32765" for option in ("", "-6 "))
+    wait_until(copies_are(machine, []), "the old table is empty")
+    daemon.wait_in_step(copies_are(machine, ALL, 1234))
 
 
 def test_without_prune_stale_routes_stay_and_a_reload_removes_nothing_but_copies(
@@ -177,6 +205,7 @@ def test_without_prune_stale_routes_stay_and_a_reload_removes_nothing_but_copies
     assert sorted([*ALL, *strays]) == oracle.destinations(machine)
     daemon.reload(f"{NO_UPLINK}prune = false\n")
     daemon.wait_in_step(copies_are(machine, [*WITHOUT_UPLINK, *strays]))
+    look_up(machine, 1234)
     daemon.reload("[tables]\nsingle = 1234\n")
     daemon.wait_in_step(copies_are(machine, ALL, 1234))
     assert strays == oracle.destinations(machine)
@@ -236,6 +265,7 @@ def test_a_second_reload_before_the_first_has_worked_takes_out_what_all_have_put
         daemon.wait_for("there is a new configuration", count)
     broken_ip.mends()
     daemon.wait_in_step(copies_are(machine, ALL, 1235))
+    look_up(machine, 1235)
     wait_until(lambda: [] == oracle.destinations(machine), "the first table is empty")
 
 

@@ -88,15 +88,10 @@ def _misplaced(machine: Machine, vpn: Vpn, right: int) -> Found:
     Copies there, from an earlier configuration, may still keep the LAN.
     """
     seen = f"no rule looks up table {machine.goal.layout.mirror}, which the settings name for copies"
-    cutting = [lan.prefix for place, lan in machine.lans_then.items() if lan.is_cut and not machine.lans[place].lost]
-    sync = f"`{machine.fz_iproute('sync')}`"
-    if vpn.cut:
-        why = f"only copies in table {right} have an effect"
-    elif cutting:
-        why = f"copies in table {right} keep the LAN now; {sync} would remove them and cut {some(map(str, cutting))}"
-    else:
-        why = f"copies in table {right} keep the LAN now, but {sync} does not update them"
-    level: Level = "failure" if vpn.cut or cutting else "warning"
+    level: Level = "failure" if vpn.cut else "warning"
+    why = f"only copies in table {right} have an effect"
+    if not vpn.cut:
+        why = f"copies in table {right} keep the LAN now, but `{machine.fz_iproute('sync')}` does not update them"
     return Found(level, seen, why, tuple(settings(machine, vpn.table)))
 
 

@@ -676,10 +676,10 @@ fz-iproute sync
 """,
         config=replace(Config(), tables={"layout": "single", "single": 77}),
     ),
-    "another layout is configured, and sync would remove the copies": Case(
+    "another layout is configured, and sync leaves the copies": Case(
         SERVED,
         """
-mirror failure: no rule looks up table COPIES, which the settings name for copies → [tables]: layout = "auto", then
+mirror warning: no rule looks up table COPIES, which the settings name for copies → [tables]: layout = "auto", then
 fz-iproute sync
 """,
         config=replace(Config(), tables={"layout": "tiered"}),
