@@ -47,6 +47,7 @@ class Vpn(NamedTuple):
     unplugged: tuple[str, ...]  # which LANs cannot be reached, whatever the routes are
     leak: str  # see internet.leak
     released: str  # see Judgement.released
+    copies: int  # how many routes of its tables are copies
     is_configured: bool  # the present configuration names this VPN
     config: Config | None  # makes the copies that keep the LAN reachable; None if copies do not help
 
@@ -132,6 +133,7 @@ class _Judge:
             unplugged=tuple(self._unplugged()),
             leak=leak(self.network, form.interface),
             released=self._judged.released,
+            copies=sum(map(len, self._judged.copies.values())),
             is_configured=self._judged.config is self.config,
             config=None if product.refusal or product.switch else self._served,
         )
@@ -246,11 +248,8 @@ class _Judge:
     def _without_copies(self) -> Network:
         """The network without its present copies, including copies that other programs have made."""
         tables = {table: dict(families) for table, families in self.network.tables.items()}
-        for family, contents in self._judged.goal.contents.items():
-            for table, (_, ours, _) in contents.items():
-                copies = {route for route in ours if self.form.interface not in route.attributes.devices}
-                if copies:
-                    tables[table][family] = tuple(route for route in tables[table][family] if route not in copies)
+        for (table, family), copies in self._judged.copies.items():
+            tables[table][family] = tuple(route for route in tables[table][family] if route not in copies)
         # The same network remembers its decisions.
         return self.network if tables == self.network.tables else replace(self.network, tables=tables)
 

@@ -45,6 +45,16 @@ class Judgement:
         """What the VPN's tables should hold."""
         return desired(self.config, self.snapshot)
 
+    @property
+    def copies(self) -> dict[tuple[int, Family], frozenset[Route]]:
+        """The present copies, including copies that other programs have made, by table and family, if there are any."""
+        found = {
+            (table, family): frozenset(each for each in ours if not self.goal.is_by_tunnel(each.attributes.devices))
+            for family, contents in self.goal.contents.items()
+            for table, (_, ours, _) in contents.items()
+        }
+        return {place: copies for place, copies in found.items() if copies}
+
     @cached_property
     def then(self) -> Network:
         """The network after a `sync`. Without `lan.prune`, stale copies remain."""

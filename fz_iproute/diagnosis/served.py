@@ -16,24 +16,22 @@ class Followed(NamedTuple):
     is_doubtful: bool = False  # more than one VPN could be served
 
 
-def followed(config: Config, vpns: Sequence[Vpn], before: str = "") -> Followed:
-    """Choose the VPN that `auto` stands for. `before` is the interface of the VPN that was served until now.
+def followed(config: Config, vpns: Sequence[Vpn]) -> Followed:
+    """Choose the VPN that `auto` stands for.
 
-    If copies would help more than one, that one stays, because its copies may be all that keeps the LAN reachable.
+    If copies help more than one, it is the one that has most copies, because they may be all that keeps the LAN
+    reachable; else the first one. So the choice depends on nothing but the machine, and stays once it is made.
     """
     served = [(vpn, vpn.config) for vpn in vpns if vpn.config]
+    if not served:
+        others = "; ".join(f"{vpn.headline}, but {vpn.why}" for vpn in vpns)
+        return Followed(config, f"auto: {others or 'no VPN takes all traffic here'}")
+    vpn, found = max(served, key=lambda each: each[0].copies)
     if len(served) == 1:
-        vpn, found = served[0]
         return Followed(found, f"auto: {vpn.headline}; copies go to table {table_name(vpn.table)}")
-    if served:
-        names = " and ".join(printable(vpn.interface) for vpn, _ in served)
-        words = f"auto: it serves only one VPN, but {names} need copies: name one in tunnel.interface"
-        kept = next((found for vpn, found in served if vpn.interface == before), None)
-        if kept:
-            words += f"; until then, {printable(before)} is served"
-        return Followed(kept or config, words, is_doubtful=True)
-    others = "; ".join(f"{vpn.headline}, but {vpn.why}" for vpn in vpns)
-    return Followed(config, f"auto: {others or 'no VPN takes all traffic here'}")
+    names = " and ".join(printable(each.interface) for each, _ in served)
+    words = f"auto: it serves only one VPN, but {names} need copies: name one in tunnel.interface"
+    return Followed(found, f"{words}; until then, {printable(vpn.interface)} is served", is_doubtful=True)
 
 
 def absent(config: Config, links: Collection[str], vpns: Sequence[Vpn]) -> str:

@@ -33,7 +33,7 @@ class Following:
             self._last = config, config
             return config
         try:
-            found = look(config, self._source, self._last[1].tunnel.interface)
+            found = look(config, self._source)
         except (ReadFailed, IpUnusable, OSError):
             # Keep the VPN of the last time, if the file has not changed: nothing tells that the VPN has gone.
             return self._last[1] if config == self._last[0] else config
@@ -46,6 +46,6 @@ class Following:
         return found.config
 
 
-def look(config: Config, source: Source, before: str = "") -> Followed:
-    """The VPN that `auto` stands for now. `before` is the interface of the one that was served until now."""
-    return followed(config, detect(config, *seen(source, config)), before)
+def look(config: Config, source: Source) -> Followed:
+    """The VPN that `auto` stands for now."""
+    return followed(config, detect(config, *seen(source, config)))

@@ -302,3 +302,19 @@ def test_auto_serves_the_one_vpn_that_needs_copies(laptop: Laptop) -> None:
     laptop.batch(["link del wg7"])
     said = laptop.fz_done("down", "-q", config=auto).stderr
     assert said.startswith('warning: tunnel.interface = "auto" serves no VPN now, ')
+
+
+def test_of_two_vpns_auto_serves_the_one_that_has_the_copies(laptop: Laptop) -> None:
+    """The one that comes first does not take over, and nothing but the machine tells. Without copies, it is served."""
+    auto = '[tunnel]\ninterface = "auto"\n'
+    laptop.equip(["-6 rule add lookup 77 pref 9000", "-6 route add default dev wg7 table 77"])
+    laptop.fz("sync", config=auto)
+    assert "eth0" == laptop.way(HOSTS["inet6"])
+    laptop.equip(["rule add lookup 88 pref 50", "route add default dev wg8 table 88"])
+    said = "wg8 and wg7 need copies: name one in tunnel.interface; until then, wg7 is served"
+    assert said in laptop.fz_done("sync", config=auto).stderr
+    assert ("eth0", "wg8") == (laptop.way(HOSTS["inet6"]), laptop.way(HOSTS["inet"]))
+    laptop.fz("down", config=auto)
+    assert "until then, wg8 is served" in laptop.fz_done("sync", config=auto).stderr
+    assert ("wg7", "eth0") == (laptop.way(HOSTS["inet6"]), laptop.way(HOSTS["inet"]))
+    assert "" == laptop.fz("plan", config=auto)

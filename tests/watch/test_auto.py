@@ -72,6 +72,10 @@ def test_a_second_vpn_does_not_end_the_copies_of_the_first(machine: Machine, wat
     )
     machine.ip("address", "add", "10.55.0.1/24", "dev", LAN)
     wait_until(are(machine, [*ALL, "10.55.0.0/24"], []), "Firezone is still served")
+    assert (1, True, True) == told(machine, AUTO, TUNNEL), "all verbs serve the same one"
+    assert "" == machine.fz("plan", config=AUTO)
+    machine.batch([f"route del {dst} table {MIRROR}" for dst in ("192.168.188.0/24", "10.77.0.0/24", "10.55.0.0/24")])
+    wait_until(are(machine, [*ALL, "10.55.0.0/24"], []), "what somebody deletes comes back")
     machine.batch([f"rule del not fwmark {MARK:#x} lookup {MIRROR} pref 32765"])
     wait_until(are(machine, [], [*ALL, "10.55.0.0/24"]), "the other one is served")
 

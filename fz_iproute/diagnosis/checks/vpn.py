@@ -24,9 +24,8 @@ def tunnel(machine: Machine) -> Iterator[Found]:
     name = machine.config.tunnel.interface
     link = machine.snapshot.links.get(name)
     if machine.config.is_auto:
-        found = followed(machine.config, machine.vpns)
         is_cut = any(vpn.cut for vpn in machine.vpns)
-        yield Found("failure" if is_cut else "info", found.said, *(_undecided(machine) if found.is_doubtful else ()))
+        yield Found("failure" if is_cut else "info", followed(machine.config, machine.vpns).said)
     elif link and machine.other_tunnels:
         here = [vpn for vpn in machine.vpns if vpn.table in machine.goal.layout.tables and vpn.interface != name]
         start = f"{name} is {'up' if link.up else 'down'}"
@@ -75,14 +74,6 @@ def _tap(machine: Machine, vpn: Vpn) -> Found:
     seen = f"{start}; {taken} (rule {vpn.priority}, table {table_name(vpn.table)})"
     words = f"if {vpn.interface} is the tap of a VPN, {machine.shows(vpn)} shows what to do"
     return Found("info", seen, "a tap looks like a network card", advice(words))
-
-
-def _undecided(machine: Machine) -> tuple[str, tuple[Remedy, ...]]:
-    """Why `auto` serves no VPN if it could serve several, and what to do."""
-    cut = dict.fromkeys(str(prefix) for vpn in machine.vpns for prefix in vpn.cut)
-    why = f"so it serves none: {some(cut)} cannot be reached" if cut else "so it serves none"
-    shows = f"`{machine.fz_iproute('detect')}` shows what to write"
-    return why, advice(f"name one in tunnel.interface, or make a configuration for each: {shows}")
 
 
 def _emptied(machine: Machine) -> Found:

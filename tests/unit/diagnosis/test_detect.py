@@ -153,6 +153,7 @@ def test_what_decides_about_the_lan_is_said(lines: list[str], by: str, why: str)
 
 INTO_OUTLINE = "IPv4 goes into outline-tun1 (IPv6 leaves by eth0)"
 NO_RULE = "no rule leads to table 539098368 or 539098369"
+AUTO = replace(Config(), tunnel={"interface": "auto"})
 BESIDE = [line.replace("7113", "7114").replace("0x711e", "0x7").replace("outline-tun1", "wg5") for line in OUTLINE]
 
 
@@ -177,8 +178,9 @@ BESIDE = [line.replace("7113", "7114").replace("0x711e", "0x7").replace("outline
         ),
         (
             [*OUTLINE, *(f"-6 {line}" for line in BESIDE)],  # another one for IPv6
-            "auto",
-            "it serves only one VPN, but outline-tun1 and wg5 need copies: name one in tunnel.interface",
+            "outline-tun1",
+            "it serves only one VPN, but outline-tun1 and wg5 need copies: name one in tunnel.interface; until then, "
+            "outline-tun1 is served",
         ),
         (
             LAYOUTS["NetBird"].lines,
@@ -188,18 +190,24 @@ BESIDE = [line.replace("7113", "7114").replace("0x711e", "0x7").replace("outline
     ],
 )
 def test_auto_serves_the_one_vpn_that_needs_copies(lines: list[str], interface: str, said: str) -> None:
-    config = replace(Config(), tunnel={"interface": "auto"})
-    served = followed(config, detect(config, *on(lines)))
+    served = followed(AUTO, detect(AUTO, *on(lines)))
     assert (interface, f"auto: {said}") == (served.config.tunnel.interface, served.said)
     assert ("only one" in said) is served.is_doubtful
 
 
-@pytest.mark.parametrize(("before", "interface"), [("wg5", "wg5"), ("wg0", "auto"), ("outline-tun1", "outline-tun1")])
-def test_of_two_vpns_auto_goes_on_to_serve_the_one_that_it_has_served(before: str, interface: str) -> None:
-    vpns = detect(replace(Config(), tunnel={"interface": "auto"}), *on([*OUTLINE, *(f"-6 {line}" for line in BESIDE)]))
-    served = followed(replace(Config(), tunnel={"interface": "auto"}), vpns, before)
-    assert interface == served.config.tunnel.interface
-    assert (f"; until then, {before} is served" in served.said) is (before == interface)
+@pytest.mark.parametrize(
+    ("copies", "interface"), [([], "outline-tun1"), ([7114], "wg5"), ([7113], "outline-tun1"), ([7113, 7114], "wg5")]
+)
+def test_of_two_vpns_auto_serves_the_one_that_has_most_copies(copies: list[int], interface: str) -> None:
+    """One copy may be the VPN's own, or a remainder. Without any copies, it is the first VPN."""
+    lines = [*OUTLINE, *(f"-6 {line}" for line in BESIDE)]
+    lines += [f"route add 172.17.0.0/16 dev docker0 proto kernel scope link src 172.17.0.1 table {it}" for it in copies]
+    lines += [f"-6 route add fd00:1::/64 dev eth0 proto kernel table {table}" for table in copies if table == 7114]
+    served = followed(AUTO, detect(AUTO, *on(lines)))
+    assert (interface, True) == (served.config.tunnel.interface, served.is_doubtful)
+    assert served.said.endswith(
+        f" and wg5 need copies: name one in tunnel.interface; until then, {interface} is served"
+    )
 
 
 @pytest.mark.parametrize(
