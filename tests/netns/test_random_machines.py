@@ -635,3 +635,43 @@ def test_nothing_that_doctor_says_is_false(part: int, land: Land) -> None:
     wrong = [each for seed in seeds for each in one(land, seed)]
     print(f"FZ_MACHINES_SEED={FRESH}: {len(seeds)} machines, remedies tried: {dict(tried)}")
     assert not wrong, f"FZ_MACHINES_SEED={FRESH}: {len(wrong)}\n" + "\n\n".join(wrong[:20])
+
+
+_KEYS = ('layout = "single"', 'layout = "tiered"', "single = 1234", "lan = 1234", "user = 1234")
+
+# Each may be wrong for the machine.
+OTHER_SETTINGS = [
+    *(f'[tunnel]\ninterface = "{TUNNEL}"\n[tables]\n{keys}\n' for keys in _KEYS),
+    *(f'[tunnel]\ninterface = "{name}"\n' for name in ("tun-missing", WIFI, CABLE, *sorted(TUNNELS), "auto")),
+]
+
+
+def changed(land: Land, dice: random.Random, made: Plan) -> Iterator[str]:
+    """What is wrong after a sync with other settings: a LAN is cut, or a second sync has something to do."""
+    land.become(made)
+    land.sync()
+    was = land.look()
+    lan = made.config.partition("[lan]")[2]
+    settings = dice.choice(OTHER_SETTINGS) + (f"[lan]{lan}" if lan else "")
+    land.config.write_text(settings)
+    land.sync()
+    again = land.fz("sync")
+    land.config.write_text(made.config)
+    now = land.look()
+    if again:
+        yield f"{settings}a second sync: {again}"
+    reached = [probe for probe, by in was.ways.items() if by and not probe[3] and was.is_lan(probe, by)]
+    if cut := [probe for probe in reached if now.ways[probe] in was.tunnels]:
+        yield f"{settings}cuts {cut[:3]}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_setting_of_a_table_or_interface_cuts_a_lan(part: int, land: Land) -> None:
+    wrong = []
+    for seed in range(FRESH + part, FRESH + MACHINES, PARTS):
+        dice = random.Random(seed)
+        made = plan(dice)
+        if "manage" not in made.config:
+            wrong += [f"machine {seed}: {each}\n{made}" for each in changed(land, dice, made)]
+    assert not wrong, f"FZ_MACHINES_SEED={FRESH}: {len(wrong)}\n" + "\n\n".join(wrong[:20])
