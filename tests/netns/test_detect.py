@@ -314,6 +314,13 @@ def test_of_two_vpns_auto_serves_the_one_that_has_the_copies(laptop: Laptop) -> 
     said = "wg8 and wg7 need copies: name one in tunnel.interface; until then, wg7 is served"
     assert said in laptop.fz_done("sync", config=auto).stderr
     assert ("eth0", "wg8") == (laptop.way(HOSTS["inet6"]), laptop.way(HOSTS["inet"]))
+    (loss,) = [
+        each
+        for each in json.loads(laptop.fz("doctor", "--json", code=1, config=auto))["checks"]
+        if each["name"] == "shadows"
+    ]
+    assert "make a configuration for wg8 as" in loss["remedy"]
+    assert loss["remedy"].endswith(" detect --interface wg8` shows")
     laptop.fz("down", config=auto)
     assert "until then, wg8 is served" in laptop.fz_done("sync", config=auto).stderr
     assert ("wg7", "eth0") == (laptop.way(HOSTS["inet6"]), laptop.way(HOSTS["inet"]))

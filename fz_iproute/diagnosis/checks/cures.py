@@ -143,7 +143,11 @@ def of_loss(machine: Machine, loss: Loss) -> Iterator[Remedy]:
         yield from advice(f"find out which table the VPN's rules lead to, {decision.table} or {mirror}")
     else:
         table = f"route show table {table_name(decision.table)}" if route else "rule show"
-        taps = [vpn for vpn in machine.taps if (decision.table, decision.devices) == (vpn.table, (vpn.interface,))]
+        by = decision.table, decision.devices
+        for vpn in machine.vpns:
+            if vpn.config and by == (vpn.table, (vpn.interface,)):
+                yield from advice(f"make a configuration for {vpn.interface} as {machine.shows(vpn)} shows")
+        taps = [vpn for vpn in machine.taps if by == (vpn.table, (vpn.interface,))]
         shown = [f"if {vpn.interface} is the tap of a VPN, see {machine.shows(vpn)}; else " for vpn in taps]
         yield from advice(f"{''.join(shown)}find out who has made that: `{machine.ip(loss.family, table)}`")
 
