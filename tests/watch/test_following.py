@@ -152,18 +152,25 @@ def test_the_lan_is_served_without_a_tunnel_and_beside_one_that_returns(machine:
 
 
 def test_the_copies_move_to_a_tier_when_a_rule_looks_it_up_and_back(machine: Machine, watch: Watch) -> None:
-    """A packet would look up the single table first, where nobody would keep the copies in step."""
+    """A packet would look up the single table first, where nobody would keep the copies in step.
+
+    But IPv6 packets look up nothing else until there is a rule for them, too.
+    """
     daemon = watch()
     for prefix in ("default", "::/0"):
         machine.tunnel_route(prefix, TIER_INTERNET)
     machine.ip("rule", "add", "not", "fwmark", hex(MARK), "lookup", str(TIER_LAN), "pref", "200")
     daemon.wait_in_step()
     assert TIER_LAN == oracle.mirror_table(machine)
+    wait_until(lambda: not any("." in dst for dst in oracle.destinations(machine)), "the IPv4 copies have moved", 5)
+    assert [LAN, LAN] == [machine.way(NEIGHBOUR), machine.way(NEIGHBOUR6)]
+    machine.ip("-6", "rule", "add", "not", "fwmark", hex(MARK), "lookup", str(TIER_LAN), "pref", "200")
     wait_until(lambda: oracle.destinations(machine) == [], "no copy is left in the single table", 5)
-    machine.ip("rule", "del", "pref", "200")
+    assert [LAN, LAN] == [machine.way(NEIGHBOUR), machine.way(NEIGHBOUR6)]
+    machine.batch(f"{option}rule del pref 200" for option in ("", "-6 "))
     daemon.wait_in_step()
     assert MIRROR == oracle.mirror_table(machine)
-    assert LAN == machine.way(NEIGHBOUR)
+    assert [LAN, LAN] == [machine.way(NEIGHBOUR), machine.way(NEIGHBOUR6)]
 
 
 @pytest.mark.parametrize("attempt", range(3))
