@@ -43,7 +43,7 @@ class Form(NamedTuple):
     def traits(self) -> frozenset[Trait]:
         """The properties by which a client can be recognised."""
         rule, mark = self.rule, self.mark
-        marked = {each.table for each in self.before if each.mark and not each.inverted}
+        marked = {each.table for each in self.before if each.is_for_marked}
         found: dict[Trait, bool] = {
             "in main": rule.table == MAIN,
             "in parts": self.route.dst != "default",

@@ -317,8 +317,11 @@ def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneF
 
 
 def _spared(config: Config, snapshot: Snapshot, layout: Layout, family: Family) -> frozenset[int]:
-    """The tables that rules look up, if none looks up the mirror. Copies there may be all that keeps the LAN."""
-    used = frozenset(rule.table for rule in snapshot.rules if rule.family == family)
+    """The tables that rules look up, if none looks up the mirror. Copies there may be all that keeps the LAN.
+
+    Rules for marked packets do not count. Those are the VPN's own.
+    """
+    used = frozenset(rule.table for rule in snapshot.rules if rule.family == family and not rule.is_for_marked)
     return frozenset() if config.manages or layout.mirror in used else used
 
 

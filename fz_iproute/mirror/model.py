@@ -217,6 +217,11 @@ class Rule(NamedTuple):
     protocol: str = ""  # kernel, static, …; "" if the rules were read without `-details`
 
     @property
+    def is_for_marked(self) -> bool:
+        """True if it takes only packets that have a mark."""
+        return self.mark is not None and bool(self.mark.value) is not self.inverted
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The arguments of `ip rule add`, without the priority and the protocol."""
         words = (word for word in self._printed() if word not in _RULE_STATE)
