@@ -11,10 +11,11 @@ from fz_iproute.diagnosis.lookup import Decision, usual
 from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
 from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.diagnosis.simulated import rank
+from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import FIREZONE_MARK, Config
 from fz_iproute.mirror.desired import Desired, desired, own_tables
 from fz_iproute.mirror.model import Route, Rule, Snapshot
-from fz_iproute.mirror.plan import unpruned
+from fz_iproute.mirror.plan import check_roles, unpruned
 from fz_iproute.mirror.prefix import FAMILIES, FAMILY_NAMES, Family, Prefix
 from fz_iproute.mirror.tunnel import is_tunnel_route, link_state
 from fz_iproute.mirror.words import REFUSALS
@@ -125,6 +126,15 @@ class Judgement:
         names = [FAMILY_NAMES[each] for each in active if self.internet_then[each].state == "outside"]
         why = "" if self.config.tunnel.internet else ": tunnel.internet is false"
         return f"sync would send {' and '.join(names)} to the internet outside the tunnel{why}" if names else ""
+
+    @property
+    def refusal(self) -> str:
+        """Why `sync` would refuse to run, and what to do first; "" if it would run."""
+        try:
+            check_roles(self.goal)
+        except UsageError as error:
+            return str(error)
+        return ""
 
     @property
     def blocked(self) -> str:

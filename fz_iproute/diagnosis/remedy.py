@@ -11,12 +11,10 @@ from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.simulated import Refused, RouteStep, RuleStep, after
-from fz_iproute.errors import UsageError
 from fz_iproute.mirror import config as configuration
 from fz_iproute.mirror import config_text
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.model import Route
-from fz_iproute.mirror.plan import check_roles
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN, sysctl_name
 from fz_iproute.own_commands import own_command
@@ -154,11 +152,7 @@ def _after(machine: Machine, step: Step) -> Machine:
 
 def sync_refusal(machine: Machine) -> str:
     """Why `sync` would refuse to run, and what to do first; "" if it would run."""
-    try:
-        check_roles(machine.goal)
-    except UsageError as error:
-        return str(error).replace("fz-iproute down", machine.fz_iproute("down"))
-    return ""
+    return machine.refusal.replace("fz-iproute down", machine.fz_iproute("down"))
 
 
 def config_refusal(machine: Machine) -> str:

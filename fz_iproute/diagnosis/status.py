@@ -38,6 +38,7 @@ class Line(NamedTuple):
     lost: str = ""  # for a LAN: where packets to it go instead; "" if they reach it
     is_most_lost: bool = False  # for a LAN: these are most packets to it, but not all
     is_lost_then: bool = False  # for a LAN: packets do not reach it after a `sync`, and no setting wants that
+    is_worse_then: bool = False  # packets reach the LAN now, but not after a `sync`, perhaps as the settings want
     is_regained: bool = False  # for a LAN: a `sync` makes it reachable
     lan: Key | None = None  # the LAN of a route of main; None for copies, and for routes to the network of a VPN
     is_wanted: bool = False  # for a LAN: no setting leaves it out
@@ -82,7 +83,7 @@ class Status(NamedTuple):
     carriers: dict[Family, Decision]  # about most packets to it if another device takes them that may be a tunnel
     traffic: str  # a sentence about most packets to the internet; "" if there is nothing to say
     used: list[int]  # the tables whose routes packets to reachable LANs take
-    danger: str  # what a `sync` would do to packets to the internet; "" if it leaves them alone, or mends them
+    danger: str  # what a `sync` would do to packets to the internet, or why it refuses to run; "" if all is well
     needs_doctor: bool  # `doctor` finds something about the VPN: see status_of
     firewalls: list[str]  # VPN clients whose firewall may stop packets to a LAN although they have a route
     obstacles: dict[Family, str]  # in manage mode: why the tunnel does not carry the family
@@ -120,7 +121,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         carriers=carriers,
         traffic=_traffic(judged),
         used=list(dict.fromkeys(_used(judged))),
-        danger=judged.released or (judged.blocked and f"sync {judged.blocked}"),
+        danger=judged.refusal or judged.released or (judged.blocked and f"sync {judged.blocked}"),
         needs_doctor=bool(
             judged.released
             or (judged.leaking and not config.allows_leak)
@@ -233,7 +234,7 @@ def _stale(judged: Judgement, line: Line) -> Line:
     for loss in judged.lost_routes:
         if loss.copy == line.route:
             reason = f"main has lost this route, but {loss.address} is still here: sync would cut this LAN"
-            return line._replace(reason=reason, is_lost_then=True)
+            return line._replace(reason=reason, is_lost_then=True, is_worse_then=True)
     stays = line.route in judged.then.table(line.table, line.family)
     return line._replace(reason=f"{line.reason}, but lan.prune is false" if stays else line.reason, stays=stays)
 
@@ -253,7 +254,8 @@ def _reached(judged: Judgement, line: Line) -> Line:
     # Where `auto` serves no VPN, a LAN needs no copy unless it is lost.
     line = line._replace(is_wanted=found.is_wanted and bool(lost or not judged.config.is_auto))
     is_out = bool(then.lost or (then.most and judged.network.outage(then.most.decision.devices)))
-    return line._replace(is_lost_then=then.is_cut, is_regained=bool(lost) and not is_out)
+    is_worse = bool(then.lost) and not found.lost
+    return line._replace(is_lost_then=then.is_cut, is_worse_then=is_worse, is_regained=bool(lost) and not is_out)
 
 
 def _no_lan(judged: Judgement, route: Route) -> str:

@@ -27,19 +27,19 @@ class Summary(NamedTuple):
     vpn: str  # the state of the VPN in words
     vpn_items: list[Item]
     verb: str  # the verb that tells more about the VPN; "" if the configured tunnel carries the packets, or it is off
-    lans: int  # how many LANs there are, without the unmissed ones
-    unmissed: int  # how many LANs are not copied, and need no copy because packets reach them
+    lans: int  # how many LANs there are
     reachable: int  # how many of `lans` packets reach
     firewalls: str  # `Mullvad's firewall`, if it may stop packets to a LAN that has a route; else ""
     is_due: bool  # `sync` has something to do that makes a difference
     is_early: bool  # but no LAN becomes reachable by that now
-    is_idle: bool  # copies are missing but not needed: packets reach all LANs, and no rule leads to the copies
+    is_idle: bool  # copies are not needed: packets reach all LANs, and no rule leads to the copies
+    is_left_out: bool  # the settings leave out every LAN, and packets do not reach all of them
     how: str  # `by table 300`, or `without copies`: how packets reach the LANs
-    is_lost_then: bool  # after a `sync`, packets do not reach a LAN that no setting leaves out, or leave the tunnel
-    is_worse_then: bool  # a `sync` would cut a LAN that is reachable, let packets out of the tunnel, or block them
+    is_lost_then: bool  # it is worse after a `sync`, or packets do not reach a LAN that no setting leaves out
+    is_worse_then: bool  # a `sync` would cut a LAN, let packets out of the tunnel, block them, or refuse to run
     lan_items: list[Item]
     unused: list[str]  # network cards that reach no LAN
-    others: list[Line]  # LANs that are in step and reachable
+    others: list[Line]  # LANs that are reachable and need no attention
 
     @property
     def items(self) -> list[Item]:
@@ -55,31 +55,31 @@ class Summary(NamedTuple):
 def summary(found: Status) -> Summary:
     """Summarize the status. Items that are wrong come first, then those that are due."""
     # A copy of which main has lost the original stands for its LAN.
-    present = [line for line in found.lan if line.lan or (line.state == "stale" and line.is_lost_then)]
-    # If packets reach a LAN that is not copied, it needs no copy.
-    lans = [line for line in present if line.state != "skipped" or line.lost or line.is_wanted]
+    lans = [line for line in found.lan if line.lan or (line.state == "stale" and line.is_lost_then)]
     listed = {line: item for line in found.lan if (item := _lan_item(line, found))}
     losses = (_loss_item(loss) for loss in found.losses if loss.extent != "whole")
     items = [*listed.values(), *losses, *(_outage_item(same, why) for same, why in together(found.outages))]
     unrouted = sum(bool(outage.lost) for outage in found.outages)
     names, lost = ({_name(line) for line in lans if is_all or line.lost} for is_all in (True, False))
+    named = {_name(line) for line in listed}
+    is_worse_then = bool(found.danger) or any(line.is_worse_then for line in lans)
     return Summary(
         vpn="; ".join([*vpn(found), *([] if found.absent else [f"copies in table {found.layout.mirror}"])]),
         vpn_items=[*_rule_items(found), *_vpn_items(found)],
         verb=_verb(found, is_cut=bool(lost)),
         lans=len(names) + unrouted,
-        unmissed=len({_name(line) for line in present} - names),
         reachable=len(names - lost),
         firewalls=" and ".join(f"{name}'s firewall" for name in found.firewalls),
         is_due=found.is_used and found.commands > 0,
         is_early=not any(line.is_regained for line in lans),
-        is_idle=not found.is_used and found.commands > 0 and not lost,
+        is_idle=not (found.is_used or lost),
+        is_left_out=bool(lost) and not any(line.is_wanted for line in lans),
         how=f"by {' and '.join(map(_table, found.used))}" if {*found.used} - {MAIN} else "without copies",
-        is_lost_then=bool(found.danger) or any(line.is_lost_then for line in present),
-        is_worse_then=bool(found.danger) or any(line.is_lost_then and not line.lost for line in present),
+        is_lost_then=is_worse_then or any(line.is_lost_then for line in lans),
+        is_worse_then=is_worse_then,
         unused=[outage.name for outage in found.outages if not (outage.lans or outage.lost)],
         lan_items=sorted(items, key=lambda item: ("wrong", "due", "left out").index(item.kind)),
-        others=[line for line in lans if line not in listed and not line.lost],
+        others=[line for line in lans if _name(line) not in named and not line.lost],
     )
 
 
@@ -100,12 +100,10 @@ def as_document(said: Summary) -> dict[str, Any]:
 
 
 def _verb(found: Status, *, is_cut: bool) -> str:
-    if found.tunnel_state == "up" and not found.carriers:
+    if found.tunnel_state == "up":
         return "doctor" if found.needs_doctor else ""
-    if not (found.is_used or found.carriers):
-        return ""  # the VPN is off
-    if not (found.is_used or is_cut or found.firewalls) and found.carriers.keys() == found.internet.keys():
-        return ""  # another VPN carries all, and keeps the LAN
+    if not (found.is_used or (found.carriers and (is_cut or found.firewalls))):
+        return ""  # the VPN is off, or another one keeps the LAN
     is_other = found.tunnel_state == "missing" and found.carriers and not found.others
     return "detect" if found.absent or is_other else "doctor"
 
@@ -148,7 +146,8 @@ def _lan_item(line: Line, found: Status) -> Item | None:
         case "missing" | "changed" | "stale" if not found.is_used:
             return None
         case "missing":
-            why = line.reason if is_placeholder(line.route) else "not copied yet"
+            is_kept = line.lan and not line.lost
+            why = line.reason if is_placeholder(line.route) else f"not copied yet{', but reachable' if is_kept else ''}"
             return _item("due", line, f"{why}; no LAN: {line.no_lan}" if line.no_lan else why)
         case "changed":
             return _item("due", line, line.reason)
@@ -163,7 +162,8 @@ def _lan_item(line: Line, found: Status) -> Item | None:
 
 def _item(kind: str, line: Line, why: str) -> Item:
     state = line.state if kind == "due" else ""
-    return Item(kind, state, line.route.dst, " ".join(line.route.attributes.devices), why)
+    devices = () if is_placeholder(line.route) else line.route.attributes.devices
+    return Item(kind, state, line.route.dst, " ".join(devices), why)
 
 
 def _loss_item(loss: Loss) -> Item:

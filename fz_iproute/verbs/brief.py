@@ -23,10 +23,10 @@ class Daemon(NamedTuple):
 
 def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], screen: Screen) -> list[str]:
     """The lines, at most twelve unless the screen is narrow. `advised` returns the whole command for a verb."""
-    mends = _mends(said, daemon)
+    verb = mends(said, daemon)
     vpn = _labelled("VPN", said.vpn, said.verb and advised(said.verb), screen)
-    lan = _labelled("LAN", _count(said), mends and advised(mends), screen)
-    tail = _others(said, screen)
+    lan = _labelled("LAN", _count(said), verb and advised(verb), screen)
+    tail = _others(said, screen, "=") + _others(said, screen, "·")
     if daemon:
         # `watch` would do what `sync` does.
         verb = "" if said.is_worse_then else daemon.verb
@@ -39,25 +39,22 @@ def drawn(said: Summary, daemon: Daemon | None, advised: Callable[[str], str], s
     return [*vpn, *vpn_items, *lan, *lan_items, *tail]
 
 
-def _mends(said: Summary, daemon: Daemon | None) -> str:
+def mends(said: Summary, daemon: Daemon | None) -> str:
     """The verb that mends the LAN or finds out more; "" if there is nothing to do."""
     # While `watch` runs, `sync` does not help: `watch` has tried the same, but failed or was undone by another program.
     if said.is_due and not said.is_lost_then and not (daemon and daemon.is_running):
         return "sync"
-    if not said.is_good or (said.lans and not said.reachable):
+    if said.is_left_out or not said.is_good:
         return "doctor"
     return "detect" if said.firewalls and said.verb != "detect" else ""
 
 
 def _count(said: Summary) -> str:
     """How many LANs can be reached, according to the routes."""
-    if not (said.lans or said.unmissed):
+    if not said.lans:
         return "main has no route to a LAN"
     if said.firewalls:
-        which = f"{said.reachable} of {said.lans}" if said.lans else "all"
-        return f"{which} have a route, but {said.firewalls} may stop the packets"
-    if not said.lans:
-        return f"reachable {said.how}"
+        return f"{said.reachable} of {said.lans} have a route, but {said.firewalls} may stop the packets"
     # Copies are due that are needed as soon as the VPN takes all traffic, or a cable is plugged in.
     early = "; not in step" if said.is_due and said.is_early else ""
     none = f"; no LAN by {some(said.unused)}" if said.unused and said.reachable else ""
@@ -98,9 +95,10 @@ def _items(items: Sequence[Item], screen: Screen) -> list[str]:
     return lines
 
 
-def _others(said: Summary, screen: Screen) -> list[str]:
-    """One line with the reachable LANs that need no attention: as many as fit, and how many more there are."""
-    lines, mark = said.others, "·" if said.is_idle else "="  # without rules to the copies, these may be missing
+def _others(said: Summary, screen: Screen, mark: str) -> list[str]:
+    """One line with the reachable LANs that have a copy (=) or need none: as many as fit, and how many more."""
+    copied = {line.lan for line in said.others if line.state == "in step"}
+    lines = [line for line in said.others if (line.lan in copied) is (mark == "=")]
     names = list(dict.fromkeys(line.route.dst for line in lines if not line.route.dst.startswith("fe80:")))
     link_local = sum(line.route.dst.startswith("fe80:") for line in lines)
     ending = f"{link_local} link-local" if link_local else ""

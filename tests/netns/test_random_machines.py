@@ -605,13 +605,30 @@ def one(land: Land, seed: int) -> list[str]:
             if land.namespace.raw_everything(but=0) != untouched:
                 faults.append("undone, it leaves the machine changed")
         wrong += [f"{finding['name']}: {finding['seen']}\n  {remedy}: {fault}" for fault in faults]
-    if all_told.advised or all_told.is_sync_advised:
+    wrong += _idle_advice(before.findings, all_told)
+    if all_told.advised or "sync" in all_told.verbs:
         land.become(made)
-        wrong += _after_the_advised_sync(land, before.kernel, all_told, is_denied="deny" in made.config)
+        wrong += _after_the_advised_sync(land, before.kernel, all_told)
     return [f"machine {seed}: {each}\n{made}" for each in wrong]
 
 
-def _after_the_advised_sync(land: Land, was: Kernel, told: Told, *, is_denied: bool) -> Iterator[str]:
+def _idle_advice(findings: list[Finding], told: Told) -> Iterator[str]:
+    """Where `status` advises a verb that has nothing to say, or none although `doctor` finds a LAN cut."""
+    bad = [
+        each for each in findings if each["level"] in ("warning", "failure") or "leave out every LAN" in each["seen"]
+    ]
+    for verb in filter(None, told.verbs):
+        tried[f"status: {verb}"] += 1
+    if "doctor" in told.verbs and not bad:
+        yield f"status advises doctor {told.verbs}, which finds nothing: {told.vpn}"
+    if "detect" in told.verbs and all(vpn.advice == "nothing" for vpn in told.vpns):
+        yield f"status advises detect {told.verbs}, which advises nothing: {told.vpn}"
+    for each in bad:
+        if each["name"] in ("mirror", "shadows") and each["level"] == "failure" and not any(told.verbs):
+            yield f"status advises nothing, but doctor says: {each['name']} {each['seen']}"
+
+
+def _after_the_advised_sync(land: Land, was: Kernel, told: Told) -> Iterator[str]:
     """What a sync does that `explain` or `status` advises: it brings back LANs, and cuts none."""
     land.sync()
     ways = Truth(*land.look())
@@ -619,8 +636,7 @@ def _after_the_advised_sync(land: Land, was: Kernel, told: Told, *, is_denied: b
     for address in told.advised:
         if ways.in_tunnel(ways.to(address)):
             yield f"explain: {address} {told.sentences[address]}: still {ways.to(address)}"
-    if told.is_sync_advised and not is_denied:
-        tried["advice of status"] += 1
+    if "sync" in told.verbs:
         cut = [probe for probe, by in was.ways.items() if by and not probe[3] and was.is_lan(probe, by)]
         cut = [probe for probe in cut if ways.ways[probe] in was.tunnels]
         if cut:

@@ -12,6 +12,7 @@ from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config_text import parse
 from fz_iproute.record.recorded_ip import RecordedIp
 from fz_iproute.record.recording import Recording
+from fz_iproute.verbs.brief import mends
 from fz_iproute.verbs.explain import Question, explain
 from fz_iproute.verbs.seen import seen
 
@@ -26,7 +27,7 @@ class Told(NamedTuple):
 
     status: dict[str, Any]
     vpn: str  # "" if the VPN is not there
-    is_sync_advised: bool  # by `status`
+    verbs: tuple[str, str]  # which `status` advises for the VPN and for the LAN; "" for none
     sentences: dict[str, str]
     vpns: list[Vpn]
 
@@ -42,7 +43,7 @@ class Told(NamedTuple):
         return cls(
             as_document(found),
             vpn,
-            said.is_due and not said.is_lost_then,
+            (said.verb, mends(said, None)),
             sentences,
             detect(config, *machine),
         )

@@ -18,7 +18,7 @@ from fz_iproute.mirror.model import Route, Snapshot
 from fz_iproute.mirror.parse_links import links
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import FAMILIES, Prefix
-from fz_iproute.verbs.brief import drawn
+from fz_iproute.verbs.brief import drawn, mends
 from fz_iproute.verbs.screen import Screen
 from tests.layouts import LAYOUTS, copied, machine, read
 from tests.unit.diagnosis.machines import FIREZONE, MIRROR, SERVED, WIREGUARD, Case
@@ -143,7 +143,7 @@ def test_the_network_of_the_vpn_itself_is_no_lan(name: str, is_configured: bool)
         seen, tables = machine([*LAYOUTS[name].lines, *own])
         found = {table: {family: tables.get(table, {}).get(family, ()) for family in FAMILIES} for table in TABLES}
         said = summary(status(config, dataclasses.replace(seen, tables=found), Network.of(seen, tables)))
-        counts.append((said.lans, said.unmissed, said.reachable))
+        counts.append((said.lans, said.reachable))
         assert OF_VPN not in {item.what for item in said.items} | {line.route.dst for line in said.others}
     assert counts[0] == counts[1] and counts[0][0] > 0
 
@@ -327,3 +327,32 @@ def test_a_copy_that_comes_where_a_placeholder_is_does_not_quote_it() -> None:
     lines = [*FIREZONE, "route add 203.0.113.0/24 dev eth0", HELD_ROUTE]
     (item,) = [each for each in summary(status(Config(), *Case(lines).read())).items if each.what == "203.0.113.0/24"]
     assert ("changed", "a placeholder is in its place") == (item.state, item.why)
+
+
+OF_ETH0 = ["-6 route add fe80::/64 dev eth0 proto kernel"]
+
+
+@pytest.mark.parametrize(
+    "lan", [{}, DENY_ALL, {"deny": (Prefix.parse("192.168.0.0/16"),)}, {"interfaces": ("nosuch",)}]
+)
+@pytest.mark.parametrize("lines", [FIREZONE, SERVED, LAYOUTS["wg-quick"].lines], ids=["cut", "copied", "kept"])
+def test_the_same_lans_are_counted_before_and_after_a_sync(lines: Sequence[str], lan: dict[str, Any]) -> None:
+    """Each is also in a row, or among the others; a `sync` that cuts one is not advised."""
+    case = Case([*lines, *OF_ETH0], config=replace(Config(), lan=lan))
+    judged = Judgement(case.config, *case.read())
+    then = Judgement.reading(case.config, judged.snapshot, judged.then)
+    before, after = (summary(status(each.config, each.snapshot, each.network)) for each in (judged, then))
+    assert before.lans == after.lans > 0
+    for said in (before, after):
+        rows = {item.what for item in said.lan_items} | {line.route.dst for line in said.others}
+        assert {place for place, _ in judged.lans} == rows
+        assert sum(item.why == "not copied yet" for item in said.lan_items) <= said.lans - said.reachable
+    assert before.is_left_out is ("leave out every LAN" in str(case.findings("shadows")))
+    assert "sync" != mends(before, None) or before.reachable <= after.reachable
+
+
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_only_a_lan_with_a_copy_has_the_mark_of_one(is_copied: bool) -> None:
+    case = Case([*LAYOUTS["wg-quick"].lines, *(copied(SINGLE) if is_copied else [])])
+    lines = drawn(summary(status(case.config, *case.read())), None, str, Screen(80))
+    assert ("=" if is_copied else "·") == lines[-1].split()[0]
