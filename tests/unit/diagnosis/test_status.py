@@ -353,6 +353,7 @@ def test_the_same_lans_are_counted_before_and_after_a_sync(lines: Sequence[str],
 
 @pytest.mark.parametrize("is_copied", [True, False])
 def test_only_a_lan_with_a_copy_has_the_mark_of_one(is_copied: bool) -> None:
-    case = Case([*LAYOUTS["wg-quick"].lines, *(copied(SINGLE) if is_copied else [])])
+    of_ipv4 = TWO[len(FIREZONE) :]  # another VPN cuts IPv4; IPv6 is reachable
+    case = Case([*of_ipv4, *(copied(SINGLE) if is_copied else [])])
     lines = drawn(summary(status(case.config, *case.read())), None, str, Screen(80))
     assert ("=" if is_copied else "·") == lines[-1].split()[0]
