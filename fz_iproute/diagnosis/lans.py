@@ -116,7 +116,7 @@ def lans(network: Network, goal: Desired) -> dict[Key, Lan]:
     for verdict in goal.verdicts:
         devices = verdict.route.attributes.devices
         links = [network.links[device] for device in devices if device in network.links]
-        if not goal.is_by_tunnel(devices) and not any(link.may_be_tunnel or link.is_port for link in links):
+        if not goal.is_by_tunnel(devices) and not any(link.no_lan for link in links):
             found[key(verdict.route)].append(verdict)
     return {place: _lan(network, same) for place, same in found.items()}
 

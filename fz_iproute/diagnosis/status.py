@@ -259,10 +259,8 @@ def _reached(judged: Judgement, line: Line) -> Line:
 
 
 def _no_lan(judged: Judgement, route: Route) -> str:
-    for link in (judged.network.links[each] for each in route.attributes.devices if each in judged.network.links):
-        if link.may_be_tunnel or link.is_port:
-            return f"{link.name} {'may be a tunnel' if link.may_be_tunnel else 'is a port'}"
-    return ""
+    links = judged.network.links
+    return next((links[each].no_lan for each in route.attributes.devices if each in links and links[each].no_lan), "")
 
 
 def as_document(found: Status) -> dict[str, Any]:

@@ -34,6 +34,13 @@ class Link(NamedTuple):
     no_carrier: bool = False  # it is up, but drops all packets: no cable is plugged in, or no program reads the tun
     outage: str = ""  # why a network card reaches no LAN: "is down", "has no carrier"; "" if it works, or is no card
 
+    @property
+    def no_lan(self) -> str:
+        """Why its network is no LAN: `wg0 may be a tunnel`. "" if it is one."""
+        if self.may_be_tunnel:
+            return f"{self.name} may be a tunnel"
+        return f"{self.name} is a port" if self.is_port else ""
+
 
 class Attributes(NamedTuple):
     """Everything about a route but its destination. State, such as counters and timers, is left out.
