@@ -42,7 +42,7 @@ def forms(network: Network, family: Family) -> Iterator[Form]:
 def _into_tunnel(network: Network, rule: Rule) -> Route | None:
     """The route into a tunnel that most packets to the internet would take if this were the only rule."""
     devices = network.table(rule.table, rule.family).devices
-    if rule.action != "lookup" or not any(map(network.may_be_tunnel, devices)):
+    if rule.action != "lookup" or not network.may_be_by_tunnel(devices):
         return None
     decision = to_internet(_alone(network, rule), rule.family)
     return decision.route if decision and network.may_be_tunnelled(decision) else None
@@ -62,7 +62,7 @@ def is_uplink(network: Network, device: str) -> bool:
     if not any(route.dst == "default" and device in route.attributes.devices for route in main):
         return False
     routed = (route for route in main if route.attributes.gatewayed)
-    others = [route for route in routed if not any(map(network.may_be_tunnel, route.attributes.devices))]
+    others = [route for route in routed if not network.may_be_by_tunnel(route.attributes.devices)]
     if any("/" not in route.dst and route.dst != "default" for route in others):
         return False  # a host route to the VPN's server
     if any(route.dst == "default" for route in others):

@@ -153,7 +153,7 @@ def fates(network: Network, routes: Sequence[Route], like: Packet | None = None)
     by_main = (
         each
         for each in network.table(MAIN, family).to(prefix)
-        if each.attributes.on_link and not any(map(network.may_be_tunnel, each.attributes.devices))
+        if each.attributes.on_link and not network.may_be_by_tunnel(each.attributes.devices)
     )
     paths = {each.attributes.path for each in (*routes, *by_main)}
     for part, decision in ways:
@@ -167,7 +167,7 @@ def _is_elsewhere(network: Network, lan: Prefix, part: Part) -> bool:
     return any(
         route.prefix.length > lan.length
         and route.attributes.type == "unicast"
-        and not any(map(network.may_be_tunnel, route.attributes.devices))
+        and not network.may_be_by_tunnel(route.attributes.devices)
         for route in routes
     )
 

@@ -158,9 +158,7 @@ class Machine(Judgement):
             return False
         devices = self.network.table(rule.table, rule.family).devices
         is_marked = rule.mark is not None and rule.mark != self.config.tunnel.fwmark
-        return (is_marked and bool(devices - {"lo"})) or any(
-            map(self.network.may_be_tunnel, devices - self.goal.tunnels)
-        )
+        return (is_marked and bool(devices - {"lo"})) or self.network.may_be_by_tunnel(devices - self.goal.tunnels)
 
     def usual_priority(self, table: int) -> int:
         """The priority that the configuration gives to the rule for one of the VPN's tables."""

@@ -99,6 +99,10 @@ class Network:
         """True if the device may be a tunnel, as far as the output of `ip` shows. A modem looks like one, too."""
         return device in self.links and self.links[device].may_be_tunnel
 
+    def may_be_by_tunnel(self, devices: Iterable[str]) -> bool:
+        """True if one of the devices may be a tunnel."""
+        return any(map(self.may_be_tunnel, devices))
+
     def outage(self, devices: Sequence[str]) -> str:
         """`eth0 has no carrier`, if none of these devices can send; "" if one can."""
         out = [
@@ -108,7 +112,7 @@ class Network:
 
     def may_be_tunnelled(self, decision: Decision) -> bool:
         """True if the packet leaves by a device that may be a tunnel."""
-        return not decision.stays and any(map(self.may_be_tunnel, decision.devices))
+        return not decision.stays and self.may_be_by_tunnel(decision.devices)
 
     def outside(self, decision: Decision, tunnels: Collection[str] = ()) -> list[str]:
         """The devices of the decision that are no tunnels. `tunnels` are some, whatever they look like."""

@@ -145,7 +145,7 @@ def _left_behind(machine: Machine) -> Iterator[Found]:
 
 def _is_as_in_main(machine: Machine, family: Family, route: Route) -> bool:
     """True if main reaches the same prefix by the same path. Routes of a VPN are no copies."""
-    if any(map(machine.network.may_be_tunnel, route.attributes.devices)) or route.attributes.type != "unicast":
+    if machine.network.may_be_by_tunnel(route.attributes.devices) or route.attributes.type != "unicast":
         return False
     return any(other.attributes.path == route.attributes.path for other in machine.main(family).to(route.prefix))
 

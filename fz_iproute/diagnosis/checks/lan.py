@@ -166,7 +166,7 @@ def _left_out(machine: Machine) -> Iterator[Found]:
         route.prefix
         for route in routes
         if route.attributes.type == "unicast" and not route.attributes.expired
-        if not any(map(machine.network.may_be_tunnel, route.attributes.devices))
+        if not machine.network.may_be_by_tunnel(route.attributes.devices)
         if all(machine.is_tunnelled(way.decision) for way in machine.ways(route.prefix))
     ]
     if routed:
