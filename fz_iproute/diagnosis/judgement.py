@@ -8,7 +8,7 @@ from functools import cached_property
 from fz_iproute.diagnosis.internet import Internet, by_family
 from fz_iproute.diagnosis.lans import Key, Lan, Loss, lans, losses
 from fz_iproute.diagnosis.lookup import Decision, usual
-from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
+from fz_iproute.diagnosis.lost_routes import LostRoute, Outage, lost_routes, outages
 from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.diagnosis.simulated import rank
 from fz_iproute.errors import UsageError
@@ -96,7 +96,17 @@ class Judgement:
     @cached_property
     def lost_routes(self) -> list[LostRoute]:
         """The LANs that `sync` would cut, because main has lost their routes."""
-        return lost_routes(self.network, self.goal) if self.config.lan.prune else []
+        return self._needed_copies if self.config.lan.prune else []
+
+    @cached_property
+    def outages(self) -> list[Outage]:
+        """The network cards that do not reach their LANs."""
+        return outages(self.network, self.goal, self._needed_copies)
+
+    @cached_property
+    def _needed_copies(self) -> list[LostRoute]:
+        """The copies that a `sync` with `lan.prune` would remove, although this machine needs them."""
+        return lost_routes(self.network, self.goal)
 
     @cached_property
     def left_out(self) -> dict[Route, str]:

@@ -108,8 +108,8 @@ class Outage(NamedTuple):
         return self.why if self.lost else f"{self.why}: no LAN is reached by it"
 
 
-def outages(network: Network, goal: Desired) -> list[Outage]:
-    """The network cards that do not reach their LANs."""
+def outages(network: Network, goal: Desired, copies: Iterable[LostRoute]) -> list[Outage]:
+    """The network cards that do not reach their LANs. `copies`: what lost_routes finds."""
     lans: dict[str, dict[str, None]] = defaultdict(dict)  # without repetitions
     also: dict[str, dict[str, None]] = defaultdict(dict)
     for route in (verdict.route for verdict in goal.verdicts):
@@ -118,7 +118,7 @@ def outages(network: Network, goal: Desired) -> list[Outage]:
             lans[devices[0]][route.dst] = None
         elif devices != best and not network.outage(devices):
             also[best[0]][f"{route.dst} is also on {some(devices)}"] = None
-    unrouted = _unrouted(network, goal)
+    unrouted = _unrouted(network, goal, copies)
     numbered = {device for family in FAMILIES for device in network.numbered(family)}
     link_local = {device for each in network.own("inet6") for device in each.attributes.devices}
     found = []
@@ -151,7 +151,7 @@ def _best(network: Network, route: Route) -> Route:
     return route if within_link(family, prefix.address) else next(same, route)
 
 
-def _unrouted(network: Network, goal: Desired) -> dict[str, str]:
+def _unrouted(network: Network, goal: Desired, copies: Iterable[LostRoute]) -> dict[str, str]:
     """By device, an own address to whose network neither main nor a copy has a route."""
     # The kernel adds a route for the broadcast address of the network around an IPv4 address to table local.
     ends: dict[str, set[int]] = defaultdict(set)
@@ -166,7 +166,7 @@ def _unrouted(network: Network, goal: Desired) -> dict[str, str]:
         same = (lan for lan in lans if lan.covers(own.prefix) and lan.last in ends[own.dst])
         return own.dst in ends and not any(same)
 
-    kept = {device for lost in lost_routes(network, goal) for device in lost.copy.attributes.devices}
+    kept = {device for each in copies for device in each.copy.attributes.devices}
     own = _homeless(network, goal, "inet").items()
     lost = {device: [route.dst for route in routes if is_lost(route)] for device, routes in own}
     return {device: addresses[0] for device, addresses in lost.items() if addresses and device not in kept}

@@ -8,7 +8,6 @@ from fz_iproute.diagnosis.internet import becomes, traffic_of
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import decided_by
 from fz_iproute.diagnosis.lookup import Decision, Packet, Step
-from fz_iproute.diagnosis.lost_routes import outages
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.uncopied import why_not_copied
 from fz_iproute.mirror.config import replace
@@ -107,7 +106,7 @@ def _more(case: Case) -> str:
             return f"main has {found}: {reason}" if reason else ""
         refusal = verdicts[found].refusal
         return f"{found.dst} is not copied: {refusal}" if refusal else _useless(case, found)
-    idle = [outage for outage in outages(judged.network, judged.goal) if outage.lost or not outage.lans]
+    idle = [outage for outage in judged.outages if outage.lost or not outage.lans]
     cards = [f"{outage.name} {outage.why}" for outage in idle]
     if cards and PRIVATE.covers(_host(case)) and (not route or route.dst == "default"):
         return f"main has no LAN with this address: {some(cards)}"

@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.internet import by, joined, partly
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import Key, Loss, key
 from fz_iproute.diagnosis.lookup import Decision
-from fz_iproute.diagnosis.lost_routes import Outage, outages
+from fz_iproute.diagnosis.lost_routes import Outage
 from fz_iproute.diagnosis.products import product_of
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.served import absent
@@ -142,7 +142,7 @@ def status(config: Config, snapshot: Snapshot, network: Network) -> Status:
         uncopied=[
             Line(route.attributes.family, "skipped", MAIN, route, why) for route, why in uncopied(judged.network, goal)
         ],
-        outages=outages(judged.network, goal),
+        outages=judged.outages,
         commands=len(plan(goal, prune=config.lan.prune)),
     )
 

@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.checks.cures import of_loss, removals
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.lans import Loss, key, losses
 from fz_iproute.diagnosis.lookup import usual
-from fz_iproute.diagnosis.lost_routes import outages, together
+from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force
 from fz_iproute.diagnosis.simulated import RouteStep
@@ -133,7 +133,7 @@ def _all_left_out(machine: Machine) -> Iterator[Found]:
 
 def _unplugged(machine: Machine) -> Iterator[Found]:
     """Network cards that do not reach their LAN. Rules of the VPN are not to blame."""
-    for same, why in together(outages(machine.network, machine.goal)):
+    for same, why in together(machine.outages):
         names = [outage.name for outage in same]
         seen = f"{some(names)} {why}"
         if same[0].lost:

@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.checks.copies import mirror
 from fz_iproute.diagnosis.checks.lan import shadowed
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Packet, usual
-from fz_iproute.diagnosis.lost_routes import Outage, outages, together
+from fz_iproute.diagnosis.lost_routes import Outage, together
 from fz_iproute.diagnosis.remedy import COMMENT
 from fz_iproute.diagnosis.sentence import Case as Question
 from fz_iproute.diagnosis.sentence import sentence
@@ -17,7 +17,6 @@ from fz_iproute.diagnosis.status import status
 from fz_iproute.diagnosis.summary import summary
 from fz_iproute.mirror.config import Config
 from fz_iproute.mirror.config import replace as configured
-from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.prefix import Prefix
 from tests.unit.diagnosis.machines import FIREZONE, HALVES, MIRROR, SERVED, Case, vpn, without
 
@@ -172,7 +171,7 @@ def test_a_network_card_that_does_not_reach_its_lan_is_named(
     seen, network = Case(lines).read()
     links = {**seen.links, "eth0": seen.links["eth0"]._replace(**{"needs_address": True, **change})}
     network = replace(network, links=links)
-    found = outages(network, desired(Config(), replace(seen, links=links)))
+    found = Judgement(Config(), replace(seen, links=links), network).outages
     assert [("eth0", each) for each in said] == named(found)
 
 
@@ -180,10 +179,10 @@ def test_a_network_card_without_an_address_is_named() -> None:
     seen, network = Case(SERVED).read()
     links = {**seen.links, "eth7": seen.links["eth0"]._replace(name="eth7", needs_address=True)}
     network = replace(network, links=links)
-    goal = desired(Config(), seen)
-    assert [("eth7", "has no address: no LAN is reached by it")] == named(outages(network, goal))
+    judged = Judgement(Config(), seen, network)
+    assert [("eth7", "has no address: no LAN is reached by it")] == named(judged.outages)
     packet = Packet("inet", Prefix.parse("10.9.9.9").address)
-    case = Question(Judgement(Config(), seen, network), packet, network.way(packet), "fz-iproute sync")
+    case = Question(judged, packet, network.way(packet), "fz-iproute sync")
     assert sentence(case).endswith("; main has no LAN with this address: eth7 has no address")
 
 
@@ -191,7 +190,7 @@ def test_a_link_local_address_is_an_address() -> None:
     own = ["-6 route add local fe80::7 dev eth7 table 255", "-6 route add fe80::/64 dev eth7 proto kernel metric 256"]
     seen, network = Case([*SERVED, *own]).read()
     links = {**seen.links, "eth7": seen.links["eth7"]._replace(needs_address=True)}
-    found = outages(replace(network, links=links), desired(Config(), seen))
+    found = Judgement(Config(), seen, replace(network, links=links)).outages
     assert [("eth7", "has only a link-local address")] == named(found)
 
 
@@ -200,7 +199,7 @@ def test_unused_sockets_are_named_together() -> None:
     links = {name: seen.links["eth0"]._replace(name=name, outage="has no carrier") for name in ("eth7", "eth8")} | {
         "eth9": seen.links["eth0"]._replace(name="eth9", outage="is down")
     }
-    found = outages(replace(network, links={**links, **seen.links}), desired(Config(), seen))
+    found = Judgement(Config(), seen, replace(network, links={**links, **seen.links})).outages
     expected = [("eth7, eth8", "each has no carrier: no LAN is reached by them")]
     assert [*expected, ("eth9", "is down: no LAN is reached by it")] == named(found)
 
