@@ -87,7 +87,6 @@ class Product(NamedTuple):
 
 UNKNOWN = Product("unknown")
 PRODUCTS = tuple(Product(**fields) for fields in json.loads(get_data("fz_iproute", "data/products.json") or ""))
-FIREZONE = PRODUCTS[0]
 
 
 def product_of(form: Form) -> Product:
