@@ -8,7 +8,8 @@ from functools import cached_property
 from fz_iproute.diagnosis.internet import Internet, by_family
 from fz_iproute.diagnosis.lans import Key, Lan, Loss, lans, losses
 from fz_iproute.diagnosis.lookup import Decision, usual
-from fz_iproute.diagnosis.lost_routes import LostRoute, Outage, lost_routes, outages
+from fz_iproute.diagnosis.lost_routes import LostRoute, lost_routes
+from fz_iproute.diagnosis.outages import Outage, outages
 from fz_iproute.diagnosis.reach import Network, Way
 from fz_iproute.diagnosis.simulated import rank
 from fz_iproute.errors import UsageError

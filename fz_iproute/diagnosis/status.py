@@ -10,7 +10,7 @@ from fz_iproute.diagnosis.internet import by, joined, partly
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lans import Key, Loss, key
 from fz_iproute.diagnosis.lookup import Decision
-from fz_iproute.diagnosis.lost_routes import Outage
+from fz_iproute.diagnosis.outages import Outage
 from fz_iproute.diagnosis.products import product_of
 from fz_iproute.diagnosis.reach import Network
 from fz_iproute.diagnosis.served import absent

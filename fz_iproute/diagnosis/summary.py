@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fz_iproute.diagnosis.lans import Key, Loss, key
-from fz_iproute.diagnosis.lost_routes import Outage, together
+from fz_iproute.diagnosis.outages import Outage, together
 from fz_iproute.diagnosis.status import Line, Status
 from fz_iproute.mirror.placeholder import is_placeholder
 from fz_iproute.mirror.prefix import FAMILY_NAMES

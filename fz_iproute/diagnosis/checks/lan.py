@@ -9,8 +9,8 @@ from fz_iproute.diagnosis.checks.cures import of_loss, removals
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.lans import Loss, key, losses
 from fz_iproute.diagnosis.lookup import usual
-from fz_iproute.diagnosis.lost_routes import together
 from fz_iproute.diagnosis.machine import Machine
+from fz_iproute.diagnosis.outages import together
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force
 from fz_iproute.diagnosis.simulated import RouteStep
 from fz_iproute.diagnosis.uncopied import uncopied

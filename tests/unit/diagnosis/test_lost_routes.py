@@ -9,7 +9,7 @@ from fz_iproute.diagnosis.checks.copies import mirror
 from fz_iproute.diagnosis.checks.lan import shadowed
 from fz_iproute.diagnosis.judgement import Judgement
 from fz_iproute.diagnosis.lookup import Packet, usual
-from fz_iproute.diagnosis.lost_routes import Outage, together
+from fz_iproute.diagnosis.outages import Outage, together
 from fz_iproute.diagnosis.remedy import COMMENT
 from fz_iproute.diagnosis.sentence import Case as Question
 from fz_iproute.diagnosis.sentence import sentence
