@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from fz_iproute.diagnosis.lookup import Decision, Packet, usual, within_link
+from fz_iproute.diagnosis.lookup import Decision, Packet, matching, usual, within_link
 from fz_iproute.diagnosis.parts import Part
 from fz_iproute.diagnosis.reach import OF_NO_HOST, Network, Way
 from fz_iproute.mirror.desired import Desired
-from fz_iproute.mirror.model import Route, Rule
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.policy import Verdict
 from fz_iproute.mirror.prefix import Family, Prefix
 from fz_iproute.mirror.words import MAIN, some, table_name
@@ -196,13 +196,16 @@ def _fate(
 # What is lost, by its cause
 
 
+Extent = Literal["whole", "part", "some packets"]  # the last: only those that a rule selects by a port or the like
+
+
 class Loss(NamedTuple):
     """LANs, or parts of LANs, that packets do not reach, all for the same reason."""
 
     family: Family
     lost: str  # `enter tun-firezone`
     by: str  # see decided_by
-    extent: Literal["whole", "part", "some packets"]  # the last: only those that a rule selects by a port or the like
+    extent: Extent
     names: tuple[str, ...]  # of the LANs or parts
     lans: tuple[Lan, ...]
     fates: tuple[Fate, ...]  # of most packets to each of them
@@ -245,7 +248,7 @@ class Loss(NamedTuple):
 
 def losses(network: Network, found: Mapping[Key, Lan]) -> list[Loss]:
     """What packets do not reach of the LANs that are wanted."""
-    groups: dict[tuple[Family, str, str, Any], list[tuple[str, Lan, Fate]]] = defaultdict(list)
+    groups: dict[tuple[Family, str, str, Extent], list[tuple[str, Lan, Fate]]] = defaultdict(list)
     for lan in (lan for lan in found.values() if lan.is_wanted):
         family = lan.prefix.family
         if lan.most and lan.lost:
@@ -279,26 +282,3 @@ def _selected(network: Network, lan: Lan) -> Iterator[Fate]:
             steps = fate.decision.steps
             if fate.lost and any(step.rule == rule and step.result in ("decides", "goto") for step in steps):
                 yield fate
-
-
-# The selectors that packets usually differ in, by the field of a packet, with the keys of `ip -json`.
-_SELECTORS = {
-    "ipproto": ("ipproto",),
-    "sport": ("sport", "sport_start"),
-    "dport": ("dport", "dport_start"),
-    "uid": ("uid_start",),
-    "tos": ("tos",),
-}
-
-
-def matching(rule: Rule) -> Packet | None:
-    """A packet that matches the rule, apart from its destination, and is usual otherwise. None if none is simple."""
-    if rule.inverted or rule.src or rule.mark or rule.iif not in ("", "lo") or rule.oif:
-        return None
-    options = dict(rule.options)
-    values = {field: options[key] for field, keys in _SELECTORS.items() for key in keys if key in options}
-    try:
-        numbers: dict[str, Any] = {field: int(value.removeprefix("ipproto-"), 0) for field, value in values.items()}
-    except ValueError:
-        return None  # a name, which only the machine's own files translate
-    return usual(rule.family)._replace(**numbers)

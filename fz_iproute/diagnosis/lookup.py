@@ -7,7 +7,7 @@ added, IPv4 searches `local` and `main` as one table; here they are always two.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from fz_iproute.diagnosis.fib import Fib, Table
 from fz_iproute.mirror.model import Link, Route, Rule
@@ -41,6 +41,29 @@ def usual(family: Family, dst: int = 0, mark: int = 0) -> Packet:
     Rules may select by all that.
     """
     return Packet(family, dst, mark=mark, ipproto=6, sport=50000, dport=443, uid=0 if mark else 1000)
+
+
+# The selectors that packets usually differ in, by the field of a packet, with the keys of `ip -json`.
+_SELECTORS = {
+    "ipproto": ("ipproto",),
+    "sport": ("sport", "sport_start"),
+    "dport": ("dport", "dport_start"),
+    "uid": ("uid_start",),
+    "tos": ("tos",),
+}
+
+
+def matching(rule: Rule) -> Packet | None:
+    """A packet that matches the rule, apart from its destination, and is usual otherwise. None if none is simple."""
+    if rule.inverted or rule.src or rule.mark or rule.iif not in ("", "lo") or rule.oif:
+        return None
+    options = dict(rule.options)
+    values = {field: options[key] for field, keys in _SELECTORS.items() for key in keys if key in options}
+    try:
+        numbers: dict[str, Any] = {field: int(value.removeprefix("ipproto-"), 0) for field, value in values.items()}
+    except ValueError:
+        return None  # a name, which only the machine's own files translate
+    return usual(rule.family)._replace(**numbers)
 
 
 class Step(NamedTuple):
@@ -328,9 +351,9 @@ def _choose_inet6(routes: Sequence[Route], packet: Packet, links: Mapping[str, L
         most = 0
         for route in rivals:
             devices = _alive(route, links)
-            matching = tuple(device for device in devices if wanted in ("", device))
-            usable = matching if strict else devices
-            score = 4 * _preference(route) + 2 * bool(matching)
+            same = tuple(device for device in devices if wanted in ("", device))
+            usable = same if strict else devices
+            score = 4 * _preference(route) + 2 * bool(same)
             if usable and score > most and not route.attributes.expired:
                 best, most = (route, usable), score
         if most:

@@ -8,8 +8,8 @@ from fz_iproute.diagnosis.checks.cures import rule_in_front, ways_past
 from fz_iproute.diagnosis.checks.finding import Found, Level, or_ok
 from fz_iproute.diagnosis.internet import becomes, is_large, joined
 from fz_iproute.diagnosis.internet import leak as around
-from fz_iproute.diagnosis.lans import decided_by, matching
-from fz_iproute.diagnosis.lookup import Decision, usual
+from fz_iproute.diagnosis.lans import decided_by
+from fz_iproute.diagnosis.lookup import Decision, matching, usual
 from fz_iproute.diagnosis.machine import Machine
 from fz_iproute.diagnosis.reach import Way, size
 from fz_iproute.diagnosis.received import in_force
