@@ -158,6 +158,15 @@ INET6 = [
 ]
 
 
+def test_a_stand_in_has_a_metric_that_no_other_route_to_the_destination_has() -> None:
+    rest = [route("fd00::/64", "eth1", metric=256), route("fd00::/64", metric=2**32 - 1)]
+    new, old = (route("fd00::/64", metric=256, protocol=protocol) for protocol in ("kernel", "static"))
+    planned = plan(desired(Config(), snapshot([new, *rest], [old, *rest])))
+    assert ["4294967294", "256", "256", "4294967294"] == [
+        command.words[command.words.index("metric") + 1] for command in planned
+    ]
+
+
 def one_of_each_path(routes: list[Route]) -> list[Route]:
     """IPv6 has no two routes of one metric and path."""
     return list({(route.attributes.metric, route.attributes.path): route for route in routes}.values())

@@ -177,6 +177,12 @@ def is_ours(theirs: Route, main: list[Route], config: Config = WRONG) -> bool:
         (False, route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
         (False, route("10.6.0.0/24", "wg0"), [REDIALLED, route("10.7.0.0/24", "wg0", prefsrc="10.6.0.2")]),
         (False, route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"), [route("10.6.0.0/24", prefsrc="10.6.0.3")]),
+        # A static route does not tell which source addresses the device has.
+        (
+            False,
+            route("10.6.0.0/24", "wg0", prefsrc="10.6.0.2"),
+            [route("10.7.0.0/24", "wg0", prefsrc="10.6.0.3", protocol="static")],
+        ),
         (False, route("10.6.0.0/24", "appeared-since"), []),
         (False, route("10.64.0.0/24", "wwan0", protocol="static"), [route("default", "wwan0")]),
         (True, MODEM, [MODEM]),
@@ -238,6 +244,13 @@ def test_the_layout_follows_the_rules_unless_it_is_set(setting, tables, expected
     assert expected == layout_of(replace(Config(), tables={"layout": setting}), rules)[:3:2]
 
 
+@pytest.mark.parametrize(("setting", "expected"), [("auto", "single"), ("tiered", "tiered")])
+def test_the_vpns_default_route_tells_the_layout_unless_it_is_set(setting: str, expected: str) -> None:
+    rules = [lookup(table, family="inet6") for table in (539098368, 539098369)]
+    seen = snapshot([], [tunnel("default")], rules=rules)
+    assert expected == desired(replace(Config(), tables={"layout": setting}), seen).layout.name
+
+
 # Some are apart, some side by side, some inside of others.
 NETWORKS = "10.0.0.0/8 10.1.0.0/16 10.1.2.0/24 10.1.2.7 10.2.0.0/15 172.16.0.0/12 192.168.0.0/16 192.168.1.0/24"
 PREFIXES = st.sampled_from(f"{NETWORKS} 192.0.0.0/7 203.0.113.0/24 203.0.113.9 8.0.0.0/6 0.0.0.0/1".split())
@@ -290,6 +303,15 @@ def test_an_on_link_route_by_a_card_is_a_copy_in_the_table_that_gets_the_copies(
     stale = route("10.9.0.0/24", protocol="static")
     goal = desired(Config(), snapshot([], [tunnel("default"), stale]))
     assert (stale,) == goal.contents["inet"][Config().tables.single].ours
+
+
+def test_an_on_link_route_by_a_card_is_no_copy_in_another_table_of_the_vpn() -> None:
+    tables = Config().tables
+    theirs = route("10.9.0.0/24", protocol="static")
+    seen = snapshot([], [tunnel("default")])
+    found = {**seen.tables, tables.lan: {"inet": (theirs,), "inet6": ()}}
+    goal = desired(Config(), snapshot([], tables=found))
+    assert (theirs,) == goal.contents["inet"][tables.lan].others
 
 
 LANS = [route("10.0.0.0/24"), route("10.1.0.0/24", "eth1")]
