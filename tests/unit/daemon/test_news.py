@@ -25,7 +25,17 @@ from fz_iproute.mirror.model import EVERYTHING
         ("[ROUTE]6 default table 539098368", {"inet", "inet6"}),
         ("[LINK]2: eth0: <BROADCAST,MULTICAST> mtu 1500", EVERYTHING),
         ("[RULE]32765: not from all fwmark 0xfd002021 lookup 539098368", EVERYTHING),
-        *((line, EVERYTHING) for line in ("[NEXTHOP]id 7 dev eth0", "[ADDR]2: eth0", "[ROUTE]", "something else", "")),
+        *(
+            (line, EVERYTHING)
+            for line in (
+                "[NEXTHOP]id 7 dev eth0",
+                "[ADDR]2: eth0",
+                "[ADDR]2: eth0    dn 1.1",
+                "[ROUTE]",
+                "something else",
+                "",
+            )
+        ),
     ],
 )
 def test_what_may_have_changed_is_read_again(line: str, parts: set[str]) -> None:
