@@ -198,11 +198,8 @@ class CoprocessIp(Ip):
 
         So it has answered soon until now, and a batch with many questions is cheaper than a process for each.
         """
-        return self._running(family) is not None
-
-    def _running(self, family: Family) -> Coprocess | None:
         coprocess = self._coprocesses.get(family)
-        return coprocess if coprocess and coprocess.open and family not in self._slow else None
+        return coprocess is not None and coprocess.open and family not in self._slow
 
     def allow_slow_families(self) -> None:
         """Allow coprocesses again for families whose answers were slow."""
