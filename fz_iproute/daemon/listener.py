@@ -22,7 +22,7 @@ _LASTED = 60.0
 PATIENCE = 1.0
 # While many events come that do not matter, they are read together after this pause, in seconds. To wake up for each of
 # them would cost several times as much.
-STORM_PAUSE = 0.01
+STORM_PAUSE = 0.03
 # How long to wait for the route of a new address, in seconds. It comes within a tenth of this.
 _MORE_FOLLOWS = 0.001
 
