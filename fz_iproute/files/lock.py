@@ -170,8 +170,10 @@ def _holder(place: int) -> int:
         file = ""  # under systemd, only root may enter the folder; but no other program has locks at such places
     for line in Path("/proc/locks").read_text().splitlines():
         match line.split():
-            case [_, "POSIX", _, "WRITE", pid, where, start, _] if start == str(place) and file in (where, ""):
-                return int(pid)
+            # The kernel joins neighbouring locks of a process into one.
+            case [_, "POSIX", _, "WRITE", pid, where, start, end] if file in (where, "") and end != "EOF":
+                if int(start) <= place <= int(end):
+                    return int(pid)
     return 0
 
 

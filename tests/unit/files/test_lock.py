@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,17 @@ def test_a_daemon_that_is_refused_one_table_takes_none_and_keeps_what_it_has(fol
     assert [0, os.getpid()] == [watching(None, [table]) for table in (TABLE - 1, TABLE)]
     locks.close()
     assert 0 == watching(None, [TABLE])
+
+
+@pytest.mark.parametrize("passes", [{TABLE}, {TABLE + 1}, {TABLE - 1, TABLE, TABLE + 1}])
+def test_a_daemon_is_found_during_a_pass(passes: set[int], folder: Path) -> None:
+    """The kernel joins the locks of a pass with those of the daemon."""
+    with closing(Locks(None)) as locks:
+        locks.watch([TABLE])
+        for _ in range(2):
+            assert [0, os.getpid(), 0] == [watching(None, [table]) for table in (TABLE - 1, TABLE, TABLE + 1)]
+            with locks.held(passes, 0):
+                assert [0, os.getpid(), 0] == [watching(None, [table]) for table in (TABLE - 1, TABLE, TABLE + 1)]
 
 
 def test_locks_of_other_kinds_tables_and_folders_are_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
