@@ -24,10 +24,10 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """For `-n auto`: two for each processor, because many tests wait. Single files run in this process."""
+    """For `-n auto`: three for each processor, because many tests wait. Single files run in this process."""
     if not any(Path(name).is_dir() for name in config.args):
         return 0
-    return 2 * len(os.sched_getaffinity(0))
+    return 3 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
