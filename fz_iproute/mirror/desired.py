@@ -292,7 +292,7 @@ def _one_family(config: Config, given: _Given, last: _OneFamily | None) -> _OneF
     }
     # If the copies share the VPN's table, the longest prefix wins there, so a LAN inside a prefix of the VPN is not
     # copied. In the tiered layout that needs no check, because the VPN's table is looked up before the copies'.
-    is_shared = layout.name == "single" and layout.mirror in found
+    is_shared = layout.name == "single"
     shared = [table for table in found if table in spared or (is_shared and table == layout.mirror)]
     of_vpn = (*(route for table in shared for route in found[table][1]), *into_tunnel) if shared else ()
     vpns = explicit(of_vpn) - _split(config, of_vpn, family)

@@ -98,6 +98,7 @@ def test_a_made_route_equals_what_ip_prints_of_it(dst, device, scope, metric, pr
         (route("10.0.0.0/24"), True),
         (route("10.0.0.0/24", scope=None), False),
         (route("10.0.0.0/24", type="broadcast"), False),
+        (route("10.0.0.0/24", via={"family": "inet6", "host": "fe80::1"}), False),
         (route("fe80::/64"), True),
         (route("fd00::/64", gateway="fe80::1"), False),
         (route("fd00::/64", type="unreachable"), False),
@@ -193,6 +194,23 @@ def test_a_rule_is_written_as_ip_prints_it(keys, said) -> None:
     """What other versions print than the installed one, or only at times. tests/netns/test_lookup.py has the rest."""
     (rule,) = parse_rules.rules([{"priority": 7, "src": "all", **keys}], "inet")
     assert (7, said) == (rule.priority, str(rule))
+
+
+@pytest.mark.parametrize(
+    ("keys", "action"),
+    [
+        ({"table": "7"}, "lookup"),
+        ({"action": "7"}, "unreachable"),
+        ({"action": "prohibit"}, "prohibit"),
+        ({"goto": 9}, "goto"),
+        ({"nop": None}, "nop"),
+        ({"l3mdev": None}, "l3mdev"),
+        ({}, "unknown"),
+    ],
+)
+def test_the_action_of_a_rule(keys: dict[str, object], action: str) -> None:
+    (rule,) = parse_rules.rules([{"priority": 7, "src": "all", **keys}], "inet")
+    assert action == rule.action
 
 
 @pytest.mark.parametrize("name", ["a'b", "'", "\\'", "\\\\''\\", '"\'"'])

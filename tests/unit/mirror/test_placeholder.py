@@ -5,6 +5,7 @@ import pytest
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.desired import desired
 from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.placeholder import HELD
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import Prefix
 from tests.unit.routes import LINKS, gatewayed, route, snapshot, tunnel
@@ -100,3 +101,8 @@ def test_ipv6_has_none() -> None:
     copy = route("fd00:1::/64")
     config = replace(Config(), lan={"deny": (Prefix.parse(copy.dst),)})
     assert [f"del {copy}"] == planned([copy], [tunnel("::/0"), copy], config)
+
+
+def test_its_command_says_why() -> None:
+    (command,) = plan(desired(DENYING, snapshot([COPY], [VPN, COPY])))
+    assert f"lan.deny has {REFUSED}; {HELD}" == command.reason

@@ -305,6 +305,13 @@ def test_an_on_link_route_by_a_card_is_a_copy_in_the_table_that_gets_the_copies(
     assert (stale,) == goal.contents["inet"][Config().tables.single].ours
 
 
+def test_while_no_route_tells_which_device_is_the_tunnel_an_on_link_route_may_be_the_vpns() -> None:
+    """A tap looks like a network card."""
+    unknown = route("10.9.0.0/24", protocol="static")
+    goal = desired(Config(), snapshot([], [unknown], rules=(lookup(Config().tables.single),)))
+    assert (unknown,) == goal.contents["inet"][Config().tables.single].others
+
+
 def test_an_on_link_route_by_a_card_is_no_copy_in_another_table_of_the_vpn() -> None:
     tables = Config().tables
     theirs = route("10.9.0.0/24", protocol="static")
@@ -343,3 +350,37 @@ def test_multicast_leaves_by_the_devices_of_mirrored_lans(main: list[Route], tab
         assert [(dst, device) for dst in TO_ALL for device in expected] == [
             (each.dst, *each.attributes.devices) for each in made
         ]
+
+
+# Links whose kind is known: tunnels, and network cards.
+KNOWN = {name: link._replace(may_be_tunnel=name == "tun-firezone") for name, link in LINKS.items()}
+KNOWN["tun9"] = KNOWN["tun-firezone"]._replace(name="tun9", word="tun9")
+VPN = tunnel("default")
+
+
+@pytest.mark.parametrize(("device", "is_ours"), [("eth0", True), ("tun-firezone", False), ("tun9", False)])
+def test_a_multicast_route_into_a_tunnel_is_somebody_elses(device: str, *, is_ours: bool) -> None:
+    config = replace(Config(), lan={"multicast": True})
+    there = Route.make("inet", TO_ALL[0], KNOWN[device], scope="link")
+    contents = desired(config, snapshot(LANS, [VPN, there], links=KNOWN)).contents["inet"][Config().tables.single]
+    assert [is_ours, not is_ours] == [there in contents.ours, there in contents.others]
+
+
+@pytest.mark.parametrize(
+    ("interface", "table", "tunnels"),
+    [
+        ("tun-firezone", [VPN], {"tun-firezone"}),
+        ("tun-firezone", [VPN, route("default", "eth1", metric=9, scope=None)], {"tun-firezone"}),
+        ("wg7", [VPN], {"wg7", "tun-firezone"}),  # it may appear
+        # A network card that leads to a LAN is configured by mistake.
+        ("eth0", [VPN], {"tun-firezone"}),
+        ("eth0", [VPN, LANS[0]], {"tun-firezone"}),
+        # A network card that has routes of the VPN is its device.
+        ("eth0", [tunnel("100.64.0.0/11"), route("default", scope=None)], {"eth0"}),
+        ("eth0", [VPN, route("10.99.0.0/16", scope=None)], {"eth0", "tun-firezone"}),
+        ("eth0", [], {"eth0"}),  # nothing tells
+    ],
+)
+def test_which_devices_carry_the_vpn(interface: str, table: list[Route], tunnels: set[str]) -> None:
+    config = replace(Config(), tunnel={"interface": interface})
+    assert tunnels == desired(config, snapshot(LANS, table, links=KNOWN)).tunnels
