@@ -293,6 +293,13 @@ def test_without_a_configuration_no_remedy_needs_it(lines: list[str], error: str
             "warning",
         ),
         (
+            {
+                "/usr/lib/systemd/networkd.conf.d/10.conf": "[Network]\nManageForeignRoutingPolicyRules=yes\n",
+                "/etc/systemd/networkd.conf.d/90.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n",
+            },
+            "ok",
+        ),
+        (
             {  # of two files with one name, only the one in /etc counts
                 "/usr/lib/systemd/networkd.conf.d/90.conf": "[Network]\nManageForeignRoutingPolicyRules=yes\n",
                 "/etc/systemd/networkd.conf.d/90.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n",
