@@ -13,7 +13,6 @@ from fz_iproute.mirror.policy import TO_ALL, Policy, Verdict
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix, PrefixSet
 from fz_iproute.mirror.split_default import split_default, wide
 from fz_iproute.mirror.tunnel import FamilyState, Layout
-from fz_iproute.mirror.words import KERNEL_TABLES
 
 
 def layout_of(config: Config, rules: Iterable[Rule]) -> Layout:
@@ -102,11 +101,11 @@ def own_rules(config: Config, rules: Sequence[Rule]) -> tuple[Rule, ...]:
 def own_tables(config: Config, rules: Sequence[Rule]) -> tuple[int, ...]:
     """The tables that may hold our routes: those of the layout, and those that our rules still look up.
 
-    fz-iproute never writes to any other table. The kernel's tables are never among these.
+    fz-iproute never writes to any other table. The kernel's tables are never among these: neither the configuration nor
+    `is_own_rule` accepts them.
     """
     former = (rule.table for rule in own_rules(config, rules))
-    found = dict.fromkeys((*layout_of(config, rules).tables, *former))
-    return tuple(table for table in found if table not in KERNEL_TABLES)
+    return tuple(dict.fromkeys((*layout_of(config, rules).tables, *former)))
 
 
 # The links, the tunnels, and the destinations of the VPN's explicit routes in tables that have copies.

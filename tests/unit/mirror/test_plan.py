@@ -43,6 +43,15 @@ def test_what_is_planned(main: list[Route], table: list[Route], planned: list[st
     assert planned == [command.line for command in plan(desired(Config(), snapshot(main, table)))]
 
 
+def test_a_copy_goes_behind_another_programs_route_in_its_place() -> None:
+    """The kernel refuses `add` there."""
+    config = replace(Config(), tables={"layout": "tiered"})
+    there = {config.tables.lan: {"inet": (tunnel("10.0.0.0/24"),), "inet6": ()}}
+    seen = snapshot([COPY])
+    commands = plan(desired(config, snapshot([COPY], tables={**seen.tables, **there})))
+    assert [f"route append table {config.tables.lan} {COPY}"] == [command.line for command in commands]
+
+
 def test_a_stale_route_goes_and_says_why() -> None:
     (command,) = plan(desired(Config(), snapshot([], [COPY])))
     assert (command.words[1], command.reason) == ("del", "stale: main has no such route")

@@ -299,6 +299,15 @@ def test_public_prefixes_that_cover_much_of_the_internet_are_refused_together(
     assert not any(verdict.refusal for verdict in verdicts if verdict.route.dst.startswith(private))
 
 
+def test_of_duplicates_in_ipv6_one_is_copied() -> None:
+    """`ip -6 route replace` can make them. The kernel would refuse the second copy."""
+    same = route("fd00:1::/64")
+    other = route("fd00:1::/64", protocol="static")
+    verdicts = desired(Config(), snapshot([same, other, same, route("fd00:1::/64", metric=7)])).verdicts
+    assert [True, False, False, True] == [not verdict.refusal for verdict in verdicts]
+    assert not any(verdict.refusal for verdict in desired(Config(), snapshot([route("10.0.0.0/24")] * 2)).verdicts)
+
+
 def test_an_on_link_route_by_a_card_is_a_copy_in_the_table_that_gets_the_copies() -> None:
     stale = route("10.9.0.0/24", protocol="static")
     goal = desired(Config(), snapshot([], [tunnel("default"), stale]))
@@ -358,11 +367,14 @@ KNOWN["tun9"] = KNOWN["tun-firezone"]._replace(name="tun9", word="tun9")
 VPN = tunnel("default")
 
 
+@pytest.mark.parametrize("table", [Config().tables.single, Config().tables.lan])  # the mirror, and that of a former one
 @pytest.mark.parametrize(("device", "is_ours"), [("eth0", True), ("tun-firezone", False), ("tun9", False)])
-def test_a_multicast_route_into_a_tunnel_is_somebody_elses(device: str, *, is_ours: bool) -> None:
+def test_a_multicast_route_into_a_tunnel_is_somebody_elses(device: str, table: int, *, is_ours: bool) -> None:
     config = replace(Config(), lan={"multicast": True})
     there = Route.make("inet", TO_ALL[0], KNOWN[device], scope="link")
-    contents = desired(config, snapshot(LANS, [VPN, there], links=KNOWN)).contents["inet"][Config().tables.single]
+    tables = snapshot([], [VPN]).tables
+    tables = {**tables, table: {"inet": (*tables[table]["inet"], there), "inet6": ()}}
+    contents = desired(config, snapshot(LANS, tables=tables, links=KNOWN)).contents["inet"][table]
     assert [is_ours, not is_ours] == [there in contents.ours, there in contents.others]
 
 

@@ -6,11 +6,12 @@ import pytest
 
 from fz_iproute.errors import UsageError
 from fz_iproute.mirror.config import Config, replace
-from fz_iproute.mirror.desired import Desired, desired
+from fz_iproute.mirror.desired import Desired, desired, own_rules, own_tables
 from fz_iproute.mirror.model import Command, Link, Mark, Route, Rule
 from fz_iproute.mirror.plan import check_roles, leftovers, plan
 from fz_iproute.mirror.prefix import FAMILIES, Family, Prefix
 from fz_iproute.mirror.tunnel import BACKSTOP_METRIC
+from fz_iproute.mirror.words import KERNEL_TABLES
 from tests.unit.routes import LINKS, route, snapshot, tunnel
 
 SINGLE = replace(Config(), tunnel={"mode": "manage", "internet": True}, tables={"layout": "single"})
@@ -79,6 +80,13 @@ ADDED_TIERS = [f"add {rule.priority} 0xfd002021 {rule.table}" for rule in TIERS]
 )
 def test_which_rules_come_and_go(config: Config, rules: list[Rule], expected: list[str]) -> None:
     assert expected == of_rules(plan(goal(config, rules)))
+
+
+@pytest.mark.parametrize("table", [0, *KERNEL_TABLES])
+def test_a_rule_that_looks_up_a_table_of_the_kernel_is_never_ours(table: int) -> None:
+    rules = [own(), own(table, 5), OF_KERNEL]
+    assert (USER,) == own_tables(SINGLE, rules)
+    assert [own()] == [*own_rules(SINGLE, rules)]
 
 
 def test_a_rule_goes_at_once_where_nothing_is_missing() -> None:
