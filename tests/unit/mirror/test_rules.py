@@ -82,6 +82,15 @@ def test_which_rules_come_and_go(config: Config, rules: list[Rule], expected: li
     assert expected == of_rules(plan(goal(config, rules)))
 
 
+@pytest.mark.parametrize(
+    ("protocol", "words"), [("kernel", " protocol kernel"), ("static", " protocol static"), ("", ""), ("unspec", "")]
+)
+def test_a_command_names_the_protocol_of_its_rule(protocol: str, words: str) -> None:
+    """`del` without a protocol deletes a rule of any protocol."""
+    lines = [command.line for command in plan(goal(SINGLE, [own(), own(priority=99, protocol=protocol)]))]
+    assert f"rule del priority 99 not fwmark {MARK} lookup {USER}{words}" in lines
+
+
 @pytest.mark.parametrize("table", [0, *KERNEL_TABLES])
 def test_a_rule_that_looks_up_a_table_of_the_kernel_is_never_ours(table: int) -> None:
     rules = [own(), own(table, 5), OF_KERNEL]

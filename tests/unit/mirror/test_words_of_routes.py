@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fz_iproute.mirror.model import Command
-from fz_iproute.mirror.words import PROTOCOLS, printable, sysctl_name
+from fz_iproute.mirror.words import PROTOCOLS, count, printable, some, sysctl_name
 from tests.unit.routes import gatewayed, route
 
 
@@ -64,3 +64,20 @@ def test_control_characters_are_spelled_out() -> None:
     assert ("eth0", "ü '", r"a\nb\x1b[31m", r"\udc80") == tuple(
         map(printable, ("eth0", "ü '", "a\nb\x1b[31m", "\udc80"))
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "of_sample"),
+    [
+        ("a", "a", "a and others"),
+        ("a b a", "a, b", "a, b and others"),
+        ("a b c", "a, b, c", "a, b, c and others"),
+        ("a b c d e", "a, b, c and 2 more", "a, b, c and others"),
+    ],
+)
+def test_three_are_named_and_the_others_counted(names: str, text: str, of_sample: str) -> None:
+    assert (text, of_sample) == (some(names.split()), some(names.split(), is_sample=True))
+
+
+def test_one_is_singular() -> None:
+    assert ["0 copies", "1 copy", "2 copies"] == [count(number, "copy", "copies") for number in range(3)]
