@@ -151,6 +151,14 @@ def test_without_pruning_only_copies_of_the_old_configuration_are_left_over(new:
     assert gone == [command.words[4] for command in due or []]
 
 
+def test_without_pruning_only_copies_stay() -> None:
+    """In manage mode, routes into the tunnel go that the configuration does not have any more."""
+    config = replace(Config(), tunnel={"mode": "manage"}, tables={"layout": "single"})
+    table = [COPY, tunnel("default"), tunnel("10.9.0.0/16")]
+    gone = [command.words[4] for command in plan(desired(config, snapshot([], table)), prune=False)]
+    assert ["10.9.0.0/16", "default"] == sorted(gone)
+
+
 def test_down_removes_the_copies_and_nothing_else() -> None:
     others = [tunnel("default"), tunnel("100.64.0.0/11"), gatewayed("10.9.0.0/24", "10.0.0.1")]
     (command,) = remove_all(desired(Config(), snapshot([COPY], [*others, COPY])))
