@@ -13,8 +13,9 @@ from fz_iproute.diagnosis.checks.finding import Finding
 from fz_iproute.mirror.config import Config, replace
 from fz_iproute.mirror.plan import plan
 from fz_iproute.mirror.prefix import Prefix
-from tests.layouts import LAYOUTS
+from tests.layouts import LAYOUTS, both
 from tests.unit.diagnosis.machines import FIREZONE, HALVES, MIRROR, SERVED, STALE, TIERS, Case, told, vpn, without
+from tests.unit.routes import route
 
 STRICT = {"ipv4/conf/eth0/rp_filter": "1"}
 # All packets of the VPN's client go into the tunnel but those to one host.
@@ -483,3 +484,32 @@ def test_a_remedy_for_a_lan_that_the_vpn_routes_can_work(parts: list[str], *, is
     for each in found:
         assert is_split is (TO_AUTO in each.remedy)
         assert is_split is not ("renumber" in each.remedy)
+
+
+WG = replace(Config(), tunnel={"interface": "wg0"}, tables={"layout": "single", "single": 51820})
+ALL_INTO_WG = both(
+    "route add default dev wg0 table 51820",
+    "rule add lookup main suppress_prefixlength 0 pref 100",
+    "rule add lookup 51820 pref 200",
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "has_none"),
+    [
+        ([], True),
+        (["rule add fwmark 7 lookup 99 pref 300"], True),  # it comes too late for the packets
+        (["rule add fwmark 7 lookup 99 pref 50"], False),
+        (["-6 rule add fwmark 7 lookup 99 pref 50"], False),
+    ],
+)
+def test_a_vpn_has_no_mark_if_no_rule_before_its_own_asks_for_one(rules: list[str], *, has_none: bool) -> None:
+    (found, *_) = Case([*ALL_INTO_WG, *rules], config=WG).findings("mark")
+    assert has_none is (found.seen == "no rule keeps marked packets out of wg0"), found
+
+
+def test_the_routes_that_main_lacks_are_told_by_interface() -> None:
+    machine = Case(["route del 192.168.1.0/24"]).machine
+    lost = route("192.168.1.0/24", prefsrc="192.168.1.5")
+    machine = dataclasses.replace(machine, connected=(lost, route("10.1.0.0/24", "eth1"), lost))
+    assert ([lost], []) == (machine.unconnected("eth0"), machine.unconnected("docker0"))
