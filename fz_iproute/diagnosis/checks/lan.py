@@ -14,6 +14,7 @@ from fz_iproute.diagnosis.outages import together
 from fz_iproute.diagnosis.remedy import Remedy, Setting, Step, Sync, added, advice, in_file, in_force
 from fz_iproute.diagnosis.simulated import RouteStep
 from fz_iproute.diagnosis.uncopied import uncopied
+from fz_iproute.mirror.model import Route
 from fz_iproute.mirror.policy import PART_OF_A_DEFAULT
 from fz_iproute.mirror.prefix import FAMILIES, PRIVATE, Family, Prefix, PrefixSet
 from fz_iproute.mirror.words import MAIN, some
@@ -181,33 +182,40 @@ def _overridden(machine: Machine, family: Family) -> Iterator[Found]:
     own = {(route.dst, route.attributes.devices) for route in copies}
     ways = (way for lan in machine.accepted(family) for way in machine.ways(lan))
     found = {
-        route: decision.route.prefix
+        route: (decision.route.prefix, decision.devices)
         for part, decision in ways
         if decision.route in copies and (route := machine.network.main_alone.way(usual(family, part.address)).route)
     }
-    for route, lan in found.items():
-        prefix = route.prefix
-        is_to_router = route.attributes.type == "unicast" and prefix in machine.routers(family)
+    for route, (lan, devices) in found.items():
+        is_to_router = route.attributes.type == "unicast" and route.prefix in machine.routers(family)
         if (route.dst, route.attributes.devices) in own or is_to_router:
             continue
-        if route.attributes.type != "unicast" and lan == prefix:
-            why = f"so the VPN's own packets do not get to {lan}, nor will any once the copies are gone"
-            words = f"find out who has made that: `{machine.ip(family, f'route show {prefix}')}`"
-            remedies = (Remedy((RouteStep("del", MAIN, route),)), *advice(words))
-            yield Found(
-                "warning", f"main refuses all of the LAN {lan}: {route}; only the copy hides that", why, remedies
-            )
-        elif route.attributes.type != "unicast":
-            why = f"main refuses it ({route.attributes.type}), but the copy of {lan} reaches it"
-            deny = in_force(machine, added(machine, "deny", lan))
-            words = f"to keep all of {lan} in the tunnel, {deny}; or refuse {prefix} in a firewall"
-            yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, advice(words))
+        if route.attributes.type != "unicast":
+            yield _hidden_refusal(machine, family, route, lan)
         elif route.attributes.gatewayed:
-            why = f"main reaches it through a router, but the copy of {lan} looks for it on the link"
-            steps = (added(machine, "allow", prefix), Sync())
-            words = f"decide how {prefix} should be reached: main has {route}"
-            remedies = (Remedy(steps), *advice(words))
-            yield Found("warning", f"{route} in main is overridden by the copy of {lan}", why, remedies)
+            steps = (added(machine, "allow", route.prefix), Sync())
+            yield _other_way(route, lan, "through a router", "on the link", Remedy(steps))
+        elif set(route.attributes.devices) != set(devices):
+            by, other = (f"by {' '.join(names)}" for names in (route.attributes.devices, devices))
+            yield _other_way(route, lan, by, other)
+
+
+def _other_way(route: Route, lan: Prefix, by: str, other: str, *remedies: Remedy) -> Found:
+    why = f"main reaches it {by}, but the copy of {lan} looks for it {other}"
+    words = advice(f"decide how {route.prefix} should be reached: main has {route}")
+    return Found("warning", f"{route} in main is overridden by the copy of {lan}", why, (*remedies, *words))
+
+
+def _hidden_refusal(machine: Machine, family: Family, route: Route, lan: Prefix) -> Found:
+    if lan == route.prefix:
+        seen = f"main refuses all of the LAN {lan}: {route}; only the copy hides that"
+        why = f"so the VPN's own packets do not get to {lan}, nor will any once the copies are gone"
+        words = f"find out who has made that: `{machine.ip(family, f'route show {lan}')}`"
+        return Found("warning", seen, why, (Remedy((RouteStep("del", MAIN, route),)), *advice(words)))
+    why = f"main refuses it ({route.attributes.type}), but the copy of {lan} reaches it"
+    deny = in_force(machine, added(machine, "deny", lan))
+    words = f"to keep all of {lan} in the tunnel, {deny}; or refuse {route.prefix} in a firewall"
+    return Found("warning", f"{route} in main is overridden by the copy of {lan}", why, advice(words))
 
 
 _MDNS = Prefix.parse("224.0.0.251/32").address

@@ -513,3 +513,21 @@ def test_the_routes_that_main_lacks_are_told_by_interface() -> None:
     lost = route("192.168.1.0/24", prefsrc="192.168.1.5")
     machine = dataclasses.replace(machine, connected=(lost, route("10.1.0.0/24", "eth1"), lost))
     assert ([lost], []) == (machine.unconnected("eth0"), machine.unconnected("docker0"))
+
+
+@pytest.mark.parametrize(
+    ("part", "config", "by"),
+    [
+        ("dev docker0 scope link", replace(Config(), lan={"interfaces": ("eth0",)}), "docker0"),
+        ("dev docker0 scope global", Config(), "docker0"),
+        ("dev tun-firezone scope link", Config(), "tun-firezone"),
+        ("dev eth0 scope global", Config(), ""),
+        ("dev docker0 scope link", Config(), ""),  # a `sync` copies it, too
+    ],
+)
+def test_a_part_of_a_lan_that_main_reaches_by_another_interface_is_named(part: str, config: Config, by: str) -> None:
+    (found,) = Case([*SERVED, f"route add 192.168.1.128/25 {part}"], config=config).findings("overrides")
+    assert ("warning" if by else "ok") == found.level
+    if by:
+        why = f"main reaches it by {by}, but the copy of 192.168.1.0/24 looks for it by eth0"
+        assert found.seen.endswith("in main is overridden by the copy of 192.168.1.0/24") and why == found.why
