@@ -231,7 +231,7 @@ class Daemon:
         return found[count - 1]
 
     def counters(self) -> dict[str, int]:
-        """What it logs for SIGUSR1. It has then read all earlier events too."""
+        """What it logs for SIGUSR1. It has then read all that `ip monitor` had printed before."""
         before = len(_COUNTERS.findall(self.log))
         self.send(signal.SIGUSR1)
         wait_until(lambda: len(_COUNTERS.findall(self.log)) > before or not self.alive, "it logs its counters")
