@@ -184,14 +184,15 @@ class Daemon:
     def coprocesses(self) -> list[int]:
         """The processes of its coprocesses, one for each family."""
 
-        def talking() -> list[int]:
+        def both() -> list[int]:
             # A process that answers and ends reads a file in memory.
             found = self.children_like(" -batch ")
             with suppress(OSError):
-                return [pid for pid in found if str(Path(f"/proc/{pid}/fd/0").readlink()).startswith("pipe:")]
+                talking = [pid for pid in found if str(Path(f"/proc/{pid}/fd/0").readlink()).startswith("pipe:")]
+                return talking if len(talking) == 2 else []
             return []
 
-        return wait_until(lambda: len(found := talking()) == 2 and found, "there are two coprocesses")
+        return wait_until(both, "there are two coprocesses")
 
     def children_like(self, words: str) -> list[int]:
         return [pid for pid, line in self.children().items() if words in line]
