@@ -125,7 +125,8 @@ def test_after_sigkill_it_is_started_again(service: Booted) -> None:
 
 def test_a_killed_monitor_is_replaced(service: Booted) -> None:
     def monitors() -> list[str]:
-        children = service.sh(f"cat /proc/{main_pid(service)}/task/*/children").split()
+        # A thread may end between the shell's look and that of `cat`.
+        children = service.run("sh", "-c", f"cat /proc/{main_pid(service)}/task/*/children", check=False).split()
         return [pid for pid in children if "monitor" in service.run("cat", f"/proc/{pid}/cmdline", check=False)]
 
     (first,) = wait_until(monitors, "there is a monitor")
