@@ -112,7 +112,7 @@ def mutants(draw: st.DrawFn) -> str:
     return dumped(document)
 
 
-@settings(max_examples=100)
+@settings(max_examples=250)
 @given(mutants())
 def test_a_snapshot_that_was_edited_is_used_or_refused(text: str) -> None:
     used_or_refused(text)
