@@ -106,3 +106,9 @@ def test_ipv6_has_none() -> None:
 def test_its_command_says_why() -> None:
     (command,) = plan(desired(DENYING, snapshot([COPY], [VPN, COPY])))
     assert f"lan.deny has {REFUSED}; {HELD}" == command.reason
+
+
+def test_a_tunnel_that_no_command_can_name_has_none() -> None:
+    links = {**LINKS, "tun-firezone": LINKS["tun-firezone"]._replace(word=None)}
+    (command,) = plan(desired(DENYING, snapshot([COPY], [VPN, COPY], links=links)))
+    assert command.words[:2] == ("route", "del")

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from fz_iproute.mirror import parse, parse_links
 from fz_iproute.mirror.config import Config, replace
-from fz_iproute.mirror.desired import desired, layout_of
-from fz_iproute.mirror.model import Route
+from fz_iproute.mirror.desired import desired, is_absent, layout_of
+from fz_iproute.mirror.model import Route, Rule
 from fz_iproute.mirror.plan import plan
-from fz_iproute.mirror.policy import Policy
+from fz_iproute.mirror.policy import Policy, Verdict
 from fz_iproute.mirror.prefix import Prefix, PrefixSet
 from tests.unit.routes import LINKS, gatewayed, lookup, route, snapshot, tunnel
 
@@ -396,3 +396,36 @@ def test_a_multicast_route_into_a_tunnel_is_somebody_elses(device: str, table: i
 def test_which_devices_carry_the_vpn(interface: str, table: list[Route], tunnels: set[str]) -> None:
     config = replace(Config(), tunnel={"interface": interface})
     assert tunnels == desired(config, snapshot(LANS, table, links=KNOWN)).tunnels
+
+
+@pytest.mark.parametrize(
+    ("verdict", "is_accepted"),
+    [
+        (Verdict(LANS[0], "", ""), True),
+        (Verdict(LANS[0], "refused", ""), False),
+        (Verdict(LANS[0], "the VPN has its own route", "", Prefix.parse("10.0.0.0/8")), True),
+        (Verdict(LANS[0], "no VPN to serve", "", is_idle=True), True),
+    ],
+)
+def test_what_the_settings_accept(verdict: Verdict, *, is_accepted: bool) -> None:
+    assert is_accepted is verdict.is_accepted
+
+
+def test_while_auto_serves_no_vpn_all_lans_are_accepted_and_none_is_copied() -> None:
+    config = replace(Config(), tunnel={"interface": "auto"})
+    verdicts = desired(config, snapshot(LANS)).verdicts
+    assert [(True, True)] * 2 == [(bool(verdict.refusal), verdict.is_accepted) for verdict in verdicts]
+
+
+@pytest.mark.parametrize(
+    ("tunnel_settings", "rules", "expected"),
+    [
+        ({}, [], True),
+        ({}, [lookup(Config().tables.single)], False),
+        ({"mode": "manage"}, [], False),
+        ({"interface": "auto"}, [], False),
+    ],
+)
+def test_when_the_vpn_is_absent(tunnel_settings: dict[str, str], rules: list[Rule], *, expected: bool) -> None:
+    config = replace(Config(), tunnel=tunnel_settings)
+    assert expected is is_absent(config, snapshot(LANS, rules=tuple(rules)))
